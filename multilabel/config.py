@@ -1,0 +1,43 @@
+"""Config: frozen settings, checked where they are made, with mistakes told in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from multilabel.errors import InputError
+
+_C = TypeVar("_C", bound="Config")
+
+
+class Config(BaseModel):
+    """Base of every settings class: frozen, and an unknown key is a mistake."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @classmethod
+    def parse(cls: type[_C], values: Mapping[str, Any], where: str) -> _C:
+        """Check values from a file or from flags.
+
+        Raises:
+            InputError: the first mistake: an unknown key (with the valid ones), a wrong type or value.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise InputError(f"{where}: {_explain(cls, error)}") from None
+
+
+def _explain(config: type[BaseModel], error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    names = [str(part) for part in first["loc"]]
+    if first["type"] != "extra_forbidden":
+        return f"{'.'.join(names) or 'value'} is {first['input']!r}: {first['msg'].lower()}"
+    owner: Any = config
+    for name in names[:-1]:
+        owner = getattr(owner, "model_fields", {}).get(name)
+        owner = owner.annotation if owner is not None else None
+    valid = ", ".join(getattr(owner, "model_fields", {})) or "none"
+    return f"unknown key {'.'.join(names)!r}; valid keys: {valid}"

@@ -1,0 +1,15 @@
+"""The errors a person can act on, and the exit code each one means."""
+
+
+class InputError(ValueError):
+    """Something a person gave is wrong: a path, a label, a flag, a file. Exit code 2.
+
+    The message is one line and says what was received, what was expected and what to do.
+    """
+
+
+class EngineUnavailableError(RuntimeError):
+    """This machine cannot run the engine, through no fault of the engine: no GPU, a missing runtime.
+
+    A report shows the reason and does not count it as a failure, unless the engine was required.
+    """

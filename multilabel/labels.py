@@ -1,0 +1,97 @@
+"""LabelSpace: the ordered names behind the columns of logits, targets and masks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from multilabel.errors import InputError
+
+
+@dataclass(frozen=True)
+class LabelSpace:
+    """Ordered, unique label names; column c of every `[N, C]` array belongs to `names[c]`.
+
+    Raises:
+        InputError: no name, an empty name, a name with a line break, or a name that stands twice.
+    """
+
+    names: tuple[str, ...]
+    _index: dict[str, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", tuple(self.names))
+        if not self.names:
+            raise InputError("no labels: expected at least one label name")
+        index: dict[str, int] = {}
+        for position, name in enumerate(self.names):
+            if not isinstance(name, str) or not name.strip() or name != name.strip() or len(name.splitlines()) != 1:
+                raise InputError(f"label {position + 1} is {name!r}: expected a name on one line, without outer spaces")
+            if name in index:
+                raise InputError(f"label {name!r} stands twice (as number {index[name] + 1} and {position + 1})")
+            index[name] = position
+        object.__setattr__(self, "_index", index)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self):
+        return iter(self.names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._index
+
+    @classmethod
+    def from_file(cls, path: Path) -> LabelSpace:
+        """Read one name a line; empty lines are passed over."""
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror}); expected label names, one a line") from None
+        except UnicodeDecodeError:
+            raise InputError(f"{path}: not UTF-8 text; expected the label names, one a line") from None
+        try:
+            return cls(tuple(line.strip() for line in lines if line.strip()))
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+
+    def index(self, name: str) -> int:
+        """The column of a label."""
+        try:
+            return self._index[name]
+        except KeyError:
+            raise InputError(f"unknown label {name!r}: expected one of {_shorten(self.names)}") from None
+
+    def encode(self, names: Iterable[str]) -> np.ndarray:
+        """Names to a multi-hot uint8 row `[C]`."""
+        row = np.zeros(len(self), dtype=np.uint8)
+        for name in names:
+            row[self.index(name)] = 1
+        return row
+
+    def require_equal(self, other: LabelSpace, mine: str, others: str) -> None:
+        """Stop unless both hold the same names in the same order.
+
+        Raises:
+            InputError: names the two owners and the first difference.
+        """
+        if self.names == other.names:
+            return
+        only_mine = [name for name in self.names if name not in other]
+        only_others = [name for name in other.names if name not in self]
+        if only_mine or only_others:
+            what = f"only in {mine}: {_shorten(only_mine)}; only in {others}: {_shorten(only_others)}"
+        else:
+            at = next(i for i, (a, b) in enumerate(zip(self.names, other.names, strict=True)) if a != b)
+            what = f"same names, other order, first at {at + 1}: {self.names[at]!r} against {other.names[at]!r}"
+        raise InputError(f"labels of {mine} ({len(self)}) and {others} ({len(other)}) differ: {what}")
+
+
+def _shorten(names: Iterable[str], most: int = 8) -> str:
+    names = list(names)
+    if not names:
+        return "none"
+    return ", ".join(names[:most]) + (f", … ({len(names)} in all)" if len(names) > most else "")

@@ -1,0 +1,183 @@
+"""Multi-label metrics in numpy: AP, mAP, and precision, recall and F1 by label (C*) and overall (O*).
+
+Every function takes targets `[N, C]` in {0, 1}, scores or decisions `[N, C]`, and an ignore mask bool `[N, C]` whose
+true cells count neither as positive nor as negative. One-dimensional input is one label.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+def average_precision(targets, scores, ignore=None) -> np.ndarray:
+    """Average precision of each label, float64 `[C]`; NaN for a label without a positive.
+
+    AP = Σ_k (R_k − R_{k−1}) P_k over the distinct scores in falling order, as scikit-learn's
+    `average_precision_score`: equal scores enter together, so the order of ties cannot matter.
+
+    Raises:
+        ValueError: shapes differ, targets other than 0 and 1, or a score that is NaN.
+    """
+    targets, scores, valid = _check(targets, scores, ignore)
+    result = np.full(targets.shape[1], np.nan)
+    for column in range(targets.shape[1]):
+        keep = valid[:, column]
+        result[column] = _average_precision(targets[keep, column], scores[keep, column])
+    return result
+
+
+def mean_average_precision(targets, scores, ignore=None) -> float:
+    """Mean AP in [0, 1] over the labels that have a positive.
+
+    Raises:
+        ValueError: as `average_precision`, or when no label has a positive.
+    """
+    per_label = average_precision(targets, scores, ignore)
+    if np.isnan(per_label).all():
+        raise ValueError("mAP is not defined: no label has a positive picture")
+    return float(np.nanmean(per_label))
+
+
+def labels_counted(targets, ignore=None) -> int:
+    """How many labels have a positive and so enter mAP."""
+    targets, _, valid = _check(targets, np.zeros(np.shape(targets)), ignore)
+    return int(((targets == 1) & valid).any(axis=0).sum())
+
+
+@dataclass(frozen=True, kw_only=True)
+class F1Scores:
+    """Precision, recall and F1, each in [0, 1]; 0/0 is 0."""
+
+    CP: float
+    """Mean over labels of a label's precision."""
+    CR: float
+    CF1: float
+    """2·CP·CR / (CP + CR): the field's CF1, of the two means, not the mean of the labels' F1."""
+    OP: float
+    """Precision over all (picture, label) decisions."""
+    OR: float
+    OF1: float
+    labels_counted: int
+    """Labels with a positive: those CP and CR are averaged over."""
+
+
+def f1_scores(targets, decisions, ignore=None) -> F1Scores:
+    """CP, CR, CF1, OP, OR, OF1 of boolean decisions `[N, C]` (see `decide` and `top_k`).
+
+    Labels without a positive are left out of CP and CR, as they are of mAP; their false alarms count in OP.
+    """
+    if not np.isin(decisions, (0, 1)).all():
+        raise ValueError("decisions hold values other than 0 and 1: call decide or top_k on scores first")
+    targets, decisions, valid = _check(targets, decisions, ignore)
+    decisions = decisions.astype(bool)
+    positive = (targets == 1) & valid
+    predicted = decisions & valid
+    hit = positive & decisions
+    counted = positive.any(axis=0)
+    precision = _ratio(hit.sum(axis=0), predicted.sum(axis=0))[counted]
+    recall = _ratio(hit.sum(axis=0), positive.sum(axis=0))[counted]
+    cp = float(precision.mean()) if counted.any() else 0.0
+    cr = float(recall.mean()) if counted.any() else 0.0
+    op = float(_ratio(hit.sum(), predicted.sum()))
+    or_ = float(_ratio(hit.sum(), positive.sum()))
+    return F1Scores(
+        CP=cp,
+        CR=cr,
+        CF1=_harmonic(cp, cr),
+        OP=op,
+        OR=or_,
+        OF1=_harmonic(op, or_),
+        labels_counted=int(counted.sum()),
+    )
+
+
+def decide(scores, thresholds: float | np.ndarray = 0.5) -> np.ndarray:
+    """Scores at or above the threshold: bool, the shape of scores. One threshold, or one a label `[C]`."""
+    return np.asarray(scores) >= np.asarray(thresholds)
+
+
+def top_k(scores, k: int, ignore=None) -> np.ndarray:
+    """The k best labels of each picture: bool `[N, C]`. Ties go to the label that stands first.
+
+    Ignored cells take no place among the k.
+    """
+    scores = _two_dimensional(np.asarray(scores, dtype=np.float64))
+    if not 1 <= k <= scores.shape[1]:
+        raise ValueError(f"top-k: received k = {k}; expected 1 to {scores.shape[1]}, the number of labels")
+    if np.isnan(scores).any():
+        raise ValueError("scores hold NaN: the model's output is broken, a ranking is not defined")
+    allowed = _valid(scores.shape, ignore)
+    # Ignored cells go last, behind even a score of -inf.
+    ranked = np.lexsort((-scores, ~allowed), axis=1)[:, :k]
+    result = np.zeros(scores.shape, dtype=bool)
+    np.put_along_axis(result, ranked, True, axis=1)
+    return result & allowed
+
+
+def prevalence(targets, ignore=None) -> float:
+    """Mean over the counted labels of a label's share of positives: the mAP that random scores reach."""
+    targets, _, valid = _check(targets, np.zeros(np.shape(targets)), ignore)
+    positive = ((targets == 1) & valid).sum(axis=0)
+    counted = positive > 0
+    return float((positive[counted] / valid.sum(axis=0)[counted]).mean()) if counted.any() else 0.0
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(−z)) without overflow, in the precision of the input."""
+    small = np.exp(-np.abs(logits))
+    return np.where(logits >= 0, 1 / (1 + small), small / (1 + small)).astype(logits.dtype, copy=False)
+
+
+def _average_precision(targets: np.ndarray, scores: np.ndarray) -> float:
+    positives = int(targets.sum())
+    if positives == 0:
+        return float("nan")
+    order = np.argsort(-scores, kind="stable")
+    scores, targets = scores[order], targets[order]
+    # The last place of each run of equal scores: precision and recall change only there.
+    last = np.flatnonzero(np.append(scores[1:] != scores[:-1], True))
+    hits = np.cumsum(targets, dtype=np.int64)[last]
+    gained = np.diff(hits, prepend=0) / positives
+    return float(np.sum(gained * hits / (last + 1)))
+
+
+def _check(targets, scores, ignore) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    targets = _two_dimensional(np.asarray(targets))
+    scores = _two_dimensional(np.asarray(scores))
+    if scores.dtype != bool:
+        scores = scores.astype(np.float64)
+    if targets.shape != scores.shape:
+        raise ValueError(f"targets {list(targets.shape)} and scores {list(scores.shape)}: expected the same shape")
+    valid = _valid(targets.shape, ignore)
+    if not np.isin(targets[valid], (0, 1)).all():
+        raise ValueError("targets hold values other than 0 and 1 where the ignore mask is false")
+    if scores.dtype != bool and np.isnan(scores[valid]).any():
+        raise ValueError("scores hold NaN: the model's output is broken, a ranking is not defined")
+    # What is ignored may hold anything (-1 is common): from here on it is 0 and masked.
+    return np.where(valid, targets, 0).astype(np.uint8), scores, valid
+
+
+def _valid(shape: tuple[int, ...], ignore) -> np.ndarray:
+    if ignore is None:
+        return np.ones(shape, dtype=bool)
+    valid = ~_two_dimensional(np.asarray(ignore, dtype=bool))
+    if valid.shape != shape:
+        raise ValueError(f"ignore mask {list(valid.shape)}: expected the same shape as scores, {list(shape)}")
+    return valid
+
+
+def _two_dimensional(array: np.ndarray) -> np.ndarray:
+    if array.ndim not in (1, 2):
+        raise ValueError(f"received an array of shape {list(array.shape)}; expected [N, C] or [N]")
+    return array[:, None] if array.ndim == 1 else array
+
+
+def _ratio(numerator, denominator) -> np.ndarray:
+    numerator = np.asarray(numerator, dtype=np.float64)
+    return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=np.asarray(denominator) > 0)
+
+
+def _harmonic(a: float, b: float) -> float:
+    return 2 * a * b / (a + b) if a + b > 0 else 0.0

@@ -1,0 +1,73 @@
+"""Preprocess: from a picture to the pixels a model takes, the same everywhere.
+
+Training's evaluation, calibration, verification and prediction all call this one implementation. Normalisation
+(mean, std) is recorded here and carried out inside the model's graph, so that a device feeds raw pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+from multilabel.pictures import read_picture
+
+_Triple = tuple[float, float, float]
+
+
+class Preprocess(BaseModel):
+    """How a picture becomes a model's input; frozen, and saved with every artifact."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size: int = Field(ge=8, le=4096)
+    """Side of the square input, in pixels."""
+    resize: Literal["squash", "crop"] = "squash"
+    """`squash` stretches the whole picture to the square; `crop` takes the square in its middle, `crop_fraction` of the
+    shorter side."""
+    crop_fraction: float = Field(default=0.875, gt=0, le=1)
+    mean: _Triple = (0.5, 0.5, 0.5)
+    """Per channel, of pixel values scaled to [0, 1]; subtracted inside the graph."""
+    std: _Triple = (0.5, 0.5, 0.5)
+    color_order: Literal["RGB"] = "RGB"
+
+    @field_validator("mean", "std")
+    @classmethod
+    def _normalises(cls, values: _Triple, info: ValidationInfo) -> _Triple:
+        if not all(math.isfinite(value) and (info.field_name == "mean" or value > 0) for value in values):
+            raise ValueError("expected three finite numbers, those of std above 0")
+        return values
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """uint8 RGB `[H, W, 3]` of any size to uint8 RGB `[size, size, 3]`."""
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+            raise ValueError(f"received {image.dtype} {list(image.shape)}; expected a uint8 RGB picture [H, W, 3]")
+        if self.resize == "squash":
+            return resize(image, self.size, self.size)
+        height, width = image.shape[:2]
+        # Cut first, then scale: the same picture, and a strip of 1x20000 pixels takes no more memory than it has.
+        side = max(1, round(min(height, width) * self.crop_fraction))
+        top, left = (height - side) // 2, (width - side) // 2
+        return resize(np.ascontiguousarray(image[top : top + side, left : left + side]), self.size, self.size)
+
+    def load(self, path: Path) -> np.ndarray:
+        """Read, decode and prepare one picture file: uint8 RGB `[size, size, 3]`."""
+        return self(read_picture(path))
+
+    def with_size(self, size: int) -> Preprocess:
+        """The same, for another input size."""
+        return Preprocess(**{**self.model_dump(), "size": size})
+
+
+def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Area interpolation along a side that shrinks (no aliasing), cubic along a side that grows."""
+    shrunk = (min(image.shape[0], height), min(image.shape[1], width))
+    if shrunk != image.shape[:2]:
+        image = cv2.resize(image, (shrunk[1], shrunk[0]), interpolation=cv2.INTER_AREA)
+    if shrunk != (height, width):
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
+    return image

@@ -1,0 +1,276 @@
+"""Bundles: complete or refused, whatever happens to a byte, a file or the writer."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from multilabel.bundle import (
+    MANIFEST,
+    Bundle,
+    Calibration,
+    Parent,
+    file_sha256,
+    inputs_hash,
+    is_current,
+    write_atomically,
+    write_bundle,
+)
+from multilabel.errors import InputError
+from multilabel.preprocess import Preprocess
+
+FIELDS = {
+    "kind": "onnx",
+    "precision": "int8",
+    "model": "model.onnx",
+    "labels": ("dog", "Straße"),
+    "preprocess": Preprocess(size=32, std=(0.1, 0.2, 0.3)),
+    "thresholds": (0.25, 1 / 3),
+    "opset": 20,
+    "calibration": Calibration(pictures=3, sha256="ab", split="train", method="min-max", kept_float=("conv1",)),
+    "facts": {"val_mAP": [0.1, 0.7], "by": {"epoch": 3}},
+    "tools": {"onnx": "1.0"},
+    "inputs": "abc",
+}
+MODEL = bytes(range(256))
+
+
+def make(path, **changes) -> Bundle:
+    with write_bundle(path, **{**FIELDS, **changes}) as (folder, _):
+        (folder / "model.onnx").write_bytes(MODEL)
+        (folder / "extra").mkdir()
+        (folder / "extra" / "reference.bin").write_bytes(b"reference" * 20)
+    return Bundle.open(path)
+
+
+def reseal(path, **changes) -> None:
+    """Rewrite the manifest with a digest that fits, as someone who knows the format could."""
+    fields = json.loads((path / MANIFEST).read_bytes())
+    del fields["digest"]
+    fields |= changes
+    sealed = {**fields, "digest": inputs_hash(fields)}
+    (path / MANIFEST).write_bytes(json.dumps(sealed, indent=2, ensure_ascii=False).encode() + b"\n")
+
+
+def test_what_is_written_is_what_is_opened(tmp_path):
+    bundle = make(tmp_path / "deep" / "student")
+    for name, value in FIELDS.items():
+        assert getattr(bundle.manifest, name) == value, name
+    assert bundle.manifest.files == {
+        "model.onnx": file_sha256(bundle.path / "model.onnx"),
+        "extra/reference.bin": file_sha256(bundle.path / "extra" / "reference.bin"),
+    }
+    assert bundle.name == "student"
+    assert bundle.labels.names == ("dog", "Straße")
+    assert bundle.preprocess == FIELDS["preprocess"]
+    assert bundle.model_path.read_bytes() == MODEL
+    assert bundle.size_bytes == 256 + 180
+    assert bundle.manifest.created
+    assert [p.name for p in bundle.path.parent.iterdir()] == ["student"]
+    assert Bundle.open(str(bundle.path)).digest == bundle.digest
+
+
+def test_fields_may_be_added_while_it_is_made_and_the_reference_is_not_the_models_size(tmp_path):
+    with write_bundle(tmp_path / "b", **FIELDS) as (folder, fields):
+        (folder / "model.onnx").write_bytes(MODEL)
+        (folder / "reference.npz").write_bytes(b"r" * 1000)
+        fields["facts"] = {"seen": 1}
+    bundle = Bundle.open(tmp_path / "b")
+    assert bundle.manifest.facts == {"seen": 1}
+    assert bundle.size_bytes == 256
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "extra/reference.bin", MANIFEST])
+@pytest.mark.parametrize("mask", [0x01, 0x20, 0x80])
+def test_any_changed_byte_is_refused(tmp_path, name, mask):
+    bundle = make(tmp_path / "b")
+    file = bundle.path / name
+    whole = file.read_bytes()
+    for position in {*range(0, len(whole), max(1, len(whole) // 60)), len(whole) - 1}:
+        changed = bytearray(whole)
+        changed[position] ^= mask
+        file.write_bytes(changed)
+        with pytest.raises(InputError) as caught:
+            Bundle.open(bundle.path)
+        assert str(file) in str(caught.value), position
+    for changed in (whole[:-1], whole + b"\n", b"", whole[len(whole) // 2 :]):
+        file.write_bytes(changed)
+        with pytest.raises(InputError):
+            Bundle.open(bundle.path)
+    file.write_bytes(whole)
+    assert Bundle.open(bundle.path).digest == bundle.digest
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"null", b"[]", b'"x"', b"{}", b'{"digest": "x"}', b"\xff\xfe{", b"[" * 100_000, b'{"a": NaN}']
+)
+def test_what_is_no_manifest_is_refused_in_one_line(tmp_path, text):
+    bundle = make(tmp_path / "b")
+    (bundle.path / MANIFEST).write_bytes(text)
+    with pytest.raises(InputError, match="not a manifest this version reads") as caught:
+        Bundle.open(bundle.path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_and_a_missing_manifest_are_refused_by_name(tmp_path):
+    bundle = make(tmp_path / "b")
+    (bundle.path / "model.onnx").unlink()
+    with pytest.raises(InputError, match=r"model\.onnx: missing"):
+        Bundle.open(bundle.path)
+    (bundle.path / "model.onnx").write_bytes(MODEL)
+    (bundle.path / MANIFEST).unlink()
+    for path in (bundle.path, tmp_path / "nowhere"):
+        with pytest.raises(InputError, match=r"not a finished bundle \(no manifest\.json\)"):
+            Bundle.open(path)
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/hostname", "a/../../x", "..\\x", ".", "", MANIFEST])
+def test_a_manifest_that_names_a_file_outside_is_refused(tmp_path, name):
+    bundle = make(tmp_path / "b")
+    (tmp_path / "x").write_bytes(MODEL)
+    reseal(bundle.path)
+    assert Bundle.open(bundle.path).digest == bundle.digest  # resealing alone is not what is refused
+    reseal(bundle.path, files={**bundle.manifest.files, name: file_sha256(tmp_path / "x")})
+    with pytest.raises(InputError, match="leaves the bundle"):
+        Bundle.open(bundle.path)
+
+
+def test_a_link_that_leads_outside_is_refused(tmp_path):
+    bundle = make(tmp_path / "b")
+    (tmp_path / "x").write_bytes(MODEL)
+    (bundle.path / "model.onnx").unlink()
+    (bundle.path / "model.onnx").symlink_to(tmp_path / "x")
+    with pytest.raises(InputError, match=r"model\.onnx"):
+        Bundle.open(bundle.path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "other.onnx"}, "the model 'other.onnx' is not among the bundle's files"),
+        ({"model": "../x"}, "not among the bundle's files"),
+        ({"format": 2}, "not a manifest this version reads"),
+        ({"kind": "coreml"}, "not a manifest this version reads"),
+        ({"labels": ["a", "a"]}, "stands twice"),
+        ({"labels": [], "thresholds": None}, "no labels"),
+        ({"surprise": 1}, "not a manifest this version reads"),
+    ],
+)
+def test_a_sealed_manifest_that_makes_no_sense_is_refused(tmp_path, changes, message):
+    bundle = make(tmp_path / "b")
+    reseal(bundle.path, **changes)
+    with pytest.raises(InputError, match=message):
+        Bundle.open(bundle.path)
+
+
+def test_another_kind_than_asked_for_is_refused(tmp_path):
+    bundle = make(tmp_path / "b")
+    assert Bundle.open(bundle.path, kind="onnx").digest == bundle.digest
+    with pytest.raises(InputError, match="a bundle of kind onnx; expected torch"):
+        Bundle.open(bundle.path, kind="torch")
+
+
+def write_badly(path, fault: str) -> None:
+    with write_bundle(path, **FIELDS) as (folder, fields):
+        assert list(folder.iterdir()) == []
+        if fault != "no model":
+            (folder / "model.onnx").write_bytes(b"half")
+        if fault == "bad field":
+            fields["precision"] = "int3"
+        if fault == "interrupted":
+            raise KeyboardInterrupt
+
+
+FAULTS = [("interrupted", KeyboardInterrupt), ("no model", AssertionError), ("bad field", ValidationError)]
+
+
+@pytest.mark.parametrize(("fault", "error"), FAULTS)
+def test_a_failed_write_leaves_nothing_behind(tmp_path, fault, error):
+    with pytest.raises(error):
+        write_badly(tmp_path / "b", fault)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("fault", "error"), FAULTS)
+def test_a_failed_write_keeps_the_older_bundle(tmp_path, fault, error):
+    old = make(tmp_path / "b")
+    with pytest.raises(error):
+        write_badly(old.path, fault)
+    assert Bundle.open(old.path).digest == old.digest
+    assert [p.name for p in tmp_path.iterdir()] == ["b"]
+
+
+def test_a_new_bundle_replaces_the_older_one_whole(tmp_path):
+    make(tmp_path / "b")
+    (tmp_path / ".b.partial").mkdir()  # what a killed writer leaves
+    (tmp_path / ".b.partial" / "stale").write_bytes(b"s")
+    with write_bundle(tmp_path / "b", **FIELDS | {"precision": "fp16"}) as (folder, _):
+        (folder / "model.onnx").write_bytes(b"new")
+        assert (tmp_path / "b" / "extra").is_dir()  # the older one stands until the new one is complete
+    bundle = Bundle.open(tmp_path / "b")
+    assert bundle.manifest.precision == "fp16"
+    assert sorted(p.name for p in bundle.path.iterdir()) == [MANIFEST, "model.onnx"]
+    assert [p.name for p in tmp_path.iterdir()] == ["b"]
+
+
+def test_the_parent_is_found_beside_its_child_only_unchanged(tmp_path):
+    parent = make(tmp_path / "teacher")
+    assert parent.open_parent() is None
+    child = make(tmp_path / "student", parent=parent.as_parent)
+    assert child.manifest.parent == Parent(name="teacher", digest=parent.digest)
+    found = child.open_parent()
+    assert found is not None
+    assert (found.path.resolve(), found.digest) == (parent.path.resolve(), parent.digest)
+    make(tmp_path / "teacher", facts={"made": "again"})
+    assert child.open_parent() is None
+    (tmp_path / "teacher").rename(tmp_path / "away")
+    assert child.open_parent() is None
+
+
+def test_a_parents_name_cannot_lead_elsewhere(tmp_path):
+    elsewhere = make(tmp_path / "elsewhere" / "teacher")
+    child = make(tmp_path / "here" / "student", parent=Parent(name="../elsewhere/teacher", digest=elsewhere.digest))
+    assert child.open_parent() is None
+
+
+def test_is_current_means_whole_and_of_the_same_inputs(tmp_path):
+    path = tmp_path / "b"
+    assert not is_current(path, "abc")
+    make(path)
+    assert is_current(path, "abc")
+    assert not is_current(path, "abd")
+    (path / "model.onnx").write_bytes(MODEL[::-1])
+    assert not is_current(path, "abc")
+
+
+def test_inputs_hash_depends_on_content_not_on_order(tmp_path):
+    assert inputs_hash({"a": 1, "b": [1, 2]}) == inputs_hash({"b": [1, 2], "a": 1})
+    different = [{"a": 1}, {"a": 2}, {"a": "1"}, {"b": 1}, {"a": [1]}, {"a": 1, "b": None}]
+    assert len({inputs_hash(inputs) for inputs in different}) == len(different)
+
+
+def test_write_atomically_replaces_and_leaves_no_trace(tmp_path):
+    file = tmp_path / "deep" / "state.json"
+    for data in (b"one", b"two"):
+        write_atomically(file, data)
+        assert file.read_bytes() == data
+    assert [p.name for p in file.parent.iterdir()] == ["state.json"]
+
+
+def test_a_persons_own_folder_or_file_is_never_replaced(tmp_path):
+    (tmp_path / "home").mkdir()
+    precious = tmp_path / "home" / "precious.txt"
+    precious.write_text("mine")
+    for path in (tmp_path / "home", precious):
+        with pytest.raises(InputError, match=r"stands there|other files"):
+            make(path)
+    assert precious.read_text() == "mine"
+    assert [p.name for p in tmp_path.iterdir()] == ["home"]
+
+
+@pytest.mark.parametrize("thresholds", [(0.5,), (0.5, 7.0), (-1.0, 0.5)])
+def test_thresholds_are_one_probability_a_label(tmp_path, thresholds):
+    with pytest.raises(ValidationError, match="thresholds"):
+        make(tmp_path / "b", thresholds=thresholds)

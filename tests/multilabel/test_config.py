@@ -1,0 +1,52 @@
+"""Config: frozen, and every mistake told in one line with what would have been right."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+from pydantic import Field, ValidationError
+
+from multilabel.config import Config
+from multilabel.errors import InputError
+
+
+class Optimizer(Config):
+    lr: float = Field(default=0.1, gt=0)
+    name: Literal["adam", "sgd"] = "adam"
+
+
+class Training(Config):
+    epochs: int
+    """How often every picture is seen."""
+    optimizer: Optimizer = Optimizer()
+
+
+def test_values_are_read_nested_and_frozen():
+    config = Training.parse({"epochs": 3, "optimizer": {"lr": 0.5}}, "recipe.yaml")
+    assert config == Training(epochs=3, optimizer=Optimizer(lr=0.5))
+    with pytest.raises(ValidationError, match="frozen"):
+        config.epochs = 4
+    assert Training.model_fields["epochs"].description == "How often every picture is seen."
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"epochs": 3, "epoch": 3}, "unknown key 'epoch'; valid keys: epochs, optimizer"),
+        ({"epochs": 3, "optimizer": {"rate": 1}}, "unknown key 'optimizer.rate'; valid keys: lr, name"),
+        ({"epochs": 3, "optimizer": {"lr": 0}}, "optimizer.lr is 0: input should be greater than 0"),
+        ({"epochs": 3, "optimizer": {"name": "adan"}}, "optimizer.name is 'adan': input should be 'adam' or 'sgd'"),
+        ({"epochs": "three"}, "epochs is 'three': input should be a valid integer"),
+        ({}, "epochs"),
+        (None, "None"),
+        ({"epochs": 3, "optimizer": 5}, "optimizer is 5"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line_with_its_place(values, said):
+    with pytest.raises(InputError) as caught:
+        Training.parse(values, "recipe.yaml")
+    message = str(caught.value)
+    assert message.startswith("recipe.yaml: ")
+    assert said in message
+    assert "\n" not in message

@@ -1,0 +1,201 @@
+"""Data sets: what is read, what is refused and how the refusal reads, and what the fingerprint notices."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import cv2
+import numpy as np
+import pytest
+
+from multilabel.datasets import load_dataset
+from multilabel.errors import InputError
+
+ROWS = [
+    {"file_name": "b.png", "labels": ["dog", "cat"]},
+    {"file_name": "a.png", "labels": [], "ignore": ["sky"]},
+    {"file_name": "more/c.png", "labels": ["sky"]},
+]
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Three labels, three pictures in the split `test`, in an order that is not the alphabet's."""
+    root = tmp_path / "set"
+    (root / "test" / "more").mkdir(parents=True)
+    (root / "labels.txt").write_text("dog\ncat\nsky\n")
+    for shade, row in enumerate(ROWS):
+        cv2.imwrite(str(root / "test" / row["file_name"]), np.full((4, 4, 3), shade, np.uint8))
+    write(root, ROWS)
+    return root
+
+
+def write(root, rows, split="test") -> None:
+    (root / split).mkdir(exist_ok=True)
+    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+    (root / split / "metadata.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def refusal(root, split="test", **options) -> str:
+    with pytest.raises(InputError) as caught:
+        load_dataset(root, split, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("format", ["auto", "imagefolder"])
+def test_a_split_is_read_in_its_own_order(root, format):
+    dataset = load_dataset(str(root), "test", format=format)
+    assert len(dataset) == 3
+    assert dataset.split == "test"
+    assert dataset.labels.names == ("dog", "cat", "sky")
+    assert dataset.paths == [root / "test" / row["file_name"] for row in ROWS]
+    assert dataset.targets.dtype == np.uint8
+    np.testing.assert_array_equal(dataset.targets, [[1, 1, 0], [0, 0, 0], [0, 0, 1]])
+    assert dataset.ignore.dtype == bool
+    np.testing.assert_array_equal(dataset.ignore, [[0, 0, 0], [0, 0, 1], [0, 0, 0]])
+
+
+def test_a_subset_follows_its_indices(root):
+    dataset = load_dataset(root)
+    subset = dataset.subset(np.array([2, 0]))
+    assert subset.paths == [dataset.paths[2], dataset.paths[0]]
+    np.testing.assert_array_equal(subset.targets, dataset.targets[[2, 0]])
+    np.testing.assert_array_equal(subset.ignore, dataset.ignore[[2, 0]])
+    assert subset.hashes() == [dataset.hashes()[2], dataset.hashes()[0]]
+    assert subset.labels == dataset.labels
+
+
+def test_empty_lines_are_passed_over_and_still_counted(root):
+    write(root, [ROWS[0], "", "  ", {"file_name": "a.png", "labels": ["fish"]}])
+    assert "metadata.jsonl, line 4" in refusal(root)
+    write(root, [ROWS[0], "", ROWS[1]])
+    assert len(load_dataset(root)) == 2
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"file_name": "a.png", "labels": ["cat", "fish"]}, "label 'fish' is not in labels.txt"),
+        ({"file_name": "a.png", "labels": [], "ignore": ["fish"]}, "label 'fish' is not in labels.txt"),
+        ({"file_name": "a.png", "labels": ["cat"], "ignore": ["cat"]}, "both in labels and in ignore"),
+        ({"file_name": "b.png", "labels": []}, "'b.png' stands twice (first on line 1)"),
+        ({"file_name": "none.png", "labels": []}, "test/none.png: no such file"),
+        ({"file_name": "more", "labels": []}, "test/more: no such file"),
+        ({"file_name": "../x.jpg", "labels": []}, "'../x.jpg' leaves the data set's folder"),
+        ({"file_name": "more/../../labels.txt", "labels": []}, "leaves the data set's folder"),
+        ({"file_name": "..\\x.jpg", "labels": []}, "leaves the data set's folder"),
+        ({"file_name": "/etc/hostname", "labels": []}, "'/etc/hostname' leaves the data set's folder"),
+        ({"file_name": "a\0.png", "labels": []}, "leaves the data set's folder"),
+        ({"file_name": "", "labels": []}, "expected an object with a file_name"),
+        ({"file_name": 3, "labels": []}, "expected an object with a file_name"),
+        ({"labels": []}, "expected an object with a file_name"),
+        ({"file_name": "a.png"}, "labels of 'a.png' is None"),
+        ({"file_name": "a.png", "labels": "cat"}, "labels of 'a.png' is 'cat'; expected a list"),
+        ({"file_name": "a.png", "labels": [1]}, "labels of 'a.png' is [1]; expected a list"),
+        ({"file_name": "a.png", "labels": [], "ignore": "cat"}, "ignore of 'a.png' is 'cat'; expected a list"),
+        ("[]", "expected an object"),
+        ("{'file_name': 'a.png'}", "not JSON"),
+        ('{"file_name": "a.png", "labels": ["cat"]', "not JSON"),
+        ("[" * 200_000, "not JSON"),
+    ],
+)
+def test_a_bad_line_is_refused_by_file_and_line(root, row, said):
+    (root / "x.jpg").write_bytes(b"outside the split")
+    write(root, [ROWS[0], row])
+    message = refusal(root)
+    assert said in message
+    assert f"{root / 'test' / 'metadata.jsonl'}, line 2" in message
+
+
+def test_an_empty_an_unknown_and_a_foreign_split_are_refused(root):
+    write(root, [], split="train")
+    assert "the split 'train' is empty" in refusal(root, "train")
+    assert re.search(r"no split 'val'.*splits here: test, train$", refusal(root, "val"))
+    for split in ("..", "../set/test", str(root / "test"), "", "."):
+        assert "leaves the data set's folder" in refusal(root, split)
+
+
+def test_what_is_no_data_set_is_refused(root, tmp_path):
+    assert "no such folder" in refusal(tmp_path / "nowhere")
+    (tmp_path / "bare").mkdir()
+    assert "not recognised" in refusal(tmp_path / "bare")
+    assert "unknown format 'coco': expected one of auto, imagefolder" in refusal(root, format="coco")
+
+
+def test_files_that_are_not_utf8_are_refused_by_name(root):
+    (root / "test" / "metadata.jsonl").write_bytes('{"file_name": "é.png", "labels": []}\n'.encode("latin-1"))
+    assert f"{root / 'test' / 'metadata.jsonl'}: not UTF-8" in refusal(root)
+    (root / "labels.txt").write_bytes(b"dog\ncaf\xe9\n")
+    assert f"{root / 'labels.txt'}: not UTF-8" in refusal(root)
+
+
+def test_the_fingerprint_notices_every_change_and_nothing_else(root, tmp_path):
+    before = load_dataset(root).fingerprint()
+    moved = tmp_path / "elsewhere"
+    root.rename(moved)
+    assert load_dataset(moved).fingerprint() == before
+    root = moved
+    seen = {before}
+
+    def changed(what: str) -> None:
+        now = load_dataset(root).fingerprint()
+        assert now not in seen, what
+        seen.add(now)
+
+    write(root, [ROWS[0] | {"labels": ["dog"]}, *ROWS[1:]])
+    changed("a label")
+    write(root, [ROWS[0], ROWS[1] | {"ignore": []}, ROWS[2]])
+    changed("the ignore mask")
+    write(root, [ROWS[0], ROWS[1] | {"ignore": [], "labels": ["sky"]}, ROWS[2]])
+    changed("ignored became positive")
+    write(root, [ROWS[1], ROWS[0], ROWS[2]])
+    changed("the order")
+    write(root, ROWS[:2])
+    changed("a picture less")
+    write(root, ROWS)
+    assert load_dataset(root).fingerprint() == before
+    (root / "labels.txt").write_text("dog\ncat\nsky\nsea\n")
+    changed("a label more")
+    (root / "labels.txt").write_text("dog\ncat\nsky\n")
+    file = root / "test" / "a.png"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    changed("one byte of a picture")
+
+
+def test_line_separators_inside_json_and_a_byte_order_mark_are_no_line_ends(tmp_path):
+    root = tmp_path / "d"
+    (root / "test").mkdir(parents=True)
+    (root / "labels.txt").write_bytes(b"\xef\xbb\xbfcat\ndog\n")
+    (root / "test" / "a\u2028b.jpg").write_bytes(b"x")
+    (root / "test" / "metadata.jsonl").write_text(
+        '{"file_name": "a\u2028b.jpg", "labels": ["cat"]}\n', encoding="utf-8"
+    )
+    data = load_dataset(root, "test")
+    assert data.labels.names == ("cat", "dog")
+    assert data.targets.tolist() == [[1, 0]]
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".jpg", "\\ud800.jpg"])
+def test_names_that_no_file_can_have_are_refused(tmp_path, name):
+    root = tmp_path / "d"
+    (root / "test").mkdir(parents=True)
+    (root / "labels.txt").write_text("cat\n")
+    (root / "test" / "metadata.jsonl").write_text(f'{{"file_name": "{name}", "labels": []}}\n')
+    with pytest.raises(InputError) as caught:
+        load_dataset(root, "test")
+    str(caught.value).encode()
+
+
+def test_one_picture_under_two_spellings_stands_twice(tmp_path):
+    root = tmp_path / "d"
+    (root / "test").mkdir(parents=True)
+    (root / "labels.txt").write_text("cat\n")
+    (root / "test" / "x.jpg").write_bytes(b"x")
+    lines = [f'{{"file_name": "{name}", "labels": []}}\n' for name in ("x.jpg", "./x.jpg")]
+    (root / "test" / "metadata.jsonl").write_text("".join(lines))
+    with pytest.raises(InputError, match="twice"):
+        load_dataset(root, "test")

@@ -1,0 +1,88 @@
+"""LabelSpace: what names it takes, and what it says when two differ."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from multilabel.errors import InputError
+from multilabel.labels import LabelSpace
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ((), "no labels"),
+        (("cat", "dog", "cat"), r"'cat' stands twice \(as number 1 and 3\)"),
+        (("cat", ""), "label 2 is ''"),
+        (("  ",), "label 1 is '  '"),
+        ((" cat",), "without outer spaces"),
+        (("cat\n",), "one line"),
+        (("ca\nt",), "one line"),
+        (("cat", 3), "label 2 is 3"),
+    ],
+)
+def test_bad_names_are_refused(names, message):
+    with pytest.raises(InputError, match=message):
+        LabelSpace(names)
+
+
+def test_names_keep_their_order_and_encode_to_their_columns():
+    labels = LabelSpace(["dog", "cat", "Zürich at night"])
+    assert list(labels) == ["dog", "cat", "Zürich at night"]
+    assert len(labels) == 3
+    assert "cat" in labels
+    assert "Cat" not in labels
+    assert labels.index("Zürich at night") == 2
+    row = labels.encode(["cat", "cat", "Zürich at night"])
+    assert row.dtype == np.uint8
+    np.testing.assert_array_equal(row, [0, 1, 1])
+    np.testing.assert_array_equal(labels.encode([]), [0, 0, 0])
+    with pytest.raises(InputError, match="unknown label 'bird': expected one of dog, cat, Zürich at night"):
+        labels.encode(["dog", "bird"])
+
+
+def test_equality_is_of_names_and_order():
+    assert LabelSpace(("a", "b")) == LabelSpace(["a", "b"])
+    assert hash(LabelSpace(("a", "b"))) == hash(LabelSpace(["a", "b"]))
+    assert LabelSpace(("a", "b")) != LabelSpace(("b", "a"))
+    LabelSpace(("a", "b")).require_equal(LabelSpace(("a", "b")), "teacher", "student")
+
+
+@pytest.mark.parametrize(
+    ("mine", "others", "message"),
+    [
+        ("abc", "acb", r"teacher \(3\) and student \(3\) differ: same names, other order, first at 2: 'b' against 'c'"),
+        ("ab", "abc", r"teacher \(2\) and student \(3\) differ: only in teacher: none; only in student: c"),
+        ("abx", "aby", "only in teacher: x; only in student: y"),
+    ],
+)
+def test_a_difference_is_told_with_both_owners(mine, others, message):
+    with pytest.raises(InputError, match=message):
+        LabelSpace(tuple(mine)).require_equal(LabelSpace(tuple(others)), "teacher", "student")
+
+
+def test_a_long_difference_is_shortened():
+    many = LabelSpace(tuple(f"label {i}" for i in range(100)))
+    with pytest.raises(InputError, match=r"label 7, … \(100 in all\)") as caught:
+        many.require_equal(LabelSpace(("other",)), "model", "data set")
+    assert "label 8" not in str(caught.value)
+
+
+def test_from_file_reads_one_name_a_line(tmp_path):
+    file = tmp_path / "labels.txt"
+    file.write_bytes("dog\r\n\n  cat  \nStraße".encode())
+    assert LabelSpace.from_file(file).names == ("dog", "cat", "Straße")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "No such file"), (b"", "no labels"), (b"\n \n", "no labels"), (b"a\na\n", "twice"), (b"a\xff\n", "UTF-8")],
+)
+def test_from_file_names_the_file_in_every_error(tmp_path, content, message):
+    file = tmp_path / "labels.txt"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(InputError, match=message) as caught:
+        LabelSpace.from_file(file)
+    assert str(file) in str(caught.value)

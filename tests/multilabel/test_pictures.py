@@ -1,0 +1,198 @@
+"""Reading pictures: upright, whole, bounded, or an error that names the file."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+
+from multilabel.errors import InputError
+from multilabel.pictures import MAX_PIXELS, check_picture, decode_picture, picture_hash, read_picture
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+def encode(extension: str, image: np.ndarray, *options: int) -> bytes:
+    done, data = cv2.imencode(extension, image, list(options))
+    assert done
+    return data.tobytes()
+
+
+@pytest.fixture(scope="module")
+def picture() -> np.ndarray:
+    """uint8 RGB `[24, 40, 3]`, another colour in each corner."""
+    rows, columns = np.mgrid[0:24, 0:40]
+    return np.stack([rows * 10, columns * 6, 255 - rows * 5 - columns * 3], axis=2).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def jpeg(picture) -> bytes:
+    return encode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), cv2.IMWRITE_JPEG_QUALITY, 95)
+
+
+@pytest.fixture(scope="module")
+def png(picture) -> bytes:
+    return encode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+
+
+def with_orientation(jpeg: bytes, orientation: int, extra: bytes = b"") -> bytes:
+    """The JPEG with an EXIF segment of one entry, tag 0x0112, behind its start marker."""
+    entry = struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0)
+    exif = b"Exif\0\0" + struct.pack("<2sHIH", b"II", 42, 8, 1) + entry + struct.pack("<I", 0) + extra
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:]
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png_claiming(width: int, height: int) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return _PNG_SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 64)) + chunk(b"IEND", b"")
+
+
+def test_png_is_read_as_rgb_to_the_bit(tmp_path, picture, png):
+    file = tmp_path / "a.png"
+    file.write_bytes(png)
+    result = read_picture(file)
+    assert result.dtype == np.uint8
+    np.testing.assert_array_equal(result, picture)
+    assert picture_hash(file) == hashlib.sha256(png).hexdigest()
+    check_picture(file)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "turn"),
+    [
+        (1, lambda x: x),
+        (2, np.fliplr),
+        (3, lambda x: np.rot90(x, 2)),
+        (4, np.flipud),
+        (5, lambda x: x.transpose(1, 0, 2)),
+        (6, lambda x: np.rot90(x, -1)),
+        (7, lambda x: np.rot90(x.transpose(1, 0, 2), 2)),
+        (8, lambda x: np.rot90(x, 1)),
+    ],
+)
+def test_exif_orientation_is_obeyed(jpeg, orientation, turn):
+    stored = decode_picture(jpeg, "a.jpg")
+    assert stored.shape == (24, 40, 3)
+    np.testing.assert_array_equal(decode_picture(with_orientation(jpeg, orientation), "a.jpg"), turn(stored))
+
+
+@pytest.mark.parametrize("progressive", [0, 1])
+@pytest.mark.parametrize("restart", [0, 1])
+def test_every_kind_of_jpeg_is_read_whole_and_refused_at_every_cut(picture, progressive, restart):
+    options = (cv2.IMWRITE_JPEG_PROGRESSIVE, progressive, cv2.IMWRITE_JPEG_RST_INTERVAL, restart)
+    data = encode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), *options)
+    assert np.abs(decode_picture(data, "a.jpg").astype(int) - picture).mean() < 8
+    decode_picture(data + b"\0" * 100, "a.jpg")  # cameras pad files
+    for cut in {*range(3, len(data), 17), len(data) - 2, len(data) - 1}:
+        with pytest.raises(InputError, match=r"a\.jpg: truncated JPEG"):
+            decode_picture(data[:cut], "a.jpg")
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.95])
+def test_a_truncated_jpeg_file_is_refused_by_name_without_and_with_decoding(tmp_path, jpeg, share):
+    file = tmp_path / "holiday.jpg"
+    file.write_bytes(jpeg[: int(len(jpeg) * share)])
+    for reader in (check_picture, read_picture):
+        with pytest.raises(InputError, match="truncated JPEG") as caught:
+            reader(file)
+        assert str(file) in str(caught.value)
+
+
+def test_the_end_of_a_thumbnail_is_not_the_end_of_the_picture(jpeg):
+    nested = with_orientation(jpeg, 1, extra=jpeg)
+    np.testing.assert_array_equal(decode_picture(nested, "a.jpg"), decode_picture(jpeg, "a.jpg"))
+    with pytest.raises(InputError, match="truncated JPEG"):
+        decode_picture(nested[: len(nested) - 50], "a.jpg")
+
+
+def test_a_truncated_png_is_refused_at_every_cut(png):
+    for cut in {*range(8, len(png), 29), *range(len(png) - 12, len(png))}:
+        with pytest.raises(InputError, match=r"a\.png: truncated PNG"):
+            decode_picture(png[:cut], "a.png")
+
+
+def test_a_png_whose_data_is_cut_short_inside_a_whole_file_is_refused():
+    rows = np.random.default_rng(0).integers(0, 256, (16, 49), dtype=np.uint8)
+    rows[:, 0] = 0  # filter byte
+    packed = zlib.compress(rows.tobytes())
+    head = _PNG_SIGNATURE + chunk(b"IHDR", struct.pack(">IIBBBBB", 16, 16, 8, 2, 0, 0, 0))
+    whole = head + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+    np.testing.assert_array_equal(decode_picture(whole, "a.png"), rows[:, 1:].reshape(16, 16, 3))
+    with pytest.raises(InputError, match=r"a\.png"):
+        decode_picture(head + chunk(b"IDAT", packed[: len(packed) // 2]) + chunk(b"IEND", b""), "a.png")
+
+
+def test_a_picture_too_large_is_refused_before_it_is_decoded(monkeypatch, jpeg):
+    def decoded(*arguments):
+        raise AssertionError("the picture reached the decoder")
+
+    monkeypatch.setattr(cv2, "imdecode", decoded)
+    with pytest.raises(InputError, match=r"big\.png: 60000x60000 pixels"):
+        decode_picture(png_claiming(60_000, 60_000), "big.png")
+    with pytest.raises(InputError, match=r"big\.png: 1x120000001 pixels"):
+        decode_picture(png_claiming(1, MAX_PIXELS + 1), "big.png")
+    frame = jpeg.index(b"\xff\xc0")
+    big = jpeg[: frame + 5] + struct.pack(">HH", 60_000, 50_000) + jpeg[frame + 9 :]
+    with pytest.raises(InputError, match=r"big\.jpg: 50000x60000 pixels"):
+        decode_picture(big, "big.jpg")
+
+
+@pytest.mark.parametrize("content", [b"just a text\n" * 20, b"\x00", b"\xff\xd8\xff\xd9", _PNG_SIGNATURE, b"GIF89a"])
+def test_what_is_no_picture_is_refused_by_name(tmp_path, content):
+    file = tmp_path / "note.jpg"
+    file.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        read_picture(file)
+    assert str(file) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("reader", [check_picture, read_picture, picture_hash])
+def test_missing_empty_and_folder_are_refused_by_name(tmp_path, reader):
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "folder.jpg").mkdir()
+    for name, message in (
+        ("missing.jpg", "cannot be read"),
+        ("empty.jpg", "the file is empty"),
+        ("folder.jpg", "cannot be read"),
+    ):
+        with pytest.raises(InputError, match=message) as caught:
+            reader(tmp_path / name)
+        assert str(tmp_path / name) in str(caught.value)
+
+
+def test_grey_16_bit_and_alpha_become_8_bit_rgb(picture):
+    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    grey = decode_picture(encode(".png", picture[:, :, 0]), "grey.png")
+    np.testing.assert_array_equal(grey, np.repeat(picture[:, :, :1], 3, axis=2))
+    deep = decode_picture(encode(".png", bgr.astype(np.uint16) * 257), "deep.png")
+    assert deep.dtype == np.uint8
+    np.testing.assert_array_equal(deep, picture)
+    deep_grey = decode_picture(encode(".png", picture[:, :, 0].astype(np.uint16) * 257), "deep-grey.png")
+    np.testing.assert_array_equal(deep_grey, np.repeat(picture[:, :, :1], 3, axis=2))
+    alpha = np.dstack([bgr, np.tile(np.arange(40, dtype=np.uint8), (24, 1))])
+    np.testing.assert_array_equal(decode_picture(encode(".png", alpha), "alpha.png"), picture)
+
+
+def test_a_bound_on_pixels_holds_for_every_format(tmp_path):
+    blank = np.zeros((15000, 15000, 3), dtype=np.uint8)
+    for suffix in (".webp", ".png"):
+        file = tmp_path / f"huge{suffix}"
+        cv2.imwrite(str(file), blank)
+        with pytest.raises(InputError, match=file.name):
+            check_picture(file)
+
+
+def test_a_text_file_called_jpg_does_not_pass_the_check(tmp_path):
+    file = tmp_path / "notes.jpg"
+    file.write_text("not a picture")
+    with pytest.raises(InputError, match=r"notes\.jpg"):
+        check_picture(file)
