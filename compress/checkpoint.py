@@ -1,0 +1,112 @@
+"""Models and training states on disk: safetensors for weights, torch files read with weights_only for the rest."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from compress.config import ModelConfig
+from compress.models import MultiLabelModel
+from compress.weights import read_safetensors
+from multilabel.bundle import Bundle, write_atomically
+from multilabel.errors import InputError
+from multilabel.labels import LabelSpace
+from multilabel.preprocess import Preprocess
+
+WEIGHTS = "model.safetensors"
+_KEY = "edgepress"
+
+
+def save_model(model: MultiLabelModel, path: Path) -> None:
+    """Write weights as safetensors, with what rebuilds the model (architecture, labels, preprocess) in its metadata."""
+    description = {
+        "architecture": architecture(model),
+        "labels": list(model.labels.names),
+        "preprocess": model.preprocess.model_dump(mode="json"),
+    }
+    state = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
+    save_file(state, path, metadata={_KEY: json.dumps(description)})
+
+
+def architecture(model: MultiLabelModel) -> dict[str, Any]:
+    """The settings from which `MultiLabelModel` is rebuilt, without those of training."""
+    return model.config.model_dump(include=set(ModelConfig.model_fields), mode="json")
+
+
+def load_model(source: Path, weights: Path | None = None) -> MultiLabelModel:
+    """A model in evaluation mode, from a torch bundle or from one of our .safetensors files.
+
+    Args:
+        source: a bundle of kind torch, or a file that `save_model` wrote.
+        weights: a .safetensors file whose weights replace the bundle's.
+
+    Raises:
+        InputError: not one of these, or the weights do not fit the model.
+    """
+    source = Path(source)
+    if source.is_dir():
+        bundle = Bundle.open(source, kind="torch")
+        assert bundle.manifest.architecture is not None
+        config = ModelConfig.parse(bundle.manifest.architecture, f"{source}, architecture")
+        model = MultiLabelModel(config, bundle.labels, bundle.preprocess)
+        return load_weights(model, weights or bundle.model_path)
+    description = _description(source)
+    config = ModelConfig.parse(description["architecture"], f"{source}, architecture")
+    model = MultiLabelModel(config, LabelSpace(description["labels"]), Preprocess(**description["preprocess"]))
+    return load_weights(model, weights or source)
+
+
+def load_weights(model: MultiLabelModel, path: Path) -> MultiLabelModel:
+    """Load a whole model's weights (backbone and head) and put it in evaluation mode.
+
+    Raises:
+        InputError: tensors are missing, unknown or of another shape; names the first.
+    """
+    state = read_safetensors(path)
+    wanted = model.state_dict()
+    odd = sorted(state.keys() ^ wanted.keys())
+    if odd:
+        where = "lacks" if odd[0] in wanted else "has the unknown tensor"
+        raise InputError(f"{path}: {where} {odd[0]!r} ({len(odd)} names differ from {model.config.backbone}'s)")
+    for key, tensor in wanted.items():
+        if state[key].shape != tensor.shape:
+            raise InputError(f"{path}: {key} is {list(state[key].shape)}; expected {list(tensor.shape)}")
+    model.load_state_dict(state)
+    return model.eval()
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """Write a training state (tensors, numbers, strings) under a temporary name and rename it."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def load_state(path: Path, inputs: str) -> dict[str, Any] | None:
+    """The training state left by an interrupted run on the same inputs, or None."""
+    if not path.is_file():
+        return None
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    return state if state["inputs"] == inputs else None
+
+
+def _description(path: Path) -> dict[str, Any]:
+    read_safetensors(path)  # says what is wrong with a file that is none
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+    if _KEY not in metadata:
+        raise InputError(
+            f"{path}: weights without a description of their model; give the student's bundle as well, "
+            f"or --backbone, --head, --size and --labels"
+        )
+    try:
+        description = json.loads(metadata[_KEY])
+        return {key: description[key] for key in ("architecture", "labels", "preprocess")}
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: its description cannot be read ({error}); export it again") from None

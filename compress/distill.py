@@ -1,0 +1,240 @@
+"""teach and distill: a folder of labelled pictures to a teacher, and a teacher to a student."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from accelerate.utils import set_seed
+from torch import Tensor
+
+from compress.checkpoint import WEIGHTS, architecture, load_model, save_model
+from compress.config import DistillConfig, TeachConfig, TrainConfig
+from compress.loader import Batch
+from compress.losses import (
+    AsymmetricLoss,
+    BinaryCrossEntropy,
+    LabelWiseEmbeddingDistillation,
+    MultiLabelLogitsDistillation,
+)
+from compress.models import MultiLabelModel, make_model
+from compress.training import Fit, Task, evaluate, fit, make_accelerator
+from multilabel.bundle import Bundle, Parent, file_sha256, inputs_hash, is_current, write_bundle
+from multilabel.datasets import MultiLabelDataset
+from multilabel.metrics import prevalence
+
+log = logging.getLogger("edgepress")
+
+
+class TeachTask:
+    """The labels alone."""
+
+    def __init__(self, config: TeachConfig) -> None:
+        self.name = config.task_loss
+        self.loss = AsymmetricLoss() if config.task_loss == "asl" else BinaryCrossEntropy()
+
+    def __call__(self, batch: Batch, logits: Tensor, embeddings: Tensor) -> dict[str, Tensor]:
+        return {self.name: self.loss(logits, batch.targets, batch.ignore)}
+
+
+class DistillTask:
+    """BCE + mld · MLD + cd · CD + id · ID: the published objective, or its form that knows no batch size."""
+
+    def __init__(self, config: DistillConfig, teacher: MultiLabelModel) -> None:
+        self.config, self.teacher = config, teacher.eval().requires_grad_(False)
+        self.task_loss = BinaryCrossEntropy(config.reduction)
+        self.logits_loss = MultiLabelLogitsDistillation(config.reduction)
+        self.embedding_loss = LabelWiseEmbeddingDistillation(config.cd, config.id, config.reduction)
+
+    def __call__(self, batch: Batch, logits: Tensor, embeddings: Tensor) -> dict[str, Tensor]:
+        assert batch.teacher_images is not None
+        with torch.no_grad():
+            teacher_logits, teacher_embeddings = self.teacher(batch.teacher_images)
+        terms = {"bce": self.task_loss(logits, batch.targets, batch.ignore)}
+        if self.config.mld:
+            terms["mld"] = self.config.mld * self.logits_loss(logits, teacher_logits, batch.targets, batch.ignore)
+        structure = self.embedding_loss.terms(embeddings, teacher_embeddings, batch.targets, batch.ignore)
+        if self.config.cd:
+            terms["cd"] = self.config.cd * structure["cd"]
+        if self.config.id:
+            terms["id"] = self.config.id * structure["id"]
+        return terms
+
+
+def teach(train: MultiLabelDataset, val: MultiLabelDataset, config: TeachConfig, out: Path) -> Bundle:
+    """Fine-tune a teacher and leave it as a bundle of kind torch in `out`; a finished one is not made again.
+
+    Raises:
+        InputError: see `fit`, `make_model`.
+    """
+    return _train("teacher", train, val, config, out, None)
+
+
+def distill(
+    train: MultiLabelDataset, val: MultiLabelDataset, teacher: Bundle, config: DistillConfig, out: Path
+) -> Bundle:
+    """Distil a student from a teacher and leave it as a bundle of kind torch in `out`.
+
+    Raises:
+        InputError: the teacher's labels differ from the data set's; see also `fit`, `make_model`.
+    """
+    return _train("student", train, val, config, out, teacher)
+
+
+def _train(
+    role: str,
+    train: MultiLabelDataset,
+    val: MultiLabelDataset,
+    config: TeachConfig | DistillConfig,
+    out: Path,
+    teacher: Bundle | None,
+) -> Bundle:
+    train.labels.require_equal(val.labels, "the train split", "the val split")
+    if teacher is not None:
+        teacher.labels.require_equal(train.labels, f"the teacher {teacher.path}", f"the data set {train.root}")
+    inputs = inputs_hash(
+        {
+            "role": role,
+            "config": config.model_dump(mode="json", exclude={"workers"}),
+            "train": train.fingerprint(),
+            "val": val.fingerprint(),
+            "teacher": teacher.digest if teacher else None,
+            "weights": _weights_identity(config),
+        }
+    )
+    if is_current(out, inputs):
+        log.info("%s: unchanged, kept", out)
+        return Bundle.open(out)
+    set_seed(config.seed)
+    accelerator = make_accelerator(config)
+    model, source = make_model(config, train.labels)
+    log.info(
+        "%s %s (%s, %d px, %.1f M parameters, weights: %s) on %d pictures, %s",
+        role,
+        config.backbone,
+        config.head,
+        config.size,
+        sum(p.numel() for p in model.parameters()) / 1e6,
+        source,
+        len(train),
+        accelerator.device,
+    )
+    facts: dict[str, object] = {"weights": source, "pictures": len(train), "val_prevalence": prevalence(val.targets)}
+    task: Task
+    teacher_preprocess = None
+    if teacher is None:
+        assert isinstance(config, TeachConfig)
+        task = TeachTask(config)
+    else:
+        assert isinstance(config, DistillConfig)
+        teacher_model = load_model(teacher.path).to(accelerator.device)
+        facts["teacher_val_mAP"] = _teacher_val(teacher, teacher_model, val, config, accelerator)
+        task, teacher_preprocess = DistillTask(config, teacher_model), teacher_model.preprocess
+    work = out.parent / f".{out.name}.training"
+    work.mkdir(parents=True, exist_ok=True)
+    result = fit(
+        model,
+        task,
+        train,
+        val,
+        config,
+        work,
+        inputs=inputs,
+        accelerator=accelerator,
+        teacher_preprocess=teacher_preprocess,
+    )
+    facts |= {"val_mAP": result.val_mAP, "best_epoch": result.best_epoch + 1, "history": result.history}
+    if accelerator.is_main_process:
+        _write(model, config, out, work, inputs=inputs, facts=facts, parent=teacher.as_parent if teacher else None)
+        _log_result(role, result, facts)
+    accelerator.wait_for_everyone()
+    return Bundle.open(out)
+
+
+def _write(
+    model: MultiLabelModel,
+    config: TrainConfig,
+    out: Path,
+    work: Path,
+    *,
+    inputs: str,
+    facts: dict[str, object],
+    parent: Parent | None,
+) -> None:
+    with write_bundle(
+        out,
+        kind="torch",
+        precision="fp32",
+        model=WEIGHTS,
+        labels=model.labels.names,
+        preprocess=model.preprocess,
+        architecture=architecture(model),
+        facts={**facts, "training": config.model_dump(mode="json")},
+        parent=parent,
+        tools={name: version(name) for name in ("torch", "timm", "edgepress")},
+        inputs=inputs,
+    ) as (folder, _):
+        save_model(model, folder / WEIGHTS)
+        shutil.copytree(work / "tensorboard", folder / "tensorboard")
+    shutil.rmtree(work)
+
+
+def _teacher_val(teacher: Bundle, model: MultiLabelModel, val: MultiLabelDataset, config, accelerator) -> float:
+    value = evaluate(model, val, config, accelerator)
+    log.info("teacher %s: val mAP %.2f", teacher.path, 100 * value)
+    return value
+
+
+def _log_result(role: str, result: Fit, facts: dict) -> None:
+    log.info(
+        "%s done: val mAP %.2f at epoch %d (prevalence %.2f)",
+        role,
+        100 * result.val_mAP,
+        result.best_epoch + 1,
+        100 * facts["val_prevalence"],
+    )
+
+
+def _weights_identity(config: TeachConfig | DistillConfig) -> str:
+    """A weights file counts by its content, not by its name."""
+    path = Path(config.weights)
+    return file_sha256(path) if path.is_file() else config.weights
+
+
+def adopt_teacher(source: Path, out: Path) -> Bundle:
+    """Bring a finished teacher into a run's folder: a torch bundle as it is, or one of our .safetensors files.
+
+    Raises:
+        InputError: neither of these.
+    """
+    if source.is_dir():
+        bundle = Bundle.open(source, kind="torch")
+        if source.resolve() != out.resolve() and not is_current(out, bundle.manifest.inputs):
+            with write_bundle(out, **_fields(bundle)) as (folder, _):
+                for name in bundle.manifest.files:
+                    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(source / name, folder / name)
+        return Bundle.open(out)
+    model = load_model(source)
+    inputs = inputs_hash({"teacher": file_sha256(source)})
+    if not is_current(out, inputs):
+        with write_bundle(
+            out,
+            kind="torch",
+            precision="fp32",
+            model=WEIGHTS,
+            labels=model.labels.names,
+            preprocess=model.preprocess,
+            architecture=architecture(model),
+            facts={"weights": str(source)},
+            inputs=inputs,
+        ) as (folder, _):
+            save_model(model, folder / WEIGHTS)
+    return Bundle.open(out)
+
+
+def _fields(bundle: Bundle) -> dict:
+    return bundle.manifest.model_dump(exclude={"files", "created"})

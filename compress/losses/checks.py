@@ -1,0 +1,41 @@
+"""What every loss asks of its arguments."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+Reduction = Literal["published", "mean"]
+
+
+def check_reduction(reduction: str) -> None:
+    """Raises ValueError for an unknown reduction."""
+    if reduction not in get_args(Reduction):
+        raise ValueError(f"reduction is {reduction!r}; expected one of {', '.join(get_args(Reduction))}")
+
+
+def check_logits(student: Tensor, teacher: Tensor | None, targets: Tensor, ignore: Tensor | None) -> None:
+    """Raises ValueError unless all are `[N, C]` of one shape."""
+    if student.ndim != 2:
+        raise ValueError(f"logits: received {list(student.shape)}; expected [N, C]")
+    for name, other in (("teacher_logits", teacher), ("targets", targets), ("ignore", ignore)):
+        if other is not None and other.shape != student.shape:
+            raise ValueError(f"{name}: received {list(other.shape)}; expected {list(student.shape)} as the logits")
+
+
+def check_embeddings(student: Tensor, teacher: Tensor, targets: Tensor, ignore: Tensor | None) -> None:
+    """Raises ValueError unless embeddings are `[N, C, dim]` (dims may differ) over targets `[N, C]`."""
+    for name, embeddings in (("student_embeddings", student), ("teacher_embeddings", teacher)):
+        if embeddings.ndim != 3 or embeddings.shape[:2] != targets.shape:
+            raise ValueError(
+                f"{name}: received {list(embeddings.shape)}; expected [N, C, dim] with [N, C] = {list(targets.shape)}"
+            )
+    if ignore is not None and ignore.shape != targets.shape:
+        raise ValueError(f"ignore: received {list(ignore.shape)}; expected {list(targets.shape)} as targets")
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Half precision is raised to float32; float32 and float64 stay."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

@@ -1,0 +1,183 @@
+"""MultiLabelModel: raw pixels in, logits and label-wise embeddings out."""
+
+from __future__ import annotations
+
+import difflib
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from compress.config import ModelConfig
+from compress.weights import load_backbone_weights
+from multilabel.errors import InputError
+from multilabel.labels import LabelSpace
+from multilabel.preprocess import Preprocess
+
+
+class MLDecoderHead(nn.Module):
+    """One query a label attends to the picture's tokens; its output is the label-wise embedding.
+
+    Ridnik et al., "ML-Decoder", WACV 2023 (arXiv 2111.12933), with one group a label, frozen random queries and one
+    layer, as in the published distillation recipe: 768 wide with a feed-forward of 2,048 (6.5 M parameters on 1,280
+    input features); other widths keep that ratio.
+    """
+
+    HEADS = 8
+
+    def __init__(self, in_features: int, num_classes: int, width: int, dropout: float = 0.1) -> None:
+        super().__init__()
+        hidden = -(-2048 * width // 768 // 64) * 64
+        self.embed = nn.Linear(in_features, width)
+        self.queries = nn.Parameter(torch.randn(num_classes, width), requires_grad=False)
+        self.norm1, self.norm2, self.norm3 = nn.LayerNorm(width), nn.LayerNorm(width), nn.LayerNorm(width)
+        self.to_query, self.to_key = nn.Linear(width, width), nn.Linear(width, width)
+        self.to_value, self.to_out = nn.Linear(width, width), nn.Linear(width, width)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, width)
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.weight = nn.Parameter(nn.init.xavier_normal_(torch.empty(num_classes, width)))
+        self.bias = nn.Parameter(torch.zeros(num_classes))
+
+    def embeddings(self, tokens: Tensor) -> Tensor:
+        """Tokens `[B, S, in_features]` to label-wise embeddings `[B, C, width]`."""
+        memory = self.embed(tokens).relu()
+        query = self.norm1(self.queries)
+        # The queries do not depend on the picture, so their side of the attention is computed once, not once a picture.
+        q = self._split(self.to_query(query)[None]) * (query.shape[1] // self.HEADS) ** -0.5
+        attention = (q @ self._split(self.to_key(memory)).transpose(-1, -2)).softmax(dim=-1)
+        context = (attention @ self._split(self.to_value(memory))).transpose(1, 2).flatten(2)
+        x = self.norm2(query + self.dropout(self.to_out(context)))
+        return self.norm3(x + self.dropout(self.feed_forward(x)))
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(2, (self.HEADS, x.shape[2] // self.HEADS)).transpose(1, 2)
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        """Tokens `[B, S, in_features]` to logits `[B, C]`."""
+        return self._score(self.embeddings(tokens))
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits `[B, C]` and label-wise embeddings `[B, C, width]`."""
+        embeddings = self.embeddings(tokens)
+        return self._score(embeddings), embeddings
+
+    def _score(self, embeddings: Tensor) -> Tensor:
+        # A dot product a label, as a batched product: OpenVINO 2026.4 on a CPU fuses a multiplication by [C, width]
+        # into the norm before it and answers wrongly for every batch above 1.
+        return (embeddings.unsqueeze(2) @ self.weight.unsqueeze(2)).flatten(1) + self.bias
+
+
+class LinearHead(nn.Module):
+    """Mean over positions and one weight vector a label: the smallest head.
+
+    Its label-wise embedding is what label c looks at, e[i,c] = Σ_s softmax_s(w_c · f_s) f_s; only training computes it.
+    """
+
+    def __init__(self, in_features: int, num_classes: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(nn.init.trunc_normal_(torch.empty(num_classes, in_features), std=0.02))
+        self.bias = nn.Parameter(torch.zeros(num_classes))
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        """Tokens `[B, S, in_features]` to logits `[B, C]`."""
+        return nn.functional.linear(tokens.mean(dim=1), self.weight, self.bias)
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits `[B, C]` and label-wise embeddings `[B, C, in_features]`."""
+        attention = nn.functional.linear(tokens, self.weight).softmax(dim=1)
+        return self.logits(tokens), attention.transpose(1, 2) @ tokens
+
+
+class MultiLabelModel(nn.Module):
+    """A timm backbone with a label-wise head, on raw pixels.
+
+    Args:
+        config: backbone, head and input size.
+        labels: one output a name.
+        preprocess: the size that pictures must have, and the mean and std that the graph subtracts and divides by.
+
+    Raises:
+        InputError: a backbone that timm does not know or whose features are no map of positions.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, config: ModelConfig, labels: LabelSpace, preprocess: Preprocess) -> None:
+        super().__init__()
+        self.config, self.labels, self.preprocess = config, labels, preprocess
+        self.backbone = _create_backbone(config)
+        self.register_buffer("mean", torch.tensor(preprocess.mean) * 255, persistent=False)
+        self.register_buffer("scale", 1 / (torch.tensor(preprocess.std) * 255), persistent=False)
+        training = self.training
+        with torch.no_grad():
+            in_features = self.eval().tokens(torch.zeros(1, config.size, config.size, 3, dtype=torch.uint8)).shape[2]
+        self.train(training)
+        self.head: MLDecoderHead | LinearHead
+        if config.head == "ml_decoder":
+            self.head = MLDecoderHead(in_features, len(labels), config.width)
+        else:
+            self.head = LinearHead(in_features, len(labels))
+
+    def tokens(self, images: Tensor) -> Tensor:
+        """uint8 RGB `[B, size, size, 3]` to the backbone's features as tokens `[B, S, features]`."""
+        # This order (cast, subtract, multiply, transpose) is what TensorRT's parser takes for uint8 input.
+        pixels = ((images.float() - self.mean) * self.scale).permute(0, 3, 1, 2)
+        features = self.backbone.forward_features(pixels)
+        if features.ndim == 4:
+            if getattr(self.backbone, "output_fmt", "NCHW") == "NHWC":
+                return features.flatten(1, 2)
+            return features.flatten(2).transpose(1, 2)
+        return features[:, getattr(self.backbone, "num_prefix_tokens", 0) :]
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 RGB `[B, size, size, 3]` to logits `[B, C]` and label-wise embeddings `[B, C, dim]`."""
+        return self.head(self.tokens(images))
+
+    def logits(self, images: Tensor) -> Tensor:
+        """uint8 RGB `[B, size, size, 3]` to logits `[B, C]` alone."""
+        return self.head.logits(self.tokens(images))
+
+
+def make_model(config: ModelConfig, labels: LabelSpace) -> tuple[MultiLabelModel, str]:
+    """A model with the backbone weights its config asks for, and where those came from.
+
+    Raises:
+        InputError: unknown backbone, or weights that cannot be had.
+    """
+    cfg = _pretrained_cfg(config.backbone)
+    preprocess = Preprocess(
+        size=config.size, resize=config.resize, crop_fraction=cfg.crop_pct or 0.875, mean=cfg.mean, std=cfg.std
+    )
+    model = MultiLabelModel(config, labels, preprocess)
+    source = load_backbone_weights(model.backbone, config.backbone, config.weights, _timm_arguments(config))
+    return model, source
+
+
+def _pretrained_cfg(name: str):
+    if not timm.is_model(name.split(".")[0]):
+        close = difflib.get_close_matches(name, timm.list_models(), n=3)
+        hint = f"; close names: {', '.join(close)}" if close else ""
+        raise InputError(f"timm {timm.__version__} knows no model {name!r}{hint}")
+    cfg = timm.get_pretrained_cfg(name, allow_unregistered=False)
+    if cfg is None:
+        raise InputError(f"timm {timm.__version__} has no configuration for {name!r}")
+    return cfg
+
+
+def _timm_arguments(config: ModelConfig) -> dict[str, int]:
+    # Position embeddings and windows are laid out for one input size; convolutions take any.
+    fixed = {"img_size": config.size} if _pretrained_cfg(config.backbone).fixed_input_size else {}
+    return {"num_classes": 0, **fixed}
+
+
+def _create_backbone(config: ModelConfig) -> nn.Module:
+    try:
+        backbone = timm.create_model(config.backbone, pretrained=False, **_timm_arguments(config))
+    except (AssertionError, TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"timm cannot make {config.backbone!r} for {config.size} px: {error}") from error
+    if not hasattr(backbone, "forward_features"):
+        raise InputError(f"{config.backbone!r} gives no feature map (no forward_features); choose another backbone")
+    return backbone

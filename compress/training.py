@@ -1,0 +1,254 @@
+"""fit: the one training loop, for teacher and student alike.
+
+A task gives the loss terms by name, so the loop does not know the method. Weights are averaged (EMA), validated
+after every epoch, and the best epoch on val is kept. Everything random follows from (seed, epoch, index), so a run
+that was killed and resumed at its last finished epoch ends as an undisturbed one.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import set_seed
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from compress.checkpoint import load_state, save_state
+from compress.config import TrainConfig
+from compress.loader import Augmentation, Batch, batches, make_loader
+from compress.models import MultiLabelModel
+from multilabel.datasets import MultiLabelDataset
+from multilabel.errors import InputError
+from multilabel.metrics import mean_average_precision
+from multilabel.preprocess import Preprocess
+
+log = logging.getLogger("edgepress")
+
+Task = Callable[[Batch, Tensor, Tensor], dict[str, Tensor]]
+"""(batch, logits `[B, C]`, embeddings `[B, C, dim]`) to weighted loss terms by name; their sum is trained."""
+
+STATE = "state.pt"
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What training left."""
+
+    history: list[dict[str, float]]
+    """One entry an epoch: loss terms, val_mAP, seconds."""
+    best_epoch: int
+    val_mAP: float
+
+
+def make_accelerator(config: TrainConfig) -> Accelerator:
+    """Device, mixed precision and processes, as `accelerate launch` set them up."""
+    # timm keeps layers behind the feature map that no label-wise head uses.
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+    return Accelerator(mixed_precision=config.mixed_precision, kwargs_handlers=[unused])
+
+
+def fit(
+    model: MultiLabelModel,
+    task: Task,
+    train: MultiLabelDataset,
+    val: MultiLabelDataset,
+    config: TrainConfig,
+    work: Path,
+    *,
+    inputs: str,
+    accelerator: Accelerator,
+    teacher_preprocess: Preprocess | None = None,
+) -> Fit:
+    """Train `model` in place; on return it holds the averaged weights of the epoch that was best on val.
+
+    Args:
+        work: a folder for the training state and TensorBoard's scalars; a state made from the same `inputs` that is
+            found there is continued.
+        teacher_preprocess: where the task needs the teacher's view of each picture.
+
+    Raises:
+        InputError: a picture cannot be read, or a loss is not finite; names the picture, or the term and step.
+    """
+    device = accelerator.device
+    preprocess = [model.preprocess] + ([teacher_preprocess] if teacher_preprocess else [])
+    augmentation = Augmentation(augment=config.augment, flip=config.flip, cutout=config.cutout, seed=config.seed)
+    train_loader = make_loader(
+        train,
+        preprocess,
+        batch_size=config.batch_size,
+        workers=config.workers,
+        augmentation=augmentation,
+        device=device,
+    )
+    optimizer = torch.optim.AdamW(_decay_groups(model, config.weight_decay), lr=config.lr)
+    steps = -(-len(train_loader) // accelerator.num_processes)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=config.lr, total_steps=config.epochs * steps, pct_start=config.pct_start
+    )
+    ema = ModelEmaV3(model.to(device), decay=config.ema_decay, use_warmup=True)
+    wrapped, optimizer, prepared = accelerator.prepare(model, optimizer, train_loader)
+
+    state = load_state(work / STATE, inputs)
+    history: list[dict[str, float]] = []
+    best: dict[str, Tensor] = {}
+    best_epoch, step = -1, 0
+    if state:
+        model.load_state_dict(state["model"])
+        ema.module.load_state_dict(state["ema"])
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        if accelerator.scaler is not None:
+            accelerator.scaler.load_state_dict(state["scaler"])
+        history, best, best_epoch, step = state["history"], state["best"], state["best_epoch"], state["step"]
+        log.info("resumed after epoch %d of %d", len(history), config.epochs)
+
+    writer = SummaryWriter(str(work / "tensorboard"), purge_step=step) if accelerator.is_main_process else None
+    for epoch in range(len(history), config.epochs):
+        set_seed(config.seed + epoch, device_specific=True)  # dropout and drop-path of this epoch
+        model.train()
+        started, count = time.perf_counter(), 0
+        sums: dict[str, Tensor] = {}
+        with _progress(accelerator, f"epoch {epoch + 1}/{config.epochs}", steps) as advance:
+            for batch in batches(prepared, epoch, train_loader):
+                with accelerator.autocast():  # losses raise what they need to float32 themselves
+                    logits, embeddings = wrapped(batch.images)
+                    terms = task(batch, logits, embeddings)
+                loss = torch.stack(list(terms.values())).sum()
+                _require_finite(loss, terms, epoch, count, batch, train)
+                optimizer.zero_grad()
+                accelerator.backward(loss)
+                optimizer.step()
+                if not accelerator.optimizer_step_was_skipped:  # fp16 skips a step whose gradients overflowed
+                    schedule.step()
+                ema.update(model, step=step)
+                step, count = step + 1, count + 1
+                for name, term in terms.items():
+                    sums[name] = sums[name] + term.detach() if name in sums else term.detach()
+                advance()
+        train_seconds = time.perf_counter() - started
+        val_map = evaluate(ema.module, val, config, accelerator)
+        if epoch == 0 or val_map > history[best_epoch]["val_mAP"]:
+            best_epoch = epoch
+            best = {key: tensor.detach().cpu().clone() for key, tensor in ema.module.state_dict().items()}
+        entry = {name: float(accelerator.reduce(total / count, "mean")) for name, total in sums.items()}
+        entry = {"loss": sum(entry.values()), **entry, "val_mAP": val_map, "seconds": time.perf_counter() - started}
+        history.append(entry)
+        if writer:
+            _report(writer, entry, epoch, step, config, best_epoch == epoch, count * config.batch_size / train_seconds)
+        if accelerator.is_main_process:
+            scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else {}
+            save_state(
+                work / STATE,
+                {
+                    "inputs": inputs,
+                    "model": model.state_dict(),
+                    "ema": ema.module.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "schedule": schedule.state_dict(),
+                    "scaler": scaler,
+                    "history": history,
+                    "best": best,
+                    "best_epoch": best_epoch,
+                    "step": step,
+                },
+            )
+        accelerator.wait_for_everyone()
+    if writer:
+        writer.close()
+    model.load_state_dict(best)
+    model.eval()
+    return Fit(history, best_epoch, history[best_epoch]["val_mAP"])
+
+
+@torch.inference_mode()
+def predict_logits(
+    model: MultiLabelModel, data: MultiLabelDataset, config: TrainConfig, accelerator: Accelerator
+) -> np.ndarray:
+    """Logits float32 `[N, C]` of a split, in order, gathered from all processes without the padded tail."""
+    model.eval()
+    loader = make_loader(
+        data,
+        [model.preprocess],
+        batch_size=config.batch_size,
+        workers=config.workers,
+        device=accelerator.device,
+    )
+    gathered = []
+    for batch in batches(accelerator.prepare_data_loader(loader), 0, loader):
+        with accelerator.autocast():
+            logits = model.logits(batch.images)
+        gathered.append(accelerator.gather_for_metrics(logits.float()).cpu())
+    return torch.cat(gathered).numpy()
+
+
+def evaluate(model: MultiLabelModel, data: MultiLabelDataset, config: TrainConfig, accelerator: Accelerator) -> float:
+    """mAP in [0, 1] of a model on a split."""
+    return mean_average_precision(data.targets, predict_logits(model, data, config, accelerator), data.ignore)
+
+
+def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+    """Norms and biases are not decayed."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+
+
+def _require_finite(
+    loss: Tensor, terms: dict[str, Tensor], epoch: int, step: int, batch: Batch, data: MultiLabelDataset
+) -> None:
+    if torch.isfinite(loss):
+        return
+    bad = [name for name, term in terms.items() if not torch.isfinite(term)]
+    first = data.paths[int(batch.index[0])].name
+    raise InputError(
+        f"loss is not finite: {', '.join(bad)} in epoch {epoch + 1}, step {step + 1}, batch of {first}; "
+        f"lower lr or the term's weight, or use mixed_precision no or bf16; the last finished epoch is kept"
+    )
+
+
+def _report(writer, entry: dict, epoch: int, step: int, config: TrainConfig, is_best: bool, rate: float) -> None:
+    for name, value in entry.items():
+        writer.add_scalar(name, value, step)
+    writer.flush()
+    skip = ("loss", "val_mAP", "seconds")
+    terms = " + ".join(f"{name} {value:.4f}" for name, value in entry.items() if name not in skip)
+    log.info(
+        "epoch %d/%d  loss %.4f = %s  val mAP %.2f%s  %.0f pictures/s",
+        epoch + 1,
+        config.epochs,
+        entry["loss"],
+        terms,
+        100 * entry["val_mAP"],
+        " (best)" if is_best else "",
+        rate,
+    )
+
+
+class _progress:
+    """A bar on a terminal, nothing in a log file; yields a function that advances it."""
+
+    def __init__(self, accelerator: Accelerator, title: str, steps: int) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        console = Console(stderr=True)
+        shown = accelerator.is_main_process and console.is_terminal
+        self.bar = Progress(*columns, console=console, transient=True, disable=not shown)
+        self.task = self.bar.add_task(title, total=steps)
+
+    def __enter__(self) -> Callable[[], None]:
+        self.bar.start()
+        return lambda: self.bar.advance(self.task)
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.stop()

