@@ -1,0 +1,1 @@
+"""What is fitted on pictures after training: which pictures to calibrate on, and INT8 graphs a target."""

@@ -1,0 +1,105 @@
+"""What machine this is, and which backends work on it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deploy.cuda import cuda_compute_capability
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One runtime or tool, and whether it works here."""
+
+    name: str
+    works: bool
+    detail: str
+    """Version and devices, or why not and the command that mends it."""
+
+
+def describe_machine() -> dict[str, Any]:
+    """Processor, cores, clock governor, system, Python and GPU, as a record of a measurement needs them."""
+    capability = cuda_compute_capability()
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "architecture": platform.machine(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or "unknown",
+        "model": (_read("/proc/device-tree/model") or "").rstrip("\x00") or None,
+        "gpu": f"SM{capability[0]}{capability[1]}" if capability else None,
+    }
+
+
+def check_backends() -> list[Backend]:
+    """Try every backend the way an engine would."""
+    return [
+        _check("torch", "train", "torch", _torch),
+        _check("timm", "train", "timm", lambda: ""),
+        _check("onnx", "train", "onnx", lambda: ""),
+        _check("onnxruntime", "onnxruntime", "onnxruntime", _onnxruntime),
+        _check("openvino", "openvino", "openvino", _openvino),
+        _check("nncf", "quantize", "nncf", lambda: ""),
+        _check("tensorrt", "gpu", "tensorrt", _tensorrt),
+        _check("tensorrt_rtx", "tensorrt-rtx", "tensorrt-rtx", _tensorrt),
+    ]
+
+
+def _check(module: str, extra: str, distribution: str, detail: Callable[[], str]) -> Backend:
+    if importlib.util.find_spec(module) is None:
+        return Backend(module, False, f"not installed: pip install 'edgepress[{extra}]'")
+    try:
+        importlib.import_module(module)
+        devices = detail()
+    except Exception as error:  # whatever a broken installation raises is the answer
+        return Backend(module, False, f"{type(error).__name__}: {' '.join(str(error).split())[:160]}")
+    try:
+        version = importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        version = "version unknown"  # a device's own package, such as JetPack's TensorRT
+    return Backend(module, True, f"{version}{'; ' if devices else ''}{devices}")
+
+
+def _torch() -> str:
+    import torch
+
+    return "cuda: " + (torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no GPU here")
+
+
+def _onnxruntime() -> str:
+    import onnxruntime
+
+    return ", ".join(onnxruntime.get_available_providers())
+
+
+def _openvino() -> str:
+    import openvino
+
+    return ", ".join(openvino.Core().available_devices)
+
+
+def _tensorrt() -> str:
+    capability = cuda_compute_capability()
+    return f"GPU SM{capability[0]}{capability[1]}" if capability else "builds engines; no GPU here to run them"
+
+
+def _processor() -> str:
+    for line in (_read("/proc/cpuinfo") or "").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _read(path: str) -> str | None:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return None

@@ -1,0 +1,137 @@
+"""Student to ONNX: the only source of truth for every engine.
+
+uint8 NHWC RGB pictures in, normalisation inside the graph, float32 logits out, a batch of any size.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from timm.utils import reparameterize_model
+from torch import Tensor, nn
+
+from compress.models import MultiLabelModel
+from deploy.reference import REFERENCE, Reference
+from multilabel.bundle import Bundle, Parent, inputs_hash, is_current, write_bundle
+from multilabel.datasets import MultiLabelDataset
+from multilabel.errors import InputError
+
+OPSET = 20
+MODEL = "model.onnx"
+log = logging.getLogger("edgepress")
+
+
+def export_onnx(
+    model: MultiLabelModel, verified: MultiLabelDataset, out: Path, *, parent: Parent | None = None, identity: str
+) -> Bundle:
+    """Export a model as the bundle `onnx-fp32`, with its logits on the verified split beside it.
+
+    Args:
+        model: in evaluation mode.
+        verified: the split that engines will be verified on; its labels must be the model's.
+        parent: the torch bundle the model came from, where there is one.
+        identity: sha256 of what the model was loaded from; an artifact made from the same is kept.
+
+    Raises:
+        InputError: labels differ, a picture cannot be read, or the backbone cannot be exported with a free batch size.
+    """
+    model.labels.require_equal(verified.labels, "the model", f"the data set {verified.root}")
+    inputs = inputs_hash(
+        {
+            "model": identity,
+            "verified": verified.fingerprint(),
+            "opset": OPSET,
+            "parent": parent.model_dump() if parent else None,
+        }
+    )
+    if is_current(out, inputs):
+        log.info("%s: unchanged, kept", out)
+        return Bundle.open(out)
+    log.info("exporting %s to ONNX (opset %d)", model.config.backbone, OPSET)
+    reference = Reference.of(verified, _torch_logits(model, verified))
+    graph = _to_onnx(model)
+    for key, value in (
+        ("labels", json.dumps(model.labels.names)),
+        ("preprocess", model.preprocess.model_dump_json()),
+        ("edgepress", version("edgepress")),
+    ):
+        entry = graph.metadata_props.add()
+        entry.key, entry.value = key, value
+    with write_bundle(
+        out,
+        kind="onnx",
+        precision="fp32",
+        model=MODEL,
+        labels=model.labels.names,
+        preprocess=model.preprocess,
+        parent=parent,
+        opset=OPSET,
+        facts={"backbone": model.config.backbone, "head": model.config.head, "verified_pictures": len(verified)},
+        tools={name: version(name) for name in ("torch", "timm", "onnx", "edgepress")},
+        inputs=inputs,
+    ) as (folder, _):
+        onnx.save(graph, folder / MODEL)
+        reference.save(folder / REFERENCE)
+    return Bundle.open(out)
+
+
+class _Logits(nn.Module):
+    """The model without its embeddings, which only training needs."""
+
+    def __init__(self, model: MultiLabelModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model.logits(images)
+
+
+def _to_onnx(model: MultiLabelModel) -> onnx.ModelProto:
+    # Branches that training needs (RepVGG, RepViT, MobileOne) become one convolution; others pass unchanged.
+    module = _Logits(reparameterize_model(model)).eval()
+    size = model.preprocess.size
+    # Two pictures: a batch of one is taken for a constant.
+    images = torch.zeros(2, size, size, 3, dtype=torch.uint8)
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it tells of every constant that it does not fold
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                module,
+                (images,),
+                input_names=["images"],
+                output_names=["logits"],
+                opset_version=OPSET,
+                dynamo=True,
+                external_data=False,
+                dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1, max=4096)}},
+            )
+    except Exception as error:  # the exporter raises types of its own, nested
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"{model.config.backbone} cannot be exported with a free batch size: {reason}") from error
+    assert program is not None
+    graph = program.model_proto
+    for value in (*graph.graph.input, *graph.graph.output):
+        first = value.type.tensor_type.shape.dim[0]
+        if not first.dim_param:  # a Python number in the model's code froze it without an error
+            raise InputError(f"{model.config.backbone}: the exported {value.name} has a fixed batch {first.dim_value}")
+    onnx.checker.check_model(graph, full_check=True)
+    return graph
+
+
+@torch.inference_mode()
+def _torch_logits(model: MultiLabelModel, data: MultiLabelDataset, batch: int = 32) -> np.ndarray:
+    parts = []
+    for start in range(0, len(data), batch):
+        images = np.stack([model.preprocess.load(path) for path in data.paths[start : start + batch]])
+        parts.append(model.logits(torch.from_numpy(images)).numpy())
+    return np.concatenate(parts)

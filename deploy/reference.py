@@ -1,0 +1,75 @@
+"""reference.npz: what the torch model said of every picture it was verified on.
+
+It travels with every artifact, so that a device without torch can prove an engine against the model it came from.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from multilabel.datasets import MultiLabelDataset
+from multilabel.errors import InputError
+
+REFERENCE = "reference.npz"
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """Torch's logits of a split, known by content hash."""
+
+    hashes: list[str]
+    """sha256 of each picture file."""
+    logits: np.ndarray
+    """float32 `[N, C]`."""
+    targets: np.ndarray
+    """uint8 `[N, C]`, the labels as they were when the reference was made."""
+    ignore: np.ndarray
+    """bool `[N, C]`."""
+    labels: tuple[str, ...]
+    """The names of the C columns."""
+
+    @classmethod
+    def of(cls, data: MultiLabelDataset, logits: np.ndarray) -> Reference:
+        """The reference of a split whose logits `[N, C]` are in the split's order."""
+        return cls(data.hashes(), logits.astype(np.float32), data.targets, data.ignore, data.labels.names)
+
+    def save(self, path: Path) -> None:
+        """Write an .npz without pickled objects."""
+        np.savez_compressed(
+            path,
+            hashes=np.array(self.hashes),
+            logits=self.logits,
+            targets=self.targets,
+            ignore=self.ignore,
+            labels=np.array(self.labels),
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> Reference:
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: not such a file.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return cls(
+                    file["hashes"].tolist(),
+                    file["logits"],
+                    file["targets"],
+                    file["ignore"],
+                    tuple(file["labels"].tolist()),
+                )
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise InputError(f"{path}: not a reference that edgepress made ({error})") from None
+
+    def rows(self, hashes: list[str]) -> np.ndarray | None:
+        """int64 `[N]`, where each picture stands in the reference; None unless all do."""
+        place = {name: row for row, name in enumerate(self.hashes)}
+        if any(name not in place for name in hashes):
+            return None
+        return np.array([place[name] for name in hashes], dtype=np.int64)

@@ -1,0 +1,232 @@
+"""ONNX to a TensorRT engine, with `tensorrt` where it is installed, else with `tensorrt_rtx`.
+
+Precision is in the graph's types and Q/DQ nodes and the network is strongly typed, so one path serves TensorRT 10, 11
+and TensorRT-RTX. `tensorrt` builds for the GPU that is present, `tensorrt_rtx` for a named compute capability without
+one.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import re
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from deploy.compile import derived_bundle
+from deploy.cuda import cuda_compute_capability, sm_name
+from deploy.engines.tensorrt import collecting_logger, first_line, load_runtime, one_line
+from multilabel.bundle import Bundle, inputs_hash, is_current
+from multilabel.errors import EngineUnavailableError, InputError
+
+MODEL = "model.plan"
+TYPICAL_BATCH = 8
+"""The batch that kernels are chosen for."""
+_RUNTIMES = ("tensorrt", "tensorrt_rtx")
+log = logging.getLogger("edgepress")
+
+
+@dataclass(frozen=True)
+class ParsedNetwork:
+    """A network that TensorRT read from an ONNX file, with the objects that own its memory."""
+
+    trt: ModuleType
+    builder: Any
+    parser: Any  # owns the weights: the network is empty without it
+    network: Any
+    warnings: tuple[str, ...]
+    """What the parser warned of."""
+
+    @property
+    def facts(self) -> dict[str, int]:
+        """Layers, convolutions, and those of them whose input and weights both come from a dequantize layer (INT8)."""
+        kinds, layers = self.trt.LayerType, self.layers
+        producers = {layer.get_output(i).name: layer.type for layer in layers for i in range(layer.num_outputs)}
+        convolutions = [layer for layer in layers if layer.type == kinds.CONVOLUTION]
+        quantized = 0
+        for layer in convolutions:
+            # One input where the weights are constant; a third is the bias.
+            tensors = [layer.get_input(i) for i in range(min(2, layer.num_inputs))]
+            sources = [producers.get(tensor.name) for tensor in tensors if tensor is not None]
+            quantized += sources == [kinds.DEQUANTIZE] * 2
+        return {"convolutions": len(convolutions), "quantized_convolutions": quantized, "layers": len(layers)}
+
+    @property
+    def layers(self) -> list[Any]:
+        return [self.network.get_layer(i) for i in range(self.network.num_layers)]
+
+    def profile(self, max_batch: int) -> Any:
+        """An IOptimizationProfile: batches of 1 to `max_batch`, fastest at the typical one."""
+        images = self.network.get_input(0)
+        picture = tuple(images.shape)[1:]
+        profile = self.builder.create_optimization_profile()
+        typical = min(TYPICAL_BATCH, max_batch)
+        profile.set_shape(images.name, (1, *picture), (typical, *picture), (max_batch, *picture))
+        return profile
+
+
+def runtime_module() -> ModuleType:
+    """`tensorrt` where it is installed, else `tensorrt_rtx`.
+
+    Raises:
+        EngineUnavailableError: neither is installed, or the one that is cannot be loaded.
+    """
+    for name in _RUNTIMES:
+        if importlib.util.find_spec(name) is not None:
+            return load_runtime(name)
+    raise EngineUnavailableError(
+        "neither tensorrt nor tensorrt_rtx is installed here "
+        "(pip install 'edgepress[gpu]' or 'edgepress[tensorrt-rtx]'; on a Jetson it comes with JetPack)"
+    )
+
+
+def parse_network(model: Path) -> ParsedNetwork:
+    """Read an ONNX file into a strongly typed network.
+
+    Raises:
+        EngineUnavailableError: no TensorRT is installed.
+        InputError: TensorRT cannot read the graph; carries the parser's first message.
+    """
+    trt = runtime_module()
+    logger = collecting_logger(trt)
+    logger.forget()
+    # Newer versions know no other network and may drop the flag.
+    typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    builder = trt.Builder(logger)
+    network = builder.create_network(0 if typed is None else 1 << int(typed))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse_from_file(str(model)):
+        reason = "no reason given"
+        if parser.num_errors:
+            error = parser.get_error(0)
+            # Without a node, as for a file that is no ONNX, the node's number is -1.
+            where = f"node {error.node()}: " if error.node() >= 0 else ""
+            reason = where + one_line(error.desc())
+        raise InputError(f"{model}: TensorRT cannot read the graph: {reason}")
+    return ParsedNetwork(trt, builder, parser, network, tuple(logger.warnings))
+
+
+def build_tensorrt(parent: Bundle, out: Path, *, sm: int, max_batch: int = 64) -> Bundle:
+    """Build the engine of an ONNX bundle; its precision is the parent's.
+
+    Args:
+        parent: fp32, an fp16 typed graph, or an int8 Q/DQ graph made for TensorRT (symmetric INT8, float bias).
+        out: the bundle to write; one that was made from the same is kept.
+        sm: compute capability of the GPU it will run on, 86 for 8.6.
+        max_batch: most pictures at once.
+
+    Raises:
+        InputError: not such a parent, a compute capability that cannot be built for, or a graph that TensorRT refuses.
+        EngineUnavailableError: no TensorRT here, or it is one that needs a GPU and there is none.
+    """
+    if parent.manifest.kind != "onnx":
+        raise InputError(f"{parent.path}: a bundle of kind {parent.manifest.kind}; expected onnx")
+    if max_batch < 1:
+        raise InputError(f"max_batch {max_batch}: expected at least 1")
+    trt = runtime_module()
+    built_for = {
+        "runtime": trt.__name__,
+        "version": trt.__version__,
+        "compute_capability": f"SM{sm}",
+        "max_batch": str(max_batch),
+    }
+    inputs = inputs_hash({"parent": parent.digest, **built_for})
+    if is_current(out, inputs):
+        log.info("%s: unchanged, kept", out)
+        return Bundle.open(out)
+    _require_target(trt, sm, parent.manifest.precision)
+    log.info("building a TensorRT engine for SM%d from %s", sm, parent.path)
+    parsed = parse_network(parent.model_path)
+    _require_contract(parsed, parent)
+    plan = _build(parsed, parent, sm, max_batch)
+    with derived_bundle(
+        parent,
+        out,
+        kind="tensorrt",
+        precision=parent.manifest.precision,
+        model=MODEL,
+        calibration=parent.manifest.calibration,
+        built_for=built_for,
+        facts=parsed.facts,
+        tools={trt.__name__: trt.__version__, "edgepress": version("edgepress")},
+        inputs=inputs,
+    ) as (folder, _):
+        (folder / MODEL).write_bytes(plan)
+    return Bundle.open(out)
+
+
+def _require_target(trt: ModuleType, sm: int, precision: str) -> None:
+    """Stop where no engine can be built for this compute capability here."""
+    if trt.__name__ == "tensorrt":
+        present = cuda_compute_capability()
+        if present is None:
+            raise EngineUnavailableError(f"tensorrt builds on the GPU that it builds for; SM{sm} asked, no GPU here")
+        if sm_name(present) != f"SM{sm}":
+            raise InputError(f"SM{sm}: tensorrt builds for the GPU present, {sm_name(present)}; build on an SM{sm} GPU")
+        return
+    known = [int(name[2:]) for name in trt.ComputeCapability.__members__ if re.fullmatch(r"SM\d+", name)]
+    # Turing has no FP32 matrix product in TensorRT-RTX, and a Q/DQ graph keeps some in float.
+    usable = [f"SM{number}" for number in sorted(known) if precision == "fp16" or number >= 80]
+    if f"SM{sm}" not in usable:
+        raise InputError(
+            f"SM{sm}: {trt.__name__} {trt.__version__} builds {precision} for {', '.join(usable)}; "
+            "for another GPU build on it with tensorrt"
+        )
+
+
+def _require_contract(parsed: ParsedNetwork, parent: Bundle) -> None:
+    """Stop where the network is not uint8 pictures in, float32 logits out, in the precision that the parent names."""
+    trt, network, path = parsed.trt, parsed.network, parent.model_path
+    if (network.num_inputs, network.num_outputs) != (1, 1):
+        raise InputError(f"{path}: {network.num_inputs} inputs and {network.num_outputs} outputs; expected one of each")
+    size = parent.preprocess.size
+    for tensor, dtype, shape in (
+        (network.get_input(0), trt.DataType.UINT8, (-1, size, size, 3)),
+        (network.get_output(0), trt.DataType.FLOAT, (-1, len(parent.labels))),
+    ):
+        if (tensor.dtype, tuple(tensor.shape)) != (dtype, shape):
+            raise InputError(
+                f"{path}: {tensor.name} is {tensor.dtype.name} {list(tensor.shape)}; "
+                f"expected {dtype.name} {list(shape)} (-1: a batch of any size)"
+            )
+    precision = parent.manifest.precision
+    types = {layer.get_output(i).dtype for layer in parsed.layers for i in range(layer.num_outputs)}
+    if precision == "fp16" and trt.DataType.HALF not in types:
+        raise InputError(f"{path}: not an fp16 graph: no layer gives float16")
+    if precision == "int8" and parsed.facts["quantized_convolutions"] == 0:
+        raise InputError(f"{path}: not a Q/DQ graph for TensorRT: no convolution takes dequantized input and weights")
+    # TensorRT reads such a tensor as INT8, and the engine is wrong.
+    if any("UINT8 zero_point" in message for message in parsed.warnings):
+        raise InputError(f"{path}: not a Q/DQ graph for TensorRT: UINT8 zero points; expected symmetric INT8")
+
+
+def builder_config(parsed: ParsedNetwork, *, precision: str, sm: int, max_batch: int) -> Any:
+    """An IBuilderConfig: one optimisation profile, the target where the runtime takes one, true fp32 for fp32.
+
+    Raises:
+        InputError: the runtime refuses the compute capability.
+    """
+    trt = parsed.trt
+    config = parsed.builder.create_builder_config()
+    if precision == "fp32" and hasattr(trt.BuilderFlag, "TF32"):
+        config.clear_flag(trt.BuilderFlag.TF32)  # on by default: products of 10-bit mantissas
+    if trt.__name__ == "tensorrt_rtx":
+        config.num_compute_capabilities = 1
+        if not config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{sm}"), 0):
+            raise InputError(f"SM{sm}: {trt.__name__} {trt.__version__} refuses this compute capability")
+    config.add_optimization_profile(parsed.profile(max_batch))
+    return config
+
+
+def _build(parsed: ParsedNetwork, parent: Bundle, sm: int, max_batch: int) -> Any:
+    """The serialised engine, an object with the buffer protocol."""
+    config = builder_config(parsed, precision=parent.manifest.precision, sm=sm, max_batch=max_batch)
+    logger = collecting_logger(parsed.trt)
+    logger.forget()
+    plan = parsed.builder.build_serialized_network(parsed.network, config)
+    if plan is None:
+        raise InputError(f"{parent.model_path}: TensorRT cannot build it for SM{sm}: {first_line(logger.errors)}")
+    return plan
