@@ -1,0 +1,1 @@
+"""The command line, the one-shot run and its report; no logic of its own."""

@@ -1,0 +1,202 @@
+"""run: labelled pictures to a distilled student and its engines, each verified and timed, in one report."""
+
+from __future__ import annotations
+
+import logging
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from deploy.device import describe_machine
+from deploy.latency import bench
+from deploy.reference import REFERENCE, Reference
+from deploy.verify import DROP_BUDGET, verify
+from edgepress.recipe import Recipe
+from edgepress.report import read_report, write_report
+from edgepress.stages import Splits, build_engine, folder_of
+from multilabel.bundle import Bundle, inputs_hash
+from multilabel.datasets import MultiLabelDataset, load_dataset
+from multilabel.errors import EngineUnavailableError, InputError
+from multilabel.metrics import labels_counted, mean_average_precision, prevalence
+from multilabel.pictures import read_bytes
+
+log = logging.getLogger("edgepress")
+
+
+def run(recipe: Recipe) -> dict[str, Any]:
+    """Every stage of a recipe; what is finished and unchanged is kept. Returns the report, also written to report.json.
+
+    Raises:
+        InputError: see the stages.
+    """
+    splits = load_splits(recipe.data, recipe.train, recipe.val, recipe.test)
+    out = Path(recipe.out)
+    out.mkdir(parents=True, exist_ok=True)
+    teacher, student, onnx = _train_and_export(recipe, splits, out)
+    earlier = {row["key"]: row for row in read_report(out).get("engines", []) if "key" in row}
+    report = _header(recipe, splits, teacher, student)
+    pictures = [read_bytes(path) for path in splits.test.paths[:64]]
+    for role, bundle in (("teacher", teacher), ("student", student)):
+        report["engines"].append(_torch_row(role, bundle, onnx, splits.test, recipe, pictures, earlier))
+    for engine in recipe.engines:
+        name = folder_of(engine, recipe.compile)
+        try:
+            bundle = build_engine(engine, onnx, out, splits, recipe.quantize, recipe.compile)
+        except EngineUnavailableError as error:
+            row: dict[str, Any] = {"verdict": "not built", "reasons": [str(error)]}
+        except InputError as error:
+            # One target's refusal must not cost the others their results.
+            row = {"verdict": "fail", "reasons": [str(error)]}
+        else:
+            row = _engine_row(bundle, splits.test, recipe, pictures, earlier)
+        row = {"engine": name, "precision": engine.split("-")[1], "required": engine in recipe.required, **row}
+        report["engines"].append(row)
+        log.info("%s: %s%s", name, row["verdict"], "".join(f" ({reason})" for reason in row.get("reasons", [])))
+        report["verdict"] = _verdict(report["engines"], recipe)
+        write_report(out, report)
+    return report
+
+
+def load_splits(data: str, train: str, val: str, test: str) -> Splits:
+    """Load the three splits and read every picture once.
+
+    Raises:
+        InputError: see `load_dataset`; names the first broken picture.
+    """
+    loaded = [load_dataset(data, split) for split in (train, val, test)]
+    for split in loaded:
+        split.check_pictures()
+    return Splits(train=loaded[0], val=loaded[1], test=loaded[2])
+
+
+def _train_and_export(recipe: Recipe, splits: Splits, out: Path) -> tuple[Bundle, Bundle, Bundle]:
+    from compress.checkpoint import load_model
+    from compress.distill import adopt_teacher, distill, teach
+    from deploy.export import export_onnx
+
+    if recipe.teacher is not None:
+        teacher = adopt_teacher(Path(recipe.teacher), out / "teacher")
+    else:
+        teacher = teach(splits.train, splits.val, recipe.teach, out / "teacher")
+    student = distill(splits.train, splits.val, teacher, recipe.distill, out / "student")
+    onnx = export_onnx(
+        load_model(student.path),
+        splits.test,
+        out / "onnx-fp32",
+        parent=student.as_parent,
+        identity=student.digest,
+    )
+    return teacher, student, onnx
+
+
+def _header(recipe: Recipe, splits: Splits, teacher: Bundle, student: Bundle) -> dict[str, Any]:
+    return {
+        "edgepress": version("edgepress"),
+        "verdict": "fail",
+        "recipe": recipe.model_dump(mode="json"),
+        "data": {
+            "root": recipe.data,
+            "labels": len(splits.test.labels),
+            "labels_counted": labels_counted(splits.test.targets, splits.test.ignore),
+            "prevalence": prevalence(splits.test.targets, splits.test.ignore),
+            "train_pictures": len(splits.train),
+            "val_pictures": len(splits.val),
+            "test_pictures": len(splits.test),
+        },
+        "teacher": _summary(teacher),
+        "student": _summary(student),
+        "bench": recipe.bench.model_dump(),
+        "budgets_points": DROP_BUDGET,
+        "machine": describe_machine(),
+        "engines": [],
+    }
+
+
+def _summary(bundle: Bundle) -> dict[str, Any]:
+    assert bundle.manifest.architecture is not None
+    facts = bundle.manifest.facts
+    keys = ("val_mAP", "best_epoch", "weights")
+    return {
+        "backbone": bundle.manifest.architecture["backbone"],
+        "head": bundle.manifest.architecture["head"],
+        "size": bundle.preprocess.size,
+        **{key: facts[key] for key in keys if key in facts},
+        "digest": bundle.digest,
+    }
+
+
+def _torch_row(
+    role: str,
+    bundle: Bundle,
+    onnx: Bundle,
+    test: MultiLabelDataset,
+    recipe: Recipe,
+    pictures: list[bytes],
+    earlier: dict[str, dict[str, Any]],
+) -> dict[str, Any]:
+    """The torch model that engines are compared with (the student), or that it learnt from (the teacher)."""
+    key = _key(bundle, test, recipe)
+    if key in earlier:
+        return earlier[key]
+    log.info("timing the %s in torch", role)
+    row: dict[str, Any] = {"key": key, "engine": f"{role} (torch)", "precision": "fp32", "size_bytes": _weights(bundle)}
+    if role == "student":
+        reference = Reference.load(onnx.path / REFERENCE)
+        row["mAP"] = mean_average_precision(test.targets, reference.logits, test.ignore)
+    else:
+        from deploy.engines import open_engine
+        from deploy.verify import predict_split
+
+        with open_engine(bundle) as engine:
+            row["mAP"] = mean_average_precision(test.targets, predict_split(engine, test), test.ignore)
+    return {**row, **_timings(bundle, recipe, pictures), "verdict": "reference" if role == "student" else "teacher"}
+
+
+def _engine_row(
+    bundle: Bundle, test: MultiLabelDataset, recipe: Recipe, pictures: list[bytes], earlier: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    key = _key(bundle, test, recipe)
+    if key in earlier and earlier[key]["verdict"] in ("pass", "fail"):
+        return earlier[key]
+    row: dict[str, Any] = {"key": key, "size_bytes": bundle.size_bytes, "digest": bundle.digest}
+    try:
+        started = time.perf_counter()
+        result = verify(bundle, test)
+        log.info("verified %s on %d pictures in %.1f s", bundle.name, len(test), time.perf_counter() - started)
+        row |= {name: value for name, value in result.as_dict().items() if name != "engine"}
+        row |= _timings(bundle, recipe, pictures)
+    except EngineUnavailableError as error:
+        row |= {"verdict": "not run", "reasons": [str(error)]}
+    return row
+
+
+def _timings(bundle: Bundle, recipe: Recipe, pictures: list[bytes]) -> dict[str, Any]:
+    """The model's own latency at the top of a row, everything else beside it."""
+    result = bench(bundle, pictures, batch=recipe.bench.batch, seconds=recipe.bench.seconds).as_dict()
+    return {**result["model"], "bench": {key: value for key, value in result.items() if key != "machine"}}
+
+
+def _weights(bundle: Bundle) -> int:
+    return bundle.model_path.stat().st_size
+
+
+def _key(bundle: Bundle, test: MultiLabelDataset, recipe: Recipe) -> str:
+    """A measurement is kept while the engine, the pictures, the machine and the way of measuring are the same."""
+    return inputs_hash(
+        {
+            "bundle": bundle.digest,
+            "test": test.fingerprint(),
+            "bench": recipe.bench.model_dump(),
+            "machine": describe_machine(),
+            "edgepress": version("edgepress"),
+        }
+    )
+
+
+def _verdict(rows: list[dict[str, Any]], recipe: Recipe) -> str:
+    """With `required`, those must all pass; without, everything that this machine can run must."""
+    required = {folder_of(engine, recipe.compile) for engine in recipe.required}
+    if required:
+        return "pass" if required <= {row["engine"] for row in rows if row["verdict"] == "pass"} else "fail"
+    return "fail" if any(row["verdict"] == "fail" for row in rows) else "pass"

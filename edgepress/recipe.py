@@ -1,0 +1,117 @@
+"""Recipe: every setting of a run, as a YAML file and as flags."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, field_validator
+
+from compress.config import DistillConfig, TeachConfig
+from multilabel.config import Config
+from multilabel.errors import InputError
+
+EngineName = Literal[
+    "onnx-fp32",
+    "onnx-fp16",
+    "onnx-int8-onnxruntime",
+    "openvino-fp32",
+    "openvino-fp16",
+    "openvino-int8",
+    "tensorrt-fp32",
+    "tensorrt-fp16",
+    "tensorrt-int8",
+]
+ALL_ENGINES: tuple[EngineName, ...] = EngineName.__args__  # type: ignore[attr-defined]
+
+
+class QuantizeConfig(Config):
+    """How INT8 models are calibrated."""
+
+    pictures: int = Field(default=256, ge=8)
+    """Pictures of the calibration set, drawn from train."""
+    seed: int = Field(default=0, ge=0)
+    """Which pictures are drawn."""
+
+
+class CompileConfig(Config):
+    """What engines are compiled for."""
+
+    sm: int = Field(default=86, ge=50)
+    """Compute capability of the TensorRT device: 86 for SM86, 87 for Jetson Orin."""
+    max_batch: int = Field(default=64, ge=1)
+    """Most pictures a call that a TensorRT engine takes."""
+
+
+class BenchConfig(Config):
+    """How engines are timed."""
+
+    batch: int = Field(default=1, ge=1)
+    """Pictures a call."""
+    seconds: float = Field(default=3.0, gt=0)
+    """Length of each of the two measurements, after warming up."""
+
+
+class Recipe(Config):
+    """Everything that `edgepress run` needs to know."""
+
+    data: str
+    """The data set's folder."""
+    out: str = "runs/edgepress"
+    """Folder of the run; finished stages in it are kept while their inputs are unchanged."""
+    train: str = "train"
+    """The split to learn and to calibrate on."""
+    val: str = "val"
+    """The split that chooses: epochs, quantisation."""
+    test: str = "test"
+    """The split that reports, once."""
+    teacher: str | None = None
+    """A finished teacher, bundle or .safetensors file of edgepress; `teach` is skipped."""
+    engines: tuple[EngineName, ...] = ALL_ENGINES
+    """What to build, verify and time."""
+    required: tuple[EngineName, ...] = ()
+    """Engines that must run here and pass; any other may be impossible on this machine."""
+    teach: TeachConfig = TeachConfig()
+    distill: DistillConfig = DistillConfig()
+    quantize: QuantizeConfig = QuantizeConfig()
+    compile: CompileConfig = CompileConfig()
+    bench: BenchConfig = BenchConfig()
+
+    @field_validator("required")
+    @classmethod
+    def _are_built(cls, required: tuple[str, ...], info: Any) -> tuple[str, ...]:
+        missing = [name for name in required if name not in info.data.get("engines", required)]
+        if missing:
+            raise ValueError(f"{missing[0]} is required but not among engines")
+        return required
+
+
+def load_recipe(path: Path | None, flags: dict[str, Any]) -> Recipe:
+    """A recipe file with flags laid over it.
+
+    Args:
+        flags: nested as the file is; what a flag gives wins.
+
+    Raises:
+        InputError: the file is missing or no YAML mapping, a key is unknown, a value is wrong; names it.
+    """
+    values: dict[str, Any] = {}
+    where = "flags"
+    if path is not None:
+        where = str(path)
+        try:
+            loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror}); expected a recipe (YAML)") from None
+        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+            raise InputError(f"{path}: not YAML ({' '.join(str(error).split())[:160]})") from None
+        if not isinstance(loaded, dict):
+            raise InputError(f"{path}: holds {type(loaded).__name__}; expected keys and values")
+        values = loaded
+    for key, value in flags.items():
+        section = values.get(key)
+        values[key] = {**section, **value} if isinstance(value, dict) and isinstance(section, dict) else value
+    if "data" not in values:
+        raise InputError(f"{where}: no data set given; expected the key data, or --data DIR")
+    return Recipe.parse(values, where)

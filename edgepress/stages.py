@@ -1,0 +1,219 @@
+"""The stages of a run that join two rooms: quantising one bundle into another, and building an engine by its name."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from calibration.quantize import PERCENTILE, Target, quantize
+from calibration.subset import calibration_hash, choose_calibration_set
+from deploy.compile import IR, ONNX, compile_fp16, compile_openvino, derived_bundle
+from deploy.engines import open_engine
+from deploy.engines.base import require
+from deploy.verify import predict_split
+from edgepress.recipe import CompileConfig, EngineName, QuantizeConfig
+from multilabel.bundle import Bundle, Calibration, file_sha256, inputs_hash, is_current, write_bundle
+from multilabel.datasets import MultiLabelDataset
+from multilabel.errors import InputError
+from multilabel.labels import LabelSpace
+from multilabel.metrics import mean_average_precision
+
+log = logging.getLogger("edgepress")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Splits:
+    """The splits of one data set, each with its part: train is learnt and calibrated on, val chooses, test reports."""
+
+    train: MultiLabelDataset
+    val: MultiLabelDataset
+    test: MultiLabelDataset
+
+
+def quantize_bundle(parent: Bundle, splits: Splits, target: Target, out: Path, config: QuantizeConfig) -> Bundle:
+    """The INT8 bundle of an fp32 ONNX bundle for one target; see `calibration.quantize`.
+
+    Raises:
+        InputError: the parent is no fp32 ONNX bundle, its labels are not the data set's, or the calibration set leaks.
+        EngineUnavailableError: a package that quantises for the target is not installed.
+    """
+    if (parent.manifest.kind, parent.manifest.precision) != ("onnx", "fp32"):
+        raise InputError(f"{parent.path}: {parent.manifest.kind}, {parent.manifest.precision}; expected onnx, fp32")
+    parent.labels.require_equal(splits.train.labels, f"the bundle {parent.path}", f"the data set {splits.train.root}")
+    for module in ("onnx", "onnxruntime", "sympy", *(("nncf",) if target == "openvino" else ())):
+        require(module, "quantize")
+    others = [splits.val, splits.test]
+    pictures = splits.train.subset(choose_calibration_set(splits.train, others, config.pictures, config.seed))
+    identity = calibration_hash(pictures)
+    inputs = inputs_hash(
+        {
+            "parent": parent.digest,
+            "target": target,
+            "calibration": identity,
+            "val": splits.val.fingerprint(),
+            "percentile": PERCENTILE,
+        }
+    )
+    if is_current(out, inputs):
+        log.info("%s: unchanged, kept", out)
+        return Bundle.open(out)
+    log.info("quantising for %s on %d pictures that show every label", target, len(pictures))
+    openvino = target == "openvino"
+    fields: dict[str, Any] = {
+        "kind": "openvino" if openvino else "onnx",
+        "precision": "int8",
+        "model": IR if openvino else ONNX,
+    }
+    images = np.stack([parent.preprocess.load(path) for path in pictures.paths])
+    with derived_bundle(parent, out, **fields, inputs=inputs) as (folder, manifest):
+        result = quantize(
+            parent.model_path,
+            folder / fields["model"],
+            images,
+            target=target,
+            evaluate=lambda file: _val_map(parent, file, fields, splits.val),
+            float_map=_split_map(parent, splits.val),
+        )
+        manifest["calibration"] = Calibration(
+            pictures=len(pictures),
+            sha256=identity,
+            split=splits.train.split,
+            method=result.method,
+            kept_float=result.kept_float,
+            convolutions=result.convolutions,
+            val_mAP=result.val_mAP,
+        )
+        names = ("openvino", "nncf") if openvino else ("onnx", "onnxruntime")
+        manifest["tools"] = {name: version(name) for name in (*names, "edgepress")}
+    log.info(
+        "int8 for %s: %s ranges, %d of %d convolutions in float",
+        target,
+        result.method,
+        len(result.kept_float),
+        result.convolutions,
+    )
+    return Bundle.open(out)
+
+
+def folder_of(engine: EngineName, compile: CompileConfig) -> str:
+    """The folder of an engine in a run: its name, and for TensorRT the compute capability it is built for."""
+    return f"{engine}-sm{compile.sm}" if engine.startswith("tensorrt") else engine
+
+
+def build_engine(
+    engine: EngineName,
+    onnx: Bundle,
+    run: Path,
+    splits: Splits,
+    quantize_config: QuantizeConfig,
+    compile_config: CompileConfig,
+) -> Bundle:
+    """Make an engine's bundle in a run's folder from the fp32 ONNX bundle, and whatever lies between.
+
+    Raises:
+        InputError: the graph cannot be quantised or built for the target.
+        EngineUnavailableError: what builds it is not installed here; says which extra is.
+    """
+    out = run / folder_of(engine, compile_config)
+    if engine == "onnx-fp32":
+        return onnx
+    if engine == "onnx-fp16":
+        return compile_fp16(onnx, out)
+    if engine == "onnx-int8-onnxruntime":
+        return quantize_bundle(onnx, splits, "onnxruntime", out, quantize_config)
+    if engine in ("openvino-fp32", "openvino-fp16"):
+        return compile_openvino(onnx, out, "fp32" if engine == "openvino-fp32" else "fp16")
+    if engine == "openvino-int8":
+        require("openvino", "openvino")
+        return quantize_bundle(onnx, splits, "openvino", out, quantize_config)
+    from deploy.tensorrt import build_tensorrt, runtime_module
+
+    runtime_module()  # without it the graphs below are made for nothing
+    parent = onnx
+    if engine == "tensorrt-fp16":
+        parent = compile_fp16(onnx, run / "onnx-fp16")
+    elif engine == "tensorrt-int8":
+        parent = quantize_bundle(onnx, splits, "tensorrt", run / "onnx-int8-tensorrt", quantize_config)
+    return build_tensorrt(parent, out, sm=compile_config.sm, max_batch=compile_config.max_batch)
+
+
+def _val_map(parent: Bundle, file: Path, fields: dict[str, Any], val: MultiLabelDataset) -> float:
+    """mAP of a candidate's file, run as the engine it would become."""
+    with tempfile.TemporaryDirectory(prefix="edgepress-candidate-") as name:
+        path = Path(name) / "candidate"
+        with write_bundle(path, labels=parent.manifest.labels, preprocess=parent.preprocess, **fields) as (folder, _):
+            for suffix in {file.suffix, ".bin" if file.suffix == ".xml" else file.suffix}:
+                shutil.copyfile(file.with_suffix(suffix), (folder / fields["model"]).with_suffix(suffix))
+        return _split_map(Bundle.open(path), val)
+
+
+def _split_map(bundle: Bundle, data: MultiLabelDataset) -> float:
+    with open_engine(bundle) as engine:
+        return mean_average_precision(data.targets, predict_split(engine, data), data.ignore)
+
+
+def export_student(
+    student: Path | None,
+    weights: Path | None,
+    labels: Path | None,
+    flags: dict[str, Any],
+    verified: MultiLabelDataset,
+    out: Path,
+) -> Bundle:
+    """`edgepress export`: find the model that the arguments describe, and export it.
+
+    Raises:
+        InputError: nothing or too much is given, or the weights do not fit.
+    """
+    from compress.checkpoint import load_model, load_weights
+    from compress.config import ModelConfig
+    from compress.models import make_model
+    from deploy.export import export_onnx
+
+    if student is not None and not student.is_dir():
+        raise InputError(f"{student}: not a bundle; give weights from a file as --weights")
+    identity = inputs_hash({"weights": file_sha256(weights) if weights and weights.is_file() else None, **flags})
+    if flags:
+        if student is not None or weights is None:
+            raise InputError(f"--{min(flags)} describes weights from elsewhere: give --weights FILE and no bundle")
+        names = LabelSpace.from_file(labels) if labels else verified.labels
+        model, _ = make_model(ModelConfig.parse({**flags, "weights": "none"}, "flags"), names)
+        return export_onnx(load_weights(model, weights), verified, out, identity=identity)
+    if student is None and weights is None:
+        raise InputError("nothing to export: give a student's bundle, or --weights FILE")
+    if student is None:
+        assert weights is not None
+        return export_onnx(load_model(weights), verified, out, identity=identity)
+    bundle = Bundle.open(student, kind="torch")
+    if weights is None:
+        model, parent = load_model(student), bundle.as_parent
+        return export_onnx(model, verified, out, parent=parent, identity=bundle.digest)
+    # Other weights in the student's architecture: what comes out is not that student's, so it has no parent.
+    return export_onnx(load_model(student, weights), verified, out, identity=identity)
+
+
+def compile_bundle(onnx: Bundle, engine: str, out: Path | None, config: CompileConfig) -> Bundle:
+    """`edgepress compile`: one engine of an ONNX bundle, by default beside it under a run's usual name.
+
+    Raises:
+        InputError: an unknown engine, or an ONNX bundle it cannot be made from.
+        EngineUnavailableError: what builds it is not installed here.
+    """
+    folder = onnx.path.resolve().parent
+    if engine == "onnx-fp16":
+        return compile_fp16(onnx, out or folder / engine)
+    if engine in ("openvino-fp32", "openvino-fp16"):
+        return compile_openvino(onnx, out or folder / engine, "fp32" if engine == "openvino-fp32" else "fp16")
+    if engine == "tensorrt":
+        from deploy.tensorrt import build_tensorrt
+
+        name = f"tensorrt-{onnx.manifest.precision}-sm{config.sm}"
+        return build_tensorrt(onnx, out or folder / name, sm=config.sm, max_batch=config.max_batch)
+    raise InputError(f"--engine is {engine!r}; expected onnx-fp16, openvino-fp32, openvino-fp16 or tensorrt")
