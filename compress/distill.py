@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from accelerate.utils import set_seed
 from torch import Tensor
 
@@ -210,31 +211,37 @@ def adopt_teacher(source: Path, out: Path) -> Bundle:
     Raises:
         InputError: neither of these.
     """
-    if source.is_dir():
-        bundle = Bundle.open(source, kind="torch")
-        if source.resolve() != out.resolve() and not is_current(out, bundle.manifest.inputs):
-            with write_bundle(out, **_fields(bundle)) as (folder, _):
-                for name in bundle.manifest.files:
-                    (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(source / name, folder / name)
-        return Bundle.open(out)
-    model = load_model(source)
-    inputs = inputs_hash({"teacher": file_sha256(source)})
-    if not is_current(out, inputs):
-        with write_bundle(
-            out,
-            kind="torch",
-            precision="fp32",
-            model=WEIGHTS,
-            labels=model.labels.names,
-            preprocess=model.preprocess,
-            architecture=architecture(model),
-            facts={"weights": str(source)},
-            inputs=inputs,
-        ) as (folder, _):
-            save_model(model, folder / WEIGHTS)
+    with PartialState().main_process_first():  # the others find it finished
+        if source.is_dir():
+            _copy_bundle(Bundle.open(source, kind="torch"), out)
+        else:
+            _wrap_weights(source, out)
     return Bundle.open(out)
 
 
-def _fields(bundle: Bundle) -> dict:
-    return bundle.manifest.model_dump(exclude={"files", "created"})
+def _copy_bundle(bundle: Bundle, out: Path) -> None:
+    if bundle.path.resolve() == out.resolve() or is_current(out, bundle.manifest.inputs):
+        return
+    with write_bundle(out, **bundle.manifest.model_dump(exclude={"files", "created"})) as (folder, _):
+        for name in bundle.manifest.files:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(bundle.path / name, folder / name)
+
+
+def _wrap_weights(file: Path, out: Path) -> None:
+    model = load_model(file)
+    inputs = inputs_hash({"teacher": file_sha256(file)})
+    if is_current(out, inputs):
+        return
+    with write_bundle(
+        out,
+        kind="torch",
+        precision="fp32",
+        model=WEIGHTS,
+        labels=model.labels.names,
+        preprocess=model.preprocess,
+        architecture=architecture(model),
+        facts={"weights": str(file)},
+        inputs=inputs,
+    ) as (folder, _):
+        save_model(model, folder / WEIGHTS)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -59,6 +60,8 @@ def _common(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Say only warnings and errors.")] = False,
 ) -> None:
+    # Of several processes under `accelerate launch` the first speaks for all.
+    quiet = quiet or os.environ.get("RANK", "0") != "0"
     logging.getLogger("edgepress").setLevel(logging.WARNING if quiet else logging.INFO)
 
 
@@ -75,6 +78,8 @@ def _run(
     from edgepress.report import REPORT, print_report
 
     report = run(settings)
+    if not report:  # not the main process of a launch
+        return
     print_report(report, _stdout())
     print(f"{Path(settings.out) / REPORT}: {report['verdict']}")
     if report["verdict"] != "pass":

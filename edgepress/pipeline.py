@@ -33,7 +33,10 @@ def run(recipe: Recipe) -> dict[str, Any]:
     splits = load_splits(recipe.data, recipe.train, recipe.val, recipe.test)
     out = Path(recipe.out)
     out.mkdir(parents=True, exist_ok=True)
-    teacher, student, onnx = _train_and_export(recipe, splits, out)
+    teacher, student = _train(recipe, splits, out)
+    if not _is_main_process():  # the other processes of a launch were here to train
+        return {}
+    onnx = _export(student, splits, out)
     earlier = {row["key"]: row for row in read_report(out).get("engines", []) if "key" in row}
     report = _header(recipe, splits, teacher, student)
     pictures = [read_bytes(path) for path in splits.test.paths[:64]]
@@ -70,24 +73,28 @@ def load_splits(data: str, train: str, val: str, test: str) -> Splits:
     return Splits(train=loaded[0], val=loaded[1], test=loaded[2])
 
 
-def _train_and_export(recipe: Recipe, splits: Splits, out: Path) -> tuple[Bundle, Bundle, Bundle]:
-    from compress.checkpoint import load_model
+def _train(recipe: Recipe, splits: Splits, out: Path) -> tuple[Bundle, Bundle]:
     from compress.distill import adopt_teacher, distill, teach
-    from deploy.export import export_onnx
 
     if recipe.teacher is not None:
         teacher = adopt_teacher(Path(recipe.teacher), out / "teacher")
     else:
         teacher = teach(splits.train, splits.val, recipe.teach, out / "teacher")
-    student = distill(splits.train, splits.val, teacher, recipe.distill, out / "student")
-    onnx = export_onnx(
-        load_model(student.path),
-        splits.test,
-        out / "onnx-fp32",
-        parent=student.as_parent,
-        identity=student.digest,
-    )
-    return teacher, student, onnx
+    return teacher, distill(splits.train, splits.val, teacher, recipe.distill, out / "student")
+
+
+def _is_main_process() -> bool:
+    from accelerate import PartialState
+
+    return PartialState().is_main_process
+
+
+def _export(student: Bundle, splits: Splits, out: Path) -> Bundle:
+    from compress.checkpoint import load_model
+    from deploy.export import export_onnx
+
+    model = load_model(student.path)
+    return export_onnx(model, splits.test, out / "onnx-fp32", parent=student.as_parent, identity=student.digest)
 
 
 def _header(recipe: Recipe, splits: Splits, teacher: Bundle, student: Bundle) -> dict[str, Any]:
