@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,12 @@ def load_model(source: Path, weights: Path | None = None) -> MultiLabelModel:
         return load_weights(model, weights or bundle.model_path)
     description = _description(source)
     config = ModelConfig.parse(description["architecture"], f"{source}, architecture")
-    model = MultiLabelModel(config, LabelSpace(description["labels"]), Preprocess(**description["preprocess"]))
-    return load_weights(model, weights or source)
+    try:
+        labels, preprocess = LabelSpace(description["labels"]), Preprocess.model_validate(description["preprocess"])
+    except (TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(f"{source}: its description cannot be read ({reason}); export it again") from None
+    return load_weights(MultiLabelModel(config, labels, preprocess), weights or source)
 
 
 def load_weights(model: MultiLabelModel, path: Path) -> MultiLabelModel:
@@ -89,11 +94,19 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_state(path: Path, inputs: str) -> dict[str, Any] | None:
-    """The training state left by an interrupted run on the same inputs, or None."""
+    """The training state left by an interrupted run on the same inputs, or None.
+
+    Raises:
+        InputError: the file is no training state; nothing in it is executed.
+    """
     if not path.is_file():
         return None
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    return state if state["inputs"] == inputs else None
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        return state if state["inputs"] == inputs else None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(f"{path}: not a training state ({reason}); remove it to begin again") from None
 
 
 def _description(path: Path) -> dict[str, Any]:

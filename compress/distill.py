@@ -23,9 +23,10 @@ from compress.losses import (
 )
 from compress.models import MultiLabelModel, make_model
 from compress.training import Fit, Task, evaluate, fit, make_accelerator
-from multilabel.bundle import Bundle, Parent, file_sha256, inputs_hash, is_current, write_bundle
+from multilabel.bundle import Bundle, Parent, file_sha256, inputs_hash, is_current, require_replaceable, write_bundle
 from multilabel.datasets import MultiLabelDataset
-from multilabel.metrics import prevalence
+from multilabel.errors import InputError
+from multilabel.metrics import labels_counted, prevalence
 
 log = logging.getLogger("edgepress")
 
@@ -94,6 +95,11 @@ def _train(
     teacher: Bundle | None,
 ) -> Bundle:
     train.labels.require_equal(val.labels, "the train split", "the val split")
+    require_replaceable(out)
+    if len(train) < 2:
+        raise InputError(f"{train.root}, split {train.split!r}: one picture; expected at least two to train on")
+    if labels_counted(val.targets, val.ignore) == 0:
+        raise InputError(f"{val.root}, split {val.split!r}: no label has a positive picture, so nothing can be chosen")
     if teacher is not None:
         teacher.labels.require_equal(train.labels, f"the teacher {teacher.path}", f"the data set {train.root}")
     inputs = inputs_hash(
@@ -132,6 +138,11 @@ def _train(
     else:
         assert isinstance(config, DistillConfig)
         teacher_model = load_model(teacher.path).to(accelerator.device)
+        if teacher_model.preprocess.resize != model.preprocess.resize:
+            raise InputError(
+                f"resize is {teacher_model.preprocess.resize} for the teacher and {model.preprocess.resize} for the "
+                f"student: both must see the same part of a picture; set them alike"
+            )
         facts["teacher_val_mAP"] = _teacher_val(teacher, teacher_model, val, config, accelerator)
         task, teacher_preprocess = DistillTask(config, teacher_model), teacher_model.preprocess
     work = out.parent / f".{out.name}.training"
@@ -220,7 +231,9 @@ def adopt_teacher(source: Path, out: Path) -> Bundle:
 
 
 def _copy_bundle(bundle: Bundle, out: Path) -> None:
-    if bundle.path.resolve() == out.resolve() or is_current(out, bundle.manifest.inputs):
+    if bundle.path.resolve() == out.resolve():
+        return
+    if is_current(out, bundle.manifest.inputs) and Bundle.open(out).manifest.files == bundle.manifest.files:
         return
     with write_bundle(out, **bundle.manifest.model_dump(exclude={"files", "created"})) as (folder, _):
         for name in bundle.manifest.files:

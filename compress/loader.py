@@ -132,7 +132,10 @@ def make_loader(
         # A last batch of one picture has no batch statistics.
         drop_last=training and len(data) >= batch_size,
         num_workers=workers,
-        persistent_workers=workers > 0,
+        # Evaluation makes a loader a time; its processes must not outlive it.
+        persistent_workers=training and workers > 0,
+        # The seeds of workers come from here and not from the global generator, whose state dropout depends on.
+        generator=torch.Generator(),
         pin_memory=device is not None and device.type == "cuda",
         worker_init_fn=_one_thread,
     )
@@ -150,6 +153,8 @@ def batches(loader, epoch: int, sampler_of: DataLoader) -> Iterator[Batch]:
     sampler = sampler_of.sampler
     assert isinstance(sampler, _EpochSampler)
     sampler.set_epoch(epoch)
+    if loader is not sampler_of:  # accelerate's wrapper counts epochs itself and would set the sampler back
+        loader.set_epoch(epoch)
     try:
         for targets, ignore, index, images, *others in loader:
             yield Batch(images, others[0] if others else None, targets, ignore, index)

@@ -112,8 +112,12 @@ class MultiLabelModel(nn.Module):
         self.register_buffer("mean", torch.tensor(preprocess.mean) * 255, persistent=False)
         self.register_buffer("scale", 1 / (torch.tensor(preprocess.std) * 255), persistent=False)
         training = self.training
-        with torch.no_grad():
-            in_features = self.eval().tokens(torch.zeros(1, config.size, config.size, 3, dtype=torch.uint8)).shape[2]
+        try:
+            with torch.no_grad():
+                tokens = self.eval().tokens(torch.zeros(1, config.size, config.size, 3, dtype=torch.uint8))
+        except (AssertionError, RuntimeError, ValueError, TypeError, IndexError) as error:
+            raise InputError(f"{config.backbone!r} does not take pictures of {config.size} px: {error}") from error
+        in_features = tokens.shape[2]
         self.train(training)
         self.head: MLDecoderHead | LinearHead
         if config.head == "ml_decoder":
@@ -148,9 +152,7 @@ def make_model(config: ModelConfig, labels: LabelSpace) -> tuple[MultiLabelModel
         InputError: unknown backbone, or weights that cannot be had.
     """
     cfg = _pretrained_cfg(config.backbone)
-    preprocess = Preprocess(
-        size=config.size, resize=config.resize, crop_fraction=cfg.crop_pct or 0.875, mean=cfg.mean, std=cfg.std
-    )
+    preprocess = Preprocess(size=config.size, resize=config.resize, mean=cfg.mean, std=cfg.std)
     model = MultiLabelModel(config, labels, preprocess)
     source = load_backbone_weights(model.backbone, config.backbone, config.weights, _timm_arguments(config))
     return model, source
@@ -161,7 +163,10 @@ def _pretrained_cfg(name: str):
         close = difflib.get_close_matches(name, timm.list_models(), n=3)
         hint = f"; close names: {', '.join(close)}" if close else ""
         raise InputError(f"timm {timm.__version__} knows no model {name!r}{hint}")
-    cfg = timm.get_pretrained_cfg(name, allow_unregistered=False)
+    try:
+        cfg = timm.get_pretrained_cfg(name, allow_unregistered=False)
+    except RuntimeError as error:  # a tag behind the dot that it does not know
+        raise InputError(f"timm {timm.__version__} knows no model {name!r}: {error}") from error
     if cfg is None:
         raise InputError(f"timm {timm.__version__} has no configuration for {name!r}")
     return cfg

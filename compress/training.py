@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -52,9 +53,14 @@ class Fit:
 
 def make_accelerator(config: TrainConfig) -> Accelerator:
     """Device, mixed precision and processes, as `accelerate launch` set them up."""
+    if AcceleratorState._shared_state and AcceleratorState().mixed_precision != config.mixed_precision:
+        AcceleratorState._reset_state()  # one run may teach and distil in different precisions
     # timm keeps layers behind the feature map that no label-wise head uses.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-    return Accelerator(mixed_precision=config.mixed_precision, kwargs_handlers=[unused])
+    accelerator = Accelerator(mixed_precision=config.mixed_precision, kwargs_handlers=[unused])
+    if config.mixed_precision == "fp16" and accelerator.device.type == "cpu":
+        raise InputError("mixed_precision is fp16, which needs a GPU; there is none here: use bf16 or no")
+    return accelerator
 
 
 def fit(
@@ -91,12 +97,17 @@ def fit(
         device=device,
     )
     optimizer = torch.optim.AdamW(_decay_groups(model, config.weight_decay), lr=config.lr)
-    steps = -(-len(train_loader) // accelerator.num_processes)
+    ema = ModelEmaV3(model.to(device), decay=config.ema_decay, use_warmup=True)
+    wrapped, optimizer, prepared = accelerator.prepare(model, optimizer, train_loader)
+    steps = len(prepared)
+    if steps == 0:
+        raise InputError(
+            f"{len(train)} training pictures make no step of {config.batch_size} in each of "
+            f"{accelerator.num_processes} processes; lower batch_size"
+        )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=config.lr, total_steps=config.epochs * steps, pct_start=config.pct_start
     )
-    ema = ModelEmaV3(model.to(device), decay=config.ema_decay, use_warmup=True)
-    wrapped, optimizer, prepared = accelerator.prepare(model, optimizer, train_loader)
 
     state = load_state(work / STATE, inputs)
     history: list[dict[str, float]] = []
@@ -136,6 +147,7 @@ def fit(
                     sums[name] = sums[name] + term.detach() if name in sums else term.detach()
                 advance()
         train_seconds = time.perf_counter() - started
+        _share_statistics(ema.module, accelerator)
         val_map = evaluate(ema.module, val, config, accelerator)
         if epoch == 0 or val_map > history[best_epoch]["val_mAP"]:
             best_epoch = epoch
@@ -194,6 +206,13 @@ def predict_logits(
 def evaluate(model: MultiLabelModel, data: MultiLabelDataset, config: TrainConfig, accelerator: Accelerator) -> float:
     """mAP in [0, 1] of a model on a split."""
     return mean_average_precision(data.targets, predict_logits(model, data, config, accelerator), data.ignore)
+
+
+def _share_statistics(model: nn.Module, accelerator: Accelerator) -> None:
+    """Each process saw other pictures; the batch statistics of the first one count, for they are what is saved."""
+    if accelerator.num_processes > 1:
+        for buffer in model.buffers():
+            torch.distributed.broadcast(buffer, src=0)
 
 
 def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:

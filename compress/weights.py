@@ -33,7 +33,7 @@ def load_backbone_weights(backbone: nn.Module, name: str, weights: str, timm_arg
     if weights != "auto":
         _load_named(backbone, read_safetensors(Path(weights)), weights)
         return weights
-    module, distribution = WEIGHTS_PACKAGES.get(name, ("", ""))
+    module, distribution = WEIGHTS_PACKAGES.get(name.split(".")[0], ("", ""))
     if module and importlib.util.find_spec(module) is not None:
         _load_ordered(backbone, name, module)
         return f"package {distribution}"

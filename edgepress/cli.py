@@ -60,9 +60,7 @@ def _common(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Say only warnings and errors.")] = False,
 ) -> None:
-    # Of several processes under `accelerate launch` the first speaks for all.
-    quiet = quiet or os.environ.get("RANK", "0") != "0"
-    logging.getLogger("edgepress").setLevel(logging.WARNING if quiet else logging.INFO)
+    logging.getLogger("edgepress").setLevel(logging.INFO if _speaks() and not quiet else logging.WARNING)
 
 
 @app.command(name="run")
@@ -94,7 +92,7 @@ def _teach(data: DataArgument, out: Out, train: Train = "train", val: Val = "val
     from compress.distill import teach
 
     learnt, chosen = _checked(data, train, val)
-    print(teach(learnt, chosen, config, out).path)
+    _print_path(teach(learnt, chosen, config, out))
 
 
 @app.command(name="distill")
@@ -114,7 +112,7 @@ def _distill(
     from multilabel.bundle import Bundle
 
     learnt, chosen = _checked(data, train, val)
-    print(distill(learnt, chosen, Bundle.open(teacher, kind="torch"), config, out).path)
+    _print_path(distill(learnt, chosen, Bundle.open(teacher, kind="torch"), config, out))
 
 
 @app.command(name="export")
@@ -303,6 +301,9 @@ def main() -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", datefmt="%H:%M:%S"))
     logging.getLogger("edgepress").addHandler(handler)
     logging.getLogger("edgepress").propagate = False
+    # torch's threads spin while they wait for each other; beside the loader's processes on two busy cores an epoch
+    # took four times as long. Read when torch is first imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
@@ -339,6 +340,16 @@ def _checked(data: Path, *splits: str) -> list:
     for split in loaded:
         split.check_pictures()
     return loaded
+
+
+def _print_path(bundle) -> None:
+    if _speaks():
+        print(bundle.path)
+
+
+def _speaks() -> bool:
+    """Of several processes under `accelerate launch` the first speaks for all."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _stdout() -> Console:

@@ -191,7 +191,7 @@ def write_bundle(path: Path, **fields: Any) -> Iterator[tuple[Path, dict[str, An
     bundle there is replaced). On an error nothing stays behind.
     """
     path = Path(path)
-    _refuse_foreign(path)
+    require_replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.parent / f".{path.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
@@ -263,8 +263,12 @@ def _read_manifest(folder: Path) -> tuple[Manifest, str]:
     return manifest, digest
 
 
-def _refuse_foreign(path: Path) -> None:
-    """Only a bundle or an empty folder is ever replaced: a person's files are not ours to remove."""
+def require_replaceable(path: Path) -> None:
+    """Only a bundle or an empty folder is ever replaced: a person's files are not ours to remove.
+
+    Raises:
+        InputError: something else stands there.
+    """
     if path.exists() and not path.is_dir():
         raise InputError(f"{path}: a file stands there; expected a folder's name for the bundle")
     if path.is_dir() and not (path / MANIFEST).is_file() and any(path.iterdir()):

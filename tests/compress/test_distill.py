@@ -1,0 +1,349 @@
+"""teach and distill: the terms are the losses, the teacher is only looked at, finished work is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from compress.checkpoint import load_model
+from compress.config import DistillConfig, TeachConfig
+from compress.distill import DistillTask, TeachTask, adopt_teacher, distill, teach
+from compress.loader import Batch
+from compress.losses import (
+    AsymmetricLoss,
+    BinaryCrossEntropy,
+    LabelWiseEmbeddingDistillation,
+    MultiLabelLogitsDistillation,
+)
+from compress.models import MultiLabelModel, make_model
+from compress.training import evaluate, make_accelerator
+from multilabel.bundle import MANIFEST, Bundle, file_sha256
+from multilabel.datasets import MultiLabelDataset, load_dataset
+from multilabel.errors import InputError
+from multilabel.labels import LabelSpace
+
+LABELS = LabelSpace(("a", "b", "c", "d"))
+COMMON = {"weights": "none", "batch_size": 8, "workers": 0, "epochs": 1, "ema_decay": 0.5, "lr": 5e-3}
+TEACHER = TeachConfig(backbone="test_vit", size=64, width=64, **COMMON)
+STUDENT = DistillConfig(backbone="test_efficientnet", size=32, width=32, **COMMON)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Sums on one thread are the same sums every time, and models this small are faster so."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def splits(tiny_data: Path) -> tuple[MultiLabelDataset, MultiLabelDataset]:
+    return load_dataset(tiny_data, "train"), load_dataset(tiny_data, "val")
+
+
+@pytest.fixture(scope="module")
+def teacher(splits, tmp_path_factory) -> Bundle:
+    """A trained ViT: another size, other mean and std, another width than the student's."""
+    return teach(*splits, TEACHER, tmp_path_factory.mktemp("taught") / "teacher")
+
+
+def with_labels(data: MultiLabelDataset, names: tuple[str, ...]) -> MultiLabelDataset:
+    return MultiLabelDataset(
+        root=data.root,
+        split=data.split,
+        labels=LabelSpace(names),
+        paths=data.paths,
+        targets=data.targets,
+        ignore=data.ignore,
+    )
+
+
+def updated(config, **changes):
+    return type(config)(**{**config.model_dump(), **changes})
+
+
+def models() -> tuple[MultiLabelModel, MultiLabelModel]:
+    torch.manual_seed(0)
+    return make_model(TEACHER, LABELS)[0], make_model(STUDENT, LABELS)[0]
+
+
+def random_batch(ignored: float = 0.0) -> Batch:
+    generator = torch.Generator().manual_seed(0)
+    return Batch(
+        images=torch.randint(0, 256, (6, 32, 32, 3), dtype=torch.uint8, generator=generator),
+        teacher_images=torch.randint(0, 256, (6, 64, 64, 3), dtype=torch.uint8, generator=generator),
+        targets=(torch.rand(6, 4, generator=generator) < 0.7).float(),
+        ignore=torch.rand(6, 4, generator=generator) < ignored,
+        index=torch.arange(6),
+    )
+
+
+def content(folder: Path) -> dict[str, tuple[str, int]]:
+    return {
+        path.relative_to(folder).as_posix(): (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns)
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("ignored", [0.0, 0.3])
+@pytest.mark.parametrize("reduction", ["mean", "published"])
+def test_the_terms_are_the_weighted_losses(reduction, ignored):
+    teacher_model, student = models()
+    config = updated(STUDENT, reduction=reduction, mld=2.0, cd=3.0, id=5.0)
+    batch = random_batch(ignored)
+    logits, embeddings = student(batch.images)
+    terms = DistillTask(config, teacher_model)(batch, logits, embeddings)
+    assert list(terms) == ["bce", "mld", "cd", "id"]
+    with torch.no_grad():
+        told, shown = teacher_model.eval()(batch.teacher_images)
+    targets, ignore = batch.targets, batch.ignore
+    structure = LabelWiseEmbeddingDistillation(1.0, 1.0, reduction).terms(embeddings, shown, targets, ignore)
+    expected = {
+        "bce": BinaryCrossEntropy(reduction)(logits, targets, ignore),
+        "mld": 2 * MultiLabelLogitsDistillation(reduction)(logits, told, targets, ignore),
+        "cd": 3 * structure["cd"],
+        "id": 5 * structure["id"],
+    }
+    for name, value in expected.items():
+        torch.testing.assert_close(terms[name], value, msg=name)
+        assert value.item() > 0, name
+
+
+@pytest.mark.parametrize(
+    ("off", "left"), [({"mld": 0}, {"bce", "cd", "id"}), ({"cd": 0}, {"bce", "mld", "id"}), ({"cd": 0, "id": 0}, None)]
+)
+def test_a_term_of_weight_zero_is_left_out(off, left):
+    teacher_model, student = models()
+    batch = random_batch()
+    terms = DistillTask(updated(STUDENT, **off), teacher_model)(batch, *student(batch.images))
+    assert terms.keys() == (left or {"bce", "mld"})
+
+
+def test_nothing_to_distil_is_refused():
+    with pytest.raises(InputError, match="nothing would be distilled"):
+        DistillConfig.parse({"mld": 0, "cd": 0, "id": 0}, "flags")
+
+
+@pytest.mark.parametrize(("name", "loss"), [("bce", BinaryCrossEntropy()), ("asl", AsymmetricLoss())])
+def test_teach_s_only_term_is_its_task_loss(name, loss):
+    _, student = models()
+    batch = random_batch(0.3)
+    logits, embeddings = student(batch.images)
+    terms = TeachTask(updated(TEACHER, task_loss=name))(batch, logits, embeddings)
+    assert list(terms) == [name]
+    torch.testing.assert_close(terms[name], loss(logits, batch.targets, batch.ignore))
+
+
+def test_the_teacher_learns_nothing_and_stays_as_it_is():
+    teacher_model, student = models()
+    before = {key: tensor.clone() for key, tensor in teacher_model.state_dict().items()}
+    task = DistillTask(STUDENT, teacher_model.train())
+    student.train()
+    batch = random_batch()
+    for _ in range(2):
+        sum(task(batch, *student(batch.images)).values()).backward()
+    assert not any(module.training for module in teacher_model.modules())
+    assert all(parameter.grad is None for parameter in teacher_model.parameters())
+    assert all(torch.equal(tensor, before[key]) for key, tensor in teacher_model.state_dict().items())
+    assert all(parameter.grad is not None for parameter in student.head.parameters() if parameter.requires_grad)
+
+
+def test_the_student_s_own_copy_as_its_teacher_leaves_nothing_to_distil():
+    _, student = models()
+    _, copy = models()
+    copy.load_state_dict(student.state_dict())
+    batch = random_batch()
+    batch.teacher_images = batch.images
+    terms = DistillTask(STUDENT, copy)(batch, *student.eval()(batch.images))
+    for name in ("mld", "cd", "id"):
+        assert terms[name].abs().item() < 1e-6, name
+
+
+def test_teach_leaves_a_bundle_that_says_how_it_was_made(teacher, splits):
+    manifest = teacher.manifest
+    assert (manifest.kind, manifest.precision, manifest.parent) == ("torch", "fp32", None)
+    assert manifest.labels == splits[0].labels.names
+    assert manifest.preprocess.size == 64
+    assert manifest.architecture["backbone"] == "test_vit"
+    assert manifest.facts["weights"] == "none (random)"
+    assert manifest.facts["pictures"] == 24
+    assert manifest.facts["training"]["task_loss"] == "asl"
+    assert len(manifest.facts["history"]) == 1
+    assert manifest.facts["val_mAP"] == max(entry["val_mAP"] for entry in manifest.facts["history"])
+    assert {"torch", "timm", "edgepress"} <= manifest.tools.keys()
+    assert any(name.startswith("tensorboard/") for name in manifest.files)
+    assert [path.name for path in teacher.path.parent.iterdir()] == ["teacher"]  # nothing hidden stays beside it
+
+
+def test_distil_between_unlike_models(teacher, splits, tmp_path):
+    """ViT at 64 px, mean 0.5, 64 wide, to a convnet at 32 px, ImageNet's mean, 32 wide."""
+    before = content(teacher.path)
+    student = distill(*splits, teacher, STUDENT, tmp_path / "student")
+    assert content(teacher.path) == before
+    assert student.preprocess.mean != teacher.preprocess.mean
+    assert student.preprocess.size == 32
+    assert student.manifest.parent == teacher.as_parent
+    entry = student.manifest.facts["history"][0]
+    assert list(entry) == ["loss", "bce", "mld", "cd", "id", "val_mAP", "seconds"]
+    assert all(entry[name] > 0 for name in ("bce", "mld", "cd", "id"))
+    accelerator = make_accelerator(STUDENT)
+    value = evaluate(load_model(student.path), splits[1], STUDENT, accelerator)
+    assert value == student.manifest.facts["val_mAP"]
+    value = evaluate(load_model(teacher.path), splits[1], STUDENT, accelerator)
+    assert value == student.manifest.facts["teacher_val_mAP"] == teacher.manifest.facts["val_mAP"]
+
+
+def test_a_linear_student_of_an_ml_decoder_teacher(teacher, splits, tmp_path):
+    student = distill(*splits, teacher, updated(STUDENT, head="linear"), tmp_path / "student")
+    assert student.manifest.architecture["head"] == "linear"
+    assert np.isfinite(student.manifest.facts["history"][0]["loss"])
+
+
+def test_the_published_reduction_runs(teacher, splits, tmp_path):
+    config = updated(STUDENT, reduction="published", mld=10, cd=100, id=1000, lr=1e-4)
+    entry = distill(*splits, teacher, config, tmp_path / "student").manifest.facts["history"][0]
+    assert all(np.isfinite(value) for value in entry.values())
+    assert all(entry[name] > 0 for name in ("bce", "mld", "cd", "id"))
+
+
+def test_the_embedding_terms_change_the_student(teacher, splits, tmp_path):
+    with_structure = distill(*splits, teacher, STUDENT, tmp_path / "a")
+    without = distill(*splits, teacher, updated(STUDENT, cd=0, id=0), tmp_path / "b")
+    assert file_sha256(with_structure.model_path) != file_sha256(without.model_path)
+    assert "cd" not in without.manifest.facts["history"][0]
+
+
+@pytest.mark.parametrize(
+    "names", [("red", "green", "blue", "circle", "ring"), ("green", "red", "blue", "circle", "bars")]
+)
+def test_other_labels_stop_before_anything_is_written(teacher, splits, tmp_path, names):
+    train, val = splits
+    with pytest.raises(InputError, match=r"labels of the teacher .* differ"):
+        distill(with_labels(train, names), with_labels(val, names), teacher, STUDENT, tmp_path / "student")
+    with pytest.raises(InputError, match=r"labels of the train split .* the val split .* differ"):
+        teach(train, with_labels(val, names), TEACHER, tmp_path / "other")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_finished_work_is_kept_and_a_changed_setting_is_made_again(teacher, splits, tmp_path):
+    out = tmp_path / "student"
+    first = distill(*splits, teacher, STUDENT, out)
+    made = content(out)
+    assert distill(*splits, teacher, STUDENT, out).digest == first.digest
+    assert distill(*splits, teacher, updated(STUDENT, workers=1), out).digest == first.digest
+    assert content(out) == made
+    again = distill(*splits, teacher, updated(STUDENT, mld=0.5), out)
+    assert again.digest != first.digest
+    assert file_sha256(again.model_path) != made["model.safetensors"][0]
+    assert [path.name for path in tmp_path.iterdir()] == ["student"]
+
+
+def test_another_teacher_or_other_pictures_are_made_again(teacher, splits, tmp_path):
+    train, val = splits
+    first = distill(train, val, teacher, STUDENT, tmp_path / "student")
+    fewer = distill(train.subset(np.arange(16)), val, teacher, STUDENT, tmp_path / "student")
+    assert fewer.manifest.inputs != first.manifest.inputs
+    assert fewer.manifest.facts["pictures"] == 16
+    other_teacher = teach(train, val, updated(TEACHER, seed=1), tmp_path / "teacher")
+    other = distill(train, val, other_teacher, STUDENT, tmp_path / "student")
+    assert other.manifest.inputs not in (first.manifest.inputs, fewer.manifest.inputs)
+    assert other.manifest.parent == other_teacher.as_parent
+
+
+def test_a_damaged_result_is_made_again(splits, tmp_path):
+    first = teach(*splits, TEACHER, tmp_path / "teacher")
+    sha = file_sha256(first.model_path)
+    first.model_path.write_bytes(first.model_path.read_bytes()[:-1])
+    again = teach(*splits, TEACHER, tmp_path / "teacher")
+    assert file_sha256(again.model_path) == sha
+
+
+def test_a_person_s_folder_is_not_overwritten(splits, tmp_path):
+    out = tmp_path / "holiday"
+    out.mkdir()
+    (out / "photo.jpg").write_bytes(b"mine")
+    with pytest.raises(InputError, match="a folder with other files in it"):
+        teach(*splits, TEACHER, out)
+    assert (out / "photo.jpg").read_bytes() == b"mine"
+
+
+def test_a_teacher_is_adopted_from_a_bundle(teacher, tmp_path):
+    adopted = adopt_teacher(teacher.path, tmp_path / "run" / "teacher")
+    assert adopted.path == tmp_path / "run" / "teacher"
+    assert adopted.manifest.files == teacher.manifest.files
+    assert adopted.manifest.facts == teacher.manifest.facts
+    assert adopted.manifest.preprocess == teacher.manifest.preprocess
+    made = content(adopted.path)
+    assert adopt_teacher(teacher.path, adopted.path).digest == adopted.digest
+    assert content(adopted.path) == made
+
+
+def test_a_teacher_already_in_its_place_stays(teacher, tmp_path):
+    shutil.copytree(teacher.path, tmp_path / "teacher")
+    made = content(tmp_path / "teacher")
+    assert adopt_teacher(tmp_path / "teacher", tmp_path / "teacher").digest == teacher.digest
+    assert content(tmp_path / "teacher") == made
+
+
+def test_a_teacher_is_adopted_from_a_file(teacher, tmp_path):
+    shutil.copyfile(teacher.model_path, tmp_path / "mine.safetensors")
+    adopted = adopt_teacher(tmp_path / "mine.safetensors", tmp_path / "teacher")
+    assert adopted.manifest.kind == "torch"
+    assert adopted.labels == teacher.labels
+    assert adopted.preprocess == teacher.preprocess
+    images = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)
+    with torch.no_grad():
+        assert torch.equal(load_model(adopted.path).logits(images), load_model(teacher.path).logits(images))
+    made = content(adopted.path)
+    adopt_teacher(tmp_path / "mine.safetensors", tmp_path / "teacher")
+    assert content(adopted.path) == made
+
+
+def test_what_is_no_teacher_is_not_adopted(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "notes.txt").write_text("no teacher")
+    for source in ("folder", "notes.txt", "nowhere"):
+        with pytest.raises(InputError, match=source):
+            adopt_teacher(tmp_path / source, tmp_path / "teacher")
+    assert not (tmp_path / "teacher" / MANIFEST).exists()
+
+
+def launch_teach(data: Path, out: Path, *flags: str) -> subprocess.CompletedProcess:
+    """`edgepress teach` in two processes on the CPU; each leaves a file named by its rank beside `out`."""
+    script = out.parent / "teach.py"
+    lines = ["import os", "from pathlib import Path", "from edgepress.cli import main"]
+    lines += ["Path(__file__).with_name('rank' + os.environ['RANK']).touch()", "main()"]
+    script.write_text("\n".join(lines) + "\n")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    settings = ["--backbone", "test_efficientnet", "--weights", "none", "--width", "32", "--size", "32"]
+    settings += ["--workers", "0", "--epochs", "2", "--lr", "5e-3", "--ema-decay", "0.5"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true"}
+    return subprocess.run(
+        [*launcher, str(script), "teach", str(data), "--out", str(out), *settings, *flags],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_two_processes_teach_one_teacher(tiny_data, tmp_path):
+    done = launch_teach(tiny_data, tmp_path / "teacher", "--batch-size", "6")
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in tmp_path.glob("rank*")} == {"rank0", "rank1"}
+    bundle = Bundle.open(tmp_path / "teacher")
+    history = bundle.manifest.facts["history"]
+    assert len(history) == 2
+    assert all(0 <= entry["val_mAP"] <= 1 and np.isfinite(entry["loss"]) for entry in history)
+    load_model(bundle.path)
+    assert not (tmp_path / ".teacher.training").exists()

@@ -1,0 +1,204 @@
+"""Pictures to batches: reproducible whatever reads them, the evaluation's exact pixels, errors in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from compress.loader import Augmentation, Batch, batches, make_loader
+from multilabel.datasets import MultiLabelDataset, load_dataset
+from multilabel.errors import InputError
+from multilabel.preprocess import Preprocess, resize
+
+AUGMENTATION = Augmentation(augment="randaugment", flip=0.5, cutout=0.5, seed=3)
+SMALL, LARGE = Preprocess(size=32), Preprocess(size=64)
+
+
+@pytest.fixture(scope="module")
+def train(tiny_data: Path) -> MultiLabelDataset:
+    return load_dataset(tiny_data, "train")
+
+
+@pytest.fixture(scope="module")
+def val(tiny_data: Path) -> MultiLabelDataset:
+    return load_dataset(tiny_data, "val")
+
+
+def epoch_of(data: MultiLabelDataset, epoch: int = 0, **settings) -> list[Batch]:
+    given = {"preprocess": [SMALL], "batch_size": 8, "workers": 0, "augmentation": AUGMENTATION, **settings}
+    loader = make_loader(data, given.pop("preprocess"), **given)
+    return list(batches(loader, epoch, loader))
+
+
+def by_index(found: list[Batch]) -> dict[int, torch.Tensor]:
+    return {int(i): image for batch in found for i, image in zip(batch.index, batch.images, strict=True)}
+
+
+def random_picture(side: int = 48) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("augment", ["none", "randaugment"])
+def test_an_augmentation_follows_from_seed_epoch_and_index_alone(augment):
+    image = random_picture()
+    vary = Augmentation(augment=augment, flip=0.5, cutout=0.5, seed=3)
+    first = vary(image, 1, 5)
+    torch.manual_seed(99)
+    np.random.seed(99)
+    for other in (0, 1, 2):
+        vary(image, other, other)
+    assert np.array_equal(vary(image, 1, 5), first)
+    assert first.shape == image.shape
+    assert first.dtype == np.uint8
+    assert first.flags["C_CONTIGUOUS"]
+    assert any(not np.array_equal(vary(image, 1, other), first) for other in range(6, 10))
+    assert any(not np.array_equal(vary(image, other, 5), first) for other in range(2, 6))
+    reseeded = [Augmentation(augment=augment, flip=0.5, cutout=0.5, seed=seed)(image, 1, 5) for seed in range(4, 8)]
+    assert any(not np.array_equal(other, first) for other in reseeded)
+
+
+def test_augmenting_leaves_its_picture_and_the_global_generators_alone():
+    image = random_picture()
+    kept = image.copy()
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    numpy_before = np.random.get_state()[1].copy()
+    for index in range(20):
+        AUGMENTATION(image, 0, index)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert np.array_equal(np.random.get_state()[1], numpy_before)
+    assert np.array_equal(image, kept)
+
+
+def test_nothing_to_vary_gives_the_picture_itself():
+    image = random_picture()
+    still = Augmentation(augment="none", flip=0, cutout=0, seed=0)
+    assert all(np.array_equal(still(image, 0, index), image) for index in range(5))
+
+
+def test_flip_is_a_mirror_image_at_its_probability():
+    image = random_picture()
+    always = Augmentation(augment="none", flip=1, cutout=0, seed=0)
+    assert np.array_equal(always(image, 0, 0), image[:, ::-1])
+    half = Augmentation(augment="none", flip=0.5, cutout=0, seed=0)
+    flipped = sum(np.array_equal(half(image, 0, index), image[:, ::-1]) for index in range(200))
+    assert 70 <= flipped <= 130
+
+
+def test_cutout_lays_one_grey_square_no_larger_than_its_share():
+    image = np.zeros((40, 40, 3), np.uint8)
+    cut = Augmentation(augment="none", flip=0, cutout=0.5, seed=0)
+    sides = set()
+    for index in range(100):
+        grey = (cut(image, 0, index) == 128).all(axis=2)
+        rows, columns = np.nonzero(grey.any(axis=1))[0], np.nonzero(grey.any(axis=0))[0]
+        if len(rows):
+            assert len(rows) == len(columns) == rows[-1] - rows[0] + 1 == columns[-1] - columns[0] + 1
+            assert grey.sum() == len(rows) ** 2
+        sides.add(len(rows))
+    assert max(sides) <= 20
+    assert max(sides) >= 17
+
+
+def test_workers_change_nothing(train):
+    alone, several = epoch_of(train, epoch=2), epoch_of(train, epoch=2, workers=2)
+    assert len(alone) == len(several) == 3
+    for one, other in zip(alone, several, strict=True):
+        for field in ("images", "targets", "ignore", "index"):
+            assert torch.equal(getattr(one, field), getattr(other, field)), field
+
+
+def test_persistent_workers_follow_the_epoch(train):
+    loader = make_loader(train, [SMALL], batch_size=8, workers=1, augmentation=AUGMENTATION)
+    for epoch in (0, 1, 0):
+        found, expected = list(batches(loader, epoch, loader)), epoch_of(train, epoch)
+        assert all(torch.equal(one.images, other.images) for one, other in zip(found, expected, strict=True))
+
+
+def test_another_epoch_is_another_order_and_other_augmentations(train):
+    first, second = epoch_of(train, 0), epoch_of(train, 1)
+    orders = [torch.cat([batch.index for batch in found]).tolist() for found in (first, second)]
+    assert orders[0] != orders[1]
+    assert orders[0] != sorted(orders[0])
+    one, other = by_index(first), by_index(second)
+    assert sum(torch.equal(one[i], other[i]) for i in one) < len(one) / 2
+
+
+def test_every_picture_once_an_epoch(train):
+    for epoch in range(3):
+        seen = torch.cat([batch.index for batch in epoch_of(train, epoch)]).tolist()
+        assert sorted(seen) == list(range(24))
+
+
+def test_a_last_part_of_a_batch_is_left_out_of_training_only(train, val):
+    assert [len(batch.index) for batch in epoch_of(train, batch_size=9)] == [9, 9]
+    assert [len(batch.index) for batch in epoch_of(train, batch_size=9, augmentation=None)] == [9, 9, 6]
+    # Fewer pictures than a batch are still trained on.
+    assert [len(batch.index) for batch in epoch_of(val, batch_size=64)] == [12]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("preprocess", [SMALL, Preprocess(size=40, resize="crop", crop_fraction=0.8)])
+def test_evaluation_reads_in_order_what_preprocess_loads(val, preprocess, workers):
+    found = epoch_of(val, preprocess=[preprocess], batch_size=5, workers=workers, augmentation=None)
+    assert torch.cat([batch.index for batch in found]).tolist() == list(range(12))
+    images = torch.cat([batch.images for batch in found])
+    expected = np.stack([preprocess.load(path) for path in val.paths])
+    assert images.dtype == torch.uint8
+    assert np.array_equal(images.numpy(), expected)
+
+
+def test_targets_and_ignore_mask_travel_with_their_picture(train):
+    ignore = np.zeros_like(train.ignore)
+    ignore[::3, 1] = True
+    data = MultiLabelDataset(
+        root=train.root,
+        split=train.split,
+        labels=train.labels,
+        paths=train.paths,
+        targets=train.targets,
+        ignore=ignore,
+    )
+    for batch in epoch_of(data):
+        assert batch.targets.dtype == torch.float32
+        assert batch.ignore.dtype == torch.bool
+        assert batch.teacher_images is None
+        assert np.array_equal(batch.targets.numpy(), data.targets[batch.index.numpy()])
+        assert np.array_equal(batch.ignore.numpy(), ignore[batch.index.numpy()])
+
+
+@pytest.mark.parametrize(("student", "teacher"), [(SMALL, LARGE), (LARGE, SMALL), (SMALL, SMALL)])
+def test_teacher_and_student_see_the_same_varied_picture(train, student, teacher):
+    """One augmentation at the larger size; the smaller view is that picture scaled down."""
+    largest = max(student.size, teacher.size)
+    for batch in epoch_of(train, preprocess=[student, teacher]):
+        assert batch.images.shape[1:] == (student.size, student.size, 3)
+        assert batch.teacher_images.shape[1:] == (teacher.size, teacher.size, 3)
+        for place, index in enumerate(batch.index.tolist()):
+            varied = AUGMENTATION(Preprocess(size=largest).load(train.paths[index]), 0, index)
+            for view, size in ((batch.images, student.size), (batch.teacher_images, teacher.size)):
+                assert np.array_equal(view[place].numpy(), resize(varied, size, size))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_truncated_picture_is_told_in_one_line(train, tmp_path, workers):
+    whole = train.paths[4].read_bytes()
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(whole[: len(whole) // 2])
+    data = MultiLabelDataset(
+        root=train.root,
+        split=train.split,
+        labels=train.labels,
+        paths=[*train.paths[:4], broken, *train.paths[5:]],
+        targets=train.targets,
+        ignore=train.ignore,
+    )
+    with pytest.raises(InputError, match="truncated") as caught:
+        epoch_of(data, workers=workers)
+    message = str(caught.value)
+    assert message.startswith(str(broken))
+    assert "\n" not in message
+    assert "Traceback" not in message

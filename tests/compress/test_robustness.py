@@ -1,0 +1,120 @@
+"""Faults that a run must survive or name: sizes, tags, folders, states, processes, precisions."""
+
+import json
+import multiprocessing
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from test_distill import COMMON, STUDENT, TEACHER, launch_teach, splits, teacher, updated  # noqa: F401
+from test_training import QUICK, run_fit, with_arrays
+
+from compress.checkpoint import WEIGHTS, load_model, load_state, save_model
+from compress.config import ModelConfig, TeachConfig
+from compress.distill import TeachTask, adopt_teacher, distill, teach
+from compress.models import make_model
+from compress.training import evaluate, make_accelerator
+from multilabel.bundle import Bundle, write_bundle
+from multilabel.datasets import load_dataset
+from multilabel.errors import InputError
+from multilabel.labels import LabelSpace
+
+LABELS = LabelSpace(("a", "b", "c"))
+
+
+@pytest.mark.parametrize(("backbone", "size"), [("test_vit", 72), ("inception_v3", 64), ("crossvit_tiny_240", 64)])
+def test_a_size_that_the_backbone_cannot_take_is_refused(backbone, size):
+    with pytest.raises(InputError, match=rf"{backbone}.*{size} px"):
+        make_model(ModelConfig(backbone=backbone, size=size, width=32, weights="none"), LABELS)
+
+
+def test_an_unknown_tag_is_refused():
+    with pytest.raises(InputError, match=r"resnet50\.nosuch"):
+        make_model(ModelConfig(backbone="resnet50.nosuch", size=64, weights="none"), LABELS)
+
+
+def test_a_person_s_folder_is_refused_before_training(splits, tmp_path):  # noqa: F811
+    out = tmp_path / "holiday"
+    out.mkdir()
+    (out / "photo.jpg").write_bytes(b"mine")
+    with pytest.raises(InputError):
+        teach(*splits, TEACHER, out)
+    assert [path.name for path in tmp_path.iterdir()] == ["holiday"]
+
+
+def test_worker_processes_do_not_pile_up(splits, tmp_path):  # noqa: F811
+    counts = []
+
+    class Counting(TeachTask):
+        def __call__(self, *arguments):
+            counts.append(len(multiprocessing.active_children()))
+            return super().__call__(*arguments)
+
+    run_fit(splits, tmp_path, Counting(TeachConfig(**QUICK)), epochs=4, workers=1)
+    assert max(counts) <= 2
+
+
+def test_another_teacher_of_the_same_inputs_replaces_the_adopted_one(teacher, tmp_path):  # noqa: F811
+    fields = teacher.manifest.model_dump(exclude={"files", "created"})
+    with write_bundle(tmp_path / "other", **fields) as (folder, _):
+        model = load_model(teacher.path)
+        with torch.no_grad():
+            model.head.bias.add_(1)
+        save_model(model, folder / WEIGHTS)
+    adopt_teacher(teacher.path, tmp_path / "teacher")
+    adopted = adopt_teacher(tmp_path / "other", tmp_path / "teacher")
+    assert adopted.manifest.files[WEIGHTS] == Bundle.open(tmp_path / "other").manifest.files[WEIGHTS]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("preprocess", {"size": 3}), ("preprocess", {"bad": 1}), ("preprocess", [1]), ("labels", 5)]
+)
+def test_a_damaged_description_is_refused(tmp_path, key, value):
+    whole = {"architecture": {"backbone": "test_efficientnet"}, "labels": ["a"], "preprocess": {"size": 32}}
+    text = json.dumps({**whole, key: value})
+    save_file({"a": torch.zeros(1)}, tmp_path / "m.safetensors", metadata={"edgepress": text})
+    with pytest.raises(InputError, match=r"m\.safetensors"):
+        load_model(tmp_path / "m.safetensors")
+
+
+def test_a_damaged_state_is_told(tmp_path):
+    (tmp_path / "state.pt").write_bytes(b"garbage")
+    with pytest.raises(InputError, match=r"state\.pt"):
+        load_state(tmp_path / "state.pt", "x")
+
+
+def test_teacher_and_student_may_differ_in_mixed_precision(splits, teacher, tmp_path):  # noqa: F811
+    distill(*splits, teacher, updated(STUDENT, mixed_precision="bf16"), tmp_path / "student")
+
+
+def test_a_val_split_without_a_positive_is_refused_before_training(splits, tmp_path):  # noqa: F811
+    train, val = splits
+    empty = with_arrays(val, targets=np.zeros_like(val.targets))
+    with pytest.raises(InputError, match="positive"):
+        teach(train, empty, TEACHER, tmp_path / "teacher")
+
+
+def test_one_picture_is_refused(splits, tmp_path):  # noqa: F811
+    train, val = splits
+    config = TeachConfig(backbone="test_efficientnet", size=32, width=32, **COMMON)
+    with pytest.raises(InputError):
+        teach(train.subset(np.arange(1)), val, config, tmp_path / "teacher")
+
+
+def test_two_processes_and_one_batch_do_not_train_nothing(tiny_data, tmp_path):
+    done = launch_teach(tiny_data, tmp_path / "teacher", "--batch-size", "24")
+    if done.returncode == 0:
+        history = Bundle.open(tmp_path / "teacher").manifest.facts["history"]
+        assert all(entry.get("asl", 0) > 0 for entry in history)
+    else:
+        assert "batch" in done.stderr
+
+
+def test_two_processes_record_the_saved_model_s_own_map(tiny_data, tmp_path):
+    done = launch_teach(tiny_data, tmp_path / "teacher", "--batch-size", "3", "--epochs", "6", "--head", "linear")
+    assert done.returncode == 0, done.stderr
+    bundle = Bundle.open(tmp_path / "teacher")
+    config = TeachConfig(**bundle.manifest.facts["training"])
+    model, val = load_model(bundle.path), load_dataset(tiny_data, "val")
+    assert evaluate(model, val, config, make_accelerator(config)) == bundle.manifest.facts["val_mAP"]

@@ -1,0 +1,265 @@
+"""fit: it learns, says what it did, keeps the best epoch, and survives being stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from compress.config import TeachConfig
+from compress.distill import TeachTask, teach
+from compress.models import MultiLabelModel, make_model
+from compress.training import STATE, Fit, evaluate, fit, make_accelerator, predict_logits
+from multilabel.bundle import Bundle, file_sha256
+from multilabel.datasets import MultiLabelDataset, load_dataset
+from multilabel.errors import InputError
+from multilabel.metrics import mean_average_precision
+
+QUICK = {
+    "backbone": "test_efficientnet",
+    "weights": "none",
+    "width": 32,
+    "size": 32,
+    "batch_size": 8,
+    "workers": 0,
+    "lr": 5e-3,
+    "ema_decay": 0.5,
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Sums on one thread are the same sums every time, and models this small are faster so."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def splits(tiny_data: Path) -> tuple[MultiLabelDataset, MultiLabelDataset]:
+    return load_dataset(tiny_data, "train"), load_dataset(tiny_data, "val")
+
+
+def with_arrays(data: MultiLabelDataset, **arrays: np.ndarray) -> MultiLabelDataset:
+    fields = ("root", "split", "labels", "paths", "targets", "ignore")
+    return MultiLabelDataset(**{**{name: getattr(data, name) for name in fields}, **arrays})
+
+
+def run_fit(
+    splits, work: Path, task=None, inputs: str = "same", seed: int = 0, **settings
+) -> tuple[MultiLabelModel, Fit, TeachConfig]:
+    config = TeachConfig(**{**QUICK, "epochs": 2, "seed": seed, **settings})
+    torch.manual_seed(seed)
+    model, _ = make_model(config, splits[0].labels)
+    work.mkdir(parents=True, exist_ok=True)
+    task = task or TeachTask(config)
+    accelerator = make_accelerator(config)
+    result = fit(model, task, *splits, config, work, inputs=inputs, accelerator=accelerator)
+    return model, result, config
+
+
+def same_weights(one: MultiLabelModel, other: MultiLabelModel) -> bool:
+    mine, others = one.state_dict(), other.state_dict()
+    return mine.keys() == others.keys() and all(torch.equal(mine[key], others[key]) for key in mine)
+
+
+def test_the_loss_falls_and_the_labels_are_learned(splits, tmp_path):
+    still = {"augment": "none", "flip": 0, "cutout": 0, "task_loss": "bce"}
+    _, result, _ = run_fit(splits, tmp_path, epochs=25, **still)
+    losses = [entry["loss"] for entry in result.history]
+    assert losses[-1] < 0.5 * losses[0]
+    assert result.val_mAP > 0.75  # guessing gives about 0.5
+
+
+def test_history_names_every_term(splits, tmp_path):
+    class TwoTerms(TeachTask):
+        def __call__(self, batch, logits, embeddings):
+            return {**super().__call__(batch, logits, embeddings), "size": 0.01 * embeddings.square().mean()}
+
+    config = TeachConfig(**QUICK, task_loss="bce")
+    _, result, _ = run_fit(splits, tmp_path, TwoTerms(config), epochs=2)
+    assert len(result.history) == 2
+    for entry in result.history:
+        assert list(entry) == ["loss", "bce", "size", "val_mAP", "seconds"]
+        assert entry["loss"] == pytest.approx(entry["bce"] + entry["size"])
+        assert all(np.isfinite(value) for value in entry.values())
+        assert 0 <= entry["val_mAP"] <= 1
+    assert list((tmp_path / "tensorboard").glob("events.*"))
+
+
+def test_the_best_epoch_s_averaged_weights_are_what_is_left(splits, tmp_path):
+    """At a learning rate that shakes, the best epoch is not the last, and the model evaluates to exactly its mAP."""
+    model, result, config = run_fit(splits, tmp_path, epochs=6, lr=5e-2)
+    values = [entry["val_mAP"] for entry in result.history]
+    assert result.best_epoch == int(np.argmax(values))
+    assert result.val_mAP == max(values)
+    assert len(set(values)) > 1
+    assert not model.training
+    assert evaluate(model, splits[1], config, make_accelerator(config)) == result.val_mAP
+    state = torch.load(tmp_path / STATE, weights_only=True)
+    assert all(torch.equal(tensor, state["best"][key]) for key, tensor in model.state_dict().items())
+    moved = [key for key, tensor in state["model"].items() if not torch.equal(tensor, state["ema"][key])]
+    assert any(key.startswith("backbone.") for key in moved)  # the average is not the trained weights
+
+
+def test_the_same_seed_is_the_same_model_and_another_is_not(splits, tmp_path):
+    first, _, _ = run_fit(splits, tmp_path / "a", epochs=1)
+    second, _, _ = run_fit(splits, tmp_path / "b", epochs=1)
+    other, _, _ = run_fit(splits, tmp_path / "c", epochs=1, seed=1)
+    assert same_weights(first, second)
+    assert not same_weights(first, other)
+
+
+def test_evaluation_changes_nothing_and_keeps_the_order(splits, tmp_path):
+    model, _, config = run_fit(splits, tmp_path, epochs=1)
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    val = splits[1]
+    logits = predict_logits(model, val, config, make_accelerator(config))
+    assert logits.shape == (12, 5)
+    assert logits.dtype == np.float32
+    assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
+    with torch.no_grad():
+        images = torch.from_numpy(np.stack([model.preprocess.load(path) for path in val.paths]))
+        np.testing.assert_allclose(logits, model.logits(images).numpy(), atol=1e-5)
+    value = evaluate(model, val, config, make_accelerator(config))
+    assert value == mean_average_precision(val.targets, logits, val.ignore)
+
+
+class _Interrupted(TeachTask):
+    """Ctrl-C in the middle of an epoch."""
+
+    def __init__(self, config: TeachConfig, after_steps: int) -> None:
+        super().__init__(config)
+        self.left = after_steps
+
+    def __call__(self, batch, logits, embeddings):
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+        return super().__call__(batch, logits, embeddings)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_interrupted_and_resumed_is_bit_for_bit_the_undisturbed_run(splits, tmp_path, workers):
+    """Stopped in the second of three epochs of three steps each."""
+    undisturbed, expected, config = run_fit(splits, tmp_path / "whole", epochs=3, workers=workers)
+    with pytest.raises(KeyboardInterrupt):
+        run_fit(splits, tmp_path / "cut", _Interrupted(config, after_steps=4), epochs=3, workers=workers)
+    seen = []
+
+    class Watched(TeachTask):
+        def __call__(self, batch, logits, embeddings):
+            seen.append(batch.index.tolist())
+            return super().__call__(batch, logits, embeddings)
+
+    resumed, result, _ = run_fit(splits, tmp_path / "cut", Watched(config), epochs=3, workers=workers)
+    assert len(seen) == 6  # the first epoch was not made again
+    assert [entry["loss"] for entry in result.history] == [entry["loss"] for entry in expected.history]
+    assert [entry["val_mAP"] for entry in result.history] == [entry["val_mAP"] for entry in expected.history]
+    assert result.best_epoch == expected.best_epoch
+    assert same_weights(resumed, undisturbed)
+
+
+def test_a_state_from_other_inputs_is_not_continued(splits, tmp_path):
+    run_fit(splits, tmp_path, epochs=1, inputs="before")
+    calls = []
+
+    class Counted(TeachTask):
+        def __call__(self, batch, logits, embeddings):
+            calls.append(1)
+            return super().__call__(batch, logits, embeddings)
+
+    run_fit(splits, tmp_path, Counted(TeachConfig(**QUICK)), epochs=1, inputs="after")
+    assert len(calls) == 3
+
+
+def test_a_finished_state_is_not_trained_further(splits, tmp_path):
+    first, expected, _ = run_fit(splits, tmp_path, epochs=2)
+
+    def refuse(*arguments):
+        raise AssertionError("trained again")
+
+    second, result, _ = run_fit(splits, tmp_path, refuse, epochs=2)
+    assert same_weights(first, second)
+    assert result == expected
+
+
+def test_a_loss_that_is_not_finite_names_the_term(splits, tmp_path):
+    def task(batch, logits, embeddings):
+        good = logits.square().mean()
+        return {"fine": good, "broken": good * float("nan")}
+
+    with pytest.raises(InputError, match=r"not finite: broken in epoch 1, step 1, batch of \d{5}\.jpg") as caught:
+        run_fit(splits, tmp_path, task)
+    assert "fine" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_ignored_cell_s_target_changes_nothing(splits, tmp_path):
+    train, val = splits
+    ignore = np.random.default_rng(0).random(train.targets.shape) < 0.3
+    flipped = np.where(ignore, 1 - train.targets, train.targets).astype(train.targets.dtype)
+    assert (flipped != train.targets).any()
+    one, _, _ = run_fit((with_arrays(train, ignore=ignore), val), tmp_path / "a", epochs=1)
+    other, _, _ = run_fit((with_arrays(train, ignore=ignore, targets=flipped), val), tmp_path / "b", epochs=1)
+    heard, _, _ = run_fit((with_arrays(train, targets=flipped), val), tmp_path / "c", epochs=1)
+    assert same_weights(one, other)
+    assert not same_weights(one, heard)  # without the mask the same flips are learned
+
+
+def test_an_ignored_cell_of_val_does_not_count(splits, tmp_path):
+    train, val = splits
+    ignore = np.zeros_like(val.ignore)
+    ignore[2:6, 1] = True
+    flipped = np.where(ignore, 1 - val.targets, val.targets).astype(val.targets.dtype)
+    _, one, _ = run_fit((train, with_arrays(val, ignore=ignore)), tmp_path / "a", epochs=1)
+    _, other, _ = run_fit((train, with_arrays(val, ignore=ignore, targets=flipped)), tmp_path / "b", epochs=1)
+    assert one.val_mAP == other.val_mAP
+
+
+def test_killed_and_started_again_is_the_undisturbed_teacher(tiny_data, splits, tmp_path):
+    """kill -9 once an epoch is finished, then the same command: the same bytes as without the kill."""
+    settings = {**QUICK, "epochs": 6, "batch_size": 2}
+    flags = [part for name, value in settings.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    out, state = tmp_path / "teacher", tmp_path / ".teacher.training" / STATE
+    command = [sys.executable, "-c", "from edgepress.cli import main; main()", "teach", str(tiny_data)]
+    command += ["--out", str(out), *flags]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    deadline = time.monotonic() + 120
+    while not state.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    output = process.communicate()[0].decode()
+    assert process.returncode == -signal.SIGKILL, output
+    assert state.exists()
+    assert not out.exists()
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert again.returncode == 0, again.stderr
+    assert "resumed after epoch" in again.stderr
+    assert again.stdout.strip() == str(out)
+    assert not state.parent.exists()
+
+    undisturbed, resumed = teach(*splits, TeachConfig(**settings), tmp_path / "whole"), Bundle.open(out)
+    assert resumed.manifest.inputs == undisturbed.manifest.inputs
+    assert len(resumed.manifest.facts["history"]) == 6
+    assert file_sha256(resumed.model_path) == file_sha256(undisturbed.model_path)
+
+
+def test_teach_tells_a_broken_picture_and_leaves_nothing_finished(splits, tmp_path):
+    train, val = splits
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(train.paths[0].read_bytes()[:200])
+    data = with_arrays(train, paths=[broken, *train.paths[1:]])
+    with pytest.raises(InputError, match=r"broken\.jpg: truncated"):
+        teach(data, val, TeachConfig(**QUICK, epochs=1), tmp_path / "teacher")
+    assert not (tmp_path / "teacher").exists()

@@ -1,0 +1,62 @@
+"""What several test rooms share: a data set small enough to train on in seconds, and no network."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub: a test never asks a hub
+
+TINY_LABELS = ("red", "green", "blue", "circle", "bars")
+TINY_SPLITS = {"train": 24, "val": 12, "test": 12}
+TINY_SIDE = 48
+
+
+def tiny_picture(target: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A BGR picture uint8 `[48, 48, 3]` that shows what its five labels say."""
+    background = np.where(target[[2, 1, 0]], rng.integers(180, 230, 3), rng.integers(20, 60, 3))
+    picture = np.full((TINY_SIDE, TINY_SIDE, 3), background, np.uint8)
+    if target[3]:
+        centre = tuple(int(value) for value in rng.integers(16, 32, 2))
+        cv2.circle(picture, centre, 11, (255, 255, 255), -1)
+    if target[4]:
+        for x in range(2, TINY_SIDE, 8):
+            cv2.line(picture, (x, 0), (x, TINY_SIDE), (0, 0, 0), 2)
+    noise = rng.integers(-8, 9, picture.shape)
+    return np.clip(picture.astype(int) + noise, 0, 255).astype(np.uint8)
+
+
+def tiny_targets(count: int, rng: np.random.Generator) -> np.ndarray:
+    """Multi-hot bool `[count, 5]`: one picture shows everything, one nothing, so every label has both answers."""
+    targets = rng.random((count, len(TINY_LABELS))) < 0.5
+    targets[0], targets[1] = True, False
+    return targets
+
+
+def write_tiny_data(root: Path, seed: int = 0) -> Path:
+    """An imagefolder data set: labels.txt, and a folder with metadata.jsonl and its pictures for each split."""
+    rng = np.random.default_rng(seed)
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "labels.txt").write_text("".join(f"{name}\n" for name in TINY_LABELS))
+    for split, count in TINY_SPLITS.items():
+        folder = root / split
+        folder.mkdir()
+        lines = []
+        for number, target in enumerate(tiny_targets(count, rng)):
+            name = f"{number:05d}.jpg"
+            cv2.imwrite(str(folder / name), tiny_picture(target, rng), [cv2.IMWRITE_JPEG_QUALITY, 95])
+            labels = [label for label, present in zip(TINY_LABELS, target, strict=True) if present]
+            lines.append(json.dumps({"file_name": name, "labels": labels}))
+        (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n")
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Root of an imagefolder data set: 5 labels; train 24, val 12, test 12 pictures of 48 x 48 pixels. Read only."""
+    return write_tiny_data(tmp_path_factory.mktemp("tiny") / "data")
