@@ -29,7 +29,7 @@ def choose_calibration_set(
     """
     if count < 1:
         raise InputError(f"calibration pictures: received {count}; expected at least 1")
-    _refuse_leaks(train, others)
+    refuse_leaks(train, others)
     rng = np.random.default_rng(seed)
     chosen: set[int] = set()
     order = rng.permutation(len(train))
@@ -61,7 +61,12 @@ def calibration_hash(pictures: MultiLabelDataset) -> str:
     return hashlib.sha256("".join(sorted(pictures.hashes())).encode()).hexdigest()
 
 
-def _refuse_leaks(train: MultiLabelDataset, others: list[MultiLabelDataset]) -> None:
+def refuse_leaks(train: MultiLabelDataset, others: list[MultiLabelDataset]) -> None:
+    """Stop where a training picture's content also stands in a split that chooses or measures.
+
+    Raises:
+        InputError: names both files.
+    """
     hashes = {name: path for name, path in zip(train.hashes(), train.paths, strict=True)}
     for other in others:
         for name, path in zip(other.hashes(), other.paths, strict=True):

@@ -26,6 +26,7 @@ from compress.training import Fit, Task, evaluate, fit, make_accelerator
 from multilabel.bundle import Bundle, Parent, file_sha256, inputs_hash, is_current, require_replaceable, write_bundle
 from multilabel.datasets import MultiLabelDataset
 from multilabel.errors import InputError
+from multilabel.labels import LabelSpace
 from multilabel.metrics import labels_counted, prevalence
 
 log = logging.getLogger("edgepress")
@@ -216,12 +217,14 @@ def _weights_identity(config: TeachConfig | DistillConfig) -> str:
     return file_sha256(path) if path.is_file() else config.weights
 
 
-def adopt_teacher(source: Path, out: Path) -> Bundle:
+def adopt_teacher(source: Path, out: Path, labels: LabelSpace) -> Bundle:
     """Bring a finished teacher into a run's folder: a torch bundle as it is, or one of our .safetensors files.
 
     Raises:
-        InputError: neither of these.
+        InputError: neither of these, or its labels are not `labels`, those of the data set.
     """
+    theirs = Bundle.open(source, kind="torch").labels if source.is_dir() else load_model(source).labels
+    theirs.require_equal(labels, f"the teacher {source}", "the data set")
     with PartialState().main_process_first():  # the others find it finished
         if source.is_dir():
             _copy_bundle(Bundle.open(source, kind="torch"), out)

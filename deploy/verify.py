@@ -72,6 +72,8 @@ def verify(bundle: Bundle, data: MultiLabelDataset, device: str = "cpu", budget:
         InputError: the data set has other labels, a picture cannot be read, or there is no reference for it.
         EngineUnavailableError: this machine cannot run the engine.
     """
+    if budget is not None and not 0 <= budget <= 100:
+        raise InputError(f"budget is {budget}; expected points of mAP, 0 to 100")
     columns = _columns(bundle, data)
     reference, name, targets, ignore = _reference(bundle, data)
     with open_engine(bundle, device) as engine:

@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -28,6 +27,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Distil a multi-label tagger, compile it for an edge device, and prove it there.",
 )
+# The base of typer's usage errors is click's own or typer's copy of it, by version.
+_UsageError: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 _EXTRAS = {
     "torch": "train",
     "torchvision": "train",
@@ -305,13 +306,13 @@ def main() -> None:
     # took four times as long. Read when torch is first imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     debug = "--debug" in sys.argv
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"] or ["--help"]
     try:
         code = app(args=arguments, standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
+    except _UsageError as error:
+        _complain(f"{error.format_message()} (edgepress --help, or VERB --help, lists what there is)")
         code = 2
-    except (click.exceptions.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         _complain("interrupted; the same command continues where it can")
         code = 130
     except (InputError, EngineUnavailableError, OSError) as error:

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from calibration.subset import refuse_leaks
 from deploy.device import describe_machine
 from deploy.latency import bench
 from deploy.reference import REFERENCE, Reference
@@ -53,7 +54,7 @@ def run(recipe: Recipe) -> dict[str, Any]:
             row = {"verdict": "fail", "reasons": [str(error)]}
         else:
             row = _engine_row(bundle, splits.test, recipe, pictures, earlier)
-        row = {"engine": name, "precision": engine.split("-")[1], "required": engine in recipe.required, **row}
+        row = {"engine": name, "precision": engine.split("-")[1], **row, "required": engine in recipe.required}
         report["engines"].append(row)
         log.info("%s: %s%s", name, row["verdict"], "".join(f" ({reason})" for reason in row.get("reasons", [])))
         report["verdict"] = _verdict(report["engines"], recipe)
@@ -65,11 +66,12 @@ def load_splits(data: str, train: str, val: str, test: str) -> Splits:
     """Load the three splits and read every picture once.
 
     Raises:
-        InputError: see `load_dataset`; names the first broken picture.
+        InputError: see `load_dataset`; names the first broken picture, and one that stands in train and elsewhere.
     """
     loaded = [load_dataset(data, split) for split in (train, val, test)]
     for split in loaded:
         split.check_pictures()
+    refuse_leaks(loaded[0], loaded[1:])
     return Splits(train=loaded[0], val=loaded[1], test=loaded[2])
 
 
@@ -77,7 +79,7 @@ def _train(recipe: Recipe, splits: Splits, out: Path) -> tuple[Bundle, Bundle]:
     from compress.distill import adopt_teacher, distill, teach
 
     if recipe.teacher is not None:
-        teacher = adopt_teacher(Path(recipe.teacher), out / "teacher")
+        teacher = adopt_teacher(Path(recipe.teacher), out / "teacher", splits.train.labels)
     else:
         teacher = teach(splits.train, splits.val, recipe.teach, out / "teacher")
     return teacher, distill(splits.train, splits.val, teacher, recipe.distill, out / "student")
@@ -175,6 +177,8 @@ def _engine_row(
         row |= _timings(bundle, recipe, pictures)
     except EngineUnavailableError as error:
         row |= {"verdict": "not run", "reasons": [str(error)]}
+    except InputError as error:  # its runtime refuses the model: that engine fails, the others go on
+        row |= {"verdict": "fail", "reasons": [str(error)]}
     return row
 
 

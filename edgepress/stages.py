@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from calibration.quantize import PERCENTILE, Target, quantize
+from calibration.qdq import PERCENTILE, Target
+from calibration.quantize import quantize
 from calibration.subset import calibration_hash, choose_calibration_set
 from deploy.compile import IR, ONNX, compile_fp16, compile_openvino, derived_bundle
 from deploy.engines import open_engine

@@ -1,10 +1,18 @@
-"""What several test rooms share: a data set small enough to train on in seconds, and no network."""
+"""What several test rooms share: a data set small enough to train on in seconds, the command line, no network."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import logging
 import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -60,3 +68,43 @@ def write_tiny_data(root: Path, seed: int = 0) -> Path:
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Root of an imagefolder data set: 5 labels; train 24, val 12, test 12 pictures of 48 x 48 pixels. Read only."""
     return write_tiny_data(tmp_path_factory.mktemp("tiny") / "data")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+    seconds: float
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """Standard output, which must be one JSON object and nothing else."""
+        result = json.loads(self.out)
+        assert isinstance(result, dict)
+        return result
+
+
+def run_here(*arguments: object) -> Answer:
+    """`edgepress ARGUMENTS` in this process, its logger left as it was found."""
+    logger = logging.getLogger("edgepress")
+    before = (logger.handlers[:], logger.propagate, logger.level, sys.argv)
+    out, err = io.StringIO(), io.StringIO()
+    from edgepress.cli import main
+
+    sys.argv = ["edgepress", *map(str, arguments)]
+    started = time.perf_counter()
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as stop:
+            main()
+    finally:
+        logger.handlers[:], logger.propagate, _, sys.argv = before
+        logger.setLevel(before[2])
+    return Answer(int(stop.value.code or 0), out.getvalue(), err.getvalue(), time.perf_counter() - started)
+
+
+@pytest.fixture(scope="session")
+def edgepress() -> Callable[..., Answer]:
+    return run_here

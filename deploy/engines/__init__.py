@@ -19,7 +19,7 @@ def open_engine(bundle_dir: str | Path | Bundle, device: str = "cpu") -> Engine:
             the CUDA device it was built for, whatever is said here.
 
     Raises:
-        InputError: no bundle there, a changed byte, a device that the runtime does not know.
+        InputError: no bundle there, a changed byte, a model that its runtime refuses, or an unknown device.
         EngineUnavailableError: this machine cannot run it; says why.
     """
     bundle = bundle_dir if isinstance(bundle_dir, Bundle) else Bundle.open(bundle_dir)

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 import numpy as np
 
 from multilabel.bundle import Bundle
-from multilabel.errors import EngineUnavailableError
+from multilabel.errors import EngineUnavailableError, InputError
 from multilabel.labels import LabelSpace
 from multilabel.preprocess import Preprocess
 
@@ -65,7 +65,7 @@ class Engine(ABC):
         parts = [self._run(images[start : start + step]) for start in range(0, len(images), step)]
         logits = (parts[0] if len(parts) == 1 else np.concatenate(parts)).astype(np.float32, copy=False)
         if logits.shape != (len(images), len(self.labels)):
-            raise EngineUnavailableError(
+            raise InputError(
                 f"{self.bundle.path}: the model gives {list(logits.shape)} for {len(images)} pictures and "
                 f"{len(self.labels)} labels; it does not belong to this manifest"
             )

@@ -27,10 +27,16 @@ class OnnxRuntimeEngine(Engine):
         options = ort.SessionOptions()
         options.log_severity_level = 3
         try:
-            self._session = ort.InferenceSession(str(bundle.model_path), options, providers=[provider])
+            # Without this it quantises the weights of convolutions that were left in float on purpose.
+            self._session = ort.InferenceSession(
+                str(bundle.model_path),
+                options,
+                providers=[provider],
+                disabled_optimizers=["WeightBiasQuantization"],
+            )
         except Exception as error:  # its own exception types share no base class
             reason = " ".join(str(error).split())[:300]
-            raise EngineUnavailableError(f"{bundle.model_path}: ONNX Runtime cannot load it: {reason}") from error
+            raise InputError(f"{bundle.model_path}: ONNX Runtime cannot load it: {reason}") from error
         # A listed provider may still hand everything to the CPU.
         if self._session.get_providers()[0] != provider:
             raise EngineUnavailableError(f"ONNX Runtime fell back to {self._session.get_providers()[0]}")

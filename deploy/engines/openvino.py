@@ -6,7 +6,9 @@ import numpy as np
 
 from deploy.engines.base import Engine, require
 from multilabel.bundle import Bundle
-from multilabel.errors import EngineUnavailableError
+from multilabel.errors import EngineUnavailableError, InputError
+
+_DEVICES = ("CPU", "GPU", "NPU")
 
 
 class OpenVinoEngine(Engine):
@@ -23,6 +25,8 @@ class OpenVinoEngine(Engine):
 
         core = ov.Core()
         name = device.upper()
+        if name.split(".")[0] not in _DEVICES:
+            raise InputError(f"device {device!r}: OpenVINO takes {', '.join(_DEVICES).lower()}")
         if not any(found.split(".")[0] == name.split(".")[0] for found in core.available_devices):
             raise EngineUnavailableError(
                 f"OpenVINO sees no {name} here; it sees {', '.join(core.available_devices) or 'no device'}"
@@ -34,7 +38,7 @@ class OpenVinoEngine(Engine):
             self._compiled = core.compile_model(core.read_model(bundle.model_path), name, options)
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:300]
-            raise EngineUnavailableError(f"{bundle.model_path}: OpenVINO cannot compile it: {reason}") from error
+            raise InputError(f"{bundle.model_path}: OpenVINO cannot compile it: {reason}") from error
         self._request = self._compiled.create_infer_request()
         self._device, self._version = name, ov.__version__.split("-")[0]
 

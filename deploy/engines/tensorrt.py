@@ -13,7 +13,7 @@ import numpy as np
 from deploy.cuda import cuda_compute_capability, sm_name
 from deploy.engines.base import Engine, require
 from multilabel.bundle import Bundle
-from multilabel.errors import EngineUnavailableError
+from multilabel.errors import EngineUnavailableError, InputError
 
 log = logging.getLogger("edgepress")
 _EXTRAS = {"tensorrt": "gpu", "tensorrt_rtx": "tensorrt-rtx"}
@@ -84,9 +84,7 @@ class TensorRtEngine(Engine):
         size = self.preprocess.size
         images, logits = ("INPUT", "UINT8", (-1, size, size, 3)), ("OUTPUT", "FLOAT", (-1, len(self.labels)))
         if found.keys() != {images, logits} or len(names) != 2:
-            raise EngineUnavailableError(
-                f"{self.bundle.model_path}: the engine has {list(found)}; expected {images} and {logits}"
-            )
+            raise InputError(f"{self.bundle.model_path}: the engine has {list(found)}; expected {images} and {logits}")
         self._images, self._logits = found[images], found[logits]
 
     def _allocate(self) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from deploy.engines.base import Engine, require
 from multilabel.bundle import Bundle
-from multilabel.errors import EngineUnavailableError
+from multilabel.errors import EngineUnavailableError, InputError
 
 
 class TorchEngine(Engine):
@@ -20,6 +20,8 @@ class TorchEngine(Engine):
 
         from compress.checkpoint import load_model
 
+        if device.split(":")[0] not in ("cpu", "cuda"):
+            raise InputError(f"device {device!r}: torch takes cpu or cuda")
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise EngineUnavailableError("torch sees no CUDA device here")
         self._torch, self._device = torch, device

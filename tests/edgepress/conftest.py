@@ -1,0 +1,66 @@
+"""The command line in this process, and one whole run of it on the tiny pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+pytest.importorskip("torch", reason="torch is not installed; a run trains with it")
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed; a run verifies with it")
+
+MICRO: dict[str, Any] = {
+    "engines": ["onnx-fp32", "onnx-int8-onnxruntime", "openvino-fp32"],
+    "teach": {"backbone": "test_efficientnet", "width": 32, "size": 64, "weights": "none", "epochs": 1},
+    "distill": {"backbone": "test_efficientnet", "width": 32, "size": 64, "weights": "none", "epochs": 1},
+    "quantize": {"pictures": 8},
+    "bench": {"seconds": 0.1},
+}
+for stage in ("teach", "distill"):
+    MICRO[stage] |= {"batch_size": 8, "workers": 0, "augment": "none", "lr": 0.002, "ema_decay": 0.5}
+
+
+@pytest.fixture
+def bad(edgepress: Callable[..., Any]) -> Callable[..., str]:
+    """A command that must stop with one line and exit code 2: gives that line."""
+
+    def call(*arguments: object) -> str:
+        answer = edgepress("--quiet", *arguments)
+        assert answer.code == 2, answer
+        assert answer.out == ""
+        lines = answer.err.splitlines()
+        assert len(lines) == 1, answer.err
+        assert lines[0].startswith("edgepress: ")
+        assert "Traceback" not in answer.err
+        return lines[0]
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def micro() -> dict[str, Any]:
+    """The settings of the smallest run, without data and out."""
+    return MICRO
+
+
+@pytest.fixture(scope="session")
+def recipe(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("micro")
+    file = folder / "recipe.yaml"
+    file.write_text(yaml.safe_dump({"data": str(tiny_data), "out": str(folder / "run"), **MICRO}))
+    return file
+
+
+@pytest.fixture(scope="session")
+def first(edgepress: Callable[..., Any], recipe: Path) -> Any:
+    """The first run, from pictures to report."""
+    return edgepress("run", "--recipe", recipe)
+
+
+@pytest.fixture(scope="session")
+def run_folder(recipe: Path, first: Any) -> Path:
+    assert first.code in (0, 1), first.err
+    return recipe.parent / "run"

@@ -1,0 +1,183 @@
+"""run: one command from pictures to a report, and a second one that finds everything done."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from sklearn.metrics import average_precision_score
+
+from deploy.engines import open_engine
+from deploy.verify import predict_split
+from multilabel.bundle import Bundle
+from multilabel.datasets import load_dataset
+
+BUNDLES = {"teacher", "student", "onnx-fp32", "onnx-int8-onnxruntime", "openvino-fp32"}
+
+
+@pytest.fixture(scope="module")
+def report(run_folder: Path) -> dict[str, Any]:
+    return json.loads((run_folder / "report.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def rows(report) -> dict[str, dict[str, Any]]:
+    return {row["engine"]: row for row in report["engines"]}
+
+
+def test_the_folder_is_as_promised_and_nothing_else_is_left(run_folder):
+    assert {path.name for path in run_folder.iterdir()} == BUNDLES | {"report.json"}
+    for name in BUNDLES:
+        Bundle.open(run_folder / name)
+
+
+def test_every_bundle_names_the_one_it_was_made_from(run_folder):
+    parents = {name: Bundle.open(run_folder / name).open_parent() for name in BUNDLES}
+    assert parents.pop("teacher") is None
+    assert {name: parent.name for name, parent in parents.items()} == {
+        "student": "teacher",
+        "onnx-fp32": "student",
+        "onnx-int8-onnxruntime": "onnx-fp32",
+        "openvino-fp32": "onnx-fp32",
+    }
+
+
+def test_a_row_an_engine_with_everything_measured(rows, run_folder):
+    assert list(rows) == ["teacher (torch)", "student (torch)", "onnx-fp32", "onnx-int8-onnxruntime", "openvino-fp32"]
+    for name, row in rows.items():
+        assert row["precision"] == ("int8" if "int8" in name else "fp32")
+        assert row["size_bytes"] > 10_000
+        assert 0 <= row["mAP"] <= 1
+        assert 0 < row["p50_ms"] <= row["p90_ms"] <= row["p99_ms"]
+        assert row["images_per_second"] > 0
+        if "torch" not in name:
+            assert row["verdict"] in ("pass", "fail")
+            assert row["drop_points"] <= row["budget_points"] or row["verdict"] == "fail"
+            assert 0 <= row["flip_rate"] <= 1
+            assert row["size_bytes"] == Bundle.open(run_folder / name).size_bytes
+            assert row["digest"] == Bundle.open(run_folder / name).digest
+    assert [rows[name]["verdict"] for name in ("teacher (torch)", "student (torch)")] == ["teacher", "reference"]
+    assert [rows[name]["verdict"] for name in ("onnx-fp32", "openvino-fp32")] == ["pass", "pass"]
+
+
+def test_its_maps_are_scikit_learns(rows, run_folder, tiny_data):
+    test = load_dataset(tiny_data, "test")
+    for row, folder in (("teacher (torch)", "teacher"), ("student (torch)", "student"), ("onnx-fp32", "onnx-fp32")):
+        with open_engine(run_folder / folder) as engine:
+            logits = predict_split(engine, test)
+        assert np.ptp(logits) > 0
+        assert rows[row]["mAP"] == pytest.approx(
+            average_precision_score(test.targets, logits, average="macro"), abs=0.01
+        )
+
+
+def test_the_report_says_on_what_and_where(report, tiny_data, recipe):
+    assert report["data"] == {
+        "root": str(tiny_data),
+        "labels": 5,
+        "labels_counted": 5,
+        "prevalence": pytest.approx(load_dataset(tiny_data, "test").targets.mean()),
+        "train_pictures": 24,
+        "val_pictures": 12,
+        "test_pictures": 12,
+    }
+    assert report["student"]["backbone"] == report["teacher"]["backbone"] == "test_efficientnet"
+    assert report["machine"]["cores"] >= 1
+    given = yaml.safe_load(recipe.read_text())
+    assert {key: report["recipe"][key] for key in ("data", "out")} == {key: given[key] for key in ("data", "out")}
+    for section in ("teach", "distill", "quantize", "bench"):
+        assert report["recipe"][section].items() >= given[section].items()
+
+
+def test_verdict_exit_code_and_table_agree(first, report):
+    failed = [row["engine"] for row in report["engines"] if row["verdict"] == "fail"]
+    assert report["verdict"] == ("fail" if failed else "pass")
+    assert first.code == bool(failed)
+    assert "Traceback" not in first.err
+    for word in (
+        "engine",
+        "precision",
+        "mAP",
+        "drop",
+        "changed",
+        "p50 ms",
+        "p99 ms",
+        "images/s",
+        "verdict",
+        "prevalence",
+    ):
+        assert word in first.out
+    assert first.out.rstrip().endswith(f"report.json: {report['verdict']}")
+
+
+def test_the_losses_are_told_by_name(first):
+    for term in ("asl", "bce", "mld", "cd", "id"):
+        assert term in first.err
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
+    return {
+        str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes())
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != "report.json"
+    }
+
+
+def test_a_second_run_keeps_everything_and_is_quick(edgepress, recipe, first, run_folder, report):
+    before = snapshot(run_folder)
+    again = edgepress("run", "--recipe", recipe)
+    assert snapshot(run_folder) == before
+    assert (again.code, again.out) == (first.code, first.out)
+    assert json.loads((run_folder / "report.json").read_text()) == report
+    assert again.err.count("unchanged, kept") == len(BUNDLES)
+    assert again.seconds < first.seconds / 2
+
+
+def test_a_changed_setting_makes_again_only_what_follows_from_it(edgepress, recipe, run_folder, tmp_path):
+    copy = Path(shutil.copytree(run_folder, tmp_path / "run"))
+    digests = {name: Bundle.open(copy / name).digest for name in BUNDLES}
+    answer = edgepress("run", "--recipe", recipe, "--out", copy, "--quantize-pictures", "9", "--quantize-seed", "1")
+    assert answer.code in (0, 1), answer.err
+    changed = {name for name in BUNDLES if Bundle.open(copy / name).digest != digests[name]}
+    assert changed == {"onnx-int8-onnxruntime"}
+
+
+def test_a_damaged_bundle_is_made_again(edgepress, recipe, run_folder, tmp_path):
+    copy = Path(shutil.copytree(run_folder, tmp_path / "run"))
+    model = copy / "openvino-fp32" / "model.bin"
+    model.write_bytes(model.read_bytes()[:-1] + b"\x55")
+    answer = edgepress("run", "--recipe", recipe, "--out", copy)
+    assert answer.code in (0, 1), answer.err
+    again, before = (Bundle.open(folder / "openvino-fp32") for folder in (copy, run_folder))
+    assert again.digest != before.digest
+    assert (again.path / "model.bin").read_bytes() == (before.path / "model.bin").read_bytes()
+
+
+def impossible_engine() -> str:
+    from deploy.cuda import cuda_compute_capability
+
+    if cuda_compute_capability() is not None:
+        pytest.skip("a GPU is present here: a TensorRT engine may be possible")
+    return "tensorrt-fp16"
+
+
+@pytest.mark.parametrize(("required", "code"), [(True, 1), (False, 0)])
+def test_an_engine_that_is_not_possible_here_fails_only_where_it_is_required(
+    edgepress, recipe, run_folder, tmp_path, required, code
+):
+    engine = impossible_engine()
+    copy = Path(shutil.copytree(run_folder, tmp_path / "run"))
+    flags = ["--engines", "onnx-fp32", "--engines", engine, *(["--required", engine] if required else [])]
+    answer = edgepress("run", "--recipe", recipe, "--out", copy, *flags)
+    assert answer.code == code, answer.err
+    report = json.loads((copy / "report.json").read_text())
+    assert report["verdict"] == ("fail" if required else "pass")
+    (row,) = [row for row in report["engines"] if row["engine"] == f"{engine}-sm86"]
+    assert row["verdict"] in ("not run", "not built")
+    assert row["required"] == required
+    assert row["reasons"][0] in " ".join(answer.out.split())
