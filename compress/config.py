@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -66,22 +66,53 @@ class TeachConfig(ModelConfig, TrainConfig):
     """bce: binary cross-entropy; asl: asymmetric loss, for many negatives a positive."""
 
 
+PRESETS: dict[str, dict[str, float | str]] = {
+    "alone": {"mld": 0.0, "cd": 0.0, "id": 0.0},
+    "mse": {"mse": 1.0, "mld": 0.0, "cd": 0.0, "id": 0.0},
+    "ps": {"ps": 0.1, "mld": 0.0, "cd": 0.0, "id": 0.0},
+    "kd": {"kd": 1.0, "mld": 0.0, "cd": 0.0, "id": 0.0},
+    "mld": {"reduction": "published", "mld": 10.0, "cd": 0.0, "id": 0.0},
+    "mld+cd": {"reduction": "published", "mld": 10.0, "cd": 100.0, "id": 0.0},
+    "mld+id": {"reduction": "published", "mld": 10.0, "cd": 0.0, "id": 1000.0},
+    "l2d": {"reduction": "published", "mld": 10.0, "cd": 100.0, "id": 1000.0},
+}
+"""Methods by name: the weights of their terms. `l2d` is the published objective, made for batches of 64."""
+
+
 class DistillConfig(ModelConfig, TrainConfig):
     """Train a small model on the labels and on the teacher: the student."""
 
     backbone: str = "tf_efficientnet_lite0"
     """Any model name that timm knows."""
+    preset: Literal["alone", "mse", "ps", "kd", "mld", "mld+cd", "mld+id", "l2d"] | None = None
+    """A method's weights; those that are given beside it win. l2d: as published; alone: no teacher."""
     reduction: Literal["published", "mean"] = "mean"
     """published: the paper's sums, for batch 64 (weights 10, 100, 1000); mean: independent of the batch's size."""
+    bce: float = Field(default=1.0, ge=0)
+    """Weight of the labels themselves."""
     mld: float = Field(default=1.0, ge=0)
     """Weight of the logits' distillation."""
     cd: float = Field(default=0.1, ge=0)
     """Weight of the class-aware embeddings' distillation."""
     id: float = Field(default=0.1, ge=0)
     """Weight of the instance-aware embeddings' distillation."""
+    mse: float = Field(default=0.0, ge=0)
+    """Weight of the mean squared difference of logits."""
+    ps: float = Field(default=0.0, ge=0)
+    """Weight of the partial softmax over a positive label and all negatives."""
+    kd: float = Field(default=0.0, ge=0)
+    """Weight of MLD at a temperature of 4."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_preset(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get("preset"), str):
+            return {**PRESETS.get(values["preset"], {}), **values}
+        return values
 
     @model_validator(mode="after")
-    def _teach_something(self) -> DistillConfig:
-        if self.mld == self.cd == self.id == 0:
-            raise ValueError("mld, cd and id are all 0: nothing would be distilled")
+    def _learn_something(self) -> DistillConfig:
+        taught = self.mld or self.cd or self.id or self.mse or self.ps or self.kd
+        if not taught and (self.preset != "alone" or not self.bce):
+            raise ValueError("every weight of a teacher's term is 0: nothing would be distilled (preset alone says so)")
         return self

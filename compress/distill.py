@@ -6,11 +6,11 @@ import logging
 import shutil
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-import torch
 from accelerate import PartialState
 from accelerate.utils import set_seed
-from torch import Tensor
+from torch import Tensor, nn
 
 from compress.checkpoint import WEIGHTS, architecture, load_model, save_model
 from compress.config import DistillConfig, TeachConfig, TrainConfig
@@ -18,11 +18,15 @@ from compress.loader import Batch
 from compress.losses import (
     AsymmetricLoss,
     BinaryCrossEntropy,
+    BinaryKD,
     LabelWiseEmbeddingDistillation,
+    LogitsMSE,
     MultiLabelLogitsDistillation,
+    PartialSoftmax,
 )
 from compress.models import MultiLabelModel, make_model
-from compress.training import Fit, Task, evaluate, fit, make_accelerator
+from compress.teacher import CachedTeacher, LiveTeacher, Teacher
+from compress.training import Fit, Task, augmentation_of, evaluate, fit, make_accelerator
 from multilabel.bundle import Bundle, Parent, file_sha256, inputs_hash, is_current, require_replaceable, write_bundle
 from multilabel.datasets import MultiLabelDataset
 from multilabel.errors import InputError
@@ -44,26 +48,38 @@ class TeachTask:
 
 
 class DistillTask:
-    """BCE + mld · MLD + cd · CD + id · ID: the published objective, or its form that knows no batch size."""
+    """The labels' BCE and the teacher's terms, each with its weight; a weight of 0 leaves a term out.
 
-    def __init__(self, config: DistillConfig, teacher: MultiLabelModel) -> None:
-        self.config, self.teacher = config, teacher.eval().requires_grad_(False)
+    With mld, cd and id it is the published objective, or its form that knows no batch size. Without a teacher it is the
+    student alone.
+    """
+
+    def __init__(self, config: DistillConfig, teacher: Teacher | None) -> None:
+        self.config, self.teacher = config, teacher
         self.task_loss = BinaryCrossEntropy(config.reduction)
-        self.logits_loss = MultiLabelLogitsDistillation(config.reduction)
+        logits_losses: dict[str, nn.Module] = {
+            "mld": MultiLabelLogitsDistillation(config.reduction),
+            "mse": LogitsMSE(),
+            "ps": PartialSoftmax(),
+            "kd": BinaryKD(reduction=config.reduction),
+        }
+        self.logits_losses = {name: loss for name, loss in logits_losses.items() if getattr(config, name)}
         self.embedding_loss = LabelWiseEmbeddingDistillation(config.cd, config.id, config.reduction)
 
     def __call__(self, batch: Batch, logits: Tensor, embeddings: Tensor) -> dict[str, Tensor]:
-        assert batch.teacher_images is not None
-        with torch.no_grad():
-            teacher_logits, teacher_embeddings = self.teacher(batch.teacher_images)
-        terms = {"bce": self.task_loss(logits, batch.targets, batch.ignore)}
-        if self.config.mld:
-            terms["mld"] = self.config.mld * self.logits_loss(logits, teacher_logits, batch.targets, batch.ignore)
-        structure = self.embedding_loss.terms(embeddings, teacher_embeddings, batch.targets, batch.ignore)
-        if self.config.cd:
-            terms["cd"] = self.config.cd * structure["cd"]
-        if self.config.id:
-            terms["id"] = self.config.id * structure["id"]
+        terms = {}
+        if self.config.bce:
+            terms["bce"] = self.config.bce * self.task_loss(logits, batch.targets, batch.ignore)
+        if self.teacher is None:
+            return terms
+        teacher_logits, teacher_embeddings = self.teacher(batch)
+        for name, loss in self.logits_losses.items():
+            terms[name] = getattr(self.config, name) * loss(logits, teacher_logits, batch.targets, batch.ignore)
+        if self.config.cd or self.config.id:
+            structure = self.embedding_loss.terms(embeddings, teacher_embeddings, batch.targets, batch.ignore)
+            for name in ("cd", "id"):
+                if weight := getattr(self.config, name):
+                    terms[name] = weight * structure[name]
         return terms
 
 
@@ -77,14 +93,22 @@ def teach(train: MultiLabelDataset, val: MultiLabelDataset, config: TeachConfig,
 
 
 def distill(
-    train: MultiLabelDataset, val: MultiLabelDataset, teacher: Bundle, config: DistillConfig, out: Path
+    train: MultiLabelDataset,
+    val: MultiLabelDataset,
+    teacher: Bundle,
+    config: DistillConfig,
+    out: Path,
+    cache: Path | None = None,
 ) -> Bundle:
     """Distil a student from a teacher and leave it as a bundle of kind torch in `out`.
+
+    Args:
+        cache: a folder in which the teacher's outputs are kept, for several students that see the same pictures.
 
     Raises:
         InputError: the teacher's labels differ from the data set's; see also `fit`, `make_model`.
     """
-    return _train("student", train, val, config, out, teacher)
+    return _train("student", train, val, config, out, teacher, cache)
 
 
 def _train(
@@ -94,6 +118,7 @@ def _train(
     config: TeachConfig | DistillConfig,
     out: Path,
     teacher: Bundle | None,
+    cache: Path | None = None,
 ) -> Bundle:
     train.labels.require_equal(val.labels, "the train split", "the val split")
     require_replaceable(out)
@@ -132,20 +157,34 @@ def _train(
     )
     facts: dict[str, object] = {"weights": source, "pictures": len(train), "val_prevalence": prevalence(val.targets)}
     task: Task
-    teacher_preprocess = None
+    views: dict[str, Any] = {}
     if teacher is None:
         assert isinstance(config, TeachConfig)
         task = TeachTask(config)
     else:
         assert isinstance(config, DistillConfig)
-        teacher_model = load_model(teacher.path).to(accelerator.device)
-        if teacher_model.preprocess.resize != model.preprocess.resize:
-            raise InputError(
-                f"resize is {teacher_model.preprocess.resize} for the teacher and {model.preprocess.resize} for the "
-                f"student: both must see the same part of a picture; set them alike"
+        source_model = load_model(teacher.path).to(accelerator.device)
+        _require_same_view(source_model, model)
+        facts["teacher_val_mAP"] = _teacher_val(teacher, source_model, val, config, accelerator)
+        # Whether or not a teacher looks on, pictures are augmented at the larger size: methods differ in nothing else.
+        views["augment_size"] = max(source_model.preprocess.size, model.preprocess.size)
+        listening: Teacher | None = None
+        if config.preset != "alone" and cache is None:
+            listening, views["teacher_preprocess"] = LiveTeacher(source_model), source_model.preprocess
+        elif config.preset != "alone":
+            assert cache is not None
+            listening = CachedTeacher(
+                source_model,
+                train,
+                augmentation_of(config),
+                cache,
+                identity=teacher.digest,
+                augment_size=views["augment_size"],
+                batch_size=config.batch_size,
+                workers=config.workers,
+                device=accelerator.device,
             )
-        facts["teacher_val_mAP"] = _teacher_val(teacher, teacher_model, val, config, accelerator)
-        task, teacher_preprocess = DistillTask(config, teacher_model), teacher_model.preprocess
+        task = DistillTask(config, listening)
     work = out.parent / f".{out.name}.training"
     work.mkdir(parents=True, exist_ok=True)
     result = fit(
@@ -157,7 +196,7 @@ def _train(
         work,
         inputs=inputs,
         accelerator=accelerator,
-        teacher_preprocess=teacher_preprocess,
+        **views,
     )
     facts |= {"val_mAP": result.val_mAP, "best_epoch": result.best_epoch + 1, "history": result.history}
     if accelerator.is_main_process:
@@ -165,6 +204,14 @@ def _train(
         _log_result(role, result, facts)
     accelerator.wait_for_everyone()
     return Bundle.open(out)
+
+
+def _require_same_view(teacher: MultiLabelModel, student: MultiLabelModel) -> None:
+    if teacher.preprocess.resize != student.preprocess.resize:
+        raise InputError(
+            f"resize is {teacher.preprocess.resize} for the teacher and {student.preprocess.resize} for the student: "
+            f"both must see the same part of a picture; set them alike"
+        )
 
 
 def _write(

@@ -68,6 +68,7 @@ class Batch:
     """bool `[B, C]`."""
     index: Tensor
     """int64 `[B]`, the pictures' places in the split."""
+    epoch: int
 
 
 class _EpochSampler(Sampler):
@@ -89,10 +90,14 @@ class _EpochSampler(Sampler):
 
 class _Pictures(Dataset):
     def __init__(
-        self, data: MultiLabelDataset, preprocess: list[Preprocess], augmentation: Augmentation | None
+        self,
+        data: MultiLabelDataset,
+        preprocess: list[Preprocess],
+        augmentation: Augmentation | None,
+        augment_size: int | None,
     ) -> None:
         self.data, self.preprocess, self.augmentation = data, preprocess, augmentation
-        self.largest = max(preprocess, key=lambda p: p.size)
+        self.augmented = preprocess[0].with_size(augment_size or max(p.size for p in preprocess))
 
     def __len__(self) -> int:
         return len(self.data)
@@ -104,7 +109,7 @@ class _Pictures(Dataset):
             views = [preprocess(image) for preprocess in self.preprocess]
         else:
             # Augmented once, at the larger size, so that teacher and student see the same picture.
-            image = self.augmentation(self.largest(image), epoch, index)
+            image = self.augmentation(self.augmented(image), epoch, index)
             views = [resize(image, preprocess.size, preprocess.size) for preprocess in self.preprocess]
         targets = self.data.targets[index].astype(np.float32)
         return (targets, self.data.ignore[index], np.int64(index), *views)
@@ -117,16 +122,20 @@ def make_loader(
     batch_size: int,
     workers: int,
     augmentation: Augmentation | None = None,
+    augment_size: int | None = None,
+    in_order: bool = False,
     device: torch.device | None = None,
 ) -> DataLoader:
     """A loader of tuples for `to_batch`: shuffled and augmented where an augmentation is given, else in order.
 
     Args:
         preprocess: the model's, and the teacher's where there is one.
+        augment_size: the side at which pictures are augmented; by default the largest of `preprocess`.
+        in_order: augmented, but every picture once and in order, to store what a teacher says of them.
     """
-    training = augmentation is not None
+    training = augmentation is not None and not in_order
     return DataLoader(
-        _Pictures(data, preprocess, augmentation),
+        _Pictures(data, preprocess, augmentation, augment_size),
         batch_size=batch_size,
         sampler=_EpochSampler(len(data), augmentation.seed if augmentation else 0, shuffle=training),
         # A last batch of one picture has no batch statistics.
@@ -157,7 +166,7 @@ def batches(loader, epoch: int, sampler_of: DataLoader) -> Iterator[Batch]:
         loader.set_epoch(epoch)
     try:
         for targets, ignore, index, images, *others in loader:
-            yield Batch(images, others[0] if others else None, targets, ignore, index)
+            yield Batch(images, others[0] if others else None, targets, ignore, index, epoch)
     except InputError as error:
         # torch wraps a worker's error in the worker's whole traceback; the person needs its last line.
         raise InputError(str(error).strip().rsplit("InputError: ", 1)[-1]) from error

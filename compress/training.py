@@ -63,6 +63,11 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
     return accelerator
 
 
+def augmentation_of(config: TrainConfig) -> Augmentation:
+    """How a configuration varies its training pictures."""
+    return Augmentation(augment=config.augment, flip=config.flip, cutout=config.cutout, seed=config.seed)
+
+
 def fit(
     model: MultiLabelModel,
     task: Task,
@@ -74,6 +79,7 @@ def fit(
     inputs: str,
     accelerator: Accelerator,
     teacher_preprocess: Preprocess | None = None,
+    augment_size: int | None = None,
 ) -> Fit:
     """Train `model` in place; on return it holds the averaged weights of the epoch that was best on val.
 
@@ -81,19 +87,21 @@ def fit(
         work: a folder for the training state and TensorBoard's scalars; a state made from the same `inputs` that is
             found there is continued.
         teacher_preprocess: where the task needs the teacher's view of each picture.
+        augment_size: the side at which pictures are augmented; by default the larger of the two inputs.
 
     Raises:
         InputError: a picture cannot be read, or a loss is not finite; names the picture, or the term and step.
     """
     device = accelerator.device
     preprocess = [model.preprocess] + ([teacher_preprocess] if teacher_preprocess else [])
-    augmentation = Augmentation(augment=config.augment, flip=config.flip, cutout=config.cutout, seed=config.seed)
+    augmentation = augmentation_of(config)
     train_loader = make_loader(
         train,
         preprocess,
         batch_size=config.batch_size,
         workers=config.workers,
         augmentation=augmentation,
+        augment_size=augment_size,
         device=device,
     )
     optimizer = torch.optim.AdamW(_decay_groups(model, config.weight_decay), lr=config.lr)

@@ -116,6 +116,30 @@ def _distill(
     _print_path(distill(learnt, chosen, Bundle.open(teacher, kind="torch"), config, out))
 
 
+@app.command(name="compare")
+@with_flags(Recipe)
+def _compare(
+    recipe: Annotated[Path | None, typer.Option("--recipe", help="A YAML file of settings; flags win.")] = None,
+    methods: Annotated[
+        str | None, typer.Option("--methods", help="Presets and `ours`, by commas (default: all).")
+    ] = None,
+    seeds: Annotated[str, typer.Option("--seeds", help="Whole numbers, by commas.")] = "0",
+    *,
+    flags: dict[str, Any],
+) -> None:
+    """Several distillation methods and seeds on the same pictures: a table of test mAP."""
+    settings = load_recipe(recipe, flags)
+    from edgepress.compare import CompareConfig, compare, print_comparison
+    from edgepress.pipeline import load_splits
+
+    values: dict[str, Any] = {"seeds": seeds.split(",")}
+    if methods:
+        values["methods"] = methods.split(",")
+    config = CompareConfig.parse(values, "flags")
+    splits = load_splits(settings.data, settings.train, settings.val, settings.test)
+    print_comparison(compare(settings, config, splits), _stdout())
+
+
 @app.command(name="export")
 @with_flags(ModelConfig)
 def _export(

@@ -24,6 +24,7 @@ from compress.losses import (
     MultiLabelLogitsDistillation,
 )
 from compress.models import MultiLabelModel, make_model
+from compress.teacher import LiveTeacher
 from compress.training import evaluate, make_accelerator
 from multilabel.bundle import MANIFEST, Bundle, file_sha256
 from multilabel.datasets import MultiLabelDataset, load_dataset
@@ -84,6 +85,7 @@ def random_batch(ignored: float = 0.0) -> Batch:
         targets=(torch.rand(6, 4, generator=generator) < 0.7).float(),
         ignore=torch.rand(6, 4, generator=generator) < ignored,
         index=torch.arange(6),
+        epoch=0,
     )
 
 
@@ -102,7 +104,7 @@ def test_the_terms_are_the_weighted_losses(reduction, ignored):
     config = updated(STUDENT, reduction=reduction, mld=2.0, cd=3.0, id=5.0)
     batch = random_batch(ignored)
     logits, embeddings = student(batch.images)
-    terms = DistillTask(config, teacher_model)(batch, logits, embeddings)
+    terms = DistillTask(config, LiveTeacher(teacher_model))(batch, logits, embeddings)
     assert list(terms) == ["bce", "mld", "cd", "id"]
     with torch.no_grad():
         told, shown = teacher_model.eval()(batch.teacher_images)
@@ -125,7 +127,7 @@ def test_the_terms_are_the_weighted_losses(reduction, ignored):
 def test_a_term_of_weight_zero_is_left_out(off, left):
     teacher_model, student = models()
     batch = random_batch()
-    terms = DistillTask(updated(STUDENT, **off), teacher_model)(batch, *student(batch.images))
+    terms = DistillTask(updated(STUDENT, **off), LiveTeacher(teacher_model))(batch, *student(batch.images))
     assert terms.keys() == (left or {"bce", "mld"})
 
 
@@ -147,7 +149,7 @@ def test_teach_s_only_term_is_its_task_loss(name, loss):
 def test_the_teacher_learns_nothing_and_stays_as_it_is():
     teacher_model, student = models()
     before = {key: tensor.clone() for key, tensor in teacher_model.state_dict().items()}
-    task = DistillTask(STUDENT, teacher_model.train())
+    task = DistillTask(STUDENT, LiveTeacher(teacher_model.train()))
     student.train()
     batch = random_batch()
     for _ in range(2):
@@ -164,7 +166,7 @@ def test_the_student_s_own_copy_as_its_teacher_leaves_nothing_to_distil():
     copy.load_state_dict(student.state_dict())
     batch = random_batch()
     batch.teacher_images = batch.images
-    terms = DistillTask(STUDENT, copy)(batch, *student.eval()(batch.images))
+    terms = DistillTask(STUDENT, LiveTeacher(copy))(batch, *student.eval()(batch.images))
     for name in ("mld", "cd", "id"):
         assert terms[name].abs().item() < 1e-6, name
 
@@ -278,26 +280,26 @@ def test_a_person_s_folder_is_not_overwritten(splits, tmp_path):
 
 
 def test_a_teacher_is_adopted_from_a_bundle(teacher, tmp_path):
-    adopted = adopt_teacher(teacher.path, tmp_path / "run" / "teacher")
+    adopted = adopt_teacher(teacher.path, tmp_path / "run" / "teacher", teacher.labels)
     assert adopted.path == tmp_path / "run" / "teacher"
     assert adopted.manifest.files == teacher.manifest.files
     assert adopted.manifest.facts == teacher.manifest.facts
     assert adopted.manifest.preprocess == teacher.manifest.preprocess
     made = content(adopted.path)
-    assert adopt_teacher(teacher.path, adopted.path).digest == adopted.digest
+    assert adopt_teacher(teacher.path, adopted.path, teacher.labels).digest == adopted.digest
     assert content(adopted.path) == made
 
 
 def test_a_teacher_already_in_its_place_stays(teacher, tmp_path):
     shutil.copytree(teacher.path, tmp_path / "teacher")
     made = content(tmp_path / "teacher")
-    assert adopt_teacher(tmp_path / "teacher", tmp_path / "teacher").digest == teacher.digest
+    assert adopt_teacher(tmp_path / "teacher", tmp_path / "teacher", teacher.labels).digest == teacher.digest
     assert content(tmp_path / "teacher") == made
 
 
 def test_a_teacher_is_adopted_from_a_file(teacher, tmp_path):
     shutil.copyfile(teacher.model_path, tmp_path / "mine.safetensors")
-    adopted = adopt_teacher(tmp_path / "mine.safetensors", tmp_path / "teacher")
+    adopted = adopt_teacher(tmp_path / "mine.safetensors", tmp_path / "teacher", teacher.labels)
     assert adopted.manifest.kind == "torch"
     assert adopted.labels == teacher.labels
     assert adopted.preprocess == teacher.preprocess
@@ -305,7 +307,7 @@ def test_a_teacher_is_adopted_from_a_file(teacher, tmp_path):
     with torch.no_grad():
         assert torch.equal(load_model(adopted.path).logits(images), load_model(teacher.path).logits(images))
     made = content(adopted.path)
-    adopt_teacher(tmp_path / "mine.safetensors", tmp_path / "teacher")
+    adopt_teacher(tmp_path / "mine.safetensors", tmp_path / "teacher", teacher.labels)
     assert content(adopted.path) == made
 
 
@@ -314,7 +316,7 @@ def test_what_is_no_teacher_is_not_adopted(tmp_path):
     (tmp_path / "notes.txt").write_text("no teacher")
     for source in ("folder", "notes.txt", "nowhere"):
         with pytest.raises(InputError, match=source):
-            adopt_teacher(tmp_path / source, tmp_path / "teacher")
+            adopt_teacher(tmp_path / source, tmp_path / "teacher", LabelSpace(("a",)))
     assert not (tmp_path / "teacher" / MANIFEST).exists()
 
 
@@ -347,3 +349,9 @@ def test_two_processes_teach_one_teacher(tiny_data, tmp_path):
     assert all(0 <= entry["val_mAP"] <= 1 and np.isfinite(entry["loss"]) for entry in history)
     load_model(bundle.path)
     assert not (tmp_path / ".teacher.training").exists()
+
+
+def test_a_teacher_of_other_labels_is_not_adopted(teacher, tmp_path):
+    with pytest.raises(InputError, match="labels of the teacher"):
+        adopt_teacher(teacher.path, tmp_path / "run" / "teacher", LabelSpace(("a", "b")))
+    assert not (tmp_path / "run").exists()

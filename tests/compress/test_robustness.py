@@ -62,8 +62,8 @@ def test_another_teacher_of_the_same_inputs_replaces_the_adopted_one(teacher, tm
         with torch.no_grad():
             model.head.bias.add_(1)
         save_model(model, folder / WEIGHTS)
-    adopt_teacher(teacher.path, tmp_path / "teacher")
-    adopted = adopt_teacher(tmp_path / "other", tmp_path / "teacher")
+    adopt_teacher(teacher.path, tmp_path / "teacher", teacher.labels)
+    adopted = adopt_teacher(tmp_path / "other", tmp_path / "teacher", teacher.labels)
     assert adopted.manifest.files[WEIGHTS] == Bundle.open(tmp_path / "other").manifest.files[WEIGHTS]
 
 

@@ -1,0 +1,47 @@
+"""Attention transfer: where in the picture a stage is active.
+
+Zagoruyko and Komodakis, "Paying More Attention to Attention", ICLR 2017 (arXiv 1612.03928). The attention map of
+activations A is Q = vec(Σ_c A_c²) (their F²_sum), and the student's follows the teacher's: equation 2,
+Σ_j ‖Q_S / ‖Q_S‖₂ − Q_T / ‖Q_T‖₂‖₂. Widths may differ, as channels are summed away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from compress.losses.feature_checks import check_maps, common_size, raised, unit
+
+
+class AttentionTransfer(nn.Module):
+    """Squared difference of the normalised attention maps, averaged over batch and positions, summed over the taps.
+
+    Equation 2 writes the norm of the difference; this is the authors' code, and their β of 10³ belongs to its mean
+    over positions. Where sizes differ, the larger attention map is averaged down to the smaller.
+    """
+
+    def forward(self, student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) -> Tensor:
+        """A scalar in float32 or float64.
+
+        Args:
+            student_maps: `[N, C, H, W]` a tap, shallow to deep.
+            teacher_maps: as many, sizes and widths may differ; no gradient flows into them.
+
+        Raises:
+            ValueError: numbers of maps or of pictures differ.
+        """
+        check_maps(student_maps, teacher_maps)
+        with torch.autocast(student_maps[0].device.type, enabled=False):
+            terms = []
+            for ours, theirs in zip(student_maps, teacher_maps, strict=True):
+                student, teacher = raised(ours, theirs)
+                student, teacher = common_size(_attention(student), _attention(teacher))
+                terms.append((unit(student.flatten(1)) - unit(teacher.flatten(1))).square().mean())
+            return torch.stack(terms).sum()
+
+
+def _attention(maps: Tensor) -> Tensor:
+    """`[N, C, H, W]` to `[N, 1, H, W]`; the mean over channels, as the scale is normalised away."""
+    return maps.square().mean(dim=1, keepdim=True)

@@ -1,0 +1,63 @@
+"""FitNet hints: the student's maps, projected, equal the teacher's.
+
+Romero et al., "FitNets: Hints for Thin Deep Nets", ICLR 2015 (arXiv 1412.6550), equation 3: ½ ‖u_T − r(v_S)‖² with a
+convolutional regressor r. Here r is a 1×1 convolution, learnt with the student in one stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from compress.losses.checks import Reduction, check_reduction
+from compress.losses.feature_checks import check_channels, check_maps, common_size, raised
+
+
+class FitNetHints(nn.Module):
+    """½ ‖u_T − r(v_S)‖² of every tap. It has parameters where widths differ: they are trained with the student.
+
+    Where sizes differ, the larger map is averaged down to the smaller. Where widths agree nothing is projected.
+
+    Args:
+        student_channels: widths of the student's maps, shallow to deep.
+        teacher_channels: as many, of the teacher's.
+        reduction: `published` averages ½ ‖·‖² over the batch and sums over the taps; `mean` averages the squared
+            difference over its elements and over the taps.
+    """
+
+    def __init__(
+        self, student_channels: Sequence[int], teacher_channels: Sequence[int], reduction: Reduction = "mean"
+    ) -> None:
+        super().__init__()
+        check_reduction(reduction)
+        check_channels(student_channels, teacher_channels)
+        self.student_channels, self.teacher_channels = tuple(student_channels), tuple(teacher_channels)
+        self.reduction = reduction
+        self.projections = nn.ModuleList(
+            nn.Identity() if mine == theirs else nn.Conv2d(mine, theirs, kernel_size=1)
+            for mine, theirs in zip(student_channels, teacher_channels, strict=True)
+        )
+
+    def forward(self, student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) -> Tensor:
+        """A scalar in float32 or float64.
+
+        Args:
+            student_maps: `[N, C, H, W]` a tap, shallow to deep.
+            teacher_maps: as many, sizes may differ; no gradient flows into them.
+
+        Raises:
+            ValueError: numbers of maps or of pictures differ, or widths are not those of construction.
+        """
+        check_maps(student_maps, teacher_maps, self.student_channels, self.teacher_channels)
+        with torch.autocast(student_maps[0].device.type, enabled=False):
+            terms = []
+            for ours, theirs, project in zip(student_maps, teacher_maps, self.projections, strict=True):
+                student, teacher = raised(ours, theirs)
+                # A 1×1 convolution and an average commute: projecting the smaller map costs less.
+                student, teacher = common_size(student, teacher)
+                gap = (project(student) - teacher).square()
+                terms.append(gap.mean() if self.reduction == "mean" else 0.5 * gap.sum() / max(len(gap), 1))
+            total = torch.stack(terms)
+            return total.mean() if self.reduction == "mean" else total.sum()

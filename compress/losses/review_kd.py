@@ -1,0 +1,116 @@
+"""ReviewKD: a shallow stage of the teacher also teaches the deeper stages of the student.
+
+Chen et al., "Distilling Knowledge via Knowledge Review", CVPR 2021 (arXiv 2104.09044), section 3. From the deepest
+stage to the shallowest, attention-based fusion (ABF) joins what the deeper stages know to the student's map, and the
+result follows the teacher's map of that stage under the hierarchical context loss (HCL):
+
+    HCL = Σ_l w_l · mean((pool_l(f_S) − pool_l(f_T))²) / Σ_l w_l
+
+with l the full size and 4, 2 and 1 positions a side, and w = 1, ½, ¼, ⅛.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from compress.losses.feature_checks import check_channels, check_maps, raised
+
+
+class ReviewKD(nn.Module):
+    """Σ over taps of HCL(ABF output, teacher's map). Its parameters are trained with the student.
+
+    HCL is a mean over elements and taps are summed, as published. The authors raise its weight linearly over the first
+    epochs (20 of 240): the fusion starts random. The batch norms need more than one value a channel to train on.
+
+    Args:
+        student_channels: widths of the student's maps, shallow to deep.
+        teacher_channels: as many, of the teacher's.
+        max_width: the fused maps are as wide as the student's deepest, this at most.
+    """
+
+    def __init__(self, student_channels: Sequence[int], teacher_channels: Sequence[int], max_width: int = 512) -> None:
+        super().__init__()
+        check_channels(student_channels, teacher_channels)
+        if max_width < 1:
+            raise ValueError(f"received max_width {max_width}; expected at least 1")
+        self.student_channels, self.teacher_channels = tuple(student_channels), tuple(teacher_channels)
+        width, deepest = min(max_width, student_channels[-1]), len(student_channels) - 1
+        self.fusions = nn.ModuleList(
+            AttentionBasedFusion(mine, width, theirs, fuse=index < deepest)
+            for index, (mine, theirs) in enumerate(zip(student_channels, teacher_channels, strict=True))
+        )
+
+    def forward(self, student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) -> Tensor:
+        """A scalar in float32 or float64.
+
+        Args:
+            student_maps: `[N, C, H, W]` a tap, shallow to deep.
+            teacher_maps: as many, sizes may differ; no gradient flows into them.
+
+        Raises:
+            ValueError: numbers of maps or of pictures differ, or widths are not those of construction.
+        """
+        check_maps(student_maps, teacher_maps, self.student_channels, self.teacher_channels)
+        with torch.autocast(student_maps[0].device.type, enabled=False):
+            terms = []
+            deeper: Tensor | None = None
+            for index in reversed(range(len(student_maps))):
+                student, teacher = raised(student_maps[index], teacher_maps[index])
+                output, deeper = self.fusions[index](student, deeper, (teacher.shape[2], teacher.shape[3]))
+                terms.append(hierarchical_context_loss(output, teacher))
+            return torch.stack(terms).sum()
+
+
+class AttentionBasedFusion(nn.Module):
+    """ABF: two maps of attention, one over the stage's own map and one over what comes from deeper stages, add them up.
+
+    Args:
+        in_channels: of the student's map.
+        width: of the fused map that is handed to the next shallower stage.
+        out_channels: of the teacher's map.
+        fuse: False for the deepest stage, which has nothing to fuse.
+    """
+
+    def __init__(self, in_channels: int, width: int, out_channels: int, fuse: bool) -> None:
+        super().__init__()
+        self.enter = nn.Sequential(nn.Conv2d(in_channels, width, 1, bias=False), nn.BatchNorm2d(width))
+        self.attention = nn.Conv2d(2 * width, 2, 1) if fuse else None
+        self.leave = nn.Sequential(
+            nn.Conv2d(width, out_channels, 3, padding=1, bias=False), nn.BatchNorm2d(out_channels)
+        )
+        for convolution in (self.enter[0], self.leave[0]):
+            nn.init.kaiming_uniform_(convolution.weight, a=1)
+
+    def forward(self, maps: Tensor, deeper: Tensor | None, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """The map to compare `[N, out_channels, *size]` and the fused map `[N, width, H, W]`.
+
+        Args:
+            maps: `[N, in_channels, H, W]`.
+            deeper: the fused map of the next deeper stage, of any size; None for the deepest.
+            size: height and width of the teacher's map.
+        """
+        fused = self.enter(maps)
+        if self.attention is not None:
+            assert deeper is not None
+            deeper = F.interpolate(deeper, fused.shape[2:], mode="nearest")
+            own, theirs = self.attention(torch.cat([fused, deeper], dim=1)).sigmoid().split(1, dim=1)
+            fused = own * fused + theirs * deeper
+        resized = fused if fused.shape[2:] == size else F.interpolate(fused, size, mode="nearest")
+        return self.leave(resized), fused
+
+
+def hierarchical_context_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """HCL of maps `[N, C, H, W]` of one shape: a scalar. Levels not smaller than the map are left out."""
+    total, weight, weights = F.mse_loss(student, teacher), 1.0, 1.0
+    for side in (4, 2, 1):
+        if side >= min(student.shape[2:]):
+            continue
+        weight /= 2
+        weights += weight
+        pooled = F.adaptive_avg_pool2d(student, side), F.adaptive_avg_pool2d(teacher, side)
+        total = total + weight * F.mse_loss(*pooled)
+    return total / weights

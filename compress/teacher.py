@@ -1,0 +1,123 @@
+"""What the teacher says of a batch: computed as it is needed, or once an epoch and kept on disk.
+
+A picture's augmentation follows from (seed, epoch, index), so the teacher's outputs on it can be stored and read by
+every student that learns from the same pictures: the teacher's forward pass is paid once.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from compress.loader import Augmentation, Batch, batches, make_loader
+from compress.models import MultiLabelModel
+from multilabel.bundle import inputs_hash
+from multilabel.datasets import MultiLabelDataset
+
+log = logging.getLogger("edgepress")
+
+
+class Teacher(Protocol):
+    """Gives logits `[B, C]` and label-wise embeddings `[B, C, dim]` of a batch, without gradient."""
+
+    def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]: ...
+
+
+class LiveTeacher:
+    """The model itself, on the batch's `teacher_images`."""
+
+    def __init__(self, model: MultiLabelModel) -> None:
+        self.model = model.eval().requires_grad_(False)
+
+    def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        assert batch.teacher_images is not None
+        with torch.no_grad():
+            return self.model(batch.teacher_images)
+
+
+class CachedTeacher:
+    """The model's outputs on every augmented picture of an epoch, in files that are made when they are first asked for.
+
+    Logits are kept whole and embeddings where the target is 1, the only rows that CD and ID look at; elsewhere the
+    embeddings given are 0. Files are float32 and memory-mapped.
+
+    Args:
+        folder: where files are kept; several data sets, teachers and augmentations may share it.
+        identity: sha256 of the teacher.
+    """
+
+    def __init__(
+        self,
+        model: MultiLabelModel,
+        train: MultiLabelDataset,
+        augmentation: Augmentation,
+        folder: Path,
+        *,
+        identity: str,
+        augment_size: int,
+        batch_size: int,
+        workers: int,
+        device: torch.device,
+    ) -> None:
+        key = {
+            "teacher": identity,
+            "train": train.fingerprint(),
+            "augmentation": str(augmentation),
+            "size": augment_size,
+            "format": 1,
+        }
+        self.model, self.train, self.folder = model.eval().requires_grad_(False), train, folder / inputs_hash(key)[:16]
+        self.augmentation, self.augment_size = augmentation, augment_size
+        self.batch_size, self.workers, self.device = batch_size, workers, device
+        counts = train.targets.sum(axis=1, dtype=np.int64)
+        self._start = np.concatenate([[0], np.cumsum(counts)])
+        self._open: tuple[int, np.ndarray, np.ndarray] | None = None
+
+    def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        if self._open is None or self._open[0] != batch.epoch:
+            self._open = (batch.epoch, *self._files(batch.epoch))
+        _, logits, rows = self._open
+        index = batch.index.cpu().numpy()
+        pictures, labels = np.nonzero(self.train.targets[index])
+        places = np.concatenate([np.arange(self._start[i], self._start[i + 1]) for i in index]) if len(index) else index
+        embeddings = torch.zeros(len(index), logits.shape[1], rows.shape[1], device=batch.targets.device)
+        embeddings[torch.from_numpy(pictures), torch.from_numpy(labels)] = torch.from_numpy(rows[places]).to(
+            batch.targets.device
+        )
+        return torch.from_numpy(logits[index]).to(batch.targets.device), embeddings
+
+    def _files(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        paths = [self.folder / f"epoch-{epoch:04d}-{name}.npy" for name in ("logits", "embeddings")]
+        if not all(path.is_file() for path in paths):
+            log.info("the teacher's outputs of epoch %d are computed once and kept in %s", epoch + 1, self.folder)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for path, array in zip(paths, self._compute(epoch), strict=True):
+                partial = path.with_name(f".partial-{path.name}")
+                np.save(partial, array)
+                partial.replace(path)
+        logits, rows = (np.load(path, mmap_mode="r", allow_pickle=False) for path in paths)
+        return logits, rows
+
+    @torch.inference_mode()
+    def _compute(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        loader = make_loader(
+            self.train,
+            [self.model.preprocess],
+            batch_size=self.batch_size,
+            workers=self.workers,
+            augmentation=self.augmentation,
+            augment_size=self.augment_size,
+            in_order=True,
+            device=self.device,
+        )
+        logits, rows = [], []
+        for batch in batches(loader, epoch, loader):
+            some, embeddings = self.model(batch.images.to(self.device))
+            logits.append(some.float().cpu().numpy())
+            rows.append(embeddings[batch.targets.to(self.device) == 1].float().cpu().numpy())
+        return np.concatenate(logits), np.concatenate(rows)

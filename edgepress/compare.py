@@ -1,0 +1,171 @@
+"""compare: several distillation methods and seeds on the same pictures, under one recipe.
+
+Every method sees the same augmented pictures in the same order for the same number of steps; the teacher's outputs are
+computed once a seed and kept. val picks each student's epoch; test is read once, when a student is finished. Finished
+students are kept, so a comparison can be continued and extended.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import statistics
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+from rich.console import Console
+from rich.table import Table
+
+from compress.config import PRESETS, DistillConfig
+from edgepress.recipe import Recipe
+from edgepress.stages import Splits
+from multilabel.bundle import Bundle, write_atomically
+from multilabel.config import Config
+from multilabel.errors import InputError
+from multilabel.metrics import mean_average_precision, prevalence
+
+log = logging.getLogger("edgepress")
+RECORD = "compare.json"
+
+
+class CompareConfig(Config):
+    """Which methods and seeds are compared."""
+
+    methods: tuple[str, ...] = tuple(PRESETS)
+    """Presets of distill; `ours` is the recipe's own distill section."""
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    """Each seed gives other orders, augmentations and initial weights, the same for every method."""
+
+
+def compare(recipe: Recipe, config: CompareConfig, splits: Splits) -> dict[str, Any]:
+    """Train what is missing and return the record, also written to compare.json after every student.
+
+    Raises:
+        InputError: an unknown method; see also `distill`.
+    """
+    unknown = [name for name in config.methods if name != "ours" and name not in PRESETS]
+    if unknown:
+        raise InputError(f"unknown method {unknown[0]!r}: expected ours, {', '.join(PRESETS)}")
+    from compress.distill import adopt_teacher, distill, teach
+
+    out = Path(recipe.out)
+    if recipe.teacher is not None:
+        teacher = adopt_teacher(Path(recipe.teacher), out / "teacher", splits.train.labels)
+    else:
+        teacher = teach(splits.train, splits.val, recipe.teach, out / "teacher")
+    record = _header(recipe, splits, teacher)
+    rows = _earlier(out, record)
+    # All methods of a seed before the next seed: a comparison cut short still compares.
+    for seed in config.seeds:
+        for method in config.methods:
+            settings = _settings(recipe.distill, method, seed)
+            student = distill(
+                splits.train, splits.val, teacher, settings, out / "compare" / f"{method}-seed{seed}", out / "cache"
+            )
+            row = rows.get((method, seed))
+            if row is None or row["digest"] != student.digest:
+                row = rows[method, seed] = _row(student, method, seed, splits)
+            record["students"] = list(rows.values())
+            record["methods"] = summarise(record["students"])
+            write_atomically(out / RECORD, (json.dumps(record, indent=2) + "\n").encode())
+            points = (100 * row["val_mAP"], 100 * row["test_mAP"])
+            log.info("%s, seed %d: val mAP %.2f, test mAP %.2f", method, seed, *points)
+    return record
+
+
+def summarise(students: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mean and sample deviation of test mAP in points a method, in the order of first appearance."""
+    methods: list[dict[str, Any]] = []
+    for name in dict.fromkeys(row["method"] for row in students):
+        rows = [row for row in students if row["method"] == name]
+        values = [100 * row["test_mAP"] for row in rows]
+        methods.append(
+            {
+                "method": name,
+                "seeds": len(rows),
+                "test_mAP_points": statistics.mean(values),
+                "deviation": statistics.stdev(values) if len(values) > 1 else None,
+                "val_mAP_points": statistics.mean(100 * row["val_mAP"] for row in rows),
+            }
+        )
+    return methods
+
+
+def print_comparison(record: dict[str, Any], console: Console) -> None:
+    """The table, best method first."""
+    table = Table(
+        title=f"{record['student']['backbone']} at {record['student']['size']} px, {record['epochs']} epochs",
+        caption=(
+            f"teacher: val mAP {100 * record['teacher']['val_mAP']:.2f}; "
+            f"random scores reach {100 * record['prevalence']:.1f}. val picks the epoch, test reports"
+        ),
+    )
+    for name in ("method", "seeds", "test mAP", "deviation", "val mAP"):
+        table.add_column(name, justify="left" if name == "method" else "right")
+    for row in sorted(record["methods"], key=lambda row: -row["test_mAP_points"]):
+        deviation = "" if row["deviation"] is None else f"{row['deviation']:.2f}"
+        numbers = (str(row["seeds"]), f"{row['test_mAP_points']:.2f}", deviation, f"{row['val_mAP_points']:.2f}")
+        table.add_row(row["method"], *numbers)
+    console.print(table)
+
+
+def _settings(distill: DistillConfig, method: str, seed: int) -> DistillConfig:
+    """The recipe's training under a method's weights."""
+    values = distill.model_dump(exclude_unset=True)
+    if method != "ours":
+        weights = ("preset", "reduction", "bce", "mld", "cd", "id", "mse", "ps", "kd")
+        values = {**{name: value for name, value in values.items() if name not in weights}, "preset": method}
+    return DistillConfig.parse({**values, "seed": seed}, f"method {method}")
+
+
+def _row(student: Bundle, method: str, seed: int, splits: Splits) -> dict[str, Any]:
+    from compress.checkpoint import load_model
+    from compress.training import make_accelerator, predict_logits
+
+    facts = student.manifest.facts
+    config = DistillConfig.parse(facts["training"], f"{student.path}, training")
+    accelerator = make_accelerator(config)
+    logits = predict_logits(load_model(student.path).to(accelerator.device), splits.test, config, accelerator)
+    return {
+        "method": method,
+        "seed": seed,
+        "val_mAP": facts["val_mAP"],
+        "best_epoch": facts["best_epoch"],
+        "test_mAP": mean_average_precision(splits.test.targets, np.asarray(logits), splits.test.ignore),
+        "seconds": sum(entry["seconds"] for entry in facts["history"]),
+        "weights": {name: getattr(config, name) for name in ("reduction", "bce", "mld", "cd", "id", "mse", "ps", "kd")},
+        "digest": student.digest,
+    }
+
+
+def _header(recipe: Recipe, splits: Splits, teacher: Bundle) -> dict[str, Any]:
+    assert teacher.manifest.architecture is not None
+    return {
+        "data": recipe.data,
+        "train_pictures": len(splits.train),
+        "test_pictures": len(splits.test),
+        "prevalence": prevalence(splits.test.targets, splits.test.ignore),
+        "teacher": {
+            "backbone": teacher.manifest.architecture["backbone"],
+            "size": teacher.preprocess.size,
+            "val_mAP": teacher.manifest.facts.get("val_mAP", float("nan")),
+            "digest": teacher.digest,
+        },
+        "student": {"backbone": recipe.distill.backbone, "size": recipe.distill.size},
+        "epochs": recipe.distill.epochs,
+        "students": [],
+        "methods": [],
+    }
+
+
+def _earlier(out: Path, record: dict[str, Any]) -> dict[tuple[str, int], dict[str, Any]]:
+    """The students of an earlier comparison under the same conditions, to which this one adds."""
+    try:
+        found = json.loads((out / RECORD).read_text(encoding="utf-8"))
+        if any(found[key] != value for key, value in record.items() if key not in ("students", "methods")):
+            return {}
+        return {(row["method"], row["seed"]): row for row in found["students"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}  # the students are kept as bundles; only their test mAP is computed again
