@@ -31,7 +31,7 @@ class OpenVinoQuantizer:
             _onnx_name(op): op.get_friendly_name() for op in operations if op.get_type_name() in _CONVOLUTIONS
         }
         self.convolutions = list(self.names)
-        self.scores = label_products(onnx.load(str(model)).graph)
+        self.always_float = label_products(onnx.load(str(model)).graph)
 
     def quantize(self, out: Path, method: Method, kept: tuple[str, ...]) -> None:
         import nncf
@@ -56,7 +56,7 @@ class OpenVinoQuantizer:
             nncf.Dataset([image[None] for image in self.images]),
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(self.images),
-            ignored_scope=nncf.IgnoredScope(names=[*(self.names[name] for name in kept), *self.scores]),
+            ignored_scope=nncf.IgnoredScope(names=[*(self.names[name] for name in kept), *self.always_float]),
             advanced_parameters=AdvancedQuantizationParameters(activations_range_estimator_params=ranges),
         )
         ov.save_model(quantized, str(out), compress_to_fp16=False)

@@ -62,7 +62,11 @@ class OnnxQuantizer:
         quant_pre_process(str(model), str(self.prepared), skip_symbolic_shape=True)
         graph = onnx.load(str(self.prepared)).graph
         self.convolutions = [node.name for node in graph.node if node.op_type == "Conv"]
-        self.scores = label_products(graph)
+        # Behind the last convolution only products are worth it: INT8 sums and norms there win no time, and cost
+        # precision.
+        last = max((place for place, node in enumerate(graph.node) if node.op_type == "Conv"), default=-1)
+        cheap = [node.name for node in graph.node[last + 1 :] if node.op_type not in ("MatMul", "Gemm", "Clip")]
+        self.always_float = [*label_products(graph), *cheap]
         self.input = onnx.load(str(model), load_external_data=False).graph.input[0].name
 
     def quantize(self, out: Path, method: Method, kept: tuple[str, ...]) -> None:
@@ -79,7 +83,7 @@ class OnnxQuantizer:
             activation_qType=QuantType.QInt8 if tensorrt else QuantType.QUInt8,
             tensors_range=self._ranges(method),
             nodes_to_quantize=[],
-            nodes_to_exclude=[*kept, *self.scores],
+            nodes_to_exclude=[*kept, *self.always_float],
             op_types_to_quantize=self.operators,
             extra_options={
                 "ActivationSymmetric": tensorrt,

@@ -49,8 +49,9 @@ class TrainConfig(Config):
     """Largest side of the grey square laid over a picture, as a share of the picture's side."""
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     """Precision of the forward pass; losses stay in float32."""
-    workers: int = Field(default=2, ge=0)
-    """Processes that read and augment pictures."""
+    workers: int | None = Field(default=None, ge=0)
+    """Processes that read and augment pictures; by default 4 beside a GPU and 0 on a CPU, where they would fight with
+    torch's threads for the same cores."""
     seed: int = Field(default=0, ge=0)
     """Orders, augmentations and initial weights follow from it."""
 

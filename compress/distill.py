@@ -26,7 +26,7 @@ from compress.losses import (
 )
 from compress.models import MultiLabelModel, make_model
 from compress.teacher import CachedTeacher, LiveTeacher, Teacher
-from compress.training import Fit, Task, augmentation_of, evaluate, fit, make_accelerator
+from compress.training import Fit, Task, augmentation_of, evaluate, fit, make_accelerator, workers_of
 from multilabel.bundle import Bundle, Parent, file_sha256, inputs_hash, is_current, require_replaceable, write_bundle
 from multilabel.datasets import MultiLabelDataset
 from multilabel.errors import InputError
@@ -181,7 +181,7 @@ def _train(
                 identity=teacher.digest,
                 augment_size=views["augment_size"],
                 batch_size=config.batch_size,
-                workers=config.workers,
+                workers=workers_of(config, accelerator.device),
                 device=accelerator.device,
             )
         task = DistillTask(config, listening)

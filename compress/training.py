@@ -63,6 +63,13 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
     return accelerator
 
 
+def workers_of(config: TrainConfig, device: torch.device) -> int:
+    """How many processes read pictures for this device."""
+    if config.workers is not None:
+        return config.workers
+    return 0 if device.type == "cpu" else 4
+
+
 def augmentation_of(config: TrainConfig) -> Augmentation:
     """How a configuration varies its training pictures."""
     return Augmentation(augment=config.augment, flip=config.flip, cutout=config.cutout, seed=config.seed)
@@ -99,7 +106,7 @@ def fit(
         train,
         preprocess,
         batch_size=config.batch_size,
-        workers=config.workers,
+        workers=workers_of(config, device),
         augmentation=augmentation,
         augment_size=augment_size,
         device=device,
@@ -200,7 +207,7 @@ def predict_logits(
         data,
         [model.preprocess],
         batch_size=config.batch_size,
-        workers=config.workers,
+        workers=workers_of(config, accelerator.device),
         device=accelerator.device,
     )
     gathered = []

@@ -326,9 +326,6 @@ def main() -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", datefmt="%H:%M:%S"))
     logging.getLogger("edgepress").addHandler(handler)
     logging.getLogger("edgepress").propagate = False
-    # torch's threads spin while they wait for each other; beside the loader's processes on two busy cores an epoch
-    # took four times as long. Read when torch is first imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"] or ["--help"]
     try:

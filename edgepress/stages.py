@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from calibration.qdq import PERCENTILE, Target
-from calibration.quantize import quantize
+from calibration.quantize import Score, quantize
 from calibration.subset import calibration_hash, choose_calibration_set
 from deploy.compile import IR, ONNX, compile_fp16, compile_openvino, derived_bundle
 from deploy.engines import open_engine
@@ -73,14 +74,15 @@ def quantize_bundle(parent: Bundle, splits: Splits, target: Target, out: Path, c
         "model": IR if openvino else ONNX,
     }
     images = np.stack([parent.preprocess.load(path) for path in pictures.paths])
+    reference = _val_logits(parent, splits.val)
     with derived_bundle(parent, out, **fields, inputs=inputs) as (folder, manifest):
         result = quantize(
             parent.model_path,
             folder / fields["model"],
             images,
             target=target,
-            evaluate=lambda file: _val_map(parent, file, fields, splits.val),
-            float_map=_split_map(parent, splits.val),
+            evaluate=lambda file: _score(parent, file, fields, splits.val, reference),
+            float_map=mean_average_precision(splits.val.targets, reference, splits.val.ignore),
         )
         manifest["calibration"] = Calibration(
             pictures=len(pictures),
@@ -145,19 +147,22 @@ def build_engine(
     return build_tensorrt(parent, out, sm=compile_config.sm, max_batch=compile_config.max_batch)
 
 
-def _val_map(parent: Bundle, file: Path, fields: dict[str, Any], val: MultiLabelDataset) -> float:
-    """mAP of a candidate's file, run as the engine it would become."""
+def _score(parent: Bundle, file: Path, fields: dict[str, Any], val: MultiLabelDataset, reference: np.ndarray) -> Score:
+    """A candidate's score, run as the engine it would become."""
     with tempfile.TemporaryDirectory(prefix="edgepress-candidate-") as name:
         path = Path(name) / "candidate"
         with write_bundle(path, labels=parent.manifest.labels, preprocess=parent.preprocess, **fields) as (folder, _):
             for suffix in {file.suffix, ".bin" if file.suffix == ".xml" else file.suffix}:
                 shutil.copyfile(file.with_suffix(suffix), (folder / fields["model"]).with_suffix(suffix))
-        return _split_map(Bundle.open(path), val)
+        logits = _val_logits(Bundle.open(path), val)
+    noise = max(float(np.square(logits - reference).sum()), np.finfo(np.float32).tiny)
+    sqnr = 10 * math.log10(float(np.square(reference).sum()) / noise)
+    return Score(mean_average_precision(val.targets, logits, val.ignore), sqnr)
 
 
-def _split_map(bundle: Bundle, data: MultiLabelDataset) -> float:
+def _val_logits(bundle: Bundle, val: MultiLabelDataset) -> np.ndarray:
     with open_engine(bundle) as engine:
-        return mean_average_precision(data.targets, predict_split(engine, data), data.ignore)
+        return predict_split(engine, val)
 
 
 def export_student(

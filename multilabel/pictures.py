@@ -59,7 +59,7 @@ def check_picture(path: Path) -> None:
     if data[:2] == _JPEG or data[:8] == _PNG:
         _check_structure(data, str(path))
     else:
-        decode_picture(data, str(path))
+        decode_picture(data, str(path))  # only a decoder can tell whether the other formats are whole
 
 
 def read_picture(path: Path) -> np.ndarray:
@@ -80,19 +80,67 @@ def decode_picture(data: bytes, name: str) -> np.ndarray:
     except cv2.error as error:
         raise InputError(f"{name}: cannot be decoded ({error.err or 'OpenCV refused it'})") from None
     if image is None:
-        raise InputError(f"{name}: not a picture that OpenCV can decode (JPEG, PNG, WebP, BMP, TIFF)")
+        raise InputError(f"{name}: a damaged picture; OpenCV cannot decode it")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def _check_structure(data: bytes, name: str) -> None:
+    """Check the size in the header, before a decoder takes memory for it, and the end of a JPEG or PNG."""
     if data[:2] == _JPEG:
-        size = _jpeg_size(data, name)
+        height, width = _jpeg_size(data, name)
     elif data[:8] == _PNG:
-        size = _png_size(data, name)
+        height, width = _png_size(data, name)
     else:
-        size = None  # other formats carry their length in a header; OpenCV checks it, and the number of pixels
-    if size is not None and size[0] * size[1] > MAX_PIXELS:
-        raise InputError(f"{name}: {size[1]}x{size[0]} pixels; pictures are read up to {MAX_PIXELS:,} pixels")
+        try:
+            size = _other_size(data)
+        except struct.error:
+            raise InputError(f"{name}: truncated picture ({len(data)} bytes); copy the file again") from None
+        if size is None:
+            raise InputError(f"{name}: not a picture in a format that is read (JPEG, PNG, WebP, BMP, TIFF, GIF)")
+        height, width = size
+    if height * width > MAX_PIXELS:
+        raise InputError(f"{name}: {width}x{height} pixels; pictures are read up to {MAX_PIXELS:,} pixels")
+
+
+def _other_size(data: bytes) -> tuple[int, int] | None:
+    """Height and width from the header of a WebP, BMP, GIF or TIFF file; None for any other."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return _webp_size(data)
+    if data[:2] == b"BM":
+        width, height = struct.unpack_from("<ii", data, 18)
+        return abs(height), abs(width)
+    if data[:6] in (b"GIF87a", b"GIF89a"):
+        width, height = struct.unpack_from("<HH", data, 6)
+        return height, width
+    if data[:4] in (b"II*\x00", b"MM\x00*"):
+        return _tiff_size(data, "<" if data[:2] == b"II" else ">")
+    return None
+
+
+def _webp_size(data: bytes) -> tuple[int, int] | None:
+    kind = data[12:16]
+    if kind == b"VP8X":  # 24-bit numbers, one less than the size
+        low, high = struct.unpack_from("<IH", data, 24)
+        return 1 + (low >> 24 | high << 8), 1 + (low & 0xFFFFFF)
+    if kind == b"VP8L":
+        (bits,) = struct.unpack_from("<I", data, 21)
+        return 1 + (bits >> 14 & 0x3FFF), 1 + (bits & 0x3FFF)
+    if kind == b"VP8 ":
+        width, height = struct.unpack_from("<HH", data, 26)
+        return height & 0x3FFF, width & 0x3FFF
+    return None
+
+
+def _tiff_size(data: bytes, order: str) -> tuple[int, int] | None:
+    """From the first directory: tag 256 is the width, 257 the height, each a SHORT (3) or a LONG (4)."""
+    (directory,) = struct.unpack_from(order + "I", data, 4)
+    (entries,) = struct.unpack_from(order + "H", data, directory)
+    found = {}
+    for entry in range(directory + 2, directory + 2 + 12 * entries, 12):
+        tag, kind = struct.unpack_from(order + "HH", data, entry)
+        if tag in (256, 257):
+            (found[tag],) = struct.unpack_from(order + ("H" if kind == 3 else "I"), data, entry + 8)
+    return (found[257], found[256]) if len(found) == 2 else None
 
 
 def _jpeg_size(data: bytes, name: str) -> tuple[int, int]:

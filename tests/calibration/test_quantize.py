@@ -16,7 +16,7 @@ pytest.importorskip("sympy", reason="sympy is not installed (pip install 'edgepr
 from onnx import numpy_helper  # noqa: E402
 
 from calibration.qdq import check_qdq  # noqa: E402
-from calibration.quantize import MOST_FLOAT, Quantized, quantize  # noqa: E402
+from calibration.quantize import MOST_FLOAT, Quantized, Score, quantize  # noqa: E402
 from compress.config import ModelConfig  # noqa: E402
 from compress.models import make_model  # noqa: E402
 from deploy.export import export_onnx  # noqa: E402
@@ -56,7 +56,14 @@ class Source:
         self.elements = sum(int(np.prod(tensor.dims)) for tensor in graph.initializer)
 
     def quantize(self, out: Path, target: str, evaluate: Callable[[Path], float] = lambda _: 1.0) -> Quantized:
-        return quantize(self.path, out, self.images, target=target, evaluate=evaluate, float_map=1.0)
+        return quantize(
+            self.path,
+            out,
+            self.images,
+            target=target,
+            evaluate=lambda file: Score(evaluate(file), 20.0),
+            float_map=1.0,
+        )
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +166,7 @@ def test_onnx_runtime_gets_uint8_activations_and_int32_biases(graphs):
 
 def test_uint8_is_no_graph_for_tensorrt(graphs):
     check_qdq(graphs["onnxruntime"], "onnxruntime")
-    with pytest.raises(InputError, match="uint8 zero point; TensorRT takes INT8, 0"):
+    with pytest.raises(InputError, match=r"u?int\d+ zero point; TensorRT takes INT8, 0"):
         check_qdq(graphs["onnxruntime"], "tensorrt")
 
 
@@ -217,6 +224,22 @@ def test_openvino_leaves_convolutions_with_a_bias_in_float_too(small, tmp_path):
     result = small.quantize(tmp_path / "int8.xml", "openvino", lambda _: next(values))
     assert len(set(result.kept_float) - set(every.kept_float)) == 1
     assert set(result.kept_float) <= set(small.convolutions)
+
+
+def test_of_candidates_as_good_the_one_with_the_least_noise_is_taken(small, tmp_path):
+    def search(*scores: Score) -> Quantized:
+        left = iter(scores)
+        return quantize(
+            small.path,
+            tmp_path / "int8.onnx",
+            small.images,
+            target="onnxruntime",
+            evaluate=lambda _: next(left),
+            float_map=0.5,
+        )
+
+    assert search(Score(0.503, 20.0), Score(0.500, 25.0)).method == "percentile"
+    assert search(Score(0.520, 20.0), Score(0.500, 25.0)).method == "minmax"
 
 
 def test_it_is_not_where_it_does_not_help_or_is_not_needed(small, tmp_path):

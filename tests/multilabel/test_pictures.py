@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from multilabel import pictures
 from multilabel.errors import InputError
 from multilabel.pictures import MAX_PIXELS, check_picture, decode_picture, picture_hash, read_picture
 
@@ -182,12 +183,36 @@ def test_grey_16_bit_and_alpha_become_8_bit_rgb(picture):
     np.testing.assert_array_equal(decode_picture(encode(".png", alpha), "alpha.png"), picture)
 
 
-def test_a_bound_on_pixels_holds_for_every_format(tmp_path):
-    blank = np.zeros((15000, 15000, 3), dtype=np.uint8)
-    for suffix in (".webp", ".png"):
-        file = tmp_path / f"huge{suffix}"
-        cv2.imwrite(str(file), blank)
-        with pytest.raises(InputError, match=file.name):
+def test_a_bound_on_pixels_holds_for_every_format(tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 40 * 50 - 1)
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    for name, options in (
+        ("lossy.webp", [cv2.IMWRITE_WEBP_QUALITY, 80]),
+        ("lossless.webp", [cv2.IMWRITE_WEBP_QUALITY, 101]),
+        ("plain.bmp", []),
+        ("plain.tiff", []),
+        ("plain.gif", []),
+        ("plain.png", []),
+        ("plain.jpg", []),
+    ):
+        file = tmp_path / name
+        assert cv2.imwrite(str(file), picture, options)
+        with pytest.raises(InputError, match=r"50x40 pixels") as caught:
+            check_picture(file)
+        assert name in str(caught.value)
+        monkeypatch.setattr(pictures, "MAX_PIXELS", 40 * 50)
+        assert read_picture(file).shape == (40, 50, 3)
+        monkeypatch.setattr(pictures, "MAX_PIXELS", 40 * 50 - 1)
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".bmp", ".tiff", ".gif"])
+def test_a_header_cut_short_is_told(tmp_path, suffix):
+    whole = cv2.imencode(suffix, np.zeros((40, 50, 3), np.uint8))[1].tobytes()
+    for length in (8, 14, 20, 24):
+        file = tmp_path / f"cut{length}{suffix}"
+        file.write_bytes(whole[:length])
+        with pytest.raises(InputError, match=r"cut\d+"):
             check_picture(file)
 
 
