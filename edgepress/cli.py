@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 from rich.console import Console
@@ -19,6 +19,8 @@ from rich.table import Table
 from compress.config import DistillConfig, ModelConfig, TeachConfig
 from edgepress.flags import with_flags
 from edgepress.recipe import BenchConfig, CompileConfig, QuantizeConfig, Recipe, load_recipe
+from multilabel.datasets import Difficult as DatasetDifficult
+from multilabel.datasets import Format as DatasetFormat
 from multilabel.errors import EngineUnavailableError, InputError
 
 app = typer.Typer(
@@ -49,6 +51,10 @@ DataArgument = Annotated[Path, typer.Argument(help="The data set's folder.")]
 Train = Annotated[str, typer.Option("--train", help="The split to learn and calibrate on.")]
 Val = Annotated[str, typer.Option("--val", help="The split that chooses.")]
 Test = Annotated[str, typer.Option("--test", help="The split that reports.")]
+Format = Annotated[str, typer.Option("--format", help=f"The folder's layout: {', '.join(get_args(DatasetFormat))}.")]
+Difficult = Annotated[
+    str, typer.Option("--difficult", help=f"Pascal VOC's difficult objects: {', '.join(get_args(DatasetDifficult))}.")
+]
 Split = Annotated[str, typer.Option("--split", help="Any split's name.")]
 Out = Annotated[Path, typer.Option("--out", help="The bundle to make.")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, or an OpenVINO device.")]
@@ -87,12 +93,21 @@ def _run(
 
 @app.command(name="teach")
 @with_flags(TeachConfig)
-def _teach(data: DataArgument, out: Out, train: Train = "train", val: Val = "val", *, flags: dict[str, Any]) -> None:
+def _teach(
+    data: DataArgument,
+    out: Out,
+    train: Train = "train",
+    val: Val = "val",
+    format: Format = "auto",
+    difficult: Difficult = "ignore",
+    *,
+    flags: dict[str, Any],
+) -> None:
     """Fine-tune a large model on the labels: the teacher."""
     config = TeachConfig.parse(flags, "flags")
     from compress.distill import teach
 
-    learnt, chosen = _checked(data, train, val)
+    learnt, chosen = _checked(data, format, difficult, train, val)
     _print_path(teach(learnt, chosen, config, out))
 
 
@@ -104,6 +119,8 @@ def _distill(
     out: Out,
     train: Train = "train",
     val: Val = "val",
+    format: Format = "auto",
+    difficult: Difficult = "ignore",
     *,
     flags: dict[str, Any],
 ) -> None:
@@ -112,7 +129,7 @@ def _distill(
     from compress.distill import distill
     from multilabel.bundle import Bundle
 
-    learnt, chosen = _checked(data, train, val)
+    learnt, chosen = _checked(data, format, difficult, train, val)
     _print_path(distill(learnt, chosen, Bundle.open(teacher, kind="torch"), config, out))
 
 
@@ -136,7 +153,9 @@ def _compare(
     if methods:
         values["methods"] = methods.split(",")
     config = CompareConfig.parse(values, "flags")
-    splits = load_splits(settings.data, settings.train, settings.val, settings.test)
+    splits = load_splits(
+        settings.data, settings.train, settings.val, settings.test, format=settings.format, difficult=settings.difficult
+    )
     print_comparison(compare(settings, config, splits), _stdout())
 
 
@@ -151,6 +170,8 @@ def _export(
     ] = None,
     labels: Annotated[Path | None, typer.Option("--labels", help="labels.txt, for weights from elsewhere.")] = None,
     split: Split = "test",
+    format: Format = "auto",
+    difficult: Difficult = "ignore",
     *,
     flags: dict[str, Any],
 ) -> None:
@@ -161,7 +182,7 @@ def _export(
     """
     from edgepress.stages import export_student
 
-    print(export_student(student, weights, labels, flags, _checked(data, split)[0], out).path)
+    print(export_student(student, weights, labels, flags, _checked(data, format, difficult, split)[0], out).path)
 
 
 @app.command(name="quantize")
@@ -174,6 +195,8 @@ def _quantize(
     train: Train = "train",
     val: Val = "val",
     test: Test = "test",
+    format: Format = "auto",
+    difficult: Difficult = "ignore",
     *,
     flags: dict[str, Any],
 ) -> None:
@@ -187,7 +210,7 @@ def _quantize(
     if target not in names:
         raise InputError(f"--target is {target!r}; expected one of {', '.join(names)}")
     bundle = Bundle.open(onnx, kind="onnx")
-    splits = load_splits(str(data), train, val, test)
+    splits = load_splits(str(data), train, val, test, format=format, difficult=difficult)  # type: ignore[arg-type]
     made = quantize_bundle(bundle, splits, target, out or bundle.path.parent / names[target], config)  # type: ignore[arg-type]
     print(made.path)
 
@@ -214,6 +237,8 @@ def _verify(
     bundle: BundlePath,
     data: Data,
     split: Split = "test",
+    format: Format = "auto",
+    difficult: Difficult = "ignore",
     device: Device = "cpu",
     budget: Annotated[
         float | None, typer.Option("--budget", help="Largest drop in mAP points (default: fp32 0.1, fp16 0.2, int8 1)")
@@ -226,11 +251,10 @@ def _verify(
     """
     from deploy.verify import verify
     from multilabel.bundle import Bundle
-    from multilabel.datasets import load_dataset
 
     opened = Bundle.open(bundle)
     try:
-        result = verify(opened, load_dataset(data, split), device, budget).as_dict()
+        result = verify(opened, _load(data, format, difficult, split), device, budget).as_dict()
     except EngineUnavailableError as error:
         result = {"engine": opened.name, "verdict": "not run", "reasons": [str(error)]}
     _print_result(result, json)
@@ -244,6 +268,8 @@ def _bench(
     bundle: BundlePath,
     data: Annotated[Path | None, typer.Option("--data", help="Time on its pictures (default: generated ones)")] = None,
     split: Split = "test",
+    format: Format = "auto",
+    difficult: Difficult = "ignore",
     device: Device = "cpu",
     json: Json = False,
     *,
@@ -253,11 +279,10 @@ def _bench(
     config = BenchConfig.parse(flags, "flags")
     from deploy.latency import bench
     from multilabel.bundle import Bundle
-    from multilabel.datasets import load_dataset
     from multilabel.pictures import read_bytes
 
     opened = Bundle.open(bundle)
-    pictures = [read_bytes(path) for path in load_dataset(data, split).paths[:64]] if data else None
+    pictures = [read_bytes(path) for path in _load(data, format, difficult, split).paths[:64]] if data else None
     try:
         result = bench(opened, pictures, device=device, batch=config.batch, seconds=config.seconds).as_dict()
     except EngineUnavailableError as error:
@@ -303,6 +328,27 @@ def _inspect(bundle: BundlePath, json: Json = False) -> None:
     _print_result(
         {"path": str(opened.path), "digest": opened.digest, "size_bytes": opened.size_bytes, **manifest}, json
     )
+
+
+@app.command(name="data")
+def _data(
+    data: DataArgument,
+    split: Annotated[list[str] | None, typer.Option("--split", help="Only these splits (default: all).")] = None,
+    format: Format = "auto",
+    difficult: Difficult = "ignore",
+    json: Json = False,
+) -> None:
+    """Look a data set over: counts, imbalance, co-occurrence, broken pictures, duplicates across splits."""
+    from edgepress.report import print_data
+    from multilabel.datasets import list_splits
+    from multilabel.inspection import inspect_dataset
+
+    names = split or list_splits(data, format)  # type: ignore[arg-type] # checked there
+    report = inspect_dataset({name: _load(data, format, difficult, name) for name in names})
+    if json:
+        _print_result(report.as_dict(), json)
+    else:
+        print_data(report, _stdout())
 
 
 @app.command(name="doctor")
@@ -354,11 +400,15 @@ def _complain(message: str) -> None:
     print(f"edgepress: {' '.join(message.split())}", file=sys.stderr)
 
 
-def _checked(data: Path, *splits: str) -> list:
-    """The splits of a data set, every picture read once."""
+def _load(data: Path, format: str, difficult: str, split: str):
     from multilabel.datasets import load_dataset
 
-    loaded = [load_dataset(data, split) for split in splits]
+    return load_dataset(data, split, format, difficult=difficult)  # type: ignore[arg-type] # checked there
+
+
+def _checked(data: Path, format: str, difficult: str, *splits: str) -> list:
+    """The splits of a data set, every picture read once."""
+    loaded = [_load(data, format, difficult, split) for split in splits]
     for split in loaded:
         split.check_pictures()
     return loaded

@@ -17,7 +17,7 @@ from edgepress.recipe import Recipe
 from edgepress.report import read_report, write_report
 from edgepress.stages import Splits, build_engine, folder_of
 from multilabel.bundle import Bundle, inputs_hash
-from multilabel.datasets import MultiLabelDataset, load_dataset
+from multilabel.datasets import Difficult, Format, MultiLabelDataset, load_dataset
 from multilabel.errors import EngineUnavailableError, InputError
 from multilabel.metrics import labels_counted, mean_average_precision, prevalence
 from multilabel.pictures import read_bytes
@@ -31,7 +31,9 @@ def run(recipe: Recipe) -> dict[str, Any]:
     Raises:
         InputError: see the stages.
     """
-    splits = load_splits(recipe.data, recipe.train, recipe.val, recipe.test)
+    splits = load_splits(
+        recipe.data, recipe.train, recipe.val, recipe.test, format=recipe.format, difficult=recipe.difficult
+    )
     out = Path(recipe.out)
     out.mkdir(parents=True, exist_ok=True)
     teacher, student = _train(recipe, splits, out)
@@ -62,13 +64,15 @@ def run(recipe: Recipe) -> dict[str, Any]:
     return report
 
 
-def load_splits(data: str, train: str, val: str, test: str) -> Splits:
+def load_splits(
+    data: str, train: str, val: str, test: str, *, format: Format = "auto", difficult: Difficult = "ignore"
+) -> Splits:
     """Load the three splits and read every picture once.
 
     Raises:
         InputError: see `load_dataset`; names the first broken picture, and one that stands in train and elsewhere.
     """
-    loaded = [load_dataset(data, split) for split in (train, val, test)]
+    loaded = [load_dataset(data, split, format, difficult=difficult) for split in (train, val, test)]
     for split in loaded:
         split.check_pictures()
     refuse_leaks(loaded[0], loaded[1:])

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 
 from compress.config import DistillConfig, TeachConfig
 from multilabel.config import Config
+from multilabel.datasets import Difficult, Format
 from multilabel.errors import InputError
 
 EngineName = Literal[
@@ -60,6 +61,10 @@ class Recipe(Config):
     """The data set's folder."""
     out: str = "runs/edgepress"
     """Folder of the run; finished stages in it are kept while their inputs are unchanged."""
+    format: Format = "auto"
+    """How the folder is laid out."""
+    difficult: Difficult = "ignore"
+    """What Pascal VOC's difficult objects count as."""
     train: str = "train"
     """The split to learn and to calibrate on."""
     val: str = "val"

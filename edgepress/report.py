@@ -10,8 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 from multilabel.bundle import write_atomically
+from multilabel.inspection import DataReport
 
 REPORT = "report.json"
+MOST_GROUPS = 20
 
 
 def write_report(folder: Path, report: dict[str, Any]) -> None:
@@ -78,3 +80,41 @@ def print_report(report: dict[str, Any], console: Console) -> None:
 
 def _number(value: float | None, scale: float, digits: int, unit: str = "") -> str:
     return "" if value is None else f"{value * scale:.{digits}f}{unit}"
+
+
+def print_data(report: DataReport, console: Console) -> None:
+    """A data set's labels by split, and below them what would spoil a training or a measurement."""
+    table = Table(title="pictures a label")
+    table.add_column("label")
+    for name in report.splits:
+        table.add_column(name, justify="right")
+    for label in dict.fromkeys(label for split in report.splits.values() for label in split.counts):
+        table.add_row(label, *(str(split.counts.get(label, "")) for split in report.splits.values()))
+    console.print(table)
+    for name, split in report.splits.items():
+        imbalance = "" if split.imbalance is None else f", most over fewest {split.imbalance:.1f}"
+        console.print(
+            f"{name}: {split.pictures} pictures, {split.labels_a_picture:.2f} labels each{imbalance}, "
+            f"{split.unlabelled} without a label, {split.ignored} ignored cells",
+            soft_wrap=True,
+        )
+        for pair in split.pairs[:5]:
+            console.print(
+                f"  {pair.first} + {pair.second}: {pair.count} pictures, "
+                f"{pair.second_given_first:.0%} of {pair.first}, {pair.first_given_second:.0%} of {pair.second}",
+                soft_wrap=True,
+            )
+        if split.labels_without_positive:
+            console.print(f"  no picture has {', '.join(split.labels_without_positive)}", soft_wrap=True)
+        for broken in split.broken:
+            console.print(f"  broken: {broken.reason}", soft_wrap=True)
+    for title, groups in (
+        ("same file", report.exact_duplicates),
+        ("looks the same", report.near_duplicates),
+        ("same file, other labels", report.conflicts),
+    ):
+        for group in groups[:MOST_GROUPS]:
+            across = " ACROSS SPLITS" if group.across else ""
+            console.print(f"{title}{across}: {', '.join(picture.path for picture in group.pictures)}", soft_wrap=True)
+        if len(groups) > MOST_GROUPS:
+            console.print(f"{title}: {len(groups) - MOST_GROUPS} more groups (--json lists all)")

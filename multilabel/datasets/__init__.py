@@ -6,16 +6,39 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 
-from multilabel.datasets import imagefolder
+from multilabel.datasets import coco, csv_table, folders, imagefolder, nuswide, voc
+from multilabel.datasets.voc import Difficult
 from multilabel.errors import InputError
 from multilabel.labels import LabelSpace
 from multilabel.pictures import check_picture, picture_hash
 
-Format = Literal["auto", "imagefolder"]
+Format = Literal["auto", "imagefolder", "voc", "coco", "nuswide", "csv", "folders"]
+
+
+class Reader(Protocol):
+    """What a module that reads a format gives."""
+
+    LOOKS_FOR: str
+    """The files by which the format is recognised, for messages."""
+
+    def recognise(self, root: Path) -> bool: ...
+    def splits(self, root: Path) -> list[str]: ...
+    def read(self, root: Path, split: str) -> tuple[LabelSpace, list[Path], np.ndarray, np.ndarray]: ...
+
+
+# The most specific first: any folder of folders with pictures looks like one label a folder.
+_READERS: dict[Format, Reader] = {
+    "voc": voc,
+    "coco": coco,
+    "nuswide": nuswide,
+    "imagefolder": imagefolder,
+    "csv": csv_table,
+    "folders": folders,
+}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,26 +91,65 @@ class MultiLabelDataset:
         return digest.hexdigest()
 
 
-def load_dataset(path: str | Path, split: str = "test", format: Format = "auto") -> MultiLabelDataset:
+def load_dataset(
+    path: str | Path, split: str = "test", format: Format = "auto", *, difficult: Difficult = "ignore"
+) -> MultiLabelDataset:
     """Read one split of a data set.
 
     Args:
         path: the data set's root folder.
         split: the name of any of its splits.
         format: how the folder is laid out; `auto` recognises it.
+        difficult: Pascal VOC only: what a label counts as where every object of it is marked difficult.
 
     Raises:
         InputError: no such folder or split, an empty split, a line that cannot be read, an unknown label, a picture
             that is missing or outside the folder; names the file, the line and the label.
     """
     root = Path(path)
+    found = detect_format(root, format)
+    options: dict[str, Any] = {}
+    if found == "voc":
+        options["difficult"] = difficult
+    elif difficult != "ignore":
+        raise InputError(f"difficult={difficult!r} is for Pascal VOC; {root} is read as {found}")
+    labels, paths, targets, ignore = _READERS[found].read(root, split, **options)
+    return MultiLabelDataset(root=root, split=split, labels=labels, paths=paths, targets=targets, ignore=ignore)
+
+
+def list_splits(path: str | Path, format: Format = "auto") -> list[str]:
+    """The names of a data set's splits, sorted; empty where the layout is right and no split is there.
+
+    Raises:
+        InputError: as `detect_format`.
+    """
+    root = Path(path)
+    return _READERS[detect_format(root, format)].splits(root)
+
+
+def detect_format(path: str | Path, format: Format = "auto") -> Format:
+    """How a folder is laid out: the most specific format that recognises it, or `format` where one is named.
+
+    Raises:
+        InputError: an unknown format, no such folder, or a folder that is not laid out so; says what was looked for.
+    """
+    root = Path(path)
     if format not in get_args(Format):
         raise InputError(f"unknown format {format!r}: expected one of {', '.join(get_args(Format))}")
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; expected a data set with labels.txt and a folder a split")
-    if not imagefolder.recognise(root):
-        raise InputError(
-            f"{root}: not recognised as a data set; expected labels.txt and, in a folder a split, metadata.jsonl"
-        )
-    labels, paths, targets, ignore = imagefolder.read(root, split)
-    return MultiLabelDataset(root=root, split=split, labels=labels, paths=paths, targets=targets, ignore=ignore)
+    if format != "auto":
+        if not _READERS[format].recognise(root):
+            raise InputError(f"{root}: not recognised as {format}; expected {_READERS[format].LOOKS_FOR}")
+        return format
+    without_split: Format | None = None
+    for name, reader in _READERS.items():
+        if reader.recognise(root):
+            if reader.splits(root):
+                return name
+            # labels.txt alone makes an imagefolder, and may stand beside the tables or folders of another format.
+            without_split = without_split or name
+    if without_split:
+        return without_split
+    looked_for = "; ".join(f"{name}: {reader.LOOKS_FOR}" for name, reader in _READERS.items())
+    raise InputError(f"{root}: not recognised as a data set; expected one of {looked_for}")

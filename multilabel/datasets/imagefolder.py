@@ -8,13 +8,16 @@ root/<split>/00000.jpg       `ignore` is optional: labels of which nobody knows 
 from __future__ import annotations
 
 import json
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from multilabel.datasets import files
 from multilabel.errors import InputError
 from multilabel.labels import LabelSpace
+
+LOOKS_FOR = "labels.txt and, in a folder a split, metadata.jsonl"
 
 
 def recognise(root: Path) -> bool:
@@ -28,45 +31,32 @@ def splits(root: Path) -> list[str]:
 
 
 def read(root: Path, split: str) -> tuple[LabelSpace, list[Path], np.ndarray, np.ndarray]:
-    """Labels, paths `[N]`, targets uint8 `[N, C]` and ignore mask bool `[N, C]` of one split.
+    """Labels, paths `[N]`, targets uint8 `[N, C]` and ignore mask bool `[N, C]` of one split, in the file's order.
 
     Raises:
         InputError: as `load_dataset`.
     """
     labels = LabelSpace.from_file(root / "labels.txt")
-    folder = root / _inside(split, f"split {split!r}")
+    folder = root / files.inside(split, f"split {split!r}")
     listing = folder / "metadata.jsonl"
     if not listing.is_file():
-        known = ", ".join(splits(root)) or "none"
-        raise InputError(f"{root}: no split {split!r} (no {listing.name} in that folder); splits here: {known}")
+        raise files.unknown_split(root, split, f"{listing.name} in that folder", splits(root))
     paths: list[Path] = []
     targets: list[np.ndarray] = []
     ignore: list[np.ndarray] = []
-    seen: dict[str, int] = {}
-    try:
-        lines = listing.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError:
-        raise InputError(f"{listing}: not UTF-8 text; expected one JSON object a line") from None
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    once, pictures = files.Once(), files.Pictures(folder)
+    for number, line in files.numbered_lines(listing, "one JSON object a line"):
         where = f"{listing}, line {number}"
         row = _parse(line, where)
-        inside = _inside(row["file_name"], where)
-        name = str(inside)
-        if name in seen:
-            raise InputError(f"{where}: {name!r} stands twice (first on line {seen[name]})")
-        seen[name] = number
-        path = folder / inside
-        if not _is_file(path):
-            raise InputError(f"{path}: no such file, named by {where}")
-        paths.append(path)
-        targets.append(_encode(labels, row["labels"], where))
-        ignore.append(_encode(labels, row.get("ignore", []), where).astype(bool))
+        inside = files.inside(row["file_name"], where)
+        once.add(str(inside), number, where)
+        paths.append(pictures.find(inside, where))
+        targets.append(files.encode(labels, row["labels"], where))
+        ignore.append(files.encode(labels, row.get("ignore", []), where).astype(bool))
         if (targets[-1].astype(bool) & ignore[-1]).any():
             raise InputError(f"{where}: a label stands both in labels and in ignore")
     if not paths:
-        raise InputError(f"{listing}: the split {split!r} is empty; expected at least one picture")
+        raise files.empty_split(listing, split)
     return labels, paths, np.stack(targets), np.stack(ignore)
 
 
@@ -82,28 +72,3 @@ def _parse(line: str, where: str) -> dict[str, Any]:
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise InputError(f"{where}: {key} of {row['file_name']!r} is {names!r}; expected a list of label names")
     return row
-
-
-def _inside(name: str, where: str) -> PurePosixPath:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise InputError(f"{where}: the path {name!a} is not valid text") from None
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\x00" in name or "\\" in name or not path.parts:
-        raise InputError(f"{where}: the path {name!r} leaves the data set's folder; expected one below it")
-    return path
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name that no file system takes
-        return False
-
-
-def _encode(labels: LabelSpace, names: list[str], where: str) -> np.ndarray:
-    unknown = [name for name in names if name not in labels]
-    if unknown:
-        raise InputError(f"{where}: label {unknown[0]!r} is not in labels.txt; add it there or correct the line")
-    return labels.encode(names)

@@ -121,7 +121,7 @@ def test_what_is_no_data_set_is_refused(root, tmp_path):
     assert "no such folder" in refusal(tmp_path / "nowhere")
     (tmp_path / "bare").mkdir()
     assert "not recognised" in refusal(tmp_path / "bare")
-    assert "unknown format 'coco': expected one of auto, imagefolder" in refusal(root, format="coco")
+    assert "unknown format 'yolo': expected one of auto, imagefolder" in refusal(root, format="yolo")
 
 
 def test_files_that_are_not_utf8_are_refused_by_name(root):

@@ -1,0 +1,197 @@
+"""What the readers share: names that stay below the folder, pictures found by listing folders, text that is bounded."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from multilabel.errors import InputError
+from multilabel.labels import LabelSpace
+
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+MAX_TEXT_BYTES = 2 * 1024**3
+"""Lists and tables larger than this are refused; MS-COCO's largest file is a quarter of it."""
+
+
+def inside(name: str, where: str) -> PurePosixPath:
+    """A relative path that stays below the folder it is joined to.
+
+    Raises:
+        InputError: absolute, empty, with `..`, a backslash or a NUL, or not valid text; `where` is what named it.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{where}: the path {name!a} is not valid text") from None
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\x00" in name or "\\" in name or not path.parts:
+        raise InputError(f"{where}: the path {name!r} leaves the data set's folder; expected one below it")
+    return path
+
+
+def plain(name: str, where: str) -> str:
+    """A name that is one part of a path, such as a split's.
+
+    Raises:
+        InputError: as `inside`, or when the name holds a folder.
+    """
+    path = inside(name, where)
+    if len(path.parts) != 1:
+        raise InputError(f"{where}: {name!r} names a folder within a folder; expected a plain name")
+    return str(path)
+
+
+def unknown_split(root: Path, split: str, looked_for: str, known: Iterable[str]) -> InputError:
+    """The error for a split that is not there, with those that are."""
+    return InputError(f"{root}: no split {split!r} (no {looked_for}); splits here: {', '.join(known) or 'none'}")
+
+
+def empty_split(path: Path, split: str) -> InputError:
+    """The error for a split without a picture."""
+    return InputError(f"{path}: the split {split!r} is empty; expected at least one picture")
+
+
+def is_file(path: Path) -> bool:
+    """As `Path.is_file`, and false for a name that no file system takes."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def files_of(folder: Path) -> list[str]:
+    """The names of the files in a folder, sorted; none where there is no such folder. Links are followed."""
+    return _names(folder, os.DirEntry.is_file)
+
+
+def folders_of(folder: Path) -> list[str]:
+    """The names of the folders in a folder, sorted and without hidden ones."""
+    return [name for name in _names(folder, os.DirEntry.is_dir) if not name.startswith(".")]
+
+
+def _names(folder: Path, wanted: Callable[[os.DirEntry[str]], bool]) -> list[str]:
+    names = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):  # a link that leads to itself is neither
+                    if wanted(entry):
+                        names.append(entry.name)
+    except OSError:
+        return []
+    return sorted(names)
+
+
+class Pictures:
+    """Finds pictures below folders, the first folder first: one listing a folder instead of a look at each file."""
+
+    def __init__(self, *folders: Path) -> None:
+        there = [folder for folder in folders if folder.is_dir()]
+        self.folders = there or list(folders[:1])
+        self._listings: dict[Path, frozenset[str]] = {}
+
+    def listed(self, name: PurePosixPath) -> Path | None:
+        """The picture's path, or None where no listing holds it."""
+        for folder in self.folders:
+            path = folder / name
+            listing = self._listings.get(path.parent)
+            if listing is None:
+                listing = self._listings[path.parent] = frozenset(files_of(path.parent))
+            if path.name in listing:
+                return path
+        return None
+
+    def find(self, name: PurePosixPath, where: str) -> Path:
+        """The picture's path.
+
+        Raises:
+            InputError: no such file; `where` is what named it.
+        """
+        path = self.listed(name)
+        if path is None:  # a file system may know a file under another case or spelling than its listing shows
+            path = next((path for folder in self.folders if is_file(path := folder / name)), None)
+        if path is None:
+            raise InputError(f"{self.folders[0] / name}: no such file, named by {where}")
+        return path
+
+
+def read_bytes(path: Path, expected: str, most: int = MAX_TEXT_BYTES) -> bytes:
+    """A list's or a table's bytes, at most `most` of them.
+
+    Raises:
+        InputError: missing, unreadable or too large; says what was expected.
+    """
+    if not is_file(path):
+        raise InputError(f"{path}: no such file; expected {expected}")
+    try:
+        with path.open("rb") as file:
+            data = file.read(most + 1) if path.stat().st_size > most else file.read()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}); expected {expected}") from None
+    if len(data) > most:
+        raise InputError(f"{path}: more than {most:,} bytes; expected {expected}")
+    return data
+
+
+def read_text(path: Path, expected: str, most: int = MAX_TEXT_BYTES) -> str:
+    """As `read_bytes`, decoded from UTF-8 with or without a byte order mark."""
+    try:
+        return read_bytes(path, expected, most).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not UTF-8 text; expected {expected}") from None
+
+
+def numbered_lines(path: Path, expected: str) -> Iterator[tuple[int, str]]:
+    """Line number, from 1, and text of every line that is not empty, without outer spaces."""
+    for number, line in enumerate(read_text(path, expected).split("\n"), start=1):
+        if text := line.strip():
+            yield number, text
+
+
+class Once:
+    """Names that may stand only once."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, int] = {}
+
+    def add(self, name: str, number: int, where: str) -> None:
+        """Remember a name with its line.
+
+        Raises:
+            InputError: the name stood on an earlier line.
+        """
+        first = self._lines.setdefault(name, number)
+        if first != number:
+            raise InputError(f"{where}: {name!r} stands twice (first on line {first})")
+
+
+def labels_or(root: Path, names: Iterable[str]) -> LabelSpace:
+    """The labels of labels.txt where it is there, else `names` in alphabetical order."""
+    if is_file(root / "labels.txt"):
+        return LabelSpace.from_file(root / "labels.txt")
+    return label_space(sorted(set(names)), str(root))
+
+
+def label_space(names: Iterable[str], where: str) -> LabelSpace:
+    """As `LabelSpace`, with the file in its error."""
+    try:
+        return LabelSpace(tuple(names))
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+def encode(labels: LabelSpace, names: Iterable[str], where: str) -> np.ndarray:
+    """Names to a multi-hot uint8 row `[C]`.
+
+    Raises:
+        InputError: a name that is not in labels.txt; `where` is what gave it.
+    """
+    names = list(names)
+    unknown = [name for name in names if name not in labels]
+    if unknown:
+        raise InputError(f"{where}: label {unknown[0]!r} is not in labels.txt; add it there or correct the line")
+    return labels.encode(names)

@@ -1,0 +1,88 @@
+r"""NUS-WIDE.
+
+root/ConceptsList/Concepts81.txt (or root/Concepts81.txt)  the labels, one a line, in order
+root/ImageList/{Train,Test}Imagelist.txt                   pictures, one a line: actor\0001_2124494179.jpg
+root/TrainTestLabels/Labels_<concept>_{Train,Test}.txt     0 or 1 for each of those pictures, one a line
+root/Flickr/ or root/images/                               the pictures
+
+TrainTestLabels may also stand in Groundtruth/, where the archive has it. Pictures without a label are kept.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from multilabel.datasets import files
+from multilabel.errors import InputError
+from multilabel.labels import LabelSpace
+
+LOOKS_FOR = "ImageList/TrainImagelist.txt or TestImagelist.txt, and TrainTestLabels (NUS-WIDE)"
+
+_SPLITS = {"train": "Train", "test": "Test"}
+
+
+def recognise(root: Path) -> bool:
+    """Does the folder look like this layout?"""
+    return bool(splits(root)) and any(folder.is_dir() for folder in _label_folders(root))
+
+
+def splits(root: Path) -> list[str]:
+    """`train` and `test`, those that have a list."""
+    return sorted(split for split, name in _SPLITS.items() if _list(root, name).is_file())
+
+
+def read(root: Path, split: str) -> tuple[LabelSpace, list[Path], np.ndarray, np.ndarray]:
+    """Labels, paths `[N]`, targets uint8 `[N, C]` and ignore mask bool `[N, C]` (all false), in the list's order.
+
+    Raises:
+        InputError: as `load_dataset`; a concept's file that is missing, holds anything but 0 and 1, or has another
+            number of lines than the list has pictures.
+    """
+    files.plain(split, f"split {split!r}")
+    if split not in splits(root):
+        looked_for = f"ImageList/{_SPLITS[split]}Imagelist.txt" if split in _SPLITS else "such list in ImageList"
+        raise files.unknown_split(root, split, looked_for, splits(root))
+    within = [root / "ConceptsList" / "Concepts81.txt", root / "Concepts81.txt"]
+    labels = LabelSpace.from_file(next((path for path in within if files.is_file(path)), within[0]))
+    listing = _list(root, _SPLITS[split])
+    pictures = files.Pictures(root / "Flickr", root / "images")
+    once = files.Once()
+    paths: list[Path] = []
+    for number, line in files.numbered_lines(listing, "one picture a line"):
+        where = f"{listing}, line {number}"
+        inside = files.inside(line.replace("\\", "/"), where)
+        once.add(str(inside), number, where)
+        paths.append(pictures.find(inside, where))
+    if not paths:
+        raise files.empty_split(listing, split)
+    folder = next((folder for folder in _label_folders(root) if folder.is_dir()), _label_folders(root)[0])
+    columns = []
+    for label in labels:
+        name = files.plain(f"Labels_{label}_{_SPLITS[split]}.txt", f"label {label!r}")
+        columns.append(_column(folder / name, len(paths), label))
+    targets = np.stack(columns, axis=1)
+    return labels, paths, targets, np.zeros(targets.shape, dtype=bool)
+
+
+def _list(root: Path, name: str) -> Path:
+    return root / "ImageList" / f"{name}Imagelist.txt"
+
+
+def _label_folders(root: Path) -> list[Path]:
+    return [root / "TrainTestLabels", root / "Groundtruth" / "TrainTestLabels"]
+
+
+def _column(path: Path, count: int, label: str) -> np.ndarray:
+    """uint8 `[N]` of one concept; 81 files of 160,000 lines are 13 million values, so no loop over lines."""
+    data = files.read_bytes(path, f"0 or 1 a line, for label {label!r}")
+    words = data.split()
+    values = np.frombuffer(b"".join(words), dtype=np.uint8) - ord("0")  # other bytes wrap around to more than 1
+    if len(words) != len(values) or (values > 1).any():
+        for number, line in enumerate(data.split(b"\n"), start=1):
+            if line.strip() not in (b"0", b"1", b""):
+                raise InputError(f"{path}, line {number}: {line[:40]!r} for label {label!r}; expected 0 or 1")
+    if len(words) != count:
+        raise InputError(f"{path}: {len(words)} values for label {label!r}; the list has {count} pictures")
+    return values

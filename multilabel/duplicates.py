@@ -1,0 +1,134 @@
+"""Pictures that stand twice: byte for byte, or to the eye.
+
+Two pictures look the same when their 64-bit difference hashes differ in at most `NEAR_BITS` bits and no cell of their
+16 x 16 miniatures differs by more than `MAX_CELL`. The hash finds candidates fast; alone it calls any two small objects
+on white the same (55 pairs among 4,000 drawings, none of them alike: their miniatures differ by 96 and more, while
+those of a picture compressed or scaled again differ by 25 at most).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import combinations
+
+import cv2
+import numpy as np
+
+NEAR_BITS = 2
+
+MAX_CELL = 32
+
+MIN_CONTRAST = 8
+"""Grey levels between the darkest and the lightest of the hash's 72 cells below which a picture has no hash: on an even
+surface it is made of noise."""
+
+_SIDE = 16
+
+
+def look(image: np.ndarray) -> np.ndarray:
+    """The miniature of a uint8 RGB picture `[H, W, 3]`: uint8 `[16 * 16 * 3 + 9 * 8]`, the hash's cells at its end.
+
+    Both are means over areas, so that size and compression hardly change them.
+    """
+    small = cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
+    cells = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (9, 8), interpolation=cv2.INTER_AREA)
+    return np.concatenate([small.ravel(), cells.ravel()])
+
+
+def difference_hash(image: np.ndarray) -> int | None:
+    """64-bit dHash of a uint8 RGB picture `[H, W, 3]`: is each of 8 x 9 grey cells darker than the one to its right?
+
+    None where the cells differ by less than `MIN_CONTRAST`. (N. Krawetz, "Kind of like that", 2013.)
+    """
+    return _hash(look(image))
+
+
+def _hash(miniature: np.ndarray) -> int | None:
+    cells = miniature[_SIDE * _SIDE * 3 :].reshape(8, 9)
+    if int(cells.max()) - int(cells.min()) < MIN_CONTRAST:
+        return None
+    return int.from_bytes(np.packbits(cells[:, 1:] > cells[:, :-1]).tobytes(), "big")
+
+
+def same_groups(contents: Sequence[str | None]) -> list[list[int]]:
+    """Groups of two and more indices of pictures with the same content hash; None is like no other."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for i, content in enumerate(contents):
+        if content is not None:
+            found[content].append(i)
+    return [group for group in found.values() if len(group) > 1]
+
+
+def near_groups(contents: Sequence[str | None], looks: Sequence[np.ndarray | None]) -> list[list[int]]:
+    """Groups of indices of pictures linked by looking the same, with at least two different contents.
+
+    Args:
+        contents: content hash of each picture.
+        looks: `look` of each picture, None where it cannot be read.
+    """
+    copies: dict[str, list[int]] = defaultdict(list)
+    holders: dict[int, list[int]] = defaultdict(list)
+    for i, (content, miniature) in enumerate(zip(contents, looks, strict=True)):
+        if content is None or miniature is None:
+            continue
+        if content not in copies and (value := _hash(miniature)) is not None:
+            holders[value].append(i)
+        copies[content].append(i)
+    values = list(holders)
+    candidates = [(a, a) for a, value in enumerate(values) if len(holders[value]) > 1]
+    candidates += near_pairs(np.array(values, dtype=np.uint64)).tolist()
+    root = {i: i for members in holders.values() for i in members}
+
+    def find(i: int) -> int:
+        while root[i] != i:
+            root[i] = i = root[root[i]]
+        return i
+
+    for a, b in candidates:
+        others = np.array(holders[values[b]])
+        miniatures = np.stack([looks[j] for j in others])
+        for place, i in enumerate(holders[values[a]]):
+            after = place + 1 if a == b else 0
+            there, here = miniatures[after:], looks[i]
+            far = (np.maximum(there, here) - np.minimum(there, here)).max(axis=1, initial=0)
+            for j in others[after:][far <= MAX_CELL]:
+                root[find(int(j))] = find(i)
+    linked: dict[int, list[int]] = defaultdict(list)
+    for i in root:
+        linked[find(i)].append(i)
+    return sorted(
+        sorted(j for i in group for j in copies[contents[i] or ""]) for group in linked.values() if len(group) > 1
+    )
+
+
+def near_pairs(hashes: np.ndarray, bits: int = NEAR_BITS) -> np.ndarray:
+    """Every pair of 64-bit hashes that differ in at most `bits`: int64 `[P, 2]`, first < second, sorted.
+
+    The bits are dealt to bits + 4 bands; whichever bits differ, at least four bands are the same. So for each choice of
+    four only hashes that share them are compared: sorted, each with its next, its second next and so on while they
+    share. Dealt bit by bit, because neighbouring bits of a picture's hash say nearly the same.
+    """
+    hashes = np.asarray(hashes, dtype=np.uint64)
+    found = [np.empty((0, 2), dtype=np.int64)]
+    bands = [sum(1 << bit for bit in range(band, 64, bits + 4)) for band in range(bits + 4)]
+    for kept in combinations(bands, 4):
+        keys = hashes & np.uint64(sum(kept))
+        order = np.argsort(keys, kind="stable")
+        keys, ordered = keys[order], hashes[order]
+        left, step = np.arange(len(hashes)), 1
+        while left.size:
+            left = left[left + step < len(hashes)]
+            left = left[keys[left] == keys[left + step]]
+            close = left[_popcount(ordered[left] ^ ordered[left + step]) <= bits]
+            found.append(np.sort(np.stack([order[close], order[close + step]], axis=1), axis=1))
+            step += 1
+    return np.unique(np.concatenate(found), axis=0)
+
+
+_ONES = np.array([bin(number).count("1") for number in range(1 << 16)], dtype=np.uint8)
+
+
+def _popcount(words: np.ndarray) -> np.ndarray:
+    # numpy has bitwise_count from 2.0 on; older ones are supported.
+    return _ONES[np.ascontiguousarray(words).view(np.uint16).reshape(-1, 4)].sum(axis=1)

@@ -1,0 +1,242 @@
+"""The data report: what a data set's splits hold, and what in them would spoil a training or a measurement.
+
+Counts and pairs of labels, labels that nobody can learn, broken pictures; pictures that stand twice, within a split and
+across splits, byte for byte or to the eye, and the same picture with differing labels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from multilabel.datasets import MultiLabelDataset
+from multilabel.duplicates import look, near_groups, same_groups
+from multilabel.errors import InputError
+from multilabel.pictures import decode_picture, read_bytes
+
+_BLOCK = 1024
+
+Progress = Callable[[int, int], None]
+"""Called with the number of pictures read and of all pictures."""
+
+
+@dataclass(frozen=True)
+class BrokenPicture:
+    """A picture that cannot be read whole."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class LabelPair:
+    """Two labels that stand on the same pictures."""
+
+    first: str
+    second: str
+    count: int
+    """Pictures with both."""
+    second_given_first: float
+    first_given_second: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitReport:
+    """One split. A cell is a picture and a label; an ignored one counts as neither positive nor negative."""
+
+    pictures: int
+    labels_a_picture: float
+    """Mean over the pictures."""
+    most_labels: int
+    unlabelled: int
+    """Pictures without a positive label."""
+    counts: dict[str, int]
+    """Label to pictures with it, in the labels' order."""
+    imbalance: float | None
+    """Most over fewest pictures of a label, among labels that have one; None where none has."""
+    labels_without_positive: tuple[str, ...]
+    ignored: int
+    """Cells of which nobody knows the answer."""
+    broken: tuple[BrokenPicture, ...]
+    pairs: tuple[LabelPair, ...]
+    """The most frequent first."""
+
+
+@dataclass(frozen=True)
+class SplitPicture:
+    """A picture as a member of a group."""
+
+    split: str
+    path: str
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PictureGroup:
+    """Pictures that are the same, or nearly."""
+
+    pictures: tuple[SplitPicture, ...]
+    """In the order of the splits."""
+    across: bool
+    """Do they stand in more than one split?"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataReport:
+    """What `inspect_dataset` found."""
+
+    splits: dict[str, SplitReport]
+    exact_duplicates: tuple[PictureGroup, ...]
+    """Files with the same bytes; groups across splits first."""
+    near_duplicates: tuple[PictureGroup, ...]
+    """Different files that look the same (see `duplicates`), with their exact copies; groups across splits first."""
+    conflicts: tuple[PictureGroup, ...]
+    """Files with the same bytes of which one has a label that another is known not to have."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+def inspect_dataset(
+    splits: Mapping[str, MultiLabelDataset],
+    *,
+    progress: Progress | None = None,
+    top_pairs: int = 20,
+    workers: int | None = None,
+) -> DataReport:
+    """Read every picture of every split once and report; a broken picture is a finding, not an error.
+
+    Args:
+        splits: name to split; their labels may differ, conflicts are looked for in those that all have.
+        progress: told from time to time how many pictures are read.
+        top_pairs: pairs of labels to report for a split.
+        workers: threads that read and decode; at most four by default.
+
+    Raises:
+        InputError: no split.
+    """
+    if not splits:
+        raise InputError("no split to inspect; expected at least one")
+    members = [(name, row) for name, data in splits.items() for row in range(len(data))]
+    paths = [splits[name].paths[row] for name, row in members]
+    read = _read_all(paths, progress, workers or min(4, os.cpu_count() or 1))
+    broken: dict[str, list[BrokenPicture]] = {name: [] for name in splits}
+    for (name, _), path, picture in zip(members, paths, read, strict=True):
+        if picture.reason:
+            broken[name].append(BrokenPicture(str(path), picture.reason))
+
+    def groups(found: list[list[int]]) -> tuple[PictureGroup, ...]:
+        made = [_group([members[i] for i in group], splits) for group in found]
+        return tuple(sorted(made, key=lambda group: not group.across))
+
+    contents = [picture.content for picture in read]
+    same = same_groups(contents)
+    return DataReport(
+        splits={name: _describe(data, broken[name], top_pairs) for name, data in splits.items()},
+        exact_duplicates=groups(same),
+        near_duplicates=groups(near_groups(contents, [picture.look for picture in read])),
+        conflicts=groups(_conflicting(same, members, splits)),
+    )
+
+
+class _Read(NamedTuple):
+    """One picture, read."""
+
+    content: str | None
+    """sha256 of the file, None where it cannot be read."""
+    look: np.ndarray | None
+    reason: str | None
+    """What is wrong with the picture."""
+
+
+def _read_all(paths: list[Path], progress: Progress | None, workers: int) -> list[_Read]:
+    results: list[_Read] = []
+    with ThreadPoolExecutor(workers) as pool:  # reading, hashing and decoding let go of the interpreter
+        for start in range(0, len(paths), _BLOCK):
+            for result in pool.map(_read, paths[start : start + _BLOCK]):
+                results.append(result)
+                if progress and (len(results) % 100 == 0 or len(results) == len(paths)):
+                    progress(len(results), len(paths))
+    return results
+
+
+def _read(path: Path) -> _Read:
+    content = None
+    try:
+        data = read_bytes(path)
+        content = hashlib.sha256(data).hexdigest()
+        return _Read(content, look(decode_picture(data, str(path))), None)
+    except InputError as error:
+        return _Read(content, None, str(error).removeprefix(f"{path}: "))
+
+
+def _describe(data: MultiLabelDataset, broken: list[BrokenPicture], top_pairs: int) -> SplitReport:
+    positive = (data.targets == 1) & ~data.ignore
+    counts = positive.sum(axis=0)
+    a_picture = positive.sum(axis=1)
+    present = counts[counts > 0]
+    return SplitReport(
+        pictures=len(data),
+        labels_a_picture=float(a_picture.mean()) if len(data) else 0.0,
+        most_labels=int(a_picture.max(initial=0)),
+        unlabelled=int((a_picture == 0).sum()),
+        counts={name: int(count) for name, count in zip(data.labels, counts, strict=True)},
+        imbalance=float(present.max() / present.min()) if present.size else None,
+        labels_without_positive=tuple(name for name, count in zip(data.labels, counts, strict=True) if not count),
+        ignored=int(data.ignore.sum()),
+        broken=tuple(broken),
+        pairs=_pairs(positive, data.labels.names, top_pairs),
+    )
+
+
+def _pairs(positive: np.ndarray, names: tuple[str, ...], most: int) -> tuple[LabelPair, ...]:
+    together = np.zeros((len(names), len(names)))
+    for start in range(0, len(positive), 8192):  # floats use the fast product; counts stay exact
+        block = positive[start : start + 8192].astype(np.float64)
+        together += block.T @ block
+    first, second = np.triu_indices(len(names), k=1)
+    counts = together[first, second]
+    best = [i for i in np.argsort(-counts, kind="stable")[:most] if counts[i]]
+    return tuple(
+        LabelPair(
+            names[a := first[i]],
+            names[b := second[i]],
+            int(counts[i]),
+            float(counts[i] / together[a, a]),
+            float(counts[i] / together[b, b]),
+        )
+        for i in best
+    )
+
+
+def _conflicting(
+    same: list[list[int]], members: list[tuple[str, int]], splits: Mapping[str, MultiLabelDataset]
+) -> list[list[int]]:
+    everyone = set.intersection(*(set(data.labels.names) for data in splits.values()))
+    names = [name for name in next(iter(splits.values())).labels if name in everyone]
+    columns = {split: np.array([data.labels.index(name) for name in names], int) for split, data in splits.items()}
+    found = []
+    for group in same:
+        rows = [(splits[split], row, columns[split]) for split, row in (members[i] for i in group)]
+        yes = np.stack([data.targets[row, column] == 1 for data, row, column in rows])
+        known = np.stack([~data.ignore[row, column] for data, row, column in rows])
+        if ((yes & known).any(axis=0) & (~yes & known).any(axis=0)).any():
+            found.append(group)
+    return found
+
+
+def _group(rows: list[tuple[str, int]], splits: Mapping[str, MultiLabelDataset]) -> PictureGroup:
+    pictures = []
+    for split, row in rows:
+        data = splits[split]
+        positive = np.flatnonzero((data.targets[row] == 1) & ~data.ignore[row])
+        pictures.append(SplitPicture(split, str(data.paths[row]), tuple(data.labels.names[i] for i in positive)))
+    return PictureGroup(tuple(pictures), len({split for split, _ in rows}) > 1)

@@ -1,0 +1,197 @@
+"""The data report: numbers by hand, planted duplicates and conflicts found, and nothing that was not planted."""
+
+from __future__ import annotations
+
+import json
+import time
+from itertools import combinations
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from multilabel.datasets import MultiLabelDataset, load_dataset
+from multilabel.duplicates import difference_hash, near_pairs
+from multilabel.errors import InputError
+from multilabel.inspection import LabelPair, inspect_dataset
+from multilabel.labels import LabelSpace
+
+LABELS = ("cat", "dog", "sky", "sea")
+
+
+def scene(seed: int, size: int = 96) -> np.ndarray:
+    """Soft blobs of colour, as different from one another as photographs are."""
+    rng = np.random.default_rng(seed)
+    return cv2.resize(rng.integers(0, 256, (7, 7, 3)).astype(np.uint8), (size, size), interpolation=cv2.INTER_CUBIC)
+
+
+def save(path: Path, image: np.ndarray, quality: int = 95) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return path
+
+
+def split(root: Path, name: str, rows: list[tuple[Path, str, str]], labels=LABELS) -> MultiLabelDataset:
+    """Rows of path, labels and ignored labels, both as words."""
+    space = LabelSpace(labels)
+    return MultiLabelDataset(
+        root=root,
+        split=name,
+        labels=space,
+        paths=[path for path, _, _ in rows],
+        targets=np.stack([space.encode(words.split()) for _, words, _ in rows]),
+        ignore=np.stack([space.encode(words.split()) for _, _, words in rows]).astype(bool),
+    )
+
+
+@pytest.fixture
+def train(tmp_path) -> MultiLabelDataset:
+    words = [("cat dog", ""), ("cat dog", "sky"), ("cat sky", ""), ("cat", "dog sky"), ("", "")]
+    rows = [(save(tmp_path / f"{i}.jpg", scene(i)), *row) for i, row in enumerate(words)]
+    return split(tmp_path, "train", rows)
+
+
+def test_the_numbers_of_a_split(train):
+    report = inspect_dataset({"train": train}).splits["train"]
+    assert (report.pictures, report.unlabelled, report.most_labels) == (5, 1, 2)
+    assert report.labels_a_picture == pytest.approx(7 / 5)
+    assert report.counts == {"cat": 4, "dog": 2, "sky": 1, "sea": 0}
+    assert report.imbalance == 4
+    assert report.labels_without_positive == ("sea",)
+    assert report.ignored == 3
+    assert report.broken == ()
+    assert report.pairs == (LabelPair("cat", "dog", 2, 0.5, 1.0), LabelPair("cat", "sky", 1, 0.25, 1.0))
+    assert len(inspect_dataset({"train": train}, top_pairs=1).splits["train"].pairs) == 1
+
+
+def test_a_split_without_any_label(train, tmp_path):
+    report = inspect_dataset({"a": split(tmp_path, "a", [(train.paths[0], "", "cat")])}).splits["a"]
+    assert (report.imbalance, report.pairs, report.unlabelled) == (None, (), 1)
+
+
+def test_no_split_is_refused():
+    with pytest.raises(InputError, match="no split"):
+        inspect_dataset({})
+
+
+def test_broken_pictures_are_findings_with_a_reason(tmp_path):
+    good = save(tmp_path / "good.jpg", scene(1))
+    (tmp_path / "cut.jpg").write_bytes(good.read_bytes()[:-40])
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    (tmp_path / "text.jpg").write_text("no picture")
+    rows = [(tmp_path / f"{name}.jpg", "cat", "") for name in ("good", "cut", "empty", "text", "gone")]
+    broken = inspect_dataset({"test": split(tmp_path, "test", rows)}).splits["test"].broken
+    assert [Path(picture.path).stem for picture in broken] == ["cut", "empty", "text", "gone"]
+    reasons = [picture.reason for picture in broken]
+    for reason, said in zip(
+        reasons, ("truncated JPEG", "file is empty", "not a picture", "cannot be read"), strict=True
+    ):
+        assert reason.startswith(said) or said in reason
+        assert str(tmp_path) not in reason
+
+
+def test_planted_duplicates_are_found_and_nothing_else(tmp_path):
+    def place(name: str, image: np.ndarray, quality: int = 95) -> tuple[Path, str, str]:
+        return save(tmp_path / name, image, quality), "cat", ""
+
+    train = [place(f"train/{i}.jpg", scene(i)) for i in range(30)]
+    test = [place(f"test/{i}.jpg", scene(100 + i)) for i in range(10)]
+    test.append(place("test/copy.jpg", scene(3)))
+    test.append(place("test/again.jpg", scene(4), quality=60))
+    test.append(place("test/small.jpg", cv2.resize(scene(5), (48, 48), interpolation=cv2.INTER_AREA)))
+    train.append(place("train/twice.jpg", scene(6)))
+    report = inspect_dataset({"train": split(tmp_path, "train", train), "test": split(tmp_path, "test", test)})
+
+    def names(groups):
+        return [[str(Path(p.path).relative_to(tmp_path)) for p in group.pictures] for group in groups]
+
+    assert names(report.exact_duplicates) == [["train/3.jpg", "test/copy.jpg"], ["train/6.jpg", "train/twice.jpg"]]
+    assert [group.across for group in report.exact_duplicates] == [True, False]
+    assert names(report.near_duplicates) == [["train/4.jpg", "test/again.jpg"], ["train/5.jpg", "test/small.jpg"]]
+    assert report.conflicts == ()
+    assert report.exact_duplicates[0].pictures[0].labels == ("cat",)
+
+
+def test_exact_copies_join_the_group_of_their_near_duplicate(tmp_path):
+    paths = [save(tmp_path / f"{i}.jpg", scene(1), quality) for i, quality in enumerate((95, 95, 50))]
+    report = inspect_dataset({"a": split(tmp_path, "a", [(path, "", "") for path in paths])})
+    assert [len(group.pictures) for group in report.exact_duplicates] == [2]
+    assert [len(group.pictures) for group in report.near_duplicates] == [3]
+
+
+def test_small_things_on_white_and_blank_pictures_are_no_duplicates(tmp_path):
+    images = []
+    for colour in [(255, 0, 0), (0, 0, 255), (0, 160, 0), (0, 0, 0)]:
+        image = np.full((96, 96, 3), 255, np.uint8)
+        cv2.circle(image, (48, 48), 9, colour, -1)
+        images.append(image)
+    hashes = [difference_hash(image) for image in images]
+    assert len(near_pairs(np.array(hashes, np.uint64))) == 6  # the hash alone calls all of them the same
+    images += [np.full((96, 96, 3), 60 * i, np.uint8) for i in range(4)]
+    assert [difference_hash(image) for image in images[4:]] == [None] * 4
+    rows = [(save(tmp_path / f"{i}.jpg", image), "", "") for i, image in enumerate(images)]
+    assert inspect_dataset({"a": split(tmp_path, "a", rows)}).near_duplicates == ()
+
+
+def test_conflicts_are_between_what_is_known(tmp_path):
+    image = [save(tmp_path / f"{i}.jpg", scene(i // 2)) for i in range(8)]
+    rows = [
+        (image[0], "cat", ""), (image[1], "dog", ""),  # differ
+        (image[2], "cat", ""), (image[3], "cat", "dog"),  # one does not know
+        (image[4], "cat", ""), (image[5], "", "cat"),
+        (image[6], "cat", ""), (image[7], "cat", ""),  # the same
+    ]  # fmt: skip
+    report = inspect_dataset({"a": split(tmp_path, "a", rows[::2]), "b": split(tmp_path, "b", rows[1::2])})
+    assert len(report.exact_duplicates) == 4
+    assert [[p.labels for p in group.pictures] for group in report.conflicts] == [[("cat",), ("dog",)]]
+
+
+def test_conflicts_are_looked_for_in_labels_that_all_splits_have(tmp_path):
+    paths = [save(tmp_path / f"{i}.jpg", scene(0)) for i in range(2)]
+    one = split(tmp_path, "a", [(paths[0], "cat dog", "")], ("cat", "dog"))
+    assert not inspect_dataset({"a": one, "b": split(tmp_path, "b", [(paths[1], "sky", "")], ("sky",))}).conflicts
+    other = split(tmp_path, "b", [(paths[1], "cat", "")], ("dog", "cat"))
+    assert len(inspect_dataset({"a": one, "b": other}).conflicts) == 1
+
+
+def test_progress_is_told_to_the_end_and_threads_change_nothing(tiny_data):
+    splits = {name: load_dataset(tiny_data, name) for name in ("train", "val", "test")}
+    told: list[tuple[int, int]] = []
+    report = inspect_dataset(splits, progress=lambda done, total: told.append((done, total)), workers=1)
+    assert told[-1] == (48, 48)
+    assert inspect_dataset(splits, workers=3) == report
+    assert json.loads(json.dumps(report.as_dict()))["splits"]["train"]["pictures"] == 24
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=12),
+    st.lists(st.tuples(st.integers(0, 11), st.sets(st.integers(0, 63), max_size=4)), max_size=20),
+    st.integers(0, 3),
+)
+def test_near_pairs_are_all_pairs(hashes, flips, bits):
+    """Against the plain loop, with hashes made near on purpose."""
+    hashes = hashes + [hashes[i % len(hashes)] ^ sum(1 << bit for bit in flipped) for i, flipped in flips]
+    expected = [[a, b] for a, b in combinations(range(len(hashes)), 2) if bin(hashes[a] ^ hashes[b]).count("1") <= bits]
+    assert near_pairs(np.array(hashes, np.uint64), bits).tolist() == expected
+
+
+@pytest.mark.parametrize("entropy", [64, 20])
+def test_a_hundred_thousand_hashes_take_seconds(entropy):
+    hashes = np.random.default_rng(0).integers(0, 2**63, 100_000, dtype=np.uint64) >> np.uint64(64 - entropy)
+    hashes = np.unique(hashes)
+    started = time.perf_counter()
+    near_pairs(hashes)
+    assert time.perf_counter() - started < 20  # a loop over all pairs takes an hour
+
+
+def test_a_difference_hash_is_that_of_the_definition():
+    ramp = np.repeat(np.linspace(0, 240, 9).astype(np.uint8)[None, :, None], 3, axis=2).repeat(8, axis=0)
+    assert difference_hash(ramp) == 2**64 - 1
+    assert difference_hash(np.ascontiguousarray(ramp[:, ::-1])) == 0
+    upper = ramp.copy()
+    upper[1:] = ramp[1:, ::-1]
+    assert difference_hash(upper) == 0xFF << 56
