@@ -1,7 +1,7 @@
 """Draw what an engine says of some test pictures: the picture in the README.
 
     .venv/bin/python examples/draw_predictions.py runs/quickstart/onnx-int8-onnxruntime examples/clipart-sample \
-        docs/predictions.png
+        docs/predictions.jpg
 
 A tag in green is one that the picture has, in red one that it lacks; in grey a tag that the engine missed.
 """

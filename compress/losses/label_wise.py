@@ -68,7 +68,8 @@ class LabelWiseEmbeddingDistillation(nn.Module):
             positive = positive & ~ignore.bool()
         pictures, labels = positive.nonzero(as_tuple=True)
         with torch.autocast(student_embeddings.device.type, enabled=False):
-            student = at_least_float32(student_embeddings[pictures, labels])
+            rows = pictures * targets.shape[1] + labels
+            student = at_least_float32(_Gather.apply(student_embeddings.flatten(0, 1), rows))
             teacher = at_least_float32(teacher_embeddings.detach()[pictures, labels])
             terms = {}
             for name, weight, groups, count in (
@@ -163,6 +164,22 @@ def _normalise(distance: Tensor, group: Tensor, num_groups: int) -> Tensor:
     positive = zeros.index_add(0, group, (distance > 0).to(distance.dtype))
     mean = total / positive.clamp(min=1)
     return distance / torch.where(positive > 0, mean, 1)[group]
+
+
+class _Gather(torch.autograd.Function):
+    """rows[index], index without repeats: the gradient is written, where indexing would add it up cell by cell."""
+
+    @staticmethod
+    def forward(ctx, rows: Tensor, index: Tensor) -> Tensor:
+        ctx.save_for_backward(index)
+        ctx.shape = rows.shape
+        return rows[index]
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad: Tensor):
+        (index,) = ctx.saved_tensors
+        return grad.new_zeros(ctx.shape).index_copy_(0, index, grad), None
 
 
 class _PairDistance(torch.autograd.Function):
