@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import shutil
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from safetensors.torch import save_file
 from compress.config import ModelConfig
 from compress.models import MultiLabelModel
 from compress.weights import read_safetensors
-from multilabel.bundle import Bundle, write_atomically
+from multilabel.bundle import Bundle, Parent, write_atomically, write_bundle
 from multilabel.errors import InputError
 from multilabel.labels import LabelSpace
 from multilabel.preprocess import Preprocess
@@ -33,6 +35,41 @@ def save_model(model: MultiLabelModel, path: Path) -> None:
     }
     state = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
     save_file(state, path, metadata={_KEY: json.dumps(description)})
+
+
+def write_model(
+    model: MultiLabelModel,
+    out: Path,
+    *,
+    inputs: str,
+    facts: dict[str, Any],
+    parent: Parent | None = None,
+    tensorboard: Path | None = None,
+) -> None:
+    """Leave a model as a bundle of kind torch.
+
+    Args:
+        inputs: sha256 of what it was made from.
+        facts: what was measured while it was made.
+        parent: the teacher's bundle, where there is one.
+        tensorboard: a folder of event files to keep beside it.
+    """
+    with write_bundle(
+        out,
+        kind="torch",
+        precision="fp32",
+        model=WEIGHTS,
+        labels=model.labels.names,
+        preprocess=model.preprocess,
+        architecture=architecture(model),
+        facts=facts,
+        parent=parent,
+        tools={name: version(name) for name in ("torch", "timm", "edgepress")},
+        inputs=inputs,
+    ) as (folder, _):
+        save_model(model, folder / WEIGHTS)
+        if tensorboard is not None:
+            shutil.copytree(tensorboard, folder / "tensorboard")
 
 
 def architecture(model: MultiLabelModel) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,8 @@ from accelerate import PartialState
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 
-from compress.checkpoint import WEIGHTS, architecture, load_model, save_model
-from compress.config import DistillConfig, TeachConfig, TrainConfig
+from compress.checkpoint import load_model, write_model
+from compress.config import DistillConfig, TeachConfig
 from compress.loader import Batch
 from compress.losses import (
     AsymmetricLoss,
@@ -27,7 +26,7 @@ from compress.losses import (
 from compress.models import MultiLabelModel, make_model
 from compress.teacher import CachedTeacher, LiveTeacher, Teacher
 from compress.training import Fit, Task, augmentation_of, evaluate, fit, make_accelerator, workers_of
-from multilabel.bundle import Bundle, Parent, file_sha256, inputs_hash, is_current, require_replaceable, write_bundle
+from multilabel.bundle import Bundle, file_sha256, inputs_hash, is_current, require_replaceable, write_bundle
 from multilabel.datasets import MultiLabelDataset
 from multilabel.errors import InputError
 from multilabel.labels import LabelSpace
@@ -200,7 +199,15 @@ def _train(
     )
     facts |= {"val_mAP": result.val_mAP, "best_epoch": result.best_epoch + 1, "history": result.history}
     if accelerator.is_main_process:
-        _write(model, config, out, work, inputs=inputs, facts=facts, parent=teacher.as_parent if teacher else None)
+        write_model(
+            model,
+            out,
+            inputs=inputs,
+            facts={**facts, "training": config.model_dump(mode="json")},
+            parent=teacher.as_parent if teacher else None,
+            tensorboard=work / "tensorboard",
+        )
+        shutil.rmtree(work)
         _log_result(role, result, facts)
     accelerator.wait_for_everyone()
     return Bundle.open(out)
@@ -212,34 +219,6 @@ def _require_same_view(teacher: MultiLabelModel, student: MultiLabelModel) -> No
             f"resize is {teacher.preprocess.resize} for the teacher and {student.preprocess.resize} for the student: "
             f"both must see the same part of a picture; set them alike"
         )
-
-
-def _write(
-    model: MultiLabelModel,
-    config: TrainConfig,
-    out: Path,
-    work: Path,
-    *,
-    inputs: str,
-    facts: dict[str, object],
-    parent: Parent | None,
-) -> None:
-    with write_bundle(
-        out,
-        kind="torch",
-        precision="fp32",
-        model=WEIGHTS,
-        labels=model.labels.names,
-        preprocess=model.preprocess,
-        architecture=architecture(model),
-        facts={**facts, "training": config.model_dump(mode="json")},
-        parent=parent,
-        tools={name: version(name) for name in ("torch", "timm", "edgepress")},
-        inputs=inputs,
-    ) as (folder, _):
-        save_model(model, folder / WEIGHTS)
-        shutil.copytree(work / "tensorboard", folder / "tensorboard")
-    shutil.rmtree(work)
 
 
 def _teacher_val(teacher: Bundle, model: MultiLabelModel, val: MultiLabelDataset, config, accelerator) -> float:
@@ -296,15 +275,4 @@ def _wrap_weights(file: Path, out: Path) -> None:
     inputs = inputs_hash({"teacher": file_sha256(file)})
     if is_current(out, inputs):
         return
-    with write_bundle(
-        out,
-        kind="torch",
-        precision="fp32",
-        model=WEIGHTS,
-        labels=model.labels.names,
-        preprocess=model.preprocess,
-        architecture=architecture(model),
-        facts={"weights": str(file)},
-        inputs=inputs,
-    ) as (folder, _):
-        save_model(model, folder / WEIGHTS)
+    write_model(model, out, inputs=inputs, facts={"weights": str(file)})

@@ -1,0 +1,182 @@
+"""The verbs that make things: run, compare, teach, distill, export, quantize, compile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from compress.config import DistillConfig, ModelConfig, TeachConfig
+from edgepress.flags import with_flags
+from edgepress.options import (
+    Data,
+    DataArgument,
+    Difficult,
+    Format,
+    Out,
+    Split,
+    Test,
+    Train,
+    Val,
+    checked,
+    print_path,
+    stdout,
+)
+from edgepress.recipe import CompileConfig, QuantizeConfig, Recipe, load_recipe
+from multilabel.errors import InputError
+
+
+@with_flags(Recipe)
+def run_verb(
+    recipe: Annotated[Path | None, typer.Option("--recipe", help="A YAML file of settings; flags win.")] = None,
+    *,
+    flags: dict[str, Any],
+) -> None:
+    """Everything: teach, distill, export, quantize, compile, verify, bench, and one table."""
+    settings = load_recipe(recipe, flags)
+    from edgepress.pipeline import run
+    from edgepress.report import REPORT, print_report
+
+    report = run(settings)
+    if not report:  # not the main process of a launch
+        return
+    print_report(report, stdout())
+    print(f"{Path(settings.out) / REPORT}: {report['verdict']}")
+    if report["verdict"] != "pass":
+        raise typer.Exit(1)
+
+
+@with_flags(TeachConfig)
+def teach_verb(
+    data: DataArgument,
+    out: Out,
+    train: Train = "train",
+    val: Val = "val",
+    format: Format = "auto",
+    difficult: Difficult = "ignore",
+    *,
+    flags: dict[str, Any],
+) -> None:
+    """Fine-tune a large model on the labels: the teacher."""
+    config = TeachConfig.parse(flags, "flags")
+    from compress.distill import teach
+
+    learnt, chosen = checked(data, format, difficult, train, val)
+    print_path(teach(learnt, chosen, config, out))
+
+
+@with_flags(DistillConfig)
+def distill_verb(
+    data: DataArgument,
+    teacher: Annotated[Path, typer.Option("--teacher", help="The teacher: a bundle of kind torch.")],
+    out: Out,
+    train: Train = "train",
+    val: Val = "val",
+    format: Format = "auto",
+    difficult: Difficult = "ignore",
+    *,
+    flags: dict[str, Any],
+) -> None:
+    """Train a small model on the labels and on the teacher: the student."""
+    config = DistillConfig.parse(flags, "flags")
+    from compress.distill import distill
+    from multilabel.bundle import Bundle
+
+    learnt, chosen = checked(data, format, difficult, train, val)
+    print_path(distill(learnt, chosen, Bundle.open(teacher, kind="torch"), config, out))
+
+
+@with_flags(Recipe)
+def compare_verb(
+    recipe: Annotated[Path | None, typer.Option("--recipe", help="A YAML file of settings; flags win.")] = None,
+    methods: Annotated[
+        str | None, typer.Option("--methods", help="Presets and `ours`, by commas (default: all).")
+    ] = None,
+    seeds: Annotated[str, typer.Option("--seeds", help="Whole numbers, by commas.")] = "0",
+    *,
+    flags: dict[str, Any],
+) -> None:
+    """Several distillation methods and seeds on the same pictures: a table of test mAP."""
+    settings = load_recipe(recipe, flags)
+    from edgepress.compare import CompareConfig, compare, print_comparison
+    from edgepress.pipeline import load_splits
+
+    values: dict[str, Any] = {"seeds": seeds.split(",")}
+    if methods:
+        values["methods"] = methods.split(",")
+    config = CompareConfig.parse(values, "flags")
+    splits = load_splits(
+        settings.data, settings.train, settings.val, settings.test, format=settings.format, difficult=settings.difficult
+    )
+    print_comparison(compare(settings, config, splits), stdout())
+
+
+@with_flags(ModelConfig)
+def export_verb(
+    data: Data,
+    out: Out,
+    student: Annotated[Path | None, typer.Argument(help="The student: a bundle of kind torch.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", help="A whole model's .safetensors; replaces the bundle's weights.")
+    ] = None,
+    labels: Annotated[Path | None, typer.Option("--labels", help="labels.txt, for weights from elsewhere.")] = None,
+    split: Split = "test",
+    format: Format = "auto",
+    difficult: Difficult = "ignore",
+    *,
+    flags: dict[str, Any],
+) -> None:
+    """Write a student as ONNX, with torch's logits on a split as the reference that engines are verified against.
+
+    The model is a STUDENT bundle, or --weights of a file that edgepress wrote, or --weights of any file that fits
+    --backbone, --head, --width and --size.
+    """
+    from edgepress.stages import export_student
+
+    print(export_student(student, weights, labels, flags, checked(data, format, difficult, split)[0], out).path)
+
+
+@with_flags(QuantizeConfig)
+def quantize_verb(
+    onnx: Annotated[Path, typer.Argument(help="The fp32 ONNX bundle.")],
+    data: Data,
+    target: Annotated[str, typer.Option("--target", help="onnxruntime, tensorrt or openvino.")],
+    out: Annotated[Path | None, typer.Option("--out", help="The bundle to make; by default beside ONNX.")] = None,
+    train: Train = "train",
+    val: Val = "val",
+    test: Test = "test",
+    format: Format = "auto",
+    difficult: Difficult = "ignore",
+    *,
+    flags: dict[str, Any],
+) -> None:
+    """Calibrate an INT8 model for a target on training pictures, choosing on val."""
+    config = QuantizeConfig.parse(flags, "flags")
+    from edgepress.pipeline import load_splits
+    from edgepress.stages import quantize_bundle
+    from multilabel.bundle import Bundle
+
+    names = {"onnxruntime": "onnx-int8-onnxruntime", "tensorrt": "onnx-int8-tensorrt", "openvino": "openvino-int8"}
+    if target not in names:
+        raise InputError(f"--target is {target!r}; expected one of {', '.join(names)}")
+    bundle = Bundle.open(onnx, kind="onnx")
+    splits = load_splits(str(data), train, val, test, format=format, difficult=difficult)  # type: ignore[arg-type]
+    made = quantize_bundle(bundle, splits, target, out or bundle.path.parent / names[target], config)  # type: ignore[arg-type]
+    print(made.path)
+
+
+@with_flags(CompileConfig)
+def compile_verb(
+    onnx: Annotated[Path, typer.Argument(help="An ONNX bundle; for TensorRT INT8 that of quantize --target tensorrt.")],
+    engine: Annotated[str, typer.Option("--engine", help="onnx-fp16, openvino-fp32, openvino-fp16 or tensorrt.")],
+    out: Annotated[Path | None, typer.Option("--out", help="The bundle to make; by default beside ONNX.")] = None,
+    *,
+    flags: dict[str, Any],
+) -> None:
+    """Compile an ONNX bundle for a runtime; a TensorRT engine takes the precision of its ONNX."""
+    config = CompileConfig.parse(flags, "flags")
+    from edgepress.stages import compile_bundle
+    from multilabel.bundle import Bundle
+
+    print(compile_bundle(Bundle.open(onnx, kind="onnx"), engine, out, config).path)
