@@ -97,7 +97,7 @@ def quantize(
                 "  int8 for %s, %s ranges, %d of %d convolutions in float: val mAP %.2f (fp32 %.2f), %.1f dB",
                 target,
                 method,
-                len(kept),
+                len(quantizer.float_convolutions(file)),
                 len(quantizer.convolutions),
                 100 * tried[method, kept][0].mAP,
                 100 * float_map,

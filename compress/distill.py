@@ -249,6 +249,8 @@ def adopt_teacher(source: Path, out: Path, labels: LabelSpace) -> Bundle:
     Raises:
         InputError: neither of these, or its labels are not `labels`, those of the data set.
     """
+    if not source.exists():
+        raise InputError(f"{source}: no such teacher; expected a bundle of kind torch, or a .safetensors file")
     theirs = Bundle.open(source, kind="torch").labels if source.is_dir() else load_model(source).labels
     theirs.require_equal(labels, f"the teacher {source}", "the data set")
     with PartialState().main_process_first():  # the others find it finished

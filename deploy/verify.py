@@ -109,7 +109,7 @@ def compare(
     budget = DROP_BUDGET[precision] if budget is None else budget
     reasons = []
     if bundle.labels.names != data.labels.names:
-        reasons.append("the data set has the bundle's labels in another order")
+        reasons.append("the data set has the bundle's labels in another order: give its labels.txt the bundle's order")
     changed = ((reference_targets != data.targets) | (reference_ignore != data.ignore)).any(axis=1).sum()
     if changed:
         reasons.append(f"the labels of {changed} pictures have changed since the reference was made: export again")

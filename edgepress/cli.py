@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +16,7 @@ from edgepress import making, using
 from edgepress.options import speaks
 from multilabel.errors import EngineUnavailableError, InputError
 
+INTERRUPTED = 130
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -39,8 +41,17 @@ _EXTRAS = {
 }
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"edgepress {version('edgepress')}")
+        raise typer.Exit
+
+
 @app.callback()
 def _common(
+    show_version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Say only warnings and errors.")] = False,
 ) -> None:
@@ -79,12 +90,16 @@ def main() -> None:
         _complain(f"{error.format_message()} (edgepress --help, or VERB --help, lists what there is)")
         code = 2
     except (typer.Abort, KeyboardInterrupt):
-        _complain("interrupted; the same command continues where it can")
-        code = 130
-    except (InputError, EngineUnavailableError, OSError) as error:
+        code = INTERRUPTED
+    except (InputError, EngineUnavailableError) as error:
         if debug:
             raise
         _complain(str(error))
+        code = 2
+    except OSError as error:
+        if debug:
+            raise
+        _complain(f"{error.filename}: {error.strerror}" if error.filename is not None else str(error))
         code = 2
     except ModuleNotFoundError as error:
         extra = _EXTRAS.get((error.name or "").split(".")[0])
@@ -92,6 +107,8 @@ def main() -> None:
             raise
         _complain(f"this needs {error.name}, which is not installed here (pip install 'edgepress[{extra}]')")
         code = 2
+    if code == INTERRUPTED:  # raised here, or by newer versions of typer returned
+        _complain("interrupted; the same command continues where it can")
     sys.exit(code or 0)
 
 

@@ -34,6 +34,8 @@ def with_flags(config: type[BaseModel]) -> Callable[[Callable[..., None]], Calla
                 value = values.pop(name)
                 if value is None or value == []:
                     continue
+                if isinstance(value, list):  # repeated, by commas, or both
+                    value = [part for one in value for part in one.split(",")]
                 section = flags
                 for part in path[:-1]:
                     section = section.setdefault(part, {})
@@ -64,6 +66,8 @@ def _parameter(path: tuple[str, ...], field: FieldInfo) -> inspect.Parameter:
     if choices:
         help += f" ({', '.join(choices)})"
     default = field.default
+    if annotation == list[str]:
+        help += " (by commas, or repeated)"
     if isinstance(default, tuple):
         default = "all" if len(default) > 1 else "none"
     if not field.is_required() and default is not None:

@@ -107,7 +107,7 @@ def print_data(report: DataReport, console: Console) -> None:
         if split.labels_without_positive:
             console.print(f"  no picture has {', '.join(split.labels_without_positive)}", soft_wrap=True)
         for broken in split.broken:
-            console.print(f"  broken: {broken.reason}", soft_wrap=True)
+            console.print(f"  broken: {broken.path}: {broken.reason}", soft_wrap=True)
     for title, groups in (
         ("same file", report.exact_duplicates),
         ("looks the same", report.near_duplicates),

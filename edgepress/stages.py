@@ -212,7 +212,7 @@ def compile_bundle(onnx: Bundle, engine: str, out: Path | None, config: CompileC
         InputError: an unknown engine, or an ONNX bundle it cannot be made from.
         EngineUnavailableError: what builds it is not installed here.
     """
-    folder = onnx.path.resolve().parent
+    folder = onnx.path.parent
     if engine == "onnx-fp16":
         return compile_fp16(onnx, out or folder / engine)
     if engine in ("openvino-fp32", "openvino-fp16"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,7 +24,7 @@ from edgepress.options import (
     stdout,
 )
 from edgepress.recipe import BenchConfig
-from multilabel.errors import EngineUnavailableError
+from multilabel.errors import EngineUnavailableError, InputError
 
 
 def verify_verb(
@@ -93,18 +94,24 @@ def predict_verb(
 
     from deploy.tagger import open_tagger
 
+    broken = 0
     with open_tagger(bundle, device) as tagger:
         for picture in pictures:
-            probabilities = tagger.predict(picture)
+            try:
+                probabilities = tagger.predict(picture)
+            except InputError as error:  # one broken picture must not cost the others their tags
+                print(f"edgepress: {error}", file=sys.stderr)
+                broken += 1
+                continue
             tags = tagger.tags(probabilities)
             if json:
                 line = dumps({"file": str(picture), "tags": tags, "probabilities": probabilities}, ensure_ascii=False)
             else:
-                shown = (
-                    "  ".join(f"{name} {probabilities[name]:.2f}" for name in tags) or "(no label over its threshold)"
-                )
-                line = f"{picture}  {shown}"
+                shown = "  ".join(f"{name} {probabilities[name]:.2f}" for name in tags)
+                line = f"{picture}  {shown or '(no label over its threshold)'}"
             print(line, flush=True)
+    if broken:
+        raise typer.Exit(2)
 
 
 def inspect_verb(bundle: BundlePath, json: Json = False) -> None:

@@ -11,6 +11,7 @@ import contextlib
 import datetime
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, mo
 from multilabel.errors import InputError
 from multilabel.labels import LabelSpace
 from multilabel.preprocess import Preprocess
+
+log = logging.getLogger("edgepress")
 
 Kind = Literal["torch", "onnx", "openvino", "tensorrt"]
 Precision = Literal["fp32", "fp16", "int8"]
@@ -192,6 +195,8 @@ def write_bundle(path: Path, **fields: Any) -> Iterator[tuple[Path, dict[str, An
     """
     path = Path(path)
     require_replaceable(path)
+    if (path / MANIFEST).is_file():
+        log.info("%s: what it was made from has changed; it is made again and replaced", path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.parent / f".{path.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)

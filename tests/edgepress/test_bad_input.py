@@ -98,7 +98,7 @@ def test_and_stops_verify(bad, data, run_folder, damage):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"teech": {}}, ["unknown key 'teech'", "valid keys: data, out, train", "teach, distill"]),
+        ({"teech": {}}, ["unknown key 'teech'", "valid keys: data, out, format", "teach, distill"]),
         ({"teach": {"epoch": 3}}, ["unknown key 'teach.epoch'", "valid keys: ", "backbone", "epochs"]),
         ({"engines": ["onnx-fp33"]}, ["engines.0", "'onnx-fp33'", "onnx-fp32"]),
         ({"required": ["openvino-int8"]}, ["openvino-int8 is required but not among engines"]),
@@ -293,3 +293,28 @@ def test_wrong_usage(edgepress, arguments, named):
     assert answer.code == 2
     assert named in answer.err.lower()
     assert len(answer.err.strip().splitlines()) == 1
+
+
+def test_a_broken_picture_does_not_cost_the_others_their_tags(edgepress, run_folder, data):
+    (data / "test" / "00002.jpg").write_bytes(b"not a picture")
+    pictures = [data / "test" / f"0000{number}.jpg" for number in (1, 2, 3)]
+    answer = edgepress("--quiet", "predict", run_folder / "onnx-fp32", *pictures)
+    assert answer.code == 2
+    assert [line.split("  ")[0] for line in answer.out.splitlines()] == [str(pictures[0]), str(pictures[2])]
+    assert "00002.jpg" in answer.err
+    assert len(answer.err.splitlines()) == 1
+
+
+def test_lists_are_given_by_commas_or_repeated(bad):
+    line = bad("run", "--data", "nowhere", "--engines", "onnx-fp32,onnx-fp16", "--engines", "nonsense")
+    assert "engines.2" in line
+    assert "nonsense" in line
+
+
+def test_a_file_where_a_folder_is_wanted_is_named(bad, tmp_path, data):
+    (tmp_path / "taken").write_text("mine")
+    assert "taken" in bad("run", "--data", data, "--out", tmp_path / "taken")
+
+
+def test_the_version(edgepress):
+    assert edgepress("--version").out.startswith("edgepress 0.")
