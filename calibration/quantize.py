@@ -21,6 +21,7 @@ import numpy as np
 
 from calibration.openvino import OpenVinoQuantizer
 from calibration.qdq import Method, OnnxQuantizer, Target, check_qdq
+from multilabel.errors import InputError
 
 log = logging.getLogger("edgepress")
 
@@ -90,9 +91,15 @@ def quantize(
         def attempt(method: Method, kept: tuple[str, ...]) -> None:
             file = folder / str(len(tried)) / out.name
             file.parent.mkdir()
-            with contextlib.redirect_stdout(io.StringIO()):  # both quantisers print as they go
-                quantizer.quantize(file, method, kept)
-            tried[method, kept] = (evaluate(file), file)
+            try:
+                with contextlib.redirect_stdout(io.StringIO()):  # both quantisers print as they go
+                    quantizer.quantize(file, method, kept)
+                tried[method, kept] = (evaluate(file), file)
+            except InputError:
+                raise
+            except Exception as error:  # what a quantiser or a runtime raises is its own, and a graph's fault
+                reason = " ".join(str(error).split())[:300]
+                raise InputError(f"{model}: cannot be quantised for {target}, {method} ranges: {reason}") from error
             log.info(
                 "  int8 for %s, %s ranges, %d of %d convolutions in float: val mAP %.2f (fp32 %.2f), %.1f dB",
                 target,

@@ -7,7 +7,7 @@ import logging
 
 import numpy as np
 
-from multilabel.datasets import MultiLabelDataset
+from multilabel.datasets import MultiLabelDataset, refuse_leaks
 from multilabel.errors import InputError
 
 log = logging.getLogger("edgepress")
@@ -59,16 +59,3 @@ def choose_calibration_set(
 def calibration_hash(pictures: MultiLabelDataset) -> str:
     """sha256 over the sorted content hashes of the pictures: the same set gives the same name in any order."""
     return hashlib.sha256("".join(sorted(pictures.hashes())).encode()).hexdigest()
-
-
-def refuse_leaks(train: MultiLabelDataset, others: list[MultiLabelDataset]) -> None:
-    """Stop where a training picture's content also stands in a split that chooses or measures.
-
-    Raises:
-        InputError: names both files.
-    """
-    hashes = {name: path for name, path in zip(train.hashes(), train.paths, strict=True)}
-    for other in others:
-        for name, path in zip(other.hashes(), other.paths, strict=True):
-            if name in hashes:
-                raise InputError(f"{hashes[name]} is the same picture as {path}: remove it from one of the two splits")

@@ -23,7 +23,7 @@ from compress.losses import (
     MultiLabelLogitsDistillation,
     PartialSoftmax,
 )
-from compress.models import MultiLabelModel, make_model
+from compress.models import MultiLabelModel, make_model, pretrained_cfg
 from compress.teacher import CachedTeacher, LiveTeacher, Teacher
 from compress.training import Fit, Task, augmentation_of, evaluate, fit, make_accelerator, workers_of
 from multilabel.bundle import Bundle, file_sha256, inputs_hash, is_current, require_replaceable, write_bundle
@@ -39,6 +39,7 @@ class TeachTask:
     """The labels alone."""
 
     def __init__(self, config: TeachConfig) -> None:
+        self.counts: dict[str, Tensor] = {}
         self.name = config.task_loss
         self.loss = AsymmetricLoss() if config.task_loss == "asl" else BinaryCrossEntropy()
 
@@ -55,6 +56,7 @@ class DistillTask:
 
     def __init__(self, config: DistillConfig, teacher: Teacher | None) -> None:
         self.config, self.teacher = config, teacher
+        self.counts: dict[str, Tensor] = {}
         self.task_loss = BinaryCrossEntropy(config.reduction)
         logits_losses: dict[str, nn.Module] = {
             "mld": MultiLabelLogitsDistillation(config.reduction),
@@ -79,6 +81,7 @@ class DistillTask:
             for name in ("cd", "id"):
                 if weight := getattr(self.config, name):
                     terms[name] = weight * structure[name]
+                    self.counts[f"{name}_groups"] = structure[f"{name}_groups"]
         return terms
 
 
@@ -130,7 +133,7 @@ def _train(
     inputs = inputs_hash(
         {
             "role": role,
-            "config": config.model_dump(mode="json", exclude={"workers"}),
+            "config": config.model_dump(mode="json", exclude={"workers", "weights"}),
             "train": train.fingerprint(),
             "val": val.fingerprint(),
             "teacher": teacher.digest if teacher else None,
@@ -154,7 +157,11 @@ def _train(
         len(train),
         accelerator.device,
     )
-    facts: dict[str, object] = {"weights": source, "pictures": len(train), "val_prevalence": prevalence(val.targets)}
+    facts: dict[str, object] = {
+        "weights": source,
+        "pictures": len(train),
+        "val_prevalence": prevalence(val.targets, val.ignore),
+    }
     task: Task
     views: dict[str, Any] = {}
     if teacher is None:
@@ -241,6 +248,17 @@ def _weights_identity(config: TeachConfig | DistillConfig) -> str:
     """A weights file counts by its content, not by its name."""
     path = Path(config.weights)
     return file_sha256(path) if path.is_file() else config.weights
+
+
+def require_makeable(config: TeachConfig | DistillConfig) -> None:
+    """Stop for a backbone or a weights file that cannot be had, before anything is trained.
+
+    Raises:
+        InputError: an unknown backbone, or no such weights file.
+    """
+    pretrained_cfg(config.backbone)
+    if config.weights not in ("auto", "none") and not Path(config.weights).is_file():
+        raise InputError(f"{config.weights}: no such file; expected weights as .safetensors, auto or none")
 
 
 def adopt_teacher(source: Path, out: Path, labels: LabelSpace) -> Bundle:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from compress.config import ModelConfig
+from compress.features import tokens_of
 from compress.weights import load_backbone_weights
 from multilabel.errors import InputError
 from multilabel.labels import LabelSpace
@@ -115,9 +116,9 @@ class MultiLabelModel(nn.Module):
         try:
             with torch.no_grad():
                 tokens = self.eval().tokens(torch.zeros(1, config.size, config.size, 3, dtype=torch.uint8))
-        except (AssertionError, RuntimeError, ValueError, TypeError, IndexError) as error:
+            in_features = tokens.shape[2]
+        except (AssertionError, AttributeError, RuntimeError, ValueError, TypeError, IndexError) as error:
             raise InputError(f"{config.backbone!r} does not take pictures of {config.size} px: {error}") from error
-        in_features = tokens.shape[2]
         self.train(training)
         self.head: MLDecoderHead | LinearHead
         if config.head == "ml_decoder":
@@ -129,12 +130,7 @@ class MultiLabelModel(nn.Module):
         """uint8 RGB `[B, size, size, 3]` to the backbone's features as tokens `[B, S, features]`."""
         # This order (cast, subtract, multiply, transpose) is what TensorRT's parser takes for uint8 input.
         pixels = ((images.float() - self.mean) * self.scale).permute(0, 3, 1, 2)
-        features = self.backbone.forward_features(pixels)
-        if features.ndim == 4:
-            if getattr(self.backbone, "output_fmt", "NCHW") == "NHWC":
-                return features.flatten(1, 2)
-            return features.flatten(2).transpose(1, 2)
-        return features[:, getattr(self.backbone, "num_prefix_tokens", 0) :]
+        return tokens_of(self.backbone, self.backbone.forward_features(pixels))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 RGB `[B, size, size, 3]` to logits `[B, C]` and label-wise embeddings `[B, C, dim]`."""
@@ -151,14 +147,19 @@ def make_model(config: ModelConfig, labels: LabelSpace) -> tuple[MultiLabelModel
     Raises:
         InputError: unknown backbone, or weights that cannot be had.
     """
-    cfg = _pretrained_cfg(config.backbone)
+    cfg = pretrained_cfg(config.backbone)
     preprocess = Preprocess(size=config.size, resize=config.resize, mean=cfg.mean, std=cfg.std)
     model = MultiLabelModel(config, labels, preprocess)
     source = load_backbone_weights(model.backbone, config.backbone, config.weights, _timm_arguments(config))
     return model, source
 
 
-def _pretrained_cfg(name: str):
+def pretrained_cfg(name: str):
+    """timm's configuration of a backbone: mean, std, whether its input size is fixed.
+
+    Raises:
+        InputError: timm does not know the name; names close ones.
+    """
     if not timm.is_model(name.split(".")[0]):
         close = difflib.get_close_matches(name, timm.list_models(), n=3)
         hint = f"; close names: {', '.join(close)}" if close else ""
@@ -174,7 +175,7 @@ def _pretrained_cfg(name: str):
 
 def _timm_arguments(config: ModelConfig) -> dict[str, int]:
     # Position embeddings and windows are laid out for one input size; convolutions take any.
-    fixed = {"img_size": config.size} if _pretrained_cfg(config.backbone).fixed_input_size else {}
+    fixed = {"img_size": config.size} if pretrained_cfg(config.backbone).fixed_input_size else {}
     return {"num_classes": 0, **fixed}
 
 

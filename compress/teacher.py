@@ -117,7 +117,8 @@ class CachedTeacher:
         )
         logits, rows = [], []
         for batch in batches(loader, epoch, loader):
-            some, embeddings = self.model(batch.images.to(self.device))
+            with torch.autocast(self.device.type, enabled=False):  # stored once, for students of any precision
+                some, embeddings = self.model(batch.images.to(self.device))
             logits.append(some.float().cpu().numpy())
             rows.append(embeddings[batch.targets.to(self.device) == 1].float().cpu().numpy())
         return np.concatenate(logits), np.concatenate(rows)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -35,8 +36,17 @@ from multilabel.preprocess import Preprocess
 
 log = logging.getLogger("edgepress")
 
-Task = Callable[[Batch, Tensor, Tensor], dict[str, Tensor]]
-"""(batch, logits `[B, C]`, embeddings `[B, C, dim]`) to weighted loss terms by name; their sum is trained."""
+
+class Task(Protocol):
+    """What is trained: loss terms by name."""
+
+    counts: dict[str, Tensor]
+    """What the last call counted, by name; shown beside the terms."""
+
+    def __call__(self, batch: Batch, logits: Tensor, embeddings: Tensor) -> dict[str, Tensor]:
+        """Logits `[B, C]` and embeddings `[B, C, dim]` to weighted terms, whose sum is trained."""
+        ...
+
 
 STATE = "state.pt"
 
@@ -120,14 +130,20 @@ def fit(
             f"{len(train)} training pictures make no step of {config.batch_size} in each of "
             f"{accelerator.num_processes} processes; lower batch_size"
         )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=config.lr, total_steps=config.epochs * steps, pct_start=config.pct_start
-    )
+    total = config.epochs * steps
+    # torch divides by the length of the rise less one: a rise of exactly one step is made a little longer.
+    pct_start = config.pct_start * (1.01 if abs(config.pct_start * total - 1) < 1e-9 else 1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=total, pct_start=pct_start)
 
     state = load_state(work / STATE, inputs)
     history: list[dict[str, float]] = []
     best: dict[str, Tensor] = {}
     best_epoch, step = -1, 0
+    if state and state["steps"] != steps:
+        raise InputError(
+            f"{work / STATE}: begun with {state['steps']} steps an epoch, this launch makes {steps}; "
+            f"start as many processes as before, or remove it to begin again"
+        )
     if state:
         model.load_state_dict(state["model"])
         ema.module.load_state_dict(state["ema"])
@@ -144,6 +160,7 @@ def fit(
         model.train()
         started, count = time.perf_counter(), 0
         sums: dict[str, Tensor] = {}
+        groups: dict[str, Tensor] = {}
         with _progress(accelerator, f"epoch {epoch + 1}/{config.epochs}", steps) as advance:
             for batch in batches(prepared, epoch, train_loader):
                 with accelerator.autocast():  # losses raise what they need to float32 themselves
@@ -160,6 +177,8 @@ def fit(
                 step, count = step + 1, count + 1
                 for name, term in terms.items():
                     sums[name] = sums[name] + term.detach() if name in sums else term.detach()
+                for name, groups_now in task.counts.items():
+                    groups[name] = groups.get(name, 0) + groups_now
                 advance()
         train_seconds = time.perf_counter() - started
         _share_statistics(ema.module, accelerator)
@@ -169,6 +188,8 @@ def fit(
             best = {key: tensor.detach().cpu().clone() for key, tensor in ema.module.state_dict().items()}
         entry = {name: float(accelerator.reduce(total / count, "mean")) for name, total in sums.items()}
         entry = {"loss": sum(entry.values()), **entry, "val_mAP": val_map, "seconds": time.perf_counter() - started}
+        # How many labels and pictures a step had enough rows to teach anything of their structure.
+        entry |= {name: float(total) / count for name, total in groups.items()}
         history.append(entry)
         if writer:
             _report(writer, entry, epoch, step, config, best_epoch == epoch, count * config.batch_size / train_seconds)
@@ -178,6 +199,7 @@ def fit(
                 work / STATE,
                 {
                     "inputs": inputs,
+                    "steps": steps,
                     "model": model.state_dict(),
                     "ema": ema.module.state_dict(),
                     "optimizer": optimizer.state_dict(),
@@ -257,13 +279,16 @@ def _report(writer, entry: dict, epoch: int, step: int, config: TrainConfig, is_
         writer.add_scalar(name, value, step)
     writer.flush()
     skip = ("loss", "val_mAP", "seconds")
-    terms = " + ".join(f"{name} {value:.4f}" for name, value in entry.items() if name not in skip)
+    shown = {name: value for name, value in entry.items() if name not in skip}
+    terms = " + ".join(f"{name} {value:.4f}" for name, value in shown.items() if not name.endswith("_groups"))
+    groups = "".join(f"  {name} {value:.1f}" for name, value in shown.items() if name.endswith("_groups"))
     log.info(
-        "epoch %d/%d  loss %.4f = %s  val mAP %.2f%s  %.0f pictures/s",
+        "epoch %d/%d  loss %.4f = %s%s  val mAP %.2f%s  %.0f pictures/s",
         epoch + 1,
         config.epochs,
         entry["loss"],
         terms,
+        groups,
         100 * entry["val_mAP"],
         " (best)" if is_best else "",
         rate,

@@ -31,7 +31,7 @@ def compile_fp16(parent: Bundle, out: Path) -> Bundle:
     _require_float_onnx(parent)
     for module in ("onnx", "onnxruntime"):
         require(module, "quantize")
-    inputs = inputs_hash({"parent": parent.digest, "make": "fp16"})
+    inputs = inputs_hash({"parent": parent.digest, "make": "fp16", "tools": _tools("onnx", "onnxruntime")})
     if is_current(out, inputs):
         log.info("%s: unchanged, kept", out)
         return Bundle.open(out)
@@ -55,13 +55,18 @@ def compile_openvino(parent: Bundle, out: Path, precision: Literal["fp32", "fp16
     """
     _require_float_onnx(parent)
     require("openvino", "openvino")
-    inputs = inputs_hash({"parent": parent.digest, "make": "openvino", "precision": precision})
+    inputs = inputs_hash({"parent": parent.digest, "precision": precision, "tools": _tools("openvino")})
     if is_current(out, inputs):
         log.info("%s: unchanged, kept", out)
         return Bundle.open(out)
     import openvino as ov
 
-    model = ov.convert_model(str(parent.model_path))
+    try:
+        model = ov.convert_model(str(parent.model_path))
+    except Exception as error:  # its frontends raise types of their own
+        raise InputError(
+            f"{parent.model_path}: OpenVINO cannot read it: {' '.join(str(error).split())[:300]}"
+        ) from error
     with derived_bundle(
         parent, out, kind="openvino", precision=precision, model=IR, tools=_tools("openvino"), inputs=inputs
     ) as (folder, _):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import os
@@ -48,9 +49,21 @@ def check_backends() -> list[Backend]:
         _check("onnxruntime", "onnxruntime", "onnxruntime", _onnxruntime),
         _check("openvino", "openvino", "openvino", _openvino),
         _check("nncf", "quantize", "nncf", lambda: ""),
-        _check("tensorrt", "gpu", "tensorrt", _tensorrt),
-        _check("tensorrt_rtx", "tensorrt-rtx", "tensorrt-rtx", _tensorrt),
+        _check("sympy", "quantize", "sympy", lambda: ""),
+        _check("tensorrt", "gpu", "tensorrt", lambda: _tensorrt("no GPU here, and it needs one")),
+        _check(
+            "tensorrt_rtx", "tensorrt-rtx", "tensorrt-rtx", lambda: _tensorrt("builds engines; no GPU here to run them")
+        ),
     ]
+
+
+def installed() -> list[str]:
+    """The runtimes that are installed and their versions, without importing them."""
+    found = []
+    for name in ("torch", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found.append(f"{name} {importlib.metadata.version(name)}")
+    return found
 
 
 def _check(module: str, extra: str, distribution: str, detail: Callable[[], str]) -> Backend:
@@ -86,9 +99,13 @@ def _openvino() -> str:
     return ", ".join(openvino.Core().available_devices)
 
 
-def _tensorrt() -> str:
+def _tensorrt(without_gpu: str) -> str:
     capability = cuda_compute_capability()
-    return f"GPU SM{capability[0]}{capability[1]}" if capability else "builds engines; no GPU here to run them"
+    if capability is None:
+        return without_gpu
+    if importlib.util.find_spec("cuda") is None:
+        return "builds engines; to run them pip install 'edgepress[gpu]' (on a Jetson 'edgepress[jetson]')"
+    return f"GPU SM{capability[0]}{capability[1]}"
 
 
 def _processor() -> str:

@@ -134,4 +134,7 @@ def _torch_logits(model: MultiLabelModel, data: MultiLabelDataset, batch: int = 
     for start in range(0, len(data), batch):
         images = np.stack([model.preprocess.load(path) for path in data.paths[start : start + batch]])
         parts.append(model.logits(torch.from_numpy(images)).numpy())
-    return np.concatenate(parts)
+    logits = np.concatenate(parts)
+    if not np.isfinite(logits).all():
+        raise InputError(f"{model.config.backbone}: the weights give logits that are not finite; train it again")
+    return logits

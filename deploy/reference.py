@@ -6,6 +6,7 @@ It travels with every artifact, so that a device without torch can prove an engi
 from __future__ import annotations
 
 import zipfile
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,7 +70,15 @@ class Reference:
 
     def rows(self, hashes: list[str]) -> np.ndarray | None:
         """int64 `[N]`, where each picture stands in the reference; None unless all do."""
-        place = {name: row for row, name in enumerate(self.hashes)}
-        if any(name not in place for name in hashes):
-            return None
-        return np.array([place[name] for name in hashes], dtype=np.int64)
+        # A file that stands twice is told apart by its turn: its labels may differ from one time to the other.
+        places: dict[str, list[int]] = {}
+        for row, name in enumerate(self.hashes):
+            places.setdefault(name, []).append(row)
+        turns: Counter[str] = Counter()
+        rows = []
+        for name in hashes:
+            if name not in places:
+                return None
+            rows.append(places[name][min(turns[name], len(places[name]) - 1)])
+            turns[name] += 1
+        return np.array(rows, dtype=np.int64)

@@ -119,8 +119,8 @@ def build_tensorrt(parent: Bundle, out: Path, *, sm: int, max_batch: int = 64) -
         max_batch: most pictures at once.
 
     Raises:
-        InputError: not such a parent, a compute capability that cannot be built for, or a graph that TensorRT refuses.
-        EngineUnavailableError: no TensorRT here, or it is one that needs a GPU and there is none.
+        InputError: not such a parent, or a graph that TensorRT refuses.
+        EngineUnavailableError: no TensorRT here, or none that builds for this compute capability here.
     """
     if parent.manifest.kind != "onnx":
         raise InputError(f"{parent.path}: a bundle of kind {parent.manifest.kind}; expected onnx")
@@ -165,13 +165,15 @@ def _require_target(trt: ModuleType, sm: int, precision: str) -> None:
         if present is None:
             raise EngineUnavailableError(f"tensorrt builds on the GPU that it builds for; SM{sm} asked, no GPU here")
         if sm_name(present) != f"SM{sm}":
-            raise InputError(f"SM{sm}: tensorrt builds for the GPU present, {sm_name(present)}; build on an SM{sm} GPU")
+            raise EngineUnavailableError(
+                f"SM{sm}: tensorrt builds for the GPU present, {sm_name(present)}; build on an SM{sm} GPU"
+            )
         return
     known = [int(name[2:]) for name in trt.ComputeCapability.__members__ if re.fullmatch(r"SM\d+", name)]
     # Turing has no FP32 matrix product in TensorRT-RTX, and a Q/DQ graph keeps some in float.
     usable = [f"SM{number}" for number in sorted(known) if precision == "fp16" or number >= 80]
     if f"SM{sm}" not in usable:
-        raise InputError(
+        raise EngineUnavailableError(
             f"SM{sm}: {trt.__name__} {trt.__version__} builds {precision} for {', '.join(usable)}; "
             "for another GPU build on it with tensorrt"
         )

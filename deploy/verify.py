@@ -13,7 +13,7 @@ from deploy.engines import Engine, open_engine
 from deploy.reference import REFERENCE, Reference
 from multilabel.bundle import Bundle
 from multilabel.datasets import MultiLabelDataset
-from multilabel.errors import InputError
+from multilabel.errors import EngineUnavailableError, InputError
 from multilabel.metrics import average_precision, decide, labels_counted, sigmoid
 
 log = logging.getLogger("edgepress")
@@ -46,7 +46,7 @@ class Verification:
     max_abs_diff: float | None
     mean_abs_diff: float | None
     flip_rate: float
-    """Share of decisions at threshold 0.5 that differ from the reference's."""
+    """Share of decisions at threshold 0.5 that differ from the reference's; ignored cells are left out here too."""
     budget_points: float
     verdict: str
     """`pass` or `fail`."""
@@ -72,8 +72,8 @@ def verify(bundle: Bundle, data: MultiLabelDataset, device: str = "cpu", budget:
         InputError: the data set has other labels, a picture cannot be read, or there is no reference for it.
         EngineUnavailableError: this machine cannot run the engine.
     """
-    if budget is not None and not 0 <= budget <= 100:
-        raise InputError(f"budget is {budget}; expected points of mAP, 0 to 100")
+    if budget is not None and not math.isfinite(budget):
+        raise InputError(f"budget is {budget}; expected a number of mAP points")
     columns = _columns(bundle, data)
     reference, name, targets, ignore = _reference(bundle, data)
     with open_engine(bundle, device) as engine:
@@ -116,8 +116,9 @@ def compare(
     finite = np.isfinite(logits).all()
     if not finite:
         reasons.append(f"{int((~np.isfinite(logits)).sum())} of {logits.size} logits are not finite")
-    difference = np.abs(logits.astype(np.float64) - reference)
-    flips = float((decide(sigmoid(logits), THRESHOLD) != decide(sigmoid(reference), THRESHOLD)).mean())
+    known = ~data.ignore
+    difference = np.abs(logits.astype(np.float64) - reference)[known]
+    flips = float((decide(sigmoid(logits), THRESHOLD) != decide(sigmoid(reference), THRESHOLD))[known].mean())
     map_reference = _mean(average_precision(reference_targets, reference, reference_ignore))
     map_engine = _mean(average_precision(data.targets, logits, data.ignore)) if finite else None
     drop = None if map_engine is None else 100 * (map_reference - map_engine)
@@ -192,16 +193,21 @@ def _reference(bundle: Bundle, data: MultiLabelDataset) -> tuple[np.ndarray, str
                 stored.targets[rows][:, columns],
                 stored.ignore[rows][:, columns],
             )
-    parent = float_onnx(bundle) or bundle.open_parent()
+    parent = float_onnx(bundle)
+    if parent is None and (bundle.manifest.kind, bundle.manifest.precision) == ("onnx", "fp32"):
+        parent = bundle.open_parent()  # the torch model; anything nearer would be compared with itself
     if parent is None:
         raise InputError(
             f"{bundle.path}: its {REFERENCE} does not cover these pictures, and the bundle it was made from "
             f"({bundle.manifest.parent.name if bundle.manifest.parent else 'none'}) does not stand beside it, unchanged"
         )
     log.info("%s does not cover these pictures: the reference is %s", REFERENCE, parent.path)
-    with open_engine(parent) as engine:
-        columns = _columns(parent, data)
-        return predict_split(engine, data)[:, columns], parent.name, data.targets, data.ignore
+    columns = _columns(parent, data)
+    try:
+        with open_engine(parent) as engine:
+            return predict_split(engine, data)[:, columns], parent.name, data.targets, data.ignore
+    except EngineUnavailableError as error:  # of the reference, not of the engine that is asked about
+        raise InputError(f"{bundle.path}: the reference {parent.path} cannot run here: {error}") from error
 
 
 def _mean(per_label: np.ndarray) -> float:

@@ -1,12 +1,13 @@
 """The command line: its verbs, its errors and its exit codes. Results go to stdout, all else to stderr.
 
-Exit codes: 0 success, 1 a gate that failed, 2 bad input or usage, 130 interrupted.
+Exit codes: 0 success, 1 a gate that failed, 2 bad input or usage, 70 a fault of edgepress, 130 interrupted.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from importlib.metadata import version
 from typing import Annotated, Any
 
@@ -17,6 +18,8 @@ from edgepress.options import speaks
 from multilabel.errors import EngineUnavailableError, InputError
 
 INTERRUPTED = 130
+INTERNAL = 70
+"""A fault of ours; not 1, which means a gate that failed."""
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -107,6 +110,10 @@ def main() -> None:
             raise
         _complain(f"this needs {error.name}, which is not installed here (pip install 'edgepress[{extra}]')")
         code = 2
+    except Exception:
+        traceback.print_exc()
+        _complain("this is a fault of edgepress, not of what you gave it; please report it with the lines above")
+        code = INTERNAL
     if code == INTERRUPTED:  # raised here, or by newer versions of typer returned
         _complain("interrupted; the same command continues where it can")
     sys.exit(code or 0)

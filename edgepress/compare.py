@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import statistics
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,8 @@ def compare(recipe: Recipe, config: CompareConfig, splits: Splits) -> dict[str, 
     Raises:
         InputError: an unknown method; see also `distill`.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("compare runs in one process; start it without a launcher")
     unknown = [name for name in config.methods if name != "ours" and name not in PRESETS]
     if unknown:
         raise InputError(f"unknown method {unknown[0]!r}: expected ours, {', '.join(PRESETS)}")
@@ -95,10 +98,11 @@ def summarise(students: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def print_comparison(record: dict[str, Any], console: Console) -> None:
     """The table, best method first."""
+    known = record["teacher"]["val_mAP"]
     table = Table(
         title=f"{record['student']['backbone']} at {record['student']['size']} px, {record['epochs']} epochs",
         caption=(
-            f"teacher: val mAP {100 * record['teacher']['val_mAP']:.2f}; "
+            f"teacher: val mAP {'unknown' if known is None else f'{100 * known:.2f}'}; "
             f"random scores reach {100 * record['prevalence']:.1f}. val picks the epoch, test reports"
         ),
     )
@@ -150,11 +154,13 @@ def _header(recipe: Recipe, splits: Splits, teacher: Bundle) -> dict[str, Any]:
         "teacher": {
             "backbone": teacher.manifest.architecture["backbone"],
             "size": teacher.preprocess.size,
-            "val_mAP": teacher.manifest.facts.get("val_mAP", float("nan")),
+            "val_mAP": teacher.manifest.facts.get("val_mAP"),
             "digest": teacher.digest,
         },
         "student": {"backbone": recipe.distill.backbone, "size": recipe.distill.size},
         "epochs": recipe.distill.epochs,
+        "distill": recipe.distill.model_dump(mode="json", exclude={"workers"}),
+        "splits": [split.fingerprint() for split in (splits.train, splits.val, splits.test)],
         "students": [],
         "methods": [],
     }

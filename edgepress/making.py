@@ -24,6 +24,7 @@ from edgepress.options import (
     stdout,
 )
 from edgepress.recipe import CompileConfig, QuantizeConfig, Recipe, load_recipe
+from multilabel.datasets import refuse_leaks
 from multilabel.errors import InputError
 
 
@@ -63,6 +64,7 @@ def teach_verb(
     from compress.distill import teach
 
     learnt, chosen = checked(data, format, difficult, train, val)
+    refuse_leaks(learnt, [chosen])
     print_path(teach(learnt, chosen, config, out))
 
 
@@ -84,6 +86,7 @@ def distill_verb(
     from multilabel.bundle import Bundle
 
     learnt, chosen = checked(data, format, difficult, train, val)
+    refuse_leaks(learnt, [chosen])
     print_path(distill(learnt, chosen, Bundle.open(teacher, kind="torch"), config, out))
 
 

@@ -8,16 +8,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from calibration.subset import refuse_leaks
-from deploy.device import describe_machine
+from deploy.device import describe_machine, installed
 from deploy.latency import bench
 from deploy.reference import REFERENCE, Reference
-from deploy.verify import DROP_BUDGET, verify
+from deploy.verify import DIFF_BUDGET, DROP_BUDGET, FLIP_BUDGET, verify
 from edgepress.recipe import Recipe
 from edgepress.report import read_report, write_report
 from edgepress.stages import Splits, build_engine, folder_of
 from multilabel.bundle import Bundle, inputs_hash
-from multilabel.datasets import Difficult, Format, MultiLabelDataset, load_dataset
+from multilabel.datasets import Difficult, Format, MultiLabelDataset, load_dataset, refuse_leaks
 from multilabel.errors import EngineUnavailableError, InputError
 from multilabel.metrics import labels_counted, mean_average_precision, prevalence
 from multilabel.pictures import read_bytes
@@ -59,8 +58,12 @@ def run(recipe: Recipe) -> dict[str, Any]:
         row = {"engine": name, "precision": engine.split("-")[1], **row, "required": engine in recipe.required}
         report["engines"].append(row)
         log.info("%s: %s%s", name, row["verdict"], "".join(f" ({reason})" for reason in row.get("reasons", [])))
-        report["verdict"] = _verdict(report["engines"], recipe)
-        write_report(out, report)
+        # Until the end the rows that are still to come are kept from the last time, and nothing is claimed.
+        done = {row["engine"] for row in report["engines"]}
+        later = [row for row in earlier.values() if row["engine"] not in done]
+        write_report(out, {**report, "engines": [*report["engines"], *later], "verdict": "incomplete"})
+    report["verdict"] = _verdict(report["engines"], recipe)
+    write_report(out, report)
     return report
 
 
@@ -75,13 +78,23 @@ def load_splits(
     loaded = [load_dataset(data, split, format, difficult=difficult) for split in (train, val, test)]
     for split in loaded:
         split.check_pictures()
+        loaded[0].labels.require_equal(split.labels, f"the split {train!r}", f"the split {split.split!r}")
+    for split in loaded[1:]:
+        if labels_counted(split.targets, split.ignore) == 0:
+            raise InputError(f"{data}, split {split.split!r}: no label has a positive picture: mAP is not defined")
     refuse_leaks(loaded[0], loaded[1:])
     return Splits(train=loaded[0], val=loaded[1], test=loaded[2])
 
 
 def _train(recipe: Recipe, splits: Splits, out: Path) -> tuple[Bundle, Bundle]:
-    from compress.distill import adopt_teacher, distill, teach
+    from compress.distill import adopt_teacher, distill, require_makeable, teach
 
+    # What can be known to be wrong is told before hours are spent on a teacher.
+    require_makeable(recipe.distill)
+    if recipe.teacher is None and recipe.teach.resize != recipe.distill.resize:
+        raise InputError(
+            f"resize is {recipe.teach.resize} in teach and {recipe.distill.resize} in distill: set them alike"
+        )
     if recipe.teacher is not None:
         teacher = adopt_teacher(Path(recipe.teacher), out / "teacher", splits.train.labels)
     else:
@@ -204,14 +217,16 @@ def _key(bundle: Bundle, test: MultiLabelDataset, recipe: Recipe) -> str:
             "test": test.fingerprint(),
             "bench": recipe.bench.model_dump(),
             "machine": describe_machine(),
-            "edgepress": version("edgepress"),
+            "budgets": [DROP_BUDGET, DIFF_BUDGET, FLIP_BUDGET],
+            "runtimes": installed(),
         }
     )
 
 
 def _verdict(rows: list[dict[str, Any]], recipe: Recipe) -> str:
-    """With `required`, those must all pass; without, everything that this machine can run must."""
+    """With `required`, those must all pass; without, everything that this machine can run must, and something must."""
     required = {folder_of(engine, recipe.compile) for engine in recipe.required}
     if required:
         return "pass" if required <= {row["engine"] for row in rows if row["verdict"] == "pass"} else "fail"
-    return "fail" if any(row["verdict"] == "fail" for row in rows) else "pass"
+    verdicts = {row["verdict"] for row in rows}
+    return "pass" if "pass" in verdicts and "fail" not in verdicts else "fail"

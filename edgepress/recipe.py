@@ -39,8 +39,9 @@ class QuantizeConfig(Config):
 class CompileConfig(Config):
     """What engines are compiled for."""
 
-    sm: int = Field(default=86, ge=50)
-    """Compute capability of the TensorRT device: 86 for SM86, 87 for Jetson Orin."""
+    sm: int | None = Field(default=None, ge=50)
+    """Compute capability of the TensorRT device: 86 for SM86, 87 for Jetson Orin; by default that of the GPU here, else
+    86."""
     max_batch: int = Field(default=64, ge=1)
     """Most pictures a call that a TensorRT engine takes."""
 
@@ -73,7 +74,7 @@ class Recipe(Config):
     """The split that reports, once."""
     teacher: str | None = None
     """A finished teacher, bundle or .safetensors file of edgepress; `teach` is skipped."""
-    engines: tuple[EngineName, ...] = ALL_ENGINES
+    engines: tuple[EngineName, ...] = Field(default=ALL_ENGINES, min_length=1)
     """What to build, verify and time."""
     required: tuple[EngineName, ...] = ()
     """Engines that must run here and pass; any other may be impossible on this machine."""

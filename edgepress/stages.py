@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from calibration.qdq import PERCENTILE, Target
-from calibration.quantize import Score, quantize
+from calibration.qdq import MOST_FLOAT_WEIGHTS, PERCENTILE, Target
+from calibration.quantize import METHODS, MOST_FLOAT, Score, quantize
 from calibration.subset import calibration_hash, choose_calibration_set
 from deploy.compile import IR, ONNX, compile_fp16, compile_openvino, derived_bundle
+from deploy.cuda import cuda_compute_capability
 from deploy.engines import open_engine
 from deploy.engines.base import require
 from deploy.verify import predict_split
@@ -54,13 +55,16 @@ def quantize_bundle(parent: Bundle, splits: Splits, target: Target, out: Path, c
     others = [splits.val, splits.test]
     pictures = splits.train.subset(choose_calibration_set(splits.train, others, config.pictures, config.seed))
     identity = calibration_hash(pictures)
+    names = ("openvino", "nncf") if target == "openvino" else ("onnx", "onnxruntime")
+    tools = {name: version(name) for name in (*names, "edgepress")}
     inputs = inputs_hash(
         {
             "parent": parent.digest,
             "target": target,
             "calibration": identity,
             "val": splits.val.fingerprint(),
-            "percentile": PERCENTILE,
+            "recipe": [PERCENTILE, METHODS, MOST_FLOAT, MOST_FLOAT_WEIGHTS],
+            "tools": tools,
         }
     )
     if is_current(out, inputs):
@@ -93,8 +97,7 @@ def quantize_bundle(parent: Bundle, splits: Splits, target: Target, out: Path, c
             convolutions=result.convolutions,
             val_mAP=result.val_mAP,
         )
-        names = ("openvino", "nncf") if openvino else ("onnx", "onnxruntime")
-        manifest["tools"] = {name: version(name) for name in (*names, "edgepress")}
+        manifest["tools"] = tools
     log.info(
         "int8 for %s: %s ranges, %d of %d convolutions in float",
         target,
@@ -107,7 +110,15 @@ def quantize_bundle(parent: Bundle, splits: Splits, target: Target, out: Path, c
 
 def folder_of(engine: EngineName, compile: CompileConfig) -> str:
     """The folder of an engine in a run: its name, and for TensorRT the compute capability it is built for."""
-    return f"{engine}-sm{compile.sm}" if engine.startswith("tensorrt") else engine
+    return f"{engine}-sm{target_sm(compile)}" if engine.startswith("tensorrt") else engine
+
+
+def target_sm(compile: CompileConfig) -> int:
+    """The compute capability asked for; by default that of the GPU here, else 86."""
+    if compile.sm is not None:
+        return compile.sm
+    present = cuda_compute_capability()
+    return 86 if present is None else 10 * present[0] + present[1]
 
 
 def build_engine(
@@ -144,7 +155,7 @@ def build_engine(
         parent = compile_fp16(onnx, run / "onnx-fp16")
     elif engine == "tensorrt-int8":
         parent = quantize_bundle(onnx, splits, "tensorrt", run / "onnx-int8-tensorrt", quantize_config)
-    return build_tensorrt(parent, out, sm=compile_config.sm, max_batch=compile_config.max_batch)
+    return build_tensorrt(parent, out, sm=target_sm(compile_config), max_batch=compile_config.max_batch)
 
 
 def _score(parent: Bundle, file: Path, fields: dict[str, Any], val: MultiLabelDataset, reference: np.ndarray) -> Score:
@@ -202,6 +213,7 @@ def export_student(
         model, parent = load_model(student), bundle.as_parent
         return export_onnx(model, verified, out, parent=parent, identity=bundle.digest)
     # Other weights in the student's architecture: what comes out is not that student's, so it has no parent.
+    identity = inputs_hash({"architecture": bundle.digest, "weights": identity})
     return export_onnx(load_model(student, weights), verified, out, identity=identity)
 
 
@@ -220,6 +232,7 @@ def compile_bundle(onnx: Bundle, engine: str, out: Path | None, config: CompileC
     if engine == "tensorrt":
         from deploy.tensorrt import build_tensorrt
 
-        name = f"tensorrt-{onnx.manifest.precision}-sm{config.sm}"
-        return build_tensorrt(onnx, out or folder / name, sm=config.sm, max_batch=config.max_batch)
+        sm = target_sm(config)
+        name = f"tensorrt-{onnx.manifest.precision}-sm{sm}"
+        return build_tensorrt(onnx, out or folder / name, sm=sm, max_batch=config.max_batch)
     raise InputError(f"--engine is {engine!r}; expected onnx-fp16, openvino-fp32, openvino-fp16 or tensorrt")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from dataclasses import dataclass
@@ -79,7 +80,11 @@ class MultiLabelDataset:
             check_picture(path)
 
     def hashes(self) -> list[str]:
-        """sha256 of every picture file, in order."""
+        """sha256 of every picture file, in order; read once."""
+        return self._hashes
+
+    @functools.cached_property
+    def _hashes(self) -> list[str]:
         return [picture_hash(path) for path in self.paths]
 
     def fingerprint(self) -> str:
@@ -153,3 +158,16 @@ def detect_format(path: str | Path, format: Format = "auto") -> Format:
         return without_split
     looked_for = "; ".join(f"{name}: {reader.LOOKS_FOR}" for name, reader in _READERS.items())
     raise InputError(f"{root}: not recognised as a data set; expected one of {looked_for}")
+
+
+def refuse_leaks(train: MultiLabelDataset, others: list[MultiLabelDataset]) -> None:
+    """Stop where a training picture's content also stands in a split that chooses or measures.
+
+    Raises:
+        InputError: names both files.
+    """
+    hashes = {name: path for name, path in zip(train.hashes(), train.paths, strict=True)}
+    for other in others:
+        for name, path in zip(other.hashes(), other.paths, strict=True):
+            if name in hashes:
+                raise InputError(f"{hashes[name]} is the same picture as {path}: remove it from one of the two splits")

@@ -118,3 +118,17 @@ def test_two_processes_record_the_saved_model_s_own_map(tiny_data, tmp_path):
     config = TeachConfig(**bundle.manifest.facts["training"])
     model, val = load_model(bundle.path), load_dataset(tiny_data, "val")
     assert evaluate(model, val, config, make_accelerator(config)) == bundle.manifest.facts["val_mAP"]
+
+
+@pytest.mark.parametrize("epochs", [1, 5])
+def test_a_rise_of_exactly_one_step_is_no_division_by_zero(splits, tmp_path, epochs):  # noqa: F811
+    config = updated(TEACHER, batch_size=24, epochs=epochs, pct_start=1 / epochs if epochs > 1 else 0.99)
+    assert teach(*splits, config, tmp_path / "teacher").manifest.facts["history"]
+
+
+def test_a_launch_of_another_size_does_not_continue(splits, tmp_path):  # noqa: F811
+    run_fit(splits, tmp_path / "work", inputs="x", epochs=1)
+    state = torch.load(tmp_path / "work" / "state.pt", weights_only=True)
+    torch.save({**state, "steps": state["steps"] + 1}, tmp_path / "work" / "state.pt")
+    with pytest.raises(InputError, match=r"state\.pt.*as many processes as before"):
+        run_fit(splits, tmp_path / "work", inputs="x", epochs=1)

@@ -207,7 +207,7 @@ def test_a_second_build_is_kept_and_a_changed_one_is_not(parents, tmp_path, capl
 
 @pytest.mark.parametrize(("precision", "sm"), [("fp32", 90), ("fp16", 87), ("fp32", 75), ("int8", 75)])
 def test_a_gpu_that_cannot_be_built_for_is_refused_with_the_list(parents, tmp_path, precision, sm):
-    with pytest.raises(InputError, match=rf"^SM{sm}: .* builds {precision} for .*SM80, SM86, SM89, SM120"):
+    with pytest.raises(EngineUnavailableError, match=rf"^SM{sm}: .* builds {precision} for .*SM80, SM86, SM89, SM120"):
         build_tensorrt(parents[precision], tmp_path / "engine", sm=sm)
     assert not list(tmp_path.iterdir())
 
@@ -215,7 +215,7 @@ def test_a_gpu_that_cannot_be_built_for_is_refused_with_the_list(parents, tmp_pa
 def test_the_full_tensorrt_builds_only_for_the_gpu_present(monkeypatch):
     full = types.ModuleType("tensorrt")
     for present, error, text in (
-        ((9, 0), InputError, "SM86: tensorrt builds for the GPU present, SM90"),
+        ((9, 0), EngineUnavailableError, "SM86: tensorrt builds for the GPU present, SM90"),
         (None, EngineUnavailableError, "no GPU here"),
     ):
         monkeypatch.setattr(building, "cuda_compute_capability", lambda present=present: present)

@@ -181,3 +181,23 @@ def test_an_engine_that_is_not_possible_here_fails_only_where_it_is_required(
     assert row["verdict"] in ("not run", "not built")
     assert row["required"] == required
     assert row["reasons"][0] in " ".join(answer.out.split())
+
+
+def test_a_run_in_which_nothing_could_run_does_not_pass(edgepress, recipe, run_folder, tmp_path):
+    copy = Path(shutil.copytree(run_folder, tmp_path / "run"))
+    answer = edgepress("run", "--recipe", recipe, "--out", copy, "--engines", "tensorrt-fp32", "--compile-sm", "87")
+    report = json.loads((copy / "report.json").read_text())
+    assert report["engines"][-1]["verdict"] in ("not built", "not run")
+    assert (report["verdict"], answer.code) == ("fail", 1)
+
+
+def test_what_is_wrong_with_the_student_is_told_before_the_teacher_is_taught(edgepress, recipe, tmp_path):
+    for flags, said in (
+        (("--distill-backbone", "nosuchnet"), "nosuchnet"),
+        (("--distill-weights", "nowhere.safetensors"), "nowhere.safetensors"),
+        (("--distill-resize", "crop"), "resize"),
+    ):
+        answer = edgepress("--quiet", "run", "--recipe", recipe, "--out", tmp_path / "run", *flags)
+        assert answer.code == 2
+        assert said in answer.err
+        assert not (tmp_path / "run" / "teacher").exists()
