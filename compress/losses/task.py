@@ -8,6 +8,7 @@ BCE is the published task loss. ASL: Ben-Baruch et al., "Asymmetric Loss For Mul
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from compress.losses.checks import Reduction, at_least_float32, check_logits, check_reduction
 
 
-class _TaskLoss(nn.Module):
+class _TaskLoss(nn.Module, ABC):
     """What all task losses share; one class a loss gives its cells.
 
     Args:
@@ -73,9 +74,9 @@ class _TaskLoss(nn.Module):
             count = max(cells.numel(), 1) if ignore is None else (~ignore.bool()).sum().clamp(min=1)
             return cells.sum() / count
 
+    @abstractmethod
     def _cells(self, logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
         """The loss of every cell `[N, C]`."""
-        raise NotImplementedError
 
 
 class BinaryCrossEntropy(_TaskLoss):
