@@ -63,6 +63,27 @@ def test_cached_outputs_are_the_live_ones_in_the_order_of_training(train, tmp_pa
     assert len(list(tmp_path.rglob("*.npy"))) == 4  # two epochs, each computed once
 
 
+def test_what_was_stored_for_other_pictures_is_not_read(train, tmp_path):
+    torch.manual_seed(0)
+    model, _ = make_model(ModelConfig(backbone="test_efficientnet", width=32, size=32, weights="none"), train.labels)
+    folders = set()
+    for changed in ({}, {"seed": 4}, {"flip": 0.0}, {"cutout": 0.1}, {"identity": "u"}, {"augment_size": 48}):
+        settings = {name: changed[name] for name in ("seed", "flip", "cutout") if name in changed}
+        cached = CachedTeacher(
+            model,
+            train,
+            augmentation_of(CONFIG.model_copy(update=settings)),
+            tmp_path,
+            identity=changed.get("identity", "t"),
+            augment_size=changed.get("augment_size", 32),
+            batch_size=8,
+            workers=0,
+            device=torch.device("cpu"),
+        )
+        folders.add(cached.folder)
+    assert len(folders) == 6
+
+
 def test_a_student_of_the_cache_is_the_student_of_the_model(train, val, tmp_path):
     teacher = teach(train, val, TeachConfig(**SMALL, size=32), tmp_path / "teacher")
     live = distill(train, val, teacher, CONFIG, tmp_path / "live")

@@ -16,7 +16,7 @@ import pytest
 from onnx import helper, numpy_helper
 from sklearn.metrics import average_precision_score
 
-from deploy.compile import compile_openvino
+from deploy.compile import compile_openvino, derived_bundle
 from deploy.engines import open_engine
 from deploy.reference import REFERENCE, Reference
 from deploy.verify import DROP_BUDGET, verify
@@ -379,7 +379,13 @@ def test_ignored_cells_count_in_no_difference(build, splits):
 
 
 def test_an_int8_engine_without_its_float_parent_is_not_compared_with_itself(build, tmp_path, tiny_data):
-    bundle = build("onnx-int8-onnxruntime")
-    shutil.copytree(bundle.path, tmp_path / bundle.name)
+    """As on a device to which only the INT8 graph was copied, and an engine compiled from it there."""
+    source = build("onnx-int8-onnxruntime")
+    parent = Bundle.open(shutil.copytree(source.path, tmp_path / source.name))
+    with derived_bundle(parent, tmp_path / "engine", kind="onnx", precision="int8", model="model.onnx") as (folder, _):
+        shutil.copyfile(parent.model_path, folder / "model.onnx")
+    engine = Bundle.open(tmp_path / "engine")
+    assert engine.open_parent() is not None
+    assert verify(engine, load_dataset(tiny_data, "test")).reference.startswith("torch")  # reference.npz came along
     with pytest.raises(InputError, match="does not cover these pictures"):
-        verify(Bundle.open(tmp_path / bundle.name), load_dataset(tiny_data, "train"))
+        verify(engine, load_dataset(tiny_data, "train"))
