@@ -32,7 +32,9 @@ class TrainConfig(Config):
     epochs: int = Field(default=20, ge=1)
     """Passes over the training split."""
     batch_size: int = Field(default=64, ge=2)
-    """Pictures a step, in each process."""
+    """Pictures a forward pass, in each process."""
+    accumulate: int = Field(default=1, ge=1)
+    """Forward passes a step: for a larger batch than memory holds. Terms between pictures see one pass each."""
     lr: float = Field(default=5e-4, gt=0)
     """Peak learning rate of the OneCycle schedule (AdamW)."""
     weight_decay: float = Field(default=1e-4, ge=0)
@@ -41,6 +43,19 @@ class TrainConfig(Config):
     """Share of the steps in which the learning rate rises."""
     ema_decay: float = Field(default=0.9997, ge=0, lt=1)
     """Decay of the averaged weights, approached from below in the first steps; these weights are kept."""
+    task_loss: Literal["bce", "asl", "focal"] = "bce"
+    """What is learnt from the labels. bce: binary cross-entropy; asl: asymmetric loss, for many negatives a positive;
+    focal: focal loss with alpha 0.25 and gamma 2."""
+    gamma_neg: float = Field(default=4.0, ge=0)
+    """asl: how fast easy negatives lose weight; 0, or at least 1."""
+    gamma_pos: float = Field(default=0.0, ge=0)
+    """asl: the same for positives; 0, or at least 1."""
+    clip: float = Field(default=0.05, ge=0, lt=1)
+    """asl: the margin by which a negative's probability is shifted down."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """s: a target y becomes y(1 - s) + s/2."""
+    positive_weights: Literal["none", "balanced"] = "none"
+    """balanced: a label's positives count as much as its negatives, by their numbers in the training split."""
     augment: Literal["none", "randaugment"] = "randaugment"
     """randaugment: RandAugment, two operations of magnitude 9."""
     flip: float = Field(default=0.5, ge=0, le=1)
@@ -49,6 +64,8 @@ class TrainConfig(Config):
     """Largest side of the grey square laid over a picture, as a share of the picture's side."""
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     """Precision of the forward pass; losses stay in float32."""
+    torch_compile: bool = False
+    """Compile the model with torch.compile; the first steps take long, and a C++ compiler is needed on a CPU."""
     workers: int | None = Field(default=None, ge=0)
     """Processes that read and augment pictures; by default 4 beside a GPU and 0 on a CPU, where they would fight with
     torch's threads for the same cores."""
@@ -63,19 +80,37 @@ class TeachConfig(ModelConfig, TrainConfig):
     """Any model name that timm knows."""
     width: int = Field(default=768, ge=8, le=4096, multiple_of=8)
     """Width of an ml_decoder head; 768 as published."""
-    task_loss: Literal["bce", "asl"] = "asl"
-    """bce: binary cross-entropy; asl: asymmetric loss, for many negatives a positive."""
+    task_loss: Literal["bce", "asl", "focal"] = "asl"
+    """bce: binary cross-entropy; asl: asymmetric loss, for many negatives a positive; focal: focal loss."""
 
 
-PRESETS: dict[str, dict[str, float | str]] = {
-    "alone": {"mld": 0.0, "cd": 0.0, "id": 0.0},
-    "mse": {"mse": 1.0, "mld": 0.0, "cd": 0.0, "id": 0.0},
-    "ps": {"ps": 0.1, "mld": 0.0, "cd": 0.0, "id": 0.0},
-    "kd": {"kd": 1.0, "mld": 0.0, "cd": 0.0, "id": 0.0},
-    "mld": {"reduction": "published", "mld": 10.0, "cd": 0.0, "id": 0.0},
-    "mld+cd": {"reduction": "published", "mld": 10.0, "cd": 100.0, "id": 0.0},
-    "mld+id": {"reduction": "published", "mld": 10.0, "cd": 0.0, "id": 1000.0},
-    "l2d": {"reduction": "published", "mld": 10.0, "cd": 100.0, "id": 1000.0},
+TERMS = ("mld", "cd", "id", "mse", "ps", "kd", "rkd", "pkt", "review_kd", "at", "fitnet")
+"""A teacher's terms: each is a field of DistillConfig, its weight."""
+_INSIDE = ("rkd", "pkt", "review_kd", "at", "fitnet")
+"""Terms on what lies between the pixels and the head."""
+Preset = Literal[
+    "alone", "mse", "ps", "kd", "rkd", "pkt", "review_kd", "at", "fitnet", "mld", "mld+cd", "mld+id", "l2d"
+]
+
+
+def _only(**weights: float | str) -> dict[str, float | str]:
+    return {**dict.fromkeys(TERMS, 0.0), **weights}
+
+
+PRESETS: dict[Preset, dict[str, float | str]] = {
+    "alone": _only(),
+    "mse": _only(mse=1.0),
+    "ps": _only(ps=0.1),
+    "kd": _only(kd=1.0),
+    "rkd": _only(rkd=0.01),
+    "pkt": _only(pkt=1.0),
+    "review_kd": _only(review_kd=0.1),
+    "at": _only(at=10.0),
+    "fitnet": _only(fitnet=0.1),
+    "mld": _only(reduction="published", mld=10.0),
+    "mld+cd": _only(reduction="published", mld=10.0, cd=100.0),
+    "mld+id": _only(reduction="published", mld=10.0, id=1000.0),
+    "l2d": _only(reduction="published", mld=10.0, cd=100.0, id=1000.0),
 }
 """Methods by name: the weights of their terms. `l2d` is the published objective, made for batches of 64."""
 
@@ -85,12 +120,12 @@ class DistillConfig(ModelConfig, TrainConfig):
 
     backbone: str = "tf_efficientnet_lite0"
     """Any model name that timm knows."""
-    preset: Literal["alone", "mse", "ps", "kd", "mld", "mld+cd", "mld+id", "l2d"] | None = None
+    preset: Preset | None = None
     """A method's weights; those that are given beside it win. l2d: as published; alone: no teacher."""
     reduction: Literal["published", "mean"] = "mean"
     """published: the paper's sums, for batch 64 (weights 10, 100, 1000); mean: independent of the batch's size."""
-    bce: float = Field(default=1.0, ge=0)
-    """Weight of the labels themselves."""
+    task: float = Field(default=1.0, ge=0)
+    """Weight of the labels themselves, of task_loss."""
     mld: float = Field(default=1.0, ge=0)
     """Weight of the logits' distillation."""
     cd: float = Field(default=0.1, ge=0)
@@ -103,6 +138,16 @@ class DistillConfig(ModelConfig, TrainConfig):
     """Weight of the partial softmax over a positive label and all negatives."""
     kd: float = Field(default=0.0, ge=0)
     """Weight of MLD at a temperature of 4."""
+    rkd: float = Field(default=0.0, ge=0)
+    """Weight of relational distillation of pooled features: 25 times distances and 50 times angles."""
+    pkt: float = Field(default=0.0, ge=0)
+    """Weight of probabilistic knowledge transfer of pooled features."""
+    review_kd: float = Field(default=0.0, ge=0)
+    """Weight of knowledge review over four feature maps."""
+    at: float = Field(default=0.0, ge=0)
+    """Weight of attention transfer over four feature maps."""
+    fitnet: float = Field(default=0.0, ge=0)
+    """Weight of FitNet hints over four feature maps."""
 
     @model_validator(mode="before")
     @classmethod
@@ -113,7 +158,11 @@ class DistillConfig(ModelConfig, TrainConfig):
 
     @model_validator(mode="after")
     def _learn_something(self) -> DistillConfig:
-        taught = self.mld or self.cd or self.id or self.mse or self.ps or self.kd
-        if not taught and (self.preset != "alone" or not self.bce):
+        if not any(getattr(self, name) for name in TERMS) and (self.preset != "alone" or not self.task):
             raise ValueError("every weight of a teacher's term is 0: nothing would be distilled (preset alone says so)")
         return self
+
+    @property
+    def looks_inside(self) -> bool:
+        """Whether a term compares features, so that the teacher must run beside the student."""
+        return any(getattr(self, name) for name in _INSIDE)

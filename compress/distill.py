@@ -7,25 +7,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
 from accelerate.utils import set_seed
-from torch import Tensor, nn
 
 from compress.checkpoint import load_model, write_model
 from compress.config import DistillConfig, TeachConfig
-from compress.loader import Batch
-from compress.losses import (
-    AsymmetricLoss,
-    BinaryCrossEntropy,
-    BinaryKD,
-    LabelWiseEmbeddingDistillation,
-    LogitsMSE,
-    MultiLabelLogitsDistillation,
-    PartialSoftmax,
-)
+from compress.gather import process_state
 from compress.models import MultiLabelModel, make_model, pretrained_cfg
+from compress.tasks import DistillTask, Task, TeachTask
 from compress.teacher import CachedTeacher, LiveTeacher, Teacher
-from compress.training import Fit, Task, augmentation_of, evaluate, fit, make_accelerator, workers_of
+from compress.training import Fit, augmentation_of, evaluate, fit, make_accelerator, workers_of
 from multilabel.bundle import Bundle, file_sha256, inputs_hash, is_current, require_replaceable, write_bundle
 from multilabel.datasets import MultiLabelDataset
 from multilabel.errors import InputError
@@ -33,56 +23,6 @@ from multilabel.labels import LabelSpace
 from multilabel.metrics import labels_counted, prevalence
 
 log = logging.getLogger("edgepress")
-
-
-class TeachTask:
-    """The labels alone."""
-
-    def __init__(self, config: TeachConfig) -> None:
-        self.counts: dict[str, Tensor] = {}
-        self.name = config.task_loss
-        self.loss = AsymmetricLoss() if config.task_loss == "asl" else BinaryCrossEntropy()
-
-    def __call__(self, batch: Batch, logits: Tensor, embeddings: Tensor) -> dict[str, Tensor]:
-        return {self.name: self.loss(logits, batch.targets, batch.ignore)}
-
-
-class DistillTask:
-    """The labels' BCE and the teacher's terms, each with its weight; a weight of 0 leaves a term out.
-
-    With mld, cd and id it is the published objective, or its form that knows no batch size. Without a teacher it is the
-    student alone.
-    """
-
-    def __init__(self, config: DistillConfig, teacher: Teacher | None) -> None:
-        self.config, self.teacher = config, teacher
-        self.counts: dict[str, Tensor] = {}
-        self.task_loss = BinaryCrossEntropy(config.reduction)
-        logits_losses: dict[str, nn.Module] = {
-            "mld": MultiLabelLogitsDistillation(config.reduction),
-            "mse": LogitsMSE(),
-            "ps": PartialSoftmax(),
-            "kd": BinaryKD(reduction=config.reduction),
-        }
-        self.logits_losses = {name: loss for name, loss in logits_losses.items() if getattr(config, name)}
-        self.embedding_loss = LabelWiseEmbeddingDistillation(config.cd, config.id, config.reduction)
-
-    def __call__(self, batch: Batch, logits: Tensor, embeddings: Tensor) -> dict[str, Tensor]:
-        terms = {}
-        if self.config.bce:
-            terms["bce"] = self.config.bce * self.task_loss(logits, batch.targets, batch.ignore)
-        if self.teacher is None:
-            return terms
-        teacher_logits, teacher_embeddings = self.teacher(batch)
-        for name, loss in self.logits_losses.items():
-            terms[name] = getattr(self.config, name) * loss(logits, teacher_logits, batch.targets, batch.ignore)
-        if self.config.cd or self.config.id:
-            structure = self.embedding_loss.terms(embeddings, teacher_embeddings, batch.targets, batch.ignore)
-            for name in ("cd", "id"):
-                if weight := getattr(self.config, name):
-                    terms[name] = weight * structure[name]
-                    self.counts[f"{name}_groups"] = structure[f"{name}_groups"]
-        return terms
 
 
 def teach(train: MultiLabelDataset, val: MultiLabelDataset, config: TeachConfig, out: Path) -> Bundle:
@@ -166,7 +106,7 @@ def _train(
     views: dict[str, Any] = {}
     if teacher is None:
         assert isinstance(config, TeachConfig)
-        task = TeachTask(config)
+        task = TeachTask(config, train)
     else:
         assert isinstance(config, DistillConfig)
         source_model = load_model(teacher.path).to(accelerator.device)
@@ -175,7 +115,7 @@ def _train(
         # Whether or not a teacher looks on, pictures are augmented at the larger size: methods differ in nothing else.
         views["augment_size"] = max(source_model.preprocess.size, model.preprocess.size)
         listening: Teacher | None = None
-        if config.preset != "alone" and cache is None:
+        if config.preset != "alone" and (cache is None or config.looks_inside):
             listening, views["teacher_preprocess"] = LiveTeacher(source_model), source_model.preprocess
         elif config.preset != "alone":
             assert cache is not None
@@ -190,7 +130,7 @@ def _train(
                 workers=workers_of(config, accelerator.device),
                 device=accelerator.device,
             )
-        task = DistillTask(config, listening)
+        task = DistillTask(config, listening, model, train)
     work = out.parent / f".{out.name}.training"
     work.mkdir(parents=True, exist_ok=True)
     result = fit(
@@ -271,7 +211,7 @@ def adopt_teacher(source: Path, out: Path, labels: LabelSpace) -> Bundle:
         raise InputError(f"{source}: no such teacher; expected a bundle of kind torch, or a .safetensors file")
     theirs = Bundle.open(source, kind="torch").labels if source.is_dir() else load_model(source).labels
     theirs.require_equal(labels, f"the teacher {source}", "the data set")
-    with PartialState().main_process_first():  # the others find it finished
+    with process_state().main_process_first():  # the others find it finished
         if source.is_dir():
             _copy_bundle(Bundle.open(source, kind="torch"), out)
         else:

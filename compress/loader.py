@@ -69,6 +69,8 @@ class Batch:
     index: Tensor
     """int64 `[B]`, the pictures' places in the split."""
     epoch: int
+    progress: float = 0.0
+    """Share of the training's steps that are done."""
 
 
 class _EpochSampler(Sampler):

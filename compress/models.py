@@ -129,7 +129,7 @@ class MultiLabelModel(nn.Module):
     def tokens(self, images: Tensor) -> Tensor:
         """uint8 RGB `[B, size, size, 3]` to the backbone's features as tokens `[B, S, features]`."""
         # This order (cast, subtract, multiply, transpose) is what TensorRT's parser takes for uint8 input.
-        pixels = ((images.float() - self.mean) * self.scale).permute(0, 3, 1, 2)
+        pixels = ((images.to(self.mean.dtype) - self.mean) * self.scale).permute(0, 3, 1, 2)
         return tokens_of(self.backbone, self.backbone.forward_features(pixels))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from compress.features import Features, FeatureTaps
 from compress.loader import Augmentation, Batch, batches, make_loader
 from compress.models import MultiLabelModel
 from multilabel.bundle import inputs_hash
@@ -33,11 +34,22 @@ class LiveTeacher:
 
     def __init__(self, model: MultiLabelModel) -> None:
         self.model = model.eval().requires_grad_(False)
+        self._taps: FeatureTaps | None = None
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
         assert batch.teacher_images is not None
         with torch.no_grad():
             return self.model(batch.teacher_images)
+
+    def tap(self) -> list[int]:
+        """Tap the backbone; gives the widths of its maps, shallow to deep."""
+        self._taps = FeatureTaps(self.model.backbone, size=self.model.config.size)
+        return self._taps.channels()
+
+    def features(self) -> Features:
+        """The features of the last batch; `tap` comes before it."""
+        assert self._taps is not None
+        return self._taps.take()
 
 
 class CachedTeacher:

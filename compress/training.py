@@ -7,12 +7,12 @@ that was killed and resumed at its last finished epoch ends as an undisturbed on
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -27,25 +27,16 @@ from torch.utils.tensorboard import SummaryWriter
 
 from compress.checkpoint import load_state, save_state
 from compress.config import TrainConfig
+from compress.gather import launched_on_cpu
 from compress.loader import Augmentation, Batch, batches, make_loader
 from compress.models import MultiLabelModel
+from compress.tasks import Task
 from multilabel.datasets import MultiLabelDataset
 from multilabel.errors import InputError
 from multilabel.metrics import mean_average_precision
 from multilabel.preprocess import Preprocess
 
 log = logging.getLogger("edgepress")
-
-
-class Task(Protocol):
-    """What is trained: loss terms by name."""
-
-    counts: dict[str, Tensor]
-    """What the last call counted, by name; shown beside the terms."""
-
-    def __call__(self, batch: Batch, logits: Tensor, embeddings: Tensor) -> dict[str, Tensor]:
-        """Logits `[B, C]` and embeddings `[B, C, dim]` to weighted terms, whose sum is trained."""
-        ...
 
 
 STATE = "state.pt"
@@ -67,7 +58,12 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
         AcceleratorState._reset_state()  # one run may teach and distil in different precisions
     # timm keeps layers behind the feature map that no label-wise head uses.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-    accelerator = Accelerator(mixed_precision=config.mixed_precision, kwargs_handlers=[unused])
+    accelerator = Accelerator(
+        mixed_precision=config.mixed_precision,
+        gradient_accumulation_steps=config.accumulate,
+        cpu=launched_on_cpu(),
+        kwargs_handlers=[unused],
+    )
     if config.mixed_precision == "fp16" and accelerator.device.type == "cpu":
         raise InputError("mixed_precision is fp16, which needs a GPU; there is none here: use bf16 or no")
     return accelerator
@@ -121,10 +117,15 @@ def fit(
         augment_size=augment_size,
         device=device,
     )
-    optimizer = torch.optim.AdamW(_decay_groups(model, config.weight_decay), lr=config.lr)
+    if device.type == "cuda" and accelerator.num_processes > 1:  # it raises on a CPU
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    if config.torch_compile:
+        model.compile()
+    learner = _Learner(model, task)
+    optimizer = torch.optim.AdamW(_decay_groups(learner, config.weight_decay), lr=config.lr)
     ema = ModelEmaV3(model.to(device), decay=config.ema_decay, use_warmup=True)
-    wrapped, optimizer, prepared = accelerator.prepare(model, optimizer, train_loader)
-    steps = len(prepared)
+    wrapped, optimizer, prepared = accelerator.prepare(learner, optimizer, train_loader)
+    steps = -(-len(prepared) // config.accumulate)
     if steps == 0:
         raise InputError(
             f"{len(train)} training pictures make no step of {config.batch_size} in each of "
@@ -146,6 +147,7 @@ def fit(
         )
     if state:
         model.load_state_dict(state["model"])
+        task.load_state_dict(state["task"])
         ema.module.load_state_dict(state["ema"])
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
@@ -157,24 +159,30 @@ def fit(
     writer = SummaryWriter(str(work / "tensorboard"), purge_step=step) if accelerator.is_main_process else None
     for epoch in range(len(history), config.epochs):
         set_seed(config.seed + epoch, device_specific=True)  # dropout and drop-path of this epoch
-        model.train()
+        learner.train()
         started, count = time.perf_counter(), 0
         sums: dict[str, Tensor] = {}
         groups: dict[str, Tensor] = {}
-        with _progress(accelerator, f"epoch {epoch + 1}/{config.epochs}", steps) as advance:
+        with (
+            _progress(accelerator, f"epoch {epoch + 1}/{config.epochs}", len(prepared)) as advance,
+            _memory_told(config, model, accelerator),
+        ):
             for batch in batches(prepared, epoch, train_loader):
-                with accelerator.autocast():  # losses raise what they need to float32 themselves
-                    logits, embeddings = wrapped(batch.images)
-                    terms = task(batch, logits, embeddings)
-                loss = torch.stack(list(terms.values())).sum()
-                _require_finite(loss, terms, epoch, count, batch, train)
-                optimizer.zero_grad()
-                accelerator.backward(loss)
-                optimizer.step()
-                if not accelerator.optimizer_step_was_skipped:  # fp16 skips a step whose gradients overflowed
-                    schedule.step()
-                ema.update(model, step=step)
-                step, count = step + 1, count + 1
+                batch.progress = step / total
+                with accelerator.accumulate(wrapped):
+                    with accelerator.autocast():  # losses raise what they need to float32 themselves
+                        terms = wrapped(batch)
+                    loss = torch.stack(list(terms.values())).sum()
+                    _require_finite(loss, terms, learner.logits, epoch, count, batch, train)
+                    accelerator.backward(loss)
+                    optimizer.step()
+                    optimizer.zero_grad()
+                if accelerator.sync_gradients:
+                    if not accelerator.optimizer_step_was_skipped:  # fp16 skips a step whose gradients overflowed
+                        schedule.step()
+                    ema.update(model, step=step)
+                    step += 1
+                count += 1
                 for name, term in terms.items():
                     sums[name] = sums[name] + term.detach() if name in sums else term.detach()
                 for name, groups_now in task.counts.items():
@@ -201,6 +209,7 @@ def fit(
                     "inputs": inputs,
                     "steps": steps,
                     "model": model.state_dict(),
+                    "task": task.state_dict(),
                     "ema": ema.module.state_dict(),
                     "optimizer": optimizer.state_dict(),
                     "schedule": schedule.state_dict(),
@@ -261,17 +270,61 @@ def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     ]
 
 
+class _Learner(nn.Module):
+    """Model and task as one module, for what wraps modules: several processes, mixed precision."""
+
+    def __init__(self, model: MultiLabelModel, task: Task) -> None:
+        super().__init__()
+        self.model, self.task = model, task
+        self.logits: Tensor | None = None
+        """Of the last batch, without gradient."""
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        logits, embeddings = self.model(batch.images)
+        self.logits = logits.detach()
+        return self.task(batch, logits, embeddings)
+
+
 def _require_finite(
-    loss: Tensor, terms: dict[str, Tensor], epoch: int, step: int, batch: Batch, data: MultiLabelDataset
+    loss: Tensor,
+    terms: dict[str, Tensor],
+    logits: Tensor | None,
+    epoch: int,
+    step: int,
+    batch: Batch,
+    data: MultiLabelDataset,
 ) -> None:
     if torch.isfinite(loss):
         return
     bad = [name for name, term in terms.items() if not torch.isfinite(term)]
-    first = data.paths[int(batch.index[0])].name
+    index = batch.index
+    if logits is not None and not torch.isfinite(logits).all():  # then only some pictures are to blame
+        index = index[~torch.isfinite(logits).all(dim=1)]
+    names = [data.paths[int(place)].name for place in index]
+    more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
     raise InputError(
-        f"loss is not finite: {', '.join(bad)} in epoch {epoch + 1}, step {step + 1}, batch of {first}; "
+        f"loss is not finite: {', '.join(bad)} in epoch {epoch + 1}, step {step + 1}, "
+        f"pictures {', '.join(names[:_NAMES])}{more}; "
         f"lower lr or the term's weight, or use mixed_precision no or bf16; the last finished epoch is kept"
     )
+
+
+_NAMES = 8
+"""Pictures named in a message."""
+
+
+@contextlib.contextmanager
+def _memory_told(config: TrainConfig, model: MultiLabelModel, accelerator: Accelerator) -> Iterator[None]:
+    """A device that is full is told with what to lower."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        first = " ".join(str(error).split())[:160]
+        raise InputError(
+            f"{accelerator.device} is out of memory with batch_size {config.batch_size} at {model.config.size} px, "
+            f"mixed_precision {config.mixed_precision}: lower batch_size (and raise accumulate as much, to keep the "
+            f"step), or size, or use mixed_precision bf16; the last finished epoch is kept ({first})"
+        ) from error
 
 
 def _report(writer, entry: dict, epoch: int, step: int, config: TrainConfig, is_best: bool, rate: float) -> None:

@@ -19,7 +19,7 @@ from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
-from compress.config import PRESETS, DistillConfig
+from compress.config import PRESETS, TERMS, DistillConfig
 from edgepress.recipe import Recipe
 from edgepress.stages import Splits
 from multilabel.bundle import Bundle, write_atomically
@@ -119,7 +119,7 @@ def _settings(distill: DistillConfig, method: str, seed: int) -> DistillConfig:
     """The recipe's training under a method's weights."""
     values = distill.model_dump(exclude_unset=True)
     if method != "ours":
-        weights = ("preset", "reduction", "bce", "mld", "cd", "id", "mse", "ps", "kd")
+        weights = ("preset", "reduction", "task", *TERMS)
         values = {**{name: value for name, value in values.items() if name not in weights}, "preset": method}
     return DistillConfig.parse({**values, "seed": seed}, f"method {method}")
 
@@ -139,7 +139,7 @@ def _row(student: Bundle, method: str, seed: int, splits: Splits) -> dict[str, A
         "best_epoch": facts["best_epoch"],
         "test_mAP": mean_average_precision(splits.test.targets, np.asarray(logits), splits.test.ignore),
         "seconds": sum(entry["seconds"] for entry in facts["history"]),
-        "weights": {name: getattr(config, name) for name in ("reduction", "bce", "mld", "cd", "id", "mse", "ps", "kd")},
+        "weights": {name: getattr(config, name) for name in ("reduction", "task", *TERMS)},
         "digest": student.digest,
     }
 

@@ -103,9 +103,9 @@ def _train(recipe: Recipe, splits: Splits, out: Path) -> tuple[Bundle, Bundle]:
 
 
 def _is_main_process() -> bool:
-    from accelerate import PartialState
+    from compress.gather import process_state
 
-    return PartialState().is_main_process
+    return process_state().is_main_process
 
 
 def _export(student: Bundle, splits: Splits, out: Path) -> Bundle:

@@ -15,7 +15,7 @@ import torch
 
 from compress.checkpoint import load_model
 from compress.config import DistillConfig, TeachConfig
-from compress.distill import DistillTask, TeachTask, adopt_teacher, distill, teach
+from compress.distill import adopt_teacher, distill, teach
 from compress.loader import Batch
 from compress.losses import (
     AsymmetricLoss,
@@ -24,6 +24,7 @@ from compress.losses import (
     MultiLabelLogitsDistillation,
 )
 from compress.models import MultiLabelModel, make_model
+from compress.tasks import DistillTask, TeachTask
 from compress.teacher import LiveTeacher
 from compress.training import evaluate, make_accelerator
 from multilabel.bundle import MANIFEST, Bundle, file_sha256
@@ -35,6 +36,16 @@ LABELS = LabelSpace(("a", "b", "c", "d"))
 COMMON = {"weights": "none", "batch_size": 8, "workers": 0, "epochs": 1, "ema_decay": 0.5, "lr": 5e-3}
 TEACHER = TeachConfig(backbone="test_vit", size=64, width=64, **COMMON)
 STUDENT = DistillConfig(backbone="test_efficientnet", size=32, width=32, **COMMON)
+
+TRAIN = MultiLabelDataset(
+    root=Path("none"),
+    split="train",
+    labels=LABELS,
+    paths=[Path(f"{number}.jpg") for number in range(4)],
+    targets=np.array([[1, 0, 0, 1], [1, 0, 1, 0], [1, 0, 0, 0], [0, 0, 1, 0]], np.uint8),
+    ignore=np.array([[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]], bool),
+)
+"""Counted for positive weights; its pictures are not read."""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -104,7 +115,7 @@ def test_the_terms_are_the_weighted_losses(reduction, ignored):
     config = updated(STUDENT, reduction=reduction, mld=2.0, cd=3.0, id=5.0)
     batch = random_batch(ignored)
     logits, embeddings = student(batch.images)
-    terms = DistillTask(config, LiveTeacher(teacher_model))(batch, logits, embeddings)
+    terms = DistillTask(config, LiveTeacher(teacher_model), student, TRAIN)(batch, logits, embeddings)
     assert list(terms) == ["bce", "mld", "cd", "id"]
     with torch.no_grad():
         told, shown = teacher_model.eval()(batch.teacher_images)
@@ -127,7 +138,7 @@ def test_the_terms_are_the_weighted_losses(reduction, ignored):
 def test_a_term_of_weight_zero_is_left_out(off, left):
     teacher_model, student = models()
     batch = random_batch()
-    terms = DistillTask(updated(STUDENT, **off), LiveTeacher(teacher_model))(batch, *student(batch.images))
+    terms = DistillTask(updated(STUDENT, **off), LiveTeacher(teacher_model), student, TRAIN)(batch, *student(batch.images))
     assert terms.keys() == (left or {"bce", "mld"})
 
 
@@ -141,7 +152,7 @@ def test_teach_s_only_term_is_its_task_loss(name, loss):
     _, student = models()
     batch = random_batch(0.3)
     logits, embeddings = student(batch.images)
-    terms = TeachTask(updated(TEACHER, task_loss=name))(batch, logits, embeddings)
+    terms = TeachTask(updated(TEACHER, task_loss=name), TRAIN)(batch, logits, embeddings)
     assert list(terms) == [name]
     torch.testing.assert_close(terms[name], loss(logits, batch.targets, batch.ignore))
 
@@ -149,7 +160,7 @@ def test_teach_s_only_term_is_its_task_loss(name, loss):
 def test_the_teacher_learns_nothing_and_stays_as_it_is():
     teacher_model, student = models()
     before = {key: tensor.clone() for key, tensor in teacher_model.state_dict().items()}
-    task = DistillTask(STUDENT, LiveTeacher(teacher_model.train()))
+    task = DistillTask(STUDENT, LiveTeacher(teacher_model.train()), student, TRAIN)
     student.train()
     batch = random_batch()
     for _ in range(2):
@@ -166,7 +177,7 @@ def test_the_student_s_own_copy_as_its_teacher_leaves_nothing_to_distil():
     copy.load_state_dict(student.state_dict())
     batch = random_batch()
     batch.teacher_images = batch.images
-    terms = DistillTask(STUDENT, LiveTeacher(copy))(batch, *student.eval()(batch.images))
+    terms = DistillTask(STUDENT, LiveTeacher(copy), student, TRAIN)(batch, *student.eval()(batch.images))
     for name in ("mld", "cd", "id"):
         assert terms[name].abs().item() < 1e-6, name
 
@@ -329,7 +340,7 @@ def launch_teach(data: Path, out: Path, *flags: str) -> subprocess.CompletedProc
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     settings = ["--backbone", "test_efficientnet", "--weights", "none", "--width", "32", "--size", "32"]
     settings += ["--workers", "0", "--epochs", "2", "--lr", "5e-3", "--ema-decay", "0.5"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run(
         [*launcher, str(script), "teach", str(data), "--out", str(out), *settings, *flags],
         env=environment,

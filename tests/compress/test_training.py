@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from compress.config import TeachConfig
-from compress.distill import TeachTask, teach
+from compress.distill import teach
 from compress.models import MultiLabelModel, make_model
+from compress.tasks import Task, TeachTask
 from compress.training import STATE, Fit, evaluate, fit, make_accelerator, predict_logits
 from multilabel.bundle import Bundle, file_sha256
 from multilabel.datasets import MultiLabelDataset, load_dataset
@@ -60,7 +61,7 @@ def run_fit(
     torch.manual_seed(seed)
     model, _ = make_model(config, splits[0].labels)
     work.mkdir(parents=True, exist_ok=True)
-    task = task or TeachTask(config)
+    task = task or TeachTask(config, splits[0])
     accelerator = make_accelerator(config)
     result = fit(model, task, *splits, config, work, inputs=inputs, accelerator=accelerator)
     return model, result, config
@@ -81,11 +82,11 @@ def test_the_loss_falls_and_the_labels_are_learned(splits, tmp_path):
 
 def test_history_names_every_term(splits, tmp_path):
     class TwoTerms(TeachTask):
-        def __call__(self, batch, logits, embeddings):
-            return {**super().__call__(batch, logits, embeddings), "size": 0.01 * embeddings.square().mean()}
+        def forward(self, batch, logits, embeddings):
+            return {**super().forward(batch, logits, embeddings), "size": 0.01 * embeddings.square().mean()}
 
     config = TeachConfig(**QUICK, task_loss="bce")
-    _, result, _ = run_fit(splits, tmp_path, TwoTerms(config), epochs=2)
+    _, result, _ = run_fit(splits, tmp_path, TwoTerms(config, splits[0]), epochs=2)
     assert len(result.history) == 2
     for entry in result.history:
         assert list(entry) == ["loss", "bce", "size", "val_mAP", "seconds"]
@@ -136,15 +137,15 @@ def test_evaluation_changes_nothing_and_keeps_the_order(splits, tmp_path):
 class _Interrupted(TeachTask):
     """Ctrl-C in the middle of an epoch."""
 
-    def __init__(self, config: TeachConfig, after_steps: int) -> None:
-        super().__init__(config)
+    def __init__(self, config: TeachConfig, train: MultiLabelDataset, after_steps: int) -> None:
+        super().__init__(config, train)
         self.left = after_steps
 
-    def __call__(self, batch, logits, embeddings):
+    def forward(self, batch, logits, embeddings):
         self.left -= 1
         if self.left < 0:
             raise KeyboardInterrupt
-        return super().__call__(batch, logits, embeddings)
+        return super().forward(batch, logits, embeddings)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -152,15 +153,15 @@ def test_interrupted_and_resumed_is_bit_for_bit_the_undisturbed_run(splits, tmp_
     """Stopped in the second of three epochs of three steps each."""
     undisturbed, expected, config = run_fit(splits, tmp_path / "whole", epochs=3, workers=workers)
     with pytest.raises(KeyboardInterrupt):
-        run_fit(splits, tmp_path / "cut", _Interrupted(config, after_steps=4), epochs=3, workers=workers)
+        run_fit(splits, tmp_path / "cut", _Interrupted(config, splits[0], after_steps=4), epochs=3, workers=workers)
     seen = []
 
     class Watched(TeachTask):
-        def __call__(self, batch, logits, embeddings):
+        def forward(self, batch, logits, embeddings):
             seen.append(batch.index.tolist())
-            return super().__call__(batch, logits, embeddings)
+            return super().forward(batch, logits, embeddings)
 
-    resumed, result, _ = run_fit(splits, tmp_path / "cut", Watched(config), epochs=3, workers=workers)
+    resumed, result, _ = run_fit(splits, tmp_path / "cut", Watched(config, splits[0]), epochs=3, workers=workers)
     assert len(seen) == 6  # the first epoch was not made again
     assert [entry["loss"] for entry in result.history] == [entry["loss"] for entry in expected.history]
     assert [entry["val_mAP"] for entry in result.history] == [entry["val_mAP"] for entry in expected.history]
@@ -173,34 +174,101 @@ def test_a_state_from_other_inputs_is_not_continued(splits, tmp_path):
     calls = []
 
     class Counted(TeachTask):
-        def __call__(self, batch, logits, embeddings):
+        def forward(self, batch, logits, embeddings):
             calls.append(1)
-            return super().__call__(batch, logits, embeddings)
+            return super().forward(batch, logits, embeddings)
 
-    run_fit(splits, tmp_path, Counted(TeachConfig(**QUICK)), epochs=1, inputs="after")
+    run_fit(splits, tmp_path, Counted(TeachConfig(**QUICK), splits[0]), epochs=1, inputs="after")
     assert len(calls) == 3
 
 
 def test_a_finished_state_is_not_trained_further(splits, tmp_path):
     first, expected, _ = run_fit(splits, tmp_path, epochs=2)
 
-    def refuse(*arguments):
-        raise AssertionError("trained again")
+    class Refusing(TeachTask):
+        def forward(self, batch, logits, embeddings):
+            raise AssertionError("trained again")
 
-    second, result, _ = run_fit(splits, tmp_path, refuse, epochs=2)
+    second, result, config = run_fit(splits, tmp_path, Refusing(TeachConfig(**QUICK), splits[0]), epochs=2)
     assert same_weights(first, second)
     assert result == expected
 
 
-def test_a_loss_that_is_not_finite_names_the_term(splits, tmp_path):
-    def task(batch, logits, embeddings):
-        good = logits.square().mean()
-        return {"fine": good, "broken": good * float("nan")}
+class _Broken(Task):
+    """A term that is not finite from a step on, by itself or through the logits of one picture."""
 
-    with pytest.raises(InputError, match=r"not finite: broken in epoch 1, step 1, batch of \d{5}\.jpg") as caught:
-        run_fit(splits, tmp_path, task)
+    def __init__(self, from_step: int, picture: int | None = None) -> None:
+        super().__init__()
+        self.from_step, self.picture, self.step = from_step, picture, 0
+
+    def forward(self, batch, logits, embeddings):
+        self.step += 1
+        fine = embeddings.square().mean()
+        broken = logits.square().mean() * (float("inf") if self.step >= self.from_step else 1)
+        return {"fine": fine, "broken": broken}
+
+
+def test_a_loss_that_is_not_finite_names_the_term_the_step_and_the_pictures(splits, tmp_path):
+    with pytest.raises(InputError, match=r"not finite: broken in epoch 1, step 2, pictures (\d{5}\.jpg, ){7}") as caught:
+        run_fit(splits, tmp_path, _Broken(2))
     assert "fine" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_only_the_picture_whose_logits_are_not_finite_is_named(splits, tmp_path):
+    class OnePicture(TeachTask):
+        def forward(self, batch, logits, embeddings):
+            batch.index.copy_(torch.arange(len(batch.index)))
+            with torch.no_grad():
+                logits[3] = float("nan")
+            return super().forward(batch, logits, embeddings)
+
+    with pytest.raises(InputError, match=r"step 1, pictures 00003\.jpg; lower lr"):
+        run_fit(splits, tmp_path, OnePicture(TeachConfig(**QUICK), splits[0]))
+
+
+def test_the_last_finished_epoch_is_kept_and_continued(splits, tmp_path):
+    """Three steps an epoch: the fourth is the first of the second epoch."""
+    with pytest.raises(InputError, match="epoch 2, step 1"):
+        run_fit(splits, tmp_path, _Broken(4))
+    _, result, _ = run_fit(splits, tmp_path, _Broken(100))
+    assert len(result.history) == 2
+
+
+def test_a_full_device_is_told_with_what_to_lower(splits, tmp_path):
+    class Full(TeachTask):
+        def forward(self, batch, logits, embeddings):
+            raise torch.OutOfMemoryError("tried to allocate 3 GiB")
+
+    with pytest.raises(InputError, match=r"out of memory with batch_size 8 at 32 px.*lower batch_size.*3 GiB"):
+        run_fit(splits, tmp_path, Full(TeachConfig(**QUICK), splits[0]))
+
+
+def test_accumulated_passes_are_one_step_of_their_mean(splits, tmp_path):
+    """Without batch statistics, dropout or a mean over unequal counts, two passes of 4 are one pass of 8."""
+    still = {"augment": "none", "flip": 0, "cutout": 0, "task_loss": "bce", "backbone": "test_vit", "size": 64}
+    def undropped(*arguments, **keywords):
+        model, source = make_model(*arguments, **keywords)
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        return model.double(), source
+
+    results = []
+    for name, size, accumulate in (("one", 8, 1), ("two", 4, 2)):
+        config = TeachConfig(**{**QUICK, **still, "epochs": 2, "batch_size": size, "accumulate": accumulate})
+        torch.manual_seed(0)
+        model, _ = undropped(config, splits[0].labels)
+        (tmp_path / name).mkdir()
+        task = TeachTask(config, splits[0])
+        results.append(
+            fit(model, task, *splits, config, tmp_path / name, inputs="x", accelerator=make_accelerator(config))
+        )
+    one, two = results
+    for first, second in zip(one.history, two.history, strict=True):
+        assert first["loss"] == pytest.approx(second["loss"], rel=1e-9)
+        assert first["val_mAP"] == pytest.approx(second["val_mAP"], abs=1e-12)
+
 
 
 def test_an_ignored_cell_s_target_changes_nothing(splits, tmp_path):

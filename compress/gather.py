@@ -1,0 +1,71 @@
+"""The whole batch in every process, so that a loss between pictures sees all of them and means are exact.
+
+Every process computes the same loss of the global batch. DistributedDataParallel then averages the processes'
+gradients, each of which holds only what flowed back into its own pictures: `gathered` multiplies by the number of
+processes, and the average becomes the gradient of the global loss.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+import torch
+import torch.distributed as dist
+from accelerate import PartialState
+from torch import Tensor
+
+from compress.loader import Batch
+
+
+def launched_on_cpu() -> bool:
+    """Whether a launcher started several processes on a machine without a GPU.
+
+    accelerate must be told, or each of them takes itself for the only one.
+    """
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()
+
+
+def process_state() -> PartialState:
+    """This process among those of its launch."""
+    return PartialState(cpu=launched_on_cpu())
+
+
+def processes() -> int:
+    """Number of processes that train together; 1 without a launcher."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def gathered(rows: Tensor) -> Tensor:
+    """`[B, ...]` of every process to `[processes · B, ...]`, in the order of ranks, with gradient.
+
+    B must be the same everywhere.
+    """
+    if processes() == 1:
+        return rows
+    return _Gather.apply(rows)
+
+
+def global_batch(batch: Batch) -> Batch:
+    """A batch whose targets, ignore mask and indices are those of all processes; its pictures stay one's own."""
+    if processes() == 1:
+        return batch
+    with torch.no_grad():
+        return replace(
+            batch, targets=gathered(batch.targets), ignore=gathered(batch.ignore), index=gathered(batch.index)
+        )
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, rows: Tensor) -> Tensor:
+        ctx.count = len(rows)
+        parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(processes())]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad: Tensor) -> Tensor:
+        begin = dist.get_rank() * ctx.count
+        return grad[begin : begin + ctx.count] * processes()

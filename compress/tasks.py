@@ -1,0 +1,184 @@
+"""What is trained: a model's outputs on a batch, and a teacher's, to loss terms by name.
+
+A task is a module: the projections that some losses learn are trained, saved and shared between processes with the
+model. Losses see the batch of all processes (see `compress.gather`).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from compress.config import DistillConfig, TeachConfig, TrainConfig
+from compress.features import Features, FeatureTaps
+from compress.gather import gathered, global_batch
+from compress.loader import Batch
+from compress.losses import (
+    AsymmetricLoss,
+    AttentionTransfer,
+    BinaryCrossEntropy,
+    BinaryKD,
+    FitNetHints,
+    FocalLoss,
+    LabelWiseEmbeddingDistillation,
+    LogitsMSE,
+    MultiLabelLogitsDistillation,
+    PartialSoftmax,
+    ProbabilisticKT,
+    RelationalKD,
+    ReviewKD,
+)
+from compress.losses.checks import Reduction
+from compress.models import MultiLabelModel
+from compress.teacher import LiveTeacher, Teacher
+from multilabel.datasets import MultiLabelDataset
+
+
+class Task(nn.Module, ABC):
+    """What is trained: loss terms by name."""
+
+    counts: dict[str, Tensor]
+    """What the last call counted, by name; shown beside the terms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts = {}
+
+    @abstractmethod
+    def forward(self, batch: Batch, logits: Tensor, embeddings: Tensor) -> dict[str, Tensor]:
+        """Logits `[B, C]` and embeddings `[B, C, dim]` to weighted terms, whose sum is trained."""
+
+
+class TeachTask(Task):
+    """The labels alone.
+
+    Args:
+        train: the pictures whose labels are counted for `positive_weights`.
+    """
+
+    def __init__(self, config: TeachConfig, train: MultiLabelDataset) -> None:
+        super().__init__()
+        self.name = config.task_loss
+        self.loss = task_loss(config, train, "mean")
+
+    def forward(self, batch: Batch, logits: Tensor, embeddings: Tensor) -> dict[str, Tensor]:
+        """One term, named as its loss."""
+        batch = global_batch(batch)
+        return {self.name: self.loss(gathered(logits), batch.targets, batch.ignore)}
+
+
+class DistillTask(Task):
+    """The labels' loss and the teacher's terms, each with its weight; a weight of 0 leaves a term out.
+
+    With mld, cd and id it is the published objective, or its form that knows no batch size. Without a teacher it is the
+    student alone.
+
+    Args:
+        student: the model that is trained; its backbone is tapped where a term looks inside it.
+        train: the pictures whose labels are counted for `positive_weights`.
+    """
+
+    def __init__(
+        self, config: DistillConfig, teacher: Teacher | None, student: MultiLabelModel, train: MultiLabelDataset
+    ) -> None:
+        super().__init__()
+        self.config, self.teacher = config, teacher
+        self.task_loss = task_loss(config, train, config.reduction)
+        self.logits_losses = nn.ModuleDict(
+            {name: make(config) for name, make in _LOGITS_LOSSES.items() if getattr(config, name)}
+        )
+        self.embedding_loss = LabelWiseEmbeddingDistillation(config.cd, config.id, config.reduction)
+        self.pooled_losses = nn.ModuleDict(
+            {name: make() for name, make in _POOLED_LOSSES.items() if getattr(config, name)}
+        )
+        self.map_losses = nn.ModuleDict()
+        self.taps: FeatureTaps | None = None
+        if config.looks_inside:
+            assert isinstance(teacher, LiveTeacher)  # stored outputs have no inside
+            self.taps = FeatureTaps(student.backbone, size=student.config.size)
+            channels = (self.taps.channels(), teacher.tap())
+            self.map_losses.update(
+                {name: make(*channels) for name, make in _MAP_LOSSES.items() if getattr(config, name)}
+            )
+
+    def forward(self, batch: Batch, logits: Tensor, embeddings: Tensor) -> dict[str, Tensor]:
+        """The task loss under its name, then the teacher's terms."""
+        everyone = global_batch(batch)
+        targets, ignore = everyone.targets, everyone.ignore
+        logits = gathered(logits)
+        terms: dict[str, Tensor] = {}
+        if self.config.task:
+            terms[self.config.task_loss] = self.config.task * self.task_loss(logits, targets, ignore)
+        if self.teacher is None:
+            return terms
+        teacher_logits, teacher_embeddings = self.teacher(batch)
+        teacher_logits = gathered(teacher_logits)
+        for name, loss in self.logits_losses.items():
+            terms[name] = getattr(self.config, name) * loss(logits, teacher_logits, targets, ignore)
+        if self.config.cd or self.config.id:
+            structure = self.embedding_loss.terms(gathered(embeddings), gathered(teacher_embeddings), targets, ignore)
+            for name in ("cd", "id"):
+                if weight := getattr(self.config, name):
+                    terms[name] = weight * structure[name]
+                    self.counts[f"{name}_groups"] = structure[f"{name}_groups"]
+        if self.taps is not None:
+            assert isinstance(self.teacher, LiveTeacher)
+            terms |= self._inside(self.taps.take(), self.teacher.features())
+        return terms
+
+    def _inside(self, student: Features, teacher: Features) -> dict[str, Tensor]:
+        """Terms on what lies between the pixels and the head."""
+        terms = {}
+        if self.pooled_losses:
+            pooled = gathered(student.pooled()), gathered(teacher.pooled())
+            for name, loss in self.pooled_losses.items():
+                terms[name] = getattr(self.config, name) * loss(*pooled)
+        for name, loss in self.map_losses.items():
+            # A mean over pictures of each process's own maps; the processes' mean is the mean over all.
+            terms[name] = getattr(self.config, name) * loss(student.maps, teacher.maps)
+        return terms
+
+
+_LOGITS_LOSSES = {
+    "mld": lambda config: MultiLabelLogitsDistillation(config.reduction),
+    "mse": lambda config: LogitsMSE(),
+    "ps": lambda config: PartialSoftmax(),
+    "kd": lambda config: BinaryKD(reduction=config.reduction),
+}
+_POOLED_LOSSES = {"rkd": RelationalKD, "pkt": ProbabilisticKT}
+_MAP_LOSSES = {
+    "review_kd": ReviewKD,
+    "at": lambda student, teacher: AttentionTransfer(),
+    "fitnet": FitNetHints,
+}
+
+
+def task_loss(config: TrainConfig, train: MultiLabelDataset, reduction: Reduction) -> nn.Module:
+    """The loss on the labels that a configuration names.
+
+    Args:
+        train: counted for `positive_weights`.
+    """
+    shared: dict[str, Any] = {
+        "label_smoothing": config.label_smoothing,
+        "positive_weights": _positive_weights(config, train),
+    }
+    if config.task_loss == "asl":
+        return AsymmetricLoss(config.gamma_neg, config.gamma_pos, config.clip, reduction, **shared)
+    if config.task_loss == "focal":
+        return FocalLoss(reduction=reduction, **shared)
+    return BinaryCrossEntropy(reduction, **shared)
+
+
+def _positive_weights(config: TrainConfig, train: MultiLabelDataset) -> Tensor | None:
+    if config.positive_weights == "none":
+        return None
+    known = ~train.ignore
+    positives = (known & (train.targets == 1)).sum(axis=0)
+    negatives = known.sum(axis=0) - positives
+    # A label without a positive in train has none to weigh.
+    return torch.from_numpy(np.where(positives, negatives / np.maximum(positives, 1), 1).astype(np.float32))

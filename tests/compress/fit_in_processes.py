@@ -1,0 +1,61 @@
+"""Distil a tiny student in as many processes as a launcher started, and leave what was learnt in a folder.
+
+    python fit_in_processes.py DATA OUT BATCH_SIZE
+
+In float64, with frozen batch norm and without dropout, so that the number of processes is all that differs.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from timm.layers import freeze_batch_norm_2d
+from torch import nn
+
+from compress.checkpoint import save_model
+from compress.config import DistillConfig, ModelConfig
+from compress.models import MultiLabelModel, make_model
+from compress.tasks import DistillTask
+from compress.teacher import LiveTeacher
+from compress.training import fit, make_accelerator
+from multilabel.datasets import load_dataset
+
+TERMS = {"mld": 1.0, "cd": 1.0, "id": 1.0, "mse": 0.1, "ps": 0.1, "kd": 0.1, "rkd": 0.01, "pkt": 0.1}
+MAPS = {"at": 1.0, "fitnet": 0.1}
+
+
+def exact(config: ModelConfig, labels) -> MultiLabelModel:
+    model, _ = make_model(config, labels)
+    model.backbone = freeze_batch_norm_2d(model.backbone)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return model.double()
+
+
+def main(data: Path, out: Path, batch_size: int) -> None:
+    torch.set_num_threads(1)
+    train, val = load_dataset(data, "train"), load_dataset(data, "val")
+    train.ignore[::3, 1] = True  # so that the processes count different numbers of cells
+    config = DistillConfig(
+        backbone="test_efficientnet", weights="none", width=32, size=32, epochs=2, batch_size=batch_size, workers=0,
+        lr=1e-3, ema_decay=0.5, augment="none", positive_weights="balanced", **TERMS, **MAPS,
+    )  # fmt: skip
+    accelerator = make_accelerator(config)
+    torch.manual_seed(0)
+    student = exact(config, train.labels)
+    teacher = exact(config.model_copy(update={"size": 64, "width": 64}), train.labels)
+    task = DistillTask(config, LiveTeacher(teacher), student, train).double()
+    out.mkdir(parents=True, exist_ok=True)
+    result = fit(
+        student, task, train, val, config, out, inputs="x", accelerator=accelerator,
+        teacher_preprocess=teacher.preprocess,
+    )  # fmt: skip
+    if accelerator.is_main_process:
+        save_model(student, out / "model.safetensors")
+        (out / "history.json").write_text(json.dumps([{"loss": 0.0, **entry} for entry in result.history]))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))

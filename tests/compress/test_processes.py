@@ -1,0 +1,49 @@
+"""Several processes: what they learn together is what one learns from the whole batch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+PROGRAM = Path(__file__).with_name("fit_in_processes.py")
+
+
+def learn(data: Path, out: Path, batch_size: int, processes: int) -> tuple[list[dict], dict]:
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    command = [sys.executable, *(launcher if processes > 1 else []), PROGRAM, data, out, batch_size]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads((out / "history.json").read_text()), load_file(out / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def alone(tiny_data, tmp_path_factory):
+    return learn(tiny_data, tmp_path_factory.mktemp("one") / "out", batch_size=8, processes=1)
+
+
+def test_two_processes_learn_what_one_learns_from_the_whole_batch(tiny_data, tmp_path, alone):
+    """Every term, its groups, val mAP and the final weights; cells are ignored, so that the halves count differently."""
+    history, weights = alone
+    shared_history, shared_weights = learn(tiny_data, tmp_path / "two", batch_size=4, processes=2)
+    for entry, shared in zip(history, shared_history, strict=True):
+        assert entry.keys() == shared.keys()
+        assert entry["cd_groups"] > 1 and entry["id_groups"] > 1
+        for name in entry.keys() - {"seconds"}:
+            assert shared[name] == pytest.approx(entry[name], rel=1e-9, abs=1e-12), name
+    assert weights.keys() == shared_weights.keys()
+    for name, tensor in weights.items():
+        # Adam divides by the root of the squared gradient: rounding in the last place grows a little.
+        assert (shared_weights[name] - tensor).abs().max() < 1e-7, name
+
+
+def test_the_comparison_sees_a_difference(tiny_data, tmp_path, alone):
+    """The control: half the batch in one process learns something else."""
+    history, weights = alone
+    other_history, other_weights = learn(tiny_data, tmp_path / "half", batch_size=4, processes=1)
+    assert abs(history[0]["cd"] / other_history[0]["cd"] - 1) > 1e-3
+    assert max(float((other_weights[name] - tensor).abs().max()) for name, tensor in weights.items()) > 1e-4
