@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -120,6 +122,7 @@ def fit(
     if device.type == "cuda" and accelerator.num_processes > 1:  # it raises on a CPU
         nn.SyncBatchNorm.convert_sync_batchnorm(model)
     if config.torch_compile:
+        _require_compiler(device)
         model.compile()
     learner = _Learner(model, task)
     optimizer = torch.optim.AdamW(_decay_groups(learner, config.weight_decay), lr=config.lr)
@@ -268,6 +271,12 @@ def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
+
+
+def _require_compiler(device: torch.device) -> None:
+    compilers = (os.environ.get("CXX"), "g++", "clang++")
+    if device.type == "cpu" and not any(shutil.which(name) for name in compilers if name):
+        raise InputError("torch_compile on a CPU needs a C++ compiler and finds neither g++ nor clang++ nor $CXX here")
 
 
 class _Learner(nn.Module):

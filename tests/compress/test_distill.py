@@ -138,7 +138,8 @@ def test_the_terms_are_the_weighted_losses(reduction, ignored):
 def test_a_term_of_weight_zero_is_left_out(off, left):
     teacher_model, student = models()
     batch = random_batch()
-    terms = DistillTask(updated(STUDENT, **off), LiveTeacher(teacher_model), student, TRAIN)(batch, *student(batch.images))
+    task = DistillTask(updated(STUDENT, **off), LiveTeacher(teacher_model), student, TRAIN)
+    terms = task(batch, *student(batch.images))
     assert terms.keys() == (left or {"bce", "mld"})
 
 

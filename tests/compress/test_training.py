@@ -189,7 +189,7 @@ def test_a_finished_state_is_not_trained_further(splits, tmp_path):
         def forward(self, batch, logits, embeddings):
             raise AssertionError("trained again")
 
-    second, result, config = run_fit(splits, tmp_path, Refusing(TeachConfig(**QUICK), splits[0]), epochs=2)
+    second, result, _ = run_fit(splits, tmp_path, Refusing(TeachConfig(**QUICK), splits[0]), epochs=2)
     assert same_weights(first, second)
     assert result == expected
 
@@ -209,7 +209,8 @@ class _Broken(Task):
 
 
 def test_a_loss_that_is_not_finite_names_the_term_the_step_and_the_pictures(splits, tmp_path):
-    with pytest.raises(InputError, match=r"not finite: broken in epoch 1, step 2, pictures (\d{5}\.jpg, ){7}") as caught:
+    expected = r"not finite: broken in epoch 1, step 2, pictures (\d{5}\.jpg, ){7}"
+    with pytest.raises(InputError, match=expected) as caught:
         run_fit(splits, tmp_path, _Broken(2))
     assert "fine" not in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -247,6 +248,7 @@ def test_a_full_device_is_told_with_what_to_lower(splits, tmp_path):
 def test_accumulated_passes_are_one_step_of_their_mean(splits, tmp_path):
     """Without batch statistics, dropout or a mean over unequal counts, two passes of 4 are one pass of 8."""
     still = {"augment": "none", "flip": 0, "cutout": 0, "task_loss": "bce", "backbone": "test_vit", "size": 64}
+
     def undropped(*arguments, **keywords):
         model, source = make_model(*arguments, **keywords)
         for module in model.modules():
@@ -268,7 +270,6 @@ def test_accumulated_passes_are_one_step_of_their_mean(splits, tmp_path):
     for first, second in zip(one.history, two.history, strict=True):
         assert first["loss"] == pytest.approx(second["loss"], rel=1e-9)
         assert first["val_mAP"] == pytest.approx(second["val_mAP"], abs=1e-12)
-
 
 
 def test_an_ignored_cell_s_target_changes_nothing(splits, tmp_path):

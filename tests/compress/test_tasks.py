@@ -1,0 +1,176 @@
+"""Tasks: every term that a setting names is trained, with what it learns saved and continued."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+import torch._inductor.config
+from test_distill import STUDENT, TEACHER, TRAIN, models, one_thread, random_batch, splits, teacher, updated  # noqa: F401
+from test_training import run_fit
+
+from compress.config import PRESETS, TERMS, DistillConfig, TeachConfig
+from compress.distill import distill
+from compress.losses import AttentionTransfer, FitNetHints, ProbabilisticKT, RelationalKD, ReviewKD
+from compress.models import make_model
+from compress.tasks import DistillTask, task_loss
+from compress.teacher import LiveTeacher
+from compress.training import STATE, fit, make_accelerator
+from multilabel.errors import InputError
+
+INSIDE = ("rkd", "pkt", "review_kd", "at", "fitnet")
+
+
+def only(**weights: float) -> DistillConfig:
+    return updated(STUDENT, **{**dict.fromkeys(TERMS, 0.0), **weights})
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_each_term_alone_teaches_the_student(name):
+    teacher_model, student = models()
+    task = DistillTask(only(task=0.0, **{name: 1.0}), LiveTeacher(teacher_model), student, TRAIN)
+    batch = random_batch()
+    student.train()
+    terms = task(batch, *student(batch.images))
+    assert list(terms) == [name]
+    assert terms[name].item() > 0
+    terms[name].backward()
+    assert student.backbone.conv_stem.weight.grad.abs().max() > 0
+    assert all(parameter.grad is None for parameter in teacher_model.parameters())
+
+
+def test_terms_inside_are_the_losses_of_the_tapped_features():
+    """The same numbers by hand: features from each backbone's own forward pass."""
+    teacher_model, student = models()
+    config = only(rkd=2.0, pkt=3.0, review_kd=5.0, at=7.0, fitnet=11.0)
+    task = DistillTask(config, LiveTeacher(teacher_model), student, TRAIN).eval()
+    batch = random_batch()
+    terms = task(batch, *student.eval()(batch.images))
+    student(batch.images)
+    ours = task.taps.take()
+    with torch.no_grad():
+        teacher_model(batch.teacher_images)
+    theirs = task.teacher.features()
+    pooled = ours.tokens.mean(dim=1), theirs.tokens.mean(dim=1)
+    expected = {
+        "rkd": 2 * RelationalKD()(*pooled),
+        "pkt": 3 * ProbabilisticKT()(*pooled),
+        "review_kd": 5 * task.map_losses["review_kd"](ours.maps, theirs.maps),
+        "at": 7 * AttentionTransfer()(ours.maps, theirs.maps),
+        "fitnet": 11 * task.map_losses["fitnet"](ours.maps, theirs.maps),
+    }
+    assert isinstance(task.map_losses["review_kd"], ReviewKD)
+    assert isinstance(task.map_losses["fitnet"], FitNetHints)
+    for name, value in expected.items():
+        torch.testing.assert_close(terms[name], value, msg=name)
+
+
+def test_what_a_loss_learns_is_trained_saved_and_continued(splits, tmp_path):  # noqa: F811
+    """Interrupted after the first of two epochs, ReviewKD's fusion goes on from where it was."""
+    names = splits[0].labels
+
+    def learn(work, stop_after=None):
+        torch.manual_seed(0)
+        config = updated(only(review_kd=0.1, fitnet=0.1), epochs=2)
+        listening, _ = make_model(TEACHER, names)
+        student, _ = make_model(config, names)
+
+        class Stopping(DistillTask):
+            calls = 0
+
+            def forward(self, *arguments):
+                self.calls += 1
+                if stop_after is not None and self.calls > stop_after:
+                    raise KeyboardInterrupt
+                return super().forward(*arguments)
+
+        task = Stopping(config, LiveTeacher(listening), student, splits[0])
+        before = {name: tensor.clone() for name, tensor in task.state_dict().items()}
+        work.mkdir(exist_ok=True)
+        fit(
+            student, task, *splits, config, work, inputs="x", accelerator=make_accelerator(config),
+            teacher_preprocess=listening.preprocess,
+        )  # fmt: skip
+        return student.state_dict(), task.state_dict(), before
+
+    whole, learnt, before = learn(tmp_path / "whole")
+    assert any(not torch.equal(learnt[name], before[name]) for name in learnt if name.endswith("weight"))
+    with pytest.raises(KeyboardInterrupt):
+        learn(tmp_path / "cut", stop_after=4)
+    assert (tmp_path / "cut" / STATE).is_file()
+    resumed, learnt_again, _ = learn(tmp_path / "cut")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert all(torch.equal(learnt[name], learnt_again[name]) for name in learnt)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_distils(teacher, splits, tmp_path, preset):  # noqa: F811
+    config = DistillConfig(**{**STUDENT.model_dump(exclude={*TERMS, "preset", "reduction"}), "preset": preset})
+    cache = tmp_path / "cache"
+    entry = distill(*splits, teacher, config, tmp_path / "student", cache).manifest.facts["history"][0]
+    expected = {name for name in TERMS if PRESETS[preset][name]}
+    assert entry.keys() & set(TERMS) == expected
+    assert all(np.isfinite(entry[name]) and entry[name] > 0 for name in ("bce", *expected))
+    # Stored outputs serve all but those that look inside the teacher.
+    assert cache.exists() == (bool(expected) and not expected & set(INSIDE))
+    student = distill(*splits, teacher, config, tmp_path / "student")
+    assert not any("task" in name or "fusion" in name for name in student.manifest.facts)
+
+
+@pytest.mark.parametrize("config", [TeachConfig(), DistillConfig()])
+def test_settings_reach_the_task_loss(config):
+    """Each setting moves the loss as its formula says."""
+    logits, targets = torch.tensor([[1.0, -2.0, 0.5, 3.0]]), torch.tensor([[1.0, 0.0, 0.0, 1.0]])
+    losses = {
+        name: task_loss(updated(config, **settings), TRAIN, "mean")(logits, targets).item()
+        for name, settings in {
+            "bce": {"task_loss": "bce"},
+            "smooth": {"task_loss": "bce", "label_smoothing": 0.2},
+            "balanced": {"task_loss": "bce", "positive_weights": "balanced"},
+            "focal": {"task_loss": "focal"},
+            "asl": {"task_loss": "asl"},
+            "asl as bce": {"task_loss": "asl", "gamma_neg": 0, "gamma_pos": 0, "clip": 0},
+        }.items()
+    }
+    p = torch.sigmoid(logits)[0].double()
+    cells = torch.stack([-p[0].log(), -(1 - p[1]).log(), -(1 - p[2]).log(), -p[3].log()])
+    assert losses["bce"] == pytest.approx(cells.mean().item(), rel=1e-5)
+    assert losses["asl as bce"] == pytest.approx(losses["bce"], rel=1e-5)
+    smooth = 0.9 * torch.tensor([1.0, 0, 0, 1]) + 0.1 * torch.tensor([0.0, 1, 1, 0])
+    expected = -(smooth * p.log() + (1 - smooth) * (1 - p).log()).mean().item()
+    assert losses["smooth"] == pytest.approx(expected, rel=1e-5)
+    # TRAIN: label 0 has 3 positives of 4 known, label 3 has 1 of 4.
+    expected = ((1 / 3) * cells[0] + cells[1] + cells[2] + 3 * cells[3]).item() / 4
+    assert losses["balanced"] == pytest.approx(expected, rel=1e-5)
+    alpha, gamma = 0.25, 2
+    focal = [alpha * (1 - p[0]) ** gamma * cells[0], (1 - alpha) * p[1] ** gamma * cells[1]]
+    focal += [(1 - alpha) * p[2] ** gamma * cells[2], alpha * (1 - p[3]) ** gamma * cells[3]]
+    assert losses["focal"] == pytest.approx(sum(value.item() for value in focal) / 4, rel=1e-5)
+    assert losses["asl"] < losses["bce"]
+
+
+def test_an_ignored_cell_is_not_counted_for_positive_weights():
+    """TRAIN's label 2: positives in pictures 1 and 3, of three known cells."""
+    loss = task_loss(TeachConfig(positive_weights="balanced"), TRAIN, "mean")
+    assert loss.positive_weights.tolist() == pytest.approx([1 / 3, 1.0, 0.5, 3.0])
+
+
+def test_a_term_that_looks_inside_needs_maps(splits):  # noqa: F811
+    """A backbone that timm names no maps of is told before training."""
+    teacher_model, _ = models()
+    student, _ = make_model(updated(STUDENT, backbone="test_vit", size=64), teacher_model.labels)
+    student.backbone.feature_info = []
+    with pytest.raises(InputError, match="names 0 maps"):
+        DistillTask(only(at=1.0), LiveTeacher(teacher_model), student, TRAIN)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ here: torch.compile on a CPU needs a C++ compiler")
+def test_a_compiled_model_learns_the_same(splits, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(torch._inductor.config, "fallback_random", True)  # the same dropout
+    _, plain, _ = run_fit(splits, tmp_path / "plain", epochs=1)
+    torch._dynamo.utils.counters.clear()
+    _, compiled, _ = run_fit(splits, tmp_path / "compiled", epochs=1, torch_compile=True)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+    assert compiled.history[0]["asl"] == pytest.approx(plain.history[0]["asl"], rel=1e-3)
