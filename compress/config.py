@@ -148,6 +148,12 @@ class DistillConfig(ModelConfig, TrainConfig):
     """Weight of attention transfer over four feature maps."""
     fitnet: float = Field(default=0.0, ge=0)
     """Weight of FitNet hints over four feature maps."""
+    unlabelled: str | None = None
+    """A folder of pictures that nobody labelled: the teacher's terms learn from them as well."""
+    unlabelled_share: float = Field(default=0.5, gt=0, lt=1)
+    """Their share of each batch."""
+    sure: float = Field(default=0.9, gt=0, lt=1)
+    """The teacher's probability from which an unlabelled picture has a label, for the terms between positives."""
 
     @model_validator(mode="before")
     @classmethod
@@ -160,6 +166,8 @@ class DistillConfig(ModelConfig, TrainConfig):
     def _learn_something(self) -> DistillConfig:
         if not any(getattr(self, name) for name in TERMS) and (self.preset != "alone" or not self.task):
             raise ValueError("every weight of a teacher's term is 0: nothing would be distilled (preset alone says so)")
+        if self.unlabelled is not None and self.preset == "alone":
+            raise ValueError("unlabelled pictures teach nothing without a teacher: leave them out with preset alone")
         return self
 
     @property

@@ -17,7 +17,8 @@ from compress.tasks import DistillTask, Task, TeachTask
 from compress.teacher import CachedTeacher, LiveTeacher, Teacher
 from compress.training import Fit, augmentation_of, evaluate, fit, make_accelerator, workers_of
 from multilabel.bundle import Bundle, file_sha256, inputs_hash, is_current, require_replaceable, write_bundle
-from multilabel.datasets import MultiLabelDataset
+from multilabel.datasets import MultiLabelDataset, refuse_leaks
+from multilabel.datasets.unlabelled import load_unlabelled
 from multilabel.errors import InputError
 from multilabel.labels import LabelSpace
 from multilabel.metrics import labels_counted, prevalence
@@ -70,10 +71,12 @@ def _train(
         raise InputError(f"{val.root}, split {val.split!r}: no label has a positive picture, so nothing can be chosen")
     if teacher is not None:
         teacher.labels.require_equal(train.labels, f"the teacher {teacher.path}", f"the data set {train.root}")
+    unlabelled = _unlabelled(config, val)
     inputs = inputs_hash(
         {
             "role": role,
-            "config": config.model_dump(mode="json", exclude={"workers", "weights"}),
+            "config": config.model_dump(mode="json", exclude={"workers", "weights", "unlabelled"}),
+            "unlabelled": unlabelled.fingerprint() if unlabelled else None,
             "train": train.fingerprint(),
             "val": val.fingerprint(),
             "teacher": teacher.digest if teacher else None,
@@ -129,7 +132,10 @@ def _train(
                 batch_size=config.batch_size,
                 workers=workers_of(config, accelerator.device),
                 device=accelerator.device,
+                unlabelled=unlabelled,
+                sure=config.sure,
             )
+        views |= {"unlabelled": unlabelled, "unlabelled_share": config.unlabelled_share}
         task = DistillTask(config, listening, model, train)
     work = out.parent / f".{out.name}.training"
     work.mkdir(parents=True, exist_ok=True)
@@ -158,6 +164,15 @@ def _train(
         _log_result(role, result, facts)
     accelerator.wait_for_everyone()
     return Bundle.open(out)
+
+
+def _unlabelled(config: TeachConfig | DistillConfig, val: MultiLabelDataset) -> MultiLabelDataset | None:
+    if not isinstance(config, DistillConfig) or config.unlabelled is None:
+        return None
+    pictures = load_unlabelled(config.unlabelled, val.labels)
+    pictures.check_pictures()
+    refuse_leaks(pictures, [val])
+    return pictures
 
 
 def _require_same_view(teacher: MultiLabelModel, student: MultiLabelModel) -> None:

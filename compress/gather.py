@@ -47,13 +47,12 @@ def gathered(rows: Tensor) -> Tensor:
 
 
 def global_batch(batch: Batch) -> Batch:
-    """A batch whose targets, ignore mask and indices are those of all processes; its pictures stay one's own."""
+    """A batch whose targets, masks and indices are those of all processes; its pictures stay one's own."""
     if processes() == 1:
         return batch
     with torch.no_grad():
-        return replace(
-            batch, targets=gathered(batch.targets), ignore=gathered(batch.ignore), index=gathered(batch.index)
-        )
+        shared = ("targets", "ignore", "labelled", "index")
+        return replace(batch, **{name: gathered(getattr(batch, name)) for name in shared})
 
 
 class _Gather(torch.autograd.Function):

@@ -6,8 +6,8 @@ The sampler yields (epoch, index), so a worker needs no shared state and a pictu
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import cv2
@@ -19,7 +19,7 @@ from torchvision.transforms import v2
 
 from multilabel.datasets import MultiLabelDataset
 from multilabel.errors import InputError
-from multilabel.pictures import read_picture
+from multilabel.pictures import Picture, ShardPicture, read_picture
 from multilabel.preprocess import Preprocess, resize
 
 
@@ -66,16 +66,32 @@ class Batch:
     """float32 `[B, C]`."""
     ignore: Tensor
     """bool `[B, C]`."""
+    labelled: Tensor
+    """bool `[B]`, false for a picture that nobody labelled: its targets are 0 and all its cells ignored."""
     index: Tensor
-    """int64 `[B]`, the pictures' places in the split."""
+    """int64 `[B]`, the pictures' places in the split, unlabelled ones behind it."""
     epoch: int
     progress: float = 0.0
     """Share of the training's steps that are done."""
 
 
+_WINDOW = 8
+"""Shards whose pictures are shuffled together: at the usual 256 MB they stay in the reading machine's memory."""
+
+
 class _EpochSampler(Sampler):
-    def __init__(self, count: int, seed: int, shuffle: bool) -> None:
-        self.count, self.seed, self.shuffle, self.epoch = count, seed, shuffle, 0
+    """(epoch, index) of every picture once; shuffled, the order follows from (seed, epoch) alone.
+
+    A full shuffle of pictures in shards would jump across all disks. There the shards are shuffled, and then the
+    pictures of `_WINDOW` shards at a time; one window is the whole set, shuffled as files are.
+    """
+
+    def __init__(self, paths: Sequence[Picture], seed: int, shuffle: bool) -> None:
+        self.count, self.seed, self.shuffle, self.epoch = len(paths), seed, shuffle, 0
+        numbers: dict[object, int] = {}
+        files = [path.shard if isinstance(path, ShardPicture) else None for path in paths]
+        self.shards = np.array([numbers.setdefault(file, len(numbers)) for file in files], dtype=np.int64)
+        """`[N]`, the number of each picture's shard; picture files count as one shard."""
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -85,9 +101,53 @@ class _EpochSampler(Sampler):
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         order = np.arange(self.count)
-        if self.shuffle:
-            np.random.default_rng((self.seed, self.epoch)).shuffle(order)
+        rng = np.random.default_rng((self.seed, self.epoch))
+        count = int(self.shards.max(initial=0)) + 1
+        if self.shuffle and count > _WINDOW:
+            windows = rng.permutation(count)[self.shards] // _WINDOW
+            order = np.lexsort((rng.random(self.count), windows))
+        elif self.shuffle:
+            rng.shuffle(order)
         return iter([(self.epoch, int(index)) for index in order])
+
+
+class _MixedSampler(Sampler):
+    """(epoch, index) of labelled and unlabelled pictures, so many of each in every batch.
+
+    An epoch is one pass over the labelled pictures. The unlabelled ones follow each other in passes of their own, which
+    go on from epoch to epoch; a pass's order follows from (seed, pass) alone.
+
+    Args:
+        labelled: gives the labelled pictures' order.
+        count: unlabelled pictures; their indices follow the labelled ones'.
+        batch_size: pictures a batch.
+        share: of the unlabelled ones in a batch; at least one of each kind is in it.
+    """
+
+    def __init__(self, labelled: _EpochSampler, count: int, batch_size: int, share: float) -> None:
+        self.labelled, self.count = labelled, count
+        self.others = min(max(round(batch_size * share), 1), batch_size - 1)
+        self.own = batch_size - self.others
+        self.batches = len(labelled) // self.own
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.labelled.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return self.batches * (self.own + self.others)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        own = np.array([index for _, index in self.labelled])[: self.batches * self.own].reshape(-1, self.own)
+        places = np.arange(self.epoch * self.batches * self.others, (self.epoch + 1) * self.batches * self.others)
+        turns, within = np.divmod(places, self.count)
+        others = np.empty_like(places)
+        for turn in np.unique(turns).tolist():
+            order = np.random.default_rng((self.labelled.seed, turn, self.count)).permutation(self.count)
+            others[turns == turn] = order[within[turns == turn]]
+        mixed = np.concatenate([own, len(self.labelled) + others.reshape(-1, self.others)], axis=1)
+        return iter([(self.epoch, int(index)) for index in mixed.ravel()])
 
 
 class _Pictures(Dataset):
@@ -97,8 +157,9 @@ class _Pictures(Dataset):
         preprocess: list[Preprocess],
         augmentation: Augmentation | None,
         augment_size: int | None,
+        labelled: int,
     ) -> None:
-        self.data, self.preprocess, self.augmentation = data, preprocess, augmentation
+        self.data, self.preprocess, self.augmentation, self.labelled = data, preprocess, augmentation, labelled
         self.augmented = preprocess[0].with_size(augment_size or max(p.size for p in preprocess))
 
     def __len__(self) -> int:
@@ -114,7 +175,7 @@ class _Pictures(Dataset):
             image = self.augmentation(self.augmented(image), epoch, index)
             views = [resize(image, preprocess.size, preprocess.size) for preprocess in self.preprocess]
         targets = self.data.targets[index].astype(np.float32)
-        return (targets, self.data.ignore[index], np.int64(index), *views)
+        return (targets, self.data.ignore[index], np.bool_(index < self.labelled), np.int64(index), *views)
 
 
 def make_loader(
@@ -127,19 +188,29 @@ def make_loader(
     augment_size: int | None = None,
     in_order: bool = False,
     device: torch.device | None = None,
+    unlabelled: MultiLabelDataset | None = None,
+    unlabelled_share: float = 0.5,
 ) -> DataLoader:
-    """A loader of tuples for `to_batch`: shuffled and augmented where an augmentation is given, else in order.
+    """A loader of tuples for `batches`: shuffled and augmented where an augmentation is given, else in order.
 
     Args:
         preprocess: the model's, and the teacher's where there is one.
         augment_size: the side at which pictures are augmented; by default the largest of `preprocess`.
         in_order: augmented, but every picture once and in order, to store what a teacher says of them.
+        unlabelled: pictures that nobody labelled, mixed into every batch, or behind the others where in order.
+        unlabelled_share: their share of a batch.
     """
     training = augmentation is not None and not in_order
+    seed = augmentation.seed if augmentation else 0
+    both = data if unlabelled is None else _joined(data, unlabelled)
+    sampler: _EpochSampler | _MixedSampler = _EpochSampler(both.paths, seed, shuffle=training)
+    if unlabelled is not None and training:
+        labelled = _EpochSampler(data.paths, seed, shuffle=True)
+        sampler = _MixedSampler(labelled, len(unlabelled), batch_size, unlabelled_share)
     return DataLoader(
-        _Pictures(data, preprocess, augmentation, augment_size),
+        _Pictures(both, preprocess, augmentation, augment_size, len(data)),
         batch_size=batch_size,
-        sampler=_EpochSampler(len(data), augmentation.seed if augmentation else 0, shuffle=training),
+        sampler=sampler,
         # A last batch of one picture has no batch statistics.
         drop_last=training and len(data) >= batch_size,
         num_workers=workers,
@@ -149,6 +220,15 @@ def make_loader(
         generator=torch.Generator(),
         pin_memory=device is not None and device.type == "cuda",
         worker_init_fn=_one_thread,
+    )
+
+
+def _joined(first: MultiLabelDataset, second: MultiLabelDataset) -> MultiLabelDataset:
+    return replace(
+        first,
+        paths=[*first.paths, *second.paths],
+        targets=np.concatenate([first.targets, second.targets]),
+        ignore=np.concatenate([first.ignore, second.ignore]),
     )
 
 
@@ -162,13 +242,13 @@ def batches(loader, epoch: int, sampler_of: DataLoader) -> Iterator[Batch]:
         InputError: a picture cannot be read; names it.
     """
     sampler = sampler_of.sampler
-    assert isinstance(sampler, _EpochSampler)
+    assert isinstance(sampler, _EpochSampler | _MixedSampler)
     sampler.set_epoch(epoch)
     if loader is not sampler_of:  # accelerate's wrapper counts epochs itself and would set the sampler back
         loader.set_epoch(epoch)
     try:
-        for targets, ignore, index, images, *others in loader:
-            yield Batch(images, others[0] if others else None, targets, ignore, index, epoch)
+        for targets, ignore, labelled, index, images, *others in loader:
+            yield Batch(images, others[0] if others else None, targets, ignore, labelled, index, epoch)
     except InputError as error:
         # torch wraps a worker's error in the worker's whole traceback; the person needs its last line.
         raise InputError(str(error).strip().rsplit("InputError: ", 1)[-1]) from error

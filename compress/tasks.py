@@ -117,6 +117,7 @@ class DistillTask(Task):
             return terms
         teacher_logits, teacher_embeddings = self.teacher(batch)
         teacher_logits = gathered(teacher_logits)
+        targets, ignore = self._as_the_teacher_sees(everyone, teacher_logits)
         for name, loss in self.logits_losses.items():
             terms[name] = getattr(self.config, name) * loss(logits, teacher_logits, targets, ignore)
         if self.config.cd or self.config.id:
@@ -129,6 +130,15 @@ class DistillTask(Task):
             assert isinstance(self.teacher, LiveTeacher)
             terms |= self._inside(self.taps.take(), self.teacher.features())
         return terms
+
+    def _as_the_teacher_sees(self, batch: Batch, teacher_logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Targets and ignore mask of the teacher's terms: what nobody labelled has the labels that the teacher is sure
+        of, and no cell of it is ignored."""
+        if batch.labelled.all():
+            return batch.targets, batch.ignore
+        labelled = batch.labelled[:, None]
+        sure = (teacher_logits.sigmoid() >= self.config.sure).to(batch.targets.dtype)
+        return torch.where(labelled, batch.targets, sure), batch.ignore & labelled
 
     def _inside(self, student: Features, teacher: Features) -> dict[str, Tensor]:
         """Terms on what lies between the pixels and the head."""

@@ -55,12 +55,14 @@ class LiveTeacher:
 class CachedTeacher:
     """The model's outputs on every augmented picture of an epoch, in files that are made when they are first asked for.
 
-    Logits are kept whole and embeddings where the target is 1, the only rows that CD and ID look at; elsewhere the
-    embeddings given are 0. Files are float32 and memory-mapped.
+    Logits are kept whole and embeddings where the target is 1 (in an unlabelled picture: where the teacher is sure),
+    the only rows that CD and ID look at; elsewhere the embeddings given are 0. Files are float32 and memory-mapped.
 
     Args:
         folder: where files are kept; several data sets, teachers and augmentations may share it.
         identity: sha256 of the teacher.
+        unlabelled: pictures behind those of `train`.
+        sure: the teacher's probability from which an unlabelled picture has a label.
     """
 
     def __init__(
@@ -75,33 +77,46 @@ class CachedTeacher:
         batch_size: int,
         workers: int,
         device: torch.device,
+        unlabelled: MultiLabelDataset | None = None,
+        sure: float = 0.9,
     ) -> None:
-        key = {
+        key: dict[str, object] = {
             "teacher": identity,
             "train": train.fingerprint(),
             "augmentation": str(augmentation),
             "size": augment_size,
             "format": 1,
         }
+        if unlabelled is not None:
+            key |= {"unlabelled": unlabelled.fingerprint(), "sure": sure}
         self.model, self.train, self.folder = model.eval().requires_grad_(False), train, folder / inputs_hash(key)[:16]
         self.augmentation, self.augment_size = augmentation, augment_size
         self.batch_size, self.workers, self.device = batch_size, workers, device
-        counts = train.targets.sum(axis=1, dtype=np.int64)
-        self._start = np.concatenate([[0], np.cumsum(counts)])
-        self._open: tuple[int, np.ndarray, np.ndarray] | None = None
+        self.unlabelled, self.sure = unlabelled, sure
+        self._open: tuple[int, np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None = None
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
         if self._open is None or self._open[0] != batch.epoch:
-            self._open = (batch.epoch, *self._files(batch.epoch))
-        _, logits, rows = self._open
+            logits, rows = self._files(batch.epoch)
+            kept = self._kept(logits)
+            self._open = (batch.epoch, logits, rows, kept, np.concatenate([[0], np.cumsum(kept.sum(axis=1))]))
+        _, logits, rows, kept, start = self._open
         index = batch.index.cpu().numpy()
-        pictures, labels = np.nonzero(self.train.targets[index])
-        places = np.concatenate([np.arange(self._start[i], self._start[i + 1]) for i in index]) if len(index) else index
+        pictures, labels = np.nonzero(kept[index])
+        places = np.concatenate([np.arange(start[i], start[i + 1]) for i in index]) if len(index) else index
         embeddings = torch.zeros(len(index), logits.shape[1], rows.shape[1], device=batch.targets.device)
         embeddings[torch.from_numpy(pictures), torch.from_numpy(labels)] = torch.from_numpy(rows[places]).to(
             batch.targets.device
         )
         return torch.from_numpy(logits[index]).to(batch.targets.device), embeddings
+
+    def _kept(self, logits: np.ndarray) -> np.ndarray:
+        """bool `[N, C]`, the cells whose embeddings are kept."""
+        kept = np.zeros(logits.shape, dtype=bool)
+        kept[: len(self.train)] = self.train.targets == 1
+        # The very comparison that the task makes, in float32.
+        kept[len(self.train) :] = (torch.tensor(logits[len(self.train) :]).sigmoid() >= self.sure).numpy()
+        return kept
 
     def _files(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         paths = [self.folder / f"epoch-{epoch:04d}-{name}.npy" for name in ("logits", "embeddings")]
@@ -126,11 +141,13 @@ class CachedTeacher:
             augment_size=self.augment_size,
             in_order=True,
             device=self.device,
+            unlabelled=self.unlabelled,
         )
         logits, rows = [], []
         for batch in batches(loader, epoch, loader):
             with torch.autocast(self.device.type, enabled=False):  # stored once, for students of any precision
                 some, embeddings = self.model(batch.images.to(self.device))
             logits.append(some.float().cpu().numpy())
-            rows.append(embeddings[batch.targets.to(self.device) == 1].float().cpu().numpy())
+            kept = torch.where(batch.labelled[:, None], batch.targets == 1, some.float().cpu().sigmoid() >= self.sure)
+            rows.append(embeddings.cpu()[kept].float().numpy())
         return np.concatenate(logits), np.concatenate(rows)

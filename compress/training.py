@@ -95,6 +95,8 @@ def fit(
     accelerator: Accelerator,
     teacher_preprocess: Preprocess | None = None,
     augment_size: int | None = None,
+    unlabelled: MultiLabelDataset | None = None,
+    unlabelled_share: float = 0.5,
 ) -> Fit:
     """Train `model` in place; on return it holds the averaged weights of the epoch that was best on val.
 
@@ -103,6 +105,8 @@ def fit(
             found there is continued.
         teacher_preprocess: where the task needs the teacher's view of each picture.
         augment_size: the side at which pictures are augmented; by default the larger of the two inputs.
+        unlabelled: pictures that nobody labelled, for tasks that learn from a teacher.
+        unlabelled_share: their share of each batch.
 
     Raises:
         InputError: a picture cannot be read, or a loss is not finite; names the picture, or the term and step.
@@ -118,6 +122,8 @@ def fit(
         augmentation=augmentation,
         augment_size=augment_size,
         device=device,
+        unlabelled=unlabelled,
+        unlabelled_share=unlabelled_share,
     )
     if device.type == "cuda" and accelerator.num_processes > 1:  # it raises on a CPU
         nn.SyncBatchNorm.convert_sync_batchnorm(model)
@@ -176,7 +182,7 @@ def fit(
                     with accelerator.autocast():  # losses raise what they need to float32 themselves
                         terms = wrapped(batch)
                     loss = torch.stack(list(terms.values())).sum()
-                    _require_finite(loss, terms, learner.logits, epoch, count, batch, train)
+                    _require_finite(loss, terms, learner.logits, epoch, count, batch, train_loader.dataset.data)
                     accelerator.backward(loss)
                     optimizer.step()
                     optimizer.zero_grad()

@@ -74,6 +74,7 @@ for _verb in (
     using.predict_verb,
     using.inspect_verb,
     using.data_verb,
+    using.shard_verb,
     using.doctor_verb,
 ):
     app.command(name=_verb.__name__.removesuffix("_verb"))(_verb)

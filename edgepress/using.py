@@ -1,4 +1,4 @@
-"""The verbs that use what was made: verify, bench, predict, inspect, data, doctor."""
+"""The verbs that use what was made: verify, bench, predict, inspect, data, shard, doctor."""
 
 from __future__ import annotations
 
@@ -143,6 +143,27 @@ def data_verb(
         print_result(report.as_dict(), json)
     else:
         print_data(report, stdout())
+
+
+def shard_verb(
+    data: DataArgument,
+    out: Annotated[Path, typer.Option("--out", help="The folder for the shards: new, or of an earlier call.")],
+    splits: Annotated[str | None, typer.Option("--splits", help="Splits, by commas (default: all).")] = None,
+    shard_size: Annotated[int, typer.Option("--shard-size", min=1, help="The most MB in one tar.")] = 256,
+    format: Format = "auto",
+    difficult: Difficult = "ignore",
+) -> None:
+    """Copy a data set into WebDataset shards, which may lie on several disks; every verb reads them as data.
+
+    An interrupted call goes on with the tars that are missing.
+    """
+    from multilabel.datasets import list_splits
+    from multilabel.shards import write_shards
+
+    names = splits.split(",") if splits is not None else list_splits(data, format)  # type: ignore[arg-type] # checked
+    loaded = [load(data, format, difficult, name) for name in names]
+    write_shards(loaded, out, shard_bytes=shard_size * 1_000_000)
+    print(out)
 
 
 def doctor_verb(json: Json = False) -> None:

@@ -11,7 +11,6 @@ import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +18,7 @@ import numpy as np
 from multilabel.datasets import MultiLabelDataset
 from multilabel.duplicates import look, near_groups, same_groups
 from multilabel.errors import InputError
-from multilabel.pictures import decode_picture, read_bytes
+from multilabel.pictures import Picture, decode_picture, read_bytes
 
 _BLOCK = 1024
 
@@ -157,7 +156,7 @@ class _Read(NamedTuple):
     """What is wrong with the picture."""
 
 
-def _read_all(paths: list[Path], progress: Progress | None, workers: int) -> list[_Read]:
+def _read_all(paths: list[Picture], progress: Progress | None, workers: int) -> list[_Read]:
     results: list[_Read] = []
     with ThreadPoolExecutor(workers) as pool:  # reading, hashing and decoding let go of the interpreter
         for start in range(0, len(paths), _BLOCK):
@@ -168,7 +167,7 @@ def _read_all(paths: list[Path], progress: Progress | None, workers: int) -> lis
     return results
 
 
-def _read(path: Path) -> _Read:
+def _read(path: Picture) -> _Read:
     content = None
     try:
         data = read_bytes(path)

@@ -1,4 +1,4 @@
-"""Reading picture files: whole or not at all, bounded, upright.
+"""Reading pictures, from files of their own or out of shards: whole or not at all, bounded, upright.
 
 OpenCV decodes half a JPEG without complaint and fills the rest with grey, so the end of the file is checked first.
 """
@@ -6,8 +6,10 @@ OpenCV decodes half a JPEG without complaint and fills the rest with grey, so th
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -25,17 +27,72 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 # Inside JPEG's coded data a marker is FF followed by anything but 00 (stuffing), D0-D7 (restart) or FF (fill).
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _JPEG_FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
+# First bytes of every format that is read, and its usual suffix.
+_SUFFIXES = (
+    (_JPEG, "jpg"),
+    (_PNG, "png"),
+    (b"RIFF", "webp"),
+    (b"BM", "bmp"),
+    (b"GIF8", "gif"),
+    (b"II*\x00", "tif"),
+    (b"MM\x00*", "tif"),
+)
 
 
-def read_bytes(path: Path) -> bytes:
-    """A picture file's bytes.
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A tar that holds pictures, as it was when the data set was loaded."""
+
+    path: Path
+    size: int
+    """Bytes."""
+    sha256: str | None
+    """Of the whole tar, as its index says; None where no index does."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardPicture:
+    """A picture within a shard; stands wherever a picture file's path does. Nothing of it is a path on disk."""
+
+    shard: Shard
+    offset: int
+    """Where its bytes begin in the tar; they are known to lie within it."""
+    size: int
+    name: str
+    """What messages call it beside the tar: the original file's name, or the member's."""
+
+    def __str__(self) -> str:
+        # A name out of a tar may hold anything; what cannot be printed is shown escaped.
+        return f"{self.shard.path}:{self.name if self.name.isprintable() else ascii(self.name)}"
+
+    def read_bytes(self) -> bytes:
+        """Its bytes, read in one go.
+
+        Raises:
+            InputError: the tar's size has changed since the data set was loaded.
+            OSError: the tar cannot be read.
+        """
+        with self.shard.path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size != self.shard.size:
+                raise InputError(f"{self.shard.path}: its size has changed since the data set was loaded; start again")
+            file.seek(self.offset)
+            return file.read(self.size)
+
+
+Picture = Path | ShardPicture
+"""Where a picture's bytes are: in a file of its own, or in a shard."""
+
+
+def read_bytes(path: Picture) -> bytes:
+    """A picture's bytes.
 
     Raises:
         InputError: the file is missing, is no file, cannot be read, is empty, or is larger than `MAX_BYTES`.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise InputError(f"{path}: {path.stat().st_size:,} bytes; pictures are read up to {MAX_BYTES:,}")
+        size = path.size if isinstance(path, ShardPicture) else path.stat().st_size
+        if size > MAX_BYTES:
+            raise InputError(f"{path}: {size:,} bytes; pictures are read up to {MAX_BYTES:,}")
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}); expected a picture file") from None
@@ -44,26 +101,35 @@ def read_bytes(path: Path) -> bytes:
     return data
 
 
-def picture_hash(path: Path) -> str:
-    """sha256 of the file's bytes, the name under which a picture is known to references and calibration sets."""
+def picture_hash(path: Picture) -> str:
+    """sha256 of a picture's stored bytes, the name under which references and calibration sets know it."""
     return hashlib.sha256(read_bytes(path)).hexdigest()
 
 
-def check_picture(path: Path) -> None:
+def check_picture(path: Picture) -> None:
     """Check that a picture is there, whole and of a bounded size; JPEG and PNG without decoding them.
 
     Raises:
         InputError: names the file and what is wrong with it.
     """
-    data = read_bytes(path)
+    check_bytes(read_bytes(path), str(path))
+
+
+def check_bytes(data: bytes, name: str) -> None:
+    """As `check_picture`, of bytes already read; `name` is what an error calls them."""
     if data[:2] == _JPEG or data[:8] == _PNG:
-        _check_structure(data, str(path))
+        _check_structure(data, name)
     else:
-        decode_picture(data, str(path))  # only a decoder can tell whether the other formats are whole
+        decode_picture(data, name)  # only a decoder can tell whether the other formats are whole
 
 
-def read_picture(path: Path) -> np.ndarray:
-    """Decode a picture file to uint8 RGB `[H, W, 3]`, turned upright by its EXIF orientation.
+def suffix_of(data: bytes) -> str:
+    """The usual suffix of a checked picture's format, from its bytes: files are often named otherwise."""
+    return next(suffix for start, suffix in _SUFFIXES if data.startswith(start))
+
+
+def read_picture(path: Picture) -> np.ndarray:
+    """Decode a picture to uint8 RGB `[H, W, 3]`, turned upright by its EXIF orientation.
 
     Raises:
         InputError: missing, truncated, too large or not a picture; names the file.

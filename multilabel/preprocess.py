@@ -7,14 +7,13 @@ Training's evaluation, calibration, verification and prediction all call this on
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Literal
 
 import cv2
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from multilabel.pictures import read_picture
+from multilabel.pictures import Picture, read_picture
 
 _Triple = tuple[float, float, float]
 
@@ -54,7 +53,7 @@ class Preprocess(BaseModel):
         top, left = (height - side) // 2, (width - side) // 2
         return resize(np.ascontiguousarray(image[top : top + side, left : left + side]), self.size, self.size)
 
-    def load(self, path: Path) -> np.ndarray:
+    def load(self, path: Picture) -> np.ndarray:
         """Read, decode and prepare one picture file: uint8 RGB `[size, size, 3]`."""
         return self(read_picture(path))
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 
-from multilabel.datasets import coco, csv_table, folders, imagefolder, nuswide, voc
+from multilabel.datasets import coco, csv_table, folders, imagefolder, nuswide, voc, webdataset
 from multilabel.datasets.voc import Difficult
 from multilabel.errors import InputError
 from multilabel.labels import LabelSpace
-from multilabel.pictures import check_picture, picture_hash
+from multilabel.pictures import Picture, Shard, ShardPicture, check_picture, picture_hash
 
-Format = Literal["auto", "imagefolder", "voc", "coco", "nuswide", "csv", "folders"]
+Format = Literal["auto", "imagefolder", "voc", "coco", "nuswide", "csv", "folders", "webdataset"]
 
 
 class Reader(Protocol):
@@ -28,7 +29,7 @@ class Reader(Protocol):
 
     def recognise(self, root: Path) -> bool: ...
     def splits(self, root: Path) -> list[str]: ...
-    def read(self, root: Path, split: str) -> tuple[LabelSpace, list[Path], np.ndarray, np.ndarray]: ...
+    def read(self, root: Path, split: str) -> tuple[LabelSpace, Sequence[Picture], np.ndarray, np.ndarray]: ...
 
 
 # The most specific first: any folder of folders with pictures looks like one label a folder.
@@ -38,6 +39,7 @@ _READERS: dict[Format, Reader] = {
     "nuswide": nuswide,
     "imagefolder": imagefolder,
     "csv": csv_table,
+    "webdataset": webdataset,
     "folders": folders,
 }
 
@@ -49,8 +51,8 @@ class MultiLabelDataset:
     root: Path
     split: str
     labels: LabelSpace
-    paths: list[Path]
-    """`[N]` picture files; each is known to exist, none is decoded yet."""
+    paths: list[Picture]
+    """`[N]` picture files, or places in shards; each is known to exist, none is decoded yet."""
     targets: np.ndarray
     """uint8 `[N, C]`, multi-hot."""
     ignore: np.ndarray
@@ -73,10 +75,17 @@ class MultiLabelDataset:
     def check_pictures(self) -> None:
         """Read every picture once, so that a broken one stops the work before it starts and not in the middle.
 
+        A shard that has an index is also compared, every byte, with the sha256 there: just before its pictures, so that
+        the disk is asked for them once.
+
         Raises:
-            InputError: names the first that is missing, truncated, too large or no picture.
+            InputError: names the first that is missing, truncated, too large or no picture, or a shard that changed.
         """
+        checked: set[Shard] = set()
         for path in self.paths:
+            if isinstance(path, ShardPicture) and path.shard not in checked:
+                checked.add(path.shard)
+                webdataset.check_shard(path.shard)
             check_picture(path)
 
     def hashes(self) -> list[str]:
@@ -88,7 +97,11 @@ class MultiLabelDataset:
         return [picture_hash(path) for path in self.paths]
 
     def fingerprint(self) -> str:
-        """sha256 over labels, targets, ignore mask and the content of every picture: changes when any of them does."""
+        """sha256 over labels, targets, ignore mask and the content of every picture: changes when any of them does.
+
+        Of pictures in shards the stored bytes are read and hashed as well, whatever an index says, so it is the same as
+        that of the folder they came from.
+        """
         digest = hashlib.sha256(json.dumps(self.labels.names).encode())
         digest.update("".join(self.hashes()).encode())
         digest.update(self.targets.tobytes())
@@ -119,7 +132,7 @@ def load_dataset(
     elif difficult != "ignore":
         raise InputError(f"difficult={difficult!r} is for Pascal VOC; {root} is read as {found}")
     labels, paths, targets, ignore = _READERS[found].read(root, split, **options)
-    return MultiLabelDataset(root=root, split=split, labels=labels, paths=paths, targets=targets, ignore=ignore)
+    return MultiLabelDataset(root=root, split=split, labels=labels, paths=list(paths), targets=targets, ignore=ignore)
 
 
 def list_splits(path: str | Path, format: Format = "auto") -> list[str]:

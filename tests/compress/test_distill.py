@@ -95,6 +95,7 @@ def random_batch(ignored: float = 0.0) -> Batch:
         teacher_images=torch.randint(0, 256, (6, 64, 64, 3), dtype=torch.uint8, generator=generator),
         targets=(torch.rand(6, 4, generator=generator) < 0.7).float(),
         ignore=torch.rand(6, 4, generator=generator) < ignored,
+        labelled=torch.ones(6, dtype=torch.bool),
         index=torch.arange(6),
         epoch=0,
     )

@@ -1,0 +1,218 @@
+"""Writing shards: splits of any data set as tars in the WebDataset convention, for data that one disk does not hold.
+
+`datasets/webdataset.py` says how they are laid out. Which pictures go into which tar follows from the data set alone,
+and a tar that is finished is kept, so an interrupted call goes on where it stopped: also after finished tars were moved
+to another disk and linked back, or after a broken picture was replaced. A split's index is written last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import os
+import re
+import shutil
+import tarfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from multilabel.bundle import file_sha256, write_atomically
+from multilabel.datasets import MultiLabelDataset, files, webdataset
+from multilabel.datasets.webdataset import Index, IndexedPicture, IndexedTar, index_path, tar_split, unfinished_path
+from multilabel.errors import InputError
+from multilabel.labels import LabelSpace
+from multilabel.pictures import Picture, ShardPicture, check_bytes, read_bytes, suffix_of
+
+log = logging.getLogger("edgepress")
+
+# The most that a tar has after its last member: two blocks of zeros, filled up to a whole record.
+_END = 2 * tarfile.BLOCKSIZE + tarfile.RECORDSIZE
+# What says that a split's shards are ours: its index, or the folder that is there until it has one.
+_BEGUN = re.compile(r"(.+)\.index\.json|\.(.+)\.unfinished")
+
+
+def write_shards(splits: Sequence[MultiLabelDataset], out: Path, *, shard_bytes: int) -> None:
+    """Write splits as shards into a folder, each picture's file byte for byte, read once and checked.
+
+    Args:
+        out: a new or empty folder, or one that an earlier call with the same labels left or began.
+        shard_bytes: the most that a tar may have, where it holds more than one picture.
+
+    Raises:
+        InputError: no split, splits with differing labels, a folder that holds anything else, a split that was already
+            written from other pictures or settings, a broken picture (named; what is finished is kept), a full disk.
+    """
+    if not splits:
+        raise InputError("no split to shard; expected at least one")
+    for data in splits:
+        files.plain(data.split, f"split {data.split!r}")
+        splits[0].labels.require_equal(data.labels, f"the split {splits[0].split!r}", f"the split {data.split!r}")
+    _open_folder(out, splits[0].labels)
+    for data in splits:
+        _write_split(data, out, shard_bytes)
+
+
+def _open_folder(out: Path, labels: LabelSpace) -> None:
+    """Write labels.txt, or check that it and everything else in the folder is ours."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: a file stands there; expected a folder's name for the shards")
+    listing = out / "labels.txt"
+    there = sorted({entry.name for entry in out.iterdir()} - {".labels.txt.partial"}) if out.is_dir() else []
+    begun = {found[1] or found[2] for name in there if (found := _BEGUN.fullmatch(name))}
+    ours = {name for name in there if _BEGUN.fullmatch(name) or tar_split(name) in begun} | {listing.name}
+    for name in there:
+        if name not in ours or not listing.is_file():
+            raise InputError(f"{out}: holds other files ({name}); name a new folder for the shards")
+    if there:
+        labels.require_equal(LabelSpace.from_file(listing), "the data set", str(listing))
+        return
+    try:
+        content = "".join(f"{name}\n" for name in labels).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"a label is not valid text ({error.reason}); correct its name") from None
+    write_atomically(listing, content)
+
+
+class _Plan(NamedTuple):
+    """A tar to be written."""
+
+    name: str
+    rows: range
+    source: str
+    """See `IndexedTar.source`."""
+
+
+def _write_split(data: MultiLabelDataset, out: Path, shard_bytes: int) -> None:
+    plans = list(_plan(data, shard_bytes))
+    index, unfinished = index_path(out, data.split), unfinished_path(out, data.split)
+    if not index.is_file():
+        unfinished.mkdir(exist_ok=True)
+        _write_tars(plans, data, out, unfinished)
+    elif [(tar.name, tar.source) for tar in Index.open(index).tars] != [(plan.name, plan.source) for plan in plans]:
+        raise InputError(
+            f"{index}: from other pictures, labels or another shard size; name a new folder for the shards"
+        )
+    if unfinished.is_dir():
+        shutil.rmtree(unfinished)
+    webdataset.read(out, data.split)  # every tar is there and fits
+    log.info("%s: %d pictures in %d shards, complete", data.split, len(data), len(plans))
+
+
+def _write_tars(plans: list[_Plan], data: MultiLabelDataset, out: Path, unfinished: Path) -> None:
+    """Write the tars that are not there yet, and the index."""
+    tars = []
+    for number, plan in enumerate(plans, start=1):
+        tar = _kept(plan, out, unfinished)
+        did = "kept" if tar else "written"
+        tar = tar or _write_tar(plan, data, out, unfinished)
+        tars.append(tar)
+        shown = (data.split, number, len(plans), plan.rows.stop, len(data), did, plan.name, tar.size / 1e6)
+        log.info("%s  shard %d/%d  picture %d/%d  %s %s, %.1f MB", *shown)
+    for note in unfinished.glob("*.json"):
+        if note.stem not in {plan.name for plan in plans}:  # the data set has become smaller since it was begun
+            (out / note.stem).unlink(missing_ok=True)
+    draft = unfinished / "index"
+    write_atomically(draft, Index(tars=tars).model_dump_json().encode())
+    draft.replace(index_path(out, data.split))
+
+
+def _plan(data: MultiLabelDataset, shard_bytes: int) -> Iterator[_Plan]:
+    """Which pictures go into which tar, from the sizes of their files."""
+    start, used, number = 0, _END, 0
+    digest = hashlib.sha256()
+    for row, picture in enumerate(data.paths):
+        size, modified = _stamp(picture)
+        text = _json(_item(data, row))
+        more = _member(size) + _member(len(text))
+        if row > start and used + more > shard_bytes:
+            yield _Plan(f"{data.split}-{number:06d}.tar", range(start, row), digest.hexdigest())
+            start, used, number = row, _END, number + 1
+            digest = hashlib.sha256()
+        used += more
+        digest.update(text + f" {size} {modified}\n".encode())
+    yield _Plan(f"{data.split}-{number:06d}.tar", range(start, len(data)), digest.hexdigest())
+
+
+def _stamp(picture: Picture) -> tuple[int, int]:
+    """Size in bytes, and when the file was last changed."""
+    try:
+        if isinstance(picture, ShardPicture):
+            return picture.size, picture.shard.path.stat().st_mtime_ns
+        found = picture.stat()
+    except OSError as error:
+        raise InputError(f"{picture}: cannot be read ({error.strerror or error}); expected a picture file") from None
+    return found.st_size, found.st_mtime_ns
+
+
+def _item(data: MultiLabelDataset, row: int) -> dict[str, Any]:
+    """What is said of a picture: its file's name below the data set's folder, and its labels."""
+    picture = data.paths[row]
+    if isinstance(picture, ShardPicture):
+        name = picture.name
+    else:
+        below = picture.relative_to(data.root) if picture.is_relative_to(data.root) else Path(picture.name)
+        name = str(files.inside(below.as_posix(), str(data.root)))
+    names, ignore = data.labels.names, data.ignore[row]
+    positive = (data.targets[row] == 1) & ~ignore
+    return {
+        "file_name": name,
+        "labels": [names[i] for i in np.flatnonzero(positive)],
+        "ignore": [names[i] for i in np.flatnonzero(ignore)],
+    }
+
+
+def _json(item: dict[str, Any]) -> bytes:
+    return json.dumps(item, ensure_ascii=False).encode()
+
+
+def _member(size: int) -> int:
+    """Bytes that a member takes in a tar: its header, and its content in whole blocks."""
+    return tarfile.BLOCKSIZE * (1 + -(-size // tarfile.BLOCKSIZE))
+
+
+def _kept(plan: _Plan, out: Path, unfinished: Path) -> IndexedTar | None:
+    """The finished tar that an interrupted call left, where it was made from the same."""
+    note, path = unfinished / f"{plan.name}.json", out / plan.name
+    if not note.is_file() or not path.is_file():
+        return None
+    made = [tar for tar in Index.open(note).tars if (tar.source, tar.size) == (plan.source, path.stat().st_size)]
+    return made[0] if made else None
+
+
+def _write_tar(plan: _Plan, data: MultiLabelDataset, out: Path, unfinished: Path) -> IndexedTar:
+    partial, path = unfinished / plan.name, out / plan.name
+    pictures = []
+    try:
+        with partial.open("wb") as file:
+            with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+                for row in plan.rows:
+                    content, item = read_bytes(data.paths[row]), _item(data, row)
+                    check_bytes(content, str(data.paths[row]))
+                    offset = tar.offset + tarfile.BLOCKSIZE
+                    pictures.append(IndexedPicture(offset=offset, size=len(content), **item))
+                    _add(tar, f"{row:09d}.{suffix_of(content)}", content)
+                    _add(tar, f"{row:09d}.json", _json(item))
+            file.flush()
+            os.fsync(file.fileno())
+        size, sha256 = partial.stat().st_size, file_sha256(partial)
+        written = IndexedTar(name=plan.name, size=size, sha256=sha256, source=plan.source, pictures=pictures)
+        # The note first: a tar without one would be taken for somebody else's.
+        write_atomically(unfinished / f"{plan.name}.json", Index(tars=[written]).model_dump_json().encode())
+        partial.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror or error}); make room (finished shards may be moved to "
+            "another disk and linked back) and run the same command again"
+        ) from None
+    return written
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    tar.addfile(info, io.BytesIO(content))
