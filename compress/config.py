@@ -97,8 +97,10 @@ def _only(**weights: float | str) -> dict[str, float | str]:
     return {**dict.fromkeys(TERMS, 0.0), **weights}
 
 
+ALONE = _only()
+"""No teacher's term."""
 PRESETS: dict[Preset, dict[str, float | str]] = {
-    "alone": _only(),
+    "alone": ALONE,
     "mse": _only(mse=1.0),
     "ps": _only(ps=0.1),
     "kd": _only(kd=1.0),

@@ -19,8 +19,9 @@ from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
-from compress.config import PRESETS, TERMS, DistillConfig
-from edgepress.recipe import Recipe
+from compress.config import ALONE, PRESETS, TERMS, DistillConfig
+from edgepress.plots import draw_comparison
+from edgepress.recipe import CompareRecipe
 from edgepress.stages import Splits
 from multilabel.bundle import Bundle, write_atomically
 from multilabel.config import Config
@@ -28,29 +29,43 @@ from multilabel.errors import InputError
 from multilabel.metrics import mean_average_precision, prevalence
 
 log = logging.getLogger("edgepress")
-RECORD = "compare.json"
+RECORD, PLOT = "compare.json", "compare.png"
+_METHOD = ("preset", "reduction", "task", *TERMS)
+"""The settings in which methods differ."""
 
 
 class CompareConfig(Config):
     """Which methods and seeds are compared."""
 
-    methods: tuple[str, ...] = tuple(PRESETS)
-    """Presets of distill; `ours` is the recipe's own distill section."""
+    methods: tuple[str, ...]
+    """Presets of distill, `ours` (the recipe's distill section) and the recipe's own methods."""
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     """Each seed gives other orders, augmentations and initial weights, the same for every method."""
 
 
-def compare(recipe: Recipe, config: CompareConfig, splits: Splits) -> dict[str, Any]:
-    """Train what is missing and return the record, also written to compare.json after every student.
+def known_methods(recipe: CompareRecipe) -> list[str]:
+    """Every method that a recipe can compare."""
+    return [*PRESETS, "ours", *recipe.methods]
+
+
+def compare(recipe: CompareRecipe, config: CompareConfig, splits: Splits) -> dict[str, Any]:
+    """Train what is missing and return the record, also written to compare.json and drawn as compare.png.
+
+    Both are written again after every student.
 
     Raises:
         InputError: an unknown method; see also `distill`.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("compare runs in one process; start it without a launcher")
-    unknown = [name for name in config.methods if name != "ours" and name not in PRESETS]
-    if unknown:
-        raise InputError(f"unknown method {unknown[0]!r}: expected ours, {', '.join(PRESETS)}")
+    known = known_methods(recipe)
+    for name in config.methods:
+        if name not in known:
+            raise InputError(f"unknown method {name!r}: expected {', '.join(known)}")
+    twice = [name for name in recipe.methods if name in PRESETS or name == "ours"]
+    if twice:
+        raise InputError(f"methods: {twice[0]!r} is a preset's name already; choose another")
+    settings = {(name, seed): _settings(recipe, name, seed) for seed in config.seeds for name in config.methods}
     from compress.distill import adopt_teacher, distill, teach
 
     out = Path(recipe.out)
@@ -63,19 +78,28 @@ def compare(recipe: Recipe, config: CompareConfig, splits: Splits) -> dict[str, 
     # All methods of a seed before the next seed: a comparison cut short still compares.
     for seed in config.seeds:
         for method in config.methods:
-            settings = _settings(recipe.distill, method, seed)
-            student = distill(
-                splits.train, splits.val, teacher, settings, out / "compare" / f"{method}-seed{seed}", out / "cache"
-            )
+            folder = out / "compare" / f"{method}-seed{seed}"
+            student = distill(splits.train, splits.val, teacher, settings[method, seed], folder, out / "cache")
             row = rows.get((method, seed))
             if row is None or row["digest"] != student.digest:
                 row = rows[method, seed] = _row(student, method, seed, splits)
             record["students"] = list(rows.values())
             record["methods"] = summarise(record["students"])
+            record["teacher_leads_points"] = _lead(record)
             write_atomically(out / RECORD, (json.dumps(record, indent=2) + "\n").encode())
+            write_atomically(out / PLOT, draw_comparison(record))
             points = (100 * row["val_mAP"], 100 * row["test_mAP"])
             log.info("%s, seed %d: val mAP %.2f, test mAP %.2f", method, seed, *points)
+            if method == "alone" and record["teacher_leads_points"] is not None:
+                log.info("the teacher leads the student alone by %.2f points on val", record["teacher_leads_points"])
     return record
+
+
+def _lead(record: dict[str, Any]) -> float | None:
+    """By how many points of val mAP the teacher leads the student alone: what there is to teach."""
+    known = record["teacher"]["val_mAP"]
+    alone = [row["val_mAP_points"] for row in record["methods"] if row["method"] == "alone"]
+    return 100 * known - alone[0] if alone and known is not None else None
 
 
 def summarise(students: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -98,11 +122,12 @@ def summarise(students: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def print_comparison(record: dict[str, Any], console: Console) -> None:
     """The table, best method first."""
-    known = record["teacher"]["val_mAP"]
+    known, lead = record["teacher"]["val_mAP"], record["teacher_leads_points"]
     table = Table(
         title=f"{record['student']['backbone']} at {record['student']['size']} px, {record['epochs']} epochs",
         caption=(
-            f"teacher: val mAP {'unknown' if known is None else f'{100 * known:.2f}'}; "
+            f"teacher: val mAP {'unknown' if known is None else f'{100 * known:.2f}'}"
+            f"{'' if lead is None else f', {lead:.1f} points above the student alone'}; "
             f"random scores reach {100 * record['prevalence']:.1f}. val picks the epoch, test reports"
         ),
     )
@@ -115,12 +140,12 @@ def print_comparison(record: dict[str, Any], console: Console) -> None:
     console.print(table)
 
 
-def _settings(distill: DistillConfig, method: str, seed: int) -> DistillConfig:
+def _settings(recipe: CompareRecipe, method: str, seed: int) -> DistillConfig:
     """The recipe's training under a method's weights."""
-    values = distill.model_dump(exclude_unset=True)
+    values = recipe.distill.model_dump(exclude_unset=True)
     if method != "ours":
-        weights = ("preset", "reduction", "task", *TERMS)
-        values = {**{name: value for name, value in values.items() if name not in weights}, "preset": method}
+        values = {name: value for name, value in values.items() if name not in _METHOD}
+        values |= {"preset": method} if method in PRESETS else {**ALONE, **recipe.methods[method]}
     return DistillConfig.parse({**values, "seed": seed}, f"method {method}")
 
 
@@ -139,12 +164,12 @@ def _row(student: Bundle, method: str, seed: int, splits: Splits) -> dict[str, A
         "best_epoch": facts["best_epoch"],
         "test_mAP": mean_average_precision(splits.test.targets, np.asarray(logits), splits.test.ignore),
         "seconds": sum(entry["seconds"] for entry in facts["history"]),
-        "weights": {name: getattr(config, name) for name in ("reduction", "task", *TERMS)},
+        "weights": {name: getattr(config, name) for name in _METHOD},
         "digest": student.digest,
     }
 
 
-def _header(recipe: Recipe, splits: Splits, teacher: Bundle) -> dict[str, Any]:
+def _header(recipe: CompareRecipe, splits: Splits, teacher: Bundle) -> dict[str, Any]:
     assert teacher.manifest.architecture is not None
     return {
         "data": recipe.data,
@@ -159,10 +184,11 @@ def _header(recipe: Recipe, splits: Splits, teacher: Bundle) -> dict[str, Any]:
         },
         "student": {"backbone": recipe.distill.backbone, "size": recipe.distill.size},
         "epochs": recipe.distill.epochs,
-        "distill": recipe.distill.model_dump(mode="json", exclude={"workers"}),
+        "distill": recipe.distill.model_dump(mode="json", exclude={"workers", *_METHOD}),
         "splits": [split.fingerprint() for split in (splits.train, splits.val, splits.test)],
         "students": [],
         "methods": [],
+        "teacher_leads_points": None,
     }
 
 
@@ -170,7 +196,11 @@ def _earlier(out: Path, record: dict[str, Any]) -> dict[tuple[str, int], dict[st
     """The students of an earlier comparison under the same conditions, to which this one adds."""
     try:
         found = json.loads((out / RECORD).read_text(encoding="utf-8"))
-        if any(found[key] != value for key, value in record.items() if key not in ("students", "methods")):
+        if any(
+            found[key] != value
+            for key, value in record.items()
+            if key not in ("students", "methods", "teacher_leads_points")
+        ):
             return {}
         return {(row["method"], row["seed"]): row for row in found["students"]}
     except (OSError, ValueError, KeyError, TypeError):

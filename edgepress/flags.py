@@ -53,6 +53,8 @@ def with_flags(config: type[BaseModel]) -> Callable[[Callable[..., None]], Calla
 def _leaves(config: type[BaseModel]) -> list[tuple[tuple[str, ...], FieldInfo]]:
     found: list[tuple[tuple[str, ...], FieldInfo]] = []
     for name, field in config.model_fields.items():
+        if get_origin(field.annotation) is dict:
+            continue  # names that a person chooses: only a file has room for them
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             found += [((name, *path), leaf) for path, leaf in _leaves(field.annotation)]
         else:

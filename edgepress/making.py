@@ -23,7 +23,7 @@ from edgepress.options import (
     print_path,
     stdout,
 )
-from edgepress.recipe import CompileConfig, QuantizeConfig, Recipe, load_recipe
+from edgepress.recipe import CompareRecipe, CompileConfig, QuantizeConfig, Recipe, load_recipe
 from multilabel.datasets import refuse_leaks
 from multilabel.errors import InputError
 
@@ -35,7 +35,7 @@ def run_verb(
     flags: dict[str, Any],
 ) -> None:
     """Everything: teach, distill, export, quantize, compile, verify, bench, and one table."""
-    settings = load_recipe(recipe, flags)
+    settings = load_recipe(recipe, flags, Recipe)
     from edgepress.pipeline import run
     from edgepress.report import REPORT, print_report
 
@@ -94,24 +94,23 @@ def distill_verb(
 def compare_verb(
     recipe: Annotated[Path | None, typer.Option("--recipe", help="A YAML file of settings; flags win.")] = None,
     methods: Annotated[
-        str | None, typer.Option("--methods", help="Presets and `ours`, by commas (default: all).")
+        str | None,
+        typer.Option(
+            "--methods", help="Presets, `ours` (the distill section) and the recipe's own, by commas (default: all)."
+        ),
     ] = None,
     seeds: Annotated[str, typer.Option("--seeds", help="Whole numbers, by commas.")] = "0",
     *,
     flags: dict[str, Any],
 ) -> None:
     """Several distillation methods and seeds on the same pictures: a table of test mAP."""
-    settings = load_recipe(recipe, flags)
-    from edgepress.compare import CompareConfig, compare, print_comparison
-    from edgepress.pipeline import load_splits
+    settings = load_recipe(recipe, flags, CompareRecipe)
+    from edgepress.compare import CompareConfig, compare, known_methods, print_comparison
+    from edgepress.pipeline import splits_of
 
-    values: dict[str, Any] = {"seeds": seeds.split(",")}
-    if methods:
-        values["methods"] = methods.split(",")
-    config = CompareConfig.parse(values, "flags")
-    splits = load_splits(
-        settings.data, settings.train, settings.val, settings.test, format=settings.format, difficult=settings.difficult
-    )
+    chosen = methods.split(",") if methods else known_methods(settings)
+    config = CompareConfig.parse({"seeds": seeds.split(","), "methods": chosen}, "flags")
+    splits = splits_of(settings)
     print_comparison(compare(settings, config, splits), stdout())
 
 

@@ -17,6 +17,7 @@ from edgepress.report import read_report, write_report
 from edgepress.stages import Splits, build_engine, folder_of
 from multilabel.bundle import Bundle, inputs_hash
 from multilabel.datasets import Difficult, Format, MultiLabelDataset, load_dataset, refuse_leaks
+from multilabel.datasets.unlabelled import load_unlabelled
 from multilabel.errors import EngineUnavailableError, InputError
 from multilabel.metrics import labels_counted, mean_average_precision, prevalence
 from multilabel.pictures import read_bytes
@@ -30,9 +31,7 @@ def run(recipe: Recipe) -> dict[str, Any]:
     Raises:
         InputError: see the stages.
     """
-    splits = load_splits(
-        recipe.data, recipe.train, recipe.val, recipe.test, format=recipe.format, difficult=recipe.difficult
-    )
+    splits = splits_of(recipe)
     out = Path(recipe.out)
     out.mkdir(parents=True, exist_ok=True)
     teacher, student = _train(recipe, splits, out)
@@ -65,6 +64,20 @@ def run(recipe: Recipe) -> dict[str, Any]:
     report["verdict"] = _verdict(report["engines"], recipe)
     write_report(out, report)
     return report
+
+
+def splits_of(recipe: Recipe) -> Splits:
+    """The splits that a recipe names; see `load_splits`.
+
+    Raises:
+        InputError: also where an unlabelled picture stands in val or test.
+    """
+    splits = load_splits(
+        recipe.data, recipe.train, recipe.val, recipe.test, format=recipe.format, difficult=recipe.difficult
+    )
+    if recipe.distill.unlabelled is not None:
+        refuse_leaks(load_unlabelled(recipe.distill.unlabelled, splits.train.labels), [splits.val, splits.test])
+    return splits
 
 
 def load_splits(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import Field, field_validator
@@ -93,11 +93,23 @@ class Recipe(Config):
         return required
 
 
-def load_recipe(path: Path | None, flags: dict[str, Any]) -> Recipe:
+class CompareRecipe(Recipe):
+    """A recipe whose distill section is trained by several methods."""
+
+    methods: dict[str, dict[str, Any]] = {}
+    """Methods of your own: a name, and what it changes in the distill section; terms that it does not name have weight
+    0."""
+
+
+_R = TypeVar("_R", bound=Recipe)
+
+
+def load_recipe(path: Path | None, flags: dict[str, Any], kind: type[_R]) -> _R:
     """A recipe file with flags laid over it.
 
     Args:
         flags: nested as the file is; what a flag gives wins.
+        kind: `Recipe`, or one with more sections.
 
     Raises:
         InputError: the file is missing or no YAML mapping, a key is unknown, a value is wrong; names it.
@@ -120,4 +132,4 @@ def load_recipe(path: Path | None, flags: dict[str, Any]) -> Recipe:
         values[key] = {**section, **value} if isinstance(value, dict) and isinstance(section, dict) else value
     if "data" not in values:
         raise InputError(f"{where}: no data set given; expected the key data, or --data DIR")
-    return Recipe.parse(values, where)
+    return kind.parse(values, where)

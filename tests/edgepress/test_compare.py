@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import cv2
+import numpy as np
 import pytest
 import yaml
 
@@ -18,7 +20,8 @@ from multilabel.metrics import mean_average_precision
 def recipe(tiny_data, micro, tmp_path_factory):
     folder = tmp_path_factory.mktemp("compare")
     file = folder / "recipe.yaml"
-    file.write_text(yaml.safe_dump({"data": str(tiny_data), "out": str(folder / "run"), **micro}))
+    own = {"soft": {"mld": 2.0, "reduction": "mean"}}
+    file.write_text(yaml.safe_dump({"data": str(tiny_data), "out": str(folder / "run"), "methods": own, **micro}))
     return file
 
 
@@ -45,13 +48,43 @@ def test_it_compares_continues_and_appends(edgepress, recipe, tiny_data):
     assert row["weights"]["id"] == 1000
 
     before = {row["digest"] for row in record["students"]}
-    answer = edgepress("compare", "--recipe", recipe, "--methods", "l2d,ours", "--seeds", "0")
+    assert record["teacher_leads_points"] == pytest.approx(
+        100 * record["teacher"]["val_mAP"] - record["methods"][0]["val_mAP_points"]
+    )
+
+    answer = edgepress("compare", "--recipe", recipe, "--methods", "l2d,ours,soft", "--seeds", "0")
     assert answer.code == 0, answer.err
     record = json.loads((recipe.parent / "run" / "compare.json").read_text())
     assert before < {row["digest"] for row in record["students"]}
-    assert [row["method"] for row in record["methods"]] == ["alone", "l2d", "ours"]
+    assert [row["method"] for row in record["methods"]] == ["alone", "l2d", "ours", "soft"]
+    soft = record["students"][-1]["weights"]
+    assert (soft["mld"], soft["cd"], soft["id"], soft["reduction"], soft["preset"]) == (2.0, 0, 0, "mean", None)
+    picture = cv2.imread(str(recipe.parent / "run" / "compare.png"))
+    assert picture.shape[1] == 960
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50  # something is drawn
     assert Bundle.open(student).digest == row["digest"]
     assert "ours" in answer.out
+
+
+@pytest.mark.parametrize(("name", "code"), [("mld", 2), ("mine", 0)])
+def test_a_method_of_one_s_own_needs_a_name_of_its_own(edgepress, recipe, tmp_path, name, code):
+    values = yaml.safe_load(recipe.read_text())
+    values["methods"] = {name: {"mld": 1.0}}
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump(values))
+    answer = edgepress("compare", "--recipe", file, "--methods", name)
+    assert answer.code == code, answer.err
+    assert ("preset's name already" in answer.err) == (code == 2)
+
+
+def test_a_wrong_setting_of_one_s_own_method_is_named(edgepress, recipe, tmp_path):
+    values = yaml.safe_load(recipe.read_text())
+    values["methods"] = {"mine": {"mldd": 1.0}}
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump(values))
+    answer = edgepress("compare", "--recipe", file, "--methods", "alone,mine")
+    assert answer.code == 2
+    assert "method mine: unknown key 'mldd'" in answer.err
 
 
 def test_an_unknown_method_is_named(edgepress, recipe):
