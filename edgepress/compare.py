@@ -30,6 +30,8 @@ from multilabel.metrics import mean_average_precision, prevalence
 
 log = logging.getLogger("edgepress")
 RECORD, PLOT = "compare.json", "compare.png"
+_RESULTS: dict[str, Any] = {"students": [], "methods": [], "teacher_leads_points": None}
+"""What a comparison finds; the rest of its record says under which conditions."""
 _METHOD = ("preset", "reduction", "task", *TERMS)
 """The settings in which methods differ."""
 
@@ -186,9 +188,7 @@ def _header(recipe: CompareRecipe, splits: Splits, teacher: Bundle) -> dict[str,
         "epochs": recipe.distill.epochs,
         "distill": recipe.distill.model_dump(mode="json", exclude={"workers", *_METHOD}),
         "splits": [split.fingerprint() for split in (splits.train, splits.val, splits.test)],
-        "students": [],
-        "methods": [],
-        "teacher_leads_points": None,
+        **_RESULTS,
     }
 
 
@@ -196,11 +196,7 @@ def _earlier(out: Path, record: dict[str, Any]) -> dict[tuple[str, int], dict[st
     """The students of an earlier comparison under the same conditions, to which this one adds."""
     try:
         found = json.loads((out / RECORD).read_text(encoding="utf-8"))
-        if any(
-            found[key] != value
-            for key, value in record.items()
-            if key not in ("students", "methods", "teacher_leads_points")
-        ):
+        if any(found[key] != value for key, value in record.items() if key not in _RESULTS):
             return {}
         return {(row["method"], row["seed"]): row for row in found["students"]}
     except (OSError, ValueError, KeyError, TypeError):

@@ -96,7 +96,7 @@ class Recipe(Config):
 class CompareRecipe(Recipe):
     """A recipe whose distill section is trained by several methods."""
 
-    methods: dict[str, dict[str, Any]] = {}
+    methods: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Methods of your own: a name, and what it changes in the distill section; terms that it does not name have weight
     0."""
 
