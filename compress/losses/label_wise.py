@@ -6,12 +6,15 @@ H(S, T) = (1/n) Σ_{a,b} SmoothL1(D(S)[a,b], D(T)[a,b]) with β = 1. Class-aware
 rows being the pictures that have the label; instance-aware distillation (ID) sums H over pictures, the rows being the
 labels they have.
 
-Only rows that share a label or a picture are ever compared: the positive rows are gathered once, their pairs are
-enumerated without a loop over labels or pictures, and distances are direct differences in at least float32 (a Gram
-matrix in half precision is 30 % wrong for close rows).
+Only rows that share a label or a picture are ever compared. Their pairs are enumerated without a loop over labels or
+pictures, those of CD and of ID together, so that one pass over the teacher, one over the student and one dense gradient
+serve both. Distances are direct differences in at least float32 (a Gram matrix in half precision is 30 % wrong for
+close rows). Beside the gradient, memory holds about 100 bytes a pair and one chunk of differences.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -19,8 +22,8 @@ from torch import Tensor, nn
 
 from compress.losses.checks import Reduction, at_least_float32, check_embeddings, check_reduction
 
-_CHUNK_ELEMENTS = 1 << 22
-"""Elements of pair differences held at once: 16 MB in float32, whatever the number of pairs."""
+_CHUNK_ELEMENTS = 1 << 18
+"""Elements of pair differences made at once: 1 MB in float32, which a processor's cache holds."""
 
 
 class LabelWiseEmbeddingDistillation(nn.Module):
@@ -66,21 +69,28 @@ class LabelWiseEmbeddingDistillation(nn.Module):
         positive = targets == 1
         if ignore is not None:
             positive = positive & ~ignore.bool()
-        pictures, labels = positive.nonzero(as_tuple=True)
+        num_pictures, num_labels = targets.shape
+        rows = positive.flatten().nonzero().squeeze(1)
+        # A row's CD group is its label; its ID group is its picture, numbered after the labels.
+        groups = [rows % num_labels] if self.cd_weight else []
+        if self.id_weight:
+            groups.append(num_labels + rows // num_labels)
+        group = torch.cat([rows[:0], *groups])
+        sizes = torch.bincount(group, minlength=num_labels + num_pictures)
         with torch.autocast(student_embeddings.device.type, enabled=False):
-            rows = pictures * targets.shape[1] + labels
-            student = at_least_float32(_Gather.apply(student_embeddings.flatten(0, 1), rows))
-            teacher = at_least_float32(teacher_embeddings.detach()[pictures, labels])
-            terms = {}
-            for name, weight, groups, count in (
-                ("cd", self.cd_weight, labels, targets.shape[1]),
-                ("id", self.id_weight, pictures, targets.shape[0]),
-            ):
-                if weight == 0:
-                    terms[name], terms[f"{name}_groups"] = student.sum() * 0, torch.zeros((), device=student.device)
-                else:
-                    terms[name], terms[f"{name}_groups"] = _structure(student, teacher, groups, count, self.reduction)
-        return terms
+            student, teacher = student_embeddings.flatten(0, 1), teacher_embeddings.detach().flatten(0, 1)
+            sums = _sums(student, teacher, rows.repeat(len(groups)), group, sizes)
+            cd, cd_groups = self._reduce(sums[:num_labels], sizes[:num_labels])
+            id_, id_groups = self._reduce(sums[num_labels:], sizes[num_labels:])
+        return {"cd": cd, "cd_groups": cd_groups, "id": id_, "id_groups": id_groups}
+
+    def _reduce(self, sums: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
+        """One kind's groups to its value, and how many of them have three rows or more."""
+        teaching = sizes >= 3
+        if self.reduction == "published":
+            return (sums / sizes.clamp(min=1)).sum(), teaching.sum()
+        each = torch.where(teaching, sums / (sizes * (sizes - 1)).clamp(min=1), 0)
+        return each.sum() / teaching.sum().clamp(min=1), teaching.sum()
 
 
 class ClassAwareEmbeddingDistillation(nn.Module):
@@ -119,31 +129,25 @@ class InstanceAwareEmbeddingDistillation(nn.Module):
         return self._both(student_embeddings, teacher_embeddings, targets, ignore)
 
 
-def _structure(
-    student: Tensor, teacher: Tensor, group: Tensor, num_groups: int, reduction: Reduction
-) -> tuple[Tensor, Tensor]:
-    """H summed (`published`) or averaged (`mean`) over groups, and the number of groups of three rows or more.
+def _sums(student: Tensor, teacher: Tensor, rows: Tensor, group: Tensor, sizes: Tensor) -> Tensor:
+    """n · H of every group, `[G]`.
 
     Args:
-        student: `[P, dim]` positive rows.
-        teacher: `[P, dim]`.
-        group: int64 `[P]`, the group of each row.
+        student: `[N·C, dim]`.
+        teacher: `[N·C, dim]`.
+        rows: int64 `[M]`, rows of both; one may stand in several groups.
+        group: int64 `[M]`, the group of each.
+        sizes: int64 `[G]`, n of each group.
     """
-    sizes = torch.bincount(group, minlength=num_groups)
     first, second = _pairs(group, sizes)
     pair_group = group[second]
-    student_distance = _normalise(_PairDistance.apply(student, first, second), pair_group, num_groups)
+    first, second = rows[first], rows[second]
+    student_distance = _normalise(_PairDistance.apply(student, first, second), pair_group, len(sizes))
     with torch.no_grad():
-        teacher_distance = _normalise(_PairDistance.apply(teacher, first, second), pair_group, num_groups)
+        teacher_distance = _normalise(_PairDistance.apply(teacher, first, second), pair_group, len(sizes))
+    cells = F.smooth_l1_loss(student_distance, teacher_distance.to(student_distance.dtype), reduction="none")
     # Each pair stands once here and twice in the sum over ordered pairs.
-    cells = 2 * F.smooth_l1_loss(student_distance, teacher_distance.to(student_distance.dtype), reduction="none")
-    sums = cells.new_zeros(num_groups).index_add(0, pair_group, cells)
-    n = sizes.to(sums.dtype)
-    teaching = sizes >= 3
-    if reduction == "published":
-        return (sums / n.clamp(min=1)).sum(), teaching.sum()
-    sums = torch.where(teaching, sums / (n * (n - 1)).clamp(min=1), 0)
-    return sums.sum() / teaching.sum().clamp(min=1), teaching.sum()
+    return 2 * cells.new_zeros(len(sizes)).index_add(0, pair_group, cells)
 
 
 def _pairs(group: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
@@ -166,33 +170,18 @@ def _normalise(distance: Tensor, group: Tensor, num_groups: int) -> Tensor:
     return distance / torch.where(positive > 0, mean, 1)[group]
 
 
-class _Gather(torch.autograd.Function):
-    """rows[index], index without repeats: the gradient is written, where indexing would add it up cell by cell."""
-
-    @staticmethod
-    def forward(ctx, rows: Tensor, index: Tensor) -> Tensor:
-        ctx.save_for_backward(index)
-        ctx.shape = rows.shape
-        return rows[index]
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, grad: Tensor):
-        (index,) = ctx.saved_tensors
-        return grad.new_zeros(ctx.shape).index_copy_(0, index, grad), None
-
-
 class _PairDistance(torch.autograd.Function):
     """‖rows[first] − rows[second]‖₂ in chunks; coincident rows have distance 0 and gradient 0.
 
-    The differences are made again for the gradient, so that memory holds the rows and one chunk, never all pairs.
+    The differences are made again for the gradient, so that memory holds one chunk of them, never all.
     """
 
     @staticmethod
     def forward(ctx, rows: Tensor, first: Tensor, second: Tensor) -> Tensor:
-        distance = rows.new_empty(len(first))
-        for part in _chunks(rows, len(first)):
-            distance[part] = torch.linalg.vector_norm(rows[first[part]] - rows[second[part]], dim=1)
+        distance = at_least_float32(rows.new_empty(len(first)))
+        for part, step in _differences(rows, first, second):
+            # Written in place: small results kept between large freed chunks would fragment the heap.
+            torch.linalg.vector_norm(step, dim=1, out=distance[part])
         ctx.save_for_backward(rows, first, second, distance)
         return distance
 
@@ -200,14 +189,18 @@ class _PairDistance(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad: Tensor):
         rows, first, second, distance = ctx.saved_tensors
-        scale = torch.where(distance > 0, grad / torch.where(distance > 0, distance, 1), 0)
-        result = torch.zeros_like(rows)
-        for part in _chunks(rows, len(first)):
-            step = (rows[first[part]] - rows[second[part]]).mul_(scale[part, None])
+        scale = torch.where(distance > 0, grad / distance, 0)
+        result = torch.zeros_like(rows, dtype=scale.dtype)
+        for part, step in _differences(rows, first, second):
+            step.mul_(scale[part, None])
             result.index_add_(0, first[part], step).index_add_(0, second[part], step, alpha=-1)
-        return result, None, None
+        return result.to(rows.dtype), None, None
 
 
-def _chunks(rows: Tensor, count: int) -> list[slice]:
+def _differences(rows: Tensor, first: Tensor, second: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """rows[first] − rows[second] in at least float32, a chunk of the pairs at a time."""
     size = max(1, _CHUNK_ELEMENTS // max(rows.shape[1], 1))
-    return [slice(begin, begin + size) for begin in range(0, count, size)]
+    for begin in range(0, len(first), size):
+        part = slice(begin, begin + size)
+        step = at_least_float32(rows.index_select(0, first[part]))
+        yield part, step.sub_(rows.index_select(0, second[part]))

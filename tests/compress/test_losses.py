@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import math
 
 import pytest
@@ -132,6 +134,29 @@ def test_published_cd_and_id_are_the_formulas(loss, dim, batch):
     assert_same((mine[0], mine[1] * scale), (expected[0], expected[1] * scale))
 
 
+@pytest.mark.parametrize(("loss", "dim"), [(EMBEDDING_LOSSES[0], 1), (EMBEDDING_LOSSES[1], 0)])
+@few
+@given(batch=batches(most=5))
+def test_mean_cd_and_id_average_over_pairs_and_over_groups_of_three_or_more(loss, dim, batch):
+    valid = batch["targets"] == 1
+    if batch["ignore"] is not None:
+        valid = valid & ~batch["ignore"]
+    sizes = valid.sum(1 - dim)
+
+    def by_loop(student: Tensor) -> Tensor:
+        total = student.sum() * 0
+        for group in (sizes >= 3).nonzero().squeeze(1).tolist():
+            rows, n = valid.select(dim, group), int(sizes[group])
+            pair = student.select(dim, group)[rows], batch["teacher"].select(dim, group)[rows]
+            total = total + huber_by_loop(*pair) / (n - 1)
+        return total / max(int((sizes >= 3).sum()), 1)
+
+    mine = value_and_gradient(loss("mean"), batch["student"], batch["teacher"], batch["targets"], batch["ignore"])
+    expected = value_and_gradient(by_loop, batch["student"])
+    scale = batch["student"].abs().mean()
+    assert_same((mine[0], mine[1] * scale), (expected[0], expected[1] * scale))
+
+
 # Worked examples. Student rows 0, 1, 3 lie 1, 2, 3 apart, relatively 1/2, 1, 3/2; teacher rows 0, 1, 2 lie 1, 1, 2
 # apart, relatively 3/4, 3/4, 3/2. The gaps 1/4, 1/4, 0 cost 1/32 each, twice for both orders: 1/8 over ordered pairs.
 STUDENT_ROWS, TEACHER_ROWS, ALL_PAIRS = [0.0, 1.0, 3.0], [0.0, 1.0, 2.0], 1 / 8
@@ -246,6 +271,24 @@ def test_a_coincident_pair_beside_others_counts_as_distance_zero_outside_the_mea
     # Pairs (0,1), (1,2), (0,2): gaps 3/4, 1/4, 1/2.
     assert value.item() == pytest.approx(2 * 0.5 * (9 + 1 + 4) / 16 / 3, rel=1e-6)
     assert gradient.isfinite().all()
+
+
+def test_two_rows_of_which_only_the_students_coincide_cost_but_have_no_direction():
+    student, teacher = torch.ones(1, 2, 4), torch.tensor([[[0.0], [3.0]]])
+    # Relative distances 0 and 1, a gap of 1, in both orders: (1/2) · 2 · 1/2.
+    value, gradient = value_and_gradient(
+        LabelWiseEmbeddingDistillation(reduction="published"), student, teacher, torch.ones(1, 2)
+    )
+    assert value.item() == pytest.approx(0.5, rel=1e-6)
+    assert torch.equal(gradient, torch.zeros_like(gradient))
+
+
+def test_weights_of_zero_leave_both_terms_out():
+    student = torch.randn(3, 3, 4, requires_grad=True)
+    terms = LabelWiseEmbeddingDistillation(0, 0, "published").terms(student, torch.randn(3, 3, 2), torch.ones(3, 3))
+    assert [terms[name].item() for name in ("cd", "id", "cd_groups", "id_groups")] == [0, 0, 0, 0]
+    (terms["cd"] + terms["id"]).backward()
+    assert torch.equal(student.grad, torch.zeros_like(student))
 
 
 # What must hold for every batch.
@@ -387,8 +430,41 @@ def test_chunks_change_nothing(monkeypatch, elements):
     whole = value_and_gradient(loss, student, teacher, targets)
     assert whole[0] > 0
     monkeypatch.setattr(label_wise, "_CHUNK_ELEMENTS", elements)
-    assert len(label_wise._chunks(student[0], 17)) > 1
+    pairs = torch.zeros(17, dtype=torch.int64)
+    assert len(list(label_wise._differences(student[0], pairs, pairs))) > 1
     assert_same(value_and_gradient(loss, student, teacher, targets), whole, atol=1e-12, rtol=1e-12)
+
+
+def test_memory_holds_the_gradient_and_a_chunk_never_all_pairs(monkeypatch, tmp_path):
+    """Two labels that every picture has make 4,032 pairs of 5,120 rows: as differences twice 0.8 times the rows."""
+    monkeypatch.setattr(label_wise, "_CHUNK_ELEMENTS", 1 << 12)
+    random = torch.Generator().manual_seed(3)
+    student = torch.randn(64, 80, 64, generator=random, requires_grad=True)
+    teacher = torch.randn(64, 80, 64, generator=random)
+    targets = torch.rand(64, 80, generator=random) < 2.9 / 80
+    targets[:, :2] = True
+    loss = LabelWiseEmbeddingDistillation(reduction="published")
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
+        loss(student, teacher, targets).backward()
+    profiler.export_chrome_trace(str(tmp_path / "trace.json"))
+    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    changes = sorted((event["ts"], event["args"]["Bytes"]) for event in events if event["name"] == "[memory]")
+    peak = max(itertools.accumulate(change for _, change in changes))
+    size = student.numel() * student.element_size()
+    assert size < peak < 2 * size
+
+
+@pytest.mark.parametrize("reduction", ["published", "mean"])
+def test_compiled_it_is_the_same(reduction):
+    loss = LabelWiseEmbeddingDistillation(2.0, 3.0, reduction)
+    compiled = torch.compile(loss, backend="eager")
+    random = torch.Generator().manual_seed(4)
+    for density in (0.8, 0.4):
+        student, teacher = torch.randn(2, 6, 5, 4, generator=random, dtype=torch.float64)
+        arguments = student, teacher, torch.rand(6, 5, generator=random) < density
+        expected = value_and_gradient(loss, *arguments)
+        assert expected[0] > 0
+        assert_same(value_and_gradient(compiled, *arguments), expected)
 
 
 @pytest.mark.parametrize("elements", [1 << 22, 8])
