@@ -150,6 +150,8 @@ class DistillConfig(ModelConfig, TrainConfig):
     """Weight of attention transfer over four feature maps."""
     fitnet: float = Field(default=0.0, ge=0)
     """Weight of FitNet hints over four feature maps."""
+    teacher_mirrored: bool = False
+    """The teacher's answer is the mean over the picture and its mirror image: better, at twice its time."""
     unlabelled: str | None = None
     """A folder of pictures that nobody labelled: the teacher's terms learn from them as well."""
     unlabelled_share: float = Field(default=0.5, gt=0, lt=1)

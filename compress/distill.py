@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from compress.checkpoint import load_model, write_model
@@ -14,7 +16,7 @@ from compress.config import DistillConfig, TeachConfig
 from compress.gather import process_state
 from compress.models import MultiLabelModel, make_model, pretrained_cfg
 from compress.tasks import DistillTask, Task, TeachTask
-from compress.teacher import CachedTeacher, LiveTeacher, Teacher
+from compress.teacher import CachedTeacher, Ensemble, LiveTeacher, Teacher
 from compress.training import Fit, augmentation_of, evaluate, fit, make_accelerator, workers_of
 from multilabel.bundle import Bundle, file_sha256, inputs_hash, is_current, require_replaceable, write_bundle
 from multilabel.datasets import MultiLabelDataset, refuse_leaks
@@ -32,7 +34,7 @@ def teach(train: MultiLabelDataset, val: MultiLabelDataset, config: TeachConfig,
     Raises:
         InputError: see `fit`, `make_model`.
     """
-    return _train("teacher", train, val, config, out, None)
+    return _train("teacher", train, val, config, out, ())
 
 
 def distill(
@@ -42,16 +44,18 @@ def distill(
     config: DistillConfig,
     out: Path,
     cache: Path | None = None,
+    ensemble: Sequence[Bundle] = (),
 ) -> Bundle:
     """Distil a student from a teacher and leave it as a bundle of kind torch in `out`.
 
     Args:
         cache: a folder in which the teacher's outputs are kept, for several students that see the same pictures.
+        ensemble: further teachers, which answer with the first as one.
 
     Raises:
-        InputError: the teacher's labels differ from the data set's; see also `fit`, `make_model`.
+        InputError: a teacher's labels differ from the data set's; see also `fit`, `make_model`, `Ensemble`.
     """
-    return _train("student", train, val, config, out, teacher, cache)
+    return _train("student", train, val, config, out, (teacher, *ensemble), cache)
 
 
 def _train(
@@ -60,7 +64,7 @@ def _train(
     val: MultiLabelDataset,
     config: TeachConfig | DistillConfig,
     out: Path,
-    teacher: Bundle | None,
+    teachers: tuple[Bundle, ...],
     cache: Path | None = None,
 ) -> Bundle:
     train.labels.require_equal(val.labels, "the train split", "the val split")
@@ -69,7 +73,7 @@ def _train(
         raise InputError(f"{train.root}, split {train.split!r}: one picture; expected at least two to train on")
     if labels_counted(val.targets, val.ignore) == 0:
         raise InputError(f"{val.root}, split {val.split!r}: no label has a positive picture, so nothing can be chosen")
-    if teacher is not None:
+    for teacher in teachers:
         teacher.labels.require_equal(train.labels, f"the teacher {teacher.path}", f"the data set {train.root}")
     unlabelled = _unlabelled(config, val)
     inputs = inputs_hash(
@@ -79,7 +83,7 @@ def _train(
             "unlabelled": unlabelled.fingerprint() if unlabelled else None,
             "train": train.fingerprint(),
             "val": val.fingerprint(),
-            "teacher": teacher.digest if teacher else None,
+            "teachers": [teacher.digest for teacher in teachers],
             "weights": _weights_identity(config),
         }
     )
@@ -107,36 +111,11 @@ def _train(
     }
     task: Task
     views: dict[str, Any] = {}
-    if teacher is None:
-        assert isinstance(config, TeachConfig)
+    if isinstance(config, TeachConfig):
         task = TeachTask(config, train)
     else:
-        assert isinstance(config, DistillConfig)
-        source_model = load_model(teacher.path).to(accelerator.device)
-        _require_same_view(source_model, model)
-        facts["teacher_val_mAP"] = _teacher_val(teacher, source_model, val, config, accelerator)
-        # Whether or not a teacher looks on, pictures are augmented at the larger size: methods differ in nothing else.
-        views["augment_size"] = max(source_model.preprocess.size, model.preprocess.size)
-        listening: Teacher | None = None
-        if config.preset != "alone" and (cache is None or config.looks_inside):
-            listening, views["teacher_preprocess"] = LiveTeacher(source_model), source_model.preprocess
-        elif config.preset != "alone":
-            assert cache is not None
-            listening = CachedTeacher(
-                source_model,
-                train,
-                augmentation_of(config),
-                cache,
-                identity=teacher.digest,
-                augment_size=views["augment_size"],
-                batch_size=config.batch_size,
-                workers=workers_of(config, accelerator.device),
-                device=accelerator.device,
-                unlabelled=unlabelled,
-                sure=config.sure,
-            )
-        views |= {"unlabelled": unlabelled, "unlabelled_share": config.unlabelled_share}
-        task = DistillTask(config, listening, model, train)
+        task, views, known = _lesson(config, teachers, model, train, val, unlabelled, cache, accelerator)
+        facts["teacher_val_mAP"] = known
     work = out.parent / f".{out.name}.training"
     work.mkdir(parents=True, exist_ok=True)
     result = fit(
@@ -157,13 +136,67 @@ def _train(
             out,
             inputs=inputs,
             facts={**facts, "training": config.model_dump(mode="json")},
-            parent=teacher.as_parent if teacher else None,
+            parent=teachers[0].as_parent if teachers else None,
             tensorboard=work / "tensorboard",
         )
         shutil.rmtree(work)
         _log_result(role, result, facts)
     accelerator.wait_for_everyone()
     return Bundle.open(out)
+
+
+def _lesson(
+    config: DistillConfig,
+    teachers: tuple[Bundle, ...],
+    student: MultiLabelModel,
+    train: MultiLabelDataset,
+    val: MultiLabelDataset,
+    unlabelled: MultiLabelDataset | None,
+    cache: Path | None,
+    accelerator: Accelerator,
+) -> tuple[DistillTask, dict[str, Any], float]:
+    """What a student is taught, what `fit` must show it for that, and the teacher's own val mAP."""
+    models = [load_model(teacher.path) for teacher in teachers]
+    model: MultiLabelModel | Ensemble = models[0]
+    if len(models) > 1 or config.teacher_mirrored:
+        model = Ensemble(models, config.teacher_mirrored)
+    model.to(accelerator.device)
+    if model.preprocess.resize != student.preprocess.resize:
+        raise InputError(
+            f"resize is {model.preprocess.resize} for the teacher and {student.preprocess.resize} for the student: "
+            f"both must see the same part of a picture; set them alike"
+        )
+    known = evaluate(model, val, config, accelerator)
+    log.info("teacher %s: val mAP %.2f", ", ".join(str(teacher.path) for teacher in teachers), 100 * known)
+    # Whether or not a teacher looks on, pictures are augmented at the larger size: methods differ in nothing else.
+    size = max(model.preprocess.size, student.preprocess.size)
+    views: dict[str, Any] = {"augment_size": size}
+    views |= {"unlabelled": unlabelled, "unlabelled_share": config.unlabelled_share}
+    listening: Teacher | None = None
+    if config.preset != "alone" and (cache is None or config.looks_inside):
+        listening, views["teacher_preprocess"] = LiveTeacher(model), model.preprocess
+    elif config.preset != "alone":
+        assert cache is not None
+        listening = CachedTeacher(
+            model,
+            train,
+            augmentation_of(config),
+            cache,
+            identity=_identity(teachers, config),
+            augment_size=size,
+            batch_size=config.batch_size,
+            workers=workers_of(config, accelerator.device),
+            device=accelerator.device,
+            unlabelled=unlabelled,
+            sure=config.sure,
+        )
+    return DistillTask(config, listening, student, train), views, known
+
+
+def _identity(teachers: tuple[Bundle, ...], config: DistillConfig) -> str:
+    if len(teachers) == 1 and not config.teacher_mirrored:
+        return teachers[0].digest
+    return inputs_hash({"teachers": [teacher.digest for teacher in teachers], "mirrored": config.teacher_mirrored})
 
 
 def _unlabelled(config: TeachConfig | DistillConfig, val: MultiLabelDataset) -> MultiLabelDataset | None:
@@ -173,20 +206,6 @@ def _unlabelled(config: TeachConfig | DistillConfig, val: MultiLabelDataset) -> 
     pictures.check_pictures()
     refuse_leaks(pictures, [val])
     return pictures
-
-
-def _require_same_view(teacher: MultiLabelModel, student: MultiLabelModel) -> None:
-    if teacher.preprocess.resize != student.preprocess.resize:
-        raise InputError(
-            f"resize is {teacher.preprocess.resize} for the teacher and {student.preprocess.resize} for the student: "
-            f"both must see the same part of a picture; set them alike"
-        )
-
-
-def _teacher_val(teacher: Bundle, model: MultiLabelModel, val: MultiLabelDataset, config, accelerator) -> float:
-    value = evaluate(model, val, config, accelerator)
-    log.info("teacher %s: val mAP %.2f", teacher.path, 100 * value)
-    return value
 
 
 def _log_result(role: str, result: Fit, facts: dict) -> None:

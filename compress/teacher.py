@@ -7,18 +7,20 @@ every student that learns from the same pictures: the teacher's forward pass is 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from compress.features import Features, FeatureTaps
 from compress.loader import Augmentation, Batch, batches, make_loader
 from compress.models import MultiLabelModel
 from multilabel.bundle import inputs_hash
 from multilabel.datasets import MultiLabelDataset
+from multilabel.errors import InputError
 
 log = logging.getLogger("edgepress")
 
@@ -29,10 +31,55 @@ class Teacher(Protocol):
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]: ...
 
 
+class Ensemble(nn.Module):
+    """Several models, or several views of a picture, that answer as one.
+
+    Logits are averaged. Label-wise embeddings are averaged over the views and set side by side over the models, so that
+    the distance between two is the root of the models' summed squares.
+
+    Args:
+        models: of one label space and one preprocessing size.
+        mirrored: the mean over the picture and its mirror image.
+
+    Raises:
+        InputError: the models differ in labels, size or resize.
+    """
+
+    def __init__(self, models: Sequence[MultiLabelModel], mirrored: bool) -> None:
+        super().__init__()
+        first = models[0]
+        for other in models[1:]:
+            other.labels.require_equal(first.labels, "a further teacher", "the first teacher")
+            ours, theirs = first.preprocess, other.preprocess
+            if (ours.size, ours.resize) != (theirs.size, theirs.resize):
+                raise InputError(
+                    f"teachers see pictures of {ours.size} px ({ours.resize}) and {theirs.size} px ({theirs.resize}); "
+                    f"expected the same for all of an ensemble"
+                )
+        self.models, self.mirrored = nn.ModuleList(models), mirrored
+        self.preprocess = first.preprocess
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 RGB `[B, size, size, 3]` to logits `[B, C]` and label-wise embeddings `[B, C, sum of dims]`."""
+        logits, embeddings = zip(*(self._views(model, images) for model in self.models), strict=True)
+        return torch.stack(logits).mean(dim=0), torch.cat(embeddings, dim=2)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """uint8 RGB `[B, size, size, 3]` to logits `[B, C]`."""
+        return self(images)[0]
+
+    def _views(self, model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+        logits, embeddings = model(images)
+        if not self.mirrored:
+            return logits, embeddings
+        other_logits, other_embeddings = model(images.flip(2))
+        return (logits + other_logits) / 2, (embeddings + other_embeddings) / 2
+
+
 class LiveTeacher:
     """The model itself, on the batch's `teacher_images`."""
 
-    def __init__(self, model: MultiLabelModel) -> None:
+    def __init__(self, model: MultiLabelModel | Ensemble) -> None:
         self.model = model.eval().requires_grad_(False)
         self._taps: FeatureTaps | None = None
 
@@ -42,7 +89,13 @@ class LiveTeacher:
             return self.model(batch.teacher_images)
 
     def tap(self) -> list[int]:
-        """Tap the backbone; gives the widths of its maps, shallow to deep."""
+        """Tap the backbone; gives the widths of its maps, shallow to deep.
+
+        Raises:
+            InputError: an ensemble, which has several insides.
+        """
+        if isinstance(self.model, Ensemble):
+            raise InputError("terms on features look inside one teacher: leave out ensemble and teacher_mirrored")
         self._taps = FeatureTaps(self.model.backbone, size=self.model.config.size)
         return self._taps.channels()
 
@@ -60,14 +113,14 @@ class CachedTeacher:
 
     Args:
         folder: where files are kept; several data sets, teachers and augmentations may share it.
-        identity: sha256 of the teacher.
+        identity: sha256 of the teacher, or what else tells it from others.
         unlabelled: pictures behind those of `train`.
         sure: the teacher's probability from which an unlabelled picture has a label.
     """
 
     def __init__(
         self,
-        model: MultiLabelModel,
+        model: MultiLabelModel | Ensemble,
         train: MultiLabelDataset,
         augmentation: Augmentation,
         folder: Path,

@@ -12,7 +12,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +21,6 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
@@ -32,7 +30,9 @@ from compress.config import TrainConfig
 from compress.gather import launched_on_cpu
 from compress.loader import Augmentation, Batch, batches, make_loader
 from compress.models import MultiLabelModel
+from compress.progress import progress, report_epoch
 from compress.tasks import Task
+from compress.teacher import Ensemble
 from multilabel.datasets import MultiLabelDataset
 from multilabel.errors import InputError
 from multilabel.metrics import mean_average_precision
@@ -173,7 +173,7 @@ def fit(
         sums: dict[str, Tensor] = {}
         groups: dict[str, Tensor] = {}
         with (
-            _progress(accelerator, f"epoch {epoch + 1}/{config.epochs}", len(prepared)) as advance,
+            progress(accelerator, f"epoch {epoch + 1}/{config.epochs}", len(prepared)) as advance,
             _memory_told(config, model, accelerator),
         ):
             for batch in batches(prepared, epoch, train_loader):
@@ -209,7 +209,8 @@ def fit(
         entry |= {name: float(total) / count for name, total in groups.items()}
         history.append(entry)
         if writer:
-            _report(writer, entry, epoch, step, config, best_epoch == epoch, count * config.batch_size / train_seconds)
+            rate = count * config.batch_size / train_seconds
+            report_epoch(writer, entry, epoch, step, config, best_epoch == epoch, rate)
         if accelerator.is_main_process:
             scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else {}
             save_state(
@@ -239,7 +240,7 @@ def fit(
 
 @torch.inference_mode()
 def predict_logits(
-    model: MultiLabelModel, data: MultiLabelDataset, config: TrainConfig, accelerator: Accelerator
+    model: MultiLabelModel | Ensemble, data: MultiLabelDataset, config: TrainConfig, accelerator: Accelerator
 ) -> np.ndarray:
     """Logits float32 `[N, C]` of a split, in order, gathered from all processes without the padded tail."""
     model.eval()
@@ -258,7 +259,9 @@ def predict_logits(
     return torch.cat(gathered).numpy()
 
 
-def evaluate(model: MultiLabelModel, data: MultiLabelDataset, config: TrainConfig, accelerator: Accelerator) -> float:
+def evaluate(
+    model: MultiLabelModel | Ensemble, data: MultiLabelDataset, config: TrainConfig, accelerator: Accelerator
+) -> float:
     """mAP in [0, 1] of a model on a split."""
     return mean_average_precision(data.targets, predict_logits(model, data, config, accelerator), data.ignore)
 
@@ -340,42 +343,3 @@ def _memory_told(config: TrainConfig, model: MultiLabelModel, accelerator: Accel
             f"mixed_precision {config.mixed_precision}: lower batch_size (and raise accumulate as much, to keep the "
             f"step), or size, or use mixed_precision bf16; the last finished epoch is kept ({first})"
         ) from error
-
-
-def _report(writer, entry: dict, epoch: int, step: int, config: TrainConfig, is_best: bool, rate: float) -> None:
-    for name, value in entry.items():
-        writer.add_scalar(name, value, step)
-    writer.flush()
-    skip = ("loss", "val_mAP", "seconds")
-    shown = {name: value for name, value in entry.items() if name not in skip}
-    terms = " + ".join(f"{name} {value:.4f}" for name, value in shown.items() if not name.endswith("_groups"))
-    groups = "".join(f"  {name} {value:.1f}" for name, value in shown.items() if name.endswith("_groups"))
-    log.info(
-        "epoch %d/%d  loss %.4f = %s%s  val mAP %.2f%s  %.0f pictures/s",
-        epoch + 1,
-        config.epochs,
-        entry["loss"],
-        terms,
-        groups,
-        100 * entry["val_mAP"],
-        " (best)" if is_best else "",
-        rate,
-    )
-
-
-class _progress:
-    """A bar on a terminal, nothing in a log file; yields a function that advances it."""
-
-    def __init__(self, accelerator: Accelerator, title: str, steps: int) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        console = Console(stderr=True)
-        shown = accelerator.is_main_process and console.is_terminal
-        self.bar = Progress(*columns, console=console, transient=True, disable=not shown)
-        self.task = self.bar.add_task(title, total=steps)
-
-    def __enter__(self) -> Callable[[], None]:
-        self.bar.start()
-        return lambda: self.bar.advance(self.task)
-
-    def __exit__(self, *error: object) -> None:
-        self.bar.stop()

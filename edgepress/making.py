@@ -71,7 +71,10 @@ def teach_verb(
 @with_flags(DistillConfig)
 def distill_verb(
     data: DataArgument,
-    teacher: Annotated[Path, typer.Option("--teacher", help="The teacher: a bundle of kind torch.")],
+    teacher: Annotated[
+        list[Path],
+        typer.Option("--teacher", help="The teacher: a bundle of kind torch; repeated, several answer as one."),
+    ],
     out: Out,
     train: Train = "train",
     val: Val = "val",
@@ -87,7 +90,8 @@ def distill_verb(
 
     learnt, chosen = checked(data, format, difficult, train, val)
     refuse_leaks(learnt, [chosen])
-    print_path(distill(learnt, chosen, Bundle.open(teacher, kind="torch"), config, out))
+    first, *others = (Bundle.open(path, kind="torch") for path in teacher)
+    print_path(distill(learnt, chosen, first, config, out, ensemble=others))
 
 
 @with_flags(Recipe)

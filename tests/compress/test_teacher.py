@@ -10,7 +10,7 @@ from compress.config import PRESETS, DistillConfig, ModelConfig, TeachConfig
 from compress.distill import distill, teach
 from compress.loader import batches, make_loader
 from compress.models import make_model
-from compress.teacher import CachedTeacher, LiveTeacher
+from compress.teacher import CachedTeacher, Ensemble, LiveTeacher
 from compress.training import augmentation_of
 from multilabel.bundle import Bundle
 from multilabel.datasets import MultiLabelDataset, load_dataset
@@ -108,3 +108,82 @@ def test_the_student_alone_asks_no_teacher(train, val, tmp_path):
     alone = distill(train, val, teacher, DistillConfig(**SMALL, size=32, preset="alone"), tmp_path / "alone")
     assert Bundle.open(alone.path).manifest.facts["history"][0].keys() == {"loss", "bce", "val_mAP", "seconds"}
     assert np.isfinite(alone.manifest.facts["val_mAP"])
+
+
+def two_models(labels, sizes=(32, 32), widths=(32, 16)):
+    torch.manual_seed(0)
+    configs = [
+        ModelConfig(backbone="test_efficientnet", width=width, size=size, weights="none")
+        for size, width in zip(sizes, widths, strict=True)
+    ]
+    return [make_model(config, labels)[0].eval() for config in configs]
+
+
+def some_images():
+    return torch.randint(0, 256, (5, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+def test_several_teachers_answer_as_one(train):
+    models, images = two_models(train.labels), some_images()
+    with torch.no_grad():
+        answers = [model(images) for model in models]
+        logits, embeddings = Ensemble(models, mirrored=False)(images)
+    torch.testing.assert_close(logits, (answers[0][0] + answers[1][0]) / 2)
+    assert embeddings.shape == (5, 5, 32 + 16)
+    squares = sum(torch.cdist(answer[1][:, 2], answer[1][:, 2]).square() for answer in answers)
+    torch.testing.assert_close(torch.cdist(embeddings[:, 2], embeddings[:, 2]), squares.sqrt(), atol=1e-3, rtol=1e-3)
+
+
+def test_a_mirrored_teacher_says_the_same_of_the_mirror_image(train):
+    model, images = two_models(train.labels)[0], some_images()
+    both = Ensemble([model], mirrored=True)
+    with torch.no_grad():
+        assert (model(images)[0] - model(images.flip(2))[0]).abs().max() > 1e-3
+        for one, other in zip(both(images), both(images.flip(2)), strict=True):
+            torch.testing.assert_close(one, other)
+        torch.testing.assert_close(both.logits(images), (model(images)[0] + model(images.flip(2))[0]) / 2)
+
+
+def test_teachers_that_see_other_pictures_are_refused(train):
+    with pytest.raises(InputError, match=r"32 px \(squash\) and 64 px"):
+        Ensemble(two_models(train.labels, sizes=(32, 64)), mirrored=False)
+
+
+def test_terms_on_features_take_one_teacher(train):
+    with pytest.raises(InputError, match="look inside one teacher"):
+        LiveTeacher(Ensemble(two_models(train.labels), mirrored=False)).tap()
+
+
+@pytest.fixture(scope="module")
+def taught(train, val, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("taught")
+    return [teach(train, val, TeachConfig(**SMALL, size=64, seed=seed), folder / f"t{seed}") for seed in (0, 1)]
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_an_ensemble_distils_live_and_stored(train, val, taught, tmp_path, mirrored):
+    config = DistillConfig(**SMALL, size=32, teacher_mirrored=mirrored)
+    students = {
+        name: distill(train, val, taught[0], config, tmp_path / name, cache, ensemble=others)
+        for name, cache, others in (
+            ("live", None, taught[1:]),
+            ("stored", tmp_path / "cache", taught[1:]),
+            ("one", tmp_path / "cache", []),
+        )
+    }
+    live, stored, one = (students[name].manifest.facts["history"][-1] for name in ("live", "stored", "one"))
+    for name in ("bce", "mld", "cd", "id"):
+        assert live[name] == pytest.approx(stored[name], rel=1e-3), name
+    assert abs(one["mld"] / live["mld"] - 1) > 1e-3
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+    assert students["live"].manifest.parent == taught[0].as_parent
+
+
+def test_the_verb_takes_several_teachers(edgepress, tiny_data, train, val, taught, tmp_path):
+    settings = [f"--{name.replace('_', '-')}={value}" for name, value in {**SMALL, "size": 32}.items()]
+    several = [part for bundle in taught for part in ("--teacher", bundle.path)]
+    answer = edgepress("distill", tiny_data, *several, "--out", tmp_path / "student", *settings)
+    assert answer.code == 0, answer.err
+    alone = distill(train, val, taught[0], DistillConfig(**SMALL, size=32), tmp_path / "alone")
+    made = Bundle.open(tmp_path / "student")
+    assert made.manifest.facts["history"][0]["mld"] != alone.manifest.facts["history"][0]["mld"]

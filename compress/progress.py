@@ -1,0 +1,59 @@
+"""What a person sees of training: a bar, a line an epoch, and TensorBoard's curves."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from accelerate import Accelerator
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from compress.config import TrainConfig
+
+log = logging.getLogger("edgepress")
+
+
+def report_epoch(writer, entry: dict, epoch: int, step: int, config: TrainConfig, is_best: bool, rate: float) -> None:
+    """Write an epoch's terms and val mAP to TensorBoard and as one line of the log.
+
+    Args:
+        entry: an entry of `Fit.history`.
+        rate: pictures a second.
+    """
+    for name, value in entry.items():
+        writer.add_scalar(name, value, step)
+    writer.flush()
+    skip = ("loss", "val_mAP", "seconds")
+    shown = {name: value for name, value in entry.items() if name not in skip}
+    terms = " + ".join(f"{name} {value:.4f}" for name, value in shown.items() if not name.endswith("_groups"))
+    groups = "".join(f"  {name} {value:.1f}" for name, value in shown.items() if name.endswith("_groups"))
+    log.info(
+        "epoch %d/%d  loss %.4f = %s%s  val mAP %.2f%s  %.0f pictures/s",
+        epoch + 1,
+        config.epochs,
+        entry["loss"],
+        terms,
+        groups,
+        100 * entry["val_mAP"],
+        " (best)" if is_best else "",
+        rate,
+    )
+
+
+class progress:
+    """A bar on a terminal, nothing in a log file; yields a function that advances it."""
+
+    def __init__(self, accelerator: Accelerator, title: str, steps: int) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        console = Console(stderr=True)
+        shown = accelerator.is_main_process and console.is_terminal
+        self.bar = Progress(*columns, console=console, transient=True, disable=not shown)
+        self.task = self.bar.add_task(title, total=steps)
+
+    def __enter__(self) -> Callable[[], None]:
+        self.bar.start()
+        return lambda: self.bar.advance(self.task)
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.stop()
