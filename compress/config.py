@@ -94,7 +94,7 @@ Preset = Literal[
 
 
 def _only(**weights: float | str) -> dict[str, float | str]:
-    return {**dict.fromkeys(TERMS, 0.0), **weights}
+    return {**dict.fromkeys(TERMS, 0.0), "inherit_head": "no", **weights}
 
 
 ALONE = _only()
@@ -114,7 +114,7 @@ PRESETS: dict[Preset, dict[str, float | str]] = {
     "mld+id": _only(reduction="published", mld=10.0, id=1000.0),
     "l2d": _only(reduction="published", mld=10.0, cd=100.0, id=1000.0),
 }
-"""Methods by name: the weights of their terms. `l2d` is the published objective, made for batches of 64."""
+"""Methods by name: the weights of their terms; none inherits a head. `l2d`: as published, for batches of 64."""
 
 
 class DistillConfig(ModelConfig, TrainConfig):
@@ -150,6 +150,8 @@ class DistillConfig(ModelConfig, TrainConfig):
     """Weight of attention transfer over four feature maps."""
     fitnet: float = Field(default=0.0, ge=0)
     """Weight of FitNet hints over four feature maps."""
+    inherit_head: Literal["auto", "no"] = "auto"
+    """auto: the student starts with the teacher's head, where head and width are the same; no: with a random one."""
     teacher_mirrored: bool = False
     """The teacher's answer is the mean over the picture and its mirror image: better, at twice its time."""
     unlabelled: str | None = None

@@ -13,16 +13,14 @@ from accelerate.utils import set_seed
 
 from compress.checkpoint import load_model, write_model
 from compress.config import DistillConfig, TeachConfig
-from compress.gather import process_state
 from compress.models import MultiLabelModel, make_model, pretrained_cfg
 from compress.tasks import DistillTask, Task, TeachTask
 from compress.teacher import CachedTeacher, Ensemble, LiveTeacher, Teacher
 from compress.training import Fit, augmentation_of, evaluate, fit, make_accelerator, workers_of
-from multilabel.bundle import Bundle, file_sha256, inputs_hash, is_current, require_replaceable, write_bundle
+from multilabel.bundle import Bundle, file_sha256, inputs_hash, is_current, require_replaceable
 from multilabel.datasets import MultiLabelDataset, refuse_leaks
 from multilabel.datasets.unlabelled import load_unlabelled
 from multilabel.errors import InputError
-from multilabel.labels import LabelSpace
 from multilabel.metrics import labels_counted, prevalence
 
 log = logging.getLogger("edgepress")
@@ -115,7 +113,7 @@ def _train(
         task = TeachTask(config, train)
     else:
         task, views, known = _lesson(config, teachers, model, train, val, unlabelled, cache, accelerator)
-        facts["teacher_val_mAP"] = known
+        facts |= {"teacher_val_mAP": known, "inherited": views.pop("inherited")}
     work = out.parent / f".{out.name}.training"
     work.mkdir(parents=True, exist_ok=True)
     result = fit(
@@ -166,11 +164,14 @@ def _lesson(
             f"resize is {model.preprocess.resize} for the teacher and {student.preprocess.resize} for the student: "
             f"both must see the same part of a picture; set them alike"
         )
+    inherited: list[str] = []
+    if config.inherit_head == "auto" and config.preset != "alone":
+        inherited = inherit_head(student, models[0])
     known = evaluate(model, val, config, accelerator)
     log.info("teacher %s: val mAP %.2f", ", ".join(str(teacher.path) for teacher in teachers), 100 * known)
     # Whether or not a teacher looks on, pictures are augmented at the larger size: methods differ in nothing else.
     size = max(model.preprocess.size, student.preprocess.size)
-    views: dict[str, Any] = {"augment_size": size}
+    views: dict[str, Any] = {"augment_size": size, "inherited": inherited}
     views |= {"unlabelled": unlabelled, "unlabelled_share": config.unlabelled_share}
     listening: Teacher | None = None
     if config.preset != "alone" and (cache is None or config.looks_inside):
@@ -191,6 +192,28 @@ def _lesson(
             sure=config.sure,
         )
     return DistillTask(config, listening, student, train), views, known
+
+
+def inherit_head(student: MultiLabelModel, teacher: MultiLabelModel) -> list[str]:
+    """Copy the teacher's head into the student's and return the names of its tensors that were.
+
+    After Chen et al., "Knowledge Distillation with the Reused Teacher Classifier", CVPR 2022 (arXiv 2203.14001), but
+    trained further. Tensors of another shape stay as they are: the projection of the backbone's features, where these
+    are of another width. With another kind or width of head nothing is copied.
+    """
+    ours, theirs = student.config, teacher.config
+    if ours.head != theirs.head or (ours.head == "ml_decoder" and ours.width != theirs.width):
+        log.info(
+            "the student's head starts random: it is %s, %d wide, and the teacher's %s, %d wide",
+            *(ours.head, ours.width, theirs.head, theirs.width),
+        )
+        return []
+    own = student.head.state_dict()
+    copied = {name: tensor for name, tensor in teacher.head.state_dict().items() if tensor.shape == own[name].shape}
+    student.head.load_state_dict({**own, **copied})
+    left = sorted(own.keys() - copied.keys())
+    log.info("the student starts with the teacher's head%s", f", but for {', '.join(left)}" if left else "")
+    return sorted(copied)
 
 
 def _identity(teachers: tuple[Bundle, ...], config: DistillConfig) -> str:
@@ -233,40 +256,3 @@ def require_makeable(config: TeachConfig | DistillConfig) -> None:
     pretrained_cfg(config.backbone)
     if config.weights not in ("auto", "none") and not Path(config.weights).is_file():
         raise InputError(f"{config.weights}: no such file; expected weights as .safetensors, auto or none")
-
-
-def adopt_teacher(source: Path, out: Path, labels: LabelSpace) -> Bundle:
-    """Bring a finished teacher into a run's folder: a torch bundle as it is, or one of our .safetensors files.
-
-    Raises:
-        InputError: neither of these, or its labels are not `labels`, those of the data set.
-    """
-    if not source.exists():
-        raise InputError(f"{source}: no such teacher; expected a bundle of kind torch, or a .safetensors file")
-    theirs = Bundle.open(source, kind="torch").labels if source.is_dir() else load_model(source).labels
-    theirs.require_equal(labels, f"the teacher {source}", "the data set")
-    with process_state().main_process_first():  # the others find it finished
-        if source.is_dir():
-            _copy_bundle(Bundle.open(source, kind="torch"), out)
-        else:
-            _wrap_weights(source, out)
-    return Bundle.open(out)
-
-
-def _copy_bundle(bundle: Bundle, out: Path) -> None:
-    if bundle.path.resolve() == out.resolve():
-        return
-    if is_current(out, bundle.manifest.inputs) and Bundle.open(out).manifest.files == bundle.manifest.files:
-        return
-    with write_bundle(out, **bundle.manifest.model_dump(exclude={"files", "created"})) as (folder, _):
-        for name in bundle.manifest.files:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(bundle.path / name, folder / name)
-
-
-def _wrap_weights(file: Path, out: Path) -> None:
-    model = load_model(file)
-    inputs = inputs_hash({"teacher": file_sha256(file)})
-    if is_current(out, inputs):
-        return
-    write_model(model, out, inputs=inputs, facts={"weights": str(file)})

@@ -32,7 +32,7 @@ log = logging.getLogger("edgepress")
 RECORD, PLOT = "compare.json", "compare.png"
 _RESULTS: dict[str, Any] = {"students": [], "methods": [], "teacher_leads_points": None}
 """What a comparison finds; the rest of its record says under which conditions."""
-_METHOD = ("preset", "reduction", "task", *TERMS)
+_METHOD = ("preset", "reduction", "task", "inherit_head", *TERMS)
 """The settings in which methods differ."""
 
 
@@ -68,7 +68,8 @@ def compare(recipe: CompareRecipe, config: CompareConfig, splits: Splits) -> dic
     if twice:
         raise InputError(f"methods: {twice[0]!r} is a preset's name already; choose another")
     settings = {(name, seed): _settings(recipe, name, seed) for seed in config.seeds for name in config.methods}
-    from compress.distill import adopt_teacher, distill, teach
+    from compress.adopt import adopt_teacher
+    from compress.distill import distill, teach
 
     out = Path(recipe.out)
     if recipe.teacher is not None:

@@ -100,7 +100,8 @@ def load_splits(
 
 
 def _train(recipe: Recipe, splits: Splits, out: Path) -> tuple[Bundle, Bundle]:
-    from compress.distill import adopt_teacher, distill, require_makeable, teach
+    from compress.adopt import adopt_teacher
+    from compress.distill import distill, require_makeable, teach
 
     # What can be known to be wrong is told before hours are spent on a teacher.
     require_makeable(recipe.distill)

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 
+from compress.adopt import adopt_teacher
 from compress.checkpoint import load_model
 from compress.config import DistillConfig, TeachConfig
-from compress.distill import adopt_teacher, distill, teach
+from compress.distill import distill, inherit_head, teach
 from compress.loader import Batch
 from compress.losses import (
     AsymmetricLoss,
@@ -216,6 +217,39 @@ def test_distil_between_unlike_models(teacher, splits, tmp_path):
     assert value == student.manifest.facts["val_mAP"]
     value = evaluate(load_model(teacher.path), splits[1], STUDENT, accelerator)
     assert value == student.manifest.facts["teacher_val_mAP"] == teacher.manifest.facts["val_mAP"]
+
+
+def test_the_student_starts_with_the_teacher_s_head():
+    """At the same width everything is copied, but the projection where backbones differ in width."""
+    teacher_model, _ = models()
+    student, _ = make_model(updated(STUDENT, width=64), LABELS)
+    before = {name: tensor.clone() for name, tensor in student.state_dict().items()}
+    copied = inherit_head(student, teacher_model)
+    theirs, ours = teacher_model.head.state_dict(), student.head.state_dict()
+    assert sorted(theirs.keys() - set(copied)) == ["embed.weight"]  # 64 and 256 features
+    assert "queries" in copied
+    assert all(torch.equal(ours[name], theirs[name]) for name in copied)
+    assert torch.equal(ours["embed.weight"], before["head.embed.weight"])
+    kept = [name for name in before if name.startswith("backbone.")]
+    assert all(torch.equal(student.state_dict()[name], before[name]) for name in kept)
+
+
+def test_another_width_or_kind_of_head_stays_random():
+    teacher_model, student = models()
+    linear, _ = make_model(updated(STUDENT, head="linear"), LABELS)
+    for model in (student, linear):
+        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        assert inherit_head(model, teacher_model) == []
+        assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("changes", "inherits"), [({}, True), ({"inherit_head": "no"}, False), ({"preset": "alone"}, False)]
+)
+def test_what_was_inherited_is_recorded(teacher, splits, tmp_path, changes, inherits):
+    settings = STUDENT.model_dump(exclude_unset=True)
+    student = distill(*splits, teacher, DistillConfig(**{**settings, "width": 64, **changes}), tmp_path / "student")
+    assert bool(student.manifest.facts["inherited"]) == inherits
 
 
 def test_a_linear_student_of_an_ml_decoder_teacher(teacher, splits, tmp_path):

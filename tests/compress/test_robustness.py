@@ -12,8 +12,10 @@ from test_training import QUICK, run_fit, with_arrays
 
 from compress.checkpoint import WEIGHTS, load_model, load_state, save_model
 from compress.config import ModelConfig, TeachConfig
-from compress.distill import TeachTask, adopt_teacher, distill, teach
+from compress.adopt import adopt_teacher
+from compress.distill import distill, teach
 from compress.models import make_model
+from compress.tasks import TeachTask
 from compress.training import evaluate, make_accelerator
 from multilabel.bundle import Bundle, write_bundle
 from multilabel.datasets import load_dataset
@@ -51,7 +53,7 @@ def test_worker_processes_do_not_pile_up(splits, tmp_path):  # noqa: F811
             counts.append(len(multiprocessing.active_children()))
             return super().__call__(*arguments)
 
-    run_fit(splits, tmp_path, Counting(TeachConfig(**QUICK)), epochs=4, workers=1)
+    run_fit(splits, tmp_path, Counting(TeachConfig(**QUICK), splits[0]), epochs=4, workers=1)
     assert max(counts) <= 2
 
 

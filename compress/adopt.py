@@ -1,0 +1,49 @@
+"""A finished teacher from elsewhere, brought into a run's folder."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from compress.checkpoint import load_model, write_model
+from compress.gather import process_state
+from multilabel.bundle import Bundle, file_sha256, inputs_hash, is_current, write_bundle
+from multilabel.errors import InputError
+from multilabel.labels import LabelSpace
+
+
+def adopt_teacher(source: Path, out: Path, labels: LabelSpace) -> Bundle:
+    """Bring a finished teacher into a run's folder: a torch bundle as it is, or one of our .safetensors files.
+
+    Raises:
+        InputError: neither of these, or its labels are not `labels`, those of the data set.
+    """
+    if not source.exists():
+        raise InputError(f"{source}: no such teacher; expected a bundle of kind torch, or a .safetensors file")
+    theirs = Bundle.open(source, kind="torch").labels if source.is_dir() else load_model(source).labels
+    theirs.require_equal(labels, f"the teacher {source}", "the data set")
+    with process_state().main_process_first():  # the others find it finished
+        if source.is_dir():
+            _copy_bundle(Bundle.open(source, kind="torch"), out)
+        else:
+            _wrap_weights(source, out)
+    return Bundle.open(out)
+
+
+def _copy_bundle(bundle: Bundle, out: Path) -> None:
+    if bundle.path.resolve() == out.resolve():
+        return
+    if is_current(out, bundle.manifest.inputs) and Bundle.open(out).manifest.files == bundle.manifest.files:
+        return
+    with write_bundle(out, **bundle.manifest.model_dump(exclude={"files", "created"})) as (folder, _):
+        for name in bundle.manifest.files:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(bundle.path / name, folder / name)
+
+
+def _wrap_weights(file: Path, out: Path) -> None:
+    model = load_model(file)
+    inputs = inputs_hash({"teacher": file_sha256(file)})
+    if is_current(out, inputs):
+        return
+    write_model(model, out, inputs=inputs, facts={"weights": str(file)})
