@@ -84,7 +84,7 @@ class TeachConfig(ModelConfig, TrainConfig):
     """bce: binary cross-entropy; asl: asymmetric loss, for many negatives a positive; focal: focal loss."""
 
 
-TERMS = ("mld", "cd", "id", "mse", "ps", "kd", "rkd", "pkt", "review_kd", "at", "fitnet")
+TERMS = ("mld", "cd", "id", "hint", "mse", "ps", "kd", "rkd", "pkt", "review_kd", "at", "fitnet")
 """A teacher's terms: each is a field of DistillConfig, its weight."""
 _INSIDE = ("rkd", "pkt", "review_kd", "at", "fitnet")
 """Terms on what lies between the pixels and the head."""
@@ -134,6 +134,8 @@ class DistillConfig(ModelConfig, TrainConfig):
     """Weight of the class-aware embeddings' distillation."""
     id: float = Field(default=0.1, ge=0)
     """Weight of the instance-aware embeddings' distillation."""
+    hint: float = Field(default=0.0, ge=0)
+    """Weight of the label-wise embeddings' own distance."""
     mse: float = Field(default=0.0, ge=0)
     """Weight of the mean squared difference of logits."""
     ps: float = Field(default=0.0, ge=0)

@@ -6,6 +6,7 @@ import difflib
 
 import timm
 import torch
+from timm.layers import PatchEmbed
 from torch import Tensor, nn
 
 from compress.config import ModelConfig
@@ -100,7 +101,8 @@ class MultiLabelModel(nn.Module):
         preprocess: the size that pictures must have, and the mean and std that the graph subtracts and divides by.
 
     Raises:
-        InputError: a backbone that timm does not know or whose features are no map of positions.
+        InputError: a backbone that timm does not know, that does not take the size, or whose features are no map of
+            positions; says what to choose instead, where that is known.
     """
 
     mean: Tensor
@@ -112,25 +114,21 @@ class MultiLabelModel(nn.Module):
         self.backbone = _create_backbone(config)
         self.register_buffer("mean", torch.tensor(preprocess.mean) * 255, persistent=False)
         self.register_buffer("scale", 1 / (torch.tensor(preprocess.std) * 255), persistent=False)
-        training = self.training
-        try:
-            with torch.no_grad():
-                tokens = self.eval().tokens(torch.zeros(1, config.size, config.size, 3, dtype=torch.uint8))
-            in_features = tokens.shape[2]
-        except (AssertionError, AttributeError, RuntimeError, ValueError, TypeError, IndexError) as error:
-            raise InputError(f"{config.backbone!r} does not take pictures of {config.size} px: {error}") from error
-        self.train(training)
+        in_features = self._in_features()
         self.head: MLDecoderHead | LinearHead
         if config.head == "ml_decoder":
             self.head = MLDecoderHead(in_features, len(labels), config.width)
         else:
             self.head = LinearHead(in_features, len(labels))
 
+    @property
+    def embedding_dim(self) -> int:
+        """Width of the label-wise embeddings."""
+        return self.head.weight.shape[1]
+
     def tokens(self, images: Tensor) -> Tensor:
         """uint8 RGB `[B, size, size, 3]` to the backbone's features as tokens `[B, S, features]`."""
-        # This order (cast, subtract, multiply, transpose) is what TensorRT's parser takes for uint8 input.
-        pixels = ((images.to(self.mean.dtype) - self.mean) * self.scale).permute(0, 3, 1, 2)
-        return tokens_of(self.backbone, self.backbone.forward_features(pixels))
+        return tokens_of(self.backbone, self._features(images))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 RGB `[B, size, size, 3]` to logits `[B, C]` and label-wise embeddings `[B, C, dim]`."""
@@ -139,6 +137,29 @@ class MultiLabelModel(nn.Module):
     def logits(self, images: Tensor) -> Tensor:
         """uint8 RGB `[B, size, size, 3]` to logits `[B, C]` alone."""
         return self.head.logits(self.tokens(images))
+
+    def _features(self, images: Tensor) -> Tensor:
+        # This order (cast, subtract, multiply, transpose) is what TensorRT's parser takes for uint8 input.
+        pixels = ((images.to(self.mean.dtype) - self.mean) * self.scale).permute(0, 3, 1, 2)
+        return self.backbone.forward_features(pixels)
+
+    def _in_features(self) -> int:
+        """Width of the backbone's features, from one black picture."""
+        config, training = self.config, self.training
+        black = torch.zeros(1, config.size, config.size, 3, dtype=torch.uint8)
+        try:
+            with torch.no_grad():
+                features = self.eval()._features(black)
+        except (AssertionError, AttributeError, RuntimeError, ValueError, TypeError, IndexError) as error:
+            raise _size_refused(config, error) from error
+        self.train(training)
+        if not isinstance(features, Tensor) or features.ndim not in (3, 4):
+            shape = f"the shape {list(features.shape)}" if isinstance(features, Tensor) else type(features).__name__
+            raise InputError(
+                f"{config.backbone!r} gives no feature map: received {shape} of one picture; expected one map "
+                f"[1, features, rows, columns] or tokens [1, positions, features]; choose another backbone"
+            )
+        return tokens_of(self.backbone, features).shape[2]
 
 
 def make_model(config: ModelConfig, labels: LabelSpace) -> tuple[MultiLabelModel, str]:
@@ -183,7 +204,30 @@ def _create_backbone(config: ModelConfig) -> nn.Module:
     try:
         backbone = timm.create_model(config.backbone, pretrained=False, **_timm_arguments(config))
     except (AssertionError, TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"timm cannot make {config.backbone!r} for {config.size} px: {error}") from error
+        raise _size_refused(config, error) from error
     if not hasattr(backbone, "forward_features"):
         raise InputError(f"{config.backbone!r} gives no feature map (no forward_features); choose another backbone")
+    _require_whole_patches(backbone, config)
     return backbone
+
+
+def _require_whole_patches(backbone: nn.Module, config: ModelConfig) -> None:
+    """A transformer made for the size leaves out what fills no patch, without a word, where it does not pad."""
+    embed = getattr(backbone, "patch_embed", None)
+    if not isinstance(embed, PatchEmbed) or embed.dynamic_img_pad:
+        return
+    side = embed.feat_ratio()
+    unseen = config.size % side
+    if unseen:
+        raise InputError(
+            f"{config.backbone!r} does not take pictures of {config.size} px: it cuts them into patches of {side} px "
+            f"and would not see the last {unseen}; choose {config.size - unseen + side} or another multiple of {side}"
+        )
+
+
+def _size_refused(config: ModelConfig, error: Exception) -> InputError:
+    # Some of timm's checks say nothing.
+    reason = " ".join(str(error).split()).rstrip(".") or "its layers do not fit that size"
+    own = pretrained_cfg(config.backbone).input_size[-1]
+    choose = f"; choose {own}, the size it was made for" if own != config.size else ""
+    return InputError(f"{config.backbone!r} does not take pictures of {config.size} px: {reason}{choose}")

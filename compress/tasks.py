@@ -25,6 +25,7 @@ from compress.losses import (
     FitNetHints,
     FocalLoss,
     LabelWiseEmbeddingDistillation,
+    LabelWiseHints,
     LogitsMSE,
     MultiLabelLogitsDistillation,
     PartialSoftmax,
@@ -92,6 +93,10 @@ class DistillTask(Task):
             {name: make(config) for name, make in _LOGITS_LOSSES.items() if getattr(config, name)}
         )
         self.embedding_loss = LabelWiseEmbeddingDistillation(config.cd, config.id, config.reduction)
+        self.hint_loss: LabelWiseHints | None = None
+        if config.hint:
+            assert teacher is not None
+            self.hint_loss = LabelWiseHints(student.embedding_dim, teacher.embedding_dim)
         self.pooled_losses = nn.ModuleDict(
             {name: make() for name, make in _POOLED_LOSSES.items() if getattr(config, name)}
         )
@@ -120,12 +125,16 @@ class DistillTask(Task):
         targets, ignore = self._as_the_teacher_sees(everyone, teacher_logits)
         for name, loss in self.logits_losses.items():
             terms[name] = getattr(self.config, name) * loss(logits, teacher_logits, targets, ignore)
+        if self.config.cd or self.config.id or self.hint_loss:
+            embeddings, teacher_embeddings = gathered(embeddings), gathered(teacher_embeddings)
         if self.config.cd or self.config.id:
-            structure = self.embedding_loss.terms(gathered(embeddings), gathered(teacher_embeddings), targets, ignore)
+            structure = self.embedding_loss.terms(embeddings, teacher_embeddings, targets, ignore)
             for name in ("cd", "id"):
                 if weight := getattr(self.config, name):
                     terms[name] = weight * structure[name]
                     self.counts[f"{name}_groups"] = structure[f"{name}_groups"]
+        if self.hint_loss is not None:
+            terms["hint"] = self.config.hint * self.hint_loss(embeddings, teacher_embeddings, targets, ignore)
         if self.taps is not None:
             assert isinstance(self.teacher, LiveTeacher)
             terms |= self._inside(self.taps.take(), self.teacher.features())

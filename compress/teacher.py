@@ -28,6 +28,8 @@ log = logging.getLogger("edgepress")
 class Teacher(Protocol):
     """Gives logits `[B, C]` and label-wise embeddings `[B, C, dim]` of a batch, without gradient."""
 
+    embedding_dim: int
+
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]: ...
 
 
@@ -68,6 +70,11 @@ class Ensemble(nn.Module):
         """uint8 RGB `[B, size, size, 3]` to logits `[B, C]`."""
         return self(images)[0]
 
+    @property
+    def embedding_dim(self) -> int:
+        """Width of the label-wise embeddings, of all models together."""
+        return sum(model.embedding_dim for model in self.models)
+
     def _views(self, model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
         logits, embeddings = model(images)
         if not self.mirrored:
@@ -81,6 +88,7 @@ class LiveTeacher:
 
     def __init__(self, model: MultiLabelModel | Ensemble) -> None:
         self.model = model.eval().requires_grad_(False)
+        self.embedding_dim = model.embedding_dim
         self._taps: FeatureTaps | None = None
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -143,6 +151,7 @@ class CachedTeacher:
         if unlabelled is not None:
             key |= {"unlabelled": unlabelled.fingerprint(), "sure": sure}
         self.model, self.train, self.folder = model.eval().requires_grad_(False), train, folder / inputs_hash(key)[:16]
+        self.embedding_dim = model.embedding_dim
         self.augmentation, self.augment_size = augmentation, augment_size
         self.batch_size, self.workers, self.device = batch_size, workers, device
         self.unlabelled, self.sure = unlabelled, sure

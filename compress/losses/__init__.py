@@ -3,6 +3,7 @@
 from compress.losses.attention_transfer import AttentionTransfer
 from compress.losses.fitnet import FitNetHints
 from compress.losses.kd import BinaryKD
+from compress.losses.label_hints import LabelWiseHints
 from compress.losses.label_wise import (
     ClassAwareEmbeddingDistillation,
     InstanceAwareEmbeddingDistillation,
@@ -26,6 +27,7 @@ __all__ = [
     "FocalLoss",
     "InstanceAwareEmbeddingDistillation",
     "LabelWiseEmbeddingDistillation",
+    "LabelWiseHints",
     "LogitsMSE",
     "MultiLabelLogitsDistillation",
     "PartialSoftmax",

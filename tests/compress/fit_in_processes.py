@@ -21,7 +21,7 @@ from compress.teacher import LiveTeacher
 from compress.training import fit, make_accelerator
 from multilabel.datasets import load_dataset
 
-TERMS = {"mld": 1.0, "cd": 1.0, "id": 1.0, "mse": 0.1, "ps": 0.1, "kd": 0.1, "rkd": 0.01, "pkt": 0.1}
+TERMS = {"mld": 1.0, "cd": 1.0, "id": 1.0, "hint": 0.1, "mse": 0.1, "ps": 0.1, "kd": 0.1, "rkd": 0.01, "pkt": 0.1}
 MAPS = {"at": 1.0, "fitnet": 0.1}
 
 

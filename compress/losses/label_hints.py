@@ -1,0 +1,55 @@
+"""Label-wise hints: what the student knows of a label equals what the teacher knows of it.
+
+FitNets (Romero et al., ICLR 2015, arXiv 1412.6550, equation 3) between label-wise embeddings instead of feature maps:
+‖e_T[i,c] − r(e_S[i,c])‖² over the labels c that picture i has, with a linear regressor r where the widths differ. Where
+CD and ID compare the distances between embeddings, hints compare the embeddings themselves, so one row is enough to
+learn from. They serve best a student that starts with the teacher's head, which speaks the same language.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from compress.losses.checks import at_least_float32, check_embeddings
+
+
+class LabelWiseHints(nn.Module):
+    """(e_T − r(e_S))² averaged over the positive rows and the width; independent of the batch's size.
+
+    It has parameters where widths differ: they are trained with the student.
+
+    Args:
+        student_dim: width of the student's label-wise embeddings.
+        teacher_dim: width of the teacher's.
+    """
+
+    def __init__(self, student_dim: int, teacher_dim: int) -> None:
+        super().__init__()
+        same = student_dim == teacher_dim
+        self.project: nn.Module = nn.Identity() if same else nn.Linear(student_dim, teacher_dim)
+
+    def forward(
+        self, student_embeddings: Tensor, teacher_embeddings: Tensor, targets: Tensor, ignore: Tensor | None = None
+    ) -> Tensor:
+        """A scalar in float32 or float64; 0 where no row is positive.
+
+        Args:
+            student_embeddings: `[N, C, student_dim]`.
+            teacher_embeddings: `[N, C, teacher_dim]`; no gradient flows into them.
+            targets: `[N, C]`; the rows with a 1 take part.
+            ignore: bool `[N, C]`, rows left out.
+
+        Raises:
+            ValueError: shapes do not fit.
+        """
+        check_embeddings(student_embeddings, teacher_embeddings, targets, ignore)
+        positive = targets == 1
+        if ignore is not None:
+            positive = positive & ~ignore.bool()
+        with torch.autocast(student_embeddings.device.type, enabled=False):
+            student = self.project(at_least_float32(student_embeddings[positive]))
+            teacher = teacher_embeddings.detach()[positive].to(student.dtype)
+            if student.shape != teacher.shape:
+                raise ValueError(f"received embeddings {list(student.shape)} and {list(teacher.shape)}; expected alike")
+            return (student - teacher).square().sum() / max(student.numel(), 1)
