@@ -21,6 +21,7 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
+from timm.layers import convert_sync_batchnorm
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
@@ -125,8 +126,10 @@ def fit(
         unlabelled=unlabelled,
         unlabelled_share=unlabelled_share,
     )
-    if device.type == "cuda" and accelerator.num_processes > 1:  # it raises on a CPU
-        nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    if device.type == "cuda":
+        model.to(memory_format=torch.channels_last)  # pixels come as NHWC
+        if accelerator.num_processes > 1:  # it raises on a CPU
+            convert_sync_batchnorm(model)  # timm's: torch's own drops the activation inside timm's batch norms
     if config.torch_compile:
         _require_compiler(device)
         model.compile()

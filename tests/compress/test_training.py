@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from timm.layers import convert_sync_batchnorm
 
 from compress.config import TeachConfig
 from compress.distill import teach
@@ -332,3 +333,16 @@ def test_teach_tells_a_broken_picture_and_leaves_nothing_finished(splits, tmp_pa
     with pytest.raises(InputError, match=r"broken\.jpg: truncated"):
         teach(data, val, TeachConfig(**QUICK, epochs=1), tmp_path / "teacher")
     assert not (tmp_path / "teacher").exists()
+
+
+def test_synchronised_batch_norms_are_the_same_model(splits):
+    """What a launch on GPUs trains computes what the model computes, activations included, under the same names."""
+    model, _ = make_model(TeachConfig(**QUICK), splits[0].labels)
+    before = model.eval().state_dict().keys()
+    images = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        expected = model.logits(images)
+        assert convert_sync_batchnorm(model) is model
+        assert any(isinstance(module, torch.nn.SyncBatchNorm) for module in model.modules())
+        torch.testing.assert_close(model.logits(images), expected)
+    assert model.state_dict().keys() == before
