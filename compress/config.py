@@ -93,13 +93,19 @@ Preset = Literal[
 ]
 
 
-def _only(**weights: float | str) -> dict[str, float | str]:
+def _only(**weights: float | int | str) -> dict[str, float | int | str]:
     return {**dict.fromkeys(TERMS, 0.0), "inherit_head": "no", **weights}
+
+
+def _published(**weights: float) -> dict[str, float | int | str]:
+    # The weights hold for sums over batches of 64. (Their teacher's training stopped at epoch 30.)
+    training = {"width": 768, "size": 224, "epochs": 80, "batch_size": 64, "lr": 1e-4, "pct_start": 0.2}
+    return _only(reduction="published", **training, augment="randaugment", cutout=0.5, **weights)
 
 
 ALONE = _only()
 """No teacher's term."""
-PRESETS: dict[Preset, dict[str, float | str]] = {
+PRESETS: dict[Preset, dict[str, float | int | str]] = {
     "alone": ALONE,
     "mse": _only(mse=1.0),
     "ps": _only(ps=0.1),
@@ -109,12 +115,13 @@ PRESETS: dict[Preset, dict[str, float | str]] = {
     "review_kd": _only(review_kd=0.1),
     "at": _only(at=10.0),
     "fitnet": _only(fitnet=0.1),
-    "mld": _only(reduction="published", mld=10.0),
-    "mld+cd": _only(reduction="published", mld=10.0, cd=100.0),
-    "mld+id": _only(reduction="published", mld=10.0, id=1000.0),
-    "l2d": _only(reduction="published", mld=10.0, cd=100.0, id=1000.0),
+    "mld": _published(mld=10.0),
+    "mld+cd": _published(mld=10.0, cd=100.0),
+    "mld+id": _published(mld=10.0, id=1000.0),
+    "l2d": _published(mld=10.0, cd=100.0, id=1000.0),
 }
-"""Methods by name: the weights of their terms; none inherits a head. `l2d`: as published, for batches of 64."""
+"""Methods by name: the weights of their terms; none inherits a head. `l2d` is the paper's objective and training, of
+which `mld`, `mld+cd` and `mld+id` are the parts."""
 
 
 class DistillConfig(ModelConfig, TrainConfig):
@@ -123,7 +130,8 @@ class DistillConfig(ModelConfig, TrainConfig):
     backbone: str = "tf_efficientnet_lite0"
     """Any model name that timm knows."""
     preset: Preset | None = None
-    """A method's weights; those that are given beside it win. l2d: as published; alone: no teacher."""
+    """A method's weights; what is given beside it wins. l2d: as published, with its size, epochs and learning rate;
+    alone: no teacher."""
     reduction: Literal["published", "mean"] = "mean"
     """published: the paper's sums, for batch 64 (weights 10, 100, 1000); mean: independent of the batch's size."""
     task: float = Field(default=1.0, ge=0)

@@ -145,7 +145,8 @@ def print_comparison(record: dict[str, Any], console: Console) -> None:
 
 def _settings(recipe: CompareRecipe, method: str, seed: int) -> DistillConfig:
     """The recipe's training under a method's weights."""
-    values = recipe.distill.model_dump(exclude_unset=True)
+    # All of them, so that a preset's own training settings do not make one method see more pictures than another.
+    values = recipe.distill.model_dump()
     if method != "ours":
         values = {name: value for name, value in values.items() if name not in _METHOD}
         values |= {"preset": method} if method in PRESETS else {**ALONE, **recipe.methods[method]}

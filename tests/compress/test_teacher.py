@@ -96,6 +96,7 @@ def test_a_student_of_the_cache_is_the_student_of_the_model(train, val, tmp_path
 def test_a_preset_sets_weights_and_what_is_given_beside_it_wins():
     published = DistillConfig(preset="l2d")
     assert (published.reduction, published.mld, published.cd, published.id) == ("published", 10, 100, 1000)
+    assert (published.width, published.size, published.epochs, published.lr) == (768, 224, 80, 1e-4)
     assert DistillConfig(preset="l2d", cd=0).cd == 0
     for name in PRESETS:
         assert DistillConfig(preset=name).preset == name

@@ -46,6 +46,10 @@ def test_it_compares_continues_and_appends(edgepress, recipe, tiny_data):
         expected = mean_average_precision(test.targets, model.logits(images).numpy())
     assert row["test_mAP"] == pytest.approx(expected, abs=1e-6)
     assert row["weights"]["id"] == 1000
+    trained = Bundle.open(student).manifest.facts["training"]
+    alone = Bundle.open(student.with_name("alone-seed0")).manifest.facts["training"]
+    differ = {name for name in trained if trained[name] != alone[name]}
+    assert differ == {"preset", "reduction", "mld", "cd", "id"}  # not the published epochs, size or learning rate
 
     before = {row["digest"] for row in record["students"]}
     assert record["teacher_leads_points"] == pytest.approx(
