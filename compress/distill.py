@@ -13,6 +13,7 @@ from accelerate.utils import set_seed
 
 from compress.checkpoint import load_model, write_model
 from compress.config import DistillConfig, TeachConfig
+from compress.gather import process_state
 from compress.models import MultiLabelModel, make_model, pretrained_cfg
 from compress.tasks import DistillTask, Task, TeachTask
 from compress.teacher import CachedTeacher, Ensemble, LiveTeacher, Teacher
@@ -85,8 +86,11 @@ def _train(
             "weights": _weights_identity(config),
         }
     )
+    work = out.parent / f".{out.name}.training"
     if is_current(out, inputs):
         log.info("%s: unchanged, kept", out)
+        if process_state().is_main_process and work.is_dir():  # killed after the bundle was finished
+            shutil.rmtree(work)
         return Bundle.open(out)
     set_seed(config.seed)
     accelerator = make_accelerator(config)
@@ -114,7 +118,6 @@ def _train(
     else:
         task, views, known = _lesson(config, teachers, model, train, val, unlabelled, cache, accelerator)
         facts |= {"teacher_val_mAP": known, "inherited": views.pop("inherited")}
-    work = out.parent / f".{out.name}.training"
     work.mkdir(parents=True, exist_ok=True)
     result = fit(
         model,
@@ -167,6 +170,10 @@ def _lesson(
     inherited: list[str] = []
     if config.inherit_head == "auto" and config.preset != "alone":
         inherited = inherit_head(student, models[0])
+    if config.id and len(train.labels) < 3:
+        log.warning(
+            "id compares the labels of a picture and needs three: with %d it teaches nothing", len(train.labels)
+        )
     known = evaluate(model, val, config, accelerator)
     log.info("teacher %s: val mAP %.2f", ", ".join(str(teacher.path) for teacher in teachers), 100 * known)
     # Whether or not a teacher looks on, pictures are augmented at the larger size: methods differ in nothing else.

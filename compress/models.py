@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import glob
 
 import timm
 import torch
@@ -182,7 +183,9 @@ def pretrained_cfg(name: str):
         InputError: timm does not know the name; names close ones.
     """
     if not timm.is_model(name.split(".")[0]):
-        close = difflib.get_close_matches(name, timm.list_models(), n=3)
+        # A family's name alone is like none of its members by letters.
+        family = timm.list_models(f"{glob.escape(name)}*")[:3]
+        close = family or difflib.get_close_matches(name, timm.list_models(), n=3)
         hint = f"; close names: {', '.join(close)}" if close else ""
         raise InputError(f"timm {timm.__version__} knows no model {name!r}{hint}")
     try:

@@ -218,14 +218,22 @@ def write_bundle(path: Path, **fields: Any) -> Iterator[tuple[Path, dict[str, An
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name and rename it, so that a reader sees the old or the new one, whole."""
+    """Write a file under a temporary name and rename it, so that a reader sees the old or the new one, whole.
+
+    The temporary name is always the same: what a killed process left there is written over by the next. On an error
+    (a full disk) nothing stays behind.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def inputs_hash(inputs: Mapping[str, Any]) -> str:
