@@ -78,8 +78,6 @@ class TeachConfig(ModelConfig, TrainConfig):
 
     backbone: str = "resnet101"
     """Any model name that timm knows."""
-    width: int = Field(default=768, ge=8, le=4096, multiple_of=8)
-    """Width of an ml_decoder head; 768 as published."""
     task_loss: Literal["bce", "asl", "focal"] = "asl"
     """bce: binary cross-entropy; asl: asymmetric loss, for many negatives a positive; focal: focal loss."""
 
@@ -136,13 +134,13 @@ class DistillConfig(ModelConfig, TrainConfig):
     """published: the paper's sums, for batch 64 (weights 10, 100, 1000); mean: independent of the batch's size."""
     task: float = Field(default=1.0, ge=0)
     """Weight of the labels themselves, of task_loss."""
-    mld: float = Field(default=1.0, ge=0)
+    mld: float = Field(default=4.0, ge=0)
     """Weight of the logits' distillation."""
-    cd: float = Field(default=0.1, ge=0)
+    cd: float = Field(default=0.0, ge=0)
     """Weight of the class-aware embeddings' distillation."""
-    id: float = Field(default=0.1, ge=0)
+    id: float = Field(default=0.0, ge=0)
     """Weight of the instance-aware embeddings' distillation."""
-    hint: float = Field(default=0.0, ge=0)
+    hint: float = Field(default=1.0, ge=0)
     """Weight of the label-wise embeddings' own distance."""
     mse: float = Field(default=0.0, ge=0)
     """Weight of the mean squared difference of logits."""

@@ -36,7 +36,7 @@ from multilabel.labels import LabelSpace
 LABELS = LabelSpace(("a", "b", "c", "d"))
 COMMON = {"weights": "none", "batch_size": 8, "workers": 0, "epochs": 1, "ema_decay": 0.5, "lr": 5e-3}
 TEACHER = TeachConfig(backbone="test_vit", size=64, width=64, **COMMON)
-STUDENT = DistillConfig(backbone="test_efficientnet", size=32, width=32, **COMMON)
+STUDENT = DistillConfig(backbone="test_efficientnet", size=32, width=32, mld=1, cd=0.1, id=0.1, hint=0, **COMMON)
 
 TRAIN = MultiLabelDataset(
     root=Path("none"),
@@ -147,7 +147,7 @@ def test_a_term_of_weight_zero_is_left_out(off, left):
 
 def test_nothing_to_distil_is_refused():
     with pytest.raises(InputError, match="nothing would be distilled"):
-        DistillConfig.parse({"mld": 0, "cd": 0, "id": 0}, "flags")
+        DistillConfig.parse({"mld": 0, "hint": 0}, "flags")
 
 
 @pytest.mark.parametrize(("name", "loss"), [("bce", BinaryCrossEntropy()), ("asl", AsymmetricLoss())])

@@ -16,8 +16,9 @@ from multilabel.bundle import Bundle
 from multilabel.datasets import MultiLabelDataset, load_dataset
 from multilabel.errors import InputError
 
+STRUCTURE = {"cd": 0.1, "id": 0.1}
 SMALL = {"backbone": "test_efficientnet", "width": 32, "weights": "none", "batch_size": 8, "workers": 0, "epochs": 2}
-CONFIG = DistillConfig(**SMALL, size=32, seed=3)
+CONFIG = DistillConfig(**SMALL, **STRUCTURE, size=32, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +90,7 @@ def test_a_student_of_the_cache_is_the_student_of_the_model(train, val, tmp_path
     live = distill(train, val, teacher, CONFIG, tmp_path / "live")
     cached = distill(train, val, teacher, CONFIG, tmp_path / "cached", tmp_path / "cache")
     for one, other in zip(live.manifest.facts["history"], cached.manifest.facts["history"], strict=True):
-        for name in ("loss", "bce", "mld", "cd", "id"):
+        for name in ("loss", "bce", "mld", "cd", "id", "hint"):
             assert one[name] == pytest.approx(other[name], rel=1e-3), name
 
 
@@ -163,7 +164,7 @@ def taught(train, val, tmp_path_factory):
 
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_an_ensemble_distils_live_and_stored(train, val, taught, tmp_path, mirrored):
-    config = DistillConfig(**SMALL, size=32, teacher_mirrored=mirrored)
+    config = DistillConfig(**SMALL, **STRUCTURE, size=32, teacher_mirrored=mirrored)
     students = {
         name: distill(train, val, taught[0], config, tmp_path / name, cache, ensemble=others)
         for name, cache, others in (
@@ -173,7 +174,7 @@ def test_an_ensemble_distils_live_and_stored(train, val, taught, tmp_path, mirro
         )
     }
     live, stored, one = (students[name].manifest.facts["history"][-1] for name in ("live", "stored", "one"))
-    for name in ("bce", "mld", "cd", "id"):
+    for name in ("bce", "mld", "cd", "id", "hint"):
         assert live[name] == pytest.approx(stored[name], rel=1e-3), name
     assert abs(one["mld"] / live["mld"] - 1) > 1e-3
     assert len(list((tmp_path / "cache").iterdir())) == 2
