@@ -44,10 +44,13 @@ def write(data: MultiLabelDataset, root: Path) -> None:
     folder.mkdir(parents=True)
     (root / "labels.txt").write_text("".join(f"{name}\n" for name in data.labels.names))
     with (folder / "metadata.jsonl").open("w") as file:
-        for path, row in zip(data.paths, data.targets, strict=True):
-            (folder / path.name).write_bytes(read_bytes(path))
-            labels = [name for name, there in zip(data.labels.names, row, strict=True) if there]
-            file.write(json.dumps({"file_name": path.name, "labels": labels}) + "\n")
+        for number, (path, row, hidden) in enumerate(zip(data.paths, data.targets == 1, data.ignore, strict=True)):
+            name = f"{number:05d}-{path.name}"
+            (folder / name).write_bytes(read_bytes(path))
+            item: dict[str, object] = {"file_name": name}
+            for key, cells in (("labels", row & ~hidden), ("ignore", hidden)):
+                item[key] = [data.labels.names[i] for i in np.flatnonzero(cells)]
+            file.write(json.dumps(item) + "\n")
 
 
 if __name__ == "__main__":

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from multilabel.config import Config
+
+
+def _no_fraction(gamma: float) -> float:
+    if 0 < gamma < 1:
+        raise ValueError("expected 0, or at least 1: between, the gradient has no bound")
+    return gamma
+
+
+Gamma = Annotated[float, Field(ge=0), AfterValidator(_no_fraction)]
 
 
 class ModelConfig(Config):
@@ -46,9 +55,9 @@ class TrainConfig(Config):
     task_loss: Literal["bce", "asl", "focal"] = "bce"
     """What is learnt from the labels. bce: binary cross-entropy; asl: asymmetric loss, for many negatives a positive;
     focal: focal loss with alpha 0.25 and gamma 2."""
-    gamma_neg: float = Field(default=4.0, ge=0)
+    gamma_neg: Gamma = 4.0
     """asl: how fast easy negatives lose weight; 0, or at least 1."""
-    gamma_pos: float = Field(default=0.0, ge=0)
+    gamma_pos: Gamma = 0.0
     """asl: the same for positives; 0, or at least 1."""
     clip: float = Field(default=0.05, ge=0, lt=1)
     """asl: the margin by which a negative's probability is shifted down."""
@@ -178,11 +187,19 @@ class DistillConfig(ModelConfig, TrainConfig):
 
     @model_validator(mode="after")
     def _learn_something(self) -> DistillConfig:
-        if not any(getattr(self, name) for name in TERMS) and (self.preset != "alone" or not self.task):
+        if not self.taught and (self.preset != "alone" or not self.task):
             raise ValueError("every weight of a teacher's term is 0: nothing would be distilled (preset alone says so)")
-        if self.unlabelled is not None and self.preset == "alone":
+        if self.taught and self.preset == "alone":
+            given = next(name for name in TERMS if getattr(self, name))
+            raise ValueError(f"preset alone has no teacher, but {given} is {getattr(self, given):g}: leave out either")
+        if self.unlabelled is not None and not self.taught:
             raise ValueError("unlabelled pictures teach nothing without a teacher: leave them out with preset alone")
         return self
+
+    @property
+    def taught(self) -> bool:
+        """Whether a teacher's term has a weight."""
+        return any(getattr(self, name) for name in TERMS)
 
     @property
     def looks_inside(self) -> bool:

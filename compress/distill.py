@@ -17,7 +17,7 @@ from compress.gather import process_state
 from compress.models import MultiLabelModel, make_model, pretrained_cfg
 from compress.tasks import DistillTask, Task, TeachTask
 from compress.teacher import CachedTeacher, Ensemble, LiveTeacher, Teacher
-from compress.training import Fit, augmentation_of, evaluate, fit, make_accelerator, workers_of
+from compress.training import Fit, augmentation_of, evaluate, fit, make_accelerator, memory_told, workers_of
 from multilabel.bundle import Bundle, file_sha256, inputs_hash, is_current, require_replaceable
 from multilabel.datasets import MultiLabelDataset, refuse_leaks
 from multilabel.datasets.unlabelled import load_unlabelled
@@ -83,6 +83,8 @@ def _train(
             "train": train.fingerprint(),
             "val": val.fingerprint(),
             "teachers": [teacher.digest for teacher in teachers],
+            # Each brings a batch of its own to every step.
+            "processes": process_state().num_processes,
             "weights": _weights_identity(config),
         }
     )
@@ -111,25 +113,16 @@ def _train(
         "pictures": len(train),
         "val_prevalence": prevalence(val.targets, val.ignore),
     }
-    task: Task
-    views: dict[str, Any] = {}
-    if isinstance(config, TeachConfig):
-        task = TeachTask(config, train)
-    else:
-        task, views, known = _lesson(config, teachers, model, train, val, unlabelled, cache, accelerator)
-        facts |= {"teacher_val_mAP": known, "inherited": views.pop("inherited")}
     work.mkdir(parents=True, exist_ok=True)
-    result = fit(
-        model,
-        task,
-        train,
-        val,
-        config,
-        work,
-        inputs=inputs,
-        accelerator=accelerator,
-        **views,
-    )
+    with memory_told(config, accelerator.device):
+        task: Task
+        views: dict[str, Any] = {}
+        if isinstance(config, TeachConfig):
+            task = TeachTask(config, train)
+        else:
+            task, views, known = _lesson(config, teachers, model, train, val, unlabelled, cache, accelerator)
+            facts |= {"teacher_val_mAP": known, "inherited": views.pop("inherited")}
+        result = fit(model, task, train, val, config, work, inputs=inputs, accelerator=accelerator, **views)
     facts |= {"val_mAP": result.val_mAP, "best_epoch": result.best_epoch + 1, "history": result.history}
     if accelerator.is_main_process:
         write_model(
@@ -168,7 +161,7 @@ def _lesson(
             f"both must see the same part of a picture; set them alike"
         )
     inherited: list[str] = []
-    if config.inherit_head == "auto" and config.preset != "alone":
+    if config.inherit_head == "auto":
         inherited = inherit_head(student, models[0])
     if config.id and len(train.labels) < 3:
         log.warning(
@@ -181,9 +174,9 @@ def _lesson(
     views: dict[str, Any] = {"augment_size": size, "inherited": inherited}
     views |= {"unlabelled": unlabelled, "unlabelled_share": config.unlabelled_share}
     listening: Teacher | None = None
-    if config.preset != "alone" and (cache is None or config.looks_inside):
+    if config.taught and (cache is None or config.looks_inside):
         listening, views["teacher_preprocess"] = LiveTeacher(model), model.preprocess
-    elif config.preset != "alone":
+    elif config.taught:
         assert cache is not None
         listening = CachedTeacher(
             model,
@@ -197,6 +190,7 @@ def _lesson(
             device=accelerator.device,
             unlabelled=unlabelled,
             sure=config.sure,
+            mixed_precision=config.mixed_precision,
         )
     return DistillTask(config, listening, student, train), views, known
 
@@ -209,10 +203,10 @@ def inherit_head(student: MultiLabelModel, teacher: MultiLabelModel) -> list[str
     are of another width. With another kind or width of head nothing is copied.
     """
     ours, theirs = student.config, teacher.config
-    if ours.head != theirs.head or (ours.head == "ml_decoder" and ours.width != theirs.width):
+    if ours.head != theirs.head or student.head.weight.shape != teacher.head.weight.shape:
         log.info(
             "the student's head starts random: it is %s, %d wide, and the teacher's %s, %d wide",
-            *(ours.head, ours.width, theirs.head, theirs.width),
+            *(ours.head, student.embedding_dim, theirs.head, teacher.embedding_dim),
         )
         return []
     own = student.head.state_dict()

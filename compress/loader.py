@@ -71,8 +71,6 @@ class Batch:
     index: Tensor
     """int64 `[B]`, the pictures' places in the split, unlabelled ones behind it."""
     epoch: int
-    progress: float = 0.0
-    """Share of the training's steps that are done."""
 
 
 _WINDOW = 8

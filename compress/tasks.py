@@ -199,5 +199,6 @@ def _positive_weights(config: TrainConfig, train: MultiLabelDataset) -> Tensor |
     known = ~train.ignore
     positives = (known & (train.targets == 1)).sum(axis=0)
     negatives = known.sum(axis=0) - positives
-    # A label without a positive in train has none to weigh.
-    return torch.from_numpy(np.where(positives, negatives / np.maximum(positives, 1), 1).astype(np.float32))
+    # A label without a positive has none to weigh; one without a negative would lose its only pictures.
+    both = (positives > 0) & (negatives > 0)
+    return torch.from_numpy(np.where(both, negatives / np.maximum(positives, 1), 1).astype(np.float32))

@@ -103,7 +103,7 @@ class LiveTeacher:
             InputError: an ensemble, which has several insides.
         """
         if isinstance(self.model, Ensemble):
-            raise InputError("terms on features look inside one teacher: leave out ensemble and teacher_mirrored")
+            raise InputError("terms on features look inside one teacher: give one, and not teacher_mirrored")
         self._taps = FeatureTaps(self.model.backbone, size=self.model.config.size)
         return self._taps.channels()
 
@@ -124,6 +124,7 @@ class CachedTeacher:
         identity: sha256 of the teacher, or what else tells it from others.
         unlabelled: pictures behind those of `train`.
         sure: the teacher's probability from which an unlabelled picture has a label.
+        mixed_precision: of the students' training, in which the teacher would run beside them.
     """
 
     def __init__(
@@ -140,13 +141,15 @@ class CachedTeacher:
         device: torch.device,
         unlabelled: MultiLabelDataset | None = None,
         sure: float = 0.9,
+        mixed_precision: str = "no",
     ) -> None:
         key: dict[str, object] = {
             "teacher": identity,
             "train": train.fingerprint(),
             "augmentation": str(augmentation),
             "size": augment_size,
-            "format": 1,
+            "precision": mixed_precision,
+            "format": 2,
         }
         if unlabelled is not None:
             key |= {"unlabelled": unlabelled.fingerprint(), "sure": sure}
@@ -154,13 +157,12 @@ class CachedTeacher:
         self.embedding_dim = model.embedding_dim
         self.augmentation, self.augment_size = augmentation, augment_size
         self.batch_size, self.workers, self.device = batch_size, workers, device
-        self.unlabelled, self.sure = unlabelled, sure
+        self.unlabelled, self.sure, self.mixed_precision = unlabelled, sure, mixed_precision
         self._open: tuple[int, np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None = None
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
         if self._open is None or self._open[0] != batch.epoch:
-            logits, rows = self._files(batch.epoch)
-            kept = self._kept(logits)
+            logits, rows, kept = self._files(batch.epoch)
             self._open = (batch.epoch, logits, rows, kept, np.concatenate([[0], np.cumsum(kept.sum(axis=1))]))
         _, logits, rows, kept, start = self._open
         index = batch.index.cpu().numpy()
@@ -172,16 +174,9 @@ class CachedTeacher:
         )
         return torch.from_numpy(logits[index]).to(batch.targets.device), embeddings
 
-    def _kept(self, logits: np.ndarray) -> np.ndarray:
-        """bool `[N, C]`, the cells whose embeddings are kept."""
-        kept = np.zeros(logits.shape, dtype=bool)
-        kept[: len(self.train)] = self.train.targets == 1
-        # The very comparison that the task makes, in float32.
-        kept[len(self.train) :] = (torch.tensor(logits[len(self.train) :]).sigmoid() >= self.sure).numpy()
-        return kept
-
-    def _files(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        paths = [self.folder / f"epoch-{epoch:04d}-{name}.npy" for name in ("logits", "embeddings")]
+    def _files(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Logits `[N, C]`, the embeddings kept `[P, dim]`, and which cells these are, bool `[N, C]`."""
+        paths = [self.folder / f"epoch-{epoch:04d}-{name}.npy" for name in ("logits", "embeddings", "kept")]
         if not all(path.is_file() for path in paths):
             log.info("the teacher's outputs of epoch %d are computed once and kept in %s", epoch + 1, self.folder)
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -189,11 +184,11 @@ class CachedTeacher:
                 partial = path.with_name(f".partial-{path.name}")
                 np.save(partial, array)
                 partial.replace(path)
-        logits, rows = (np.load(path, mmap_mode="r", allow_pickle=False) for path in paths)
-        return logits, rows
+        logits, rows, kept = (np.load(path, mmap_mode="r", allow_pickle=False) for path in paths)
+        return logits, rows, kept
 
     @torch.inference_mode()
-    def _compute(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+    def _compute(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         loader = make_loader(
             self.train,
             [self.model.preprocess],
@@ -205,11 +200,13 @@ class CachedTeacher:
             device=self.device,
             unlabelled=self.unlabelled,
         )
-        logits, rows = [], []
+        logits, rows, cells = [], [], []
+        half = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(self.mixed_precision)
         for batch in batches(loader, epoch, loader):
-            with torch.autocast(self.device.type, enabled=False):  # stored once, for students of any precision
+            with torch.autocast(self.device.type, dtype=half, enabled=half is not None):
                 some, embeddings = self.model(batch.images.to(self.device))
             logits.append(some.float().cpu().numpy())
             kept = torch.where(batch.labelled[:, None], batch.targets == 1, some.float().cpu().sigmoid() >= self.sure)
             rows.append(embeddings.cpu()[kept].float().numpy())
-        return np.concatenate(logits), np.concatenate(rows)
+            cells.append(kept.numpy())
+        return np.concatenate(logits), np.concatenate(rows), np.concatenate(cells)

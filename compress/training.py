@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from compress.checkpoint import load_state, save_state
-from compress.config import TrainConfig
+from compress.config import DistillConfig, TeachConfig, TrainConfig
 from compress.gather import launched_on_cpu
 from compress.loader import Augmentation, Batch, batches, make_loader
 from compress.models import MultiLabelModel
@@ -126,14 +126,14 @@ def fit(
         unlabelled=unlabelled,
         unlabelled_share=unlabelled_share,
     )
-    if device.type == "cuda":
-        model.to(memory_format=torch.channels_last)  # pixels come as NHWC
-        if accelerator.num_processes > 1:  # it raises on a CPU
-            convert_sync_batchnorm(model)  # timm's: torch's own drops the activation inside timm's batch norms
     if config.torch_compile:
         _require_compiler(device)
         model.compile()
     learner = _Learner(model, task)
+    if device.type == "cuda":
+        model.to(memory_format=torch.channels_last)  # pixels come as NHWC
+        if accelerator.num_processes > 1:  # it raises on a CPU
+            convert_sync_batchnorm(learner)  # timm's: torch's own drops the activation inside timm's batch norms
     optimizer = torch.optim.AdamW(_decay_groups(learner, config.weight_decay), lr=config.lr)
     ema = ModelEmaV3(model.to(device), decay=config.ema_decay, use_warmup=True)
     wrapped, optimizer, prepared = accelerator.prepare(learner, optimizer, train_loader)
@@ -175,18 +175,16 @@ def fit(
         started, count = time.perf_counter(), 0
         sums: dict[str, Tensor] = {}
         groups: dict[str, Tensor] = {}
-        with (
-            progress(accelerator, f"epoch {epoch + 1}/{config.epochs}", len(prepared)) as advance,
-            _memory_told(config, model, accelerator),
-        ):
+        with progress(accelerator, f"epoch {epoch + 1}/{config.epochs}", len(prepared)) as advance:
             for batch in batches(prepared, epoch, train_loader):
-                batch.progress = step / total
                 with accelerator.accumulate(wrapped):
                     with accelerator.autocast():  # losses raise what they need to float32 themselves
                         terms = wrapped(batch)
                     loss = torch.stack(list(terms.values())).sum()
                     _require_finite(loss, terms, learner.logits, epoch, count, batch, train_loader.dataset.data)
-                    accelerator.backward(loss)
+                    # accelerate divides by `accumulate`; the last group of an epoch may be smaller.
+                    group = min(config.accumulate, len(prepared) - count // config.accumulate * config.accumulate)
+                    accelerator.backward(loss * (config.accumulate / group))
                     optimizer.step()
                     optimizer.zero_grad()
                 if accelerator.sync_gradients:
@@ -212,7 +210,7 @@ def fit(
         entry |= {name: float(total) / count for name, total in groups.items()}
         history.append(entry)
         if writer:
-            rate = count * config.batch_size / train_seconds
+            rate = count * config.batch_size * accelerator.num_processes / train_seconds
             report_epoch(writer, entry, epoch, step, config, best_epoch == epoch, rate)
         if accelerator.is_main_process:
             scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else {}
@@ -335,14 +333,18 @@ _NAMES = 8
 
 
 @contextlib.contextmanager
-def _memory_told(config: TrainConfig, model: MultiLabelModel, accelerator: Accelerator) -> Iterator[None]:
-    """A device that is full is told with what to lower."""
+def memory_told(config: TeachConfig | DistillConfig, device: torch.device) -> Iterator[None]:
+    """A device that is full is told with what to lower.
+
+    Raises:
+        InputError: out of memory within the block.
+    """
     try:
         yield
     except torch.OutOfMemoryError as error:
         first = " ".join(str(error).split())[:160]
         raise InputError(
-            f"{accelerator.device} is out of memory with batch_size {config.batch_size} at {model.config.size} px, "
+            f"{device} is out of memory with batch_size {config.batch_size} at {config.size} px, "
             f"mixed_precision {config.mixed_precision}: lower batch_size (and raise accumulate as much, to keep the "
             f"step), or size, or use mixed_precision bf16; the last finished epoch is kept ({first})"
         ) from error

@@ -25,6 +25,8 @@ from edgepress.recipe import CompareRecipe
 from edgepress.stages import Splits
 from multilabel.bundle import Bundle, write_atomically
 from multilabel.config import Config
+from multilabel.datasets import refuse_leaks
+from multilabel.datasets.unlabelled import load_unlabelled
 from multilabel.errors import InputError
 from multilabel.metrics import mean_average_precision, prevalence
 
@@ -68,6 +70,8 @@ def compare(recipe: CompareRecipe, config: CompareConfig, splits: Splits) -> dic
     if twice:
         raise InputError(f"methods: {twice[0]!r} is a preset's name already; choose another")
     settings = {(name, seed): _settings(recipe, name, seed) for seed in config.seeds for name in config.methods}
+    for path in {one.unlabelled for one in settings.values() if one.unlabelled is not None}:
+        refuse_leaks(load_unlabelled(path, splits.train.labels), [splits.val, splits.test])
     from compress.adopt import adopt_teacher
     from compress.distill import distill, teach
 
@@ -77,7 +81,7 @@ def compare(recipe: CompareRecipe, config: CompareConfig, splits: Splits) -> dic
     else:
         teacher = teach(splits.train, splits.val, recipe.teach, out / "teacher")
     record = _header(recipe, splits, teacher)
-    rows = _earlier(out, record)
+    rows = _earlier(out, record, recipe)
     # All methods of a seed before the next seed: a comparison cut short still compares.
     for seed in config.seeds:
         for method in config.methods:
@@ -100,9 +104,8 @@ def compare(recipe: CompareRecipe, config: CompareConfig, splits: Splits) -> dic
 
 def _lead(record: dict[str, Any]) -> float | None:
     """By how many points of val mAP the teacher leads the student alone: what there is to teach."""
-    known = record["teacher"]["val_mAP"]
-    alone = [row["val_mAP_points"] for row in record["methods"] if row["method"] == "alone"]
-    return 100 * known - alone[0] if alone and known is not None else None
+    alone = [row for row in record["students"] if row["method"] == "alone"]
+    return statistics.mean(100 * (row["teacher_val_mAP"] - row["val_mAP"]) for row in alone) if alone else None
 
 
 def summarise(students: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -150,6 +153,8 @@ def _settings(recipe: CompareRecipe, method: str, seed: int) -> DistillConfig:
     if method != "ours":
         values = {name: value for name, value in values.items() if name not in _METHOD}
         values |= {"preset": method} if method in PRESETS else {**ALONE, **recipe.methods[method]}
+    if method == "alone":
+        values["unlabelled"] = None
     return DistillConfig.parse({**values, "seed": seed}, f"method {method}")
 
 
@@ -168,7 +173,8 @@ def _row(student: Bundle, method: str, seed: int, splits: Splits) -> dict[str, A
         "best_epoch": facts["best_epoch"],
         "test_mAP": mean_average_precision(splits.test.targets, np.asarray(logits), splits.test.ignore),
         "seconds": sum(entry["seconds"] for entry in facts["history"]),
-        "weights": {name: getattr(config, name) for name in _METHOD},
+        "teacher_val_mAP": facts["teacher_val_mAP"],
+        "training": _training(config),
         "digest": student.digest,
     }
 
@@ -194,12 +200,24 @@ def _header(recipe: CompareRecipe, splits: Splits, teacher: Bundle) -> dict[str,
     }
 
 
-def _earlier(out: Path, record: dict[str, Any]) -> dict[tuple[str, int], dict[str, Any]]:
-    """The students of an earlier comparison under the same conditions, to which this one adds."""
+def _training(config: DistillConfig) -> dict[str, Any]:
+    return config.model_dump(mode="json", exclude={"workers"})
+
+
+def _earlier(out: Path, record: dict[str, Any], recipe: CompareRecipe) -> dict[tuple[str, int], dict[str, Any]]:
+    """The students of an earlier comparison under the same conditions, to which this one adds.
+
+    A method whose settings have changed since, or that the recipe does not know any more, is left out.
+    """
+    known = known_methods(recipe)
     try:
         found = json.loads((out / RECORD).read_text(encoding="utf-8"))
         if any(found[key] != value for key, value in record.items() if key not in _RESULTS):
             return {}
-        return {(row["method"], row["seed"]): row for row in found["students"]}
+        return {
+            (row["method"], row["seed"]): row
+            for row in found["students"]
+            if row["method"] in known and row["training"] == _training(_settings(recipe, row["method"], row["seed"]))
+        }
     except (OSError, ValueError, KeyError, TypeError):
         return {}  # the students are kept as bundles; only their test mAP is computed again

@@ -15,7 +15,7 @@ import torch
 
 from compress.adopt import adopt_teacher
 from compress.checkpoint import load_model
-from compress.config import DistillConfig, TeachConfig
+from compress.config import ALONE, DistillConfig, TeachConfig
 from compress.distill import distill, inherit_head, teach
 from compress.loader import Batch
 from compress.losses import (
@@ -244,7 +244,7 @@ def test_another_width_or_kind_of_head_stays_random():
 
 
 @pytest.mark.parametrize(
-    ("changes", "inherits"), [({}, True), ({"inherit_head": "no"}, False), ({"preset": "alone"}, False)]
+    ("changes", "inherits"), [({}, True), ({"inherit_head": "no"}, False), (ALONE | {"preset": "alone"}, False)]
 )
 def test_what_was_inherited_is_recorded(teacher, splits, tmp_path, changes, inherits):
     settings = STUDENT.model_dump(exclude_unset=True)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 import torch._inductor.config
+from safetensors.torch import load_file
 from test_distill import STUDENT, TEACHER, TRAIN, models, one_thread, random_batch, splits, teacher, updated  # noqa: F401
 from test_training import run_fit
 
-from compress.config import PRESETS, TERMS, DistillConfig, TeachConfig
+from compress.config import ALONE, PRESETS, TERMS, DistillConfig, TeachConfig
 from compress.distill import distill
 from compress.losses import AttentionTransfer, FitNetHints, ProbabilisticKT, RelationalKD, ReviewKD
 from compress.models import make_model
@@ -116,7 +118,8 @@ def test_every_preset_distils(teacher, splits, tmp_path, preset):  # noqa: F811
     # Stored outputs serve all but those that look inside the teacher.
     assert cache.exists() == (bool(expected) and not expected & set(INSIDE))
     student = distill(*splits, teacher, config, tmp_path / "student")
-    assert not any("task" in name or "fusion" in name for name in student.manifest.facts)
+    # What a loss learnt stays behind.
+    assert load_file(student.model_path).keys() == make_model(config, splits[0].labels)[0].state_dict().keys()
 
 
 @pytest.mark.parametrize("config", [TeachConfig(), DistillConfig()])
@@ -155,6 +158,32 @@ def test_an_ignored_cell_is_not_counted_for_positive_weights():
     """TRAIN's label 2: positives in pictures 1 and 3, of three known cells."""
     loss = task_loss(TeachConfig(positive_weights="balanced"), TRAIN, "mean")
     assert loss.positive_weights.tolist() == pytest.approx([1 / 3, 1.0, 0.5, 3.0])
+
+
+def test_a_label_without_a_negative_keeps_its_weight():
+    always = replace(TRAIN, targets=np.ones_like(TRAIN.targets))
+    loss = task_loss(TeachConfig(positive_weights="balanced"), always, "mean")
+    assert loss.positive_weights.tolist() == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("name", ["gamma_neg", "gamma_pos"])
+def test_a_power_without_a_bound_is_refused_with_the_settings(name):
+    with pytest.raises(InputError, match=rf"{name} is 0.5: .*expected 0, or at least 1"):
+        TeachConfig.parse({name: 0.5}, "flags")
+
+
+@pytest.mark.parametrize("term", ["mld", "hint", "rkd"])
+def test_alone_has_no_teacher_s_term(term):
+    with pytest.raises(InputError, match=f"no teacher, but {term} is 2"):
+        DistillConfig.parse({"preset": "alone", term: 2}, "flags")
+
+
+def test_alone_may_inherit_a_head(teacher, splits, tmp_path):  # noqa: F811
+    """What the head alone brings: no term of the teacher's."""
+    config = updated(STUDENT, **ALONE | {"preset": "alone", "width": 64, "inherit_head": "auto"})
+    facts = distill(*splits, teacher, config, tmp_path / "student").manifest.facts
+    assert facts["inherited"]
+    assert facts["history"][0].keys() == {"loss", "bce", "val_mAP", "seconds"}
 
 
 def test_a_term_that_looks_inside_needs_maps(splits):  # noqa: F811

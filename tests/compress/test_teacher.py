@@ -61,7 +61,7 @@ def test_cached_outputs_are_the_live_ones_in_the_order_of_training(train, tmp_pa
             positive = batch.targets == 1
             torch.testing.assert_close(rows[positive], embeddings[positive], atol=1e-5, rtol=1e-4)
             assert not rows[~positive].any()
-    assert len(list(tmp_path.rglob("*.npy"))) == 4  # two epochs, each computed once
+    assert len(list(tmp_path.rglob("*.npy"))) == 6  # two epochs, each computed once
 
 
 def test_what_was_stored_for_other_pictures_is_not_read(train, tmp_path):
@@ -110,6 +110,21 @@ def test_the_student_alone_asks_no_teacher(train, val, tmp_path):
     alone = distill(train, val, teacher, DistillConfig(**SMALL, size=32, preset="alone"), tmp_path / "alone")
     assert Bundle.open(alone.path).manifest.facts["history"][0].keys() == {"loss", "bce", "val_mAP", "seconds"}
     assert np.isfinite(alone.manifest.facts["val_mAP"])
+
+
+def test_stored_outputs_are_of_the_precision_of_training(train, val, tmp_path):
+    """In bf16 rounding depends on who shares a batch, so they are alike and not the same."""
+    teacher = teach(train, val, TeachConfig(**SMALL, size=64), tmp_path / "teacher")
+    stored = {}
+    for precision, tolerance in (("no", 1e-5), ("bf16", 0.03)):
+        config = DistillConfig(**SMALL, **STRUCTURE, size=32, mixed_precision=precision)
+        live = distill(train, val, teacher, config, tmp_path / f"live-{precision}")
+        cached = distill(train, val, teacher, config, tmp_path / f"stored-{precision}", tmp_path / precision)
+        told = [student.manifest.facts["history"][0]["mld"] for student in (live, cached)]
+        assert told[0] == pytest.approx(told[1], rel=tolerance)
+        stored[precision] = np.load(next((tmp_path / precision).rglob("epoch-0000-logits.npy")))
+    difference = np.abs(stored["no"] - stored["bf16"]).max()
+    assert 0 < difference < 0.1
 
 
 def two_models(labels, sizes=(32, 32), widths=(32, 16)):

@@ -237,13 +237,35 @@ def test_the_last_finished_epoch_is_kept_and_continued(splits, tmp_path):
     assert len(result.history) == 2
 
 
-def test_a_full_device_is_told_with_what_to_lower(splits, tmp_path):
-    class Full(TeachTask):
-        def forward(self, batch, logits, embeddings):
-            raise torch.OutOfMemoryError("tried to allocate 3 GiB")
+def test_a_full_device_is_told_with_what_to_lower(splits, tmp_path, monkeypatch):
+    def full(*arguments):
+        raise torch.OutOfMemoryError("tried to allocate 3 GiB")
 
+    monkeypatch.setattr(TeachTask, "forward", full)
     with pytest.raises(InputError, match=r"out of memory with batch_size 8 at 32 px.*lower batch_size.*3 GiB"):
-        run_fit(splits, tmp_path, Full(TeachConfig(**QUICK), splits[0]))
+        teach(*splits, TeachConfig(**QUICK), tmp_path / "teacher")
+
+
+class _Known(Task):
+    """Its gradient is the number of the pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.passes = 0
+        self.seen: list[float] = []
+        self.weight.register_post_accumulate_grad_hook(lambda weight: self.seen.append(weight.grad.item()))
+
+    def forward(self, batch, logits, embeddings):
+        self.passes += 1
+        return {"known": self.weight * self.passes + 0 * logits.sum()}
+
+
+def test_the_last_passes_of_an_epoch_are_a_step_of_their_own_mean(splits, tmp_path):
+    """24 pictures make 4 passes of 6; in steps of 3 the last is a step of one pass, not a third of it."""
+    task = _Known()
+    run_fit(splits, tmp_path, task, epochs=1, batch_size=6, accumulate=3)
+    assert task.seen == pytest.approx([1 / 3, 3 / 3, 6 / 3, 4.0])
 
 
 def test_accumulated_passes_are_one_step_of_their_mean(splits, tmp_path):

@@ -45,7 +45,7 @@ def test_it_compares_continues_and_appends(edgepress, recipe, tiny_data):
     with torch.inference_mode():
         expected = mean_average_precision(test.targets, model.logits(images).numpy())
     assert row["test_mAP"] == pytest.approx(expected, abs=1e-6)
-    assert row["weights"]["id"] == 1000
+    assert row["training"]["id"] == 1000
     trained = Bundle.open(student).manifest.facts["training"]
     alone = Bundle.open(student.with_name("alone-seed0")).manifest.facts["training"]
     differ = {name for name in trained if trained[name] != alone[name]}
@@ -53,7 +53,7 @@ def test_it_compares_continues_and_appends(edgepress, recipe, tiny_data):
 
     before = {row["digest"] for row in record["students"]}
     assert record["teacher_leads_points"] == pytest.approx(
-        100 * record["teacher"]["val_mAP"] - record["methods"][0]["val_mAP_points"]
+        100 * Bundle.open(student).manifest.facts["teacher_val_mAP"] - record["methods"][0]["val_mAP_points"]
     )
 
     answer = edgepress("compare", "--recipe", recipe, "--methods", "l2d,ours,soft", "--seeds", "0")
@@ -61,13 +61,36 @@ def test_it_compares_continues_and_appends(edgepress, recipe, tiny_data):
     record = json.loads((recipe.parent / "run" / "compare.json").read_text())
     assert before < {row["digest"] for row in record["students"]}
     assert [row["method"] for row in record["methods"]] == ["alone", "l2d", "ours", "soft"]
-    soft = record["students"][-1]["weights"]
+    soft = record["students"][-1]["training"]
     assert (soft["mld"], soft["cd"], soft["id"], soft["reduction"], soft["preset"]) == (2.0, 0, 0, "mean", None)
     picture = cv2.imread(str(recipe.parent / "run" / "compare.png"))
     assert picture.shape[1] == 960
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50  # something is drawn
     assert Bundle.open(student).digest == row["digest"]
     assert "ours" in answer.out
+
+
+def test_a_changed_method_does_not_stand_beside_its_older_self(edgepress, recipe, tmp_path):
+    """Two seeds under one weight, then one seed under another: the row of the other seed is gone."""
+    values = yaml.safe_load(recipe.read_text()) | {"out": str(tmp_path / "run")}
+    file = tmp_path / "recipe.yaml"
+    for weight, seeds, expected in ((2.0, "0,1", 2), (3.0, "0", 1)):
+        values["methods"] = {"mine": {"mld": weight}}
+        file.write_text(yaml.safe_dump(values))
+        assert edgepress("compare", "--recipe", file, "--methods", "mine", "--seeds", seeds).code == 0
+        record = json.loads((tmp_path / "run" / "compare.json").read_text())
+        assert [row["training"]["mld"] for row in record["students"]] == [weight] * expected
+        assert record["methods"][0]["seeds"] == expected
+
+
+def test_a_method_s_unlabelled_pictures_are_not_those_of_test(edgepress, recipe, tiny_data, tmp_path):
+    values = yaml.safe_load(recipe.read_text())
+    values["methods"] = {"more": {"mld": 1.0, "unlabelled": str(tiny_data / "test")}}
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump(values))
+    answer = edgepress("compare", "--recipe", file, "--methods", "alone,more")
+    assert answer.code == 2
+    assert "is the same picture as" in answer.err
 
 
 @pytest.mark.parametrize(("name", "code"), [("mld", 2), ("mine", 0)])
