@@ -82,6 +82,7 @@ def derived_bundle(parent: Bundle, out: Path, **fields: Any) -> Iterator[tuple[P
         "labels": parent.manifest.labels,
         "preprocess": parent.preprocess,
         "thresholds": parent.manifest.thresholds,
+        "decisions": parent.manifest.decisions,
         "parent": parent.as_parent,
         "opset": parent.manifest.opset,
     }

@@ -10,6 +10,7 @@ import io
 import json
 import logging
 import warnings
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from compress.models import MultiLabelModel
 from deploy.reference import REFERENCE, Reference
 from multilabel.bundle import Bundle, Parent, inputs_hash, is_current, write_bundle
 from multilabel.datasets import MultiLabelDataset
+from multilabel.decisions import Decisions
 from multilabel.errors import InputError
 
 OPSET = 20
@@ -31,7 +33,13 @@ log = logging.getLogger("edgepress")
 
 
 def export_onnx(
-    model: MultiLabelModel, verified: MultiLabelDataset, out: Path, *, parent: Parent | None = None, identity: str
+    model: MultiLabelModel,
+    verified: MultiLabelDataset,
+    out: Path,
+    *,
+    parent: Parent | None = None,
+    identity: str,
+    decisions: Callable[[Callable[[MultiLabelDataset], np.ndarray]], Decisions] | None = None,
 ) -> Bundle:
     """Export a model as the bundle `onnx-fp32`, with its logits on the verified split beside it.
 
@@ -39,7 +47,9 @@ def export_onnx(
         model: in evaluation mode.
         verified: the split that engines will be verified on; its labels must be the model's.
         parent: the torch bundle the model came from, where there is one.
-        identity: sha256 of what the model was loaded from; an artifact made from the same is kept.
+        identity: sha256 of what the model was loaded from, and of what its decisions are fitted on; an artifact made
+            from the same is kept.
+        decisions: fits the bundle's decisions; given a function from a split to the model's logits `[N, C]`.
 
     Raises:
         InputError: labels differ, a picture cannot be read, or the backbone cannot be exported with a free batch size.
@@ -75,6 +85,7 @@ def export_onnx(
         preprocess=model.preprocess,
         parent=parent,
         opset=OPSET,
+        decisions=decisions(lambda data: _torch_logits(model, data)) if decisions else None,
         facts={"backbone": model.config.backbone, "head": model.config.head, "verified_pictures": len(verified)},
         tools={name: version(name) for name in ("torch", "timm", "onnx", "edgepress")},
         inputs=inputs,

@@ -8,7 +8,6 @@ import numpy as np
 
 from deploy.engines import Engine, open_engine
 from multilabel.bundle import Bundle
-from multilabel.metrics import sigmoid
 from multilabel.pictures import read_picture
 
 
@@ -17,12 +16,12 @@ class Tagger:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        thresholds = engine.bundle.manifest.thresholds
-        self.thresholds = np.full(len(engine.labels), 0.5) if thresholds is None else np.asarray(thresholds)
+        self.decisions = engine.bundle.decisions
+        self.thresholds = np.array(self.decisions.thresholds)
         """float64 `[C]`, a label's decision threshold on its probability."""
 
     def predict(self, image: str | Path | np.ndarray) -> dict[str, float]:
-        """Every label's probability for one picture, in the order of the labels.
+        """Every label's probability for one picture, calibrated where the bundle is, in the order of the labels.
 
         Args:
             image: a picture file, or uint8 RGB `[H, W, 3]` of any size.
@@ -32,8 +31,8 @@ class Tagger:
             ValueError: an array of another type or shape.
         """
         pixels = image if isinstance(image, np.ndarray) else read_picture(Path(image))
-        logits = self.engine(self.engine.preprocess(pixels)[None])[0]
-        return dict(zip(self.engine.labels.names, sigmoid(logits).astype(float).tolist(), strict=True))
+        probabilities = self.decisions.probabilities(self.engine(self.engine.preprocess(pixels)[None]))[0]
+        return dict(zip(self.engine.labels.names, probabilities.tolist(), strict=True))
 
     def tags(self, probabilities: dict[str, float]) -> list[str]:
         """The labels at or above their thresholds, most probable first."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,9 @@ from deploy.engines import Engine, open_engine
 from deploy.reference import REFERENCE, Reference
 from multilabel.bundle import Bundle
 from multilabel.datasets import MultiLabelDataset
+from multilabel.decisions import changed_share
 from multilabel.errors import EngineUnavailableError, InputError
-from multilabel.metrics import average_precision, decide, labels_counted, sigmoid
+from multilabel.metrics import average_precision, labels_counted
 
 log = logging.getLogger("edgepress")
 
@@ -25,7 +26,6 @@ DIFF_BUDGET = {"fp32": 0.05, "fp16": 0.5}
 logits that are all scaled or shifted. INT8 has no such bound."""
 FLIP_BUDGET = {"fp32": 0.001, "fp16": 0.005, "int8": 0.05}
 """Largest share of (picture, label) decisions that change."""
-THRESHOLD = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,10 @@ class Verification:
     max_abs_diff: float | None
     mean_abs_diff: float | None
     flip_rate: float
-    """Share of decisions at threshold 0.5 that differ from the reference's; ignored cells are left out here too."""
+    """Share of decisions that differ from the reference's, each by its own calibration and thresholds, which are the
+    sigmoid and 0.5 where none were fitted; ignored cells are left out here too."""
+    flip_rate_kept: float | None
+    """The same had this engine kept the reference's; None where it did."""
     budget_points: float
     verdict: str
     """`pass` or `fail`."""
@@ -54,9 +57,11 @@ class Verification:
     """Why it failed."""
     ran: dict[str, str] = field(default_factory=dict)
     """Runtime, provider and precision that really executed."""
+    logits: np.ndarray | None = field(default=None, repr=False, compare=False)
+    """The engine's own, float32 `[N, C]`, in the data set's order of labels; not in `as_dict`."""
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return {name: value for name, value in asdict(replace(self, logits=None)).items() if name != "logits"}
 
 
 def verify(bundle: Bundle, data: MultiLabelDataset, device: str = "cpu", budget: float | None = None) -> Verification:
@@ -118,7 +123,11 @@ def compare(
         reasons.append(f"{int((~np.isfinite(logits)).sum())} of {logits.size} logits are not finite")
     known = ~data.ignore
     difference = np.abs(logits.astype(np.float64) - reference)[known]
-    flips = float((decide(sigmoid(logits), THRESHOLD) != decide(sigmoid(reference), THRESHOLD))[known].mean())
+    own = bundle.decisions.ordered(data.labels.names)
+    theirs = own.refitted_from or own
+    answers = theirs.decide(reference)
+    flips = changed_share(answers, own.decide(logits), data.ignore)
+    kept = changed_share(answers, theirs.decide(logits), data.ignore) if own.refitted_from else None
     map_reference = _mean(average_precision(reference_targets, reference, reference_ignore))
     map_engine = _mean(average_precision(data.targets, logits, data.ignore)) if finite else None
     drop = None if map_engine is None else 100 * (map_reference - map_engine)
@@ -143,10 +152,12 @@ def compare(
         max_abs_diff=largest,
         mean_abs_diff=float(difference.mean()) if finite else None,
         flip_rate=flips,
+        flip_rate_kept=kept,
         budget_points=budget,
         verdict="fail" if reasons else "pass",
         reasons=reasons,
         ran=ran,
+        logits=logits,
     )
 
 

@@ -1,4 +1,4 @@
-"""The verbs that make things: run, compare, teach, distill, export, quantize, compile."""
+"""The verbs that make things: run, compare, teach, distill, export, quantize, compile, calibrate."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 
 from compress.config import DistillConfig, ModelConfig, TeachConfig
 from edgepress.flags import with_flags
 from edgepress.options import (
+    BundlePath,
     Data,
     DataArgument,
+    Device,
     Difficult,
     Format,
+    Json,
     Out,
     Split,
     Test,
@@ -21,9 +25,10 @@ from edgepress.options import (
     Val,
     checked,
     print_path,
+    print_result,
     stdout,
 )
-from edgepress.recipe import CompareRecipe, CompileConfig, QuantizeConfig, Recipe, load_recipe
+from edgepress.recipe import CompareRecipe, CompileConfig, DecisionsConfig, QuantizeConfig, Recipe, load_recipe
 from multilabel.datasets import refuse_leaks
 from multilabel.errors import InputError
 
@@ -186,3 +191,44 @@ def compile_verb(
     from multilabel.bundle import Bundle
 
     print(compile_bundle(Bundle.open(onnx, kind="onnx"), engine, out, config).path)
+
+
+@with_flags(DecisionsConfig)
+def calibrate_verb(
+    bundle: BundlePath,
+    data: Data,
+    out: Out,
+    split: Split = "val",
+    format: Format = "auto",
+    difficult: Difficult = "ignore",
+    device: Device = "cpu",
+    json: Json = False,
+    *,
+    flags: dict[str, Any],
+) -> None:
+    """Calibrate a bundle's probabilities and choose a threshold a label, on pictures that it did not learn from.
+
+    The table says of every label what both are worth on pictures that they were not fitted on (in five parts, each
+    judged by a fit on the other four), and so does the reliability diagram in plots/ beside the bundle.
+    """
+    config = DecisionsConfig.parse(flags, "flags")
+    from calibration.thresholds import Criterion, cross_fitted, label_rows
+    from edgepress.stages import calibrate_bundle, write_decision_plots
+    from multilabel.bundle import Bundle
+
+    (pictures,) = checked(data, format, difficult, split)
+    made, logits = calibrate_bundle(Bundle.open(bundle), pictures, out, config, device)
+    method, criterion = made.decisions.calibrator.method, Criterion.parse(config.thresholds)
+    unseen = cross_fitted(logits, pictures.targets, pictures.ignore, method, criterion)
+    write_decision_plots(made, made.decisions, logits, unseen[0], pictures)
+    rows = label_rows(made.decisions, logits, unseen, pictures)
+    if json:
+        print_result({"bundle": str(made.path), "method": method, "labels": rows}, json)
+        return
+    table = Table("label", title=f"{made.name}: {method}, {config.thresholds}")
+    for name in ("positives", "threshold", "F1 at 0.5", "F1 at its threshold", "ECE before", "ECE after"):
+        table.add_column(name, justify="right")
+    for label, positives, *numbers in (row.values() for row in rows):
+        table.add_row(label, f"{positives:g}", *("" if number is None else f"{number:.3f}" for number in numbers))
+    stdout().print(table)
+    print(made.path)

@@ -8,13 +8,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from calibration.thresholds import fit_decisions, measure_decisions
 from deploy.device import describe_machine, installed
 from deploy.latency import bench
 from deploy.reference import REFERENCE, Reference
 from deploy.verify import DIFF_BUDGET, DROP_BUDGET, FLIP_BUDGET, verify
 from edgepress.recipe import Recipe
 from edgepress.report import read_report, write_report
-from edgepress.stages import Splits, build_engine, folder_of
+from edgepress.stages import Splits, build_engine, folder_of, write_decision_plots
 from multilabel.bundle import Bundle, inputs_hash
 from multilabel.datasets import Difficult, Format, MultiLabelDataset, load_dataset, refuse_leaks
 from multilabel.datasets.unlabelled import load_unlabelled
@@ -37,7 +38,7 @@ def run(recipe: Recipe) -> dict[str, Any]:
     teacher, student = _train(recipe, splits, out)
     if not _is_main_process():  # the other processes of a launch were here to train
         return {}
-    onnx = _export(student, splits, out)
+    onnx = _export(student, splits, recipe, out)
     earlier = {row["key"]: row for row in read_report(out).get("engines", []) if "key" in row}
     report = _header(recipe, splits, teacher, student)
     pictures = [read_bytes(path) for path in splits.test.paths[:64]]
@@ -122,12 +123,21 @@ def _is_main_process() -> bool:
     return process_state().is_main_process
 
 
-def _export(student: Bundle, splits: Splits, out: Path) -> Bundle:
+def _export(student: Bundle, splits: Splits, recipe: Recipe, out: Path) -> Bundle:
     from compress.checkpoint import load_model
     from deploy.export import export_onnx
 
-    model = load_model(student.path)
-    return export_onnx(model, splits.test, out / "onnx-fp32", parent=student.as_parent, identity=student.digest)
+    val, wanted = splits.val, recipe.decisions
+    return export_onnx(
+        load_model(student.path),
+        splits.test,
+        out / "onnx-fp32",
+        parent=student.as_parent,
+        identity=inputs_hash(
+            {"weights": student.digest, "decisions": wanted.model_dump(), "val": val.fingerprint()},
+        ),
+        decisions=lambda logits: fit_decisions(logits(val), val, wanted.thresholds, wanted.probabilities),
+    )
 
 
 def _header(recipe: Recipe, splits: Splits, teacher: Bundle, student: Bundle) -> dict[str, Any]:
@@ -205,6 +215,10 @@ def _engine_row(
         result = verify(bundle, test)
         log.info("verified %s on %d pictures in %.1f s", bundle.name, len(test), time.perf_counter() - started)
         row |= {name: value for name, value in result.as_dict().items() if name != "engine"}
+        if result.mAP is not None and result.logits is not None:
+            decisions = bundle.decisions.ordered(test.labels.names)
+            row["decisions"] = measure_decisions(decisions, result.logits, test)
+            write_decision_plots(bundle, decisions, result.logits, decisions.probabilities(result.logits), test)
         row |= _timings(bundle, recipe, pictures)
     except EngineUnavailableError as error:
         row |= {"verdict": "not run", "reasons": [str(error)]}

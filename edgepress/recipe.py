@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar
 import yaml
 from pydantic import Field, field_validator
 
+from calibration.thresholds import Criterion
 from compress.config import DistillConfig, TeachConfig
 from multilabel.config import Config
 from multilabel.datasets import Difficult, Format
@@ -46,6 +47,22 @@ class CompileConfig(Config):
     """Most pictures a call that a TensorRT engine takes."""
 
 
+class DecisionsConfig(Config):
+    """How logits become probabilities, and probabilities a yes or no; fitted on val."""
+
+    thresholds: str = "f1"
+    """What each label's threshold is chosen for: f1, recall=R (the highest with at least that recall), precision=P (the
+    lowest with at least that precision), or fixed=T."""
+    probabilities: Literal["auto", "none", "temperature", "platt", "isotonic"] = "auto"
+    """How each label's probability is calibrated; auto takes what fits best the pictures that it was not fitted on."""
+
+    @field_validator("thresholds")
+    @classmethod
+    def _are_known(cls, thresholds: str) -> str:
+        Criterion.parse(thresholds)
+        return thresholds
+
+
 class BenchConfig(Config):
     """How engines are timed."""
 
@@ -69,7 +86,7 @@ class Recipe(Config):
     train: str = "train"
     """The split to learn and to calibrate on."""
     val: str = "val"
-    """The split that chooses: epochs, quantisation."""
+    """The split that chooses: epochs, thresholds, quantisation."""
     test: str = "test"
     """The split that reports, once."""
     teacher: str | None = None
@@ -80,6 +97,7 @@ class Recipe(Config):
     """Engines that must run here and pass; any other may be impossible on this machine."""
     teach: TeachConfig = TeachConfig()
     distill: DistillConfig = DistillConfig()
+    decisions: DecisionsConfig = DecisionsConfig()
     quantize: QuantizeConfig = QuantizeConfig()
     compile: CompileConfig = CompileConfig()
     bench: BenchConfig = BenchConfig()

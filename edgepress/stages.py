@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,17 @@ import numpy as np
 from calibration.qdq import MOST_FLOAT_WEIGHTS, PERCENTILE, Target
 from calibration.quantize import METHODS, MOST_FLOAT, Score, quantize
 from calibration.subset import calibration_hash, choose_calibration_set
+from calibration.thresholds import align_decisions, fit_decisions
 from deploy.compile import IR, ONNX, compile_fp16, compile_openvino, derived_bundle
 from deploy.cuda import cuda_compute_capability
 from deploy.engines import open_engine
 from deploy.engines.base import require
 from deploy.verify import predict_split
-from edgepress.recipe import CompileConfig, EngineName, QuantizeConfig
-from multilabel.bundle import Bundle, Calibration, file_sha256, inputs_hash, is_current, write_bundle
+from edgepress.plots import draw_reliability, draw_thresholds
+from edgepress.recipe import CompileConfig, DecisionsConfig, EngineName, QuantizeConfig
+from multilabel.bundle import Bundle, Calibration, file_sha256, inputs_hash, is_current, write_atomically, write_bundle
 from multilabel.datasets import MultiLabelDataset
+from multilabel.decisions import Decisions, changed_share
 from multilabel.errors import InputError
 from multilabel.labels import LabelSpace
 from multilabel.metrics import mean_average_precision
@@ -42,6 +46,8 @@ class Splits:
 
 def quantize_bundle(parent: Bundle, splits: Splits, target: Target, out: Path, config: QuantizeConfig) -> Bundle:
     """The INT8 bundle of an fp32 ONNX bundle for one target; see `calibration.quantize`.
+
+    Where decisions were fitted for the parent, they are aligned to the INT8 model on val; see `align_decisions`.
 
     Raises:
         InputError: the parent is no fp32 ONNX bundle, its labels are not the data set's, or the calibration set leaks.
@@ -79,13 +85,21 @@ def quantize_bundle(parent: Bundle, splits: Splits, target: Target, out: Path, c
     }
     images = np.stack([parent.preprocess.load(path) for path in pictures.paths])
     reference = _val_logits(parent, splits.val)
+    answers: dict[str, np.ndarray] = {}
+
+    def evaluate(file: Path) -> Score:
+        answers[_content(file)] = logits = _candidate_logits(parent, file, fields, splits.val)
+        noise = max(float(np.square(logits - reference).sum()), np.finfo(np.float32).tiny)
+        sqnr = 10 * math.log10(float(np.square(reference).sum()) / noise)
+        return Score(mean_average_precision(splits.val.targets, logits, splits.val.ignore), sqnr)
+
     with derived_bundle(parent, out, **fields, inputs=inputs) as (folder, manifest):
         result = quantize(
             parent.model_path,
             folder / fields["model"],
             images,
             target=target,
-            evaluate=lambda file: _score(parent, file, fields, splits.val, reference),
+            evaluate=evaluate,
             float_map=mean_average_precision(splits.val.targets, reference, splits.val.ignore),
         )
         manifest["calibration"] = Calibration(
@@ -98,6 +112,18 @@ def quantize_bundle(parent: Bundle, splits: Splits, target: Target, out: Path, c
             val_mAP=result.val_mAP,
         )
         manifest["tools"] = tools
+        before = parent.manifest.decisions
+        if before is not None:
+            logits = answers[_content(folder / fields["model"])]
+            manifest["decisions"] = after = align_decisions(before, reference, logits)
+            theirs = before.decide(reference)
+            changed = {
+                "val_changed_kept": changed_share(theirs, before.decide(logits), splits.val.ignore),
+                "val_changed_refitted": changed_share(theirs, after.decide(logits), splits.val.ignore),
+            }
+            manifest["facts"] = {"decisions": changed}
+            shares = [100 * share for share in changed.values()]
+            log.info("  decisions changed on val: %.2f %% as they were, %.2f %% fitted to INT8", *shares)
     log.info(
         "int8 for %s: %s ranges, %d of %d convolutions in float",
         target,
@@ -158,21 +184,71 @@ def build_engine(
     return build_tensorrt(parent, out, sm=target_sm(compile_config), max_batch=compile_config.max_batch)
 
 
-def _score(parent: Bundle, file: Path, fields: dict[str, Any], val: MultiLabelDataset, reference: np.ndarray) -> Score:
-    """A candidate's score, run as the engine it would become."""
+def _candidate_logits(parent: Bundle, file: Path, fields: dict[str, Any], val: MultiLabelDataset) -> np.ndarray:
+    """A candidate's logits, run as the engine it would become."""
     with tempfile.TemporaryDirectory(prefix="edgepress-candidate-") as name:
         path = Path(name) / "candidate"
         with write_bundle(path, labels=parent.manifest.labels, preprocess=parent.preprocess, **fields) as (folder, _):
-            for suffix in {file.suffix, ".bin" if file.suffix == ".xml" else file.suffix}:
+            for suffix in _suffixes(file):
                 shutil.copyfile(file.with_suffix(suffix), (folder / fields["model"]).with_suffix(suffix))
-        logits = _val_logits(Bundle.open(path), val)
-    noise = max(float(np.square(logits - reference).sum()), np.finfo(np.float32).tiny)
-    sqnr = 10 * math.log10(float(np.square(reference).sum()) / noise)
-    return Score(mean_average_precision(val.targets, logits, val.ignore), sqnr)
+        return _val_logits(Bundle.open(path), val)
 
 
-def _val_logits(bundle: Bundle, val: MultiLabelDataset) -> np.ndarray:
-    with open_engine(bundle) as engine:
+def _suffixes(file: Path) -> list[str]:
+    return [".xml", ".bin"] if file.suffix == ".xml" else [file.suffix]
+
+
+def _content(file: Path) -> str:
+    """What a model's files hold, whatever folder they stand in."""
+    return "".join(file_sha256(file.with_suffix(suffix)) for suffix in _suffixes(file))
+
+
+def calibrate_bundle(
+    bundle: Bundle, data: MultiLabelDataset, out: Path, config: DecisionsConfig, device: str = "cpu"
+) -> tuple[Bundle, np.ndarray]:
+    """`edgepress calibrate`: the same model with decisions fitted on a split, and its logits `[N, C]` there.
+
+    Raises:
+        InputError: other labels, `out` is the bundle itself, or see `fit_decisions`.
+        EngineUnavailableError: this machine cannot run the engine.
+    """
+    bundle.labels.require_equal(data.labels, f"the bundle {bundle.path}", f"the data set {data.root}")
+    if out.resolve() == bundle.path.resolve():
+        raise InputError(f"{out}: is the bundle itself, which others may be made from; name a new folder")
+    logits = _val_logits(bundle, data, device)
+    inputs = inputs_hash({"bundle": bundle.digest, "data": data.fingerprint(), "decisions": config.model_dump()})
+    if is_current(out, inputs):
+        log.info("%s: unchanged, kept", out)
+        return Bundle.open(out), logits
+    decisions = fit_decisions(logits, data, config.thresholds, config.probabilities)
+    kept = {name: value for name, value in bundle.manifest if name not in ("files", "created", "thresholds")}
+    facts = {**bundle.manifest.facts, "calibrated_from": bundle.digest}
+    with write_bundle(out, **{**kept, "decisions": decisions, "facts": facts, "inputs": inputs}) as (folder, _):
+        for name in bundle.manifest.files:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(bundle.path / name, folder / name)
+    return Bundle.open(out), logits
+
+
+def write_decision_plots(
+    bundle: Bundle, decisions: Decisions, logits: np.ndarray, probabilities: np.ndarray, data: MultiLabelDataset
+) -> None:
+    """`reliability-NAME.png` and `thresholds-NAME.png` in the folder `plots` beside a bundle.
+
+    Arguments as `edgepress.plots.draw_reliability` and `draw_thresholds`. Where matplotlib is not installed, as on a
+    device, it is said and nothing is drawn.
+    """
+    if find_spec("matplotlib") is None:
+        log.warning("no plots: matplotlib is not installed here (pip install 'edgepress[train]')")
+        return
+    folder = bundle.path.parent / "plots"
+    reliability = draw_reliability(logits, probabilities, data, bundle.name)
+    write_atomically(folder / f"reliability-{bundle.name}.png", reliability)
+    write_atomically(folder / f"thresholds-{bundle.name}.png", draw_thresholds(decisions, logits, data, bundle.name))
+
+
+def _val_logits(bundle: Bundle, val: MultiLabelDataset, device: str = "cpu") -> np.ndarray:
+    with open_engine(bundle, device) as engine:
         return predict_split(engine, val)
 
 
@@ -210,8 +286,9 @@ def export_student(
         return export_onnx(load_model(weights), verified, out, identity=identity)
     bundle = Bundle.open(student, kind="torch")
     if weights is None:
-        model, parent = load_model(student), bundle.as_parent
-        return export_onnx(model, verified, out, parent=parent, identity=bundle.digest)
+        model, parent, decisions = load_model(student), bundle.as_parent, bundle.manifest.decisions
+        keep = (lambda _: decisions) if decisions is not None else None  # ONNX gives the same logits
+        return export_onnx(model, verified, out, parent=parent, identity=bundle.digest, decisions=keep)
     # Other weights in the student's architecture: what comes out is not that student's, so it has no parent.
     identity = inputs_hash({"architecture": bundle.digest, "weights": identity})
     return export_onnx(load_model(student, weights), verified, out, identity=identity)

@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
+from multilabel.decisions import Decisions
 from multilabel.errors import InputError
 from multilabel.labels import LabelSpace
 from multilabel.preprocess import Preprocess
@@ -71,7 +72,9 @@ class Manifest(_Frozen):
     labels: tuple[str, ...]
     preprocess: Preprocess
     thresholds: tuple[float, ...] | None = None
-    """A decision threshold a label on its probability; 0.5 for every label where there are none."""
+    """Thresholds on the sigmoid, of bundles made before there were `decisions`; 0.5 where there are none either."""
+    decisions: Decisions | None = None
+    """Calibrated probabilities and a threshold a label; see `Bundle.decisions`."""
     parent: Parent | None = None
     opset: int | None = None
     calibration: Calibration | None = None
@@ -93,6 +96,12 @@ class Manifest(_Frozen):
             len(self.thresholds) != len(self.labels) or not all(0 <= value <= 1 for value in self.thresholds)
         ):
             raise ValueError(f"thresholds: expected {len(self.labels)} numbers in [0, 1], one a label")
+        return self
+
+    @model_validator(mode="after")
+    def _decide_its_labels(self) -> Manifest:
+        if self.decisions is not None and (self.thresholds is not None or self.decisions.labels != self.labels):
+            raise ValueError("decisions: expected the manifest's labels, in its order, and no thresholds beside")
         return self
 
     @field_validator("files")
@@ -124,6 +133,11 @@ class Bundle:
     @property
     def preprocess(self) -> Preprocess:
         return self.manifest.preprocess
+
+    @property
+    def decisions(self) -> Decisions:
+        """What its logits mean; of a bundle for which nothing was fitted the sigmoid and its thresholds, or 0.5."""
+        return self.manifest.decisions or Decisions.plain(self.manifest.labels, self.manifest.thresholds)
 
     @property
     def model_path(self) -> Path:

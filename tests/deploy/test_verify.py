@@ -37,6 +37,7 @@ KEYS = {
     "max_abs_diff",
     "mean_abs_diff",
     "flip_rate",
+    "flip_rate_kept",
     "budget_points",
     "verdict",
     "reasons",

@@ -105,7 +105,7 @@ def test_and_stops_verify(bad, data, run_folder, damage):
         ({"teach": {"epochs": 0}}, ["teach.epochs is 0", "greater than or equal to 1"]),
         ({"teach": {"epochs": "many"}}, ["teach.epochs is 'many'", "integer"]),
         ({"bench": {"seconds": -1}}, ["bench.seconds is -1"]),
-        ({"distill": {"mld": 0, "cd": 0, "id": 0}}, ["nothing would be distilled"]),
+        ({"distill": {"mld": 0, "hint": 0}}, ["nothing would be distilled"]),
         ({"teach": None}, ["teach is None"]),
         ({"teach": {"backbone": "test_efficientnot", "weights": "none"}}, ["'test_efficientnot'", "test_efficientnet"]),
         ({"teach": {"backbone": "test_efficientnet", "weights": "absent.safetensors"}}, ["absent.safetensors"]),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import average_precision_score, f1_score
 
 from deploy.engines import open_engine
 from deploy.verify import predict_split
@@ -31,7 +31,10 @@ def rows(report) -> dict[str, dict[str, Any]]:
 
 
 def test_the_folder_is_as_promised_and_nothing_else_is_left(run_folder):
-    assert {path.name for path in run_folder.iterdir()} == BUNDLES | {"report.json"}
+    assert {path.name for path in run_folder.iterdir()} == BUNDLES | {"report.json", "plots"}
+    assert {path.name for path in (run_folder / "plots").iterdir()} == {
+        f"{what}-{name}.png" for what in ("reliability", "thresholds") for name in BUNDLES - {"teacher", "student"}
+    }
     for name in BUNDLES:
         Bundle.open(run_folder / name)
 
@@ -63,6 +66,21 @@ def test_a_row_an_engine_with_everything_measured(rows, run_folder):
             assert row["digest"] == Bundle.open(run_folder / name).digest
     assert [rows[name]["verdict"] for name in ("teacher (torch)", "student (torch)")] == ["teacher", "reference"]
     assert [rows[name]["verdict"] for name in ("onnx-fp32", "openvino-fp32")] == ["pass", "pass"]
+
+
+def test_thresholds_fitted_on_val_are_measured_on_test(rows, run_folder, tiny_data):
+    onnx, int8 = (Bundle.open(run_folder / name) for name in ("onnx-fp32", "onnx-int8-onnxruntime"))
+    assert onnx.decisions.fit.fingerprint == load_dataset(tiny_data, "val").fingerprint()
+    assert int8.decisions.refitted_from == onnx.decisions
+    assert int8.manifest.facts["decisions"].keys() == {"val_changed_kept", "val_changed_refitted"}
+    assert rows["onnx-fp32"]["flip_rate_kept"] is None
+    assert 0 <= rows["onnx-int8-onnxruntime"]["flip_rate_kept"] <= 1
+    test = load_dataset(tiny_data, "test")
+    with open_engine(onnx) as engine:
+        answers = onnx.decisions.decide(predict_split(engine, test))
+    measured = rows["onnx-fp32"]["decisions"]
+    assert measured["macro_F1"] == pytest.approx(f1_score(test.targets, answers, average="macro", zero_division=0))
+    assert measured.keys() >= {"macro_F1_at_half", "ece_before", "ece_after", "ece_pooled_after", "ece_by_chance"}
 
 
 def test_its_maps_are_scikit_learns(rows, run_folder, tiny_data):
@@ -145,6 +163,19 @@ def test_a_changed_setting_makes_again_only_what_follows_from_it(edgepress, reci
     assert answer.code in (0, 1), answer.err
     changed = {name for name in BUNDLES if Bundle.open(copy / name).digest != digests[name]}
     assert changed == {"onnx-int8-onnxruntime"}
+
+
+def test_other_thresholds_make_again_the_onnx_and_what_follows_but_train_nothing(
+    edgepress, recipe, run_folder, tmp_path
+):
+    copy = Path(shutil.copytree(run_folder, tmp_path / "run"))
+    digests = {name: Bundle.open(copy / name).digest for name in BUNDLES}
+    flags = ["--decisions-thresholds", "fixed=0.3", "--decisions-probabilities", "none"]
+    answer = edgepress("run", "--recipe", recipe, "--out", copy, *flags)
+    assert answer.code in (0, 1), answer.err
+    changed = {name for name in BUNDLES if Bundle.open(copy / name).digest != digests[name]}
+    assert changed == BUNDLES - {"teacher", "student"}
+    assert Bundle.open(copy / "onnx-fp32").decisions.thresholds == (0.3,) * 5
 
 
 def test_a_damaged_bundle_is_made_again(edgepress, recipe, run_folder, tmp_path):

@@ -1,0 +1,260 @@
+"""Thresholds against every other that there is, decisions on pictures they did not see, and INT8's aligned to them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import f1_score, precision_recall_curve
+
+from calibration.thresholds import (
+    Criterion,
+    align_decisions,
+    best_threshold,
+    cross_fitted,
+    fit_decisions,
+    fit_thresholds,
+    label_f1,
+    label_rows,
+    measure_decisions,
+    threshold_curve,
+)
+from multilabel.datasets import MultiLabelDataset
+from multilabel.decisions import Decisions, changed_share
+from multilabel.errors import InputError
+from multilabel.labels import LabelSpace
+from multilabel.metrics import sigmoid
+
+F1 = Criterion("f1")
+
+
+class Made(MultiLabelDataset):
+    """Targets without picture files: nothing here looks at a picture."""
+
+    def hashes(self) -> list[str]:
+        return [str(number) for number in range(len(self.paths))]
+
+
+def dataset(targets: np.ndarray, ignore: np.ndarray | None = None) -> MultiLabelDataset:
+    return Made(
+        root=Path("made"),
+        split="val",
+        labels=LabelSpace(tuple(f"label{column}" for column in range(targets.shape[1]))),
+        paths=[Path(str(number)) for number in range(len(targets))],
+        targets=targets.astype(np.uint8),
+        ignore=np.zeros(targets.shape, bool) if ignore is None else ignore,
+    )
+
+
+def draw(count: int, seed: int = 0, labels: int = 8) -> tuple[np.ndarray, MultiLabelDataset]:
+    """Logits too sure by half, of labels from frequent to rare, and their targets."""
+    rng = np.random.default_rng(seed)
+    true = rng.normal(np.linspace(0, -4, labels), 2, (count, labels))
+    return 1.5 * true - 1, dataset(rng.random(true.shape) < sigmoid(true))
+
+
+def test_a_criterion_is_read_or_refused():
+    assert Criterion.parse("f1") == ("f1", 0)
+    assert Criterion.parse("recall=0.9") == ("recall", 0.9)
+    assert Criterion.parse("fixed=0") == ("fixed", 0)
+    for text in ("f2", "recall", "recall=", "recall=0", "precision=1.2", "precision=nan", "fixed=-1", "f1=0.5"):
+        with pytest.raises(InputError, match="expected f1, recall=R, precision=P or fixed=T"):
+            Criterion.parse(text)
+
+
+def test_by_hand():
+    scores = np.array([0.1, 0.2, 0.6, 0.7, 0.9])
+    targets = np.array([0, 1, 0, 1, 1])
+    # At 0.65: 2 of 2 right, 2 of 3 found, F1 0.8; at 0.15: 3 of 4 right, all found, F1 6/7.
+    assert best_threshold(targets, scores, F1) == (pytest.approx(0.15), None)
+    assert best_threshold(targets, scores, Criterion("recall", 0.6)) == (pytest.approx(0.65), None)
+    assert best_threshold(targets, scores, Criterion("recall", 1.0)) == (pytest.approx(0.15), None)
+    assert best_threshold(targets, scores, Criterion("precision", 0.7)) == (pytest.approx(0.15), None)
+    assert best_threshold(targets, scores, Criterion("precision", 0.9)) == (pytest.approx(0.65), None)
+    # The surest picture lacks the label: precision reaches 3/4, at the lowest score that shows it.
+    wrong = np.array([0, 1, 1, 1, 0])
+    assert best_threshold(wrong, scores, Criterion("precision", 0.9)) == (pytest.approx(0.15), pytest.approx(0.75))
+
+
+def test_the_curve_is_scikit_learns():
+    rng = np.random.default_rng(0)
+    scores, targets = rng.random(60).round(2), rng.random(60) < 0.3
+    curve = threshold_curve(targets, scores)
+    precision, recall, _ = precision_recall_curve(targets, scores)
+    assert curve.precision == pytest.approx(precision[:-1])
+    assert curve.recall == pytest.approx(recall[:-1])
+    for at, value in zip(curve.thresholds, curve.f1, strict=True):
+        assert value == pytest.approx(f1_score(targets, scores >= at))
+
+
+@given(seed=st.integers(0, 10_000), count=st.integers(2, 40), digits=st.integers(1, 3))
+@settings(max_examples=50, deadline=None)
+def test_no_threshold_has_a_higher_f1_where_it_was_chosen(seed, count, digits):
+    rng = np.random.default_rng(seed)
+    scores, targets = rng.random(count).round(digits), rng.random(count) < 0.4
+    targets[0] = True
+    at, _ = best_threshold(targets, scores, F1)
+    chosen = f1_score(targets, scores >= at)
+    assert all(f1_score(targets, scores >= other) <= chosen + 1e-12 for other in [0.5, *scores, *(scores + 1e-6)])
+
+
+@given(seed=st.integers(0, 10_000), target=st.floats(0.05, 1))
+@settings(max_examples=50, deadline=None)
+def test_recall_and_precision_are_reached_where_it_was_chosen_or_it_is_told(seed, target):
+    rng = np.random.default_rng(seed)
+    scores, targets = rng.random(30).round(2), rng.random(30) < 0.4
+    targets[0] = True
+    for name in ("recall", "precision"):
+        at, best = best_threshold(targets, scores, Criterion(name, target))
+        answers = scores >= at
+        value = (answers & targets).sum() / (targets if name == "recall" else answers).sum()
+        assert value >= target if best is None else value == pytest.approx(best)
+        assert best is None or best < target
+
+
+def test_neighbouring_numbers_are_still_told_apart():
+    low = 0.3
+    scores = np.array([low, np.nextafter(low, 1)])
+    at, _ = best_threshold(np.array([0, 1]), scores, Criterion("precision", 1.0))
+    assert (scores >= at).tolist() == [False, True]
+
+
+def test_a_label_without_positives_gets_what_its_probabilities_let_one_expect():
+    p = np.array([[0.9], [0.8], [0.1], [0.1], [0.1]])
+    # Expected F1: at 0.85 2·0.9/(1 + 2), at 0.45 2·1.7/(2 + 2), at 0.1 2·2/(5 + 2).
+    fitted = fit_thresholds(np.zeros((5, 1)), p, None, F1)
+    assert fitted.values == pytest.approx([0.45])
+    assert fit_thresholds(np.zeros((5, 1)), p, np.ones((5, 1), bool), F1).values.tolist() == [0.5]
+
+
+def test_thousands_of_pictures_are_believed_and_two_are_not():
+    rng = np.random.default_rng(0)
+    p = rng.random((4000, 1)) ** 3
+    targets = rng.random(p.shape) < p
+    own, _ = best_threshold(targets[:, 0], p[:, 0], F1)
+    assert fit_thresholds(targets, p, None, F1).values[0] == pytest.approx(own, abs=0.05)
+    few, answers = p[:60], np.zeros((60, 1))
+    answers[np.argsort(few[:, 0])[:2]] = 1  # the two least probable
+    alone, _ = best_threshold(answers[:, 0], few[:, 0], F1)
+    assert alone < 0.01
+    assert fit_thresholds(answers, few, None, F1).values[0] > 0.1
+
+
+def test_ignored_cells_choose_nothing():
+    logits, data = draw(60)
+    ignore = np.random.default_rng(1).random(logits.shape) < 0.3
+    some = fit_decisions(logits, dataset(data.targets, ignore), "f1", "platt")
+    other = fit_decisions(
+        np.where(ignore, 9.0, logits), dataset(np.where(ignore, 1 - data.targets, data.targets), ignore), "f1", "platt"
+    )
+    assert some.thresholds == other.thresholds
+    assert some.calibrator == other.calibrator
+
+
+@pytest.mark.parametrize("probabilities", ["auto", "platt", "isotonic"])
+def test_decisions_are_better_on_pictures_they_did_not_see_but_not_with_permuted_labels(probabilities):
+    logits, data = draw(800)
+    unseen, answers = draw(10_000, seed=1)
+    fitted = fit_decisions(logits, data, "f1", probabilities)
+    result = measure_decisions(fitted, unseen, answers)
+    assert result["macro_F1"] > result["macro_F1_at_half"] + 0.05
+    assert result["ece_after"] < 0.5 * result["ece_before"]
+    assert result["ece_pooled_after"] < 0.5 * result["ece_pooled_before"]
+    assert result["ece_by_chance"] < result["ece_after"]
+    permuted = dataset(np.random.default_rng(2).permutation(data.targets))
+    nonsense = measure_decisions(fit_decisions(logits, permuted, "f1", probabilities), unseen, answers)
+    assert nonsense["macro_F1"] < result["macro_F1_at_half"]
+
+
+def test_auto_takes_what_the_data_need():
+    rng = np.random.default_rng(0)
+    true = rng.normal(-1, 2, (3000, 4))
+    data = dataset(rng.random(true.shape) < sigmoid(true))
+    assert fit_decisions(true, data).calibrator.method in ("none", "temperature")
+    assert fit_decisions(3 * true, data).calibrator.method == "temperature"
+    assert fit_decisions(true + np.array([1, -1, 0.5, 0]), data).calibrator.method == "platt"
+    assert fit_decisions(np.sign(true) * true**4, data).calibrator.method == "isotonic"
+
+
+def test_what_was_fitted_is_told():
+    logits, data = draw(100)
+    fit = fit_decisions(logits, data, "recall=0.8").fit
+    assert fit is not None
+    assert (fit.thresholds, fit.probabilities, fit.split, fit.pictures) == ("recall=0.8", "auto", "val", 100)
+    assert fit.positives == tuple(data.targets.sum(axis=0).tolist())
+    assert fit.fingerprint == data.fingerprint()
+
+
+def test_a_target_out_of_reach_is_told_and_the_best_is_used(caplog):
+    logits, data = draw(200)
+    caplog.set_level("WARNING", logger="edgepress")
+    fitted = fit_decisions(logits, data, "precision=0.99", "platt")
+    assert fitted.fit is not None
+    assert set(fitted.fit.unreached) >= {"label7"}
+    assert all(0 < best < 0.99 for best in fitted.fit.unreached.values())
+    assert sum("cannot be reached" in record.message for record in caplog.records) == len(fitted.fit.unreached)
+
+
+@pytest.mark.parametrize(
+    ("count", "thresholds", "probabilities", "said"),
+    [
+        (1, "f1", "auto", "1 pictures; expected at least 2"),
+        (9, "best", "auto", "expected f1"),
+        (9, "f1", "beta", "expected one of auto, none, temperature, platt, isotonic"),
+    ],
+)
+def test_what_cannot_be_fitted_is_told(count, thresholds, probabilities, said):
+    logits, data = draw(count)
+    with pytest.raises(InputError, match=said):
+        fit_decisions(logits, data, thresholds, probabilities)
+    with pytest.raises(InputError, match="all finite"):
+        fit_decisions(np.full((9, 8), np.nan), draw(9)[1])
+
+
+def test_no_picture_is_judged_by_a_fit_that_saw_it():
+    logits, data = draw(40)
+    before, _ = cross_fitted(logits, data.targets, data.ignore, "platt", F1)
+    targets = data.targets.copy()
+    targets[7] = 1 - targets[7]
+    after, _ = cross_fitted(logits, targets, data.ignore, "platt", F1)
+    assert (after[7] == before[7]).all()
+    assert (after != before).any()
+
+
+def test_rows_hold_every_label_and_their_mean():
+    logits, data = draw(60)
+    targets = data.targets.copy()
+    targets[:, 2] = 0
+    data = dataset(targets)
+    fitted = fit_decisions(logits, data, "f1", "platt")
+    unseen = cross_fitted(logits, data.targets, data.ignore, "platt", F1)
+    rows = label_rows(fitted, logits, unseen, data)
+    assert [row["label"] for row in rows] == [*data.labels.names, "mean"]
+    assert (rows[2]["positives"], rows[2]["F1"], rows[2]["F1_at_half"]) == (0, None, None)
+    assert rows[0]["F1"] == pytest.approx(f1_score(data.targets[:, 0], unseen[1][:, 0]))
+    assert rows[-1]["F1"] == pytest.approx(np.nanmean(label_f1(data.targets, unseen[1], data.ignore)))
+
+
+@pytest.mark.parametrize("method", ["none", "platt", "isotonic"])
+def test_an_engine_whose_logits_are_moved_decides_as_the_model_once_aligned(method):
+    logits, data = draw(500)
+    fitted = fit_decisions(logits, data, "f1", method)
+    moved = (logits + np.linspace(-0.6, 0.9, 8)) * 1.2 + np.random.default_rng(2).normal(0, 0.1, logits.shape)
+    aligned = align_decisions(fitted, logits, moved)
+    assert aligned.refitted_from == fitted
+    assert aligned.thresholds == fitted.thresholds
+    unseen, answers = draw(5000, seed=3)
+    other = (unseen + np.linspace(-0.6, 0.9, 8)) * 1.2 + np.random.default_rng(4).normal(0, 0.1, unseen.shape)
+    theirs = fitted.decide(unseen)
+    kept, refitted = (changed_share(theirs, some.decide(other), answers.ignore) for some in (fitted, aligned))
+    assert refitted < 0.5 * kept
+
+
+def test_logits_that_say_nothing_of_the_models_are_left_as_they_are():
+    logits, data = draw(100)
+    fitted: Decisions = fit_decisions(logits, data, "f1", "platt")
+    for useless in (np.zeros(logits.shape), -logits):
+        assert align_decisions(fitted, logits, useless).calibrator == fitted.calibrator

@@ -1,0 +1,179 @@
+"""Fitted decisions on their way: from export or `calibrate` into bundles, INT8 and verify, predict and plots."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import pytest
+
+from calibration.thresholds import align_decisions, fit_decisions
+from deploy import open_engine, open_tagger
+from deploy.export import export_onnx
+from deploy.verify import predict_split, verify
+from edgepress.recipe import CompileConfig, DecisionsConfig, QuantizeConfig
+from edgepress.stages import calibrate_bundle, compile_bundle, export_student, quantize_bundle
+from multilabel.bundle import Bundle
+from multilabel.decisions import changed_share
+from multilabel.errors import InputError
+
+
+def logits_of(bundle: Bundle, data) -> np.ndarray:
+    with open_engine(bundle) as engine:
+        return predict_split(engine, data)
+
+
+@pytest.fixture(scope="module")
+def export(model, student, splits, tmp_path_factory) -> Callable[[str], Bundle]:
+    """Export with decisions of a criterion, as a run does."""
+
+    def make(thresholds: str) -> Bundle:
+        return export_onnx(
+            model,
+            splits.test,
+            tmp_path_factory.mktemp("exported") / "onnx-fp32",
+            identity=thresholds,
+            decisions=lambda logits: fit_decisions(logits(splits.val), splits.val, thresholds, "platt"),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def exported(export) -> Bundle:
+    return export("recall=0.9")
+
+
+@pytest.fixture(scope="module")
+def calibrated(edgepress, onnx_bundle, tiny_data, tmp_path_factory):
+    """What `edgepress calibrate` answers and makes of the plain ONNX bundle."""
+    out = tmp_path_factory.mktemp("calibrated") / "onnx-mine"
+    answer = edgepress("calibrate", onnx_bundle.path, "--data", tiny_data, "--out", out, "--thresholds", "recall=0.9")
+    assert answer.code == 0, answer.err
+    return answer, Bundle.open(out)
+
+
+def test_an_export_fits_them_on_the_models_own_logits_of_val(exported, model, splits):
+    expected = fit_decisions(logits_of(exported, splits.val), splits.val, "recall=0.9", "platt")
+    assert exported.decisions.fit is not None
+    assert exported.decisions.fit.fingerprint == splits.val.fingerprint()
+    assert exported.decisions.thresholds == pytest.approx(expected.thresholds, abs=1e-3)
+    assert exported.decisions.calibrator.slopes == pytest.approx(expected.calibrator.slopes, abs=1e-3)
+
+
+def test_the_same_model_with_other_decisions(calibrated, onnx_bundle, splits):
+    answer, bundle = calibrated
+    before, after = onnx_bundle.manifest, bundle.manifest
+    assert before.decisions is None
+    assert after.files == before.files
+    assert (after.parent, after.labels, after.opset, after.preprocess) == (
+        before.parent,
+        before.labels,
+        before.opset,
+        before.preprocess,
+    )
+    assert after.decisions == fit_decisions(logits_of(onnx_bundle, splits.val), splits.val, "recall=0.9", "auto")
+    assert after.facts == {**before.facts, "calibrated_from": onnx_bundle.digest}
+    assert answer.out.rstrip().endswith(str(bundle.path))
+    for word in (*bundle.labels, "mean", "positives", "threshold", "ECE before", "recall=0.9"):
+        assert word in answer.out
+
+
+def test_its_plots_are_pictures_beside_it(calibrated):
+    folder = calibrated[1].path.parent
+    assert {path.name for path in folder.iterdir()} == {"onnx-mine", "plots"}
+    assert {path.name for path in (folder / "plots").iterdir()} == {
+        "reliability-onnx-mine.png",
+        "thresholds-onnx-mine.png",
+    }
+    for path in (folder / "plots").iterdir():
+        assert np.ptp(cv2.imread(str(path))) == 255
+
+
+def test_a_second_call_keeps_it_and_prints_json(calibrated, edgepress, onnx_bundle, tiny_data):
+    _, bundle = calibrated
+    flags = ["--data", tiny_data, "--out", bundle.path, "--thresholds", "recall=0.9", "--json"]
+    answer = edgepress("calibrate", onnx_bundle.path, *flags)
+    assert "unchanged, kept" in answer.err
+    assert Bundle.open(bundle.path).digest == bundle.digest
+    rows = answer.json["labels"]
+    assert [row["label"] for row in rows] == [*bundle.labels, "mean"]
+    assert [row["threshold"] for row in rows[:-1]] == list(bundle.decisions.thresholds)
+    assert answer.json["method"] == bundle.decisions.calibrator.method
+
+
+def test_predict_answers_by_them(calibrated, edgepress, splits):
+    _, bundle = calibrated
+    logits = logits_of(bundle, splits.test)
+    with open_tagger(bundle) as tagger:
+        for path, p, yes in zip(
+            splits.test.paths, bundle.decisions.probabilities(logits), bundle.decisions.decide(logits), strict=True
+        ):
+            probabilities = tagger.predict(path)
+            assert list(probabilities.values()) == pytest.approx(p, abs=1e-6)
+            assert set(tagger.tags(probabilities)) == {
+                name for name, one in zip(bundle.labels, yes, strict=True) if one
+            }
+    row = json.loads(edgepress("predict", bundle.path, splits.test.paths[0], "--json").out)
+    assert list(row["probabilities"].values()) == pytest.approx(bundle.decisions.probabilities(logits)[0], abs=1e-6)
+
+
+def test_verify_counts_changes_at_the_thresholds_of_the_bundle(calibrated, onnx_bundle, splits):
+    _, bundle = calibrated
+    result = verify(bundle, splits.test)
+    assert (result.verdict, result.flip_rate, result.flip_rate_kept) == ("pass", 0, None)
+    assert result.logits is not None
+    assert "logits" not in result.as_dict()
+    assert verify(onnx_bundle, splits.test).flip_rate == 0
+
+
+def test_int8_gets_its_own_and_says_what_that_changed(exported, splits, tmp_path):
+    bundle = quantize_bundle(exported, splits, "onnxruntime", tmp_path / "int8", QuantizeConfig(pictures=16))
+    theirs, own = exported.decisions, bundle.decisions
+    reference, logits = (logits_of(one, splits.val) for one in (exported, bundle))
+    assert own == align_decisions(theirs, reference, logits)
+    assert own.refitted_from == theirs
+    assert own.calibrator != theirs.calibrator
+    assert bundle.manifest.facts["decisions"] == {
+        "val_changed_kept": changed_share(theirs.decide(reference), theirs.decide(logits), splits.val.ignore),
+        "val_changed_refitted": changed_share(theirs.decide(reference), own.decide(logits), splits.val.ignore),
+    }
+    result = verify(bundle, splits.test)
+    answers, int8 = logits_of(exported, splits.test), logits_of(bundle, splits.test)
+    assert result.flip_rate == pytest.approx((theirs.decide(answers) != own.decide(int8)).mean(), abs=0.02)
+    assert result.flip_rate_kept == pytest.approx((theirs.decide(answers) != theirs.decide(int8)).mean(), abs=0.02)
+
+
+def test_a_torch_bundle_hands_them_to_its_onnx(student, splits, tmp_path):
+    config = DecisionsConfig(thresholds="precision=0.5")
+    torch_bundle, _ = calibrate_bundle(student, splits.val, tmp_path / "student", config)
+    onnx = export_student(torch_bundle.path, None, None, {}, splits.test, tmp_path / "onnx")
+    assert onnx.decisions == torch_bundle.decisions
+    assert onnx.decisions.fit is not None
+
+
+@pytest.mark.parametrize("engine", ["onnx-fp16", "openvino-fp32", "openvino-fp16"])
+def test_float_engines_inherit_them(exported, tmp_path, engine):
+    made = compile_bundle(exported, engine, tmp_path / engine, CompileConfig())
+    assert exported.manifest.decisions is not None
+    assert made.manifest.decisions == exported.manifest.decisions
+
+
+def test_what_cannot_be_done_is_told(onnx_bundle, edgepress, tiny_data, splits):
+    arguments = ["calibrate", onnx_bundle.path, "--data", tiny_data, "--out"]
+    for extra, said in (
+        ([onnx_bundle.path], "is the bundle itself"),
+        ([onnx_bundle.path.parent / "new", "--thresholds", "best"], "expected f1, recall=r, precision=p or fixed=t"),
+        ([onnx_bundle.path.parent / "new", "--probabilities", "beta"], "probabilities is 'beta'"),
+        ([onnx_bundle.path.parent / "new", "--split", "nowhere"], "nowhere"),
+    ):
+        answer = edgepress("--quiet", *arguments, *extra)
+        assert (answer.code, answer.out) == (2, ""), answer
+        assert said in answer.err
+        assert len(answer.err.splitlines()) == 1
+    assert not (onnx_bundle.path.parent / "new").exists()
+    few = splits.val.subset(np.array([0]))
+    with pytest.raises(InputError, match="1 pictures; expected at least 2"):
+        calibrate_bundle(onnx_bundle, few, onnx_bundle.path.parent / "new", DecisionsConfig())
