@@ -196,10 +196,10 @@ def test_a_term_that_looks_inside_needs_maps(splits):  # noqa: F811
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ here: torch.compile on a CPU needs a C++ compiler")
-def test_a_compiled_model_learns_the_same(splits, tmp_path, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(torch._inductor.config, "fallback_random", True)  # the same dropout
+def test_a_compiled_model_learns_the_same(splits, tmp_path):  # noqa: F811
     _, plain, _ = run_fit(splits, tmp_path / "plain", epochs=1)
     torch._dynamo.utils.counters.clear()
-    _, compiled, _ = run_fit(splits, tmp_path / "compiled", epochs=1, torch_compile=True)
+    with torch._inductor.config.patch(fallback_random=True):  # the same dropout
+        _, compiled, _ = run_fit(splits, tmp_path / "compiled", epochs=1, torch_compile=True)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
     assert compiled.history[0]["asl"] == pytest.approx(plain.history[0]["asl"], rel=1e-3)
