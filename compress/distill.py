@@ -73,6 +73,8 @@ def _train(
     if labels_counted(val.targets, val.ignore) == 0:
         raise InputError(f"{val.root}, split {val.split!r}: no label has a positive picture, so nothing can be chosen")
     for teacher in teachers:
+        if teacher.path.resolve() == out.resolve():
+            raise InputError(f"{out}: is the teacher itself; name another folder for the student")
         teacher.labels.require_equal(train.labels, f"the teacher {teacher.path}", f"the data set {train.root}")
     unlabelled = _unlabelled(config, val)
     inputs = inputs_hash(
@@ -98,7 +100,7 @@ def _train(
     accelerator = make_accelerator(config)
     model, source = make_model(config, train.labels)
     log.info(
-        "%s %s (%s, %d px, %.1f M parameters, weights: %s) on %d pictures, %s",
+        "%s %s (%s, %d px, %.1f M parameters, weights: %s) on %d pictures%s, %s",
         role,
         config.backbone,
         config.head,
@@ -106,11 +108,14 @@ def _train(
         sum(p.numel() for p in model.parameters()) / 1e6,
         source,
         len(train),
+        f" and {len(unlabelled)} unlabelled ones" if unlabelled else "",
         accelerator.device,
     )
     facts: dict[str, object] = {
         "weights": source,
         "pictures": len(train),
+        "unlabelled_pictures": len(unlabelled) if unlabelled else 0,
+        "teachers": {teacher.path.name: teacher.digest for teacher in teachers},
         "val_prevalence": prevalence(val.targets, val.ignore),
     }
     work.mkdir(parents=True, exist_ok=True)

@@ -98,7 +98,7 @@ def compare(recipe: CompareRecipe, config: CompareConfig, splits: Splits) -> dic
             points = (100 * row["val_mAP"], 100 * row["test_mAP"])
             log.info("%s, seed %d: val mAP %.2f, test mAP %.2f", method, seed, *points)
             if method == "alone" and record["teacher_leads_points"] is not None:
-                log.info("the teacher leads the student alone by %.2f points on val", record["teacher_leads_points"])
+                log.info("the teacher is %.2f points above the student alone on val", record["teacher_leads_points"])
     return record
 
 

@@ -24,12 +24,14 @@ from edgepress.options import (
     Train,
     Val,
     checked,
+    load,
     print_path,
     print_result,
     stdout,
 )
 from edgepress.recipe import CompareRecipe, CompileConfig, DecisionsConfig, QuantizeConfig, Recipe, load_recipe
-from multilabel.datasets import refuse_leaks
+from multilabel.datasets import list_splits, refuse_leaks
+from multilabel.datasets.unlabelled import load_unlabelled
 from multilabel.errors import InputError
 
 
@@ -95,6 +97,10 @@ def distill_verb(
 
     learnt, chosen = checked(data, format, difficult, train, val)
     refuse_leaks(learnt, [chosen])
+    if config.unlabelled is not None:
+        unlabelled = load_unlabelled(config.unlabelled, learnt.labels)
+        measured = [name for name in list_splits(data, format) if name != train]  # type: ignore[arg-type]
+        refuse_leaks(unlabelled, [load(data, format, difficult, name) for name in measured])
     first, *others = (Bundle.open(path, kind="torch") for path in teacher)
     print_path(distill(learnt, chosen, first, config, out, ensemble=others))
 

@@ -34,7 +34,10 @@ def _explain(config: type[BaseModel], error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     names = [str(part) for part in first["loc"]]
     if first["type"] != "extra_forbidden":
-        return f"{'.'.join(names) or 'value'} is {first['input']!r}: {first['msg'].lower()}"
+        said = first["msg"].removeprefix("Value error, ")
+        if not names and first["type"] == "value_error":  # of several settings together: it names them itself
+            return said
+        return f"{'.'.join(names) or 'value'} is {first['input']!r}: {said[:1].lower()}{said[1:]}"
     owner: Any = config
     for name in names[:-1]:
         owner = getattr(owner, "model_fields", {}).get(name)

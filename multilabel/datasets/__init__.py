@@ -21,6 +21,10 @@ from multilabel.pictures import Picture, Shard, ShardPicture, check_picture, pic
 Format = Literal["auto", "imagefolder", "voc", "coco", "nuswide", "csv", "folders", "webdataset"]
 
 
+UNLABELLED = "unlabelled"
+"""The split of pictures that nobody labelled."""
+
+
 class Reader(Protocol):
     """What a module that reads a format gives."""
 
@@ -182,5 +186,10 @@ def refuse_leaks(train: MultiLabelDataset, others: list[MultiLabelDataset]) -> N
     hashes = {name: path for name, path in zip(train.hashes(), train.paths, strict=True)}
     for other in others:
         for name, path in zip(other.hashes(), other.paths, strict=True):
+            if name in hashes and train.split == UNLABELLED:
+                raise InputError(
+                    f"{hashes[name]} is unlabelled and stands in the split {other.split!r} as well ({path}): "
+                    f"take it out of the unlabelled pictures"
+                )
             if name in hashes:
                 raise InputError(f"{hashes[name]} is the same picture as {path}: remove it from one of the two splits")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from multilabel.datasets import MultiLabelDataset, files
+from multilabel.datasets import UNLABELLED, MultiLabelDataset, files
 from multilabel.errors import InputError
 from multilabel.labels import LabelSpace
 
@@ -35,7 +35,7 @@ def load_unlabelled(path: str | Path, labels: LabelSpace) -> MultiLabelDataset:
     shape = (len(paths), len(labels))
     return MultiLabelDataset(
         root=root,
-        split="unlabelled",
+        split=UNLABELLED,
         labels=labels,
         paths=list(paths),
         targets=np.zeros(shape, np.uint8),

@@ -326,6 +326,12 @@ def test_a_person_s_folder_is_not_overwritten(splits, tmp_path):
     assert (out / "photo.jpg").read_bytes() == b"mine"
 
 
+def test_a_student_does_not_take_its_teacher_s_place(teacher, splits):
+    with pytest.raises(InputError, match="is the teacher itself"):
+        distill(*splits, teacher, STUDENT, teacher.path)
+    assert Bundle.open(teacher.path).digest == teacher.digest
+
+
 def test_a_teacher_is_adopted_from_a_bundle(teacher, tmp_path):
     adopted = adopt_teacher(teacher.path, tmp_path / "run" / "teacher", teacher.labels)
     assert adopted.path == tmp_path / "run" / "teacher"

@@ -194,6 +194,7 @@ def test_an_ensemble_distils_live_and_stored(train, val, taught, tmp_path, mirro
     assert abs(one["mld"] / live["mld"] - 1) > 1e-3
     assert len(list((tmp_path / "cache").iterdir())) == 2
     assert students["live"].manifest.parent == taught[0].as_parent
+    assert students["live"].manifest.facts["teachers"] == {bundle.path.name: bundle.digest for bundle in taught}
 
 
 def test_the_verb_takes_several_teachers(edgepress, tiny_data, train, val, taught, tmp_path):

@@ -164,6 +164,17 @@ def test_a_picture_of_val_is_refused(teacher, splits, folder, tmp_path):  # noqa
         distill(*splits, teacher, updated(STUDENT, unlabelled=str(folder)), tmp_path / "student")
 
 
+def test_the_verb_looks_for_them_in_every_split_that_measures(edgepress, teacher, tiny_data, folder, tmp_path):  # noqa: F811
+    """The folder holds seven of test's pictures."""
+    flags = ("--backbone", "test_efficientnet", "--weights", "none", "--size", "32", "--width", "32", "--epochs", "1")
+    answer = edgepress(
+        "distill", tiny_data, "--teacher", teacher.path, "--out", tmp_path / "s", "--unlabelled", folder, *flags
+    )
+    assert answer.code == 2
+    assert "found0.JPG is unlabelled and stands in the split 'test' as well" in answer.err
+    assert not (tmp_path / "s").exists()
+
+
 def test_a_broken_picture_is_named_before_training(teacher, splits, folder, tmp_path):  # noqa: F811
     (folder / "broken.jpg").write_bytes((folder / "found0.JPG").read_bytes()[:200])
     with pytest.raises(InputError, match=r"broken\.jpg"):
