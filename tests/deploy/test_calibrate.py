@@ -165,7 +165,7 @@ def test_what_cannot_be_done_is_told(onnx_bundle, edgepress, tiny_data, splits):
     arguments = ["calibrate", onnx_bundle.path, "--data", tiny_data, "--out"]
     for extra, said in (
         ([onnx_bundle.path], "is the bundle itself"),
-        ([onnx_bundle.path.parent / "new", "--thresholds", "best"], "expected f1, recall=r, precision=p or fixed=t"),
+        ([onnx_bundle.path.parent / "new", "--thresholds", "best"], "expected f1, recall=R, precision=P or fixed=T"),
         ([onnx_bundle.path.parent / "new", "--probabilities", "beta"], "probabilities is 'beta'"),
         ([onnx_bundle.path.parent / "new", "--split", "nowhere"], "nowhere"),
     ):
