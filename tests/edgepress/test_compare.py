@@ -90,7 +90,7 @@ def test_a_method_s_unlabelled_pictures_are_not_those_of_test(edgepress, recipe,
     file.write_text(yaml.safe_dump(values))
     answer = edgepress("compare", "--recipe", file, "--methods", "alone,more")
     assert answer.code == 2
-    assert "is the same picture as" in answer.err
+    assert "is unlabelled and stands in the split 'test' as well" in answer.err
 
 
 @pytest.mark.parametrize(("name", "code"), [("mld", 2), ("mine", 0)])
