@@ -3,7 +3,7 @@
 FitNets (Romero et al., ICLR 2015, arXiv 1412.6550, equation 3) between label-wise embeddings instead of feature maps:
 ‖e_T[i,c] − r(e_S[i,c])‖² over the labels c that picture i has, with a linear regressor r where the widths differ. Where
 CD and ID compare the distances between embeddings, hints compare the embeddings themselves, so one row is enough to
-learn from. They serve best a student that starts with the teacher's head, which speaks the same language.
+learn from. They were tried on students that start with the teacher's head, not on others.
 """
 
 from __future__ import annotations
