@@ -71,6 +71,9 @@ class TrainConfig(Config):
     """Probability of a mirror image; 0 where left and right matter."""
     cutout: float = Field(default=0.5, ge=0, lt=1)
     """Largest side of the grey square laid over a picture, as a share of the picture's side."""
+    variations: int | None = Field(default=None, ge=1)
+    """In how many ways each picture is augmented, which the epochs repeat in turn; by default every epoch in a new one.
+    A teacher whose outputs are kept answers so many epochs only, however long its students learn."""
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     """Precision of the forward pass; losses stay in float32."""
     torch_compile: bool = False

@@ -31,10 +31,15 @@ class Augmentation:
     flip: float
     cutout: float
     seed: int
+    variations: int | None = None
+
+    def variation(self, epoch: int) -> int:
+        """Which of the pictures' variations an epoch shows: its own, or one that is repeated."""
+        return epoch if self.variations is None else epoch % self.variations
 
     def __call__(self, image: np.ndarray, epoch: int, index: int) -> np.ndarray:
-        """uint8 `[S, S, 3]` to uint8 `[S, S, 3]`, the same for the same (seed, epoch, index)."""
-        rng = np.random.default_rng((self.seed, epoch, index))
+        """uint8 `[S, S, 3]` to uint8 `[S, S, 3]`, the same for the same (seed, variation, index)."""
+        rng = np.random.default_rng((self.seed, self.variation(epoch), index))
         if self.augment == "randaugment":
             # torchvision draws from torch's global generator: it is borrowed and given back untouched.
             with torch.random.fork_rng(devices=[]):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -146,7 +147,8 @@ class CachedTeacher:
         key: dict[str, object] = {
             "teacher": identity,
             "train": train.fingerprint(),
-            "augmentation": str(augmentation),
+            # Of so many variations or of one an epoch: the first ones are the same.
+            "augmentation": str(replace(augmentation, variations=None)),
             "size": augment_size,
             "precision": mixed_precision,
             "format": 2,
@@ -161,9 +163,10 @@ class CachedTeacher:
         self._open: tuple[int, np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None = None
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        if self._open is None or self._open[0] != batch.epoch:
-            logits, rows, kept = self._files(batch.epoch)
-            self._open = (batch.epoch, logits, rows, kept, np.concatenate([[0], np.cumsum(kept.sum(axis=1))]))
+        variation = self.augmentation.variation(batch.epoch)
+        if self._open is None or self._open[0] != variation:
+            logits, rows, kept = self._files(variation)
+            self._open = (variation, logits, rows, kept, np.concatenate([[0], np.cumsum(kept.sum(axis=1))]))
         _, logits, rows, kept, start = self._open
         index = batch.index.cpu().numpy()
         pictures, labels = np.nonzero(kept[index])

@@ -81,7 +81,8 @@ def workers_of(config: TrainConfig, device: torch.device) -> int:
 
 def augmentation_of(config: TrainConfig) -> Augmentation:
     """How a configuration varies its training pictures."""
-    return Augmentation(augment=config.augment, flip=config.flip, cutout=config.cutout, seed=config.seed)
+    same = ("augment", "flip", "cutout", "seed", "variations")
+    return Augmentation(**{name: getattr(config, name) for name in same})
 
 
 def fit(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,7 @@ def test_an_augmentation_follows_from_seed_epoch_and_index_alone(augment):
     assert first.flags["C_CONTIGUOUS"]
     assert any(not np.array_equal(vary(image, 1, other), first) for other in range(6, 10))
     assert any(not np.array_equal(vary(image, other, 5), first) for other in range(2, 6))
+    assert np.array_equal(replace(vary, variations=2)(image, 3, 5), vary(image, 1, 5))
     reseeded = [Augmentation(augment=augment, flip=0.5, cutout=0.5, seed=seed)(image, 1, 5) for seed in range(4, 8)]
     assert any(not np.array_equal(other, first) for other in reseeded)
 
