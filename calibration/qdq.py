@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from calibration.graphs import copy_of
+from calibration.pixels import CENTRED, fold_normalisation, read_pixels
+from calibration.products import PRODUCTS, float_anyway, multiplications, weight_elements
+from calibration.ranges import Method, Ranges
 from multilabel.errors import InputError
 
 Target = Literal["onnxruntime", "tensorrt", "openvino"]
-Method = Literal["minmax", "percentile"]
-PERCENTILE = 99.99
-"""Share of activations inside the range, in percent; the rest saturates."""
-CHUNK = 16
-"""Pictures whose activations are held at once."""
-TENSORRT_OPERATORS = ("Conv", "MatMul", "Gemm")
-MOST_FLOAT_WEIGHTS = 0.05
-"""Largest share of the weights that may be left in float for it, so that the file stays a third of fp32's."""
+_ENDINGS = ("Clip", "Relu")
+"""Activations that a runtime computes with the convolution in front."""
 
 
 def check_qdq(model: Path, target: Literal["onnxruntime", "tensorrt"]) -> Counter[str]:
@@ -45,130 +46,137 @@ def check_qdq(model: Path, target: Literal["onnxruntime", "tensorrt"]) -> Counte
     return operators
 
 
-class OnnxQuantizer:
-    """Q/DQ graphs of one fp32 ONNX model by ONNX Runtime's quantiser."""
+def float_products(model: Path) -> tuple[str, ...]:
+    """Convolutions and matrix products of a Q/DQ graph that do not read two dequantised tensors."""
+    import onnx
 
-    def __init__(self, model: Path, folder: Path, images: np.ndarray, target: Target) -> None:
+    graph = onnx.load(str(model)).graph
+    dequantised = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    return tuple(n.name for n in graph.node if n.op_type in PRODUCTS and not dequantised.issuperset(n.input[:2]))
+
+
+def convolutions_in_int8(model: Path) -> tuple[int, int]:
+    """Convolutions of a Q/DQ graph that read two dequantised tensors, and all of them."""
+    import onnx
+
+    names = {node.name for node in onnx.load(str(model)).graph.node if node.op_type == "Conv"}
+    return len(names - set(float_products(model))), len(names)
+
+
+class OnnxQuantizer:
+    """Q/DQ graphs of one fp32 ONNX model by ONNX Runtime's quantiser.
+
+    Args:
+        model: the float ONNX file.
+        folder: an empty folder to work in.
+        images: uint8 calibration pictures `[N, size, size, 3]`.
+        weight_bits: 8, or 7 for x86 processors whose INT8 products saturate; see `calibration.saturation`.
+    """
+
+    def __init__(self, model: Path, folder: Path, images: np.ndarray, target: Target, weight_bits: int = 8) -> None:
         import onnx
         from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
         from onnxruntime.quantization.shape_inference import quant_pre_process
 
-        self.images, self.target, self.folder, self.prepared = images, target, folder, folder / "prepared.onnx"
+        self.images, self.target, self.prepared = images, target, folder / "prepared.onnx"
+        self.reduce_range = weight_bits == 7
         # The runtime computes a norm in float; quantising its weights would only warn.
         every = {**QLinearOpsRegistry, **QDQRegistry}.keys() - {"LayerNormalization"}
-        self.operators = list(TENSORRT_OPERATORS) if target == "tensorrt" else sorted(every)
-        self.ranges: dict[Method, Any] = {}
+        self.operators = list(PRODUCTS) if target == "tensorrt" else sorted(every)
         quant_pre_process(str(model), str(self.prepared), skip_symbolic_shape=True)
-        graph = onnx.load(str(self.prepared)).graph
-        self.convolutions = [node.name for node in graph.node if node.op_type == "Conv"]
-        # Behind the last convolution only products are worth it: INT8 sums and norms there win no time, and cost
-        # precision.
-        last = max((place for place, node in enumerate(graph.node) if node.op_type == "Conv"), default=-1)
-        cheap = [node.name for node in graph.node[last + 1 :] if node.op_type not in ("MatMul", "Gemm", "Clip")]
-        self.always_float = [*label_products(graph), *cheap]
-        self.input = onnx.load(str(model), load_external_data=False).graph.input[0].name
+        prepared = onnx.load(str(self.prepared))
+        # TensorRT wants the pixels cast, shifted and scaled, and symmetric.
+        self.zero = None if target == "tensorrt" else fold_normalisation(prepared)
+        onnx.save(prepared, str(self.prepared))
+        self.float_model, graph = prepared, prepared.graph
+        self.always_float = float_anyway(graph)
+        self.products = [n.name for n in graph.node if n.op_type in PRODUCTS and n.name not in self.always_float]
+        if not self.products:
+            raise InputError(f"{model}: no convolution or matrix product to quantise")
+        self.weights = weight_elements(graph)
+        with contextlib.redirect_stdout(io.StringIO()):  # ONNX Runtime's calibrators print as they go
+            self.ranges = Ranges(self.prepared, self.operators, folder, images)
+        self.macs = multiplications(graph, self.ranges.shapes)
+        self._by: dict[Method, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
 
-    def quantize(self, out: Path, method: Method, kept: tuple[str, ...]) -> None:
+    def write(self, out: Path, method: Method, kept: tuple[str, ...] = ()) -> None:
+        """Write the graph with the nodes `kept` in float."""
         import onnx
+
+        onnx.save(self.quantized(method, kept), str(out))
+
+    def quantized(self, method: Method, kept: tuple[str, ...] = ()) -> Any:
+        """The graph that `write` writes, a ModelProto."""
+        return self._quantized(self._tensors(method), excluded=[*kept, *self.always_float])
+
+    def only(self, node: str, method: Method) -> Any:
+        """The graph (a ModelProto) in which one node is quantised, with the activation behind it; all else is float."""
+        graph = self.float_model.graph
+        (one,) = (other for other in graph.node if other.name == node)
+        ends = [other for other in graph.node if other.op_type in _ENDINGS and other.input[0] == one.output[0]]
+        around = {*one.input, *one.output, *(name for other in ends for name in other.output)}
+        ranges = {name: value for name, value in self._tensors(method).items() if name in around}
+        return self._quantized(ranges, nodes=[node, *(other.name for other in ends)])
+
+    def _quantized(
+        self,
+        ranges: dict[str, tuple[np.ndarray, np.ndarray]],
+        nodes: Sequence[str] = (),
+        excluded: Sequence[str] = (),
+    ) -> Any:
+        """The Q/DQ graph, a ModelProto, of some nodes (all where none is named) without others."""
         from onnxruntime.quantization import QuantType
+        from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
         from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
         tensorrt = self.target == "tensorrt"
-        quantizer = QDQQuantizer(
-            onnx.load(str(self.prepared)),
-            per_channel=True,
-            reduce_range=False,
-            weight_qType=QuantType.QInt8,
-            activation_qType=QuantType.QInt8 if tensorrt else QuantType.QUInt8,
-            tensors_range=self._ranges(method),
-            nodes_to_quantize=[],
-            nodes_to_exclude=[*kept, *self.always_float],
-            op_types_to_quantize=self.operators,
-            extra_options={
-                "ActivationSymmetric": tensorrt,
-                "WeightSymmetric": True,
-                "AddQDQPairToWeight": False,
-                "QuantizeBias": not tensorrt,
-            },
-        )
-        quantizer.quantize_model()
-        quantizer.model.save_model_to_file(str(out))
-
-    def _ranges(self, method: Method):
-        """Every tensor's range; measured once a method, in chunks, so that memory does not grow with the pictures."""
-        from onnxruntime.quantization import CalibrationMethod, create_calibrator
-
-        if method not in self.ranges:
-            calibrator = create_calibrator(
-                self.prepared,
-                self.operators,
-                augmented_model_path=str(self.folder / f"{method}.onnx"),
-                calibrate_method=CalibrationMethod.MinMax if method == "minmax" else CalibrationMethod.Percentile,
-                extra_options={} if method == "minmax" else {"percentile": PERCENTILE},
+        with contextlib.redirect_stdout(io.StringIO()):
+            quantizer = QDQQuantizer(
+                copy_of(self.float_model),
+                per_channel=True,
+                reduce_range=self.reduce_range,
+                weight_qType=QuantType.QInt8,
+                activation_qType=QuantType.QInt8 if tensorrt else QuantType.QUInt8,
+                tensors_range=TensorsData(CalibrationMethod.MinMax, ranges),
+                nodes_to_quantize=list(nodes),
+                nodes_to_exclude=list(excluded),
+                op_types_to_quantize=self.operators,
+                extra_options={
+                    "ActivationSymmetric": tensorrt,
+                    "WeightSymmetric": True,
+                    "AddQDQPairToWeight": False,
+                    "QuantizeBias": not tensorrt,
+                    # TensorRT computes a product with the activation behind it: quantised between them, the range
+                    # would be that of what the activation cuts off.
+                    "OpTypesToExcludeOutputQuantization": list(PRODUCTS) if tensorrt else [],
+                },
             )
-            for start in range(0, len(self.images), CHUNK):
-                calibrator.collect_data(_reader(self.input, self.images[start : start + CHUNK]))
-            self.ranges[method] = calibrator.compute_data()
-        return self.ranges[method]
+            quantizer.quantize_model()
+            quantizer.model.topological_sort()
+        model = quantizer.model.model
+        read_pixels(model.graph)
+        return model
 
-    def float_convolutions(self, quantized: Path) -> tuple[str, ...]:
-        """Convolutions whose weights are not dequantised from INT8."""
+    def _tensors(self, method: Method) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Every tensor's range, as the quantiser takes it."""
+        if method not in self._by:
+            ranges = self.ranges.by(method)
+            if self.zero is not None:  # a picture's bytes, less the whole number in their middle: nothing to measure
+                ranges[CENTRED] = (-self.zero, 255 - self.zero)
+            self._by[method] = {
+                name: (np.array(low, np.float32), np.array(high, np.float32)) for name, (low, high) in ranges.items()
+            }
+        return dict(self._by[method])
+
+    @staticmethod
+    def float_nodes(quantized: Path, products: list[str]) -> tuple[str, ...]:
+        """Which of the products a graph written here has in float."""
+        return tuple(name for name in float_products(quantized) if name in set(products))
+
+    @staticmethod
+    def structure(quantized: Path) -> tuple:
+        """What latency depends on: the operators, and which are in float."""
         import onnx
 
         graph = onnx.load(str(quantized)).graph
-        dequantised = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
-        return tuple(n.name for n in graph.node if n.op_type == "Conv" and n.input[1] not in dequantised)
-
-    def noisiest(self, quantized: Path, count: int) -> tuple[str, ...]:
-        """The convolutions whose outputs lose most when they are quantised and dequantised, by SQNR."""
-        import onnx
-        from onnxruntime.quantization.qdq_loss_debug import (
-            collect_activations,
-            compute_activation_error,
-            create_activation_matching,
-            modify_model_output_intermediate_tensors,
-        )
-
-        few = self.images[:8]
-        activations = []
-        for model in (self.prepared, quantized):
-            augmented = quantized.with_name(f"outputs-of-{model.name}")
-            modify_model_output_intermediate_tensors(str(model), str(augmented))
-            activations.append(collect_activations(str(augmented), _reader(self.input, few)))
-        errors = compute_activation_error(create_activation_matching(activations[1], activations[0]))
-        graph = onnx.load(str(self.prepared)).graph
-        elements = {tensor.name: int(np.prod(tensor.dims)) for tensor in graph.initializer}
-        weights = {node.name: elements.get(node.input[1], 0) for node in graph.node if node.op_type == "Conv"}
-        outputs = {node.name: node.output[0] for node in graph.node}
-        sqnr = {name: errors[outputs[name]]["qdq_err"] for name in self.convolutions if outputs[name] in errors}
-        chosen: list[str] = []
-        room = MOST_FLOAT_WEIGHTS * sum(elements.values())
-        for name in sorted(sqnr, key=lambda name: sqnr[name]):
-            if len(chosen) < count and weights[name] <= room:
-                chosen.append(name)
-                room -= weights[name]
-        return tuple(sorted(chosen))
-
-
-def label_products(graph: Any) -> list[str]:
-    """The products of each label with a vector of its own, in an ML-Decoder's last step: they stay in float.
-
-    They are a few thousand multiplications right before the logits; INT8 would win no time and cost precision, and
-    OpenVINO's CPU plugin refuses to compile them.
-    """
-    batched = {tensor.name for tensor in graph.initializer if len(tensor.dims) == 3}
-    return [node.name for node in graph.node if node.op_type == "MatMul" and batched & set(node.input)]
-
-
-def _reader(name: str, images: np.ndarray):
-    """Feeds the calibration pictures one at a time."""
-    from onnxruntime.quantization import CalibrationDataReader
-
-    class Reader(CalibrationDataReader):
-        def __init__(self) -> None:
-            self.feeds = iter([{name: image[None]} for image in images])
-
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            return next(self.feeds, None)
-
-    return Reader()
+        return tuple(sorted(Counter(n.op_type for n in graph.node).items())), float_products(quantized)

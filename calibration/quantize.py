@@ -1,53 +1,55 @@
-"""INT8 graphs, one recipe a target.
+"""INT8 graphs, one recipe a target, found by a search on val.
 
 One Q/DQ graph does not serve all: ONNX Runtime on x86 is fastest with asymmetric UInt8 activations and quantised
 biases; TensorRT takes only symmetric INT8 with zero point 0 and float biases, around Conv, MatMul and Gemm; OpenVINO is
-quantised by NNCF in its own representation. Which pictures set the ranges, and how, is tried on val.
+quantised by NNCF in its own representation.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
 import logging
 import shutil
-import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 
+from calibration.finished import Finished
 from calibration.openvino import OpenVinoQuantizer
-from calibration.qdq import Method, OnnxQuantizer, Target, check_qdq
+from calibration.qdq import OnnxQuantizer, Target, check_qdq, convolutions_in_int8
+from calibration.search import Candidate, Latency, Score, Search, Searcher, Trial
+from calibration.touches import TOUCHES, touched
 from multilabel.errors import InputError
 
 log = logging.getLogger("edgepress")
 
-METHODS: tuple[Method, ...] = ("minmax", "percentile")
-MOST_FLOAT = 0.10
-"""Largest share of convolutions that may be left in float."""
-
-
-class Score(NamedTuple):
-    """What a candidate reaches on val."""
-
-    mAP: float
-    """In [0, 1]."""
-    sqnr: float
-    """Signal to quantisation noise of its logits against the fp32 model's, in dB."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Quantized:
-    """An INT8 model and how it came to be."""
-
-    method: Method
-    kept_float: tuple[str, ...]
-    """The convolutions that the written graph has in float: those that were left so, and those the quantiser left."""
-    convolutions: int
-    val_mAP: float
+_ONNX_STEPS = (
+    Candidate("min-max"),
+    Candidate("percentile-99.99"),
+    Candidate("", ("equalised",)),  # before rounding: it moves weights off their grid
+    Candidate("", ("rounded",)),
+    Candidate("", ("corrected",)),
+    Candidate("percentile-99.999"),
+    Candidate("least-squares"),
+    Candidate("percentile-99.9"),
+    Candidate("entropy"),
+)
+_OPENVINO_STEPS = (
+    Candidate("nncf"),
+    Candidate("min-max"),
+    Candidate("", ("equalised",)),
+    Candidate("", ("rounded",)),
+    Candidate("percentile-99.99"),
+    Candidate("smooth-quant"),
+    Candidate("percentile-99.9"),
+)
+STEPS: dict[Target, tuple[Candidate, ...]] = {
+    "onnxruntime": _ONNX_STEPS,
+    "tensorrt": _ONNX_STEPS,
+    "openvino": _OPENVINO_STEPS,
+}
+"""What is tried, the most promising first; see `calibration.search`."""
 
 
 def quantize(
@@ -58,14 +60,13 @@ def quantize(
     target: Target,
     evaluate: Callable[[Path], Score],
     float_map: float,
-    tolerance: float = 0.005,
-) -> Quantized:
-    """Write the best INT8 model on val that this search finds.
-
-    Min-max and percentile ranges are tried with every convolution quantised. Of the candidates whose val mAP is within
-    `tolerance` of the best, the one with the least noise in its logits is taken: on a few hundred pictures smaller
-    differences of mAP are chance. Where it still loses more than `tolerance` against fp32, its noisiest convolutions
-    are left in float as well, at most `MOST_FLOAT` of them.
+    finished: Finished,
+    measure: Callable[[Path], Latency] | None = None,
+    budget: float = 0.005,
+    time_limit: float = 60.0,
+    weight_bits: int = 8,
+) -> Search:
+    """Write the fastest INT8 model within the budget on val that this search finds; see `calibration.search`.
 
     Args:
         model: the fp32 ONNX file.
@@ -74,64 +75,120 @@ def quantize(
         target: the runtime that will execute it.
         evaluate: a model file to its score on val.
         float_map: the fp32 model's mAP in [0, 1] on val.
-        tolerance: difference of val mAP that does not count.
+        finished: where candidates are kept until the search is over; the caller removes it.
+        measure: a model file to its latency against fp32; None where the target does not run here.
+        budget: largest drop of val mAP in [0, 1].
+        time_limit: seconds after which no further candidate is begun.
+        weight_bits: 7 for x86 processors whose INT8 products saturate, else 8.
 
     Raises:
         InputError: the graph has nothing to quantise, or holds zero points that the target misreads.
     """
-    with tempfile.TemporaryDirectory(prefix="edgepress-quantize-") as name:
-        folder = Path(name)
-        quantizer: OnnxQuantizer | OpenVinoQuantizer
-        if target == "openvino":
-            quantizer = OpenVinoQuantizer(model, folder, images)
-        else:
-            quantizer = OnnxQuantizer(model, folder, images, target)
-        tried: dict[tuple[Method, tuple[str, ...]], tuple[Score, Path]] = {}
-
-        def attempt(method: Method, kept: tuple[str, ...]) -> None:
-            file = folder / str(len(tried)) / out.name
-            file.parent.mkdir()
-            try:
-                with contextlib.redirect_stdout(io.StringIO()):  # both quantisers print as they go
-                    quantizer.quantize(file, method, kept)
-                tried[method, kept] = (evaluate(file), file)
-            except InputError:
-                raise
-            except Exception as error:  # what a quantiser or a runtime raises is its own, and a graph's fault
-                reason = " ".join(str(error).split())[:300]
-                raise InputError(f"{model}: cannot be quantised for {target}, {method} ranges: {reason}") from error
-            log.info(
-                "  int8 for %s, %s ranges, %d of %d convolutions in float: val mAP %.2f (fp32 %.2f), %.1f dB",
-                target,
-                method,
-                len(quantizer.float_convolutions(file)),
-                len(quantizer.convolutions),
-                100 * tried[method, kept][0].mAP,
-                100 * float_map,
-                tried[method, kept][0].sqnr,
-            )
-
-        for method in METHODS:
-            attempt(method, ())
-        best = _best(tried, tolerance)
-        most = int(MOST_FLOAT * len(quantizer.convolutions))
-        if float_map - tried[best][0].mAP > tolerance and most:
-            kept = quantizer.noisiest(tried[best][1], most)
-            if kept:
-                attempt(best[0], kept)
-            best = _best(tried, tolerance)
-        score, file = tried[best]
-        kept_float = quantizer.float_convolutions(file)
-        for suffix in (out.suffix, ".bin") if target == "openvino" else (out.suffix,):
-            shutil.copyfile(file.with_suffix(suffix), out.with_suffix(suffix))
+    try:
+        quantizer = _Targeted(model, finished.folder / "models", images, target, weight_bits)
+        searcher = Searcher(
+            quantizer,
+            out.name,
+            evaluate=evaluate,
+            measure=measure,
+            float_map=float_map,
+            budget=budget,
+            finished=finished,
+        )
+        found = searcher.run(time_limit)
+    except (InputError, OSError):
+        raise
+    except Exception as error:  # what a quantiser or a runtime raises is its own, and a graph's fault
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"{model}: cannot be quantised for {target}: {reason}") from error
+    for suffix in (out.suffix, ".bin") if target == "openvino" else (out.suffix,):
+        shutil.copyfile(found.best.file.with_suffix(suffix), out.with_suffix(suffix))
     if target != "openvino":
         check_qdq(out, target)
-    return Quantized(method=best[0], kept_float=kept_float, convolutions=len(quantizer.convolutions), val_mAP=score.mAP)
+        log.info("  convolutions with a DequantizeLinear on both inputs: %d of %d", *convolutions_in_int8(out))
+    _warn(found, searcher, target)
+    return found
 
 
-def _best(
-    tried: dict[tuple[Method, tuple[str, ...]], tuple[Score, Path]], tolerance: float
-) -> tuple[Method, tuple[str, ...]]:
-    highest = max(score.mAP for score, _ in tried.values())
-    near = [key for key, (score, _) in tried.items() if score.mAP >= highest - tolerance]
-    return max(near, key=lambda key: (tried[key][0].sqnr, tried[key][0].mAP))
+def _warn(found: Search, searcher: Searcher, target: Target) -> None:
+    best: Trial = found.best
+    if searcher.drop(best) > searcher.budget:
+        log.warning(
+            "int8 for %s: val mAP drops by %.2f points, over the budget of %g, with %d nodes in float",
+            target,
+            100 * searcher.drop(best),
+            100 * searcher.budget,
+            len(best.float_nodes),
+        )
+    if best.latency is not None and best.latency.slower:
+        log.warning("int8 for %s: slower than fp32 here (%.2f times): the gate fails", target, best.latency.ratio)
+
+
+class _Targeted:
+    """The quantiser of a target, over every float model that the touches make of one."""
+
+    def __init__(self, model: Path, folder: Path, images: np.ndarray, target: Target, weight_bits: int) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        self.folder, self.images, self.target, self.weight_bits = folder, images, target, weight_bits
+        self.steps = STEPS[target]
+        self._onnx: dict[str, OnnxQuantizer] = {}
+        self._openvino: dict[str, OpenVinoQuantizer] = {}
+        self.plain = self._of_onnx("plain", lambda file: shutil.copyfile(model, file))
+        self.products, self.weights, self.macs = self.plain.products, self.plain.weights, self.plain.macs
+
+    def write(self, out: Path, candidate: Candidate) -> bool:
+        for count in range(1, len(candidate.touches) + 1):
+            if not self._touch(candidate.touches[:count], candidate):
+                return False
+        name = _name(candidate.touches, candidate.method)
+        if self.target != "openvino":
+            self._onnx[name].write(out, candidate.method, candidate.kept)  # type: ignore[arg-type]
+            return True
+        if name not in self._openvino:
+            self._openvino[name] = OpenVinoQuantizer(self._file(name), self.images, self.weight_bits)
+        return self._openvino[name].write(out, candidate.method, candidate.kept)
+
+    def float_nodes(self, quantized: Path) -> tuple[str, ...]:
+        return self._reader.float_nodes(quantized, self.products)
+
+    def structure(self, quantized: Path) -> tuple:
+        return self._reader.structure(quantized)
+
+    def rank(self, method: str, advance: Callable[[], None]) -> list:
+        from calibration.sensitivity import rank_nodes
+
+        # OpenVINO's own search would take minutes; the noise is the model's, and the names are the same.
+        return rank_nodes(self.plain, "min-max" if self.target == "openvino" else method, advance)  # type: ignore[arg-type]
+
+    @property
+    def _reader(self) -> Any:
+        return OpenVinoQuantizer if self.target == "openvino" else OnnxQuantizer
+
+    def _touch(self, touches: tuple[str, ...], candidate: Candidate) -> bool:
+        name = _name(touches, candidate.method)
+        if name in self._onnx:
+            return True
+        before = self._onnx[_name(touches[:-1], candidate.method)]
+        result = touched(before, touches[-1], candidate.method, self.images)  # type: ignore[arg-type]
+        if result is None:
+            return False
+        import onnx
+
+        self._of_onnx(name, lambda file: onnx.save(result, str(file)))
+        return True
+
+    def _of_onnx(self, name: str, save: Callable[[Path], Any]) -> OnnxQuantizer:
+        file = self._file(name)
+        file.parent.mkdir(parents=True)
+        save(file)
+        target: Target = "onnxruntime" if self.target == "openvino" else self.target
+        self._onnx[name] = OnnxQuantizer(file, file.parent, self.images, target, self.weight_bits)
+        return self._onnx[name]
+
+    def _file(self, name: str) -> Path:
+        return self.folder / name / "float.onnx"
+
+
+def _name(touches: tuple[str, ...], method: str) -> str:
+    """Of a float model; only a correction depends on how ranges are set."""
+    return "+".join(["plain", *(f"{touch}-{method}" if TOUCHES[touch] else touch for touch in touches)])

@@ -1,8 +1,9 @@
-"""A finished teacher from elsewhere, brought into a run's folder."""
+"""Finished teachers from elsewhere, brought into a run's folder."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from compress.checkpoint import load_model, write_model
@@ -10,6 +11,23 @@ from compress.gather import process_state
 from multilabel.bundle import Bundle, file_sha256, inputs_hash, is_current, write_bundle
 from multilabel.errors import InputError
 from multilabel.labels import LabelSpace
+
+
+def adopt_teachers(sources: Sequence[str], folder: Path, labels: LabelSpace) -> list[Bundle]:
+    """Bring finished teachers into a run's folder, as `teacher`, `teacher-2`, `teacher-3` and so on.
+
+    Raises:
+        InputError: one of them stands where another is to be put; see also `adopt_teacher`.
+    """
+    places = [folder / ("teacher" if number == 1 else f"teacher-{number}") for number in range(1, len(sources) + 1)]
+    for number, source in enumerate(sources):
+        for place in places:
+            if place != places[number] and place.resolve() == Path(source).resolve():
+                raise InputError(
+                    f"{source}: stands where the run puts {sources[places.index(place)]}; give this folder's own "
+                    f"teachers in their order, or name another folder for the run"
+                )
+    return [adopt_teacher(Path(source), place, labels) for source, place in zip(sources, places, strict=True)]
 
 
 def adopt_teacher(source: Path, out: Path, labels: LabelSpace) -> Bundle:
@@ -35,7 +53,9 @@ def _copy_bundle(bundle: Bundle, out: Path) -> None:
         return
     if is_current(out, bundle.manifest.inputs) and Bundle.open(out).manifest.files == bundle.manifest.files:
         return
-    with write_bundle(out, **bundle.manifest.model_dump(exclude={"files", "created"})) as (folder, _):
+    fields = bundle.manifest.model_dump(exclude={"files", "created"})
+    fields["facts"]["role"] = "teacher"  # whatever it was trained as, a student perhaps
+    with write_bundle(out, **fields) as (folder, _):
         for name in bundle.manifest.files:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(bundle.path / name, folder / name)
@@ -46,4 +66,4 @@ def _wrap_weights(file: Path, out: Path) -> None:
     inputs = inputs_hash({"teacher": file_sha256(file)})
     if is_current(out, inputs):
         return
-    write_model(model, out, inputs=inputs, facts={"weights": str(file)})
+    write_model(model, out, inputs=inputs, facts={"role": "teacher", "weights": str(file)})

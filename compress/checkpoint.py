@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from compress.config import ModelConfig
-from compress.models import MultiLabelModel
+from compress.models import MultiLabelModel, fuse
 from compress.weights import read_safetensors
 from multilabel.bundle import Bundle, Parent, write_atomically, write_bundle
 from multilabel.errors import InputError
@@ -24,6 +24,7 @@ from multilabel.preprocess import Preprocess
 
 WEIGHTS = "model.safetensors"
 _KEY = "edgepress"
+_FUSED = "fused"
 
 
 def save_model(model: MultiLabelModel, path: Path) -> None:
@@ -74,7 +75,14 @@ def write_model(
 
 def architecture(model: MultiLabelModel) -> dict[str, Any]:
     """The settings from which `MultiLabelModel` is rebuilt, without those of training."""
-    return model.config.model_dump(include=set(ModelConfig.model_fields), mode="json")
+    settings = model.config.model_dump(include=set(ModelConfig.model_fields), mode="json")
+    return {**settings, _FUSED: True} if model.fused else settings
+
+
+def _build(settings: dict[str, Any], labels: LabelSpace, preprocess: Preprocess, source: Path) -> MultiLabelModel:
+    config = ModelConfig.parse({k: v for k, v in settings.items() if k != _FUSED}, f"{source}, architecture")
+    model = MultiLabelModel(config, labels, preprocess)
+    return fuse(model) if settings.get(_FUSED) else model
 
 
 def load_model(source: Path, weights: Path | None = None) -> MultiLabelModel:
@@ -91,17 +99,15 @@ def load_model(source: Path, weights: Path | None = None) -> MultiLabelModel:
     if source.is_dir():
         bundle = Bundle.open(source, kind="torch")
         assert bundle.manifest.architecture is not None
-        config = ModelConfig.parse(bundle.manifest.architecture, f"{source}, architecture")
-        model = MultiLabelModel(config, bundle.labels, bundle.preprocess)
+        model = _build(bundle.manifest.architecture, bundle.labels, bundle.preprocess, source)
         return load_weights(model, weights or bundle.model_path)
     description = _description(source)
-    config = ModelConfig.parse(description["architecture"], f"{source}, architecture")
     try:
         labels, preprocess = LabelSpace(description["labels"]), Preprocess.model_validate(description["preprocess"])
     except (TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]
         raise InputError(f"{source}: its description cannot be read ({reason}); export it again") from None
-    return load_weights(MultiLabelModel(config, labels, preprocess), weights or source)
+    return load_weights(_build(description["architecture"], labels, preprocess, source), weights or source)
 
 
 def load_weights(model: MultiLabelModel, path: Path) -> MultiLabelModel:

@@ -208,3 +208,18 @@ class DistillConfig(ModelConfig, TrainConfig):
     def looks_inside(self) -> bool:
         """Whether a term compares features, so that the teacher must run beside the student."""
         return any(getattr(self, name) for name in _INSIDE)
+
+
+class QuantizeAwareConfig(Config):
+    """Fine-tune a student so that INT8 keeps its mAP, under the terms it was trained by."""
+
+    epochs: int = Field(default=2, ge=1)
+    """Passes over the training split."""
+    lr: float | None = Field(default=None, gt=0)
+    """Peak learning rate; by default a tenth of the student's own."""
+    pictures: int = Field(default=256, ge=8)
+    """Training pictures on which the ranges of activations are measured first."""
+    workers: int | None = Field(default=None, ge=0)
+    """Processes that read and augment pictures; by default 4 beside a GPU and 0 on a CPU."""
+    seed: int | None = Field(default=None, ge=0)
+    """Orders, augmentations and the pictures of the ranges follow from it; by default the student's own."""

@@ -12,13 +12,13 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from compress.checkpoint import load_model, write_model
-from compress.config import DistillConfig, TeachConfig
+from compress.config import TERMS, DistillConfig, TeachConfig
 from compress.gather import process_state
 from compress.models import MultiLabelModel, make_model, pretrained_cfg
 from compress.tasks import DistillTask, Task, TeachTask
 from compress.teacher import CachedTeacher, Ensemble, LiveTeacher, Teacher
 from compress.training import Fit, augmentation_of, evaluate, fit, make_accelerator, memory_told, workers_of
-from multilabel.bundle import Bundle, file_sha256, inputs_hash, is_current, require_replaceable
+from multilabel.bundle import Bundle, Role, file_sha256, inputs_hash, is_current, require_replaceable
 from multilabel.datasets import MultiLabelDataset, refuse_leaks
 from multilabel.datasets.unlabelled import load_unlabelled
 from multilabel.errors import InputError
@@ -39,7 +39,7 @@ def teach(train: MultiLabelDataset, val: MultiLabelDataset, config: TeachConfig,
 def distill(
     train: MultiLabelDataset,
     val: MultiLabelDataset,
-    teacher: Bundle,
+    teacher: Bundle | None,
     config: DistillConfig,
     out: Path,
     cache: Path | None = None,
@@ -48,17 +48,22 @@ def distill(
     """Distil a student from a teacher and leave it as a bundle of kind torch in `out`.
 
     Args:
+        teacher: None for a student that learns alone, whose pictures are then augmented at its own size.
         cache: a folder in which the teacher's outputs are kept, for several students that see the same pictures.
         ensemble: further teachers, which answer with the first as one.
 
     Raises:
-        InputError: a teacher's labels differ from the data set's; see also `fit`, `make_model`, `Ensemble`.
+        InputError: no teacher where the settings need one, or its labels differ from the data set's; see also `fit`,
+            `make_model`, `Ensemble`.
     """
+    if teacher is None:
+        require_no_teacher(config)
+        return _train("student", train, val, config, out, (), cache)
     return _train("student", train, val, config, out, (teacher, *ensemble), cache)
 
 
 def _train(
-    role: str,
+    role: Role,
     train: MultiLabelDataset,
     val: MultiLabelDataset,
     config: TeachConfig | DistillConfig,
@@ -66,17 +71,8 @@ def _train(
     teachers: tuple[Bundle, ...],
     cache: Path | None = None,
 ) -> Bundle:
-    train.labels.require_equal(val.labels, "the train split", "the val split")
-    require_replaceable(out)
-    if len(train) < 2:
-        raise InputError(f"{train.root}, split {train.split!r}: one picture; expected at least two to train on")
-    if labels_counted(val.targets, val.ignore) == 0:
-        raise InputError(f"{val.root}, split {val.split!r}: no label has a positive picture, so nothing can be chosen")
-    for teacher in teachers:
-        if teacher.path.resolve() == out.resolve():
-            raise InputError(f"{out}: is the teacher itself; name another folder for the student")
-        teacher.labels.require_equal(train.labels, f"the teacher {teacher.path}", f"the data set {train.root}")
-    unlabelled = _unlabelled(config, val)
+    require_trainable(role, train, val, out, teachers)
+    unlabelled = unlabelled_of(config, val)
     inputs = inputs_hash(
         {
             "role": role,
@@ -112,10 +108,11 @@ def _train(
         accelerator.device,
     )
     facts: dict[str, object] = {
+        "role": role,
         "weights": source,
         "pictures": len(train),
         "unlabelled_pictures": len(unlabelled) if unlabelled else 0,
-        "teachers": {teacher.path.name: teacher.digest for teacher in teachers},
+        "teachers": [teacher.as_parent.model_dump() for teacher in teachers],
         "val_prevalence": prevalence(val.targets, val.ignore),
     }
     work.mkdir(parents=True, exist_ok=True)
@@ -124,8 +121,10 @@ def _train(
         views: dict[str, Any] = {}
         if isinstance(config, TeachConfig):
             task = TeachTask(config, train)
+        elif not teachers:
+            task = DistillTask(config, None, model, train)
         else:
-            task, views, known = _lesson(config, teachers, model, train, val, unlabelled, cache, accelerator)
+            task, views, known = lesson_of(config, teachers, model, train, val, unlabelled, cache, accelerator)
             facts |= {"teacher_val_mAP": known, "inherited": views.pop("inherited")}
         result = fit(model, task, train, val, config, work, inputs=inputs, accelerator=accelerator, **views)
     facts |= {"val_mAP": result.val_mAP, "best_epoch": result.best_epoch + 1, "history": result.history}
@@ -144,7 +143,28 @@ def _train(
     return Bundle.open(out)
 
 
-def _lesson(
+def require_trainable(
+    role: Role, train: MultiLabelDataset, val: MultiLabelDataset, out: Path, teachers: tuple[Bundle, ...]
+) -> None:
+    """Stop before anything is trained where the result could not be chosen, or not be written.
+
+    Raises:
+        InputError: labels differ, pictures or positives are too few, or something else stands at `out`.
+    """
+    train.labels.require_equal(val.labels, "the train split", "the val split")
+    for teacher in teachers:
+        if teacher.path.resolve() == out.resolve():
+            raise InputError(f"{out}: is the teacher itself; name another folder for the student")
+    require_replaceable(out, "torch", "fp32", role)
+    if len(train) < 2:
+        raise InputError(f"{train.root}, split {train.split!r}: one picture; expected at least two to train on")
+    if labels_counted(val.targets, val.ignore) == 0:
+        raise InputError(f"{val.root}, split {val.split!r}: no label has a positive picture, so nothing can be chosen")
+    for teacher in teachers:
+        teacher.labels.require_equal(train.labels, f"the teacher {teacher.path}", f"the data set {train.root}")
+
+
+def lesson_of(
     config: DistillConfig,
     teachers: tuple[Bundle, ...],
     student: MultiLabelModel,
@@ -228,7 +248,8 @@ def _identity(teachers: tuple[Bundle, ...], config: DistillConfig) -> str:
     return inputs_hash({"teachers": [teacher.digest for teacher in teachers], "mirrored": config.teacher_mirrored})
 
 
-def _unlabelled(config: TeachConfig | DistillConfig, val: MultiLabelDataset) -> MultiLabelDataset | None:
+def unlabelled_of(config: TeachConfig | DistillConfig, val: MultiLabelDataset) -> MultiLabelDataset | None:
+    """The pictures without labels that a configuration names, none of which stands in val."""
     if not isinstance(config, DistillConfig) or config.unlabelled is None:
         return None
     pictures = load_unlabelled(config.unlabelled, val.labels)
@@ -251,6 +272,23 @@ def _weights_identity(config: TeachConfig | DistillConfig) -> str:
     """A weights file counts by its content, not by its name."""
     path = Path(config.weights)
     return file_sha256(path) if path.is_file() else config.weights
+
+
+def require_no_teacher(config: DistillConfig) -> None:
+    """Stop where the settings need a teacher and none is given.
+
+    Raises:
+        InputError: names the first setting that asks for one.
+    """
+    asking = [name for name in TERMS if getattr(config, name)]
+    asking += ["inherit_head"] if config.inherit_head == "auto" else []
+    asking += ["teacher_mirrored"] if config.teacher_mirrored else []
+    if asking:
+        value = getattr(config, asking[0])
+        shown = f"{value:g}" if isinstance(value, float) else value
+        raise InputError(
+            f"no teacher is given, but {asking[0]} is {shown}: give one (--teacher), or leave it out (--preset alone)"
+        )
 
 
 def require_makeable(config: TeachConfig | DistillConfig) -> None:

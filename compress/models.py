@@ -8,6 +8,7 @@ import glob
 import timm
 import torch
 from timm.layers import PatchEmbed
+from timm.utils import reparameterize_model
 from torch import Tensor, nn
 
 from compress.config import ModelConfig
@@ -108,6 +109,8 @@ class MultiLabelModel(nn.Module):
 
     mean: Tensor
     scale: Tensor
+    fused = False
+    """Whether branches that only training needs are one convolution already; see `fuse`."""
 
     def __init__(self, config: ModelConfig, labels: LabelSpace, preprocess: Preprocess) -> None:
         super().__init__()
@@ -174,6 +177,18 @@ def make_model(config: ModelConfig, labels: LabelSpace) -> tuple[MultiLabelModel
     model = MultiLabelModel(config, labels, preprocess)
     source = load_backbone_weights(model.backbone, config.backbone, config.weights, _timm_arguments(config))
     return model, source
+
+
+def fuse(model: MultiLabelModel) -> MultiLabelModel:
+    """The model with one convolution for branches that only training needs (RepVGG, RepViT, MobileOne), as on export.
+
+    A copy, or the model itself where it has no such branches.
+    """
+    fused = reparameterize_model(model)
+    if fused.state_dict().keys() == model.state_dict().keys():
+        return model
+    fused.fused = True
+    return fused
 
 
 def pretrained_cfg(name: str):

@@ -6,8 +6,9 @@ every student that learns from the same pictures: the teacher's forward pass is 
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -183,15 +184,22 @@ class CachedTeacher:
         if not all(path.is_file() for path in paths):
             log.info("the teacher's outputs of epoch %d are computed once and kept in %s", epoch + 1, self.folder)
             self.folder.mkdir(parents=True, exist_ok=True)
-            for path, array in zip(paths, self._compute(epoch), strict=True):
-                partial = path.with_name(f".partial-{path.name}")
-                np.save(partial, array)
-                partial.replace(path)
+            labels = len(self.train.labels)
+            with (
+                _npy_of_rows(paths[0], np.float32, labels) as write_logits,
+                _npy_of_rows(paths[1], np.float32, self.embedding_dim) as write_rows,
+                _npy_of_rows(paths[2], np.bool_, labels) as write_kept,
+            ):
+                for logits, rows, kept in self._compute(epoch):
+                    write_logits(logits)
+                    write_rows(rows)
+                    write_kept(kept)
         logits, rows, kept = (np.load(path, mmap_mode="r", allow_pickle=False) for path in paths)
         return logits, rows, kept
 
     @torch.inference_mode()
-    def _compute(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _compute(self, epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """What `_files` gives, a batch at a time: more pictures than memory holds may be asked about."""
         loader = make_loader(
             self.train,
             [self.model.preprocess],
@@ -203,13 +211,42 @@ class CachedTeacher:
             device=self.device,
             unlabelled=self.unlabelled,
         )
-        logits, rows, cells = [], [], []
         half = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(self.mixed_precision)
         for batch in batches(loader, epoch, loader):
             with torch.autocast(self.device.type, dtype=half, enabled=half is not None):
                 some, embeddings = self.model(batch.images.to(self.device))
-            logits.append(some.float().cpu().numpy())
-            kept = torch.where(batch.labelled[:, None], batch.targets == 1, some.float().cpu().sigmoid() >= self.sure)
-            rows.append(embeddings.cpu()[kept].float().numpy())
-            cells.append(kept.numpy())
-        return np.concatenate(logits), np.concatenate(rows), np.concatenate(cells)
+            logits = some.float().cpu()
+            kept = torch.where(batch.labelled[:, None], batch.targets == 1, logits.sigmoid() >= self.sure)
+            yield logits.numpy(), embeddings.cpu()[kept].float().numpy(), kept.numpy()
+
+
+@contextlib.contextmanager
+def _npy_of_rows(path: Path, dtype: type, width: int) -> Iterator[Callable[[np.ndarray], None]]:
+    """An .npy file `[rows, width]`, made by appending arrays of rows; it gets its name when all are there.
+
+    How many there are is written last: numpy pads a header so that the first axis can grow in place.
+    """
+    partial, count = path.with_name(f".partial-{path.name}"), 0
+
+    def write_header() -> None:
+        descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
+        np.lib.format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": (count, width)})
+
+    def append(rows: np.ndarray) -> None:
+        nonlocal count
+        assert (rows.shape[1], rows.dtype) == (width, dtype)
+        file.write(rows.tobytes())
+        count += len(rows)
+
+    try:
+        with partial.open("wb") as file:
+            write_header()
+            begin = file.tell()
+            yield append
+            file.seek(0)
+            write_header()
+            assert file.tell() == begin
+        partial.replace(path)
+    except BaseException:  # a full disk, or an interruption
+        partial.unlink(missing_ok=True)
+        raise

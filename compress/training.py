@@ -28,7 +28,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from compress.checkpoint import load_state, save_state
 from compress.config import DistillConfig, TeachConfig, TrainConfig
-from compress.gather import launched_on_cpu
+from compress.gather import launched_on_cpu, process_state
 from compress.loader import Augmentation, Batch, batches, make_loader
 from compress.models import MultiLabelModel
 from compress.progress import progress, report_epoch
@@ -322,9 +322,12 @@ def _require_finite(
         index = index[~torch.isfinite(logits).all(dim=1)]
     names = [data.paths[int(place)].name for place in index]
     more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
+    # The term may be of all processes' pictures; gathering their names would hang where only this one has failed.
+    state = process_state()
+    whose = f" of process {state.process_index + 1} of {state.num_processes}" if state.num_processes > 1 else ""
     raise InputError(
         f"loss is not finite: {', '.join(bad)} in epoch {epoch + 1}, step {step + 1}, "
-        f"pictures {', '.join(names[:_NAMES])}{more}; "
+        f"pictures{whose} {', '.join(names[:_NAMES])}{more}; "
         f"lower lr or the term's weight, or use mixed_precision no or bf16; the last finished epoch is kept"
     )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from deploy.engines.base import require
+from deploy.passport import stamp
 from deploy.reference import REFERENCE
 from multilabel.bundle import Bundle, inputs_hash, is_current, write_bundle
 from multilabel.errors import InputError
@@ -46,17 +47,24 @@ def compile_fp16(parent: Bundle, out: Path) -> Bundle:
     return Bundle.open(out)
 
 
-def compile_openvino(parent: Bundle, out: Path, precision: Literal["fp32", "fp16"]) -> Bundle:
+def compile_openvino(
+    parent: Bundle, out: Path, precision: Literal["fp32", "fp16"], *, replaces: Bundle | None = None
+) -> Bundle:
     """OpenVINO's representation of an fp32 ONNX bundle, its weights stored in `precision`.
+
+    Args:
+        replaces: an engine whose place this one takes, with its decisions, though it was made from the same.
 
     Raises:
         InputError: the parent is no fp32 ONNX bundle.
         EngineUnavailableError: openvino is not installed.
+        OSError: it cannot be written, as on a full disk.
     """
     _require_float_onnx(parent)
     require("openvino", "openvino")
-    inputs = inputs_hash({"parent": parent.digest, "precision": precision, "tools": _tools("openvino")})
-    if is_current(out, inputs):
+    decisions = decisions_of(replaces, parent)
+    inputs = inputs_hash({"parent": parent.digest, "precision": precision, "tools": _tools("openvino"), **decisions})
+    if replaces is None and is_current(out, inputs):
         log.info("%s: unchanged, kept", out)
         return Bundle.open(out)
     import openvino as ov
@@ -68,11 +76,31 @@ def compile_openvino(parent: Bundle, out: Path, precision: Literal["fp32", "fp16
             f"{parent.model_path}: OpenVINO cannot read it: {' '.join(str(error).split())[:300]}"
         ) from error
     with derived_bundle(
-        parent, out, kind="openvino", precision=precision, model=IR, tools=_tools("openvino"), inputs=inputs
+        parent,
+        out,
+        kind="openvino",
+        precision=precision,
+        model=IR,
+        built_for=stamp(parent, "openvino", version("openvino")),
+        tools=_tools("openvino"),
+        inputs=inputs,
+        **decisions,
     ) as (folder, _):
-        # save_model halves the weights unless it is told not to.
-        ov.save_model(model, str(folder / IR), compress_to_fp16=precision == "fp16")
+        try:
+            # save_model halves the weights unless it is told not to.
+            ov.save_model(model, str(folder / IR), compress_to_fp16=precision == "fp16")
+        except RuntimeError as error:  # all that it says of a full disk is "iostream error"
+            reason = f"OpenVINO cannot write {IR}: {' '.join(str(error).split())[:200]}; is the disk full?"
+            raise OSError(f"{out}: {reason}") from error
     return Bundle.open(out)
+
+
+def decisions_of(replaces: Bundle | None, parent: Bundle) -> dict[str, Any]:
+    """Manifest fields of an engine that takes another's place: the other's decisions, where not its parent's too."""
+    if replaces is None:
+        return {}
+    fields = {name: getattr(replaces.manifest, name) for name in ("decisions", "thresholds")}
+    return {} if all(value == getattr(parent.manifest, name) for name, value in fields.items()) else fields
 
 
 @contextlib.contextmanager

@@ -32,6 +32,18 @@ def cuda_compute_capability() -> tuple[int, int] | None:
     return major.value, minor.value
 
 
+def cuda_driver_version() -> tuple[int, int] | None:
+    """The newest CUDA that the driver supports, (13, 0) for 13.0; None where there is no driver."""
+    try:
+        driver = ctypes.CDLL(_DRIVER)
+    except OSError:
+        return None
+    version = ctypes.c_int(0)
+    if driver.cuDriverGetVersion(ctypes.byref(version)) or version.value < 1000:
+        return None
+    return version.value // 1000, version.value % 1000 // 10
+
+
 def sm_name(capability: tuple[int, int]) -> str:
     """(8, 6) as TensorRT writes it: SM86."""
     return f"SM{capability[0]}{capability[1]}"

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from deploy.device import describe_machine
-from deploy.engines import open_engine
+from deploy.engines import Engine, open_engine
 from multilabel.bundle import Bundle
 from multilabel.errors import InputError
 from multilabel.pictures import decode_picture
@@ -19,6 +19,10 @@ from multilabel.pictures import decode_picture
 WARMUP_SECONDS = 0.5
 MIN_CALLS = 100
 """Fewer calls than this say nothing of p99."""
+MIN_PAIRS = 20
+BLOCK_CALLS = 4
+BLOCK_SECONDS = 0.02
+"""A block of calls of one engine, before the other's turn; short, so that what disturbs the machine disturbs both."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +58,72 @@ class Benchmark:
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatencyRatio:
+    """How long an engine takes of what another takes, measured in turn: below 1 it is the faster."""
+
+    ratio: float
+    """Median over the pairs of blocks."""
+    low: float
+    high: float
+    """95 % interval of that median; assumes no shape of the noise (order statistics)."""
+    pairs: int
+
+
+def compare_latency(
+    bundle: Bundle, other: Bundle, images: np.ndarray, *, device: str = "cpu", seconds: float = 2.0
+) -> LatencyRatio:
+    """Time a bundle's engine against another's at batch 1, in one process and in turn: A B B A A B ...
+
+    Each turn is a block of calls, of which the quickest counts, and not the first, in which the threads of the other
+    engine may still spin: what else runs here only ever adds to a call. What slows the machine for longer than two
+    blocks slows both, so the ratio stands where two timings one after the other would not.
+
+    Args:
+        images: uint8 `[N, size, size, 3]`, used in turn.
+        seconds: how long to measure, after warming up; at least `MIN_PAIRS` pairs are timed.
+
+    Raises:
+        EngineUnavailableError: this machine cannot run one of them.
+    """
+    with open_engine(bundle, device) as first, open_engine(other, device) as second:
+        at = 0
+
+        def block(engine: Engine) -> float:
+            nonlocal at
+            samples: list[float] = []
+            started = time.perf_counter()
+            while len(samples) < BLOCK_CALLS or time.perf_counter() - started < BLOCK_SECONDS:
+                image = images[at % len(images)][None]
+                before = time.perf_counter()
+                engine(image)
+                samples.append(time.perf_counter() - before)
+                at += 1
+            return min(samples[1:])
+
+        warm = time.perf_counter()
+        while time.perf_counter() - warm < WARMUP_SECONDS:
+            block(first)
+            block(second)
+        ratios: list[float] = []
+        started = time.perf_counter()
+        while len(ratios) < MIN_PAIRS or time.perf_counter() - started < seconds:
+            pair = [first, second] if len(ratios) % 2 == 0 else [second, first]
+            taken = {id(engine): block(engine) for engine in pair}
+            ratios.append(taken[id(first)] / taken[id(second)])
+    low, high = _median_interval(len(ratios))
+    ordered = np.sort(ratios)
+    return LatencyRatio(
+        ratio=float(np.median(ratios)), low=float(ordered[low]), high=float(ordered[high]), pairs=len(ratios)
+    )
+
+
+def _median_interval(count: int) -> tuple[int, int]:
+    """Places of the two order statistics between which the median lies with 95 %: binomial, by its normal limit."""
+    low = max(int(count / 2 - 0.98 * count**0.5 - 0.5), 0)
+    return low, count - 1 - low
 
 
 def bench(

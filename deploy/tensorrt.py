@@ -16,10 +16,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from deploy.compile import derived_bundle
+from deploy.compile import decisions_of, derived_bundle
 from deploy.cuda import cuda_compute_capability, sm_name
+from deploy.engines.base import by_precision
 from deploy.engines.tensorrt import collecting_logger, first_line, load_runtime, one_line
-from multilabel.bundle import Bundle, inputs_hash, is_current
+from deploy.passport import driver_cuda, stamp
+from multilabel.bundle import Bundle, inputs_hash, is_current, write_atomically
 from multilabel.errors import EngineUnavailableError, InputError
 
 MODEL = "model.plan"
@@ -41,18 +43,33 @@ class ParsedNetwork:
     """What the parser warned of."""
 
     @property
-    def facts(self) -> dict[str, int]:
-        """Layers, convolutions, and those of them whose input and weights both come from a dequantize layer (INT8)."""
-        kinds, layers = self.trt.LayerType, self.layers
+    def facts(self) -> dict[str, Any]:
+        """How many layers and convolutions; layers without constants (`types`) and convolutions and matrix products
+        (`products`) by precision.
+
+        A product is int8 where its input and its weights both come from a dequantize layer, else what it gives. The
+        network is strongly typed: the builder may fuse layers, and computes in the types that are written here.
+        """
+        kinds = self.trt.LayerType
+        layers = self.layers
         producers = {layer.get_output(i).name: layer.type for layer in layers for i in range(layer.num_outputs)}
-        convolutions = [layer for layer in layers if layer.type == kinds.CONVOLUTION]
-        quantized = 0
-        for layer in convolutions:
+        executed = [layer for layer in layers if layer.type != kinds.CONSTANT]
+
+        def computed(layer: Any) -> str:
             # One input where the weights are constant; a third is the bias.
             tensors = [layer.get_input(i) for i in range(min(2, layer.num_inputs))]
             sources = [producers.get(tensor.name) for tensor in tensors if tensor is not None]
-            quantized += sources == [kinds.DEQUANTIZE] * 2
-        return {"convolutions": len(convolutions), "quantized_convolutions": quantized, "layers": len(layers)}
+            return "int8" if sources == [kinds.DEQUANTIZE] * 2 else layer.get_output(0).dtype.name
+
+        convolutions = [layer for layer in layers if layer.type == kinds.CONVOLUTION]
+        products = [*convolutions, *(layer for layer in layers if layer.type == kinds.MATRIX_MULTIPLY)]
+        return {
+            "convolutions": len(convolutions),
+            "quantized_convolutions": [computed(layer) for layer in convolutions].count("int8"),
+            "layers": len(layers),
+            "products": by_precision(map(computed, products)),
+            "types": by_precision(layer.get_output(0).dtype.name for layer in executed),
+        }
 
     @property
     def layers(self) -> list[Any]:
@@ -109,14 +126,20 @@ def parse_network(model: Path) -> ParsedNetwork:
     return ParsedNetwork(trt, builder, parser, network, tuple(logger.warnings))
 
 
-def build_tensorrt(parent: Bundle, out: Path, *, sm: int, max_batch: int = 64) -> Bundle:
+def build_tensorrt(
+    parent: Bundle, out: Path, *, sm: int, max_batch: int = 64, replaces: Bundle | None = None
+) -> Bundle:
     """Build the engine of an ONNX bundle; its precision is the parent's.
+
+    `tensorrt` keeps the timings of kernels in a cache beside the bundle, so that the next build is shorter (not run on
+    a GPU; in TensorRT-RTX such a cache is without effect, and it is given none).
 
     Args:
         parent: fp32, an fp16 typed graph, or an int8 Q/DQ graph made for TensorRT (symmetric INT8, float bias).
         out: the bundle to write; one that was made from the same is kept.
         sm: compute capability of the GPU it will run on, 86 for 8.6.
         max_batch: most pictures at once.
+        replaces: an engine whose place this one takes, with its decisions, though it was made from the same.
 
     Raises:
         InputError: not such a parent, or a graph that TensorRT refuses.
@@ -127,21 +150,21 @@ def build_tensorrt(parent: Bundle, out: Path, *, sm: int, max_batch: int = 64) -
     if max_batch < 1:
         raise InputError(f"max_batch {max_batch}: expected at least 1")
     trt = runtime_module()
-    built_for = {
-        "runtime": trt.__name__,
-        "version": trt.__version__,
-        "compute_capability": f"SM{sm}",
-        "max_batch": str(max_batch),
-    }
-    inputs = inputs_hash({"parent": parent.digest, **built_for})
-    if is_current(out, inputs):
+    target = {"compute_capability": f"SM{sm}", "max_batch": str(max_batch)}
+    decisions = decisions_of(replaces, parent)
+    made_by = {"runtime": trt.__name__, "version": trt.__version__}
+    inputs = inputs_hash({"parent": parent.digest, **made_by, **target, **decisions})
+    if replaces is None and is_current(out, inputs):
         log.info("%s: unchanged, kept", out)
         return Bundle.open(out)
     _require_target(trt, sm, parent.manifest.precision)
     log.info("building a TensorRT engine for SM%d from %s", sm, parent.path)
     parsed = parse_network(parent.model_path)
     _require_contract(parsed, parent)
-    plan = _build(parsed, parent, sm, max_batch)
+    config = builder_config(parsed, precision=parent.manifest.precision, sm=sm, max_batch=max_batch)
+    flags = ", ".join(name for name, flag in trt.BuilderFlag.__members__.items() if config.get_flag(flag)) or "none"
+    timings = out.parent / f"timing-{trt.__name__}-{trt.__version__}-SM{sm}.cache" if keeps_timings(trt) else None
+    plan = _build(parsed, config, parent, sm, timings)
     with derived_bundle(
         parent,
         out,
@@ -149,10 +172,11 @@ def build_tensorrt(parent: Bundle, out: Path, *, sm: int, max_batch: int = 64) -
         precision=parent.manifest.precision,
         model=MODEL,
         calibration=parent.manifest.calibration,
-        built_for=built_for,
+        built_for=stamp(parent, **made_by, **target, driver_cuda=driver_cuda(), flags=flags),
         facts=parsed.facts,
         tools={trt.__name__: trt.__version__, "edgepress": version("edgepress")},
         inputs=inputs,
+        **decisions,
     ) as (folder, _):
         (folder / MODEL).write_bytes(plan)
     return Bundle.open(out)
@@ -223,12 +247,33 @@ def builder_config(parsed: ParsedNetwork, *, precision: str, sm: int, max_batch:
     return config
 
 
-def _build(parsed: ParsedNetwork, parent: Bundle, sm: int, max_batch: int) -> Any:
+def _build(parsed: ParsedNetwork, config: Any, parent: Bundle, sm: int, timings: Path | None) -> Any:
     """The serialised engine, an object with the buffer protocol."""
-    config = builder_config(parsed, precision=parent.manifest.precision, sm=sm, max_batch=max_batch)
+    if timings is not None:
+        read_timings(config, timings)
     logger = collecting_logger(parsed.trt)
     logger.forget()
     plan = parsed.builder.build_serialized_network(parsed.network, config)
     if plan is None:
         raise InputError(f"{parent.model_path}: TensorRT cannot build it for SM{sm}: {first_line(logger.errors)}")
+    if timings is not None:
+        write_timings(config, timings)
     return plan
+
+
+def keeps_timings(trt: ModuleType) -> bool:
+    """TensorRT-RTX measures nothing when it builds; its timing cache is deprecated and without effect."""
+    return trt.__name__ == "tensorrt"
+
+
+def read_timings(config: Any, file: Path) -> None:
+    """Give a builder the timing cache of earlier builds; a new one where there is none, or one of another device."""
+    cache = config.create_timing_cache(file.read_bytes() if file.is_file() else b"")
+    if not config.set_timing_cache(cache, False):
+        log.info("%s: of another device or version; the kernels are timed again", file)
+        config.set_timing_cache(config.create_timing_cache(b""), False)
+
+
+def write_timings(config: Any, file: Path) -> None:
+    """Keep what a builder measured for the next build."""
+    write_atomically(file, bytes(config.get_timing_cache().serialize()))

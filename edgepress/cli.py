@@ -67,6 +67,7 @@ for _verb in (
     making.compare_verb,
     making.teach_verb,
     making.distill_verb,
+    making.finetune_verb,
     making.export_verb,
     making.quantize_verb,
     making.compile_verb,

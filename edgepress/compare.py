@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from compress.config import ALONE, PRESETS, TERMS, DistillConfig
+from edgepress.pipeline import teachers_of
 from edgepress.plots import draw_comparison
 from edgepress.recipe import CompareRecipe
 from edgepress.stages import Splits
@@ -72,21 +73,25 @@ def compare(recipe: CompareRecipe, config: CompareConfig, splits: Splits) -> dic
     settings = {(name, seed): _settings(recipe, name, seed) for seed in config.seeds for name in config.methods}
     for path in {one.unlabelled for one in settings.values() if one.unlabelled is not None}:
         refuse_leaks(load_unlabelled(path, splits.train.labels), [splits.val, splits.test])
-    from compress.adopt import adopt_teacher
-    from compress.distill import distill, teach
+    for (name, _), one in settings.items():
+        if one.looks_inside and (len(recipe.teacher) > 1 or one.teacher_mirrored):
+            raise InputError(
+                f"method {name} looks inside one teacher: give one, and not teacher_mirrored, or leave the method out "
+                f"(--methods)"
+            )
+    from compress.distill import distill
 
     out = Path(recipe.out)
-    if recipe.teacher is not None:
-        teacher = adopt_teacher(Path(recipe.teacher), out / "teacher", splits.train.labels)
-    else:
-        teacher = teach(splits.train, splits.val, recipe.teach, out / "teacher")
-    record = _header(recipe, splits, teacher)
+    first, *others = teachers = teachers_of(recipe, splits)
+    record = _header(recipe, splits, teachers)
     rows = _earlier(out, record, recipe)
     # All methods of a seed before the next seed: a comparison cut short still compares.
     for seed in config.seeds:
         for method in config.methods:
             folder = out / "compare" / f"{method}-seed{seed}"
-            student = distill(splits.train, splits.val, teacher, settings[method, seed], folder, out / "cache")
+            student = distill(
+                splits.train, splits.val, first, settings[method, seed], folder, out / "cache", ensemble=others
+            )
             row = rows.get((method, seed))
             if row is None or row["digest"] != student.digest:
                 row = rows[method, seed] = _row(student, method, seed, splits)
@@ -128,13 +133,14 @@ def summarise(students: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def print_comparison(record: dict[str, Any], console: Console) -> None:
     """The table, best method first."""
-    known, lead = record["teacher"]["val_mAP"], record["teacher_leads_points"]
+    lead = record["teacher_leads_points"]
     table = Table(
         title=f"{record['student']['backbone']} at {record['student']['size']} px, {record['epochs']} epochs",
         caption=(
-            f"teacher: val mAP {'unknown' if known is None else f'{100 * known:.2f}'}"
+            f"teacher: {record['teacher']['backbone']}, val mAP {100 * record['students'][0]['teacher_val_mAP']:.2f}"
             f"{'' if lead is None else f', {lead:.1f} points above the student alone'}; "
-            f"random scores reach {100 * record['prevalence']:.1f}. val picks the epoch, test reports"
+            f"random scores reach {100 * record['prevalence']:.1f}. val picks the epoch, test reports. "
+            f"The rows are all that {RECORD} holds, of this call and of earlier ones"
         ),
     )
     for name in ("method", "seeds", "test mAP", "deviation", "val mAP"):
@@ -179,25 +185,37 @@ def _row(student: Bundle, method: str, seed: int, splits: Splits) -> dict[str, A
     }
 
 
-def _header(recipe: CompareRecipe, splits: Splits, teacher: Bundle) -> dict[str, Any]:
-    assert teacher.manifest.architecture is not None
+def _header(recipe: CompareRecipe, splits: Splits, teachers: list[Bundle]) -> dict[str, Any]:
     return {
         "data": recipe.data,
         "train_pictures": len(splits.train),
         "test_pictures": len(splits.test),
         "prevalence": prevalence(splits.test.targets, splits.test.ignore),
-        "teacher": {
-            "backbone": teacher.manifest.architecture["backbone"],
-            "size": teacher.preprocess.size,
-            "val_mAP": teacher.manifest.facts.get("val_mAP"),
-            "digest": teacher.digest,
-        },
+        "teacher": _described(teachers),
         "student": {"backbone": recipe.distill.backbone, "size": recipe.distill.size},
         "epochs": recipe.distill.epochs,
         "distill": recipe.distill.model_dump(mode="json", exclude={"workers", *_METHOD}),
         "splits": [split.fingerprint() for split in (splits.train, splits.val, splits.test)],
         **_RESULTS,
     }
+
+
+def _described(teachers: list[Bundle]) -> dict[str, Any]:
+    """The teacher; of several, what they have in common and each by itself."""
+    each: list[dict[str, Any]] = []
+    for teacher in teachers:
+        assert teacher.manifest.architecture is not None
+        each.append(
+            {
+                "backbone": teacher.manifest.architecture["backbone"],
+                "size": teacher.preprocess.size,
+                "val_mAP": teacher.manifest.facts.get("val_mAP"),
+                "digest": teacher.digest,
+            }
+        )
+    if len(each) == 1:
+        return each[0]
+    return {"backbone": " + ".join(one["backbone"] for one in each), "size": each[0]["size"], "ensemble": each}
 
 
 def _training(config: DistillConfig) -> dict[str, Any]:

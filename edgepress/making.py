@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from compress.config import DistillConfig, ModelConfig, TeachConfig
+from compress.config import DistillConfig, ModelConfig, QuantizeAwareConfig, TeachConfig
 from edgepress.flags import with_flags
 from edgepress.options import (
     BundlePath,
@@ -29,8 +29,17 @@ from edgepress.options import (
     print_result,
     stdout,
 )
-from edgepress.recipe import CompareRecipe, CompileConfig, DecisionsConfig, QuantizeConfig, Recipe, load_recipe
-from multilabel.datasets import list_splits, refuse_leaks
+from edgepress.recipe import (
+    CompareRecipe,
+    CompileConfig,
+    DecisionsConfig,
+    QuantizeConfig,
+    Recipe,
+    TrainRecipe,
+    load_recipe,
+)
+from multilabel.bundle import Bundle, require_replaceable
+from multilabel.datasets import MultiLabelDataset, list_splits, refuse_leaks
 from multilabel.datasets.unlabelled import load_unlabelled
 from multilabel.errors import InputError
 
@@ -78,11 +87,14 @@ def teach_verb(
 @with_flags(DistillConfig)
 def distill_verb(
     data: DataArgument,
-    teacher: Annotated[
-        list[Path],
-        typer.Option("--teacher", help="The teacher: a bundle of kind torch; repeated, several answer as one."),
-    ],
     out: Out,
+    teacher: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--teacher",
+            help="The teacher: a bundle of kind torch; repeated, several answer as one. --preset alone needs none.",
+        ),
+    ] = None,
     train: Train = "train",
     val: Val = "val",
     format: Format = "auto",
@@ -92,20 +104,22 @@ def distill_verb(
 ) -> None:
     """Train a small model on the labels and on the teacher: the student."""
     config = DistillConfig.parse(flags, "flags")
-    from compress.distill import distill
-    from multilabel.bundle import Bundle
+    from compress.distill import distill, require_no_teacher
 
+    teachers = [Bundle.open(path, kind="torch") for path in teacher or ()]
+    if not teachers:
+        require_no_teacher(config)
     learnt, chosen = checked(data, format, difficult, train, val)
     refuse_leaks(learnt, [chosen])
     if config.unlabelled is not None:
         unlabelled = load_unlabelled(config.unlabelled, learnt.labels)
         measured = [name for name in list_splits(data, format) if name != train]  # type: ignore[arg-type]
         refuse_leaks(unlabelled, [load(data, format, difficult, name) for name in measured])
-    first, *others = (Bundle.open(path, kind="torch") for path in teacher)
-    print_path(distill(learnt, chosen, first, config, out, ensemble=others))
+    first = teachers[0] if teachers else None
+    print_path(distill(learnt, chosen, first, config, out, ensemble=teachers[1:]))
 
 
-@with_flags(Recipe)
+@with_flags(TrainRecipe)
 def compare_verb(
     recipe: Annotated[Path | None, typer.Option("--recipe", help="A YAML file of settings; flags win.")] = None,
     methods: Annotated[
@@ -114,7 +128,9 @@ def compare_verb(
             "--methods", help="Presets, `ours` (the distill section) and the recipe's own, by commas (default: all)."
         ),
     ] = None,
-    seeds: Annotated[str, typer.Option("--seeds", help="Whole numbers, by commas.")] = "0",
+    seeds: Annotated[
+        str | None, typer.Option("--seeds", help="Whole numbers, by commas (default: the distill section's seed).")
+    ] = None,
     *,
     flags: dict[str, Any],
 ) -> None:
@@ -124,20 +140,26 @@ def compare_verb(
     from edgepress.pipeline import splits_of
 
     chosen = methods.split(",") if methods else known_methods(settings)
-    config = CompareConfig.parse({"seeds": seeds.split(","), "methods": chosen}, "flags")
+    drawn = seeds.split(",") if seeds else [settings.distill.seed]
+    config = CompareConfig.parse({"seeds": drawn, "methods": chosen}, "flags")
     splits = splits_of(settings)
     print_comparison(compare(settings, config, splits), stdout())
 
 
 @with_flags(ModelConfig)
 def export_verb(
-    data: Data,
     out: Out,
-    student: Annotated[Path | None, typer.Argument(help="The student: a bundle of kind torch.")] = None,
+    student: Annotated[
+        Path | None, typer.Argument(help="The student: a bundle of kind torch; for --layout an engine's.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="The pictures that engines are verified on.")] = None,
     weights: Annotated[
         Path | None, typer.Option("--weights", help="A whole model's .safetensors; replaces the bundle's weights.")
     ] = None,
     labels: Annotated[Path | None, typer.Option("--labels", help="labels.txt, for weights from elsewhere.")] = None,
+    layout: Annotated[
+        str | None, typer.Option("--layout", help="triton: a model repository of a finished engine's bundle.")
+    ] = None,
     split: Split = "test",
     format: Format = "auto",
     difficult: Difficult = "ignore",
@@ -147,11 +169,50 @@ def export_verb(
     """Write a student as ONNX, with torch's logits on a split as the reference that engines are verified against.
 
     The model is a STUDENT bundle, or --weights of a file that edgepress wrote, or --weights of any file that fits
-    --backbone, --head, --width and --size.
+    --backbone, --head, --width and --size. With --layout triton a bundle that runs is written as a model repository
+    of Triton Inference Server instead.
     """
     from edgepress.stages import export_student
 
+    if layout is not None:
+        if layout != "triton" or student is None or weights or labels or data or flags:
+            raise InputError(f"--layout {layout}: expected edgepress export BUNDLE --layout triton --out DIR, no more")
+        from deploy.triton import write_triton
+
+        print(write_triton(Bundle.open(student), out))
+        return
+    if data is None:
+        raise InputError("export needs --data DIR: the pictures that the engines made from it are verified on")
+    require_replaceable(out, "onnx", "fp32")
     print(export_student(student, weights, labels, flags, checked(data, format, difficult, split)[0], out).path)
+
+
+@with_flags(QuantizeAwareConfig)
+def finetune_verb(
+    student: Annotated[Path, typer.Argument(help="The student: a bundle of kind torch.")],
+    data: Data,
+    out: Out,
+    teacher: Annotated[
+        list[Path] | None,
+        typer.Option("--teacher", help="The student's teacher, or several; a student that learnt alone needs none."),
+    ] = None,
+    train: Train = "train",
+    val: Val = "val",
+    format: Format = "auto",
+    difficult: Difficult = "ignore",
+    *,
+    flags: dict[str, Any],
+) -> None:
+    """Fine-tune a student as its INT8 graph computes, where quantize alone loses too much; then export and quantize."""
+    config = QuantizeAwareConfig.parse(flags, "flags")
+    from compress.quantize_aware import quantize_aware
+
+    teachers = [Bundle.open(path, kind="torch") for path in teacher or ()]
+    first = teachers[0] if teachers else None
+    learnt, chosen = checked(data, format, difficult, train, val)
+    refuse_leaks(learnt, [chosen])
+    start = Bundle.open(student, kind="torch")
+    print_path(quantize_aware(learnt, chosen, first, start, config, out, ensemble=teachers[1:]))
 
 
 @with_flags(QuantizeConfig)
@@ -168,10 +229,15 @@ def quantize_verb(
     *,
     flags: dict[str, Any],
 ) -> None:
-    """Calibrate an INT8 model for a target on training pictures, choosing on val."""
+    """Calibrate an INT8 model for a target on training pictures: the fastest within the budget on val.
+
+    Prints what every candidate of the search reached. Exit code 1 where the one that was taken is slower than fp32 on
+    this machine.
+    """
     config = QuantizeConfig.parse(flags, "flags")
+    from edgepress.int8 import gate, quantize_bundle
     from edgepress.pipeline import load_splits
-    from edgepress.stages import quantize_bundle
+    from edgepress.report import print_trade
     from multilabel.bundle import Bundle
 
     names = {"onnxruntime": "onnx-int8-onnxruntime", "tensorrt": "onnx-int8-tensorrt", "openvino": "openvino-int8"}
@@ -180,7 +246,12 @@ def quantize_verb(
     bundle = Bundle.open(onnx, kind="onnx")
     splits = load_splits(str(data), train, val, test, format=format, difficult=difficult)  # type: ignore[arg-type]
     made = quantize_bundle(bundle, splits, target, out or bundle.path.parent / names[target], config)  # type: ignore[arg-type]
+    print_trade(made, stdout())
     print(made.path)
+    reason = gate(made)
+    if reason is not None:
+        print(f"{made.name}: fail: {reason}")
+        raise typer.Exit(1)
 
 
 @with_flags(CompileConfig)
@@ -194,9 +265,12 @@ def compile_verb(
     """Compile an ONNX bundle for a runtime; a TensorRT engine takes the precision of its ONNX."""
     config = CompileConfig.parse(flags, "flags")
     from edgepress.stages import compile_bundle
-    from multilabel.bundle import Bundle
 
-    print(compile_bundle(Bundle.open(onnx, kind="onnx"), engine, out, config).path)
+    bundle = Bundle.open(onnx, kind="onnx")
+    if out is not None:
+        kind, _, precision = engine.partition("-")
+        require_replaceable(out, kind, precision or bundle.manifest.precision)  # type: ignore[arg-type] # checked there
+    print(compile_bundle(bundle, engine, out, config).path)
 
 
 @with_flags(DecisionsConfig)
@@ -212,7 +286,8 @@ def calibrate_verb(
     *,
     flags: dict[str, Any],
 ) -> None:
-    """Calibrate a bundle's probabilities and choose a threshold a label, on pictures that it did not learn from.
+    """Calibrate a bundle's probabilities and choose a threshold a label, on pictures that it neither learnt from nor is
+    verified on.
 
     The table says of every label what both are worth on pictures that they were not fitted on (in five parts, each
     judged by a fit on the other four), and so does the reliability diagram in plots/ beside the bundle.
@@ -220,10 +295,12 @@ def calibrate_verb(
     config = DecisionsConfig.parse(flags, "flags")
     from calibration.thresholds import Criterion, cross_fitted, label_rows
     from edgepress.stages import calibrate_bundle, write_decision_plots
-    from multilabel.bundle import Bundle
 
+    opened = Bundle.open(bundle)
+    require_replaceable(out, opened.manifest.kind, opened.manifest.precision, opened.manifest.role)
     (pictures,) = checked(data, format, difficult, split)
-    made, logits = calibrate_bundle(Bundle.open(bundle), pictures, out, config, device)
+    _refuse_verified(opened, pictures)
+    made, logits = calibrate_bundle(opened, pictures, out, config, device)
     method, criterion = made.decisions.calibrator.method, Criterion.parse(config.thresholds)
     unseen = cross_fitted(logits, pictures.targets, pictures.ignore, method, criterion)
     write_decision_plots(made, made.decisions, logits, unseen[0], pictures)
@@ -238,3 +315,23 @@ def calibrate_verb(
         table.add_row(label, f"{positives:g}", *("" if number is None else f"{number:.3f}" for number in numbers))
     stdout().print(table)
     print(made.path)
+
+
+def _refuse_verified(bundle: Bundle, pictures: MultiLabelDataset) -> None:
+    """Stop before decisions are fitted on pictures that a bundle is verified on: their verification would mean nothing.
+
+    Raises:
+        InputError: names the first of them and says how many there are.
+    """
+    from deploy.reference import REFERENCE, Reference
+
+    if REFERENCE not in bundle.manifest.files:
+        return  # a torch bundle is what others are verified against
+    verified = set(Reference.load(bundle.path / REFERENCE).hashes)
+    shared = [path for path, name in zip(pictures.paths, pictures.hashes(), strict=True) if name in verified]
+    if shared:
+        raise InputError(
+            f"{shared[0]}: one of {len(shared)} pictures of the split {pictures.split!r} that {bundle.path} is "
+            f"verified on, which would prove nothing once its decisions were fitted there; expected a split that it "
+            f"neither learnt from nor is verified on (--split val)"
+        )

@@ -27,6 +27,10 @@ Difficult = Annotated[
 Split = Annotated[str, typer.Option("--split", help="Any split's name.")]
 Out = Annotated[Path, typer.Option("--out", help="The bundle to make.")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, or an OpenVINO device.")]
+Rebuild = Annotated[
+    bool,
+    typer.Option("--rebuild", help="Make an engine that does not fit this machine again from its ONNX bundle."),
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 BundlePath = Annotated[Path, typer.Argument(help="A bundle: a folder with a manifest.json.")]
 

@@ -13,10 +13,11 @@ from deploy.device import describe_machine, installed
 from deploy.latency import bench
 from deploy.reference import REFERENCE, Reference
 from deploy.verify import DIFF_BUDGET, DROP_BUDGET, FLIP_BUDGET, verify
-from edgepress.recipe import Recipe
+from edgepress.int8 import gate
+from edgepress.recipe import Recipe, TrainRecipe
 from edgepress.report import read_report, write_report
 from edgepress.stages import Splits, build_engine, folder_of, write_decision_plots
-from multilabel.bundle import Bundle, inputs_hash
+from multilabel.bundle import Bundle, inputs_hash, require_replaceable
 from multilabel.datasets import Difficult, Format, MultiLabelDataset, load_dataset, refuse_leaks
 from multilabel.datasets.unlabelled import load_unlabelled
 from multilabel.errors import EngineUnavailableError, InputError
@@ -35,14 +36,14 @@ def run(recipe: Recipe) -> dict[str, Any]:
     splits = splits_of(recipe)
     out = Path(recipe.out)
     out.mkdir(parents=True, exist_ok=True)
-    teacher, student = _train(recipe, splits, out)
+    teachers, student = _train(recipe, splits, out)
     if not _is_main_process():  # the other processes of a launch were here to train
         return {}
     onnx = _export(student, splits, recipe, out)
     earlier = {row["key"]: row for row in read_report(out).get("engines", []) if "key" in row}
-    report = _header(recipe, splits, teacher, student)
+    report = _header(recipe, splits, teachers, student)
     pictures = [read_bytes(path) for path in splits.test.paths[:64]]
-    for role, bundle in (("teacher", teacher), ("student", student)):
+    for role, bundle in (*((teacher.name, teacher) for teacher in teachers), ("student", student)):
         report["engines"].append(_torch_row(role, bundle, onnx, splits.test, recipe, pictures, earlier))
     for engine in recipe.engines:
         name = folder_of(engine, recipe.compile)
@@ -67,7 +68,7 @@ def run(recipe: Recipe) -> dict[str, Any]:
     return report
 
 
-def splits_of(recipe: Recipe) -> Splits:
+def splits_of(recipe: TrainRecipe) -> Splits:
     """The splits that a recipe names; see `load_splits`.
 
     Raises:
@@ -100,21 +101,33 @@ def load_splits(
     return Splits(train=loaded[0], val=loaded[1], test=loaded[2])
 
 
-def _train(recipe: Recipe, splits: Splits, out: Path) -> tuple[Bundle, Bundle]:
-    from compress.adopt import adopt_teacher
-    from compress.distill import distill, require_makeable, teach
+def _train(recipe: Recipe, splits: Splits, out: Path) -> tuple[list[Bundle], Bundle]:
+    from compress.distill import distill, require_makeable
 
     # What can be known to be wrong is told before hours are spent on a teacher.
     require_makeable(recipe.distill)
-    if recipe.teacher is None and recipe.teach.resize != recipe.distill.resize:
+    require_replaceable(out / "student", "torch", "fp32", "student")
+    if not recipe.teacher and recipe.teach.resize != recipe.distill.resize:
         raise InputError(
             f"resize is {recipe.teach.resize} in teach and {recipe.distill.resize} in distill: set them alike"
         )
-    if recipe.teacher is not None:
-        teacher = adopt_teacher(Path(recipe.teacher), out / "teacher", splits.train.labels)
-    else:
-        teacher = teach(splits.train, splits.val, recipe.teach, out / "teacher")
-    return teacher, distill(splits.train, splits.val, teacher, recipe.distill, out / "student")
+    first, *others = teachers = teachers_of(recipe, splits)
+    return teachers, distill(splits.train, splits.val, first, recipe.distill, out / "student", ensemble=others)
+
+
+def teachers_of(recipe: TrainRecipe, splits: Splits) -> list[Bundle]:
+    """The finished teachers that a recipe names, brought into its folder, or the one that it teaches there.
+
+    Raises:
+        InputError: see `adopt_teachers` and `teach`.
+    """
+    from compress.adopt import adopt_teachers
+    from compress.distill import teach
+
+    out = Path(recipe.out)
+    if recipe.teacher:
+        return adopt_teachers(recipe.teacher, out, splits.train.labels)
+    return [teach(splits.train, splits.val, recipe.teach, out / "teacher")]
 
 
 def _is_main_process() -> bool:
@@ -140,7 +153,7 @@ def _export(student: Bundle, splits: Splits, recipe: Recipe, out: Path) -> Bundl
     )
 
 
-def _header(recipe: Recipe, splits: Splits, teacher: Bundle, student: Bundle) -> dict[str, Any]:
+def _header(recipe: Recipe, splits: Splits, teachers: list[Bundle], student: Bundle) -> dict[str, Any]:
     return {
         "edgepress": version("edgepress"),
         "verdict": "fail",
@@ -154,7 +167,7 @@ def _header(recipe: Recipe, splits: Splits, teacher: Bundle, student: Bundle) ->
             "val_pictures": len(splits.val),
             "test_pictures": len(splits.test),
         },
-        "teacher": _summary(teacher),
+        "teacher": _teacher_summary(teachers, student),
         "student": _summary(student),
         "bench": recipe.bench.model_dump(),
         "budgets_points": DROP_BUDGET,
@@ -174,6 +187,16 @@ def _summary(bundle: Bundle) -> dict[str, Any]:
         **{key: facts[key] for key in keys if key in facts},
         "digest": bundle.digest,
     }
+
+
+def _teacher_summary(teachers: list[Bundle], student: Bundle) -> dict[str, Any]:
+    """What taught; of several, what they are together and each by itself."""
+    each = [_summary(teacher) for teacher in teachers]
+    if len(each) == 1:
+        return each[0]
+    together = student.manifest.facts["teacher_val_mAP"]
+    names = " + ".join(one["backbone"] for one in each)
+    return {"backbone": names, "size": each[0]["size"], "val_mAP": together, "ensemble": each}
 
 
 def _torch_row(
@@ -215,6 +238,9 @@ def _engine_row(
         result = verify(bundle, test)
         log.info("verified %s on %d pictures in %.1f s", bundle.name, len(test), time.perf_counter() - started)
         row |= {name: value for name, value in result.as_dict().items() if name != "engine"}
+        slower = gate(bundle)
+        if slower is not None:
+            row |= {"verdict": "fail", "reasons": [*row["reasons"], slower]}
         if result.mAP is not None and result.logits is not None:
             decisions = bundle.decisions.ordered(test.labels.names)
             row["decisions"] = measure_decisions(decisions, result.logits, test)

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import io
+import logging
+from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 from calibration.probabilities import expected_calibration_error, reliability
 from calibration.thresholds import label_f1
+from multilabel.bundle import Bundle, write_atomically
 from multilabel.datasets import MultiLabelDataset
 from multilabel.decisions import Decisions
 from multilabel.metrics import decide, sigmoid
 
+log = logging.getLogger("edgepress")
+
 BEFORE, AFTER = "#d95f02", "#1f4e79"
+WORST = 20
+"""Nodes that a plot of sensitivity shows."""
 
 
 def draw_comparison(record: dict[str, Any]) -> bytes:
@@ -45,6 +53,44 @@ def draw_comparison(record: dict[str, Any]) -> bytes:
     )
     FigureCanvasAgg(figure)
     return _png(figure)
+
+
+def draw_int8(bundle: Bundle, float_precision: np.ndarray, int8_precision: np.ndarray) -> bytes:
+    """The worst nodes of an INT8 bundle, each by the noise that it alone brings; beside them every label's AP on val.
+
+    Args:
+        bundle: with the calibration that names its nodes.
+        float_precision: AP of each label by the fp32 model, `[C]`, NaN where there is none.
+        int8_precision: the same by the INT8 model.
+    """
+    calibration = bundle.manifest.calibration
+    assert calibration is not None
+    figure, (left, right) = _two_axes(f"{bundle.name} on val, {calibration.method}")
+    worst = list(calibration.sensitivity[:WORST])[::-1]
+    kept = set(calibration.kept_float)
+    colors = [BEFORE if row["node"] in kept else AFTER for row in worst]
+    left.barh(range(len(worst)), [row["sqnr"] for row in worst], color=colors)
+    left.set_yticks(range(len(worst)), [row["node"] for row in worst], fontsize=7)
+    left.set_xlabel("SQNR of the logits with this node alone in INT8 (dB); short is worse")
+    left.set_title(f"the worst {len(worst)} of {len(calibration.sensitivity)}; orange: left in float", fontsize=9)
+    shown = ~np.isnan(float_precision)
+    right.plot([0, 1], [0, 1], "--", color="0.6", linewidth=1)
+    right.plot(float_precision[shown], int8_precision[shown], "o", color=AFTER, markersize=4, alpha=0.7)
+    right.set_xlabel(f"AP of fp32 (mean {float_precision[shown].mean():.3f})")
+    right.set_ylabel(f"AP of INT8 (mean {int8_precision[shown].mean():.3f})")
+    right.set_title("each label; below the line INT8 costs", fontsize=9)
+    return _png(figure)
+
+
+def write_plot(bundle: Bundle, what: str, draw: Callable[[], bytes]) -> None:
+    """Write `WHAT-NAME.png` in the folder `plots` beside a bundle.
+
+    Where matplotlib is not installed, as on a device, it is said and nothing is drawn.
+    """
+    if find_spec("matplotlib") is None:
+        log.warning("no plot %s: matplotlib is not installed here (pip install 'edgepress[train]')", what)
+        return
+    write_atomically(bundle.path.parent / "plots" / f"{what}-{bundle.name}.png", draw())
 
 
 def draw_reliability(logits: np.ndarray, probabilities: np.ndarray, data: MultiLabelDataset, name: str) -> bytes:

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar
 import yaml
 from pydantic import Field, field_validator
 
+from calibration.subset import Choice
 from calibration.thresholds import Criterion
 from compress.config import DistillConfig, TeachConfig
 from multilabel.config import Config
@@ -35,6 +36,15 @@ class QuantizeConfig(Config):
     """Pictures of the calibration set, drawn from train."""
     seed: int = Field(default=0, ge=0)
     """Which pictures are drawn."""
+    choice: Choice = "covering"
+    """How they are chosen: so that every label is shown, at random, or as different as the fp32 model sees them."""
+    budget: float = Field(default=0.5, ge=0)
+    """Most points of val mAP that INT8 may cost; nodes are left in float for it."""
+    time_limit: float = Field(default=60.0, ge=0)
+    """Seconds a target after which the search begins no further candidate."""
+    weight_bits: int | None = Field(default=None, ge=7, le=8)
+    """Bits of INT8 weights for onnxruntime and openvino: 7 where products saturate, on x86 without VNNI; by default
+    what this machine needs."""
 
 
 class CompileConfig(Config):
@@ -72,8 +82,8 @@ class BenchConfig(Config):
     """Length of each of the two measurements, after warming up."""
 
 
-class Recipe(Config):
-    """Everything that `edgepress run` needs to know."""
+class TrainRecipe(Config):
+    """What `run` and `compare` share: the pictures, and how a teacher and a student are made."""
 
     data: str
     """The data set's folder."""
@@ -89,14 +99,24 @@ class Recipe(Config):
     """The split that chooses: epochs, thresholds, quantisation."""
     test: str = "test"
     """The split that reports, once."""
-    teacher: str | None = None
-    """A finished teacher, bundle or .safetensors file of edgepress; `teach` is skipped."""
+    teacher: tuple[str, ...] = ()
+    """A finished teacher, bundle or .safetensors file of edgepress; several answer as one. `teach` is skipped."""
+    teach: TeachConfig = TeachConfig()
+    distill: DistillConfig = DistillConfig()
+
+    @field_validator("teacher", mode="before")
+    @classmethod
+    def _may_be_one(cls, teacher: Any) -> Any:
+        return (teacher,) if isinstance(teacher, str) else () if teacher is None else teacher
+
+
+class Recipe(TrainRecipe):
+    """Everything that `edgepress run` needs to know."""
+
     engines: tuple[EngineName, ...] = Field(default=ALL_ENGINES, min_length=1)
     """What to build, verify and time."""
     required: tuple[EngineName, ...] = ()
     """Engines that must run here and pass; any other may be impossible on this machine."""
-    teach: TeachConfig = TeachConfig()
-    distill: DistillConfig = DistillConfig()
     decisions: DecisionsConfig = DecisionsConfig()
     quantize: QuantizeConfig = QuantizeConfig()
     compile: CompileConfig = CompileConfig()

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from multilabel.bundle import write_atomically
+from multilabel.bundle import Bundle, write_atomically
 from multilabel.inspection import DataReport
 
 REPORT = "report.json"
@@ -80,6 +80,38 @@ def print_report(report: dict[str, Any], console: Console) -> None:
 
 def _number(value: float | None, scale: float, digits: int, unit: str = "") -> str:
     return "" if value is None else f"{value * scale:.{digits}f}{unit}"
+
+
+def print_trade(bundle: Bundle, console: Console) -> None:
+    """What every candidate of an INT8 bundle's search reached, and below it what was taken."""
+    calibration = bundle.manifest.calibration
+    assert calibration is not None
+    whole = sum(not row["kept"] for row in calibration.tried)
+    table = Table(
+        title=f"{bundle.name}: {whole} of {calibration.planned} candidates tried",
+        caption=(
+            f"fp32: val mAP {_number(calibration.val_mAP_float, 100, 2)}; budget {calibration.budget:g} points. "
+            "Latency: batch 1, as a multiple of fp32's in the same runtime, 95 % interval"
+        ),
+    )
+    table.add_column("candidate")
+    for name in ("val mAP", "drop", "SQNR dB", "latency", "in INT8"):
+        table.add_column(name, justify="right")
+    for row in calibration.tried:
+        latency = row["latency"]
+        table.add_row(
+            row["candidate"],
+            _number(row["val_mAP"], 100, 2),
+            _number(row["drop_points"], 1, 2),
+            _number(row["sqnr"], 1, 1),
+            "" if latency is None else f"{latency['ratio']:.2f} ({latency['low']:.2f} to {latency['high']:.2f})",
+            _number(row["int8_share"], 100, 1, "%"),
+        )
+    console.print(table)
+    console.print(
+        f"taken: {calibration.method}, {len(calibration.kept_float)} of {calibration.products} nodes in float",
+        soft_wrap=True,
+    )
 
 
 def print_data(report: DataReport, console: Console) -> None:

@@ -1,137 +1,28 @@
-"""The stages of a run that join two rooms: quantising one bundle into another, and building an engine by its name."""
+"""The stages of a run that join two rooms: exporting what is described, decisions, an engine by its name."""
 
 from __future__ import annotations
 
 import logging
-import math
 import shutil
-import tempfile
-from dataclasses import dataclass
-from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from calibration.qdq import MOST_FLOAT_WEIGHTS, PERCENTILE, Target
-from calibration.quantize import METHODS, MOST_FLOAT, Score, quantize
-from calibration.subset import calibration_hash, choose_calibration_set
-from calibration.thresholds import align_decisions, fit_decisions
-from deploy.compile import IR, ONNX, compile_fp16, compile_openvino, derived_bundle
+from calibration.thresholds import fit_decisions
+from deploy.compile import compile_fp16, compile_openvino
 from deploy.cuda import cuda_compute_capability
-from deploy.engines import open_engine
 from deploy.engines.base import require
-from deploy.verify import predict_split
-from edgepress.plots import draw_reliability, draw_thresholds
+from edgepress.int8 import Splits, quantize_bundle, split_logits
+from edgepress.plots import draw_reliability, draw_thresholds, write_plot
 from edgepress.recipe import CompileConfig, DecisionsConfig, EngineName, QuantizeConfig
-from multilabel.bundle import Bundle, Calibration, file_sha256, inputs_hash, is_current, write_atomically, write_bundle
+from multilabel.bundle import Bundle, file_sha256, inputs_hash, is_current, write_bundle
 from multilabel.datasets import MultiLabelDataset
-from multilabel.decisions import Decisions, changed_share
+from multilabel.decisions import Decisions
 from multilabel.errors import InputError
 from multilabel.labels import LabelSpace
-from multilabel.metrics import mean_average_precision
 
 log = logging.getLogger("edgepress")
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Splits:
-    """The splits of one data set, each with its part: train is learnt and calibrated on, val chooses, test reports."""
-
-    train: MultiLabelDataset
-    val: MultiLabelDataset
-    test: MultiLabelDataset
-
-
-def quantize_bundle(parent: Bundle, splits: Splits, target: Target, out: Path, config: QuantizeConfig) -> Bundle:
-    """The INT8 bundle of an fp32 ONNX bundle for one target; see `calibration.quantize`.
-
-    Where decisions were fitted for the parent, they are aligned to the INT8 model on val; see `align_decisions`.
-
-    Raises:
-        InputError: the parent is no fp32 ONNX bundle, its labels are not the data set's, or the calibration set leaks.
-        EngineUnavailableError: a package that quantises for the target is not installed.
-    """
-    if (parent.manifest.kind, parent.manifest.precision) != ("onnx", "fp32"):
-        raise InputError(f"{parent.path}: {parent.manifest.kind}, {parent.manifest.precision}; expected onnx, fp32")
-    parent.labels.require_equal(splits.train.labels, f"the bundle {parent.path}", f"the data set {splits.train.root}")
-    for module in ("onnx", "onnxruntime", "sympy", *(("nncf",) if target == "openvino" else ())):
-        require(module, "quantize")
-    others = [splits.val, splits.test]
-    pictures = splits.train.subset(choose_calibration_set(splits.train, others, config.pictures, config.seed))
-    identity = calibration_hash(pictures)
-    names = ("openvino", "nncf") if target == "openvino" else ("onnx", "onnxruntime")
-    tools = {name: version(name) for name in (*names, "edgepress")}
-    inputs = inputs_hash(
-        {
-            "parent": parent.digest,
-            "target": target,
-            "calibration": identity,
-            "val": splits.val.fingerprint(),
-            "recipe": [PERCENTILE, METHODS, MOST_FLOAT, MOST_FLOAT_WEIGHTS],
-            "tools": tools,
-        }
-    )
-    if is_current(out, inputs):
-        log.info("%s: unchanged, kept", out)
-        return Bundle.open(out)
-    log.info("quantising for %s on %d pictures that show every label", target, len(pictures))
-    openvino = target == "openvino"
-    fields: dict[str, Any] = {
-        "kind": "openvino" if openvino else "onnx",
-        "precision": "int8",
-        "model": IR if openvino else ONNX,
-    }
-    images = np.stack([parent.preprocess.load(path) for path in pictures.paths])
-    reference = _val_logits(parent, splits.val)
-    answers: dict[str, np.ndarray] = {}
-
-    def evaluate(file: Path) -> Score:
-        answers[_content(file)] = logits = _candidate_logits(parent, file, fields, splits.val)
-        noise = max(float(np.square(logits - reference).sum()), np.finfo(np.float32).tiny)
-        sqnr = 10 * math.log10(float(np.square(reference).sum()) / noise)
-        return Score(mean_average_precision(splits.val.targets, logits, splits.val.ignore), sqnr)
-
-    with derived_bundle(parent, out, **fields, inputs=inputs) as (folder, manifest):
-        result = quantize(
-            parent.model_path,
-            folder / fields["model"],
-            images,
-            target=target,
-            evaluate=evaluate,
-            float_map=mean_average_precision(splits.val.targets, reference, splits.val.ignore),
-        )
-        manifest["calibration"] = Calibration(
-            pictures=len(pictures),
-            sha256=identity,
-            split=splits.train.split,
-            method=result.method,
-            kept_float=result.kept_float,
-            convolutions=result.convolutions,
-            val_mAP=result.val_mAP,
-        )
-        manifest["tools"] = tools
-        before = parent.manifest.decisions
-        if before is not None:
-            logits = answers[_content(folder / fields["model"])]
-            manifest["decisions"] = after = align_decisions(before, reference, logits)
-            theirs = before.decide(reference)
-            changed = {
-                "val_changed_kept": changed_share(theirs, before.decide(logits), splits.val.ignore),
-                "val_changed_refitted": changed_share(theirs, after.decide(logits), splits.val.ignore),
-            }
-            manifest["facts"] = {"decisions": changed}
-            shares = [100 * share for share in changed.values()]
-            log.info("  decisions changed on val: %.2f %% as they were, %.2f %% fitted to INT8", *shares)
-    log.info(
-        "int8 for %s: %s ranges, %d of %d convolutions in float",
-        target,
-        result.method,
-        len(result.kept_float),
-        result.convolutions,
-    )
-    return Bundle.open(out)
 
 
 def folder_of(engine: EngineName, compile: CompileConfig) -> str:
@@ -184,25 +75,6 @@ def build_engine(
     return build_tensorrt(parent, out, sm=target_sm(compile_config), max_batch=compile_config.max_batch)
 
 
-def _candidate_logits(parent: Bundle, file: Path, fields: dict[str, Any], val: MultiLabelDataset) -> np.ndarray:
-    """A candidate's logits, run as the engine it would become."""
-    with tempfile.TemporaryDirectory(prefix="edgepress-candidate-") as name:
-        path = Path(name) / "candidate"
-        with write_bundle(path, labels=parent.manifest.labels, preprocess=parent.preprocess, **fields) as (folder, _):
-            for suffix in _suffixes(file):
-                shutil.copyfile(file.with_suffix(suffix), (folder / fields["model"]).with_suffix(suffix))
-        return _val_logits(Bundle.open(path), val)
-
-
-def _suffixes(file: Path) -> list[str]:
-    return [".xml", ".bin"] if file.suffix == ".xml" else [file.suffix]
-
-
-def _content(file: Path) -> str:
-    """What a model's files hold, whatever folder they stand in."""
-    return "".join(file_sha256(file.with_suffix(suffix)) for suffix in _suffixes(file))
-
-
 def calibrate_bundle(
     bundle: Bundle, data: MultiLabelDataset, out: Path, config: DecisionsConfig, device: str = "cpu"
 ) -> tuple[Bundle, np.ndarray]:
@@ -215,7 +87,7 @@ def calibrate_bundle(
     bundle.labels.require_equal(data.labels, f"the bundle {bundle.path}", f"the data set {data.root}")
     if out.resolve() == bundle.path.resolve():
         raise InputError(f"{out}: is the bundle itself, which others may be made from; name a new folder")
-    logits = _val_logits(bundle, data, device)
+    logits = split_logits(bundle, data, device)
     inputs = inputs_hash({"bundle": bundle.digest, "data": data.fingerprint(), "decisions": config.model_dump()})
     if is_current(out, inputs):
         log.info("%s: unchanged, kept", out)
@@ -233,23 +105,12 @@ def calibrate_bundle(
 def write_decision_plots(
     bundle: Bundle, decisions: Decisions, logits: np.ndarray, probabilities: np.ndarray, data: MultiLabelDataset
 ) -> None:
-    """`reliability-NAME.png` and `thresholds-NAME.png` in the folder `plots` beside a bundle.
+    """`reliability-NAME.png` and `thresholds-NAME.png` in the folder `plots` beside a bundle; see `write_plot`.
 
-    Arguments as `edgepress.plots.draw_reliability` and `draw_thresholds`. Where matplotlib is not installed, as on a
-    device, it is said and nothing is drawn.
+    Arguments as `edgepress.plots.draw_reliability` and `draw_thresholds`.
     """
-    if find_spec("matplotlib") is None:
-        log.warning("no plots: matplotlib is not installed here (pip install 'edgepress[train]')")
-        return
-    folder = bundle.path.parent / "plots"
-    reliability = draw_reliability(logits, probabilities, data, bundle.name)
-    write_atomically(folder / f"reliability-{bundle.name}.png", reliability)
-    write_atomically(folder / f"thresholds-{bundle.name}.png", draw_thresholds(decisions, logits, data, bundle.name))
-
-
-def _val_logits(bundle: Bundle, val: MultiLabelDataset, device: str = "cpu") -> np.ndarray:
-    with open_engine(bundle, device) as engine:
-        return predict_split(engine, val)
+    write_plot(bundle, "reliability", lambda: draw_reliability(logits, probabilities, data, bundle.name))
+    write_plot(bundle, "thresholds", lambda: draw_thresholds(decisions, logits, data, bundle.name))
 
 
 def export_student(

@@ -18,6 +18,7 @@ from edgepress.options import (
     Difficult,
     Format,
     Json,
+    Rebuild,
     Split,
     load,
     print_result,
@@ -37,17 +38,20 @@ def verify_verb(
     budget: Annotated[
         float | None, typer.Option("--budget", help="Largest drop in mAP points (default: fp32 0.1, fp16 0.2, int8 1)")
     ] = None,
+    rebuild: Rebuild = False,
     json: Json = False,
 ) -> None:
     """Prove an engine against the model it came from, on real pictures; exit code 1 where it fails.
 
     An engine that this machine cannot run gets the verdict "not run" with the reason, and exit code 0.
     """
+    from deploy.passport import fitted
     from deploy.verify import verify
     from multilabel.bundle import Bundle
 
     opened = Bundle.open(bundle)
     try:
+        opened = fitted(opened, rebuild=rebuild)
         result = verify(opened, load(data, format, difficult, split), device, budget).as_dict()
     except EngineUnavailableError as error:
         result = {"engine": opened.name, "verdict": "not run", "reasons": [str(error)]}
@@ -64,6 +68,7 @@ def bench_verb(
     format: Format = "auto",
     difficult: Difficult = "ignore",
     device: Device = "cpu",
+    rebuild: Rebuild = False,
     json: Json = False,
     *,
     flags: dict[str, Any],
@@ -71,12 +76,14 @@ def bench_verb(
     """Time an engine on this machine: the model alone, and from JPEG bytes to logits."""
     config = BenchConfig.parse(flags, "flags")
     from deploy.latency import bench
+    from deploy.passport import fitted
     from multilabel.bundle import Bundle
     from multilabel.pictures import read_bytes
 
     opened = Bundle.open(bundle)
     pictures = [read_bytes(path) for path in load(data, format, difficult, split).paths[:64]] if data else None
     try:
+        opened = fitted(opened, rebuild=rebuild)
         result = bench(opened, pictures, device=device, batch=config.batch, seconds=config.seconds).as_dict()
     except EngineUnavailableError as error:
         result = {"engine": opened.name, "verdict": "not run", "reasons": [str(error)]}
@@ -87,15 +94,18 @@ def predict_verb(
     bundle: BundlePath,
     pictures: Annotated[list[Path], typer.Argument(help="Picture files.")],
     device: Device = "cpu",
+    rebuild: Rebuild = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a picture, with every probability.")] = False,
 ) -> None:
     """Tag pictures: a line each, with the labels at or above their thresholds."""
     from json import dumps
 
+    from deploy.passport import fitted
     from deploy.tagger import open_tagger
+    from multilabel.bundle import Bundle
 
     broken = 0
-    with open_tagger(bundle, device) as tagger:
+    with open_tagger(fitted(Bundle.open(bundle), rebuild=rebuild), device) as tagger:
         for picture in pictures:
             try:
                 probabilities = tagger.predict(picture)

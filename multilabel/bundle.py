@@ -30,6 +30,7 @@ log = logging.getLogger("edgepress")
 
 Kind = Literal["torch", "onnx", "openvino", "tensorrt"]
 Precision = Literal["fp32", "fp16", "int8"]
+Role = Literal["teacher", "student"]
 MANIFEST = "manifest.json"
 _MAX_MANIFEST_BYTES = 16 * 1024 * 1024
 
@@ -53,10 +54,36 @@ class Calibration(_Frozen):
     """sha256 over the sorted content hashes of the pictures."""
     split: str
     method: str
+    """How ranges are set and what was done to the float model before, by commas."""
     kept_float: tuple[str, ...] = ()
-    """Names of the convolutions left in float."""
+    """Names of the convolutions and matrix products that the graph has in float."""
     convolutions: int | None = None
+    """Of bundles made before `products` were counted."""
+    products: int | None = None
+    """How many convolutions and matrix products INT8 is tried on."""
     val_mAP: float | None = None
+    val_mAP_float: float | None = None
+    """Of the fp32 model."""
+    budget: float | None = None
+    """Points of val mAP that INT8 may cost."""
+    choice: str | None = None
+    """How the pictures were chosen."""
+    missing_labels: tuple[str, ...] = ()
+    """Labels that none of the pictures shows."""
+    weight_bits: int = 8
+    """7 for x86 processors without VNNI, whose products saturate."""
+    int8_share: float | None = None
+    """Share of multiply-accumulates in INT8."""
+    latency: dict[str, float] | None = None
+    """Time of a call at batch 1 as a multiple of the fp32 model's in the same runtime: ratio, low and high (95 %)."""
+    measured_on: str | None = None
+    """Processor that latency was measured on."""
+    planned: int | None = None
+    """Candidates that the search would have tried without a time limit."""
+    tried: tuple[dict[str, Any], ...] = ()
+    """Every candidate: name, val_mAP, drop_points, sqnr, latency, int8_share, kept (nodes left in float)."""
+    sensitivity: tuple[dict[str, Any], ...] = ()
+    """Every node, the worst first: node, sqnr (dB of the logits with only it in INT8), macs (share)."""
 
 
 class Manifest(_Frozen):
@@ -89,6 +116,11 @@ class Manifest(_Frozen):
     inputs: str = ""
     """sha256 of everything it was made from; a stage whose inputs are unchanged is not run again."""
     created: str = ""
+
+    @property
+    def role(self) -> Role | None:
+        """What a torch model was trained as; None of any other kind."""
+        return _role(self.kind, self.facts, self.parent)
 
     @model_validator(mode="after")
     def _one_threshold_a_label(self) -> Manifest:
@@ -206,9 +238,13 @@ def write_bundle(path: Path, **fields: Any) -> Iterator[tuple[Path, dict[str, An
 
     On leaving without an error the files are hashed, the manifest is written and the folder takes its place (an older
     bundle there is replaced). On an error nothing stays behind.
+
+    Raises:
+        InputError: see `require_replaceable`.
     """
     path = Path(path)
-    require_replaceable(path)
+    role = _role(fields["kind"], fields.get("facts", {}), fields.get("parent"))
+    require_replaceable(path, fields["kind"], fields["precision"], role)
     if (path / MANIFEST).is_file():
         log.info("%s: what it was made from has changed; it is made again and replaced", path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -290,8 +326,13 @@ def _read_manifest(folder: Path) -> tuple[Manifest, str]:
     return manifest, digest
 
 
-def require_replaceable(path: Path) -> None:
-    """Only a bundle or an empty folder is ever replaced: a person's files are not ours to remove.
+def require_replaceable(path: Path, kind: Kind, precision: Precision, role: Role | None = None) -> None:
+    """Only an empty folder or a bundle of the same kind, precision and role is ever replaced.
+
+    A person's files are not ours to remove, and a teacher that took a day is not what `export` was to write over.
+
+    Args:
+        role: of a bundle of kind torch.
 
     Raises:
         InputError: something else stands there.
@@ -300,6 +341,29 @@ def require_replaceable(path: Path) -> None:
         raise InputError(f"{path}: a file stands there; expected a folder's name for the bundle")
     if path.is_dir() and not (path / MANIFEST).is_file() and any(path.iterdir()):
         raise InputError(f"{path}: a folder with other files in it; name a new folder for the bundle")
+    if not (path / MANIFEST).is_file():
+        return
+    try:
+        found, _ = _read_manifest(path)
+    except InputError:
+        return  # damaged: it says nothing that holds, and is made again as in `is_current`
+    standing = _describe(found.kind, found.precision, found.role)
+    made = _describe(kind, precision, role)
+    if standing != made:
+        raise InputError(
+            f"{path}: {standing} stands there and {made} was to be written; name another folder, or remove that one"
+        )
+
+
+def _role(kind: Kind, facts: Mapping[str, Any], parent: Parent | None) -> Role | None:
+    if kind != "torch":
+        return None
+    # Older bundles do not say it; of these a student always had a teacher.
+    return facts.get("role", "student" if parent else "teacher")
+
+
+def _describe(kind: Kind, precision: Precision, role: Role | None) -> str:
+    return f"a {role}" if role else f"a bundle of kind {kind} ({precision})"
 
 
 def _replace_folder(new: Path, path: Path) -> None:

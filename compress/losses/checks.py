@@ -25,8 +25,11 @@ def check_logits(student: Tensor, teacher: Tensor | None, targets: Tensor, ignor
             raise ValueError(f"{name}: received {list(other.shape)}; expected {list(student.shape)} as the logits")
 
 
-def check_embeddings(student: Tensor, teacher: Tensor, targets: Tensor, ignore: Tensor | None) -> None:
-    """Raises ValueError unless embeddings are `[N, C, dim]` (dims may differ) over targets `[N, C]`."""
+def positive_rows(student: Tensor, teacher: Tensor, targets: Tensor, ignore: Tensor | None) -> Tensor:
+    """bool `[N, C]`, the rows of label-wise embeddings that losses compare: target 1, and not ignored.
+
+    Raises ValueError unless embeddings are `[N, C, dim]` (dims may differ) over targets `[N, C]`.
+    """
     for name, embeddings in (("student_embeddings", student), ("teacher_embeddings", teacher)):
         if embeddings.ndim != 3 or embeddings.shape[:2] != targets.shape:
             raise ValueError(
@@ -34,6 +37,7 @@ def check_embeddings(student: Tensor, teacher: Tensor, targets: Tensor, ignore: 
             )
     if ignore is not None and ignore.shape != targets.shape:
         raise ValueError(f"ignore: received {list(ignore.shape)}; expected {list(targets.shape)} as targets")
+    return targets == 1 if ignore is None else (targets == 1) & ~ignore.bool()
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from compress.losses.checks import at_least_float32, check_embeddings
+from compress.losses.checks import at_least_float32, positive_rows
 
 
 class LabelWiseHints(nn.Module):
@@ -43,10 +43,7 @@ class LabelWiseHints(nn.Module):
         Raises:
             ValueError: shapes do not fit.
         """
-        check_embeddings(student_embeddings, teacher_embeddings, targets, ignore)
-        positive = targets == 1
-        if ignore is not None:
-            positive = positive & ~ignore.bool()
+        positive = positive_rows(student_embeddings, teacher_embeddings, targets, ignore)
         with torch.autocast(student_embeddings.device.type, enabled=False):
             student = self.project(at_least_float32(student_embeddings[positive]))
             teacher = teacher_embeddings.detach()[positive].to(student.dtype)

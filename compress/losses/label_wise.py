@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from compress.losses.checks import Reduction, at_least_float32, check_embeddings, check_reduction
+from compress.losses.checks import Reduction, at_least_float32, check_reduction, positive_rows
 
 _CHUNK_ELEMENTS = 1 << 18
 """Elements of pair differences made at once: 1 MB in float32, which a processor's cache holds."""
@@ -65,10 +65,7 @@ class LabelWiseEmbeddingDistillation(nn.Module):
         Raises:
             ValueError: shapes do not fit.
         """
-        check_embeddings(student_embeddings, teacher_embeddings, targets, ignore)
-        positive = targets == 1
-        if ignore is not None:
-            positive = positive & ~ignore.bool()
+        positive = positive_rows(student_embeddings, teacher_embeddings, targets, ignore)
         num_pictures, num_labels = targets.shape
         rows = positive.flatten().nonzero().squeeze(1)
         # A row's CD group is its label; its ID group is its picture, numbered after the labels.

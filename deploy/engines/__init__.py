@@ -4,38 +4,54 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deploy.engines.base import Engine
+from deploy.engines.base import Engine, Hint, Proof, refuse_settings
+from deploy.passport import fitted
 from multilabel.bundle import Bundle
 
-__all__ = ["Engine", "open_engine"]
+__all__ = ["Engine", "Proof", "open_engine"]
 
 
-def open_engine(bundle_dir: str | Path | Bundle, device: str = "cpu") -> Engine:
+def open_engine(
+    bundle_dir: str | Path | Bundle,
+    device: str = "cpu",
+    *,
+    hint: Hint = "latency",
+    threads: int | None = None,
+    rebuild: bool = False,
+) -> Engine:
     """Open a bundle's model, ready to run; a context manager.
 
     Args:
         bundle_dir: a bundle of any kind; every byte of it is checked first.
         device: `cpu`, or `cuda` (torch, ONNX Runtime), or an OpenVINO device (`gpu`, `npu`). A TensorRT engine runs on
-            the CUDA device it was built for, whatever is said here.
+            the CUDA device it was built for, also where this says `cpu`.
+        hint: what OpenVINO compiles for; with `throughput` it answers several threads at once.
+        threads: of ONNX Runtime and of OpenVINO's CPU; by default the runtime chooses.
+        rebuild: make a compiled engine that does not fit this machine again, in its place; see `deploy.passport`.
 
     Raises:
-        InputError: no bundle there, a changed byte, a model that its runtime refuses, or an unknown device.
+        InputError: no bundle there, a changed byte, a model that its runtime refuses, an unknown device, or a setting
+            that the runtime does not have.
         EngineUnavailableError: this machine cannot run it; says why.
     """
     bundle = bundle_dir if isinstance(bundle_dir, Bundle) else Bundle.open(bundle_dir)
+    bundle, kind = fitted(bundle, rebuild=rebuild), bundle.manifest.kind
     # Imported here: each runtime is large, and only one of them need be installed.
-    if bundle.manifest.kind == "onnx":
-        from deploy.engines.onnxruntime import OnnxRuntimeEngine
-
-        return OnnxRuntimeEngine(bundle, device)
-    if bundle.manifest.kind == "openvino":
+    if kind == "openvino":
         from deploy.engines.openvino import OpenVinoEngine
 
-        return OpenVinoEngine(bundle, device)
-    if bundle.manifest.kind == "tensorrt":
+        return OpenVinoEngine(bundle, device, hint, threads)
+    if kind == "onnx":
+        from deploy.engines.onnxruntime import OnnxRuntimeEngine
+
+        refuse_settings("ONNX Runtime", hint, None)
+        return OnnxRuntimeEngine(bundle, device, threads)
+    if kind == "tensorrt":
         from deploy.engines.tensorrt import TensorRtEngine
 
-        return TensorRtEngine(bundle)
+        refuse_settings("TensorRT", hint, threads)
+        return TensorRtEngine(bundle, device)
     from deploy.engines.torch import TorchEngine
 
+    refuse_settings("torch", hint, threads)
     return TorchEngine(bundle, device)

@@ -1,9 +1,13 @@
-"""The contract of every engine: uint8 pictures in, float32 logits out."""
+"""The contract of every engine: uint8 pictures in, float32 logits out, and a proof of what executed."""
 
 from __future__ import annotations
 
 import importlib.util
 from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 
@@ -12,11 +16,47 @@ from multilabel.errors import EngineUnavailableError, InputError
 from multilabel.labels import LabelSpace
 from multilabel.preprocess import Preprocess
 
+Hint = Literal["latency", "throughput"]
+_NAMES = {
+    "float": "f32",
+    "float32": "f32",
+    "float16": "f16",
+    "half": "f16",
+    "bfloat16": "bf16",
+    "i8": "int8",
+    "u8": "int8",
+    "uint8": "int8",
+}
+_ORDER = ("int8", "f16", "bf16", "f32")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proof:
+    """What executes a picture, as the runtime itself tells it."""
+
+    runtime: str
+    version: str
+    provider: str
+    precision: str
+    """Of the convolutions and matrix products, e.g. `int8 + f32`."""
+    products: dict[str, int]
+    """Convolutions and matrix products by the precision they compute in."""
+    layers: dict[str, int]
+    """All executed layers alike, constants left out; empty where the runtime does not tell."""
+    source: str
+    """Where this was read."""
+    settings: dict[str, str] = field(default_factory=dict)
+    """Hint, threads and requests, where the runtime has them."""
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
 
 class Engine(ABC):
     """A model that is loaded and ready: `engine(images) -> logits`.
 
-    One engine serves one thread at a time; open one a thread. Use it in a `with` block, or call `close`.
+    Several threads may call one engine; each gets the answer to its own pictures, and where the runtime cannot compute
+    two at once they wait for each other. Use it in a `with` block, or call `close` after the last call.
     """
 
     def __init__(self, bundle: Bundle, max_batch: int | None = None) -> None:
@@ -25,18 +65,35 @@ class Engine(ABC):
         self.preprocess: Preprocess = bundle.preprocess
         self.max_batch = max_batch
         """Most pictures that the runtime takes at once; larger batches are split."""
+        self._closed = False
+
+    @abstractmethod
+    def proof(self) -> Proof:
+        """What really executes, layer by layer where the runtime tells; may take as long as opening the engine did.
+
+        Raises:
+            EngineUnavailableError: something else executes than what was asked for, such as a CPU in a GPU's stead.
+        """
 
     @property
-    @abstractmethod
     def ran(self) -> dict[str, str]:
-        """What really executes: runtime, its version, provider or device, precision of execution."""
+        """The proof in four words: runtime, its version, provider or device, precision of execution."""
+        proof = self.proof()
+        return {name: getattr(proof, name) for name in ("runtime", "version", "provider", "precision")}
 
     @abstractmethod
     def _run(self, images: np.ndarray) -> np.ndarray:
-        """At most `max_batch` checked pictures to logits in any float type."""
+        """At most `max_batch` checked pictures to logits in any float type; called by several threads at once."""
 
-    def close(self) -> None:  # noqa: B027 - a runtime that frees itself with the object has nothing to do here
-        """Free what the runtime holds; the engine cannot be called any more."""
+    @abstractmethod
+    def _release(self) -> None:
+        """Free what the runtime holds."""
+
+    def close(self) -> None:
+        """Free what the runtime holds; the engine cannot be called any more. A second time does nothing."""
+        if not self._closed:
+            self._closed = True
+            self._release()
 
     def __enter__(self) -> Engine:
         return self
@@ -49,7 +106,10 @@ class Engine(ABC):
 
         Raises:
             ValueError: another type or shape; says what was received and what is expected.
+            RuntimeError: the engine is closed, or its runtime failed.
         """
+        if self._closed:
+            raise RuntimeError(f"{self.bundle.path}: this engine is closed; open it again")
         size = self.preprocess.size
         if (
             not isinstance(images, np.ndarray)
@@ -72,6 +132,17 @@ class Engine(ABC):
         return logits
 
 
+def by_precision(types: Iterable[str]) -> dict[str, int]:
+    """Count layers by precision, under one name for each whatever the runtime calls it: int8, f16, bf16, f32, ..."""
+    return dict(sorted(Counter(_NAMES.get(name.lower(), name.lower()) for name in types).items()))
+
+
+def summary(products: Mapping[str, int]) -> str:
+    """The precisions of a model's products, smallest first: `int8 + f32`."""
+    known = [name for name in _ORDER if name in products]
+    return " + ".join([*known, *(name for name in products if name not in _ORDER)]) or "unknown"
+
+
 def require(module: str, extra: str) -> None:
     """Stop with the command that mends it where a runtime is not installed.
 
@@ -80,3 +151,24 @@ def require(module: str, extra: str) -> None:
     """
     if importlib.util.find_spec(module) is None:
         raise EngineUnavailableError(f"{module} is not installed here (pip install 'edgepress[{extra}]')")
+
+
+def require_threads(threads: int | None) -> None:
+    """
+    Raises:
+        InputError: not a number of threads.
+    """
+    if threads is not None and threads < 1:
+        raise InputError(f"threads {threads}: expected at least 1")
+
+
+def refuse_settings(runtime: str, hint: Hint, threads: int | None) -> None:
+    """Stop where a setting was given that a runtime does not have: it would be dropped in silence.
+
+    Raises:
+        InputError: names the setting.
+    """
+    if hint != "latency":
+        raise InputError(f"hint {hint!r}: only OpenVINO takes one; {runtime} has none")
+    if threads is not None:
+        raise InputError(f"threads {threads}: ONNX Runtime and OpenVINO take them on a CPU; {runtime} takes none")

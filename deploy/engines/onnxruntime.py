@@ -2,58 +2,141 @@
 
 from __future__ import annotations
 
+import functools
+import json
+import re
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 
-from deploy.engines.base import Engine, require
+from deploy.engines.base import Engine, Proof, by_precision, require, require_threads, summary
 from multilabel.bundle import Bundle
 from multilabel.errors import EngineUnavailableError, InputError
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_PRODUCTS = re.compile(r"Conv|MatMul|Gemm")
+# What it says of a model that is newer than it is, or holds what it has no kernels for.
+_TOO_NEW = re.compile(
+    r"Unsupported model IR version|only \*guarantees\* support|is not a registered function/op|No Op registered for"
+)
 
 
 class OnnxRuntimeEngine(Engine):
-    """An ONNX bundle in an ONNX Runtime session."""
+    """An ONNX bundle in an ONNX Runtime session, which several threads may run at once."""
 
-    def __init__(self, bundle: Bundle, device: str = "cpu") -> None:
+    def __init__(self, bundle: Bundle, device: str = "cpu", threads: int | None = None) -> None:
         super().__init__(bundle)
         if device not in _PROVIDERS:
             raise InputError(f"device {device!r}: ONNX Runtime takes {', '.join(_PROVIDERS)}")
+        require_threads(threads)
         require("onnxruntime", "onnxruntime" if device == "cpu" else "gpu")
         import onnxruntime as ort
 
-        provider = _PROVIDERS[device]
-        if provider not in ort.get_available_providers():
-            raise EngineUnavailableError(f"this onnxruntime has no {provider} (pip install 'edgepress[gpu]')")
-        options = ort.SessionOptions()
+        self._ort, self._provider, self._threads = ort, _PROVIDERS[device], threads
+        if self._provider not in ort.get_available_providers():
+            raise EngineUnavailableError(
+                f"this onnxruntime has no {self._provider} (pip install 'edgepress[gpu]'); "
+                f"it has {', '.join(ort.get_available_providers())}"
+            )
+        self._session = self._open(ort.SessionOptions())
+        # A listed provider may still hand everything to the CPU.
+        if self._session.get_providers()[0] != self._provider:
+            raise EngineUnavailableError(
+                f"asked for {self._provider}; ONNX Runtime fell back to {self._session.get_providers()[0]}"
+            )
+        self._input = self._session.get_inputs()[0].name
+
+    def _open(self, options: Any) -> Any:
         options.log_severity_level = 3
+        if self._threads is not None:
+            options.intra_op_num_threads = self._threads
+        file = self.bundle.model_path
         try:
-            # Without this it quantises the weights of convolutions that were left in float on purpose.
-            self._session = ort.InferenceSession(
-                str(bundle.model_path),
+            return self._ort.InferenceSession(
+                str(file),
                 options,
-                providers=[provider],
+                providers=[self._provider],
+                # Without this it quantises the weights of convolutions that were left in float on purpose.
                 disabled_optimizers=["WeightBiasQuantization"],
+                # With it a provider that fails is replaced by the CPU, with no more than a line of print.
+                enable_fallback=0,
             )
         except Exception as error:  # its own exception types share no base class
-            reason = " ".join(str(error).split())[:300]
-            raise InputError(f"{bundle.model_path}: ONNX Runtime cannot load it: {reason}") from error
-        # A listed provider may still hand everything to the CPU.
-        if self._session.get_providers()[0] != provider:
-            raise EngineUnavailableError(f"ONNX Runtime fell back to {self._session.get_providers()[0]}")
-        self._input = self._session.get_inputs()[0].name
-        self._version = ort.__version__
+            reason = " ".join(str(error).split())
+            if _TOO_NEW.search(reason):
+                recorded = f"recorded: ONNX opset {self.bundle.manifest.opset or 'unknown'}"
+                raise EngineUnavailableError(
+                    f"{file}: {recorded}; found: onnxruntime {self._ort.__version__}, which has no support for it "
+                    f"({_cause(reason)}); install a newer onnxruntime, or export the model again"
+                ) from error
+            raise InputError(f"{file}: ONNX Runtime cannot load it: {reason[:300]}") from error
 
-    @property
-    def ran(self) -> dict[str, str]:
-        return {
-            "runtime": "onnxruntime",
-            "version": self._version,
-            "provider": self._session.get_providers()[0],
-            "precision": self.bundle.manifest.precision,
-        }
+    def proof(self) -> Proof:
+        kernels = self._kernels
+        products = [kernel for kernel in kernels if _PRODUCTS.search(kernel["op_name"])]
+        require_placed(products, self._provider)
+        precisions = by_precision(_computed(kernel) for kernel in products)
+        return Proof(
+            runtime="onnxruntime",
+            version=self._ort.__version__,
+            provider=self._session.get_providers()[0],
+            precision=summary(precisions),
+            products=precisions,
+            layers=by_precision(_computed(kernel) for kernel in kernels),
+            source="ONNX Runtime's profile of one picture",
+            settings={"threads": str(self._session.get_session_options().intra_op_num_threads or "all cores")},
+        )
+
+    @functools.cached_property
+    def _kernels(self) -> list[dict[str, Any]]:
+        """What ONNX Runtime's own profile says of every kernel that ran one picture, in a session made the same way."""
+        size = self.preprocess.size
+        with tempfile.TemporaryDirectory(prefix="edgepress-profile-") as folder:
+            options = self._ort.SessionOptions()
+            options.enable_profiling = True
+            options.profile_file_prefix = str(Path(folder) / "profile")
+            session = self._open(options)
+            session.run(None, {self._input: np.zeros((1, size, size, 3), np.uint8)})
+            events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+        return [
+            event["args"] for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")
+        ]
 
     def _run(self, images: np.ndarray) -> np.ndarray:
         return self._session.run(None, {self._input: images})[0]
 
-    def close(self) -> None:
+    def _release(self) -> None:
         del self._session
+
+
+def require_placed(products: list[dict[str, Any]], provider: str) -> None:
+    """Stop where a convolution or a matrix product ran elsewhere: ONNX Runtime places on the CPU what a GPU lacks.
+
+    Args:
+        products: kernels of a profile, each with `op_name` and `provider`.
+
+    Raises:
+        EngineUnavailableError: says how many ran where.
+    """
+    elsewhere = Counter(kernel["provider"] for kernel in products if kernel["provider"] != provider)
+    if elsewhere:
+        ran = ", ".join(f"{count} on {name}" for name, count in sorted(elsewhere.items()))
+        raise EngineUnavailableError(
+            f"asked for {provider}; of {len(products)} convolutions and matrix products ONNX Runtime ran {ran}"
+        )
+
+
+def _computed(kernel: dict[str, Any]) -> str:
+    """The type that a kernel computes in: that of the first thing it reads, for some INT8 kernels write floats."""
+    return next(name for shape in (*kernel["input_type_shape"], *kernel["output_type_shape"]) for name in shape)
+
+
+def _cause(reason: str) -> str:
+    """The part of ONNX Runtime's message that names what is too new; before it stand places in its own source."""
+    found = _TOO_NEW.search(reason)
+    assert found is not None
+    till = re.search(r"is till opset \d+", reason)
+    return till.group() if till else reason[max(found.start() - 40, 0) : found.end() + 60].strip(" .")

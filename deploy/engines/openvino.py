@@ -2,58 +2,109 @@
 
 from __future__ import annotations
 
+import queue
+from typing import Any
+
 import numpy as np
 
-from deploy.engines.base import Engine, require
+from deploy.engines.base import Engine, Hint, Proof, by_precision, require, require_threads, summary
 from multilabel.bundle import Bundle
 from multilabel.errors import EngineUnavailableError, InputError
 
 _DEVICES = ("CPU", "GPU", "NPU")
+_PRODUCTS = {"Convolution", "GroupConvolution", "FullyConnected", "MatMul", "Gemm"}
+_PRECISIONS = {"f32", "f16", "bf16", "i8", "u8"}
 
 
 class OpenVinoEngine(Engine):
-    """An OpenVINO bundle, compiled for low latency.
+    """An OpenVINO bundle, compiled for low latency, or for throughput: as many requests at once as OpenVINO names.
+
+    A call takes a free request and waits where there is none, so throughput shows when several threads call.
 
     On a CPU it executes in f32: left to itself OpenVINO runs a float model in bf16 where the processor can, and an
     engine called fp32 would not be one.
     """
 
-    def __init__(self, bundle: Bundle, device: str = "cpu") -> None:
+    def __init__(self, bundle: Bundle, device: str = "cpu", hint: Hint = "latency", threads: int | None = None) -> None:
         super().__init__(bundle)
+        require_threads(threads)
         require("openvino", "openvino")
         import openvino as ov
 
         core = ov.Core()
-        name = device.upper()
-        if name.split(".")[0] not in _DEVICES:
-            raise InputError(f"device {device!r}: OpenVINO takes {', '.join(_DEVICES).lower()}")
-        if not any(found.split(".")[0] == name.split(".")[0] for found in core.available_devices):
-            raise EngineUnavailableError(
-                f"OpenVINO sees no {name} here; it sees {', '.join(core.available_devices) or 'no device'}"
-            )
-        options: dict[str, object] = {"PERFORMANCE_HINT": "LATENCY"}
-        if name == "CPU":
+        self._device, self._version = device.upper(), ov.__version__.split("-")[0]
+        _require_device(self._device, core.available_devices)
+        options: dict[str, object] = {"PERFORMANCE_HINT": hint.upper()}
+        if self._device == "CPU":
             options["INFERENCE_PRECISION_HINT"] = "f32"
+            if threads is not None:
+                options["INFERENCE_NUM_THREADS"] = threads
+        elif threads is not None:
+            raise InputError(f"threads {threads}: only OpenVINO's CPU takes them; {self._device} takes none")
         try:
-            self._compiled = core.compile_model(core.read_model(bundle.model_path), name, options)
+            self._compiled = core.compile_model(core.read_model(bundle.model_path), self._device, options)
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:300]
             raise InputError(f"{bundle.model_path}: OpenVINO cannot compile it: {reason}") from error
-        self._request = self._compiled.create_infer_request()
-        self._device, self._version = name, ov.__version__.split("-")[0]
+        self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for _ in range(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")):
+            self._requests.put(self._compiled.create_infer_request())
 
-    @property
-    def ran(self) -> dict[str, str]:
-        executed = self._compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
-        return {
-            "runtime": "openvino",
-            "version": self._version,
-            "provider": self._device,
-            "precision": f"int8 + {executed}" if self.bundle.manifest.precision == "int8" else executed,
+    def proof(self) -> Proof:
+        layers = [layer for layer in map(_executed, self._compiled.get_runtime_model().get_ordered_ops()) if layer]
+        products = by_precision(precision for kind, precision in layers if kind in _PRODUCTS)
+        devices = self._compiled.get_property("EXECUTION_DEVICES")
+        settings = {
+            "hint": str(self._compiled.get_property("PERFORMANCE_HINT")).rpartition(".")[2].lower(),
+            "requests": str(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")),
         }
+        if self._device == "CPU":
+            settings["threads"] = str(self._compiled.get_property("INFERENCE_NUM_THREADS"))
+        return Proof(
+            runtime="openvino",
+            version=self._version,
+            provider=", ".join(devices),
+            precision=summary(products),
+            products=products,
+            layers=by_precision(precision for _, precision in layers),
+            source="OpenVINO's executed graph",
+            settings=settings,
+        )
 
     def _run(self, images: np.ndarray) -> np.ndarray:
-        return self._request.infer([images], share_inputs=True, share_outputs=True)[0].copy()
+        request = self._requests.get()
+        try:
+            return request.infer([images], share_inputs=True, share_outputs=True)[0].copy()
+        finally:
+            self._requests.put(request)
 
-    def close(self) -> None:
-        del self._request, self._compiled
+    def _release(self) -> None:
+        del self._requests, self._compiled
+
+
+def _require_device(name: str, present: list[str]) -> None:
+    """
+    Raises:
+        InputError: no device that OpenVINO has.
+        EngineUnavailableError: none that is here; lists those that are.
+    """
+    kind = name.split(".")[0]
+    if kind not in _DEVICES:
+        raise InputError(f"device {name.lower()!r}: OpenVINO takes {', '.join(_DEVICES).lower()}, or one as gpu.1")
+    # GPU stands for the first of GPU.0, GPU.1, ...
+    if name not in present and not (name == kind and any(found.split(".")[0] == kind for found in present)):
+        raise EngineUnavailableError(f"OpenVINO sees no {name} here; it sees {', '.join(present) or 'no device'}")
+
+
+def _executed(node: Any) -> tuple[str, str] | None:
+    """A node of the executed graph: kind and precision; None of a constant, which executes nothing.
+
+    The kernel's name ends in its precision (`brgconv_avx512_dw_f32`); the node's own `runtimePrecision` is that of the
+    stored weights, and says f16 of a layer that computes in f32.
+    """
+    facts = node.get_rt_info()
+    kind, precision = facts["layerType"].astype(str), facts["runtimePrecision"].astype(str)
+    if kind == "Const":
+        return None
+    ending = facts["primitiveType"].astype(str).rpartition("_")[2].lower() if "primitiveType" in facts else ""
+    return kind, ending if ending in _PRECISIONS else precision

@@ -1,17 +1,18 @@
-"""A TensorRT engine on the CUDA device that it was built for."""
+"""A TensorRT engine on the CUDA device that it was built for. Not run on a GPU: see tests/deploy/test_engines.py."""
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import importlib
 import logging
+import threading
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from deploy.cuda import cuda_compute_capability, sm_name
-from deploy.engines.base import Engine, require
+from deploy.engines.base import Engine, Proof, require, summary
 from multilabel.bundle import Bundle
 from multilabel.errors import EngineUnavailableError, InputError
 
@@ -20,26 +21,26 @@ _EXTRAS = {"tensorrt": "gpu", "tensorrt_rtx": "tensorrt-rtx"}
 
 
 class TensorRtEngine(Engine):
-    """A TensorRT bundle, with its device buffers and stream.
+    """A TensorRT bundle that fits this machine (`deploy.passport`), with its device buffers and stream.
 
-    Buffers hold `max_batch` pictures, are made once and are reused by every call.
+    Buffers hold `max_batch` pictures, are made once and are used by every call; so calls wait for each other. Those of
+    the host are page-locked: the device reads and writes them without a copy by the driver.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
-        built_for = bundle.manifest.built_for or {}
-        missing = {"runtime", "version", "compute_capability", "max_batch"} - built_for.keys()
-        if missing or built_for["runtime"] not in _EXTRAS or not built_for["max_batch"].isdecimal():
-            raise EngineUnavailableError(
-                f"{bundle.path}: its manifest does not say what it was built for; build it again"
-            )
+    def __init__(self, bundle: Bundle, device: str = "cpu") -> None:
+        if device not in ("cpu", "cuda"):
+            raise InputError(f"device {device!r}: a TensorRT engine runs on the GPU it was built for, cuda")
+        built_for = bundle.manifest.built_for
+        assert built_for is not None, "the passport was checked"
         super().__init__(bundle, int(built_for["max_batch"]))
+        self._lock = threading.Lock()
         self._buffers: list[int] = []
+        self._pinned: list[int] = []
         self._stream: Any = None
         self._context: Any = None
         self._engine: Any = None
         self._runtime: Any = None
-        self._trt = _installed_runtime(built_for["runtime"], built_for["version"])
-        _require_device(built_for["compute_capability"])
+        self._trt = load_runtime(built_for["runtime"])
         self._device = built_for["compute_capability"]
         self._cudart = _cuda_runtime()
         try:
@@ -51,14 +52,19 @@ class TensorRtEngine(Engine):
                 raise EngineUnavailableError(f"{bundle.model_path}: {one_line(error)}") from error
             raise
 
-    @property
-    def ran(self) -> dict[str, str]:
-        return {
-            "runtime": self._trt.__name__,
-            "version": self._trt.__version__,
-            "provider": f"cuda {self._device}",
-            "precision": self.bundle.manifest.precision,
-        }
+    def proof(self) -> Proof:
+        facts = self.bundle.manifest.facts
+        products = facts.get("products", {})  # bundles of earlier versions do not say
+        return Proof(
+            runtime=self._trt.__name__,
+            version=self._trt.__version__,
+            provider=f"cuda {self._device}",
+            precision=summary(products),
+            products=products,
+            layers=facts.get("types", {}),
+            source="the strongly typed network that was built; the plan itself was not asked",
+            settings={"max_batch": str(self.max_batch)},
+        )
 
     def _load(self) -> None:
         """Deserialise the plan and check its inputs and outputs against the manifest."""
@@ -66,11 +72,12 @@ class TensorRtEngine(Engine):
         logger = collecting_logger(trt)
         logger.forget()
         self._runtime = trt.Runtime(logger)
-        self._engine = self._runtime.deserialize_cuda_engine(self.bundle.model_path.read_bytes())
+        plan = self.bundle.model_path.read_bytes()
+        self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is not None:
             self._context = self._engine.create_execution_context()
         if self._context is None:
-            reason = first_line(logger.errors)
+            reason = ", ".join([*header_faults(trt, self._runtime, plan), first_line(logger.errors)])
             raise EngineUnavailableError(f"{self.bundle.model_path}: TensorRT cannot open it: {reason}")
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
         found = {
@@ -88,43 +95,56 @@ class TensorRtEngine(Engine):
         self._images, self._logits = found[images], found[logits]
 
     def _allocate(self) -> None:
-        """A stream, and device memory for the largest batch, which the engine reads and writes from now on."""
+        """A stream, and memory for the largest batch on both sides, which every call uses from now on."""
         assert self.max_batch is not None
         (self._stream,) = self._cuda("cudaStreamCreate")
         size = self.preprocess.size
-        for name, count in (
-            (self._images, self.max_batch * size * size * 3),
-            (self._logits, self.max_batch * len(self.labels) * np.dtype(np.float32).itemsize),
+        self._host: list[np.ndarray] = []
+        for name, shape, dtype in (
+            (self._images, (self.max_batch, size, size, 3), np.dtype(np.uint8)),
+            (self._logits, (self.max_batch, len(self.labels)), np.dtype(np.float32)),
         ):
+            count = int(np.prod(shape)) * dtype.itemsize
             (address,) = self._cuda("cudaMalloc", count)
             self._buffers.append(address)
             if not self._context.set_tensor_address(name, int(address)):
                 raise RuntimeError(f"TensorRT refuses the memory of {name}")
+            (pinned,) = self._cuda("cudaMallocHost", count)
+            self._pinned.append(pinned)
+            memory = (ctypes.c_uint8 * count).from_address(int(pinned))
+            self._host.append(np.frombuffer(memory, dtype).reshape(shape))
 
     def _run(self, images: np.ndarray) -> np.ndarray:
-        kinds = self._cudart.cudaMemcpyKind
-        logits = np.empty((len(images), len(self.labels)), dtype=np.float32)
+        with self._lock:
+            return self._infer(images)
+
+    def _infer(self, images: np.ndarray) -> np.ndarray:
+        kinds, count = self._cudart.cudaMemcpyKind, len(images)
         device_images, device_logits = self._buffers
+        host_images, host_logits = (memory[:count] for memory in self._host)
+        host_images[:] = images
         if not self._context.set_input_shape(self._images, images.shape):
-            raise RuntimeError(f"TensorRT refuses a batch of {len(images)}; it was built for 1 to {self.max_batch}")
+            raise RuntimeError(f"TensorRT refuses a batch of {count}; it was built for 1 to {self.max_batch}")
         # Everything is in the order of one stream; the host waits once, at the end.
         stream, logger = self._stream, collecting_logger(self._trt)
         logger.forget()
-        size = images.nbytes
-        self._cuda("cudaMemcpyAsync", device_images, images.ctypes.data, size, kinds.cudaMemcpyHostToDevice, stream)
+        source, size = host_images.ctypes.data, host_images.nbytes
+        self._cuda("cudaMemcpyAsync", device_images, source, size, kinds.cudaMemcpyHostToDevice, stream)
         if not self._context.execute_async_v3(int(stream)):
             raise RuntimeError(f"TensorRT did not run the engine: {first_line(logger.errors)}")
-        size = logits.nbytes
-        self._cuda("cudaMemcpyAsync", logits.ctypes.data, device_logits, size, kinds.cudaMemcpyDeviceToHost, stream)
+        target, size = host_logits.ctypes.data, host_logits.nbytes
+        self._cuda("cudaMemcpyAsync", target, device_logits, size, kinds.cudaMemcpyDeviceToHost, stream)
         self._cuda("cudaStreamSynchronize", stream)
-        return logits
+        return host_logits.copy()
 
-    def close(self) -> None:
+    def _release(self) -> None:
         # The context first: it holds the addresses, and the engine and the runtime hold what it runs.
         self._context = self._engine = self._runtime = None
+        self._host = []
         buffers, self._buffers = self._buffers, []
+        pinned, self._pinned = self._pinned, []
         stream, self._stream = self._stream, None
-        owned = [("cudaFree", address) for address in buffers]
+        owned = [("cudaFree", address) for address in buffers] + [("cudaFreeHost", address) for address in pinned]
         if stream is not None:
             owned.append(("cudaStreamDestroy", stream))
         for function, handle in owned:
@@ -196,23 +216,13 @@ def first_line(messages: list[str]) -> str:
     return one_line(messages[0]) if messages else "no reason given"
 
 
-def _installed_runtime(name: str, built_by: str) -> ModuleType:
-    """The runtime an engine was built with, in the version that built it."""
-    trt = load_runtime(name)
-    if trt.__version__ != built_by:
-        raise EngineUnavailableError(
-            f"built by {name} {built_by}; {trt.__version__} is installed here, and an engine opens only on the version "
-            "that built it: install that one or build it again"
-        )
-    return trt
-
-
-def _require_device(built_for: str) -> None:
-    present = cuda_compute_capability()
-    if present is None:
-        raise EngineUnavailableError(f"built for {built_for}; no GPU here")
-    if sm_name(present) != built_for:
-        raise EngineUnavailableError(f"built for {built_for}; this GPU is {sm_name(present)}")
+def header_faults(trt: ModuleType, runtime: Any, plan: bytes) -> list[str]:
+    """Why TensorRT-RTX finds a plan's header invalid here, in its words (`UNSUPPORTED_CC`); the full TensorRT has no
+    such question."""
+    if not hasattr(runtime, "get_engine_validity"):
+        return []
+    _, faults = runtime.get_engine_validity(plan[: runtime.engine_header_size])
+    return [name for name, flag in trt.EngineInvalidityDiagnostics.__members__.items() if faults & int(flag)]
 
 
 def _cuda_runtime() -> ModuleType:

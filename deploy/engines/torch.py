@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
-from deploy.engines.base import Engine, require
+from deploy.engines.base import Engine, Proof, by_precision, require, summary
 from multilabel.bundle import Bundle
 from multilabel.errors import EngineUnavailableError, InputError
 
@@ -20,25 +22,39 @@ class TorchEngine(Engine):
 
         from compress.checkpoint import load_model
 
-        if device.split(":")[0] not in ("cpu", "cuda"):
-            raise InputError(f"device {device!r}: torch takes cpu or cuda")
-        if device.startswith("cuda") and not torch.cuda.is_available():
-            raise EngineUnavailableError("torch sees no CUDA device here")
+        if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+            raise InputError(f"device {device!r}: torch takes cpu, cuda or cuda:N")
+        if device.startswith("cuda"):
+            count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+            if count == 0:
+                raise EngineUnavailableError("torch sees no CUDA device here")
+            if int(device.partition(":")[2] or 0) >= count:
+                raise EngineUnavailableError(f"device {device!r}: torch sees cuda:0 to cuda:{count - 1} here")
         self._torch, self._device = torch, device
         self._model = load_model(bundle.path).to(device)
 
-    @property
-    def ran(self) -> dict[str, str]:
-        return {
-            "runtime": "torch",
-            "version": self._torch.__version__,
-            "provider": self._device,
-            "precision": "fp32",
-        }
+    def proof(self) -> Proof:
+        owners = [
+            module for module in self._model.modules() if next(module.parameters(recurse=False), None) is not None
+        ]
+        types = [str(next(module.parameters(recurse=False)).dtype).removeprefix("torch.") for module in owners]
+        products = by_precision(
+            name for module, name in zip(owners, types, strict=True) if next(module.parameters(recurse=False)).ndim > 1
+        )
+        return Proof(
+            runtime="torch",
+            version=self._torch.__version__,
+            provider=str(next(self._model.parameters()).device),
+            precision=summary(products),
+            products=products,
+            layers=by_precision(types),
+            source="types of the parameters",
+            settings={"threads": str(self._torch.get_num_threads())},
+        )
 
     def _run(self, images: np.ndarray) -> np.ndarray:
         with self._torch.inference_mode():
             return self._model.logits(self._torch.from_numpy(images).to(self._device)).cpu().numpy()
 
-    def close(self) -> None:
+    def _release(self) -> None:
         del self._model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +16,11 @@ torch = pytest.importorskip("torch", reason="torch is not installed; the tests q
 pytest.importorskip("sympy", reason="sympy is not installed (pip install 'edgepress[quantize]')")
 from onnx import numpy_helper  # noqa: E402
 
-from calibration.qdq import check_qdq  # noqa: E402
-from calibration.quantize import MOST_FLOAT, Quantized, Score, quantize  # noqa: E402
+from calibration.finished import Finished  # noqa: E402
+from calibration.pixels import fold_normalisation  # noqa: E402
+from calibration.qdq import OnnxQuantizer, check_qdq, convolutions_in_int8  # noqa: E402
+from calibration.quantize import quantize  # noqa: E402
+from calibration.search import MOST_FLOAT, Score, Search  # noqa: E402
 from compress.config import ModelConfig  # noqa: E402
 from compress.models import make_model  # noqa: E402
 from deploy.export import export_onnx  # noqa: E402
@@ -55,15 +59,18 @@ class Source:
         self.convolutions = [node.name for node in graph.node if node.op_type == "Conv"]
         self.elements = sum(int(np.prod(tensor.dims)) for tensor in graph.initializer)
 
-    def quantize(self, out: Path, target: str, evaluate: Callable[[Path], float] = lambda _: 1.0) -> Quantized:
-        return quantize(
-            self.path,
-            out,
-            self.images,
-            target=target,
-            evaluate=lambda file: Score(evaluate(file), 20.0),
-            float_map=1.0,
-        )
+    def quantize(self, out: Path, target: str, evaluate: Callable[[Path], float] = lambda _: 1.0, **settings) -> Search:
+        with tempfile.TemporaryDirectory() as folder:
+            return quantize(
+                self.path,
+                out,
+                self.images,
+                target=target,
+                evaluate=lambda file: Score(evaluate(file), 20.0),
+                float_map=1.0,
+                finished=Finished(Path(folder), "inputs"),
+                **{"time_limit": 0.0, **settings},
+            )
 
 
 @pytest.fixture(scope="module")
@@ -187,22 +194,25 @@ def better_each_time() -> Callable[[Path], float]:
     return lambda _: float(next(values))
 
 
-def test_the_noisiest_convolution_is_left_in_float_where_it_helps(small, tmp_path):
-    result = small.quantize(tmp_path / "int8.onnx", "onnxruntime", better_each_time())
-    assert result.convolutions == len(small.convolutions) == 17
-    assert len(result.kept_float) == 1 <= MOST_FLOAT * 17
-    assert set(result.kept_float) <= set(small.convolutions)
+def test_the_worst_nodes_are_left_in_float_while_the_budget_is_missed(small, tmp_path):
+    found = small.quantize(tmp_path / "int8.onnx", "onnxruntime", better_each_time())
+    products = len(found.sensitivity)
+    assert products > len(small.convolutions) == 17
+    kept = [trial.candidate.kept for trial in found.tried]
+    assert [len(names) for names in kept] == [0, 1, 2][: len(kept)]
+    assert len(kept[-1]) <= MOST_FLOAT * products < 2 * len(kept[-1])
+    assert found.best.candidate.kept == kept[-1]
+    assert found.best.float_nodes == tuple(sorted(kept[-1], key=found.best.float_nodes.index))
     graph = onnx.load(tmp_path / "int8.onnx").graph
-    (kept,) = [node for node in graph.node if node.name == result.kept_float[0]]
     types = {tensor.name: tensor.data_type for tensor in graph.initializer}
-    assert types[kept.input[1]] == onnx.TensorProto.FLOAT
-    in_float = [node.name for node in graph.node if node.op_type == "Conv" and node.input[1] in types]
-    assert in_float == [kept.name]
+    in_float = {n.name for n in graph.node if n.op_type == "Conv" and types.get(n.input[1]) == onnx.TensorProto.FLOAT}
+    assert in_float == set(kept[-1]) & set(small.convolutions)
 
 
 def test_what_is_left_in_float_runs_in_float_as_the_engine_opens_it(small, tmp_path):
-    values = iter((0.5, 0.4, 0.9))
-    result = small.quantize(tmp_path / "int8.onnx", "onnxruntime", lambda _: next(values))
+    quantizer = OnnxQuantizer(small.path, tmp_path, small.images, "onnxruntime")
+    kept = small.convolutions[3], quantizer.products[-1]
+    quantizer.write(tmp_path / "int8.onnx", "min-max", kept)
     options = ort.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
     options.log_severity_level = 4
@@ -213,63 +223,104 @@ def test_what_is_left_in_float_runs_in_float_as_the_engine_opens_it(small, tmp_p
         disabled_optimizers=["WeightBiasQuantization"],
     )
     executed = Counter(node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node)
-    assert len(result.kept_float) == 1
-    assert executed["QLinearConv"] == result.convolutions - 1
+    assert quantizer.float_nodes(tmp_path / "int8.onnx", quantizer.products) == kept
+    assert executed["QLinearConv"] == len(small.convolutions) - 1 == 16
+    assert convolutions_in_int8(tmp_path / "int8.onnx") == (16, 17)
 
 
 def test_openvino_leaves_convolutions_with_a_bias_in_float_too(small, tmp_path):
     pytest.importorskip("nncf", reason="nncf is not installed (pip install 'edgepress[quantize]')")
-    every = small.quantize(tmp_path / "all.xml", "openvino")
-    values = iter((0.5, 0.4, 0.9))
-    result = small.quantize(tmp_path / "int8.xml", "openvino", lambda _: next(values))
-    assert len(set(result.kept_float) - set(every.kept_float)) == 1
-    assert set(result.kept_float) <= set(small.convolutions)
+    found = small.quantize(tmp_path / "int8.xml", "openvino", better_each_time())
+    first, last = found.tried[0], found.tried[-1]
+    assert last.candidate.kept
+    assert set(last.candidate.kept) <= set(last.float_nodes) - set(first.float_nodes)
+    assert last.int8_share < first.int8_share
 
 
-def test_of_candidates_as_good_the_one_with_the_least_noise_is_taken(small, tmp_path):
-    def search(*scores: Score) -> Quantized:
-        left = iter(scores)
-        return quantize(
-            small.path,
-            tmp_path / "int8.onnx",
-            small.images,
-            target="onnxruntime",
-            evaluate=lambda _: next(left),
-            float_map=0.5,
-        )
-
-    assert search(Score(0.503, 20.0), Score(0.500, 25.0)).method == "percentile"
-    assert search(Score(0.520, 20.0), Score(0.500, 25.0)).method == "minmax"
+def test_nothing_is_left_in_float_within_the_budget(small, tmp_path):
+    found = small.quantize(tmp_path / "int8.onnx", "onnxruntime", lambda _: 0.98, budget=0.021)
+    assert [trial.candidate.kept for trial in found.tried] == [()]
+    over = small.quantize(tmp_path / "int8.onnx", "onnxruntime", lambda _: 0.98, budget=0.019)
+    assert over.tried[-1].candidate.kept
 
 
-def test_it_is_not_where_it_does_not_help_or_is_not_needed(small, tmp_path):
-    falling = iter((0.9, 0.8, 0.7))
-    result = small.quantize(tmp_path / "worse.onnx", "onnxruntime", lambda _: next(falling))
-    assert (result.kept_float, result.method, result.val_mAP) == ((), "minmax", 0.9)
-    assert next(falling, None) is None  # it was tried
-    near = iter((0.99, 0.996, 0.0))
-    result = small.quantize(tmp_path / "near.onnx", "onnxruntime", lambda _: next(near))
-    assert (result.kept_float, result.method, result.val_mAP) == ((), "percentile", 0.996)
-    assert next(near) == 0.0  # it was not
-
-
-def test_the_file_written_is_the_best_that_was_tried(small, tmp_path):
+def test_the_file_written_is_the_chosen_one(small, tmp_path):
     seen: dict[bytes, float] = {}
     values = iter((0.6, 0.8, 0.7))
 
     def evaluate(file: Path) -> float:
         return seen.setdefault(file.read_bytes(), next(values))
 
-    result = small.quantize(tmp_path / "int8.onnx", "tensorrt", evaluate)
-    assert result.val_mAP == seen[(tmp_path / "int8.onnx").read_bytes()] == max(seen.values()) == 0.8
+    found = small.quantize(tmp_path / "int8.onnx", "tensorrt", evaluate)
+    assert found.best.score.mAP == seen[(tmp_path / "int8.onnx").read_bytes()] == max(seen.values()) == 0.8
     assert len(seen) == 3
+
+
+def test_pictures_are_read_as_bytes_and_the_answers_are_the_models(small, tmp_path):
+    """Normalisation is in the first convolution: a whole graph in float but for that is the same model."""
+    model = onnx.load(small.path)
+    assert fold_normalisation(model) == 114  # ImageNet's mean
+    onnx.save(model, tmp_path / "folded.onnx")
+    assert sqnr(answers(small.path, small.images), answers(tmp_path / "folded.onnx", small.images)) > 20
+    assert fold_normalisation(model) == 114  # again: nothing more to do
+    small.quantize(tmp_path / "int8.onnx", "onnxruntime")
+    operators = optimised(tmp_path / "int8.onnx", tmp_path)
+    first = onnx.load(tmp_path / "optimised.onnx").graph.node[0]
+    assert (first.op_type, first.input[0]) == ("QLinearConv", "images")
+    assert operators["Cast"] + operators["Sub"] == 0
+
+
+@pytest.mark.parametrize("means", [(0.5, 0.5, 0.5), (0.0, 0.0, 0.0), (0.485, 0.456, 0.406)])
+def test_any_mean_and_deviation_can_be_folded(small, tmp_path, means):
+    model = onnx.load(small.path)
+    for tensor in model.graph.initializer:
+        if tensor.name == "model.mean":
+            tensor.CopyFrom(numpy_helper.from_array(255 * np.array(means, np.float32), tensor.name))
+        if tensor.name == "model.scale":
+            tensor.CopyFrom(numpy_helper.from_array(np.array([0.017, 0.018, 0.0175], np.float32), tensor.name))
+    onnx.save(model, tmp_path / "other.onnx")
+    assert fold_normalisation(model) == round(255 * np.mean(means))
+    onnx.save(model, tmp_path / "folded.onnx")
+    # What differs is the border, where zeros stand for the mean of all channels.
+    border = 50 if len(set(means)) == 1 else 20
+    assert (
+        sqnr(answers(tmp_path / "other.onnx", small.images), answers(tmp_path / "folded.onnx", small.images)) > border
+    )
+
+
+def test_seven_bits_do_not_saturate(small, tmp_path):
+    for bits, largest in ((8, 127), (7, 64)):
+        small.quantize(tmp_path / f"{bits}.onnx", "onnxruntime", weight_bits=bits)
+        graph = onnx.load(tmp_path / f"{bits}.onnx").graph
+        weights = [numpy_helper.to_array(tensor) for tensor in graph.initializer if tensor.name.endswith("_quantized")]
+        most = max(int(np.abs(w.astype(int)).max()) for w in weights if w.dtype == np.int8)
+        assert largest - 1 <= most <= largest
+    assert sqnr(answers(small.path, small.images), answers(tmp_path / "7.onnx", small.images)) > 12
+
+
+def test_a_graph_that_quantises_nothing_is_refused(small, tmp_path):
+    model = onnx.load(small.path)
+    head = [node for node in model.graph.node if node.op_type == "Cast"]
+    nodes = [*head, onnx.helper.make_node("ReduceMean", [head[0].output[0]], ["logits"], keepdims=0)]
+    graph = onnx.helper.make_graph(nodes, "none", model.graph.input, model.graph.output)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=model.opset_import, ir_version=8), tmp_path / "none.onnx")
+    with tempfile.TemporaryDirectory() as folder, pytest.raises(InputError, match="no convolution or matrix product"):
+        quantize(
+            tmp_path / "none.onnx",
+            tmp_path / "int8.onnx",
+            small.images,
+            target="onnxruntime",
+            evaluate=lambda _: Score(1.0, 20.0),
+            float_map=1.0,
+            finished=Finished(Path(folder), "inputs"),
+        )
 
 
 def test_the_onnx_file_of_a_real_net_is_at_most_a_third(real, tmp_path):
     """With as many convolutions in float as are ever left there."""
     result = real.quantize(tmp_path / "int8.onnx", "onnxruntime", better_each_time())
-    assert result.convolutions == 49
-    assert 1 <= len(result.kept_float) <= 4
+    assert len(real.convolutions) == 49
+    assert 1 <= len(result.best.candidate.kept) <= MOST_FLOAT * len(result.sensitivity)
     assert 3 * (tmp_path / "int8.onnx").stat().st_size <= real.path.stat().st_size
 
 
@@ -283,5 +334,6 @@ def test_the_openvino_files_of_a_real_net_are_at_most_a_third(real, tmp_path):
     }
     assert 3 * sizes["int8"] <= sizes["fp32"]
     operations = Counter(op.get_type_name() for op in ov.Core().read_model(str(tmp_path / "int8.xml")).get_ops())
-    assert operations["Convolution"] + operations["GroupConvolution"] == result.convolutions == 49
+    assert operations["Convolution"] + operations["GroupConvolution"] == len(real.convolutions) == 49
+    assert result.best.int8_share > 0.99
     assert operations["FakeQuantize"] > 49

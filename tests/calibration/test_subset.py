@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from calibration.subset import calibration_hash, choose_calibration_set
+from calibration.embeddings import k_centre
+from calibration.subset import calibration_hash, choose_calibration_set, missing_labels
 from multilabel.datasets import MultiLabelDataset, load_dataset
 from multilabel.errors import InputError
 
@@ -96,3 +97,53 @@ def test_the_sets_name_knows_content_and_not_order(train):
     first = train.subset(np.array([1, 4, 2]))
     assert calibration_hash(first) == calibration_hash(train.subset(np.array([2, 1, 4])))
     assert calibration_hash(first) != calibration_hash(train.subset(np.array([2, 1, 5])))
+
+
+def test_few_and_missing_labels_are_named(train, others, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("edgepress"), "propagate", True)
+    rare = with_rare_labels(train)
+    with caplog.at_level(logging.INFO, logger="edgepress"):
+        choose_calibration_set(rare, others, 6)
+        assert "no calibration picture" not in caplog.text
+        assert "red (1), green (1), blue (1), circle (1), bars (1)" in caplog.text
+        caplog.clear()
+        drawn = choose_calibration_set(rare, others, 3, choice="random")
+    missing = missing_labels(rare.subset(drawn))
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert missing
+    assert warning == f"no calibration picture shows {', '.join(missing)}"
+
+
+def test_random_draws_other_pictures_than_covering_and_the_seed_decides(train, others):
+    draws = [tuple(choose_calibration_set(train, others, 8, seed, "random")) for seed in (0, 0, 1)]
+    assert draws[0] == draws[1] != draws[2]
+    assert draws[0] != tuple(choose_calibration_set(with_rare_labels(train), others, 8, 0))
+
+
+def test_k_centre_takes_a_picture_of_every_cluster(train, others):
+    """Four far points among many close ones: whoever draws at random misses most of them."""
+    rng = np.random.default_rng(0)
+    embeddings = 0.01 * rng.standard_normal((len(train), 4))
+    far = [2, 9, 13, 20]
+    embeddings[far] += 10 * np.eye(4)
+    for seed in range(5):
+        chosen = choose_calibration_set(
+            train,
+            others,
+            5,
+            seed,
+            "k-centre",
+            lambda pictures: embeddings[[train.paths.index(p) for p in pictures.paths]],
+        )
+        assert set(far) <= set(chosen.tolist())
+        assert len(set(chosen.tolist())) == 5
+
+
+def test_k_centre_takes_no_picture_twice_where_all_look_the_same():
+    assert sorted(k_centre(np.zeros((6, 3)), 6, 2)) == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("choice", ["random", "k-centre"])
+def test_leaks_are_refused_however_pictures_are_chosen(train, choice):
+    with pytest.raises(InputError):
+        choose_calibration_set(train, [train.subset(np.array([3]))], 5, 0, choice, lambda p: np.zeros((len(p), 1)))

@@ -2,112 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from lessons import LABELS, STUDENT, TEACHER, TRAIN, content, models, random_batch, updated, with_labels
 
-from compress.adopt import adopt_teacher
 from compress.checkpoint import load_model
-from compress.config import ALONE, DistillConfig, TeachConfig
+from compress.config import ALONE, DistillConfig
 from compress.distill import distill, inherit_head, teach
-from compress.loader import Batch
 from compress.losses import (
     AsymmetricLoss,
     BinaryCrossEntropy,
     LabelWiseEmbeddingDistillation,
     MultiLabelLogitsDistillation,
 )
-from compress.models import MultiLabelModel, make_model
+from compress.models import make_model
 from compress.tasks import DistillTask, TeachTask
 from compress.teacher import LiveTeacher
 from compress.training import evaluate, make_accelerator
-from multilabel.bundle import MANIFEST, Bundle, file_sha256
-from multilabel.datasets import MultiLabelDataset, load_dataset
+from multilabel.bundle import Bundle, file_sha256
 from multilabel.errors import InputError
-from multilabel.labels import LabelSpace
 
-LABELS = LabelSpace(("a", "b", "c", "d"))
-COMMON = {"weights": "none", "batch_size": 8, "workers": 0, "epochs": 1, "ema_decay": 0.5, "lr": 5e-3}
-TEACHER = TeachConfig(backbone="test_vit", size=64, width=64, **COMMON)
-STUDENT = DistillConfig(backbone="test_efficientnet", size=32, width=32, mld=1, cd=0.1, id=0.1, hint=0, **COMMON)
-
-TRAIN = MultiLabelDataset(
-    root=Path("none"),
-    split="train",
-    labels=LABELS,
-    paths=[Path(f"{number}.jpg") for number in range(4)],
-    targets=np.array([[1, 0, 0, 1], [1, 0, 1, 0], [1, 0, 0, 0], [0, 0, 1, 0]], np.uint8),
-    ignore=np.array([[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]], bool),
-)
-"""Counted for positive weights; its pictures are not read."""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Sums on one thread are the same sums every time, and models this small are faster so."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def splits(tiny_data: Path) -> tuple[MultiLabelDataset, MultiLabelDataset]:
-    return load_dataset(tiny_data, "train"), load_dataset(tiny_data, "val")
-
-
-@pytest.fixture(scope="module")
-def teacher(splits, tmp_path_factory) -> Bundle:
-    """A trained ViT: another size, other mean and std, another width than the student's."""
-    return teach(*splits, TEACHER, tmp_path_factory.mktemp("taught") / "teacher")
-
-
-def with_labels(data: MultiLabelDataset, names: tuple[str, ...]) -> MultiLabelDataset:
-    return MultiLabelDataset(
-        root=data.root,
-        split=data.split,
-        labels=LabelSpace(names),
-        paths=data.paths,
-        targets=data.targets,
-        ignore=data.ignore,
-    )
-
-
-def updated(config, **changes):
-    return type(config)(**{**config.model_dump(), **changes})
-
-
-def models() -> tuple[MultiLabelModel, MultiLabelModel]:
-    torch.manual_seed(0)
-    return make_model(TEACHER, LABELS)[0], make_model(STUDENT, LABELS)[0]
-
-
-def random_batch(ignored: float = 0.0) -> Batch:
-    generator = torch.Generator().manual_seed(0)
-    return Batch(
-        images=torch.randint(0, 256, (6, 32, 32, 3), dtype=torch.uint8, generator=generator),
-        teacher_images=torch.randint(0, 256, (6, 64, 64, 3), dtype=torch.uint8, generator=generator),
-        targets=(torch.rand(6, 4, generator=generator) < 0.7).float(),
-        ignore=torch.rand(6, 4, generator=generator) < ignored,
-        labelled=torch.ones(6, dtype=torch.bool),
-        index=torch.arange(6),
-        epoch=0,
-    )
-
-
-def content(folder: Path) -> dict[str, tuple[str, int]]:
-    return {
-        path.relative_to(folder).as_posix(): (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns)
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("ignored", [0.0, 0.3])
@@ -330,81 +246,3 @@ def test_a_student_does_not_take_its_teacher_s_place(teacher, splits):
     with pytest.raises(InputError, match="is the teacher itself"):
         distill(*splits, teacher, STUDENT, teacher.path)
     assert Bundle.open(teacher.path).digest == teacher.digest
-
-
-def test_a_teacher_is_adopted_from_a_bundle(teacher, tmp_path):
-    adopted = adopt_teacher(teacher.path, tmp_path / "run" / "teacher", teacher.labels)
-    assert adopted.path == tmp_path / "run" / "teacher"
-    assert adopted.manifest.files == teacher.manifest.files
-    assert adopted.manifest.facts == teacher.manifest.facts
-    assert adopted.manifest.preprocess == teacher.manifest.preprocess
-    made = content(adopted.path)
-    assert adopt_teacher(teacher.path, adopted.path, teacher.labels).digest == adopted.digest
-    assert content(adopted.path) == made
-
-
-def test_a_teacher_already_in_its_place_stays(teacher, tmp_path):
-    shutil.copytree(teacher.path, tmp_path / "teacher")
-    made = content(tmp_path / "teacher")
-    assert adopt_teacher(tmp_path / "teacher", tmp_path / "teacher", teacher.labels).digest == teacher.digest
-    assert content(tmp_path / "teacher") == made
-
-
-def test_a_teacher_is_adopted_from_a_file(teacher, tmp_path):
-    shutil.copyfile(teacher.model_path, tmp_path / "mine.safetensors")
-    adopted = adopt_teacher(tmp_path / "mine.safetensors", tmp_path / "teacher", teacher.labels)
-    assert adopted.manifest.kind == "torch"
-    assert adopted.labels == teacher.labels
-    assert adopted.preprocess == teacher.preprocess
-    images = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)
-    with torch.no_grad():
-        assert torch.equal(load_model(adopted.path).logits(images), load_model(teacher.path).logits(images))
-    made = content(adopted.path)
-    adopt_teacher(tmp_path / "mine.safetensors", tmp_path / "teacher", teacher.labels)
-    assert content(adopted.path) == made
-
-
-def test_what_is_no_teacher_is_not_adopted(tmp_path):
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "notes.txt").write_text("no teacher")
-    for source in ("folder", "notes.txt", "nowhere"):
-        with pytest.raises(InputError, match=source):
-            adopt_teacher(tmp_path / source, tmp_path / "teacher", LabelSpace(("a",)))
-    assert not (tmp_path / "teacher" / MANIFEST).exists()
-
-
-def launch_teach(data: Path, out: Path, *flags: str) -> subprocess.CompletedProcess:
-    """`edgepress teach` in two processes on the CPU; each leaves a file named by its rank beside `out`."""
-    script = out.parent / "teach.py"
-    lines = ["import os", "from pathlib import Path", "from edgepress.cli import main"]
-    lines += ["Path(__file__).with_name('rank' + os.environ['RANK']).touch()", "main()"]
-    script.write_text("\n".join(lines) + "\n")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    settings = ["--backbone", "test_efficientnet", "--weights", "none", "--width", "32", "--size", "32"]
-    settings += ["--workers", "0", "--epochs", "2", "--lr", "5e-3", "--ema-decay", "0.5"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run(
-        [*launcher, str(script), "teach", str(data), "--out", str(out), *settings, *flags],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-
-
-def test_two_processes_teach_one_teacher(tiny_data, tmp_path):
-    done = launch_teach(tiny_data, tmp_path / "teacher", "--batch-size", "6")
-    assert done.returncode == 0, done.stderr
-    assert {path.name for path in tmp_path.glob("rank*")} == {"rank0", "rank1"}
-    bundle = Bundle.open(tmp_path / "teacher")
-    history = bundle.manifest.facts["history"]
-    assert len(history) == 2
-    assert all(0 <= entry["val_mAP"] <= 1 and np.isfinite(entry["loss"]) for entry in history)
-    load_model(bundle.path)
-    assert not (tmp_path / ".teacher.training").exists()
-
-
-def test_a_teacher_of_other_labels_is_not_adopted(teacher, tmp_path):
-    with pytest.raises(InputError, match="labels of the teacher"):
-        adopt_teacher(teacher.path, tmp_path / "run" / "teacher", LabelSpace(("a", "b")))
-    assert not (tmp_path / "run").exists()

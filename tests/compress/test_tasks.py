@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 import torch
 import torch._inductor.config
+from lessons import STUDENT, TEACHER, TRAIN, models, random_batch, run_fit, updated
 from safetensors.torch import load_file
-from test_distill import STUDENT, TEACHER, TRAIN, models, one_thread, random_batch, splits, teacher, updated  # noqa: F401
-from test_training import run_fit
 
 from compress.config import ALONE, PRESETS, TERMS, DistillConfig, TeachConfig
 from compress.distill import distill
@@ -21,6 +20,8 @@ from compress.tasks import DistillTask, task_loss
 from compress.teacher import LiveTeacher
 from compress.training import STATE, fit, make_accelerator
 from multilabel.errors import InputError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 INSIDE = ("rkd", "pkt", "review_kd", "at", "fitnet")
 
@@ -69,7 +70,7 @@ def test_terms_inside_are_the_losses_of_the_tapped_features():
         torch.testing.assert_close(terms[name], value, msg=name)
 
 
-def test_what_a_loss_learns_is_trained_saved_and_continued(splits, tmp_path):  # noqa: F811
+def test_what_a_loss_learns_is_trained_saved_and_continued(splits, tmp_path):
     """Interrupted after the first of two epochs, ReviewKD's fusion goes on from where it was."""
     names = splits[0].labels
 
@@ -108,7 +109,7 @@ def test_what_a_loss_learns_is_trained_saved_and_continued(splits, tmp_path):  #
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_every_preset_distils(teacher, splits, tmp_path, preset):  # noqa: F811
+def test_every_preset_distils(teacher, splits, tmp_path, preset):
     config = DistillConfig(**{**STUDENT.model_dump(exclude={*TERMS, "preset", "reduction"}), "preset": preset})
     cache = tmp_path / "cache"
     entry = distill(*splits, teacher, config, tmp_path / "student", cache).manifest.facts["history"][0]
@@ -178,7 +179,7 @@ def test_alone_has_no_teacher_s_term(term):
         DistillConfig.parse({"preset": "alone", term: 2}, "flags")
 
 
-def test_alone_may_inherit_a_head(teacher, splits, tmp_path):  # noqa: F811
+def test_alone_may_inherit_a_head(teacher, splits, tmp_path):
     """What the head alone brings: no term of the teacher's."""
     config = updated(STUDENT, **ALONE | {"preset": "alone", "width": 64, "inherit_head": "auto"})
     facts = distill(*splits, teacher, config, tmp_path / "student").manifest.facts
@@ -186,7 +187,7 @@ def test_alone_may_inherit_a_head(teacher, splits, tmp_path):  # noqa: F811
     assert facts["history"][0].keys() == {"loss", "bce", "val_mAP", "seconds"}
 
 
-def test_a_term_that_looks_inside_needs_maps(splits):  # noqa: F811
+def test_a_term_that_looks_inside_needs_maps(splits):
     """A backbone that timm names no maps of is told before training."""
     teacher_model, _ = models()
     student, _ = make_model(updated(STUDENT, backbone="test_vit", size=64), teacher_model.labels)
@@ -196,7 +197,7 @@ def test_a_term_that_looks_inside_needs_maps(splits):  # noqa: F811
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ here: torch.compile on a CPU needs a C++ compiler")
-def test_a_compiled_model_learns_the_same(splits, tmp_path):  # noqa: F811
+def test_a_compiled_model_learns_the_same(splits, tmp_path):
     _, plain, _ = run_fit(splits, tmp_path / "plain", epochs=1)
     torch._dynamo.utils.counters.clear()
     with torch._inductor.config.patch(fallback_random=True):  # the same dropout

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from compress.adopt import adopt_teachers
 from compress.config import PRESETS, DistillConfig, ModelConfig, TeachConfig
 from compress.distill import distill, teach
-from compress.loader import batches, make_loader
+from compress.loader import Batch, batches, make_loader
 from compress.models import make_model
 from compress.teacher import CachedTeacher, Ensemble, LiveTeacher
 from compress.training import augmentation_of
@@ -86,6 +91,81 @@ def test_what_was_stored_for_other_pictures_is_not_read(train, tmp_path):
     assert len(folders) == 6
 
 
+def cache_of(train, folder, width=32, batch_size=8, **more):
+    torch.manual_seed(0)
+    model, _ = make_model(ModelConfig(backbone="test_efficientnet", width=width, size=32, weights="none"), train.labels)
+    return CachedTeacher(
+        model, train, augmentation_of(CONFIG), folder, identity="t", augment_size=32, batch_size=batch_size, workers=0,
+        device=torch.device("cpu"), **more,
+    )  # fmt: skip
+
+
+def some_batch(train, count, epoch=0):
+    index = torch.arange(count)
+    known = torch.zeros(count, 5)
+    return Batch(torch.zeros(count, 32, 32, 3), None, known, known.bool(), known[:, 0].bool(), index, epoch)
+
+
+def test_the_files_are_those_of_whole_arrays(train, val, tmp_path):
+    """Whatever the batches are they were written in, and with unlabelled pictures behind the others."""
+    found = replace(val, targets=np.zeros_like(val.targets), ignore=np.ones_like(val.ignore))
+    cached = cache_of(train, tmp_path, batch_size=7, unlabelled=found, sure=0.5)
+    cached(some_batch(train, 3))
+    files = {path.name: path for path in cached.folder.iterdir()}
+    assert sorted(files) == [f"epoch-0000-{name}.npy" for name in ("embeddings", "kept", "logits")]
+    arrays = {}
+    for name, path in files.items():
+        arrays[name.split("-")[2][:-4]] = array = np.load(path)
+        np.save(tmp_path / "whole.npy", array)
+        assert path.read_bytes() == (tmp_path / "whole.npy").read_bytes()
+    logits, embeddings, kept = (arrays[name] for name in ("logits", "embeddings", "kept"))
+    assert (logits.dtype, embeddings.dtype, kept.dtype) == (np.float32, np.float32, np.bool_)
+    assert logits.shape == kept.shape == (24 + 12, 5)
+    assert embeddings.shape == (kept.sum(), 32)
+    np.testing.assert_array_equal(kept[:24], train.targets == 1)
+    np.testing.assert_array_equal(kept[24:], logits[24:] >= 0)
+    assert kept[24:].any()
+
+
+def test_memory_does_not_grow_with_the_pictures(train, tmp_path):
+    """Of ten times the pictures no more outputs are held at once: neither arrays nor the tensors beneath them."""
+    held, peaks = {}, {}
+    cache_of(train, tmp_path / "warm")(some_batch(train, 1))
+    for times in (1, 10):
+        many = train.subset(np.tile(np.arange(len(train)), times))
+        cached = cache_of(many, tmp_path / str(times), width=256)
+
+        def count(*_, times=times):
+            gc.collect()
+            tensors = [one for one in gc.get_objects() if issubclass(type(one), torch.Tensor)]
+            held[times] = max(held.get(times, 0), sum(tensor.nbytes for tensor in tensors))
+
+        cached.model.register_forward_pre_hook(count)
+        gc.collect()
+        gc.freeze()  # of what is new alone it is asked who holds it
+        tracemalloc.start()
+        cached(some_batch(many, 1))
+        peaks[times] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        gc.unfreeze()
+        written = next(cached.folder.glob("*embeddings.npy")).stat().st_size
+    assert written > 400_000
+    assert held[10] - held[1] < written / 10
+    assert peaks[10] - peaks[1] < written / 4
+
+
+def test_what_fails_on_the_way_leaves_no_file(train, tmp_path):
+    cached = cache_of(train, tmp_path)
+    answers = cached.model.forward
+    cached.model.forward = lambda images: answers(images) if len(list(cached.folder.iterdir())) < 3 else 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        cached(some_batch(train, 1))
+    assert list(cached.folder.iterdir()) == []
+    cached.model.forward = answers
+    cached(some_batch(train, 1))
+    assert len(list(cached.folder.iterdir())) == 3
+
+
 def test_a_student_of_the_cache_is_the_student_of_the_model(train, val, tmp_path):
     teacher = teach(train, val, TeachConfig(**SMALL, size=32), tmp_path / "teacher")
     live = distill(train, val, teacher, CONFIG, tmp_path / "live")
@@ -111,6 +191,43 @@ def test_the_student_alone_asks_no_teacher(train, val, tmp_path):
     alone = distill(train, val, teacher, DistillConfig(**SMALL, size=32, preset="alone"), tmp_path / "alone")
     assert Bundle.open(alone.path).manifest.facts["history"][0].keys() == {"loss", "bce", "val_mAP", "seconds"}
     assert np.isfinite(alone.manifest.facts["val_mAP"])
+
+
+def test_the_student_alone_needs_no_teacher_and_learns_at_its_own_size(train, val, taught, tmp_path):
+    small = teach(train, val, TeachConfig(**SMALL, size=32), tmp_path / "small")
+    config = DistillConfig(**SMALL, size=32, preset="alone")
+    losses, bundles = {}, {}
+    for name, teacher in (("no", None), ("small", small), ("large", taught[0])):
+        bundles[name] = distill(train, val, teacher, config, tmp_path / f"with-{name}")
+        losses[name] = [entry["bce"] for entry in bundles[name].manifest.facts["history"]]
+    assert losses["no"] == losses["small"] != losses["large"]  # whose pictures are augmented at its 64 px
+    assert (bundles["no"].manifest.parent, bundles["no"].manifest.facts["teachers"]) == (None, [])
+    assert [bundles[name].manifest.role for name in bundles] == ["student"] * 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({}, "mld is 4"),
+        ({"mld": 0, "hint": 0, "rkd": 0.5}, "rkd is 0.5"),
+        ({"preset": "alone", "inherit_head": "auto"}, "inherit_head is auto"),
+        ({"preset": "alone", "teacher_mirrored": True}, "teacher_mirrored is True"),
+    ],
+)
+def test_what_asks_for_a_teacher_does_not_go_without(train, val, tmp_path, settings, words):
+    with pytest.raises(InputError, match=f"no teacher is given, but {words}: give one.*--preset alone"):
+        distill(train, val, None, DistillConfig(**SMALL, size=32, **settings), tmp_path / "student")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_verb_needs_no_teacher_for_the_student_alone(edgepress, tiny_data, tmp_path):
+    settings = [f"--{name.replace('_', '-')}={value}" for name, value in {**SMALL, "size": 32}.items()]
+    answer = edgepress("distill", tiny_data, "--out", tmp_path / "student", *settings)
+    assert (answer.code, "no teacher is given, but mld is 4" in answer.err) == (2, True)
+    assert list(tmp_path.iterdir()) == []
+    answer = edgepress("distill", tiny_data, "--preset", "alone", "--out", tmp_path / "student", *settings)
+    assert answer.code == 0, answer.err
+    assert Bundle.open(tmp_path / "student").manifest.role == "student"
 
 
 def test_stored_outputs_are_of_the_precision_of_training(train, val, tmp_path):
@@ -195,7 +312,20 @@ def test_an_ensemble_distils_live_and_stored(train, val, taught, tmp_path, mirro
     assert abs(one["mld"] / live["mld"] - 1) > 1e-3
     assert len(list((tmp_path / "cache").iterdir())) == 2
     assert students["live"].manifest.parent == taught[0].as_parent
-    assert students["live"].manifest.facts["teachers"] == {bundle.path.name: bundle.digest for bundle in taught}
+    assert students["live"].manifest.facts["teachers"] == [vars(bundle.as_parent) for bundle in taught]
+
+
+def test_several_are_adopted_in_their_order(train, taught, tmp_path):
+    paths = [str(bundle.path) for bundle in taught]
+    adopted = adopt_teachers(paths, tmp_path, train.labels)
+    assert [bundle.path.name for bundle in adopted] == ["teacher", "teacher-2"]
+    assert [bundle.manifest.files for bundle in adopted] == [bundle.manifest.files for bundle in taught]
+    own = [str(bundle.path) for bundle in adopted]
+    again = adopt_teachers(own, tmp_path, train.labels)
+    assert [bundle.digest for bundle in again] == [bundle.digest for bundle in adopted]
+    with pytest.raises(InputError, match=r"teacher-2: stands where the run puts .*teacher; give this folder's own"):
+        adopt_teachers(own[::-1], tmp_path, train.labels)
+    assert [Bundle.open(path).digest for path in own] == [bundle.digest for bundle in adopted]
 
 
 def test_the_verb_takes_several_teachers(edgepress, tiny_data, train, val, taught, tmp_path):

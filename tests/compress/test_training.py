@@ -7,65 +7,24 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from lessons import QUICK, run_fit, with_arrays
 from timm.layers import convert_sync_batchnorm
 
 from compress.config import TeachConfig
 from compress.distill import teach
 from compress.models import MultiLabelModel, make_model
 from compress.tasks import Task, TeachTask
-from compress.training import STATE, Fit, evaluate, fit, make_accelerator, predict_logits
+from compress.training import STATE, evaluate, fit, make_accelerator, predict_logits
 from multilabel.bundle import Bundle, file_sha256
-from multilabel.datasets import MultiLabelDataset, load_dataset
+from multilabel.datasets import MultiLabelDataset
 from multilabel.errors import InputError
 from multilabel.metrics import mean_average_precision
 
-QUICK = {
-    "backbone": "test_efficientnet",
-    "weights": "none",
-    "width": 32,
-    "size": 32,
-    "batch_size": 8,
-    "workers": 0,
-    "lr": 5e-3,
-    "ema_decay": 0.5,
-}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Sums on one thread are the same sums every time, and models this small are faster so."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def splits(tiny_data: Path) -> tuple[MultiLabelDataset, MultiLabelDataset]:
-    return load_dataset(tiny_data, "train"), load_dataset(tiny_data, "val")
-
-
-def with_arrays(data: MultiLabelDataset, **arrays: np.ndarray) -> MultiLabelDataset:
-    fields = ("root", "split", "labels", "paths", "targets", "ignore")
-    return MultiLabelDataset(**{**{name: getattr(data, name) for name in fields}, **arrays})
-
-
-def run_fit(
-    splits, work: Path, task=None, inputs: str = "same", seed: int = 0, **settings
-) -> tuple[MultiLabelModel, Fit, TeachConfig]:
-    config = TeachConfig(**{**QUICK, "epochs": 2, "seed": seed, **settings})
-    torch.manual_seed(seed)
-    model, _ = make_model(config, splits[0].labels)
-    work.mkdir(parents=True, exist_ok=True)
-    task = task or TeachTask(config, splits[0])
-    accelerator = make_accelerator(config)
-    result = fit(model, task, *splits, config, work, inputs=inputs, accelerator=accelerator)
-    return model, result, config
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def same_weights(one: MultiLabelModel, other: MultiLabelModel) -> bool:

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from test_distill import STUDENT, TRAIN, models, one_thread, random_batch, splits, teacher, updated  # noqa: F401
+from lessons import STUDENT, TRAIN, models, random_batch, updated
 
 from compress.config import TERMS, DistillConfig
 from compress.distill import distill
@@ -18,6 +18,8 @@ from compress.teacher import LiveTeacher
 from multilabel.bundle import file_sha256
 from multilabel.datasets.unlabelled import load_unlabelled
 from multilabel.errors import InputError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 STILL = Augmentation(augment="none", flip=0.5, cutout=0.3, seed=3)
 
@@ -35,7 +37,7 @@ def folder(tiny_data, tmp_path):
     return root
 
 
-def test_every_picture_below_is_found_once(folder, splits):  # noqa: F811
+def test_every_picture_below_is_found_once(folder, splits):
     found = load_unlabelled(folder, splits[0].labels)
     names = [path.relative_to(folder).as_posix() for path in found.paths]
     assert names == sorted(names)
@@ -46,13 +48,13 @@ def test_every_picture_below_is_found_once(folder, splits):  # noqa: F811
 
 
 @pytest.mark.parametrize(("name", "message"), [("nowhere", "no such folder"), ("found/a", "no picture in it")])
-def test_a_folder_without_pictures_is_told(tmp_path, splits, name, message):  # noqa: F811
+def test_a_folder_without_pictures_is_told(tmp_path, splits, name, message):
     (tmp_path / "found" / "a").mkdir(parents=True)
     with pytest.raises(InputError, match=message):
         load_unlabelled(tmp_path / name, splits[0].labels)
 
 
-def epochs_of(splits, folder, share, batch_size=8, epochs=3, workers=0):  # noqa: F811
+def epochs_of(splits, folder, share, batch_size=8, epochs=3, workers=0):
     train = splits[0]
     _, student = models()
     found = load_unlabelled(folder, train.labels)
@@ -64,7 +66,7 @@ def epochs_of(splits, folder, share, batch_size=8, epochs=3, workers=0):  # noqa
 
 
 @pytest.mark.parametrize(("share", "others"), [(0.25, 2), (0.5, 4), (0.01, 1), (0.99, 7)])
-def test_every_batch_holds_the_share(splits, folder, share, others):  # noqa: F811
+def test_every_batch_holds_the_share(splits, folder, share, others):
     made, steps = epochs_of(splits, folder, share)
     for epoch in made:
         assert len(epoch) == steps == 24 // (8 - others)
@@ -77,7 +79,7 @@ def test_every_batch_holds_the_share(splits, folder, share, others):  # noqa: F8
             assert not batch.targets[~batch.labelled].any()
 
 
-def test_unlabelled_pictures_come_in_whole_passes(splits, folder):  # noqa: F811
+def test_unlabelled_pictures_come_in_whole_passes(splits, folder):
     """4 of 8 a batch, 6 steps an epoch, 3 epochs: 72 places are ten passes over seven pictures and two more."""
     made, _ = epochs_of(splits, folder, 0.5)
     seen = torch.cat([batch.index[~batch.labelled] for epoch in made for batch in epoch]).numpy() - 24
@@ -87,7 +89,7 @@ def test_unlabelled_pictures_come_in_whole_passes(splits, folder):  # noqa: F811
     assert len({tuple(one) for one in passes.tolist()}) > 1
 
 
-def test_the_order_follows_from_the_seed(splits, folder):  # noqa: F811
+def test_the_order_follows_from_the_seed(splits, folder):
     made, again = epochs_of(splits, folder, 0.5)[0], epochs_of(splits, folder, 0.5, workers=1)[0]
     flat = ([batch for epoch in run for batch in epoch] for run in (made, again))
     for one, other in zip(*flat, strict=True):
@@ -136,7 +138,7 @@ def test_ignored_cells_of_labelled_pictures_stay_ignored():
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_stored_outputs_make_the_same_student(teacher, splits, folder, tmp_path):  # noqa: F811
+def test_stored_outputs_make_the_same_student(teacher, splits, folder, tmp_path):
     config = updated(STUDENT, unlabelled=str(folder), sure=0.5, epochs=2)
     live = distill(*splits, teacher, config, tmp_path / "live")
     stored = distill(*splits, teacher, config, tmp_path / "stored", tmp_path / "cache")
@@ -149,7 +151,7 @@ def test_stored_outputs_make_the_same_student(teacher, splits, folder, tmp_path)
     assert file_sha256(without.model_path) != file_sha256(live.model_path)
 
 
-def test_other_pictures_are_another_student(teacher, splits, folder, tmp_path):  # noqa: F811
+def test_other_pictures_are_another_student(teacher, splits, folder, tmp_path):
     config = updated(STUDENT, unlabelled=str(folder))
     first = distill(*splits, teacher, config, tmp_path / "student")
     moved = folder.rename(tmp_path / "elsewhere")
@@ -158,13 +160,13 @@ def test_other_pictures_are_another_student(teacher, splits, folder, tmp_path): 
     assert distill(*splits, teacher, updated(config, unlabelled=str(moved)), first.path).digest != first.digest
 
 
-def test_a_picture_of_val_is_refused(teacher, splits, folder, tmp_path):  # noqa: F811
+def test_a_picture_of_val_is_refused(teacher, splits, folder, tmp_path):
     shutil.copyfile(splits[1].paths[2], folder / "copied.jpg")
     with pytest.raises(InputError, match=r"copied\.jpg"):
         distill(*splits, teacher, updated(STUDENT, unlabelled=str(folder)), tmp_path / "student")
 
 
-def test_the_verb_looks_for_them_in_every_split_that_measures(edgepress, teacher, tiny_data, folder, tmp_path):  # noqa: F811
+def test_the_verb_looks_for_them_in_every_split_that_measures(edgepress, teacher, tiny_data, folder, tmp_path):
     """The folder holds seven of test's pictures."""
     flags = ("--backbone", "test_efficientnet", "--weights", "none", "--size", "32", "--width", "32", "--epochs", "1")
     answer = edgepress(
@@ -175,7 +177,7 @@ def test_the_verb_looks_for_them_in_every_split_that_measures(edgepress, teacher
     assert not (tmp_path / "s").exists()
 
 
-def test_a_broken_picture_is_named_before_training(teacher, splits, folder, tmp_path):  # noqa: F811
+def test_a_broken_picture_is_named_before_training(teacher, splits, folder, tmp_path):
     (folder / "broken.jpg").write_bytes((folder / "found0.JPG").read_bytes()[:200])
     with pytest.raises(InputError, match=r"broken\.jpg"):
         distill(*splits, teacher, updated(STUDENT, unlabelled=str(folder)), tmp_path / "student")

@@ -103,7 +103,7 @@ def build(onnx_bundle: Bundle, splits: Splits) -> Callable[[str], Bundle]:
 
     def build_once(name: str) -> Bundle:
         if name not in made:
-            run, pictures = onnx_bundle.path.parent, QuantizeConfig(pictures=16)
+            run, pictures = onnx_bundle.path.parent, QuantizeConfig(pictures=16, time_limit=0.0)
             made[name] = build_engine(name, onnx_bundle, run, splits, pictures, CompileConfig())
         return made[name]
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
+import numpy as np
 import pytest
 
-from deploy.latency import MIN_CALLS, Timing, bench
+from deploy.latency import MIN_CALLS, MIN_PAIRS, Timing, _median_interval, bench, compare_latency
 from multilabel.errors import EngineUnavailableError, InputError
 from multilabel.pictures import read_bytes
 
@@ -44,6 +47,47 @@ def test_the_command_line_prints_what_bench_measures(onnx_bundle, edgepress, tin
     assert answer.code == 0
     assert (answer.json["batch"], answer.json["pictures"]) == (3, "12 pictures of the data set")
     assert answer.json["model"].keys() >= {"p50_ms", "p90_ms", "p99_ms", "images_per_second", "calls"}
+
+
+class Sleeper:
+    """An engine that takes as long as it is told."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def __call__(self, images: np.ndarray) -> None:
+        assert images.shape == (1, 4, 4, 3)
+        time.sleep(self.seconds)
+
+    def __enter__(self) -> Sleeper:
+        return self
+
+    def __exit__(self, *error: object) -> None: ...
+
+
+@pytest.mark.parametrize(("first", "second"), [(0.006, 0.002), (0.002, 0.006), (0.002, 0.002)])
+def test_two_engines_are_compared_in_turn(monkeypatch, first, second):
+    monkeypatch.setattr("deploy.latency.open_engine", lambda seconds, device: Sleeper(seconds))
+    measured = compare_latency(first, second, np.zeros((3, 4, 4, 3), np.uint8), seconds=0.05)
+    assert 0 < measured.low <= measured.ratio <= measured.high
+    assert measured.pairs >= MIN_PAIRS == 20
+    assert (measured.low > 1) == (first > second)
+    assert (measured.high < 1) == (first < second)
+
+
+def test_an_engine_is_not_slower_than_itself(onnx_bundle):
+    size = onnx_bundle.preprocess.size
+    measured = compare_latency(onnx_bundle, onnx_bundle, np.zeros((3, size, size, 3), np.uint8), seconds=0.5)
+    assert measured.low <= 1
+
+
+@pytest.mark.parametrize("count", [6, 20, 50, 400])
+def test_the_interval_of_a_median_covers_it_as_often_as_it_says(count):
+    rng = np.random.default_rng(0)
+    low, high = _median_interval(count)
+    ordered = np.sort(rng.exponential(size=(4000, count)), axis=1)
+    covered = ((ordered[:, low] <= np.log(2)) & (np.log(2) <= ordered[:, high])).mean()
+    assert 0.94 < covered < 0.99
 
 
 @pytest.mark.parametrize("wrong", [{"batch": 0}, {"seconds": 0}, {"encoded": [b"no picture"]}])

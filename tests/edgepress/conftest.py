@@ -16,7 +16,7 @@ MICRO: dict[str, Any] = {
     "engines": ["onnx-fp32", "onnx-int8-onnxruntime", "openvino-fp32"],
     "teach": {"backbone": "test_efficientnet", "width": 32, "size": 64, "weights": "none", "epochs": 1},
     "distill": {"backbone": "test_efficientnet", "width": 32, "size": 64, "weights": "none", "epochs": 1},
-    "quantize": {"pictures": 8},
+    "quantize": {"pictures": 8, "time_limit": 0},
     "bench": {"seconds": 0.1},
 }
 for stage in ("teach", "distill"):

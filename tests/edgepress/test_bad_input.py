@@ -253,6 +253,48 @@ def test_a_persons_folder_is_not_replaced(bad, run_folder, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
+def test_a_bundle_of_another_role_is_not_replaced(bad, data, run_folder, tmp_path):
+    """A finished teacher, student or engine stays, and nothing is trained or converted before that is said."""
+    kept = {name: Path(shutil.copytree(run_folder / name, tmp_path / name)) for name in ("teacher", "student")}
+    onnx = Path(shutil.copytree(run_folder / "onnx-fp32", tmp_path / "onnx-fp32"))
+    before = {path: Bundle.open(path).digest for path in (*kept.values(), onnx)}
+    (data / "test" / "00000.jpg").unlink()  # `export` would stumble over it
+    (data / "val" / "00000.jpg").unlink()
+    own = ("--weights", "none", "--backbone", "test_efficientnet", "--epochs", "1")
+    distil = ("distill", data, "--teacher", run_folder / "teacher", *own)
+    for command, out, words in (
+        (("export", run_folder / "student", "--data", data), kept["student"], "a student stands there and a bundle"),
+        (("compile", onnx, "--engine", "onnx-fp16"), onnx, "kind onnx (fp32) stands there and a bundle of kind onnx"),
+        (("calibrate", onnx, "--data", data), kept["teacher"], "a teacher stands there and a bundle of kind onnx"),
+    ):
+        line = bad(*command, "--out", out)
+        assert words in line
+        assert "name another folder" in line
+    for name in ("test", "val"):
+        shutil.copyfile(data / name / "00001.jpg", data / name / "00000.jpg")
+    for command, out, words in (
+        (("teach", data, *own), kept["student"], "a student stands there and a teacher was to be written"),
+        (("teach", data, *own), onnx, "a bundle of kind onnx (fp32) stands there and a teacher was to be written"),
+        (distil, kept["teacher"], "a teacher stands there and a student was to be written"),
+    ):
+        assert words in bad(*command, "--out", out)
+    assert {path: Bundle.open(path).digest for path in before} == before
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("split", ["test", "val"])
+def test_decisions_are_not_fitted_on_pictures_that_are_verified(bad, data, run_folder, tmp_path, split):
+    """A whole split of them, or one that stands among others."""
+    shutil.copyfile(data / "test" / "00004.jpg", data / "val" / "00007.jpg")
+    before = Bundle.open(run_folder / "onnx-fp32").digest
+    line = bad("calibrate", run_folder / "onnx-fp32", "--data", data, "--split", split, "--out", tmp_path / "new")
+    first, count = {"test": ("test/00000.jpg", 12), "val": ("val/00007.jpg", 1)}[split]
+    assert f"{first}: one of {count} pictures of the split '{split}' that" in line
+    assert "verified" in line
+    assert nothing_was_made(tmp_path)
+    assert Bundle.open(run_folder / "onnx-fp32").digest == before
+
+
 def test_a_message_of_many_lines_becomes_one(bad, run_folder, tmp_path):
     bundle = Bundle.open(run_folder / "onnx-fp32")
     fields = {"kind": "onnx", "precision": "fp32", "model": "model.onnx", "labels": bundle.manifest.labels}

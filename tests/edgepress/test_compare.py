@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import cv2
 import numpy as np
@@ -25,9 +26,16 @@ def recipe(tiny_data, micro, tmp_path_factory):
     return file
 
 
-def test_it_compares_continues_and_appends(edgepress, recipe, tiny_data):
+def predicted(bundle, data):
+    """A torch bundle's logits of a split."""
     import torch
 
+    model = load_model(bundle)
+    with torch.inference_mode():
+        return model.logits(torch.stack([torch.from_numpy(model.preprocess.load(path)) for path in data.paths])).numpy()
+
+
+def test_it_compares_continues_and_appends(edgepress, recipe, tiny_data):
     answer = edgepress("compare", "--recipe", recipe, "--methods", "alone,l2d", "--seeds", "0,1")
     assert answer.code == 0, answer.err
     record = json.loads((recipe.parent / "run" / "compare.json").read_text())
@@ -40,10 +48,7 @@ def test_it_compares_continues_and_appends(edgepress, recipe, tiny_data):
     test = load_dataset(tiny_data, "test")
     row = record["students"][1]
     student = recipe.parent / "run" / "compare" / "l2d-seed0"
-    model = load_model(student)
-    images = torch.stack([torch.from_numpy(model.preprocess.load(path)) for path in test.paths])
-    with torch.inference_mode():
-        expected = mean_average_precision(test.targets, model.logits(images).numpy())
+    expected = mean_average_precision(test.targets, predicted(student, test))
     assert row["test_mAP"] == pytest.approx(expected, abs=1e-6)
     assert row["training"]["id"] == 1000
     trained = Bundle.open(student).manifest.facts["training"]
@@ -68,6 +73,82 @@ def test_it_compares_continues_and_appends(edgepress, recipe, tiny_data):
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50  # something is drawn
     assert Bundle.open(student).digest == row["digest"]
     assert "ours" in answer.out
+    assert "alone" in answer.out  # which this call did not name
+    caption = " ".join(answer.out.split())
+    assert "The rows are all that compare.json holds, of this call and of earlier ones" in caption
+    assert f"test_efficientnet, val mAP {100 * row['teacher_val_mAP']:.2f}," in caption
+
+
+@pytest.fixture(scope="module")
+def teachers(edgepress, recipe, tiny_data, micro):
+    """Two that stand elsewhere, of other seeds."""
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in micro["teach"].items() if name != "seed"]
+    paths = [recipe.parent / f"taught-{seed}" for seed in (1, 2)]
+    for seed, path in enumerate(paths, 1):
+        answer = edgepress("teach", tiny_data, "--out", path, *flags, "--seed", seed)
+        assert answer.code == 0, answer.err
+    return paths
+
+
+def test_several_teachers_answer_as_one(edgepress, recipe, teachers, tiny_data, tmp_path):
+    out, flags = tmp_path / "run", ("--methods", "alone,ours", "--distill-seed", 3)
+    both = [part for path in teachers for part in ("--teacher", path)]
+    answer = edgepress("compare", "--recipe", recipe, "--out", out, *both, *flags)
+    assert answer.code == 0, answer.err
+    record = json.loads((out / "compare.json").read_text())
+    assert [row["seed"] for row in record["students"]] == [3, 3]
+    adopted = [Bundle.open(out / name) for name in ("teacher", "teacher-2")]
+    weights = [bundle.manifest.files["model.safetensors"] for bundle in adopted]
+    assert weights == [Bundle.open(path).manifest.files["model.safetensors"] for path in teachers]
+    assert record["teacher"]["backbone"] == "test_efficientnet + test_efficientnet"
+    assert [one["digest"] for one in record["teacher"]["ensemble"]] == [bundle.digest for bundle in adopted]
+    alone, ours = (Bundle.open(out / "compare" / f"{name}-seed3").manifest for name in ("alone", "ours"))
+    assert ours.facts["teachers"] == [vars(bundle.as_parent) for bundle in adopted]
+    val = load_dataset(tiny_data, "val")
+    logits = [predicted(path, val) for path in teachers]
+    together = mean_average_precision(val.targets, np.mean(logits, axis=0))
+    assert [row["teacher_val_mAP"] for row in record["students"]] == pytest.approx([together] * 2, abs=1e-6)
+    assert alone.facts["teacher_val_mAP"] != pytest.approx(mean_average_precision(val.targets, logits[0]), abs=1e-3)
+    # In a recipe as well, and what is finished is kept.
+    values = yaml.safe_load(recipe.read_text()) | {"out": str(out), "teacher": [str(path) for path in teachers]}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(values))
+    answer = edgepress("compare", "--recipe", tmp_path / "recipe.yaml", *flags)
+    assert (answer.code, json.loads((out / "compare.json").read_text())) == (0, record)
+
+
+def test_run_takes_several_teachers(edgepress, micro, teachers, tiny_data, tmp_path):
+    values = {**micro, "data": str(tiny_data), "out": str(tmp_path / "run"), "engines": ["onnx-fp32"]}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(values | {"teacher": [str(path) for path in teachers]}))
+    answer = edgepress("run", "--recipe", tmp_path / "recipe.yaml")
+    assert answer.code in (0, 1), answer.err
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    rows = {row["engine"]: row for row in report["engines"]}
+    assert list(rows) == ["teacher (torch)", "teacher-2 (torch)", "student (torch)", "onnx-fp32"]
+    test, val = (load_dataset(tiny_data, split) for split in ("test", "val"))
+    for name, path in zip(("teacher (torch)", "teacher-2 (torch)"), teachers, strict=True):
+        assert rows[name]["mAP"] == pytest.approx(mean_average_precision(test.targets, predicted(path, test)), abs=1e-6)
+    digests = [Bundle.open(tmp_path / "run" / name).digest for name in ("teacher", "teacher-2")]
+    assert [one["digest"] for one in report["teacher"]["ensemble"]] == digests
+    together = np.mean([predicted(path, val) for path in teachers], axis=0)
+    assert report["teacher"]["val_mAP"] == pytest.approx(mean_average_precision(val.targets, together), abs=1e-6)
+
+
+def test_what_looks_inside_one_teacher_is_told_before_anything_is_trained(edgepress, recipe, teachers, tmp_path):
+    both = [part for path in teachers for part in ("--teacher", path)]
+    answer = edgepress("--quiet", "compare", "--recipe", recipe, "--out", tmp_path / "run", *both)
+    assert answer.code == 2
+    assert "method rkd looks inside one teacher" in answer.err
+    assert "--methods" in answer.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_its_flags_are_those_that_it_heeds(edgepress):
+    shown = {verb: set(re.findall(r"--[a-z][a-z-]*", edgepress(verb, "--help").out)) for verb in ("run", "compare")}
+    sections = ("--engines", "--required", "--decisions", "--quantize", "--compile", "--bench")
+    ignored = {flag for flag in shown["run"] if flag.startswith(sections)}
+    assert len(ignored) > 8
+    assert shown["run"] - shown["compare"] == ignored
+    assert shown["compare"] - shown["run"] == {"--methods", "--seeds"}
 
 
 def test_a_changed_method_does_not_stand_beside_its_older_self(edgepress, recipe, tmp_path):

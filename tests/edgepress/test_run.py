@@ -33,7 +33,8 @@ def rows(report) -> dict[str, dict[str, Any]]:
 def test_the_folder_is_as_promised_and_nothing_else_is_left(run_folder):
     assert {path.name for path in run_folder.iterdir()} == BUNDLES | {"report.json", "plots"}
     assert {path.name for path in (run_folder / "plots").iterdir()} == {
-        f"{what}-{name}.png" for what in ("reliability", "thresholds") for name in BUNDLES - {"teacher", "student"}
+        "int8-onnx-int8-onnxruntime.png",
+        *(f"{what}-{name}.png" for what in ("reliability", "thresholds") for name in BUNDLES - {"teacher", "student"}),
     }
     for name in BUNDLES:
         Bundle.open(run_folder / name)

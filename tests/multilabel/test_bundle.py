@@ -206,11 +206,11 @@ def test_a_new_bundle_replaces_the_older_one_whole(tmp_path):
     make(tmp_path / "b")
     (tmp_path / ".b.partial").mkdir()  # what a killed writer leaves
     (tmp_path / ".b.partial" / "stale").write_bytes(b"s")
-    with write_bundle(tmp_path / "b", **FIELDS | {"precision": "fp16"}) as (folder, _):
+    with write_bundle(tmp_path / "b", **FIELDS | {"opset": 21}) as (folder, _):
         (folder / "model.onnx").write_bytes(b"new")
         assert (tmp_path / "b" / "extra").is_dir()  # the older one stands until the new one is complete
     bundle = Bundle.open(tmp_path / "b")
-    assert bundle.manifest.precision == "fp16"
+    assert bundle.manifest.opset == 21
     assert sorted(p.name for p in bundle.path.iterdir()) == [MANIFEST, "model.onnx"]
     assert [p.name for p in tmp_path.iterdir()] == ["b"]
 
@@ -268,6 +268,38 @@ def test_a_persons_own_folder_or_file_is_never_replaced(tmp_path):
             make(path)
     assert precious.read_text() == "mine"
     assert [p.name for p in tmp_path.iterdir()] == ["home"]
+
+
+TORCH = {"kind": "torch", "precision": "fp32"}
+TEACHER, STUDENT = (TORCH | {"facts": {"role": role}} for role in ("teacher", "student"))
+OLDER_STUDENT = TORCH | {"facts": {}, "parent": Parent(name="teacher", digest="ab")}
+
+
+@pytest.mark.parametrize(
+    ("standing", "made", "words"),
+    [
+        (STUDENT, TEACHER, "a student stands there and a teacher was to be written"),
+        (TEACHER, STUDENT, "a teacher stands there and a student was to be written"),
+        (OLDER_STUDENT, TEACHER, "a student stands there and a teacher"),
+        (TORCH | {"facts": {}}, STUDENT, "a teacher stands there and a student"),
+        (STUDENT, {}, r"a student stands there and a bundle of kind onnx \(int8\) was to be written"),
+        ({}, {"kind": "openvino"}, r"kind onnx \(int8\) stands there and a bundle of kind openvino \(int8\)"),
+        ({}, {"precision": "fp16"}, r"kind onnx \(int8\) stands there and a bundle of kind onnx \(fp16\)"),
+    ],
+)
+def test_a_bundle_of_another_kind_or_role_is_not_replaced(tmp_path, standing, made, words):
+    old = make(tmp_path / "b", **standing)
+    with pytest.raises(InputError, match=words):
+        make(old.path, **made)
+    assert Bundle.open(old.path).digest == old.digest
+    assert [p.name for p in tmp_path.iterdir()] == ["b"]
+    assert make(old.path, **standing, inputs="new").manifest.inputs == "new"  # its own kind is
+
+
+def test_what_says_nothing_that_holds_is_made_again(tmp_path):
+    bundle = make(tmp_path / "b", **TEACHER)
+    (bundle.path / MANIFEST).write_bytes(b"damaged")
+    assert make(bundle.path, **STUDENT).manifest.facts == {"role": "student"}
 
 
 @pytest.mark.parametrize("thresholds", [(0.5,), (0.5, 7.0), (-1.0, 0.5)])

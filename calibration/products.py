@@ -1,0 +1,56 @@
+"""Where a float ONNX graph has its multiplications: what INT8 is for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+PRODUCTS = ("Conv", "MatMul", "Gemm")
+"""Operators that hold a net's multiplications."""
+
+
+def label_products(graph: Any) -> list[str]:
+    """The products of each label with a vector of its own, in an ML-Decoder's last step: they stay in float.
+
+    They are a few thousand multiplications right before the logits; INT8 would win no time and cost precision, and
+    OpenVINO's CPU plugin refuses to compile them.
+    """
+    batched = {tensor.name for tensor in graph.initializer if len(tensor.dims) == 3}
+    return [node.name for node in graph.node if node.op_type == "MatMul" and batched & set(node.input)]
+
+
+def float_anyway(graph: Any) -> list[str]:
+    """What stays in float in every INT8 graph: `label_products`, and all but products behind the last convolution.
+
+    INT8 sums, norms and softmax there win no time and cost precision: of an ML-Decoder in OpenVINO 4 dB.
+    """
+    last = max((place for place, node in enumerate(graph.node) if node.op_type == "Conv"), default=-1)
+    cheap = [node.name for node in graph.node[last + 1 :] if node.op_type not in ("MatMul", "Gemm", "Clip")]
+    return [*label_products(graph), *cheap]
+
+
+def multiplications(graph: Any, shapes: dict[str, tuple[int, ...]]) -> dict[str, int]:
+    """Multiply-accumulates of every product of a graph.
+
+    Args:
+        shapes: of every tensor that a product reads or writes, for the number of pictures that is asked about.
+    """
+    known = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer} | shapes
+    result = {}
+    for node in graph.node:
+        if node.op_type in PRODUCTS:
+            out, weight = known[node.output[0]], known[node.input[1]]
+            if node.op_type == "Conv":
+                each = int(np.prod(weight[1:]))
+            else:
+                transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
+                each = weight[-1] if transposed else weight[-2]
+            result[node.name] = int(np.prod(out)) * each
+    return result
+
+
+def weight_elements(graph: Any) -> dict[str, int]:
+    """Constants that every product of a graph holds."""
+    sizes = {tensor.name: int(np.prod(tensor.dims)) for tensor in graph.initializer}
+    return {n.name: sum(sizes.get(name, 0) for name in n.input[1:]) for n in graph.node if n.op_type in PRODUCTS}

@@ -1,0 +1,193 @@
+"""What range of its values each activation is quantised to: how the calibration pictures set it.
+
+Two passes over the pictures, a few at a time, so that memory does not grow with their number: the first finds every
+tensor's smallest and largest value, the second counts its values into `BINS` equal bins between them. Every method
+reads its range off these counts, so a further method costs no further pass.
+
+Of ONNX Runtime's own methods "distribution" is not here: for INT8 its quantiser reads only the lowest and highest edge
+of a histogram made symmetric around 0, which is min-max with a wider range. Its entropy method moves both ends of such
+a symmetric histogram together, and with its default of 128 bins for 128 levels has nothing to choose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+Method = Literal["min-max", "percentile-99.9", "percentile-99.99", "percentile-99.999", "entropy", "least-squares"]
+METHODS: tuple[Method, ...] = get_args(Method)
+BINS = 2048
+CHUNK = 8
+"""Pictures whose activations are held at once by the first pass; the second holds those of one."""
+SAMPLE = 32768
+"""Most values of a tensor that one picture adds to its histogram, taken at even distances."""
+LEVELS = 256
+STEPS = 64
+"""Ranges that entropy and least squares try for each tensor."""
+
+
+class Ranges:
+    """Minimum, maximum and histogram of every tensor that an ONNX model's quantised operators read or write."""
+
+    def __init__(self, model: Path, operators: list[str], folder: Path, images: np.ndarray) -> None:
+        """Measure.
+
+        Args:
+            model: float ONNX file, prepared for quantisation (shapes inferred).
+            operators: types whose inputs and outputs are measured.
+            folder: for models with more outputs.
+            images: uint8 `[N, size, size, 3]`.
+        """
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        """Of every tensor, for one picture."""
+        self.limits = _limits(model, operators, folder, images)
+        self.counts = {name: np.zeros(BINS, np.int64) for name in self.limits}
+        self._count(model, images)
+
+    def _count(self, model: Path, images: np.ndarray) -> None:
+        session, feed = open_with_outputs(model, list(self.limits))
+        for image in images:
+            for name, values in zip(self.limits, session.run(list(self.limits), {feed: image[None]}), strict=True):
+                low, high = self.limits[name]
+                self.shapes[name] = values.shape
+                if high > low:
+                    values = values.ravel()[:: max(values.size // SAMPLE, 1) | 1]  # odd: not one column alone
+                    places = ((values - low) * (BINS / (high - low))).astype(np.int32)
+                    self.counts[name] += np.bincount(np.minimum(places, BINS - 1), minlength=BINS)
+
+    def by(self, method: Method) -> dict[str, tuple[float, float]]:
+        """Every tensor's range by a method."""
+        find = _finder(method)
+        return {
+            name: find(self.counts[name], low, high) if high > low else (low, high)
+            for name, (low, high) in self.limits.items()
+        }
+
+
+def open_with_outputs(model: Path, names: list[str]) -> tuple[Any, str]:
+    """A session of a model that gives further tensors, and the name of its input.
+
+    It is not optimised: fusing would do away with tensors that are asked for.
+    """
+    import onnx
+    import onnxruntime as ort
+
+    loaded = onnx.load(str(model))
+    there = {value.name for value in loaded.graph.output}
+    loaded.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in there)
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(loaded.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return session, session.get_inputs()[0].name
+
+
+def _limits(model: Path, operators: list[str], folder: Path, images: np.ndarray) -> dict[str, tuple[float, float]]:
+    from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
+
+    calibrator = create_calibrator(
+        model,
+        operators,
+        augmented_model_path=str(folder / "limits.onnx"),
+        calibrate_method=CalibrationMethod.MinMax,
+    )
+    name = calibrator.infer_session.get_inputs()[0].name
+    for start in range(0, len(images), CHUNK):
+        calibrator.collect_data(reader(name, images[start : start + CHUNK]))
+    measured = calibrator.compute_data()
+    return {tensor: (data.lowest.item(), data.highest.item()) for tensor, data in measured.items()}
+
+
+def reader(name: str, images: np.ndarray):
+    """Feeds pictures to ONNX Runtime's calibrators one at a time."""
+    from onnxruntime.quantization import CalibrationDataReader
+
+    class Reader(CalibrationDataReader):
+        def __init__(self) -> None:
+            self.feeds = iter([{name: image[None]} for image in images])
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            return next(self.feeds, None)
+
+    return Reader()
+
+
+def _finder(method: Method) -> Callable[[np.ndarray, float, float], tuple[float, float]]:
+    if method == "min-max":
+        return lambda counts, low, high: (low, high)
+    if method == "entropy":
+        return lambda counts, low, high: _best_range(counts, low, high, _divergence)
+    if method == "least-squares":
+        return lambda counts, low, high: _best_range(counts, low, high, _squared_error)
+    inside = float(method.removeprefix("percentile-")) / 100
+    return lambda counts, low, high: _percentile(counts, low, high, inside)
+
+
+def _percentile(counts: np.ndarray, low: float, high: float, inside: float) -> tuple[float, float]:
+    """The range that leaves half of 1 - `inside` of the values out at either end."""
+    share, edges = np.cumsum(counts) / counts.sum(), np.linspace(low, high, BINS + 1)
+    cut = (1 - inside) / 2
+    return float(edges[np.searchsorted(share, cut, "right")]), float(edges[np.searchsorted(share, 1 - cut) + 1])
+
+
+def _best_range(
+    counts: np.ndarray,
+    low: float,
+    high: float,
+    cost: Callable[[np.ndarray, np.ndarray, tuple[float, float]], float],
+) -> tuple[float, float]:
+    """Of ranges that cut the larger end first, then the other, the one that costs least.
+
+    An end at 0 stays there: values that a ReLU made 0 are exact.
+    """
+    centres = low + (np.arange(BINS) + 0.5) * (high - low) / BINS
+    best = (low, high)
+    for end in (0, 1) if -low > high else (1, 0):
+        tried = [best]
+        for shrink in np.linspace(1, 0, STEPS, endpoint=False)[1:]:
+            ends = list(best)
+            ends[end] *= shrink
+            tried.append((ends[0], ends[1]))
+        best = tried[int(np.argmin([cost(counts, centres, ends) for ends in tried]))]
+    return best
+
+
+def _levels(values: np.ndarray, ends: tuple[float, float]) -> tuple[np.ndarray, float]:
+    """The level of each value on a grid of 256 that holds 0, and the grid's step."""
+    bottom, top = min(ends[0], 0.0), max(ends[1], 0.0)
+    step = max((top - bottom) / (LEVELS - 1), float(np.finfo(np.float32).tiny))
+    return np.round(np.clip(values, bottom, top) / step), step
+
+
+def _squared_error(counts: np.ndarray, centres: np.ndarray, ends: tuple[float, float]) -> float:
+    """Σ n (x − q(x))², the noise that a range adds."""
+    levels, step = _levels(centres, ends)
+    return float((counts * (centres - step * levels) ** 2).sum())
+
+
+def _divergence(counts: np.ndarray, centres: np.ndarray, ends: tuple[float, float]) -> float:
+    """KL(P ‖ Q) in nats: P the values, those outside in the outermost bin; Q what the levels tell of those inside.
+
+    Migacz, "8-bit inference with TensorRT" (GTC 2017), for a range whose ends need not be symmetric. A level's count is
+    spread evenly over its bins that hold something; an empty outermost bin counts as one value.
+    """
+    inside = (centres >= ends[0]) & (centres <= ends[1])
+    if not counts[inside].any():
+        return float("inf")
+    first, last = np.flatnonzero(inside)[[0, -1]]
+    kept = counts[first : last + 1].astype(np.float64)
+    p = kept.copy()
+    p[0] += counts[:first].sum()
+    p[-1] += counts[last + 1 :].sum()
+    kept[[0, -1]] = np.maximum(kept[[0, -1]], 1)
+    level = _levels(centres[first : last + 1], ends)[0]
+    level = (level - level[0]).astype(np.int64)
+    held = kept > 0
+    spread = np.bincount(level, kept) / np.maximum(np.bincount(level, held), 1)
+    q = np.where(held, spread[level], 0.0)
+    p, q = p / p.sum(), q / q.sum()
+    shown = p > 0
+    return float((p[shown] * np.log(p[shown] / q[shown])).sum())

@@ -1,0 +1,34 @@
+"""What is done to a float model so that INT8 costs it less; each gives a float model again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from calibration.bias import correct_biases
+from calibration.equalise import equalise
+from calibration.qdq import OnnxQuantizer
+from calibration.ranges import Method
+from calibration.rounding import round_weights
+
+TOUCHES = {"rounded": False, "equalised": False, "corrected": True}
+"""Names, and whether the result depends on how ranges are set."""
+PICTURES = 128
+"""Of the calibration set, at most, that weights are rounded and biases corrected on: second moments and means need no
+more, and both take long."""
+
+
+def touched(before: OnnxQuantizer, touch: str, method: Method, images: np.ndarray) -> Any | None:
+    """The float model (a ModelProto) of a quantiser after one touch more; None where there is nothing to change.
+
+    Args:
+        images: uint8 calibration pictures `[N, size, size, 3]`.
+    """
+    model = before.float_model
+    if touch == "equalised":
+        result, changed = equalise(model)
+        return result if changed else None
+    if touch == "rounded":
+        return round_weights(model, images[:PICTURES], before.always_float, levels=64 if before.reduce_range else 127)
+    return correct_biases(model, lambda _: before.quantized(method), images[:PICTURES])

@@ -1,0 +1,252 @@
+"""FakeQuantizedModel: a model that computes as its INT8 graph will, and that gradients pass through.
+
+    model = FakeQuantizedModel(student)
+    model.observe(images)  # ranges, as a calibrator measures them
+    logits, embeddings = model(images)
+
+Nothing is put into the student: its operations are met as they are called, and where a Q/DQ graph quantises and
+dequantises a tensor, this does. So it serves every timm backbone, and the student's state dict stays its own.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from compress.models import MLDecoderHead, MultiLabelModel
+
+LEVELS = 255
+"""Steps of an activation's range: UInt8, asymmetric."""
+MOST = 127
+"""Largest magnitude of a weight: INT8, symmetric."""
+
+
+def fake_quantize(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """`x` on the grid of UInt8 between `low` and `high`, one scale for all of it.
+
+    As ONNX Runtime does it: the range is widened to hold 0, which is on the grid. The gradient passes unchanged where
+    `x` is inside, and is 0 outside (Jacob et al., CVPR 2018, arXiv 1712.05877, section 3).
+
+    Args:
+        low, high: of one element, without gradient.
+    """
+    low, high = low.clamp(max=0), high.clamp(min=0)
+    scale = ((high - low) / LEVELS).clamp(min=torch.finfo(torch.float32).tiny)
+    zero = (-low / scale).round().to(torch.int32)
+    return torch.fake_quantize_per_tensor_affine(x.float(), scale, zero, 0, LEVELS).to(x.dtype)
+
+
+def fake_quantize_weight(weight: Tensor, axis: int = 0) -> Tensor:
+    """A weight on the grid of symmetric INT8 with one scale for each place on `axis`; the gradient passes unchanged.
+
+    A batch norm behind a convolution multiplies whole output channels, and their scales with them: the folded weight
+    is on its grid exactly where the plain one is, so nothing is folded here.
+    """
+    with torch.no_grad():
+        others = [dim for dim in range(weight.ndim) if dim != axis]
+        scale = weight.detach().abs().amax(dim=others).float() / MOST
+        scale = torch.where(scale > 0, scale, 1.0)
+        zero = torch.zeros_like(scale, dtype=torch.int32)
+    return torch.fake_quantize_per_channel_affine(weight.float(), scale, zero, axis, -MOST, MOST).to(weight.dtype)
+
+
+class FakeQuantizedModel(MultiLabelModel):
+    """A student as ONNX Runtime's Q/DQ graph computes it; its parameters are the student's own.
+
+    It stays in evaluation mode: batch norms keep their statistics, as in the graph they are folded into, and nothing is
+    dropped. Ranges are frozen once observed, not learnt: who quantises the student measures them again.
+
+    Args:
+        student: fused; see `compress.models.fuse`.
+    """
+
+    ranges: Tensor
+    """`[T, 2]`, lowest and highest value of every quantised activation, in the order they are computed in."""
+
+    def __init__(self, student: MultiLabelModel) -> None:
+        super().__init__(student.config, student.labels, student.preprocess)
+        self.backbone, self.head = student.backbone, student.head
+        self.register_buffer("ranges", torch.empty(0, 2))
+        counter = _Counter()
+        with torch.no_grad(), counter:
+            size = self.preprocess.size
+            super().logits(torch.zeros(1, size, size, 3, dtype=torch.uint8, device=self.mean.device))
+        self.convolutions = counter.count
+        self.eval()
+
+    def train(self, mode: bool = True) -> FakeQuantizedModel:
+        """Evaluation mode, whatever is asked for."""
+        super().train(False)
+        return self
+
+    def observe(self, images: Tensor) -> None:
+        """Widen the ranges to what the float model computes on these pictures, uint8 `[B, size, size, 3]`."""
+        operations = _QuantizedOperations(images, self.ranges, self.convolutions, observing=True)
+        with torch.no_grad(), operations:
+            super().logits(images)
+        seen = torch.stack(operations.seen)
+        if len(self.ranges):
+            low, high = torch.minimum(seen, self.ranges)[:, 0], torch.maximum(seen, self.ranges)[:, 1]
+            seen = torch.stack([low, high], dim=1)
+        self.ranges = seen
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 RGB `[B, size, size, 3]` to logits `[B, C]` and label-wise embeddings `[B, C, dim]`."""
+        with _QuantizedOperations(images, self.ranges, self.convolutions):
+            tokens = self.tokens(images)
+            if isinstance(self.head, MLDecoderHead):
+                return self.head(tokens)
+            logits = self.head.logits(tokens)
+        return logits, self.head(tokens)[1]  # which no graph computes
+
+    def logits(self, images: Tensor) -> Tensor:
+        """uint8 RGB `[B, size, size, 3]` to logits `[B, C]` alone."""
+        with _QuantizedOperations(images, self.ranges, self.convolutions):
+            return super().logits(images)
+
+
+class _State(enum.Enum):
+    """What is known of a tensor that depends on the pictures."""
+
+    FLOAT = enum.auto()
+    """Quantised where an operation that is quantised takes it."""
+    RESULT = enum.auto()
+    """Of a quantised operation: quantised where it is taken, unless that is done in the same operation."""
+    QUANTIZED = enum.auto()
+    """On a grid already."""
+
+
+_CONVOLUTIONS = {"conv1d", "conv2d", "conv3d"}
+_PRODUCTS = _CONVOLUTIONS | {"linear", "matmul", "rmatmul", "bmm"}
+"""Quantised everywhere, with the weights they multiply by."""
+_SUMS = {"add", "iadd", "radd", "mul", "imul", "rmul", "cat", "mean", "avg_pool2d", "adaptive_avg_pool2d"}
+"""Quantised up to the last convolution."""
+_WITHIN = {"batch_norm", "relu", "relu6", "hardtanh", "clamp"}
+"""Done in the same operation as the product or sum before it."""
+_MOVES = {
+    *("to", "float", "type_as", "contiguous", "clone", "detach", "dropout", "pad", "reshape", "view", "flatten"),
+    *("unflatten", "permute", "transpose", "unsqueeze", "squeeze", "expand", "getitem", "chunk", "split", "unbind"),
+    *("max_pool2d", "interpolate"),
+}
+"""Values stay what they are."""
+_QUESTIONS = {"get", "size", "dim", "numel", "stride", "is_contiguous", "is_floating_point", "len"}
+"""About a tensor, not from its values."""
+
+
+class _QuantizedOperations(TorchFunctionMode):
+    """Every operation of one forward pass, on fake-quantised tensors where a Q/DQ graph has them.
+
+    A tensor is quantised once, when an operation first asks for it, and everything after sees it so; the how-manieth it
+    is finds its range.
+
+    Args:
+        convolutions: the whole model's number of them; behind the last one only products are quantised.
+        observing: compute in float, and leave each tensor's range in `seen`.
+    """
+
+    def __init__(self, images: Tensor, ranges: Tensor, convolutions: int, observing: bool = False) -> None:
+        super().__init__()
+        self.ranges, self.convolutions_left, self.observing = ranges, convolutions, observing
+        self.seen: list[Tensor] = []
+        self._place, self._begun = 0, False
+        self._known = WeakTensorKeyDictionary()  # _State, or the quantised tensor that stands for it
+        # Until the first product it is a picture's bytes, shifted and scaled: a grid that loses nothing.
+        self._known[images] = _State.QUANTIZED
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = func.__name__.strip("_")
+        operands = list(_tensors(args))
+        varying = [operand in self._known for operand in operands]
+        if name in _QUESTIONS or not any(varying):
+            return func(*args, **kwargs)
+        if name in _PRODUCTS:
+            self._begun = True
+            return self._product(name, func, args, kwargs)
+        if not self._begun:
+            return self._told(func(*args, **kwargs), _State.QUANTIZED)
+        if name in _WITHIN and self._known.get(operands[0]) is _State.RESULT:
+            return self._told(func(*args, **kwargs), _State.RESULT)
+        if name == "silu" and self.convolutions_left > 0:  # in a graph two operations
+            x = self._taken(args[0], also_float=True)
+            gate = self._taken(self._told(x.sigmoid(), _State.RESULT))
+            return self._told(x * gate, _State.RESULT)
+        # A sum with a constant is part of what comes before or after it.
+        summed = name in _SUMS and self.convolutions_left > 0 and all(varying)
+        args = self._taken(args, also_float=summed)
+        if summed:
+            state = _State.RESULT
+        else:
+            kept = name in _MOVES and self._known.get(next(_tensors(args))) is _State.QUANTIZED
+            state = _State.QUANTIZED if kept else _State.FLOAT
+        return self._told(func(*args, **kwargs), state)
+
+    def _product(self, name: str, func: Any, args: Any, kwargs: Any) -> Any:
+        operands = list(args[:2])
+        if name == "matmul" and any(operand.ndim == 3 and operand not in self._known for operand in operands):
+            # An ML-Decoder's product of each label with a vector of its own is left in float.
+            return self._told(func(*self._taken(args), **kwargs), _State.FLOAT)
+        for place, operand in enumerate(operands):
+            if operand in self._known:
+                operands[place] = self._taken(operand, also_float=True)
+            elif not self.observing:
+                operands[place] = fake_quantize_weight(operand, 1 if "matmul" in name else 0)
+        bias = args[2] if len(args) > 2 else kwargs.get("bias")
+        if name == "linear" and bias is not None and args[0].ndim > 2:
+            # In a graph a product and a sum behind it; the product's result is quantised.
+            product = self._told(func(*operands), _State.RESULT)
+            return self._told(self._taken(product) + bias, _State.FLOAT)
+        result = func(*operands, *args[2:], **kwargs)
+        self.convolutions_left -= name in _CONVOLUTIONS
+        return self._told(result, _State.RESULT)
+
+    def _taken(self, args: Any, also_float: bool = False) -> Any:
+        """Arguments with results of quantised operations, or everything that depends on the pictures, quantised."""
+        if isinstance(args, tuple | list):
+            return type(args)(self._taken(arg, also_float) for arg in args)
+        state = self._known.get(args) if isinstance(args, Tensor) else None
+        if isinstance(state, Tensor):
+            return self._taken(state, also_float)  # changed in place it may be float again
+        if state is _State.RESULT or (also_float and state is _State.FLOAT):
+            return self._quantized(args)
+        return args
+
+    def _quantized(self, tensor: Tensor) -> Tensor:
+        place, self._place = self._place, self._place + 1
+        if self.observing:
+            self.seen.append(torch.stack(tensor.detach().float().aminmax()))
+            self._known[tensor] = _State.QUANTIZED
+            return tensor
+        quantized = fake_quantize(tensor, *self.ranges[place])
+        self._known[quantized] = _State.QUANTIZED
+        self._known[tensor] = quantized
+        return quantized
+
+    def _told(self, result: Any, state: _State) -> Any:
+        for tensor in _tensors((result,)):
+            self._known[tensor] = state
+        return result
+
+
+class _Counter(TorchFunctionMode):
+    """Counts convolutions."""
+
+    count = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func.__name__ in _CONVOLUTIONS
+        return func(*args, **(kwargs or {}))
+
+
+def _tensors(args: Any) -> Iterator[Tensor]:
+    for arg in args:
+        if isinstance(arg, Tensor):
+            yield arg
+        elif isinstance(arg, tuple | list):
+            yield from _tensors(arg)

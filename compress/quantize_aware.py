@@ -1,0 +1,163 @@
+"""quantize_aware: a finished student, fine-tuned as its INT8 graph computes, under the terms it was trained by."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils import set_seed
+
+from compress.checkpoint import load_model, write_model
+from compress.config import DistillConfig, QuantizeAwareConfig
+from compress.distill import lesson_of, require_no_teacher, require_trainable, unlabelled_of
+from compress.fake_quantize import FakeQuantizedModel
+from compress.gather import process_state
+from compress.models import MultiLabelModel, fuse
+from compress.tasks import DistillTask
+from compress.training import evaluate, fit, make_accelerator, memory_told
+from multilabel.bundle import Bundle, inputs_hash, is_current
+from multilabel.datasets import MultiLabelDataset
+from multilabel.errors import InputError
+from multilabel.metrics import prevalence
+
+log = logging.getLogger("edgepress")
+
+
+def quantize_aware(
+    train: MultiLabelDataset,
+    val: MultiLabelDataset,
+    teacher: Bundle | None,
+    student: Bundle,
+    config: QuantizeAwareConfig,
+    out: Path,
+    cache: Path | None = None,
+    ensemble: Sequence[Bundle] = (),
+) -> Bundle:
+    """Fine-tune a student with its weights and activations fake-quantised; leaves a bundle of kind torch in `out`.
+
+    After Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference",
+    CVPR 2018 (arXiv 1712.05877). The bundle is an ordinary float student, exported and quantised as any other; the best
+    epoch is that of the best fake-quantised val mAP. Branches that are fused on export are fused first and stay so.
+
+    Args:
+        teacher: None where the student learnt alone.
+        student: architecture, preprocessing and what it was taught are taken from it.
+        cache: see `distill`.
+        ensemble: further teachers, which answer with the first as one.
+
+    Raises:
+        InputError: labels differ, or the student does not say how it was trained; see also `distill`.
+    """
+    teachers = (teacher, *ensemble) if teacher is not None else ()
+    lesson = lesson_again(student, config)
+    if teacher is None:
+        require_no_teacher(lesson)
+    if student.path.resolve() == out.resolve():
+        raise InputError(f"{out}: is the student itself; name another folder for the fine-tuned one")
+    student.labels.require_equal(train.labels, f"the student {student.path}", f"the data set {train.root}")
+    require_trainable("student", train, val, out, teachers)
+    unlabelled = unlabelled_of(lesson, val)
+    inputs = inputs_hash(
+        {
+            "role": "quantize-aware",
+            "student": student.digest,
+            "config": lesson.model_dump(mode="json", exclude={"workers", "weights", "unlabelled"}),
+            "pictures": config.pictures,
+            "unlabelled": unlabelled.fingerprint() if unlabelled else None,
+            "train": train.fingerprint(),
+            "val": val.fingerprint(),
+            "teachers": [teacher.digest for teacher in teachers],
+            "processes": process_state().num_processes,
+        }
+    )
+    work = out.parent / f".{out.name}.training"
+    if is_current(out, inputs):
+        log.info("%s: unchanged, kept", out)
+        if process_state().is_main_process and work.is_dir():  # killed after the bundle was finished
+            shutil.rmtree(work)
+        return Bundle.open(out)
+    set_seed(lesson.seed)
+    accelerator = make_accelerator(lesson)
+    model = fuse(load_model(student.path)).to(accelerator.device)
+    work.mkdir(parents=True, exist_ok=True)
+    with memory_told(lesson, accelerator.device):
+        views: dict[str, Any] = {}
+        known: float | None = None
+        if teachers:
+            task, views, known = lesson_of(lesson, teachers, model, train, val, unlabelled, cache, accelerator)
+            del views["inherited"]
+        else:
+            task = DistillTask(lesson, None, model, train)
+        quantized = FakeQuantizedModel(model)
+        _observe(quantized, train, config.pictures, lesson.seed)
+        before = _both(model, quantized, val, lesson, accelerator)
+        log.info("before: val mAP %.2f, fake-quantised %.2f", *(100 * value for value in before.values()))
+        result = fit(quantized, task, train, val, lesson, work, inputs=inputs, accelerator=accelerator, **views)
+        after = _both(model, quantized, val, lesson, accelerator)
+    log.info("after: val mAP %.2f, fake-quantised %.2f", *(100 * value for value in after.values()))
+    if accelerator.is_main_process:
+        facts = {
+            "role": "student",
+            "weights": f"fine-tuned from {student.name}, quantisation-aware",
+            "pictures": len(train),
+            "unlabelled_pictures": len(unlabelled) if unlabelled else 0,
+            "teachers": [teacher.as_parent.model_dump() for teacher in teachers],
+            "teacher_val_mAP": known,
+            "val_prevalence": prevalence(val.targets, val.ignore),
+            "val_mAP": after["val_mAP"],
+            "quantize_aware": {"config": config.model_dump(mode="json"), "before": before, "after": after},
+            "best_epoch": result.best_epoch + 1,
+            "history": result.history,
+            "training": lesson.model_dump(mode="json"),
+        }
+        write_model(model, out, inputs=inputs, facts=facts, parent=student.as_parent, tensorboard=work / "tensorboard")
+        shutil.rmtree(work)
+    accelerator.wait_for_everyone()
+    return Bundle.open(out)
+
+
+def lesson_again(student: Bundle, config: QuantizeAwareConfig) -> DistillConfig:
+    """How a student was trained, with what a fine-tune changes.
+
+    Raises:
+        InputError: the bundle does not say how, or says it as this version does not read.
+    """
+    known = student.manifest.facts.get("training")
+    if known is None:
+        raise InputError(f"{student.path}: does not say how it was trained; expected a bundle that distill made")
+    trained = DistillConfig.parse(known, f"{student.path}, facts.training")
+    changes: dict[str, Any] = {
+        "epochs": config.epochs,
+        "lr": config.lr or trained.lr / 10,
+        "workers": config.workers,
+        "seed": trained.seed if config.seed is None else config.seed,
+        "inherit_head": "no",  # it has its own
+        "torch_compile": False,  # operations are met one by one
+    }
+    return DistillConfig.parse({**trained.model_dump(), **changes}, "flags")
+
+
+def _observe(model: FakeQuantizedModel, train: MultiLabelDataset, pictures: int, seed: int) -> None:
+    """Measure ranges on training pictures as a device sees them, not augmented."""
+    places = np.random.default_rng(seed).permutation(len(train))[:pictures]
+    for start in range(0, len(places), _AT_ONCE):
+        images = np.stack([model.preprocess.load(train.paths[place]) for place in places[start : start + _AT_ONCE]])
+        model.observe(torch.from_numpy(images).to(model.mean.device))
+
+
+_AT_ONCE = 32
+"""Pictures whose ranges are measured in one pass."""
+
+
+def _both(
+    model: MultiLabelModel, quantized: FakeQuantizedModel, val: MultiLabelDataset, lesson: DistillConfig, accelerator
+) -> dict[str, float]:
+    return {
+        "val_mAP": evaluate(model, val, lesson, accelerator),
+        "fake_quantized_val_mAP": evaluate(quantized, val, lesson, accelerator),
+    }

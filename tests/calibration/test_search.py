@@ -1,0 +1,179 @@
+"""The search: what is tried, what is taken, when it stops, and that nothing is done twice."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from pathlib import Path
+
+import pytest
+
+from calibration.finished import Finished
+from calibration.search import Candidate, Latency, Score, Search, Searcher
+from calibration.sensitivity import NodeNoise
+
+STEPS = (Candidate("a"), Candidate("b"), Candidate("", ("rounded",)), Candidate("c"))
+NODES = [f"n{i}" for i in range(40)]
+
+
+class Paper:
+    """A quantiser of nothing: its files hold the candidate's name."""
+
+    def __init__(self, heavy: str = "") -> None:
+        self.steps, self.products = STEPS, NODES
+        self.weights = {node: 1 if place < 10 else 10 for place, node in enumerate(NODES)} | (
+            {heavy: 1000} if heavy else {}
+        )
+        self.macs = dict.fromkeys(NODES, 10)
+        self.written: list[str] = []
+
+    def write(self, out: Path, candidate: Candidate) -> bool:
+        self.written.append(str(candidate))
+        out.write_text("\n".join([str(candidate), *candidate.kept]))
+        return True
+
+    def float_nodes(self, quantized: Path) -> tuple[str, ...]:
+        return tuple(quantized.read_text().splitlines()[1:])
+
+    def structure(self, quantized: Path) -> Hashable:
+        return self.float_nodes(quantized)
+
+    def rank(self, method: str, advance) -> list[NodeNoise]:
+        return [NodeNoise(node, float(place), 1 / 40) for place, node in enumerate(NODES)]
+
+
+def search(
+    folder: Path,
+    scores: dict[str, tuple[float, float]],
+    latencies: dict[str, tuple[float, float, float]] | None = None,
+    *,
+    quantizer: Paper | None = None,
+    budget: float = 0.005,
+    time_limit: float = 60.0,
+) -> Search:
+    """Search among candidates whose scores are given by name; those not named are poor."""
+
+    def named(file: Path) -> str:
+        return file.read_text().splitlines()[0]
+
+    return Searcher(
+        quantizer or Paper(),
+        "model.onnx",
+        evaluate=lambda file: Score(*scores.get(named(file), (0.1, 1.0))),
+        measure=None if latencies is None else lambda file: Latency(*latencies[named(file)]),
+        float_map=0.6,
+        budget=budget,
+        finished=Finished(folder / ".work", "inputs"),
+    ).run(time_limit)
+
+
+def names(found: Search) -> list[str]:
+    return [str(trial.candidate) for trial in found.tried]
+
+
+def test_a_step_changes_one_thing_about_the_best_so_far(tmp_path):
+    found = search(tmp_path, {"a": (0.6, 20), "b": (0.6, 25), "b, rounded": (0.6, 22), "c": (0.6, 30)})
+    assert names(found) == ["a", "b", "b, rounded", "c"]
+    found = search(tmp_path / "2", {"a": (0.6, 25), "b": (0.6, 20), "a, rounded": (0.6, 28)})
+    assert names(found) == ["a", "b", "a, rounded", "c, rounded"]
+
+
+def test_of_candidates_as_good_the_one_with_the_least_noise_is_taken(tmp_path):
+    assert str(search(tmp_path / "1", {"a": (0.603, 20), "b": (0.600, 25)}).best.candidate) == "b"
+    assert str(search(tmp_path / "2", {"a": (0.620, 20), "b": (0.600, 25)}).best.candidate) == "a"
+
+
+def test_the_fastest_within_the_budget_is_taken_and_chance_is_no_gain(tmp_path):
+    kept = "a, 1 left in float"
+    times = {"a": (0.5, 0.48, 0.52), kept: (0.6, 0.58, 0.62), "a, 2 left in float": (0.6, 0.49, 0.7)}
+    times |= {"b": (0.9, 0.9, 0.9), "a, rounded": (0.9, 0.9, 0.9), "c": (0.9, 0.9, 0.9)}
+    # Over the budget: the fastest of all is no choice.
+    found = search(tmp_path / "1", {"a": (0.590, 20), kept: (0.599, 25)}, times)
+    assert str(found.best.candidate) == kept
+    assert found.best.latency == Latency(0.6, 0.58, 0.62)
+    # Within it, but slower than another beyond chance, however little its noise.
+    scores = {"a": (0.599, 20), "b": (0.599, 40)}
+    found = search(tmp_path / "2", scores, {name: (0.5, 0.48, 0.52) for name in times})
+    assert str(found.best.candidate) == "b"
+
+
+def test_slower_than_float_is_not_chosen_where_there_is_another(tmp_path):
+    class Shaped(Paper):
+        def structure(self, quantized: Path) -> Hashable:
+            return quantized.read_text()
+
+    times = {"a": (1.2, 1.1, 1.3), "b": (0.9, 0.8, 1.0), "a, rounded": (1.2, 1.1, 1.3), "c": (1.3, 1.2, 1.4)}
+    times |= {"c, rounded": (1.3, 1.2, 1.4), "b, rounded": (1.2, 1.1, 1.3)}
+    found = search(tmp_path / "1", {"a": (0.6, 40), "b": (0.599, 20)}, times, quantizer=Shaped())
+    assert str(found.best.candidate) == "b"
+    alone = {name: (1.2, 1.1, 1.3) for name in times}
+    found = search(tmp_path / "2", {"a": (0.6, 40)}, alone, quantizer=Shaped())
+    assert str(found.best.candidate) == "a"
+    assert found.best.latency is not None
+    assert found.best.latency.slower
+
+
+def test_worst_nodes_go_to_float_until_the_budget_holds(tmp_path):
+    found = search(tmp_path, {"a": (0.58, 20), "a, 1 left in float": (0.59, 21), "a, 2 left in float": (0.597, 22)})
+    assert names(found)[-2:] == ["a, 1 left in float", "a, 2 left in float"]
+    assert found.best.candidate.kept == ("n0", "n1")
+    assert found.best.int8_share == pytest.approx(0.95)
+
+
+def test_a_node_too_large_for_what_may_stay_in_float_is_passed_over(tmp_path):
+    found = search(tmp_path, {}, quantizer=Paper(heavy="n0"))
+    assert next(trial.candidate.kept for trial in found.tried if trial.candidate.kept) == ("n1",)
+
+
+def test_at_most_a_tenth_goes_to_float_and_the_miss_is_seen(tmp_path):
+    found = search(tmp_path, {})
+    assert [len(trial.candidate.kept) for trial in found.tried if trial.candidate.kept] == [1, 2, 4]
+    assert found.best.score.mAP == 0.1
+
+
+def test_the_time_limit_stops_the_trying_and_not_the_budget(tmp_path):
+    found = search(tmp_path, {"a": (0.58, 20), "a, 1 left in float": (0.6, 21)}, time_limit=0)
+    assert names(found) == ["a", "a, 1 left in float"]
+    assert (len(found.tried), found.planned) == (2, 4)
+
+
+def test_graphs_of_one_structure_are_timed_once(tmp_path):
+    timed: list[str] = []
+
+    class Times(dict):
+        def __getitem__(self, name: str):
+            timed.append(name)
+            return 0.5, 0.4, 0.6
+
+    search(tmp_path, {"a": (0.6, 20)}, Times())
+    assert timed == ["a"]
+
+
+def test_an_interrupted_search_goes_on_behind_what_it_finished(tmp_path):
+    class Killed(Paper):
+        def write(self, out: Path, candidate: Candidate) -> bool:
+            if len(self.written) == 2:
+                out.write_text("half a file")
+                raise KeyboardInterrupt
+            return super().write(out, candidate)
+
+    scores = {"a": (0.6, 25), "b": (0.6, 20), "a, rounded": (0.6, 28)}
+    killed, second, undisturbed = Killed(), Paper(), Paper()
+    with pytest.raises(KeyboardInterrupt):
+        search(tmp_path, scores, quantizer=killed)
+    found = search(tmp_path, scores, quantizer=second)
+    whole = search(tmp_path / "whole", scores, quantizer=undisturbed)
+    assert killed.written == ["a", "b"]
+    assert second.written == ["a, rounded", "c, rounded"]
+    assert names(found) == names(whole) == undisturbed.written
+    assert found.best.candidate == whole.best.candidate
+    assert found.best.file.read_text() == whole.best.file.read_text()
+
+
+def test_other_inputs_find_nothing_finished(tmp_path):
+    first = Finished(tmp_path / ".work", "one")
+    first.load(STEPS[0])
+    first.save(STEPS[0], {"score": [1, 2]})
+    assert Finished(tmp_path / ".work", "one").load(STEPS[0]) == {"score": [1, 2]}
+    assert Finished(tmp_path / ".work", "two").load(STEPS[0]) is None
+    first.remove()
+    assert not (tmp_path / ".work").exists()

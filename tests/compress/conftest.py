@@ -1,0 +1,36 @@
+"""What tests of training share: one thread, pictures, and a teacher."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from compress.distill import teach
+from multilabel.bundle import Bundle
+from multilabel.datasets import MultiLabelDataset, load_dataset
+
+pytest.register_assert_rewrite("lessons", "loss_batches")
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Sums on one thread are the same sums every time, and models this small are faster so."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def splits(tiny_data: Path) -> tuple[MultiLabelDataset, MultiLabelDataset]:
+    return load_dataset(tiny_data, "train"), load_dataset(tiny_data, "val")
+
+
+@pytest.fixture(scope="module")
+def teacher(splits, tmp_path_factory) -> Bundle:
+    """A trained ViT: another size, other mean and std, another width than the student's."""
+    from lessons import TEACHER
+
+    return teach(*splits, TEACHER, tmp_path_factory.mktemp("taught") / "teacher")

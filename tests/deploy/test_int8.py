@@ -1,0 +1,179 @@
+"""quantize: what the bundle says of the search, what it may look at, and where INT8 that is no gain is stopped."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (pip install 'edgepress[quantize]')")
+pytest.importorskip("sympy", reason="sympy is not installed (pip install 'edgepress[quantize]')")
+
+from calibration.subset import calibration_hash
+from deploy.device import describe_machine
+from edgepress import int8, pipeline
+from edgepress.int8 import Splits, gate, quantize_bundle
+from edgepress.recipe import QuantizeConfig, Recipe
+from multilabel.bundle import Bundle, write_bundle
+from multilabel.datasets import load_dataset
+
+SLOWER = {"ratio": 1.12, "low": 1.05, "high": 1.2}
+
+
+@pytest.fixture(scope="module")
+def made(onnx_bundle, splits, tmp_path_factory) -> Bundle:
+    run = tmp_path_factory.mktemp("int8")
+    shutil.copytree(onnx_bundle.path, run / "onnx-fp32")
+    config = QuantizeConfig(pictures=8, time_limit=3.0)
+    return quantize_bundle(Bundle.open(run / "onnx-fp32"), splits, "onnxruntime", run / "int8", config)
+
+
+def test_everything_that_was_found_is_in_the_bundle(made, splits):
+    found = made.manifest.calibration
+    assert (found.choice, found.pictures, found.missing_labels, found.budget) == ("covering", 8, (), 0.5)
+    assert found.weight_bits in (7, 8)
+    assert 1 <= len([row for row in found.tried if not row["kept"]]) <= found.planned == 9
+    assert found.tried[0]["candidate"] == "min-max"
+    taken = [row for row in found.tried if row["val_mAP"] == found.val_mAP and row["int8_share"] == found.int8_share]
+    assert any(row["candidate"].startswith(found.method) for row in taken)
+    for row in found.tried:
+        assert row["drop_points"] == pytest.approx(100 * (found.val_mAP_float - row["val_mAP"]))
+        assert 0 < row["latency"]["low"] <= row["latency"]["ratio"] <= row["latency"]["high"]
+    assert found.measured_on == describe_machine()["processor"]
+    noise = [row["sqnr"] for row in found.sensitivity]
+    assert len(noise) == found.products > 17
+    assert noise == sorted(noise)
+    assert sum(row["macs"] for row in found.sensitivity) == pytest.approx(1, abs=0.01)
+
+
+def test_the_plot_stands_beside_it_and_nothing_of_the_search(made):
+    assert {path.name for path in made.path.parent.iterdir()} == {"onnx-fp32", "int8", "plots"}
+    assert (made.path.parent / "plots" / "int8-int8.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_it_is_kept_until_a_setting_changes(made, splits, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("edgepress"), "propagate", True)
+    monkeypatch.setattr(int8, "quantize", lambda *_, **__: pytest.fail("searched again"))
+    parent, config = Bundle.open(made.path.parent / "onnx-fp32"), QuantizeConfig(pictures=8, time_limit=3.0)
+    with caplog.at_level(logging.INFO, logger="edgepress"):
+        assert quantize_bundle(parent, splits, "onnxruntime", made.path, config).digest == made.digest
+    assert "unchanged, kept" in caplog.text
+    for other in ({"budget": 0.1}, {"choice": "random"}, {"time_limit": 4.0}, {"weight_bits": 7}):
+        with pytest.raises(pytest.fail.Exception, match="searched again"):
+            quantize_bundle(parent, splits, "onnxruntime", made.path, config.model_copy(update=other))
+    assert Bundle.open(made.path).digest == made.digest
+
+
+def test_the_search_never_reads_test(onnx_bundle, tiny_data, tmp_path):
+    """Its file hashes are asked for, against leaks; then its pictures are gone, and nobody knows its labels."""
+    data = Path(shutil.copytree(tiny_data, tmp_path / "data"))
+    train, val, test = (load_dataset(data, split) for split in ("train", "val", "test"))
+    blind = replace(test, targets=None, ignore=None)
+    blind.hashes()
+    shutil.rmtree(data / "test")
+    config = QuantizeConfig(pictures=8, time_limit=0.0)
+    made = quantize_bundle(
+        onnx_bundle, Splits(train=train, val=val, test=blind), "onnxruntime", tmp_path / "int8", config
+    )
+    assert made.manifest.calibration.val_mAP > 0
+
+
+@pytest.mark.parametrize("choice", ["random", "k-centre"])
+def test_pictures_can_be_chosen_otherwise(onnx_bundle, splits, tmp_path, choice):
+    config = QuantizeConfig(pictures=9, time_limit=0.0, choice=choice)
+    sets = []
+    for name in ("first", "second"):
+        made = quantize_bundle(onnx_bundle, splits, "tensorrt", tmp_path / name, config)
+        sets.append(made.manifest.calibration.sha256)
+    assert made.manifest.calibration.choice == choice
+    assert sets[0] == sets[1]
+    covering = int8._calibration_set(onnx_bundle, splits, config.model_copy(update={"choice": "covering"}))
+    assert sets[0] != calibration_hash(covering)
+    assert made.manifest.calibration.latency is None  # TensorRT does not run here
+    assert gate(made) is None
+
+
+def test_an_interrupted_search_is_taken_up_again(onnx_bundle, splits, tmp_path, monkeypatch):
+    def interrupt(*_: object, **__: object) -> Any:
+        raise KeyboardInterrupt
+
+    config = QuantizeConfig(pictures=8, time_limit=0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(int8, "_record", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            quantize_bundle(onnx_bundle, splits, "onnxruntime", tmp_path / "int8", config)
+    (left,) = tmp_path.iterdir()
+    assert left.name == ".int8.quantizing"
+    with monkeypatch.context() as patch:
+        patch.setattr(int8, "compare_latency", lambda *_, **__: pytest.fail("measured again"))
+        made = quantize_bundle(onnx_bundle, splits, "onnxruntime", tmp_path / "int8", config)
+    assert len(made.manifest.calibration.tried) >= 1
+    assert {path.name for path in tmp_path.iterdir()} == {"int8", "plots"}
+
+
+def slower(bundle: Bundle, out: Path, processor: str) -> Bundle:
+    """The same bundle, its latency measured otherwise."""
+    calibration = bundle.manifest.calibration.model_copy(update={"latency": SLOWER, "measured_on": processor})
+    fields = {name: value for name, value in bundle.manifest if name not in ("files", "created")}
+    with write_bundle(out, **{**fields, "calibration": calibration}) as (folder, _):
+        for name in bundle.manifest.files:
+            shutil.copyfile(bundle.path / name, folder / name)
+    return Bundle.open(out)
+
+
+def test_int8_that_is_slower_fails_where_it_was_measured(made, splits, tmp_path):
+    here = slower(made, tmp_path / "here", describe_machine()["processor"])
+    elsewhere = slower(made, tmp_path / "elsewhere", "another processor")
+    assert gate(here) == "slower than fp32 (1.12 times, 1.05 to 1.20)"
+    assert gate(elsewhere) is None
+    assert gate(Bundle.open(made.path.parent / "onnx-fp32")) is None
+    recipe = Recipe(data="unused", bench={"seconds": 0.05})
+    pictures = [path.read_bytes() for path in splits.test.paths[:2]]
+    rows = [pipeline._engine_row(bundle, splits.test, recipe, pictures, {}) for bundle in (here, elsewhere)]
+    assert rows[0]["verdict"] == "fail"
+    assert rows[0]["reasons"][-1] == "slower than fp32 (1.12 times, 1.05 to 1.20)"
+    assert rows[0]["mAP"] == rows[1]["mAP"]
+    assert not any("slower" in reason for reason in rows[1]["reasons"])
+
+
+def test_the_command_line_prints_the_trade(made, edgepress, tiny_data):
+    answer = edgepress(
+        "quantize", made.path.parent / "onnx-fp32", "--data", tiny_data, "--target", "onnxruntime", "--out", made.path,
+        "--pictures", "8", "--time-limit", "3",
+    )  # fmt: skip
+    assert answer.code == (0 if gate(made) is None else 1), answer.err
+    for word in ("candidate", "val mAP", "drop", "SQNR dB", "latency", "in INT8", "min-max", "taken:", str(made.path)):
+        assert word in answer.out
+
+
+def test_a_set_of_noise_cannot_be_asked_for(edgepress, made, tiny_data):
+    answer = edgepress(
+        "quantize", made.path.parent / "onnx-fp32", "--data", tiny_data, "--target", "tensorrt", "--choice", "noise"
+    )
+    assert answer.code == 2
+    assert "covering" in answer.err
+
+
+def test_the_worst_node_is_the_one_that_is_broken(onnx_bundle, splits, tmp_path):
+    """A weight a million times the others of its channel leaves them no level."""
+    import onnx
+    from onnx import numpy_helper
+
+    from calibration.qdq import OnnxQuantizer
+    from calibration.sensitivity import rank_nodes
+
+    model = onnx.load(str(onnx_bundle.model_path))
+    convolution = [node for node in model.graph.node if node.op_type == "Conv"][6]
+    (tensor,) = (tensor for tensor in model.graph.initializer if tensor.name == convolution.input[1])
+    values = numpy_helper.to_array(tensor).copy()
+    values[:, 0] *= 300
+    tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+    onnx.save(model, str(tmp_path / "broken.onnx"))
+    images = np.stack([onnx_bundle.preprocess.load(path) for path in splits.train.paths[:8]])
+    ranked = rank_nodes(OnnxQuantizer(tmp_path / "broken.onnx", tmp_path, images, "onnxruntime"), "min-max")
+    assert ranked[0].node == convolution.name
