@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from calibration.graphs import activations, copy_of, own_constants, part_of, run_in_chunks, set_constant
+from calibration.subset import spread
 from multilabel.errors import InputError
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def correct_biases(
     result, quantized = copy_of(model), quantize(model)
     biases = _biases(result.graph)
     names = list(biases)
-    sample = images[:: max(1, -(-len(images) // PICTURES))]
+    sample = spread(images, PICTURES)
     expected = _means(model if reference is None else reference, names, sample)
     outputs = _outputs(quantized, names)
     parts = {name: part_of(quantized, [outputs[name]], outputs.values()) for name in names}

@@ -15,6 +15,9 @@ from calibration.products import float_anyway
 
 _PRODUCTS = ("Convolution", "GroupConvolution", "MatMul")
 
+_MOVES = {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Broadcast", "Split", "VariadicSplit", "StridedSlice"}
+_INT8 = {"i8", "u8"}
+
 
 class OpenVinoQuantizer:
     """INT8 models of one fp32 ONNX model by NNCF on OpenVINO's representation.
@@ -99,12 +102,23 @@ def _onnx_name(operation: Any) -> str:
 
 
 def _is_int8(operation: Any) -> bool:
-    """Does the second input come from an INT8 constant, or from an activation through a FakeQuantize?"""
-    node, types = operation.input_value(1).get_node(), set()
-    while node.get_input_size() and node.get_type_name() != "FakeQuantize":
-        node = node.input_value(0).get_node()  # conversion, scaling and reshaping, down to the constant
-        types.add(node.get_output_element_type(0).get_type_name())
-    return node.get_type_name() == "FakeQuantize" or bool(types & {"i8", "u8"})
+    return all(_reads_int8(operation, place) for place in (0, 1))
+
+
+def _reads_int8(operation: Any, place: int) -> bool:
+    """Does an input come through a FakeQuantize, or from an INT8 constant, with nothing computed behind it?"""
+    node = _source(operation, place, _MOVES)
+    if node.get_type_name() == "FakeQuantize":
+        return True
+    constant = _source(operation, place, _MOVES | {"Convert", "Subtract", "Multiply"})
+    return constant.get_type_name() == "Constant" and constant.get_output_element_type(0).get_type_name() in _INT8
+
+
+def _source(operation: Any, place: int, passed: set[str]) -> Any:
+    node = operation.input_value(place).get_node()
+    while node.get_type_name() in passed:
+        node = node.input_value(0).get_node()
+    return node
 
 
 def _ranges(method: str) -> Any:

@@ -23,7 +23,7 @@ def label_products(graph: Any) -> list[str]:
 def float_anyway(graph: Any) -> list[str]:
     """What stays in float in every INT8 graph: `label_products`, and all but products behind the last convolution.
 
-    INT8 sums, norms and softmax there win no time and cost precision: of an ML-Decoder in OpenVINO 4 dB.
+    INT8 sums, norms and softmax there win no time and cost precision.
     """
     last = max((place for place, node in enumerate(graph.node) if node.op_type == "Conv"), default=-1)
     cheap = [node.name for node in graph.node[last + 1 :] if node.op_type not in ("MatMul", "Gemm", "Clip")]

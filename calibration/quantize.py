@@ -20,7 +20,7 @@ from calibration.openvino import OpenVinoQuantizer
 from calibration.qdq import OnnxQuantizer, Target, check_qdq, convolutions_in_int8
 from calibration.search import Candidate, Latency, Score, Search, Searcher, Trial
 from calibration.touches import TOUCHES, touched
-from multilabel.errors import InputError
+from multilabel.errors import EngineUnavailableError, InputError
 
 log = logging.getLogger("edgepress")
 
@@ -96,7 +96,7 @@ def quantize(
             finished=finished,
         )
         found = searcher.run(time_limit)
-    except (InputError, OSError):
+    except (InputError, OSError, MemoryError, EngineUnavailableError):
         raise
     except Exception as error:  # what a quantiser or a runtime raises is its own, and a graph's fault
         reason = " ".join(str(error).split())[:300]

@@ -8,6 +8,7 @@ import numpy as np
 
 from calibration.qdq import OnnxQuantizer
 from calibration.ranges import Method
+from calibration.subset import spread
 
 PICTURES = 24
 """Enough to rank nodes by noise, which every logit of every picture shows."""
@@ -35,7 +36,7 @@ def rank_nodes(quantizer: OnnxQuantizer, method: Method, advance: Any = lambda: 
     Args:
         advance: called after each node.
     """
-    images = quantizer.images[:PICTURES]
+    images = spread(quantizer.images, PICTURES)
     reference = _run(quantizer.prepared.read_bytes(), images)
     total = sum(quantizer.macs.values())
     ranked = []

@@ -108,3 +108,8 @@ def _report(train: MultiLabelDataset, chosen: list[int]) -> None:
     if few:
         names = [f"{train.labels.names[label]} ({shown[label]})" for label in few]
         log.info("fewer than %d calibration pictures show %s", FEW, ", ".join(names))
+
+
+def spread(images: np.ndarray, count: int) -> np.ndarray:
+    """At most so many of a set's pictures, from all over it: in the order of folders it begins with one label."""
+    return images[:: max(1, -(-len(images) // count))]

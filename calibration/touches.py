@@ -11,12 +11,12 @@ from calibration.equalise import equalise
 from calibration.qdq import OnnxQuantizer
 from calibration.ranges import Method
 from calibration.rounding import round_weights
+from calibration.subset import spread
 
 TOUCHES = {"rounded": False, "equalised": False, "corrected": True}
 """Names, and whether the result depends on how ranges are set."""
 PICTURES = 128
-"""Of the calibration set, at most, that weights are rounded and biases corrected on: second moments and means need no
-more, and both take long."""
+"""Of the calibration set, at most, that weights are rounded on: second moments need no more, and it takes long."""
 
 
 def touched(before: OnnxQuantizer, touch: str, method: Method, images: np.ndarray) -> Any | None:
@@ -30,5 +30,6 @@ def touched(before: OnnxQuantizer, touch: str, method: Method, images: np.ndarra
         result, changed = equalise(model)
         return result if changed else None
     if touch == "rounded":
-        return round_weights(model, images[:PICTURES], before.always_float, levels=64 if before.reduce_range else 127)
-    return correct_biases(model, lambda _: before.quantized(method), images[:PICTURES])
+        levels = 64 if before.reduce_range else 127
+        return round_weights(model, spread(images, PICTURES), before.always_float, levels=levels)
+    return correct_biases(model, lambda _: before.quantized(method), images)

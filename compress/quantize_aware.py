@@ -100,6 +100,8 @@ def quantize_aware(
         result = fit(quantized, task, train, val, lesson, work, inputs=inputs, accelerator=accelerator, **views)
         after = _both(model, quantized, val, lesson, accelerator)
     log.info("after: val mAP %.2f, fake-quantised %.2f", *(100 * value for value in after.values()))
+    if after["fake_quantized_val_mAP"] < before["fake_quantized_val_mAP"]:
+        log.warning("the fine-tuned student is the worse one in INT8: keep %s, or lower lr", student.path)
     if accelerator.is_main_process:
         facts = {
             "role": "student",

@@ -83,7 +83,8 @@ def quantize_bundle(parent: Bundle, splits: Splits, target: Target, out: Path, c
         log.info("%s: unchanged, kept", out)
         return Bundle.open(out)
     log.info("quantising for %s on %d pictures", target, len(pictures))
-    with _workplace(out, inputs) as finished:
+    # Latencies of another machine are none of this one's.
+    with _workplace(out, inputs_hash({"inputs": inputs, "processor": describe_machine()["processor"]})) as finished:
         judge = _Judge(parent, splits.val, target, finished.folder)
         fields = {"kind": judge.kind, "precision": "int8", "model": judge.model, "inputs": inputs, "tools": tools}
         if target == "openvino":

@@ -148,6 +148,46 @@ def test_graphs_of_one_structure_are_timed_once(tmp_path):
     assert timed == ["a"]
 
 
+def test_slower_is_measured_twice_before_it_counts(tmp_path):
+    answers = iter([(1.2, 1.1, 1.3), (0.9, 0.8, 1.0), *[(0.9, 0.8, 1.0)] * 9])
+
+    class Times(dict):
+        def __getitem__(self, name: str):
+            return next(answers)
+
+    assert search(tmp_path, {"a": (0.6, 20)}, Times()).best.latency == Latency(0.9, 0.8, 1.0)
+
+
+def test_nodes_go_to_float_in_the_graph_that_can_be_chosen(tmp_path):
+    class Shaped(Paper):
+        def structure(self, quantized: Path) -> Hashable:
+            return quantized.read_text()
+
+    # b is slower than fp32 and loses less; only a may be taken.
+    scores = {"a": (0.590, 20), "b": (0.594, 30), "a, 1 left in float": (0.597, 21)}
+    slow, fast = (1.2, 1.1, 1.3), (0.7, 0.6, 0.8)
+    times = dict.fromkeys(("a", "a, 1 left in float"), fast)
+    times |= dict.fromkeys(("b", "c", "a, rounded", "b, rounded", "c, rounded"), slow)
+    found = search(tmp_path, scores, times, quantizer=Shaped())
+    assert str(found.best.candidate) == "a, 1 left in float"
+
+
+def test_an_interrupted_search_times_no_structure_again(tmp_path):
+    class Killed(Paper):
+        def write(self, out: Path, candidate: Candidate) -> bool:
+            if self.written:
+                raise KeyboardInterrupt
+            return super().write(out, candidate)
+
+    scores = {"a": (0.6, 20), "b": (0.6, 40)}
+    with pytest.raises(KeyboardInterrupt):
+        search(tmp_path, scores, {"a": (0.5, 0.48, 0.52)}, quantizer=Killed())
+    # All graphs have a's structure: a look at any other time would raise here.
+    found = search(tmp_path, scores, {})
+    assert str(found.best.candidate) == "b"
+    assert found.best.latency == Latency(0.5, 0.48, 0.52)
+
+
 def test_an_interrupted_search_goes_on_behind_what_it_finished(tmp_path):
     class Killed(Paper):
         def write(self, out: Path, candidate: Candidate) -> bool:
