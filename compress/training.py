@@ -43,6 +43,8 @@ log = logging.getLogger("edgepress")
 
 
 STATE = "state.pt"
+FEW_STEPS = 10
+"""Steps below which a schedule that rises and falls has hardly begun."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,8 @@ def fit(
             f"{accelerator.num_processes} processes; lower batch_size"
         )
     total = config.epochs * steps
+    if total < FEW_STEPS:
+        log.warning("%d steps of training change little: lower batch_size, or raise epochs", total)
     # torch divides by the length of the rise less one: a rise of exactly one step is made a little longer.
     pct_start = config.pct_start * (1.01 if abs(config.pct_start * total - 1) < 1e-9 else 1)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=total, pct_start=pct_start)

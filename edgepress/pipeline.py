@@ -17,7 +17,7 @@ from edgepress.int8 import gate
 from edgepress.recipe import Recipe, TrainRecipe
 from edgepress.report import read_report, write_report
 from edgepress.stages import Splits, build_engine, folder_of, write_decision_plots
-from multilabel.bundle import Bundle, inputs_hash, require_replaceable
+from multilabel.bundle import MANIFEST, Bundle, inputs_hash, require_replaceable
 from multilabel.datasets import Difficult, Format, MultiLabelDataset, load_dataset, refuse_leaks
 from multilabel.datasets.unlabelled import load_unlabelled
 from multilabel.errors import EngineUnavailableError, InputError
@@ -35,6 +35,8 @@ def run(recipe: Recipe) -> dict[str, Any]:
     """
     splits = splits_of(recipe)
     out = Path(recipe.out)
+    if (out / MANIFEST).is_file():
+        raise InputError(f"{out}: is a bundle; name another folder for the run")
     out.mkdir(parents=True, exist_ok=True)
     teachers, student = _train(recipe, splits, out)
     if not _is_main_process():  # the other processes of a launch were here to train

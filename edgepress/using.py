@@ -38,12 +38,14 @@ def verify_verb(
     budget: Annotated[
         float | None, typer.Option("--budget", help="Largest drop in mAP points (default: fp32 0.1, fp16 0.2, int8 1)")
     ] = None,
+    required: Annotated[bool, typer.Option("--required", help="Exit code 1 where it cannot run here, too.")] = False,
     rebuild: Rebuild = False,
     json: Json = False,
 ) -> None:
     """Prove an engine against the model it came from, on real pictures; exit code 1 where it fails.
 
-    An engine that this machine cannot run gets the verdict "not run" with the reason, and exit code 0.
+    An engine that this machine cannot run gets the verdict "not run" with the reason, and exit code 0 unless it is
+    required.
     """
     from deploy.passport import fitted
     from deploy.verify import verify
@@ -56,7 +58,7 @@ def verify_verb(
     except EngineUnavailableError as error:
         result = {"engine": opened.name, "verdict": "not run", "reasons": [str(error)]}
     print_result(result, json)
-    if result["verdict"] == "fail":
+    if result["verdict"] == "fail" or (required and result["verdict"] == "not run"):
         raise typer.Exit(1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from compress.config import TeachConfig
 from compress.distill import teach
 from compress.models import MultiLabelModel, make_model
 from compress.tasks import Task, TeachTask
-from compress.training import STATE, evaluate, fit, make_accelerator, predict_logits
+from compress.training import FEW_STEPS, STATE, evaluate, fit, make_accelerator, predict_logits
 from multilabel.bundle import Bundle, file_sha256
 from multilabel.datasets import MultiLabelDataset
 from multilabel.errors import InputError
@@ -38,6 +39,16 @@ def test_the_loss_falls_and_the_labels_are_learned(splits, tmp_path):
     losses = [entry["loss"] for entry in result.history]
     assert losses[-1] < 0.5 * losses[0]
     assert result.val_mAP > 0.75  # guessing gives about 0.5
+
+
+def test_a_training_of_few_steps_is_told(splits, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("edgepress"), "propagate", True)
+    with caplog.at_level(logging.WARNING, logger="edgepress"):
+        run_fit(splits, tmp_path / "few", epochs=1)
+        assert "steps of training change little" in caplog.text
+        caplog.clear()
+        run_fit(splits, tmp_path / "more", epochs=FEW_STEPS)
+        assert caplog.text == ""
 
 
 def test_history_names_every_term(splits, tmp_path):

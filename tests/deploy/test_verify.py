@@ -309,12 +309,15 @@ def test_a_smaller_budget_is_kept(build, edgepress, tiny_data):
     )
 
 
-def test_what_cannot_run_here_is_no_failure(build, edgepress, tiny_data):
-    answer = edgepress("verify", build("openvino-fp32").path, "--data", tiny_data, "--device", "npu", "--json")
+def test_what_cannot_run_here_is_no_failure_unless_it_is_required(build, edgepress, tiny_data):
+    command = ("verify", build("openvino-fp32").path, "--data", tiny_data, "--device", "npu", "--json")
+    answer = edgepress(*command)
     if answer.json["verdict"] in ("pass", "fail"):
         pytest.skip("an NPU is present here")
     assert (answer.code, answer.json["verdict"]) == (0, "not run")
     assert "OpenVINO sees no NPU" in answer.json["reasons"][0]
+    answer = edgepress(*command, "--required")
+    assert (answer.code, answer.json["verdict"]) == (1, "not run")
 
 
 def test_a_reference_file_that_is_none_is_one_line(onnx_bundle, splits, tmp_path):

@@ -360,3 +360,8 @@ def test_a_file_where_a_folder_is_wanted_is_named(bad, tmp_path, data):
 
 def test_the_version(edgepress):
     assert edgepress("--version").out.startswith("edgepress 0.")
+
+
+def test_a_run_does_not_begin_inside_a_bundle(bad, recipe, run_folder):
+    student = run_folder / "student"
+    assert f"{student}: is a bundle; name another folder" in bad("run", "--recipe", recipe, "--out", student)
