@@ -171,6 +171,17 @@ def test_onnx_runtime_gets_uint8_activations_and_int32_biases(graphs):
     assert stored["int32"] > 0
 
 
+def test_tensorrt_computes_a_product_with_what_follows_it_before_it_rounds(graphs):
+    """Between a convolution and its activation the range would be that of what the activation cuts off."""
+    graph = onnx.load(graphs["tensorrt"]).graph
+    kinds = ("Conv", "MatMul", "Gemm")
+    rounded = {name for node in graph.node if node.op_type in kinds for name in node.output}
+    for kind in ("QuantizeLinear", "DequantizeLinear"):
+        rounded = {node.output[0] for node in graph.node if node.op_type == kind and node.input[0] in rounded}
+    # A product's own result is rounded only where the next product reads it.
+    assert {node.op_type for node in graph.node if rounded.intersection(node.input)} <= set(kinds)
+
+
 def test_uint8_is_no_graph_for_tensorrt(graphs):
     check_qdq(graphs["onnxruntime"], "onnxruntime")
     with pytest.raises(InputError, match=r"u?int\d+ zero point; TensorRT takes INT8, 0"):
