@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgepress import making, using
+from edgepress import making, proving, using
 from edgepress.options import speaks
 from multilabel.errors import EngineUnavailableError, InputError
 
@@ -72,8 +72,8 @@ for _verb in (
     making.quantize_verb,
     making.compile_verb,
     making.calibrate_verb,
-    using.verify_verb,
-    using.bench_verb,
+    proving.verify_verb,
+    proving.bench_verb,
     using.predict_verb,
     using.inspect_verb,
     using.data_verb,
