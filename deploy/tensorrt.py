@@ -161,6 +161,10 @@ def build_tensorrt(
     log.info("building a TensorRT engine for SM%d from %s", sm, parent.path)
     parsed = parse_network(parent.model_path)
     _require_contract(parsed, parent)
+    facts = parsed.facts
+    if parent.manifest.precision == "int8":
+        shown = facts["quantized_convolutions"], facts["convolutions"]
+        log.info("  the parsed network: %d of %d convolutions with dequantized input and weights", *shown)
     config = builder_config(parsed, precision=parent.manifest.precision, sm=sm, max_batch=max_batch)
     flags = ", ".join(name for name, flag in trt.BuilderFlag.__members__.items() if config.get_flag(flag)) or "none"
     timings = out.parent / f"timing-{trt.__name__}-{trt.__version__}-SM{sm}.cache" if keeps_timings(trt) else None
@@ -173,7 +177,7 @@ def build_tensorrt(
         model=MODEL,
         calibration=parent.manifest.calibration,
         built_for=stamp(parent, **made_by, **target, driver_cuda=driver_cuda(), flags=flags),
-        facts=parsed.facts,
+        facts=facts,
         tools={trt.__name__: trt.__version__, "edgepress": version("edgepress")},
         inputs=inputs,
         **decisions,

@@ -19,7 +19,7 @@ from onnx import numpy_helper  # noqa: E402
 from calibration.finished import Finished  # noqa: E402
 from calibration.pixels import fold_normalisation  # noqa: E402
 from calibration.qdq import OnnxQuantizer, check_qdq, convolutions_in_int8  # noqa: E402
-from calibration.quantize import quantize  # noqa: E402
+from calibration.quantize import STEPS, quantize  # noqa: E402
 from calibration.search import MOST_FLOAT, Score, Search  # noqa: E402
 from compress.config import ModelConfig  # noqa: E402
 from compress.models import make_model  # noqa: E402
@@ -246,6 +246,38 @@ def test_openvino_leaves_convolutions_with_a_bias_in_float_too(small, tmp_path):
     assert last.candidate.kept
     assert set(last.candidate.kept) <= set(last.float_nodes) - set(first.float_nodes)
     assert last.int8_share < first.int8_share
+
+
+@pytest.mark.parametrize(
+    ("activation", "weights", "in_int8"),
+    [("quantised", "int8", True), ("quantised", "float", False), ("float", "int8", False), ("moved", "int8", True)],
+)
+def test_openvino_computes_in_int8_only_what_reads_two_quantised_tensors(tmp_path, activation, weights, in_int8):
+    ov = pytest.importorskip("openvino", reason="openvino is not installed (pip install 'edgepress[openvino]')")
+    from openvino import opset13 as ops
+
+    from calibration.openvino import OpenVinoQuantizer
+
+    picture = source = ops.parameter([1, 4, 8, 8], np.float32, name="x")
+    if activation != "float":
+        source = ops.fake_quantize(source, *(np.float32(end) for end in (0, 1, 0, 1)), levels=256)
+    if activation == "moved":
+        source = ops.reshape(source, np.array([1, 4, 8, 8]), special_zero=False)
+    kernel = np.ones((2, 4, 3, 3))
+    if weights == "int8":
+        kernel = ops.multiply(ops.convert(ops.constant(kernel.astype(np.int8)), np.float32), np.float32(0.1))
+    else:
+        kernel = ops.constant(kernel.astype(np.float32))
+    product = ops.convolution(source, kernel, [1, 1], [0, 0], [0, 0], [1, 1], name="product")
+    ov.save_model(ov.Model([product], [picture]), str(tmp_path / "m.xml"), compress_to_fp16=False)
+    assert OpenVinoQuantizer.float_nodes(tmp_path / "m.xml", ["product"]) == (() if in_int8 else ("product",))
+
+
+def test_weights_are_rounded_only_for_a_grid_that_the_quantiser_finds_again(small, tmp_path):
+    """NNCF's for 7 bits has the largest weight between two integers."""
+    pytest.importorskip("nncf", reason="nncf is not installed (pip install 'edgepress[quantize]')")
+    found = small.quantize(tmp_path / "int8.xml", "openvino", weight_bits=7)
+    assert found.planned == len(STEPS["openvino"]) - 1
 
 
 def test_nothing_is_left_in_float_within_the_budget(small, tmp_path):

@@ -48,6 +48,16 @@ def test_never_worse_than_the_nearest_and_within_one_step(groups, rows, inputs):
     assert np.array_equal(np.take_along_axis(rounded, largest, 2), np.take_along_axis(weight, largest, 2))
 
 
+def test_a_grid_of_64_levels_has_its_largest_weight_at_64():
+    rng = np.random.default_rng(3)
+    weight, gram = rng.normal(size=(2, 8, 20)), gram_of(2, 20, rng)
+    rounded = round_rows(weight, gram, 64)
+    integers = 64 * rounded / np.abs(weight).max(axis=2, keepdims=True)
+    assert np.abs(integers - np.rint(integers)).max() < 1e-9
+    assert np.array_equal(np.abs(integers).max(axis=2).round(9), np.full((2, 8), 64.0))
+    assert objective(weight, rounded, gram).sum() < 0.9 * objective(weight, nearest(weight, 64), gram).sum()
+
+
 def test_turning_any_one_weight_back_would_not_help():
     rng = np.random.default_rng(1)
     weight, gram = rng.normal(size=(1, 6, 12)), gram_of(1, 12, rng)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from calibration.embeddings import k_centre
-from calibration.subset import calibration_hash, choose_calibration_set, missing_labels
+from calibration.subset import calibration_hash, choose_calibration_set, missing_labels, spread
 from multilabel.datasets import MultiLabelDataset, load_dataset
 from multilabel.errors import InputError
 
@@ -147,3 +147,12 @@ def test_k_centre_takes_no_picture_twice_where_all_look_the_same():
 def test_leaks_are_refused_however_pictures_are_chosen(train, choice):
     with pytest.raises(InputError):
         choose_calibration_set(train, [train.subset(np.array([3]))], 5, 0, choice, lambda p: np.zeros((len(p), 1)))
+
+
+@pytest.mark.parametrize(("pictures", "count"), [(100, 10), (101, 10), (99, 10), (5, 8), (64, 64), (65, 64)])
+def test_a_spread_is_from_all_over_the_set(pictures, count):
+    places = spread(np.arange(pictures), count)
+    assert 1 <= len(places) <= count
+    gaps = np.diff([*places, pictures])
+    assert places[0] == 0
+    assert gaps.max() <= -(-pictures // count)

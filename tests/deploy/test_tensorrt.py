@@ -211,6 +211,13 @@ def test_an_engine_is_built_for_the_named_gpu(parents, tmp_path, precision, sm):
     assert [path.name for path in tmp_path.iterdir()] == ["engine"]
 
 
+def test_the_share_of_quantised_convolutions_is_told(parents, tmp_path, caplog):
+    with caplog.at_level(logging.INFO, logger="edgepress"):
+        build_tensorrt(parents["int8"], tmp_path / "int8", sm=120)
+    all_of_them = f"{TEST_CONVOLUTIONS} of {TEST_CONVOLUTIONS} convolutions with dequantized input and weights"
+    assert all_of_them in caplog.text
+
+
 def test_a_second_build_is_kept_and_a_changed_one_is_not(parents, tmp_path, caplog):
     first = build_tensorrt(parents["fp16"], tmp_path / "engine", sm=86)
     with caplog.at_level(logging.INFO, logger="edgepress"):
