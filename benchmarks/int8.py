@@ -1,26 +1,33 @@
 """INT8 side by side: the runtimes' own defaults and edgepress, on test, each against fp32 of the same runtime.
 
-    .venv/bin/python benchmarks/int8.py DATA STUDENT... --out OUT
+    .venv/bin/python benchmarks/int8.py DATA STUDENT... --out OUT [--teacher TEACHER --cache CACHE]
 
 Each STUDENT is a bundle of kind torch (of `distill`, `finetune` or `teach`). Rows: ONNX Runtime's `quantize_static` as
-it comes, NNCF's `quantize` as it comes, and `edgepress quantize` for both. All calibrate on the same 256 training
-pictures; edgepress chooses on val. The drop of test mAP has a paired bootstrap interval (pictures resampled, 95 %);
-latency is at batch 1, in turns with fp32. Prints a JSON object a row.
+it comes, NNCF's `quantize` as it comes but for the head's last product (in INT8 OpenVINO refuses to compile it),
+`edgepress quantize` for both, and with --teacher (unless it is the student) the same after `edgepress finetune`, its
+drop from the student that was not fine-tuned. All calibrate on the same 256
+training pictures; edgepress chooses on val. The drop of test mAP has a paired bootstrap interval (pictures resampled,
+95 %); latency is at batch 1, in turns with fp32. Prints a JSON object a row; one whose fp32 is under one and a half
+times what random scores reach is `undertrained`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from calibration.openvino import OpenVinoQuantizer
 from calibration.sensitivity import signal_to_noise
+from compress.config import QuantizeAwareConfig
+from deploy.against import compare_latency
 from deploy.compile import IR, ONNX, compile_openvino, derived_bundle
+from deploy.confidence import Scored, drop_interval
 from deploy.engines import open_engine
-from deploy.latency import compare_latency
 from deploy.verify import predict_split
 from edgepress.int8 import Splits, quantize_bundle
 from edgepress.pipeline import load_splits
@@ -32,7 +39,8 @@ from multilabel.decisions import changed_share
 from multilabel.errors import InputError
 from multilabel.metrics import mean_average_precision, prevalence
 
-RESAMPLES = 200
+UNDERTRAINED = 1.5
+"""Multiple of prevalence under which a student's mAP says little of INT8."""
 
 
 def main() -> None:
@@ -41,18 +49,31 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("students", type=Path, nargs="+")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--teacher", type=Path)
+    parser.add_argument("--cache", type=Path, help="the teacher's outputs, as `edgepress compare` keeps them")
     parser.add_argument("--time-limit", type=float, default=60)
     options = parser.parse_args()
     splits = load_splits(str(options.data), "train", "val", "test", format="auto", difficult="ignore")
     for student in options.students:
-        folder = options.out / student.name
+        name = backbone_of(student)
+        folder = options.out / name
         onnx = export_student(student, None, None, {}, splits.test, folder / "onnx-fp32")
-        for name, runtime, bundle in made(onnx, splits, folder, options.time_limit):
+        ways = [made(onnx, splits, folder, options.time_limit)]
+        if options.teacher is not None and options.teacher.resolve() != student.resolve():
+            ways.append(finetuned(student, splits, folder, options))
+        for int8, runtime, bundle in chain(*ways):
             try:
-                found = row(name, runtime, bundle, onnx, folder, splits)
+                found = row(int8, runtime, bundle, onnx, folder, splits)
             except InputError as error:  # a default may give a graph that its own runtime refuses
-                found = {"runtime": runtime, "int8": name, "refused": str(error).split(": ", 1)[1][:120]}
-            print(json.dumps({"student": student.name, **found}), flush=True)
+                found = {"runtime": runtime, "int8": int8, "refused": str(error).split(": ", 1)[1][:120]}
+            print(json.dumps({"student": name, **found}), flush=True)
+
+
+def backbone_of(student: Path) -> str:
+    """The name of a student's backbone."""
+    architecture = Bundle.open(student, kind="torch").manifest.architecture
+    assert architecture is not None
+    return architecture["backbone"]
 
 
 def made(onnx: Bundle, splits: Splits, folder: Path, time_limit: float):
@@ -65,6 +86,20 @@ def made(onnx: Bundle, splits: Splits, folder: Path, time_limit: float):
     yield "edgepress", "onnxruntime", ours
     yield "nncf default", "openvino", by_nncf(onnx, folder / "default-openvino", pictures)
     yield "edgepress", "openvino", openvino
+
+
+def finetuned(student: Path, splits: Splits, folder: Path, options: argparse.Namespace):
+    """As `made`, of the student fine-tuned as INT8 computes."""
+    from compress.quantize_aware import quantize_aware
+
+    start, teacher = Bundle.open(student, kind="torch"), Bundle.open(options.teacher, kind="torch")
+    settings, out = QuantizeAwareConfig(), folder / "finetuned"
+    quantize_aware(splits.train, splits.val, teacher, start, settings, out, cache=options.cache)
+    onnx = export_student(out, None, None, {}, splits.test, folder / "onnx-fp32-finetuned")
+    config = QuantizeConfig(time_limit=options.time_limit)
+    for runtime in ("onnxruntime", "openvino"):
+        made = quantize_bundle(onnx, splits, runtime, folder / f"finetuned-{runtime}", config)
+        yield "edgepress, fine-tuned", runtime, made
 
 
 def calibration_pictures(onnx: Bundle, splits: Splits, config: QuantizeConfig) -> np.ndarray:
@@ -96,13 +131,15 @@ def by_onnxruntime(onnx: Bundle, out: Path, pictures: np.ndarray) -> Bundle:
 
 
 def by_nncf(onnx: Bundle, out: Path, pictures: np.ndarray) -> Bundle:
-    """`nncf.quantize` with its own defaults."""
+    """`nncf.quantize` with its own defaults, around what OpenVINO can compile."""
     import nncf
     import openvino as ov
 
     with derived_bundle(onnx, out, kind="openvino", precision="int8", model=IR) as (folder, _):
         dataset = nncf.Dataset([picture[None] for picture in pictures])  # its progress goes to stdout, between rows
-        ov.save_model(nncf.quantize(ov.convert_model(str(onnx.model_path)), dataset), str(folder / IR), False)
+        float_anyway = nncf.IgnoredScope(names=OpenVinoQuantizer(onnx.model_path, pictures).always_float)
+        model = ov.convert_model(str(onnx.model_path))
+        ov.save_model(nncf.quantize(model, dataset, ignored_scope=float_anyway), str(folder / IR), False)
     return Bundle.open(out)
 
 
@@ -111,21 +148,23 @@ def row(name: str, runtime: str, bundle: Bundle, onnx: Bundle, folder: Path, spl
     test = splits.test
     base = onnx if runtime == "onnxruntime" else compile_openvino(onnx, folder / "openvino-fp32", "fp32")
     before, after = logits(base, test), logits(bundle, test)
-    low, high = interval(test, before, after)
+    low, high = drop_interval(*(Scored(test.targets, values, test.ignore) for values in (before, after)))
     pixels = np.stack([onnx.preprocess.load(path) for path in test.paths[:64]])
     latency = compare_latency(bundle, base, pixels)
     decisions = onnx.decisions
     theirs, own = decisions.decide(before), bundle.decisions.decide(after)
+    chance = prevalence(test.targets, test.ignore)
     maps = [mean_average_precision(test.targets, values, test.ignore) for values in (before, after)]
     return {
         "runtime": runtime,
         "int8": name,
         "size": onnx.preprocess.size,
-        "prevalence": round(100 * prevalence(test.targets, test.ignore), 2),
+        "prevalence": round(100 * chance, 2),
+        "undertrained": maps[0] < UNDERTRAINED * chance,
         "fp32_mAP": round(100 * maps[0], 2),
         "mAP": round(100 * maps[1], 2),
         "drop": round(100 * (maps[0] - maps[1]), 2),
-        "drop_95": [round(100 * low, 2), round(100 * high, 2)],
+        "drop_95": [round(low, 2), round(high, 2)],
         "decisions_changed_percent": round(100 * changed_share(theirs, own, test.ignore), 2),
         "sqnr_db": round(signal_to_noise(before, after), 1),
         "latency": [round(value, 3) for value in (latency.ratio, latency.low, latency.high)],
@@ -138,17 +177,6 @@ def logits(bundle: Bundle, data: MultiLabelDataset) -> np.ndarray:
     """An engine's logits on a split."""
     with open_engine(bundle) as engine:
         return predict_split(engine, data)
-
-
-def interval(data: MultiLabelDataset, before: np.ndarray, after: np.ndarray) -> tuple[float, float]:
-    """95 % of the drop of mAP over resampled pictures, both models on the same ones."""
-    rng, drops = np.random.default_rng(0), []
-    for _ in range(RESAMPLES):
-        drawn = rng.integers(0, len(data), len(data))
-        maps = [mean_average_precision(data.targets[drawn], x[drawn], data.ignore[drawn]) for x in (before, after)]
-        drops.append(maps[0] - maps[1])
-    low, high = np.percentile(drops, [2.5, 97.5])
-    return float(low), float(high)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
     .venv/bin/python benchmarks/tried.py DATA TEACHER --out OUT --ideas none,bank,certainty,variance,self,rise,balance
 
-`none` is the default recipe, to which the ideas before `rise` are added; the last two mend the paper's own terms.
+`none` is MLD, hints and the inherited head, to which the ideas before `rise` are added; the last two mend the paper's
+own terms.
 Trains a tf_efficientnet_lite0 at 64 px for 8 epochs an idea, as benchmarks/compare-clipart.yaml does, and prints a JSON
 object with the best val mAP of each.
 
@@ -140,17 +141,18 @@ class Balance(DistillTask):
         return {name: own / self.means[name].clamp(min=1e-8) * term for name, term in terms.items()}
 
 
-_PAPER = {"mld": 1, "cd": 1, "id": 1, "hint": 0, "inherit_head": "no"}
+_OURS = {"mld": 4, "hint": 1, "review_kd": 0, "inherit_head": "auto"}
+_PAPER = {"mld": 1, "cd": 1, "id": 1, "hint": 0, "review_kd": 0, "inherit_head": "no"}
 IDEAS: dict[str, tuple[type[DistillTask], dict[str, Any]]] = {
-    "none": (DistillTask, {}),
-    "bank": (Bank, {}),
-    "certainty": (Certainty, {}),
-    "variance": (Variance, {}),
-    "self": (Self, {}),
+    "none": (DistillTask, _OURS),
+    "bank": (Bank, _OURS),
+    "certainty": (Certainty, _OURS),
+    "variance": (Variance, _OURS),
+    "self": (Self, _OURS),
     "rise": (Rise, {**_PAPER, "mld": 10, "cd": 100, "id": 1000, "reduction": "published"}),
     "balance": (Balance, _PAPER),
 }
-"""Each idea's task, and its settings where these are not the default recipe's."""
+"""Each idea's task and its terms."""
 
 
 def _cells(logits: Tensor, told: Tensor) -> Tensor:

@@ -26,7 +26,9 @@ class NodeNoise(NamedTuple):
 
 def signal_to_noise(reference: np.ndarray, logits: np.ndarray) -> float:
     """10·log10(Σ r² / Σ (r − l)²) of logits against the float model's, in dB."""
-    noise = max(float(np.square(np.subtract(logits, reference, dtype=np.float64)).sum()), np.finfo(np.float32).tiny)
+    # A float of Python's: numpy's float32 would make the quotient below infinite where there is no noise.
+    least = float(np.finfo(np.float32).tiny)
+    noise = max(float(np.square(np.subtract(logits, reference, dtype=np.float64)).sum()), least)
     return 10 * float(np.log10(float(np.square(reference, dtype=np.float64).sum()) / noise))
 
 

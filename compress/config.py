@@ -98,6 +98,8 @@ TERMS = ("mld", "cd", "id", "hint", "mse", "ps", "kd", "rkd", "pkt", "review_kd"
 """A teacher's terms: each is a field of DistillConfig, its weight."""
 _INSIDE = ("rkd", "pkt", "review_kd", "at", "fitnet")
 """Terms on what lies between the pixels and the head."""
+PROJECTED = ("review_kd", "fitnet")
+"""Terms with parameters of their own, which are trained beside the student and not part of it."""
 Preset = Literal[
     "alone", "mse", "ps", "kd", "rkd", "pkt", "review_kd", "at", "fitnet", "mld", "mld+cd", "mld+id", "l2d"
 ]
@@ -146,13 +148,13 @@ class DistillConfig(ModelConfig, TrainConfig):
     """published: the paper's sums, for batch 64 (weights 10, 100, 1000); mean: independent of the batch's size."""
     task: float = Field(default=1.0, ge=0)
     """Weight of the labels themselves, of task_loss."""
-    mld: float = Field(default=4.0, ge=0)
+    mld: float = Field(default=0.0, ge=0)
     """Weight of the logits' distillation."""
     cd: float = Field(default=0.0, ge=0)
     """Weight of the class-aware embeddings' distillation."""
     id: float = Field(default=0.0, ge=0)
     """Weight of the instance-aware embeddings' distillation."""
-    hint: float = Field(default=1.0, ge=0)
+    hint: float = Field(default=0.0, ge=0)
     """Weight of the label-wise embeddings' own distance."""
     mse: float = Field(default=0.0, ge=0)
     """Weight of the mean squared difference of logits."""
@@ -164,13 +166,13 @@ class DistillConfig(ModelConfig, TrainConfig):
     """Weight of relational distillation of pooled features: 25 times distances and 50 times angles."""
     pkt: float = Field(default=0.0, ge=0)
     """Weight of probabilistic knowledge transfer of pooled features."""
-    review_kd: float = Field(default=0.0, ge=0)
+    review_kd: float = Field(default=0.1, ge=0)
     """Weight of knowledge review over four feature maps."""
     at: float = Field(default=0.0, ge=0)
     """Weight of attention transfer over four feature maps."""
     fitnet: float = Field(default=0.0, ge=0)
     """Weight of FitNet hints over four feature maps."""
-    inherit_head: Literal["auto", "no"] = "auto"
+    inherit_head: Literal["auto", "no"] = "no"
     """auto: the student starts with the teacher's head, where head and width are the same; no: with a random one."""
     teacher_mirrored: bool = False
     """The teacher's answer is the mean over the picture and its mirror image: better, at twice its time."""

@@ -13,7 +13,7 @@ import torch
 from accelerate.utils import set_seed
 
 from compress.checkpoint import load_model, write_model
-from compress.config import DistillConfig, QuantizeAwareConfig
+from compress.config import PROJECTED, TERMS, DistillConfig, QuantizeAwareConfig
 from compress.distill import lesson_of, require_no_teacher, require_trainable, unlabelled_of
 from compress.fake_quantize import FakeQuantizedModel
 from compress.gather import process_state
@@ -26,6 +26,8 @@ from multilabel.errors import InputError
 from multilabel.metrics import prevalence
 
 log = logging.getLogger("edgepress")
+MLD_INSTEAD = 4.0
+"""Weight of MLD where a student had only terms that a fine-tune leaves out."""
 
 
 def quantize_aware(
@@ -126,6 +128,8 @@ def quantize_aware(
 def lesson_again(student: Bundle, config: QuantizeAwareConfig) -> DistillConfig:
     """How a student was trained, with what a fine-tune changes.
 
+    Terms whose projections were trained beside the student are left out; where it had no others, MLD stands for them.
+
     Raises:
         InputError: the bundle does not say how, or says it as this version does not read.
     """
@@ -133,7 +137,12 @@ def lesson_again(student: Bundle, config: QuantizeAwareConfig) -> DistillConfig:
     if known is None:
         raise InputError(f"{student.path}: does not say how it was trained; expected a bundle that distill made")
     trained = DistillConfig.parse(known, f"{student.path}, facts.training")
+    # A projection was trained with the student and is not in its bundle: it would start random, and teach noise.
+    projected = {name: 0.0 for name in PROJECTED if getattr(trained, name)}
+    if trained.taught and not any(getattr(trained, name) for name in set(TERMS) - projected.keys()):
+        projected["mld"] = MLD_INSTEAD
     changes: dict[str, Any] = {
+        **projected,
         "epochs": config.epochs,
         "lr": config.lr or trained.lr / 10,
         "workers": config.workers,

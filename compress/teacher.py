@@ -78,10 +78,10 @@ class Ensemble(nn.Module):
         return sum(model.embedding_dim for model in self.models)
 
     def _views(self, model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-        logits, embeddings = model(images)
         if not self.mirrored:
-            return logits, embeddings
+            return model(images)
         other_logits, other_embeddings = model(images.flip(2))
+        logits, embeddings = model(images)  # last, for taps keep the features of the last pass
         return (logits + other_logits) / 2, (embeddings + other_embeddings) / 2
 
 
@@ -99,14 +99,10 @@ class LiveTeacher:
             return self.model(batch.teacher_images)
 
     def tap(self) -> list[int]:
-        """Tap the backbone; gives the widths of its maps, shallow to deep.
-
-        Raises:
-            InputError: an ensemble, which has several insides.
-        """
-        if isinstance(self.model, Ensemble):
-            raise InputError("terms on features look inside one teacher: give one, and not teacher_mirrored")
-        self._taps = FeatureTaps(self.model.backbone, size=self.model.config.size)
+        """Tap the backbone, of an ensemble the first model's; gives the widths of its maps, shallow to deep."""
+        model = self.model.models[0] if isinstance(self.model, Ensemble) else self.model
+        assert isinstance(model, MultiLabelModel)
+        self._taps = FeatureTaps(model.backbone, size=model.config.size)
         return self._taps.channels()
 
     def features(self) -> Features:

@@ -14,6 +14,8 @@ from typing import Any
 
 from deploy.cuda import cuda_compute_capability
 
+_JETSON = " (on a Jetson it comes with JetPack: sudo apt install nvidia-jetpack)"
+
 
 @dataclass(frozen=True)
 class Backend:
@@ -50,10 +52,11 @@ def check_backends() -> list[Backend]:
         _check("openvino", "openvino", "openvino", _openvino),
         _check("nncf", "quantize", "nncf", lambda: ""),
         _check("sympy", "quantize", "sympy", lambda: ""),
-        _check("tensorrt", "gpu", "tensorrt", lambda: _tensorrt("no GPU here, and it needs one")),
+        _check("tensorrt", "gpu", "tensorrt", lambda: _tensorrt("no GPU here, and it needs one"), _JETSON),
         _check(
             "tensorrt_rtx", "tensorrt-rtx", "tensorrt-rtx", lambda: _tensorrt("builds engines; no GPU here to run them")
         ),
+        _check("cuda.bindings", "gpu", "cuda-bindings", lambda: "runs TensorRT engines"),
     ]
 
 
@@ -66,9 +69,11 @@ def installed() -> list[str]:
     return found
 
 
-def _check(module: str, extra: str, distribution: str, detail: Callable[[], str]) -> Backend:
-    if importlib.util.find_spec(module) is None:
-        return Backend(module, False, f"not installed: pip install 'edgepress[{extra}]'")
+def _check(module: str, extra: str, distribution: str, detail: Callable[[], str], elsewhere: str = "") -> Backend:
+    # Of `cuda.bindings` the package is asked first: find_spec raises where it is missing.
+    names = module.split(".")
+    if any(importlib.util.find_spec(".".join(names[: end + 1])) is None for end in range(len(names))):
+        return Backend(module, False, f"not installed: pip install 'edgepress[{extra}]'{elsewhere}")
     try:
         importlib.import_module(module)
         devices = detail()

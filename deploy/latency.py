@@ -1,129 +1,97 @@
-"""bench: how long a picture takes, in the model alone and from JPEG bytes to logits."""
+"""bench: how long a picture takes on this machine, in the model alone and from JPEG bytes to logits.
+
+What each number means stands in docs/benchmarking.md.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from datetime import datetime, timezone
+from importlib.metadata import version
+from typing import Any, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
 
+from deploy.ahead import decode_ahead
 from deploy.device import describe_machine
+from deploy.energy import Meter, find_meter
 from deploy.engines import Engine, open_engine
+from deploy.engines.base import Hint
+from deploy.memory import Memory, PeakMemory
+from deploy.percentiles import calls_needed
+from deploy.state import cautions, read_state
+from deploy.timing import Timing, time_calls
 from multilabel.bundle import Bundle
 from multilabel.errors import InputError
 from multilabel.pictures import decode_picture
 
-WARMUP_SECONDS = 0.5
-MIN_CALLS = 100
-"""Fewer calls than this say nothing of p99."""
-MIN_PAIRS = 20
-BLOCK_CALLS = 4
-BLOCK_SECONDS = 0.02
-"""A block of calls of one engine, before the other's turn; short, so that what disturbs the machine disturbs both."""
+
+@runtime_checkable
+class TellsCopies(Protocol):
+    """An engine that times its copies to and from a device apart from what it computes."""
+
+    def timed(self, images: np.ndarray) -> dict[str, float]:
+        """One call's `copy_in_ms`, `compute_ms` and `copy_out_ms`, by the device's own clock."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Timing:
-    """Latency of a call in milliseconds, and throughput."""
+class Cell:
+    """What was measured at one batch size and number of streams."""
 
-    p50_ms: float
-    p90_ms: float
-    p99_ms: float
-    mean_ms: float
-    images_per_second: float
-    calls: int
+    batch: int
+    streams: int
+    """Threads that call the one engine at once."""
+    model: Timing
+    """Prepared pixels to logits."""
+    end_to_end: Timing
+    """Encoded picture bytes to logits, one step after the other: decode, preprocess, model."""
+    decode_ms: float
+    """Median of what decoding and preprocessing took of `end_to_end`, per call."""
+    ahead: Timing | None
+    """As `end_to_end` with the next batches decoded by threads meanwhile; of one stream with batches above 1."""
+    copies: dict[str, float] | None
+    """Medians of `copy_in_ms`, `compute_ms`, `copy_out_ms`; None where the engine does not tell."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
     """One engine's timings on one machine."""
 
+    edgepress: str
+    when: str
     engine: str
-    batch: int
+    digest: str
+    settings: dict[str, Any]
+    """Device, hint and threads as asked for."""
     load_ms: float
     """From the bundle on disk to an engine that is ready."""
     first_ms: float
     """The first call, in which runtimes allocate and compile."""
-    model: Timing
-    """Prepared pixels to logits."""
-    end_to_end: Timing
-    """Encoded picture bytes to logits: decode, preprocess, model."""
+    memory: Memory
     pictures: str
     """What was timed: the data set's pictures or generated ones."""
+    cells: list[Cell]
+    copies_reason: str
+    """Why copies are not told; empty where they are."""
+    energy_source: str | None
+    energy_reason: str
+    """Why energy is not told; empty where it is."""
     ran: dict[str, str]
     machine: dict[str, Any]
+    before: dict[str, Any]
+    """The device's state before the measurement; see `deploy.state`."""
+    after: dict[str, Any]
+    cautions: list[str]
+    """What a reader must know: clocks that were not locked, throttling, a timing that never got steady."""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
-
-
-@dataclass(frozen=True, kw_only=True)
-class LatencyRatio:
-    """How long an engine takes of what another takes, measured in turn: below 1 it is the faster."""
-
-    ratio: float
-    """Median over the pairs of blocks."""
-    low: float
-    high: float
-    """95 % interval of that median; assumes no shape of the noise (order statistics)."""
-    pairs: int
-
-
-def compare_latency(
-    bundle: Bundle, other: Bundle, images: np.ndarray, *, device: str = "cpu", seconds: float = 2.0
-) -> LatencyRatio:
-    """Time a bundle's engine against another's at batch 1, in one process and in turn: A B B A A B ...
-
-    Each turn is a block of calls, of which the quickest counts, and not the first, in which the threads of the other
-    engine may still spin: what else runs here only ever adds to a call. What slows the machine for longer than two
-    blocks slows both, so the ratio stands where two timings one after the other would not.
-
-    Args:
-        images: uint8 `[N, size, size, 3]`, used in turn.
-        seconds: how long to measure, after warming up; at least `MIN_PAIRS` pairs are timed.
-
-    Raises:
-        EngineUnavailableError: this machine cannot run one of them.
-    """
-    with open_engine(bundle, device) as first, open_engine(other, device) as second:
-        at = 0
-
-        def block(engine: Engine) -> float:
-            nonlocal at
-            samples: list[float] = []
-            started = time.perf_counter()
-            while len(samples) < BLOCK_CALLS or time.perf_counter() - started < BLOCK_SECONDS:
-                image = images[at % len(images)][None]
-                before = time.perf_counter()
-                engine(image)
-                samples.append(time.perf_counter() - before)
-                at += 1
-            return min(samples[1:])
-
-        warm = time.perf_counter()
-        while time.perf_counter() - warm < WARMUP_SECONDS:
-            block(first)
-            block(second)
-        ratios: list[float] = []
-        started = time.perf_counter()
-        while len(ratios) < MIN_PAIRS or time.perf_counter() - started < seconds:
-            pair = [first, second] if len(ratios) % 2 == 0 else [second, first]
-            taken = {id(engine): block(engine) for engine in pair}
-            ratios.append(taken[id(first)] / taken[id(second)])
-    low, high = _median_interval(len(ratios))
-    ordered = np.sort(ratios)
-    return LatencyRatio(
-        ratio=float(np.median(ratios)), low=float(ordered[low]), high=float(ordered[high]), pairs=len(ratios)
-    )
-
-
-def _median_interval(count: int) -> tuple[int, int]:
-    """Places of the two order statistics between which the median lies with 95 %: binomial, by its normal limit."""
-    low = max(int(count / 2 - 0.98 * count**0.5 - 0.5), 0)
-    return low, count - 1 - low
 
 
 def bench(
@@ -131,75 +99,139 @@ def bench(
     encoded: list[bytes] | None = None,
     *,
     device: str = "cpu",
-    batch: int = 1,
+    batches: Sequence[int] = (1,),
+    streams: Sequence[int] = (1,),
+    hint: Hint = "latency",
+    threads: int | None = None,
     seconds: float = 3.0,
 ) -> Benchmark:
-    """Time a bundle's engine on this machine.
+    """Time a bundle's engine on this machine, at every batch size with every number of streams.
 
     Args:
         encoded: picture files' bytes, used in turn; generated JPEGs of 640x480 where none are given.
-        batch: pictures a call.
-        seconds: how long each of the two measurements lasts, after warming up; at least `MIN_CALLS` calls are timed.
+        batches: pictures a call.
+        streams: threads that call the engine at once.
+        seconds: how long each measurement lasts after warming up, and at most that long to warm up.
 
     Raises:
         EngineUnavailableError: this machine cannot run the engine.
-        InputError: a batch or duration that is no positive number, or bytes that are no picture.
+        InputError: a batch, number of streams or duration that is no positive number, bytes that are no picture, or a
+            setting that the runtime does not have.
     """
-    if batch < 1 or seconds <= 0:
-        raise InputError(f"bench: received batch {batch}, seconds {seconds}; expected at least 1, and more than 0")
+    if min(batches, default=0) < 1 or min(streams, default=0) < 1 or seconds <= 0:
+        received = f"batches {list(batches)}, streams {list(streams)}, seconds {seconds}"
+        raise InputError(f"bench: received {received}; expected at least one each of at least 1, and more than 0")
     pictures = f"{len(encoded)} pictures of the data set" if encoded else "generated JPEGs, 640x480"
-    encoded = encoded or _generated()
-    started = time.perf_counter()
-    with open_engine(bundle, device) as engine:
+    encoded = encoded or generated_pictures()
+    pixels = np.stack([prepared(bundle, data) for data in encoded])
+    before, memory, started = read_state(), PeakMemory(), time.perf_counter()
+    with open_engine(bundle, device, hint=hint, threads=threads) as engine:
         loaded = time.perf_counter()
-        pixels = np.stack([engine.preprocess(decode_picture(data, "picture")) for data in encoded])
-        batches = [np.take(pixels, range(at, at + batch), axis=0, mode="wrap") for at in range(0, len(pixels), batch)]
-        first = time.perf_counter()
-        engine(batches[0])
+        engine(_wrapped(pixels, 0, batches[0]))
         answered = time.perf_counter()
-
-        def decoded(at: int) -> np.ndarray:
-            chosen = (encoded[(at * batch + place) % len(encoded)] for place in range(batch))
-            return np.stack([engine.preprocess(decode_picture(data, "picture")) for data in chosen])
-
+        on_gpu = device.startswith("cuda") or bundle.manifest.kind == "tensorrt"
+        meter, reason = find_meter(on_gpu)
+        cells = [
+            _cell(engine, encoded, pixels, batch, count, seconds, meter)
+            for batch, count in itertools.product(batches, streams)
+        ]
+        after, held = read_state(), memory.read()  # before the proof, which may open the model a second time
         return Benchmark(
+            edgepress=version("edgepress"),
+            when=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             engine=bundle.name,
-            batch=batch,
+            digest=bundle.digest,
+            settings={"device": device, "hint": hint, "threads": threads, "seconds": seconds},
             load_ms=1e3 * (loaded - started),
-            first_ms=1e3 * (answered - first),
-            model=_time(lambda at: engine(batches[at % len(batches)]), batch, seconds),
-            end_to_end=_time(lambda at: engine(decoded(at)), batch, seconds),
+            first_ms=1e3 * (answered - loaded),
+            memory=held,
             pictures=pictures,
+            cells=cells,
+            copies_reason="" if isinstance(engine, TellsCopies) else _no_copies(device, on_gpu),
+            energy_source=meter.source if meter else None,
+            energy_reason=reason,
             ran=engine.ran,
             machine=describe_machine(),
+            before=before.as_dict(),
+            after=after.as_dict(),
+            cautions=[*cautions(before, after), *(line for cell in cells for line in _unsteady(cell))],
         )
 
 
-def _time(call: Callable[[int], object], batch: int, seconds: float) -> Timing:
-    at, started = 0, time.perf_counter()
-    while time.perf_counter() - started < WARMUP_SECONDS:
-        call(at)
-        at += 1
-    samples: list[float] = []
-    started = now = time.perf_counter()
-    while now - started < seconds or len(samples) < MIN_CALLS:
-        call(at)
-        at += 1
-        after = time.perf_counter()
-        samples.append(after - now)
-        now = after
-    p50, p90, p99 = (1e3 * float(value) for value in np.percentile(samples, (50, 90, 99)))
-    return Timing(
-        p50_ms=p50,
-        p90_ms=p90,
-        p99_ms=p99,
-        mean_ms=1e3 * float(np.mean(samples)),
-        images_per_second=batch * len(samples) / (now - started),
-        calls=len(samples),
+def _cell(
+    engine: Engine,
+    encoded: list[bytes],
+    pixels: np.ndarray,
+    batch: int,
+    streams: int,
+    seconds: float,
+    meter: Meter | None,
+) -> Cell:
+    ready = [_wrapped(pixels, at, batch) for at in range(0, len(pixels), batch)]
+    decoding: list[float] = []
+
+    def from_bytes(at: int) -> None:
+        started = time.perf_counter()
+        chosen = (encoded[(at * batch + place) % len(encoded)] for place in range(batch))
+        images = np.stack([prepared(engine.bundle, data) for data in chosen])
+        decoding.append(time.perf_counter() - started)
+        engine(images)
+
+    def time_it(call: Callable[[int], object]) -> Timing:
+        return time_calls(call, batch=batch, streams=streams, seconds=seconds, meter=meter)
+
+    model = time_it(lambda at: engine(ready[at % len(ready)]))
+    end_to_end = time_it(from_bytes)
+    ahead = None
+    if batch > 1 and streams == 1:
+        pictures = itertools.cycle(encoded)
+        with contextlib.closing(decode_ahead(lambda data: prepared(engine.bundle, data), pictures, batch)) as coming:
+            ahead = time_it(lambda at: engine(next(coming)))
+    return Cell(
+        batch=batch,
+        streams=streams,
+        model=model,
+        end_to_end=end_to_end,
+        decode_ms=1e3 * statistics.median(decoding[-end_to_end.calls :]),
+        ahead=ahead,
+        copies=_copies(engine, ready[0]) if isinstance(engine, TellsCopies) else None,
     )
 
 
-def _generated() -> list[bytes]:
+def _copies(engine: TellsCopies, images: np.ndarray) -> dict[str, float]:
+    calls = [engine.timed(images) for _ in range(calls_needed(0.5))]
+    return {name: statistics.median(call[name] for call in calls) for name in calls[0]}
+
+
+def _no_copies(device: str, on_gpu: bool) -> str:
+    if device == "cpu" and not on_gpu:
+        return "on a CPU nothing is copied to a device"
+    return "this runtime copies within its own call and does not time it apart"
+
+
+def _unsteady(cell: Cell) -> list[str]:
+    lines = []
+    for name, timing in (("model", cell.model), ("end to end", cell.end_to_end), ("decoded ahead", cell.ahead)):
+        if timing is not None and not timing.warmup.steady:
+            spread = timing.warmup.spread
+            shown = "too few windows to tell" if spread is None else f"windows {spread:.0%} apart"
+            lines.append(
+                f"not steady: {name}, batch {cell.batch}, streams {cell.streams}, after {timing.warmup.seconds:.1f} s "
+                f"({shown})"
+            )
+    return lines
+
+
+def prepared(bundle: Bundle, data: bytes) -> np.ndarray:
+    """An encoded picture as the bundle's model takes it: uint8 `[size, size, 3]`."""
+    return bundle.preprocess(decode_picture(data, "picture"))
+
+
+def _wrapped(pixels: np.ndarray, at: int, batch: int) -> np.ndarray:
+    return np.take(pixels, range(at, at + batch), axis=0, mode="wrap")
+
+
+def generated_pictures() -> list[bytes]:
     """JPEGs of about a photograph's size in bytes: smooth noise."""
     rng = np.random.default_rng(0)
     pictures = []

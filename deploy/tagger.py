@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Iterable
 from pathlib import Path
 
 import numpy as np
 
+from deploy.ahead import load_ahead
 from deploy.engines import Engine, open_engine
+from deploy.sources import Source
 from multilabel.bundle import Bundle
+from multilabel.errors import InputError
 from multilabel.pictures import read_picture
 
 
@@ -31,8 +35,24 @@ class Tagger:
             ValueError: an array of another type or shape.
         """
         pixels = image if isinstance(image, np.ndarray) else read_picture(Path(image))
-        probabilities = self.decisions.probabilities(self.engine(self.engine.preprocess(pixels)[None]))[0]
-        return dict(zip(self.engine.labels.names, probabilities.tolist(), strict=True))
+        return self._probabilities(self.engine.preprocess(pixels)[None])[0]
+
+    def stream(
+        self, sources: Iterable[Source], batch: int = 8
+    ) -> Generator[tuple[str, dict[str, float] | InputError], None, None]:
+        """Every source's name and its probabilities, as `predict` gives them, or why it could not be read; in order.
+
+        Pictures are decoded by threads while the engine runs, and no more than three batches are held.
+        """
+        for loaded in load_ahead(_load, sources, batch):
+            pixels = [pixels for _, pixels in loaded if not isinstance(pixels, InputError)]
+            rows = iter(self._probabilities(np.stack(pixels)) if pixels else ())
+            for name, result in loaded:
+                yield name, result if isinstance(result, InputError) else next(rows)
+
+    def _probabilities(self, pixels: np.ndarray) -> list[dict[str, float]]:
+        probabilities = self.decisions.probabilities(self.engine(pixels))
+        return [dict(zip(self.engine.labels.names, row, strict=True)) for row in probabilities.tolist()]
 
     def tags(self, probabilities: dict[str, float]) -> list[str]:
         """The labels at or above their thresholds, most probable first."""
@@ -53,3 +73,11 @@ class Tagger:
 def open_tagger(bundle_dir: str | Path | Bundle, device: str = "cpu") -> Tagger:
     """Open a bundle for tagging pictures; arguments and errors as `open_engine`."""
     return Tagger(open_engine(bundle_dir, device))
+
+
+def _load(source: Source) -> tuple[str, np.ndarray | InputError]:
+    try:
+        return source.name, source.load()
+    except InputError as error:  # one broken picture must not cost the others their tags
+        # Without the frames it passed through, which hold the picture's bytes: many may be broken.
+        return source.name, error.with_traceback(None)

@@ -5,32 +5,29 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from deploy.agreement import DROP_BUDGET, Agreement, agree, label_rows, over_budget
+from deploy.confidence import Scored, drop_interval
+from deploy.divergence import Stage, first_beyond, walk_stages
 from deploy.engines import Engine, open_engine
+from deploy.layers import Inspection, inspect_layers
 from deploy.reference import REFERENCE, Reference
 from multilabel.bundle import Bundle
 from multilabel.datasets import MultiLabelDataset
-from multilabel.decisions import changed_share
 from multilabel.errors import EngineUnavailableError, InputError
-from multilabel.metrics import average_precision, labels_counted
+from multilabel.metrics import labels_counted
 
 log = logging.getLogger("edgepress")
 
-DROP_BUDGET = {"fp32": 0.1, "fp16": 0.2, "int8": 1.0}
-"""Largest drop in mAP, in points (0 to 100), by precision."""
-DIFF_BUDGET = {"fp32": 0.05, "fp16": 0.5}
-"""Largest difference of a logit, by precision: a float engine computes the same model, and mAP alone would not see
-logits that are all scaled or shifted. INT8 has no such bound."""
-FLIP_BUDGET = {"fp32": 0.001, "fp16": 0.005, "int8": 0.1}
-"""Largest share of (picture, label) decisions that change. Thresholds chosen for F1 stand where many pictures are: INT8
-that keeps its mAP changes 2 to 6 % of decisions there (quickstart)."""
+FEW_PICTURES = 100
+"""Below this a drop in mAP says little; a caution is told."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verification:
+class Verification(Agreement):
     """What was compared, how far apart it was, and the verdict."""
 
     engine: str
@@ -39,40 +36,55 @@ class Verification:
     """Whose logits the engine's were compared with."""
     num_images: int
     labels_counted: int
-    mAP: float | None
-    """In [0, 1]; None where the logits are not finite."""
-    mAP_reference: float
-    drop_points: float | None
-    """mAP_reference - mAP, in points (0 to 100)."""
-    max_abs_diff: float | None
-    mean_abs_diff: float | None
-    flip_rate: float
-    """Share of decisions that differ from the reference's, each by its own calibration and thresholds, which are the
-    sigmoid and 0.5 where none were fitted; ignored cells are left out here too."""
-    flip_rate_kept: float | None
-    """The same had this engine kept the reference's; None where it did."""
+    drop_interval: tuple[float, float] | None
+    """95 % interval of `drop_points` over pictures; None where a logit is not finite."""
     budget_points: float
     verdict: str
-    """`pass` or `fail`."""
+    """`pass`; `fail` beyond a budget; `unproven` where the drop is within its budget but its interval is not."""
     reasons: list[str] = field(default_factory=list)
-    """Why it failed."""
+    """Why it did not pass."""
+    cautions: list[str] = field(default_factory=list)
+    """What makes these pictures a weak proof."""
     ran: dict[str, str] = field(default_factory=dict)
     """Runtime, provider and precision that really executed."""
+    labels: list[dict[str, Any]] = field(default_factory=list)
+    """AP of every label before and after; see `label_rows`."""
+    stages: list[Stage] | None = None
+    """Every step from torch to the engine; None where the walk was not made."""
+    diverged_at: str | None = None
+    """The first stage beyond its own budgets."""
+    layers: Inspection | None = None
+    """None where it was not asked for."""
     logits: np.ndarray | None = field(default=None, repr=False, compare=False)
     """The engine's own, float32 `[N, C]`, in the data set's order of labels; not in `as_dict`."""
 
     def as_dict(self) -> dict[str, Any]:
-        return {name: value for name, value in asdict(replace(self, logits=None)).items() if name != "logits"}
+        """For JSON: what it is about and the verdict first."""
+        values = {name: value for name, value in asdict(replace(self, logits=None)).items() if name != "logits"}
+        values["stages"] = None if self.stages is None else [stage.as_dict() for stage in self.stages]
+        first = ("engine", "precision", "reference", "verdict", "reasons", "cautions")
+        return {name: values[name] for name in first} | values
 
 
-def verify(bundle: Bundle, data: MultiLabelDataset, device: str = "cpu", budget: float | None = None) -> Verification:
+def verify(
+    bundle: Bundle,
+    data: MultiLabelDataset,
+    device: str = "cpu",
+    budget: float | None = None,
+    *,
+    stages: bool = False,
+    layers: bool = False,
+) -> Verification:
     """Run a bundle's engine over a split and compare it with the model it came from.
 
     The reference is `reference.npz` where it covers every picture of the split; elsewhere the fp32 ONNX among the
-    bundle's parents (for that ONNX itself, its torch parent).
+    bundle's parents (for that ONNX itself, its torch parent). Where the verdict is not `pass`, the bundles that it was
+    made from are run too and the first that went wrong is named.
 
     Args:
         budget: largest drop in mAP points; by default `DROP_BUDGET` of the bundle's precision.
+        stages: walk the stages whatever the verdict.
+        layers: compare the tensors inside the graph as well; see `deploy.layers`.
 
     Raises:
         InputError: the data set has other labels, a picture cannot be read, or there is no reference for it.
@@ -81,21 +93,35 @@ def verify(bundle: Bundle, data: MultiLabelDataset, device: str = "cpu", budget:
     if budget is not None and not math.isfinite(budget):
         raise InputError(f"budget is {budget}; expected a number of mAP points")
     columns = _columns(bundle, data)
-    reference, name, targets, ignore = _reference(bundle, data)
+    reference = _reference(bundle, data)
     with open_engine(bundle, device) as engine:
-        logits, ran = predict_split(engine, data), engine.ran
-    # From here on everything is in the data set's order of labels, matched by name.
-    return compare(
+        # From here on everything is in the data set's order of labels, matched by name.
+        logits, ran = predict_split(engine, data)[:, columns], engine.ran
+    result = compare(
         bundle,
-        logits[:, columns],
-        reference,
+        logits,
+        reference.logits,
         data,
-        reference_name=name,
-        reference_targets=targets,
-        reference_ignore=ignore,
+        reference_name=reference.name,
+        reference_targets=reference.targets,
+        reference_ignore=reference.ignore,
         budget=budget,
         ran=ran,
     )
+    if stages or result.verdict != "pass":
+        known = {bundle.digest: logits} | ({reference.digest: reference.logits} if reference.digest else {})
+        walked = walk_stages(
+            bundle,
+            data,
+            known,
+            lambda one: _answers(one, data),
+            torch=None if reference.digest else reference.logits,
+            budget=result.budget_points,
+        )
+        result = replace(result, stages=walked, diverged_at=first_beyond(walked))
+    if layers:
+        result = replace(result, layers=inspect_layers(bundle, float_onnx(bundle), data.paths))
+    return result
 
 
 def compare(
@@ -119,47 +145,49 @@ def compare(
     changed = ((reference_targets != data.targets) | (reference_ignore != data.ignore)).any(axis=1).sum()
     if changed:
         reasons.append(f"the labels of {changed} pictures have changed since the reference was made: export again")
-    finite = np.isfinite(logits).all()
-    if not finite:
-        reasons.append(f"{int((~np.isfinite(logits)).sum())} of {logits.size} logits are not finite")
-    known = ~data.ignore
-    difference = np.abs(logits.astype(np.float64) - reference)[known]
-    own = bundle.decisions.ordered(data.labels.names)
-    theirs = own.refitted_from or own
-    answers = theirs.decide(reference)
-    flips = changed_share(answers, own.decide(logits), data.ignore)
-    kept = changed_share(answers, theirs.decide(logits), data.ignore) if own.refitted_from else None
-    map_reference = _mean(average_precision(reference_targets, reference, reference_ignore))
-    map_engine = _mean(average_precision(data.targets, logits, data.ignore)) if finite else None
-    drop = None if map_engine is None else 100 * (map_reference - map_engine)
-    if drop is not None and drop > budget:
-        reasons.append(f"mAP drops by {drop:.2f} points; the budget for {precision} is {budget:g}")
-    if flips > FLIP_BUDGET[precision]:
-        reasons.append(
-            f"{flips:.2%} of the decisions changed; the budget for {precision} is {FLIP_BUDGET[precision]:.1%}"
-        )
-    largest = float(difference.max()) if finite else None
-    if largest is not None and largest > DIFF_BUDGET.get(precision, math.inf):
-        reasons.append(f"a logit differs by {largest:.3g}; the budget for {precision} is {DIFF_BUDGET[precision]:g}")
+    found = agree(logits, reference, data, bundle.decisions, reference_targets, reference_ignore)
+    reasons += over_budget(found, precision, budget)
+    interval, verdict = None, "fail" if reasons else "pass"
+    if found.drop_points is not None:
+        before = Scored(reference_targets, reference, reference_ignore)
+        interval = drop_interval(before, Scored(data.targets, logits, data.ignore))
+        if not reasons and interval[1] > budget:
+            verdict = "unproven"
+            reasons.append(
+                f"mAP drops by {found.drop_points:.2f} points, but on {len(data)} pictures the true drop may be up to "
+                f"{math.ceil(1000 * interval[1]) / 1000:g} (95 %), beyond the budget of {budget:g}: give more test "
+                f"pictures or a larger budget"
+            )
     return Verification(
+        **asdict(found),
         engine=bundle.name,
         precision=precision,
         reference=reference_name,
         num_images=len(data),
         labels_counted=labels_counted(data.targets, data.ignore),
-        mAP=map_engine,
-        mAP_reference=map_reference,
-        drop_points=drop,
-        max_abs_diff=largest,
-        mean_abs_diff=float(difference.mean()) if finite else None,
-        flip_rate=flips,
-        flip_rate_kept=kept,
+        drop_interval=interval,
         budget_points=budget,
-        verdict="fail" if reasons else "pass",
+        verdict=verdict,
         reasons=reasons,
+        cautions=_cautions(data),
         ran=ran,
+        labels=label_rows(logits, reference, data, reference_targets, reference_ignore),
         logits=logits,
     )
+
+
+def _cautions(data: MultiLabelDataset) -> list[str]:
+    cautions = []
+    if len(data) < FEW_PICTURES:
+        cautions.append(f"only {len(data)} pictures: with fewer than {FEW_PICTURES} a drop in mAP says little")
+    positive = ((data.targets == 1) & ~data.ignore).any(axis=0)
+    absent = [name for name, found in zip(data.labels.names, positive, strict=True) if not found]
+    if absent:
+        named = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
+        cautions.append(
+            f"{len(absent)} of {len(positive)} labels have no positive picture and are not proven by mAP: {named}"
+        )
+    return cautions
 
 
 def predict_split(engine: Engine, data: MultiLabelDataset, batch: int = 32) -> np.ndarray:
@@ -189,8 +217,24 @@ def _columns(bundle: Bundle, data: MultiLabelDataset) -> list[int]:
     return [bundle.labels.index(name) for name in data.labels.names]
 
 
-def _reference(bundle: Bundle, data: MultiLabelDataset) -> tuple[np.ndarray, str, np.ndarray, np.ndarray]:
-    """Reference logits in the data set's order, their name, and the targets and ignore mask they were made with."""
+class _Found(NamedTuple):
+    """What an engine is compared with, in the data set's order of labels."""
+
+    logits: np.ndarray
+    name: str
+    targets: np.ndarray
+    ignore: np.ndarray
+    digest: str | None
+    """Of the bundle that was run for it; None where torch's own logits are stored."""
+
+
+def _answers(bundle: Bundle, data: MultiLabelDataset) -> np.ndarray:
+    columns = _columns(bundle, data)
+    with open_engine(bundle) as engine:
+        return predict_split(engine, data)[:, columns]
+
+
+def _reference(bundle: Bundle, data: MultiLabelDataset) -> _Found:
     if bundle.manifest.kind == "torch":
         raise InputError(f"{bundle.path}: a torch bundle is what engines are verified against; verify its ONNX instead")
     file = bundle.path / REFERENCE
@@ -199,11 +243,12 @@ def _reference(bundle: Bundle, data: MultiLabelDataset) -> tuple[np.ndarray, str
         rows = stored.rows(data.hashes())
         if rows is not None and set(stored.labels) == set(data.labels.names):
             columns = [stored.labels.index(name) for name in data.labels.names]
-            return (
+            return _Found(
                 stored.logits[rows][:, columns],
                 f"torch ({REFERENCE})",
                 stored.targets[rows][:, columns],
                 stored.ignore[rows][:, columns],
+                None,
             )
     parent = float_onnx(bundle)
     if parent is None and (bundle.manifest.kind, bundle.manifest.precision) == ("onnx", "fp32"):
@@ -214,15 +259,7 @@ def _reference(bundle: Bundle, data: MultiLabelDataset) -> tuple[np.ndarray, str
             f"({bundle.manifest.parent.name if bundle.manifest.parent else 'none'}) does not stand beside it, unchanged"
         )
     log.info("%s does not cover these pictures: the reference is %s", REFERENCE, parent.path)
-    columns = _columns(parent, data)
     try:
-        with open_engine(parent) as engine:
-            return predict_split(engine, data)[:, columns], parent.name, data.targets, data.ignore
+        return _Found(_answers(parent, data), parent.name, data.targets, data.ignore, parent.digest)
     except EngineUnavailableError as error:  # of the reference, not of the engine that is asked about
         raise InputError(f"{bundle.path}: the reference {parent.path} cannot run here: {error}") from error
-
-
-def _mean(per_label: np.ndarray) -> float:
-    if np.isnan(per_label).all():
-        raise InputError("no label has a positive picture in this split: mAP is not defined")
-    return float(np.nanmean(per_label))

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgepress import making, proving, using
+from edgepress import making, predicting, proving, using
 from edgepress.options import speaks
 from multilabel.errors import EngineUnavailableError, InputError
 
@@ -74,7 +74,7 @@ for _verb in (
     making.calibrate_verb,
     proving.verify_verb,
     proving.bench_verb,
-    using.predict_verb,
+    predicting.predict_verb,
     using.inspect_verb,
     using.data_verb,
     using.shard_verb,

@@ -73,12 +73,6 @@ def compare(recipe: CompareRecipe, config: CompareConfig, splits: Splits) -> dic
     settings = {(name, seed): _settings(recipe, name, seed) for seed in config.seeds for name in config.methods}
     for path in {one.unlabelled for one in settings.values() if one.unlabelled is not None}:
         refuse_leaks(load_unlabelled(path, splits.train.labels), [splits.val, splits.test])
-    for (name, _), one in settings.items():
-        if one.looks_inside and (len(recipe.teacher) > 1 or one.teacher_mirrored):
-            raise InputError(
-                f"method {name} looks inside one teacher: give one, and not teacher_mirrored, or leave the method out "
-                f"(--methods)"
-            )
     from compress.distill import distill
 
     out = Path(recipe.out)

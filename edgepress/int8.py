@@ -22,11 +22,11 @@ from calibration.search import MOST_FLOAT, MOST_FLOAT_WEIGHTS, TOLERANCE, Latenc
 from calibration.sensitivity import signal_to_noise
 from calibration.subset import calibration_hash, choose_calibration_set, missing_labels
 from calibration.thresholds import align_decisions
+from deploy.against import compare_latency
 from deploy.compile import IR, ONNX, compile_openvino, derived_bundle
 from deploy.device import describe_machine
 from deploy.engines import open_engine
 from deploy.engines.base import require
-from deploy.latency import compare_latency
 from deploy.passport import stamp
 from deploy.verify import predict_split
 from edgepress.plots import draw_int8, write_plot

@@ -59,6 +59,9 @@ def run_verb(
     if not report:  # not the main process of a launch
         return
     print_report(report, stdout())
+    if "latency_budget" in report:
+        chosen = report["latency_budget"]
+        print(f"to ship within {chosen['budget_ms']:g} ms: {chosen['ship'] or 'no engine'}")
     print(f"{Path(settings.out) / REPORT}: {report['verdict']}")
     if report["verdict"] != "pass":
         raise typer.Exit(1)

@@ -31,6 +31,16 @@ Rebuild = Annotated[
     bool,
     typer.Option("--rebuild", help="Make an engine that does not fit this machine again from its ONNX bundle."),
 ]
+HostName = Annotated[
+    str | None, typer.Option("--host", help="Do it on another machine that ssh reaches, such as user@jetson.")
+]
+HostPython = Annotated[
+    str | None,
+    typer.Option("--host-python", help="The Python there that edgepress is installed for (default: python3)."),
+]
+SshOption = Annotated[
+    list[str] | None, typer.Option("--ssh-option", help="A value of ssh's -o, such as Port=2222; may be repeated.")
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 BundlePath = Annotated[Path, typer.Argument(help="A bundle: a folder with a manifest.json.")]
 
@@ -72,6 +82,19 @@ def print_result(result: dict[str, Any], as_json: bool) -> None:
     for name, value in _flatten(result):
         table.add_row(name, value)
     stdout().print(table)
+
+
+def print_doctor(report: dict[str, Any], console: Console) -> None:
+    """A row a backend, and below them what is missing and the command that mends it."""
+    machine = report["machine"]
+    table = Table("backend", "works", "detail", title=f"{machine['processor']}, {machine['cores']} cores")
+    for backend in report["backends"]:
+        table.add_row(backend["name"], "yes" if backend["works"] else "no", backend["detail"])
+    console.print(table)
+    if report["board"]:
+        console.print(report["board"], highlight=False, soft_wrap=True)
+    for line in report["advice"]:
+        console.print(f"missing: {line}", highlight=False, soft_wrap=True)
 
 
 def _flatten(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

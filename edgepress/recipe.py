@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from calibration.subset import Choice
 from calibration.thresholds import Criterion
-from compress.config import DistillConfig, TeachConfig
+from compress.config import DistillConfig, QuantizeAwareConfig, TeachConfig
+from deploy.agreement import DROP_BUDGET
+from multilabel.bundle import Precision
 from multilabel.config import Config
 from multilabel.datasets import Difficult, Format
 from multilabel.errors import InputError
@@ -73,13 +77,53 @@ class DecisionsConfig(Config):
         return thresholds
 
 
+class VerifyConfig(Config):
+    """How many points of mAP an engine may lose on test, by its precision. It passes where the upper end of the drop's
+    95 % interval is within; the fewer the test pictures, the wider the interval."""
+
+    fp32: float = Field(default=DROP_BUDGET["fp32"], ge=0, allow_inf_nan=False)
+    """Points that an fp32 engine may lose."""
+    fp16: float = Field(default=DROP_BUDGET["fp16"], ge=0, allow_inf_nan=False)
+    """Points that an fp16 engine may lose."""
+    int8: float = Field(default=DROP_BUDGET["int8"], ge=0, allow_inf_nan=False)
+    """Points that an INT8 engine may lose."""
+
+    def budget(self, precision: Precision) -> float:
+        """Of one precision."""
+        return {"fp32": self.fp32, "fp16": self.fp16, "int8": self.int8}[precision]
+
+
 class BenchConfig(Config):
     """How engines are timed."""
 
-    batch: int = Field(default=1, ge=1)
-    """Pictures a call."""
-    seconds: float = Field(default=3.0, gt=0)
-    """Length of each of the two measurements, after warming up."""
+    batch: str = "1"
+    """Pictures a call; several batch sizes by commas, of which a report's table shows the first."""
+    streams: str = "1"
+    """Threads that call the engine at once; several numbers by commas."""
+    seconds: float = Field(default=3.0, gt=0, allow_inf_nan=False)
+    """Length of each measurement, after warming up until the timing is steady, for at most as long again."""
+
+    @field_validator("batch", "streams", mode="before")
+    @classmethod
+    def _is_a_list(cls, value: Any) -> Any:
+        """A recipe may say 8 or [1, 8]."""
+        return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+    @model_validator(mode="after")
+    def _counts(self) -> BenchConfig:
+        for name in ("batch", "streams"):
+            given = getattr(self, name)
+            if not all(part.strip().isdecimal() and int(part) >= 1 for part in given.split(",")):
+                raise ValueError(f"{name} is {given}; expected whole numbers of at least 1, by commas")
+        return self
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        return tuple(dict.fromkeys(int(part) for part in self.batch.split(",")))
+
+    @property
+    def stream_counts(self) -> tuple[int, ...]:
+        return tuple(dict.fromkeys(int(part) for part in self.streams.split(",")))
 
 
 class TrainRecipe(Config):
@@ -119,8 +163,50 @@ class Recipe(TrainRecipe):
     """Engines that must run here and pass; any other may be impossible on this machine."""
     decisions: DecisionsConfig = DecisionsConfig()
     quantize: QuantizeConfig = QuantizeConfig()
+    finetune: QuantizeAwareConfig = QuantizeAwareConfig()
+    """How the student is fine-tuned where INT8 misses its budget on val."""
     compile: CompileConfig = CompileConfig()
+    verify: VerifyConfig = VerifyConfig()
     bench: BenchConfig = BenchConfig()
+    latency_budget: str | None = None
+    """Most milliseconds (p50) that an engine may take for one picture, such as 8ms: the first of students that keeps it
+    is trained, and the best engine that keeps it is the one to ship."""
+    students: tuple[str, ...] = ()
+    """Backbones that timm knows, the best first, for a latency budget; by default distill's."""
+    host: str | None = None
+    """Where the latency budget is measured: a machine that ssh reaches, such as user@jetson; by default here."""
+    host_python: str | None = None
+    """The Python there that edgepress is installed for; by default python3."""
+    ssh_option: tuple[str, ...] = ()
+    """A value of ssh's -o, such as Port=2222."""
+
+    @field_validator("latency_budget", mode="before")
+    @classmethod
+    def _is_a_time(cls, value: Any) -> Any:
+        """A recipe may say 8, 8ms or 8.5 ms."""
+        if value is None:
+            return None
+        with contextlib.suppress(ValueError):
+            time = float(str(value).removesuffix("ms"))
+            if math.isfinite(time) and time > 0:
+                return f"{time:g}ms"
+        raise ValueError("expected milliseconds, such as 8ms")
+
+    @model_validator(mode="after")
+    def _budget_fits(self) -> Recipe:
+        given = [name for name in ("students", "host", "host_python", "ssh_option") if getattr(self, name)]
+        if given and self.latency_budget is None:
+            raise ValueError(f"{given[0]} is for a latency budget: give latency_budget as well")
+        if self.latency_budget is not None and self.bench.batches[0] != 1:
+            raise ValueError("a latency budget is for one picture a call: bench.batch must begin with 1")
+        named = "backbone" in self.distill.model_fields_set
+        if named and self.students and self.distill.backbone not in self.students:
+            raise ValueError(f"distill.backbone is {self.distill.backbone!r}, which is not among students")
+        return self
+
+    @property
+    def latency_budget_ms(self) -> float | None:
+        return None if self.latency_budget is None else float(self.latency_budget.removesuffix("ms"))
 
     @field_validator("required")
     @classmethod

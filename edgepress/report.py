@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from edgepress.verified import drop_text
 from multilabel.bundle import Bundle, write_atomically
 from multilabel.inspection import DataReport
 
@@ -64,7 +65,7 @@ def print_report(report: dict[str, Any], console: Console) -> None:
             row["precision"],
             _number(row.get("size_bytes"), 1e-6, 1),
             _number(row.get("mAP"), 100, 2),
-            _number(row.get("drop_points"), 1, 2),
+            drop_text(row),
             _number(row.get("flip_rate"), 100, 2, "%"),
             _number(row.get("p50_ms"), 1, 2),
             _number(row.get("p90_ms"), 1, 2),

@@ -45,14 +45,18 @@ def build_engine(
     splits: Splits,
     quantize_config: QuantizeConfig,
     compile_config: CompileConfig,
+    ending: str = "",
 ) -> Bundle:
     """Make an engine's bundle in a run's folder from the fp32 ONNX bundle, and whatever lies between.
+
+    Args:
+        ending: of the names of the bundles that are made.
 
     Raises:
         InputError: the graph cannot be quantised or built for the target.
         EngineUnavailableError: what builds it is not installed here; says which extra is.
     """
-    out = run / folder_of(engine, compile_config)
+    out = run / f"{folder_of(engine, compile_config)}{ending}"
     if engine == "onnx-fp32":
         return onnx
     if engine == "onnx-fp16":
@@ -69,9 +73,9 @@ def build_engine(
     runtime_module()  # without it the graphs below are made for nothing
     parent = onnx
     if engine == "tensorrt-fp16":
-        parent = compile_fp16(onnx, run / "onnx-fp16")
+        parent = compile_fp16(onnx, run / f"onnx-fp16{ending}")
     elif engine == "tensorrt-int8":
-        parent = quantize_bundle(onnx, splits, "tensorrt", run / "onnx-int8-tensorrt", quantize_config)
+        parent = quantize_bundle(onnx, splits, "tensorrt", run / f"onnx-int8-tensorrt{ending}", quantize_config)
     return build_tensorrt(parent, out, sm=target_sm(compile_config), max_batch=compile_config.max_batch)
 
 

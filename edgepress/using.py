@@ -1,61 +1,26 @@
-"""The verbs that use what was made, or look things over: predict, inspect, data, shard, doctor."""
+"""The verbs that look things over: inspect, data, shard, doctor."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from edgepress.options import (
     BundlePath,
     DataArgument,
-    Device,
     Difficult,
     Format,
+    HostName,
+    HostPython,
     Json,
-    Rebuild,
+    SshOption,
     load,
+    print_doctor,
     print_result,
     stdout,
 )
-from multilabel.errors import InputError
-
-
-def predict_verb(
-    bundle: BundlePath,
-    pictures: Annotated[list[Path], typer.Argument(help="Picture files.")],
-    device: Device = "cpu",
-    rebuild: Rebuild = False,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object a picture, with every probability.")] = False,
-) -> None:
-    """Tag pictures: a line each, with the labels at or above their thresholds."""
-    from json import dumps
-
-    from deploy.passport import fitted
-    from deploy.tagger import open_tagger
-    from multilabel.bundle import Bundle
-
-    broken = 0
-    with open_tagger(fitted(Bundle.open(bundle), rebuild=rebuild), device) as tagger:
-        for picture in pictures:
-            try:
-                probabilities = tagger.predict(picture)
-            except InputError as error:  # one broken picture must not cost the others their tags
-                print(f"edgepress: {error}", file=sys.stderr)
-                broken += 1
-                continue
-            tags = tagger.tags(probabilities)
-            if json:
-                line = dumps({"file": str(picture), "tags": tags, "probabilities": probabilities}, ensure_ascii=False)
-            else:
-                shown = "  ".join(f"{name} {probabilities[name]:.2f}" for name in tags)
-                line = f"{picture}  {shown or '(no label over its threshold)'}"
-            print(line, flush=True)
-    if broken:
-        raise typer.Exit(2)
 
 
 def inspect_verb(bundle: BundlePath, json: Json = False) -> None:
@@ -110,15 +75,18 @@ def shard_verb(
     print(out)
 
 
-def doctor_verb(json: Json = False) -> None:
-    """Say which backends work on this machine, and for the others what mends it."""
-    from deploy.device import check_backends, describe_machine
+def doctor_verb(
+    host: HostName = None, host_python: HostPython = None, ssh_option: SshOption = None, json: Json = False
+) -> None:
+    """Say which backends work on this machine, or on another, and what mends the rest; exit code 1 where none does."""
+    from deploy.doctor import diagnose
+    from edgepress.host import doctor_there, host_of
 
-    backends, machine = check_backends(), describe_machine()
+    there = host_of(host, host_python, ssh_option)
+    report = doctor_there(there) if there else diagnose()
     if json:
-        print_result({"machine": machine, "backends": [vars(backend) for backend in backends]}, json)
-        return
-    table = Table("backend", "works", "detail", title=f"{machine['processor']}, {machine['cores']} cores")
-    for backend in backends:
-        table.add_row(backend.name, "yes" if backend.works else "no", backend.detail)
-    stdout().print(table)
+        print_result(report, json)
+    else:
+        print_doctor(report, stdout())
+    if not report["usable"]:
+        raise typer.Exit(1)

@@ -123,6 +123,16 @@ def check_bytes(data: bytes, name: str) -> None:
         decode_picture(data, name)  # only a decoder can tell whether the other formats are whole
 
 
+def looks_like_picture(head: bytes) -> bool:
+    """Whether a file that begins with these bytes (16, or fewer of a shorter file) says that it is in a format that is
+    read; a text that begins with such a format's letters does not."""
+    if head.startswith(b"RIFF"):
+        return head[8:12] == b"WEBP"
+    if head.startswith(b"BM"):
+        return head[6:10] == bytes(4)  # reserved
+    return any(head.startswith(start) for start, _ in _SUFFIXES)
+
+
 def suffix_of(data: bytes) -> str:
     """The usual suffix of a checked picture's format, from its bytes: files are often named otherwise."""
     return next(suffix for start, suffix in _SUFFIXES if data.startswith(start))

@@ -223,7 +223,7 @@ class TestDeviceWithBaseAndOnnxRuntimeOnly:
     def test_bench(self, device, python, finished):
         done = device.edgepress("bench", finished, "--seconds", "0.2", "--json")
         assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout)["model"]["calls"] >= 100
+        assert json.loads(done.stdout)["cells"][0]["model"]["calls"] >= 100
 
     def test_inspect(self, device, python, finished):
         done = device.edgepress("inspect", finished)

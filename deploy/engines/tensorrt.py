@@ -7,6 +7,7 @@ import functools
 import importlib
 import logging
 import threading
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -118,7 +119,37 @@ class TensorRtEngine(Engine):
         with self._lock:
             return self._infer(images)
 
-    def _infer(self, images: np.ndarray) -> np.ndarray:
+    def timed(self, images: np.ndarray) -> dict[str, float]:
+        """One call's copies to and from the device and what it computes between them, by the device's clock.
+
+        Returns:
+            Milliseconds: `copy_in_ms`, `compute_ms`, `copy_out_ms`; of a batch that is split, their sums. The copy into
+            page-locked memory, by the host, is not among them.
+        """
+        assert self.max_batch is not None
+        names = ("copy_in_ms", "compute_ms", "copy_out_ms")
+        total = dict.fromkeys(names, 0.0)
+        events = [self._cuda("cudaEventCreate")[0] for _ in range(4)]
+        try:
+            for start in range(0, len(images), self.max_batch):
+                with self._lock:
+                    self._infer(images[start : start + self.max_batch], events)
+                for name, before, after in zip(names, events, events[1:], strict=False):
+                    total[name] += self._cuda("cudaEventElapsedTime", before, after)[0]
+        finally:
+            for event in events:
+                self._cuda("cudaEventDestroy", event)
+        return total
+
+    def _infer(self, images: np.ndarray, events: Sequence[Any] = ()) -> np.ndarray:
+        """Run a batch; the events, if any, are recorded before and after each of copy in, compute and copy out."""
+        marks = iter(events)
+
+        def mark() -> None:
+            event = next(marks, None)
+            if event is not None:
+                self._cuda("cudaEventRecord", event, self._stream)
+
         kinds, count = self._cudart.cudaMemcpyKind, len(images)
         device_images, device_logits = self._buffers
         host_images, host_logits = (memory[:count] for memory in self._host)
@@ -129,11 +160,15 @@ class TensorRtEngine(Engine):
         stream, logger = self._stream, collecting_logger(self._trt)
         logger.forget()
         source, size = host_images.ctypes.data, host_images.nbytes
+        mark()
         self._cuda("cudaMemcpyAsync", device_images, source, size, kinds.cudaMemcpyHostToDevice, stream)
+        mark()
         if not self._context.execute_async_v3(int(stream)):
             raise RuntimeError(f"TensorRT did not run the engine: {first_line(logger.errors)}")
+        mark()
         target, size = host_logits.ctypes.data, host_logits.nbytes
         self._cuda("cudaMemcpyAsync", target, device_logits, size, kinds.cudaMemcpyDeviceToHost, stream)
+        mark()
         self._cuda("cudaStreamSynchronize", stream)
         return host_logits.copy()
 

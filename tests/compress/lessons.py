@@ -19,7 +19,7 @@ from multilabel.labels import LabelSpace
 LABELS = LabelSpace(("a", "b", "c", "d"))
 COMMON = {"weights": "none", "batch_size": 8, "workers": 0, "epochs": 1, "ema_decay": 0.5, "lr": 5e-3}
 TEACHER = TeachConfig(backbone="test_vit", size=64, width=64, **COMMON)
-STUDENT = DistillConfig(backbone="test_efficientnet", size=32, width=32, mld=1, cd=0.1, id=0.1, hint=0, **COMMON)
+STUDENT = DistillConfig(backbone="test_efficientnet", size=32, width=32, mld=1, cd=0.1, id=0.1, review_kd=0, **COMMON)
 
 TRAIN = MultiLabelDataset(
     root=Path("none"),

@@ -63,7 +63,7 @@ def test_a_term_of_weight_zero_is_left_out(off, left):
 
 def test_nothing_to_distil_is_refused():
     with pytest.raises(InputError, match="nothing would be distilled"):
-        DistillConfig.parse({"mld": 0, "hint": 0}, "flags")
+        DistillConfig.parse({"review_kd": 0}, "flags")
 
 
 @pytest.mark.parametrize(("name", "loss"), [("bce", BinaryCrossEntropy()), ("asl", AsymmetricLoss())])
@@ -160,7 +160,7 @@ def test_another_width_or_kind_of_head_stays_random():
 
 
 @pytest.mark.parametrize(
-    ("changes", "inherits"), [({}, True), ({"inherit_head": "no"}, False), (ALONE | {"preset": "alone"}, False)]
+    ("changes", "inherits"), [({"inherit_head": "auto"}, True), ({}, False), (ALONE | {"preset": "alone"}, False)]
 )
 def test_what_was_inherited_is_recorded(teacher, splits, tmp_path, changes, inherits):
     settings = STUDENT.model_dump(exclude_unset=True)

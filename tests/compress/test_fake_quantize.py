@@ -14,11 +14,11 @@ from torch.overrides import TorchFunctionMode
 
 from compress import training
 from compress.checkpoint import load_model, save_state, write_model
-from compress.config import ALONE, DistillConfig, ModelConfig, QuantizeAwareConfig, TeachConfig
+from compress.config import ALONE, TERMS, DistillConfig, ModelConfig, QuantizeAwareConfig, TeachConfig
 from compress.distill import distill, teach
 from compress.fake_quantize import FakeQuantizedModel, fake_quantize, fake_quantize_weight
 from compress.models import MultiLabelModel, make_model
-from compress.quantize_aware import quantize_aware
+from compress.quantize_aware import MLD_INSTEAD, lesson_again, quantize_aware
 from compress.training import evaluate, make_accelerator
 from multilabel.bundle import MANIFEST, Bundle
 from multilabel.errors import InputError
@@ -26,7 +26,10 @@ from multilabel.labels import LabelSpace
 
 LABELS = LabelSpace(("a", "b", "c", "d"))
 COMMON = {"weights": "none", "batch_size": 8, "workers": 0, "ema_decay": 0.5, "lr": 5e-3, "size": 32, "width": 32}
-STUDENT = DistillConfig(backbone="test_efficientnet", epochs=3, augment="none", flip=0, cutout=0, **COMMON)
+TERMS_KEPT = {"mld": 4.0, "hint": 1.0, "review_kd": 0.0, "inherit_head": "auto"}
+STUDENT = DistillConfig(
+    backbone="test_efficientnet", epochs=3, augment="none", flip=0, cutout=0, **COMMON, **TERMS_KEPT
+)
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -272,6 +275,23 @@ def test_the_int8_graph_has_the_same_grids_and_as_much_noise(splits, tmp_path):
 
 
 STEPS = QuantizeAwareConfig(epochs=4, lr=2e-3, pictures=16, workers=0)
+
+
+@pytest.mark.parametrize(
+    ("weights", "left"),
+    [
+        ({"mld": 2.0, "hint": 0.0, "review_kd": 0.3, "rkd": 0.1}, {"mld": 2.0, "rkd": 0.1}),
+        ({"preset": "review_kd"}, {"mld": MLD_INSTEAD}),
+        ({"preset": "fitnet", "at": 1.0}, {"at": 1.0}),
+        ({"preset": "alone"}, {}),
+    ],
+)
+def test_terms_with_projections_of_their_own_are_left_out(pair, weights, left):
+    """They were trained beside the student, and would start random."""
+    known = DistillConfig.parse({**COMMON, **weights}, "test").model_dump(mode="json")
+    manifest = pair[1].manifest.model_copy(update={"facts": {"training": known}})
+    lesson = lesson_again(replace(pair[1], manifest=manifest), STEPS)
+    assert {name: value for name in TERMS if (value := getattr(lesson, name))} == left
 
 
 def test_a_fine_tuned_student_is_an_ordinary_bundle(splits, pair, tmp_path):

@@ -154,7 +154,7 @@ def undisturbed(tiny_data, teacher, server, tmp_path_factory):
 
 def arguments(data, teacher, out, epochs):
     """`distill` as on a command line."""
-    same = ("backbone", "size", "width", "mld", "cd", "id", "hint")
+    same = ("backbone", "size", "width", "mld", "cd", "id", "review_kd")
     flags = {**COMMON, **{name: getattr(STUDENT, name) for name in same}}
     flags |= {"epochs": epochs, "batch_size": 4, "teacher": teacher.path, "out": out}
     return ["distill", str(data), *(f"--{name.replace('_', '-')}={value}" for name, value in flags.items())]

@@ -112,14 +112,14 @@ def teacher(request: pytest.FixtureRequest, train: MultiLabelDataset) -> LiveTea
 @pytest.mark.parametrize("student", STUDENTS)
 def test_a_pair_takes_a_step(teacher, student, train):
     torch.manual_seed(0)
-    config = DistillConfig(backbone=student, size=SIZE, width=64, weights="none", cd=0.1, id=0.1)
+    config = DistillConfig(backbone=student, size=SIZE, width=64, weights="none", mld=4, cd=0.1, id=0.1, hint=1)
     model, _ = make_model(config, train.labels)
     batch = batch_of(model, teacher.model, train)
     task = DistillTask(config, teacher, model, train)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
 
     terms = task(batch, *model.train()(batch.images))
-    assert list(terms) == ["bce", "mld", "cd", "id", "hint"]
+    assert list(terms) == ["bce", "mld", "cd", "id", "hint", "review_kd"]
     assert all(term.isfinite() and term > 0 for term in terms.values()), terms
     assert task.counts["cd_groups"] == len(train.labels)
     assert task.counts["id_groups"] == BATCH

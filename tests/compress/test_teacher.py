@@ -21,7 +21,7 @@ from multilabel.bundle import Bundle
 from multilabel.datasets import MultiLabelDataset, load_dataset
 from multilabel.errors import InputError
 
-STRUCTURE = {"cd": 0.1, "id": 0.1}
+STRUCTURE = {"mld": 4.0, "hint": 1.0, "cd": 0.1, "id": 0.1, "review_kd": 0.0, "inherit_head": "auto"}
 SMALL = {"backbone": "test_efficientnet", "width": 32, "weights": "none", "batch_size": 8, "workers": 0, "epochs": 2}
 CONFIG = DistillConfig(**SMALL, **STRUCTURE, size=32, seed=3)
 
@@ -208,8 +208,8 @@ def test_the_student_alone_needs_no_teacher_and_learns_at_its_own_size(train, va
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({}, "mld is 4"),
-        ({"mld": 0, "hint": 0, "rkd": 0.5}, "rkd is 0.5"),
+        ({}, "review_kd is 0.1"),
+        ({"review_kd": 0, "rkd": 0.5}, "rkd is 0.5"),
         ({"preset": "alone", "inherit_head": "auto"}, "inherit_head is auto"),
         ({"preset": "alone", "teacher_mirrored": True}, "teacher_mirrored is True"),
     ],
@@ -223,7 +223,7 @@ def test_what_asks_for_a_teacher_does_not_go_without(train, val, tmp_path, setti
 def test_the_verb_needs_no_teacher_for_the_student_alone(edgepress, tiny_data, tmp_path):
     settings = [f"--{name.replace('_', '-')}={value}" for name, value in {**SMALL, "size": 32}.items()]
     answer = edgepress("distill", tiny_data, "--out", tmp_path / "student", *settings)
-    assert (answer.code, "no teacher is given, but mld is 4" in answer.err) == (2, True)
+    assert (answer.code, "no teacher is given, but review_kd is 0.1" in answer.err) == (2, True)
     assert list(tmp_path.iterdir()) == []
     answer = edgepress("distill", tiny_data, "--preset", "alone", "--out", tmp_path / "student", *settings)
     assert answer.code == 0, answer.err
@@ -284,9 +284,22 @@ def test_teachers_that_see_other_pictures_are_refused(train):
         Ensemble(two_models(train.labels, sizes=(32, 64)), mirrored=False)
 
 
-def test_terms_on_features_take_one_teacher(train):
-    with pytest.raises(InputError, match="look inside one teacher"):
-        LiveTeacher(Ensemble(two_models(train.labels), mirrored=False)).tap()
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_what_lies_inside_an_ensemble_is_its_first_models(train, mirrored):
+    models = two_models(train.labels)
+    images = torch.randint(0, 256, (3, 64, 64, 3), dtype=torch.uint8)
+    none = torch.zeros(3)
+    batch = Batch(images, images, targets=none, ignore=none, labelled=none, index=none, epoch=0)
+    found = []
+    for model in (Ensemble(models, mirrored), models[0]):
+        teacher = LiveTeacher(model)
+        widths = teacher.tap()
+        teacher(batch)
+        found.append(teacher.features())
+        assert widths == [one.shape[1] for one in found[-1].maps]
+        teacher._taps.close()
+    torch.testing.assert_close(found[0].maps, found[1].maps)
+    torch.testing.assert_close(found[0].tokens, found[1].tokens)
 
 
 @pytest.fixture(scope="module")
@@ -329,10 +342,10 @@ def test_several_are_adopted_in_their_order(train, taught, tmp_path):
 
 
 def test_the_verb_takes_several_teachers(edgepress, tiny_data, train, val, taught, tmp_path):
-    settings = [f"--{name.replace('_', '-')}={value}" for name, value in {**SMALL, "size": 32}.items()]
+    settings = [f"--{name.replace('_', '-')}={value}" for name, value in {**SMALL, "size": 32, "mld": 4}.items()]
     several = [part for bundle in taught for part in ("--teacher", bundle.path)]
     answer = edgepress("distill", tiny_data, *several, "--out", tmp_path / "student", *settings)
     assert answer.code == 0, answer.err
-    alone = distill(train, val, taught[0], DistillConfig(**SMALL, size=32), tmp_path / "alone")
+    alone = distill(train, val, taught[0], DistillConfig(**SMALL, size=32, mld=4), tmp_path / "alone")
     made = Bundle.open(tmp_path / "student")
     assert made.manifest.facts["history"][0]["mld"] != alone.manifest.facts["history"][0]["mld"]

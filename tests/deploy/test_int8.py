@@ -16,9 +16,10 @@ pytest.importorskip("sympy", reason="sympy is not installed (pip install 'edgepr
 
 from calibration.subset import calibration_hash
 from deploy.device import describe_machine
-from edgepress import int8, pipeline
+from edgepress import int8
 from edgepress.int8 import Splits, gate, quantize_bundle
 from edgepress.recipe import QuantizeConfig, Recipe
+from edgepress.rows import engine_row
 from multilabel.bundle import Bundle, write_bundle
 from multilabel.datasets import load_dataset
 
@@ -134,7 +135,7 @@ def test_int8_that_is_slower_fails_where_it_was_measured(made, splits, tmp_path)
     assert gate(Bundle.open(made.path.parent / "onnx-fp32")) is None
     recipe = Recipe(data="unused", bench={"seconds": 0.05})
     pictures = [path.read_bytes() for path in splits.test.paths[:2]]
-    rows = [pipeline._engine_row(bundle, splits.test, recipe, pictures, {}) for bundle in (here, elsewhere)]
+    rows = [engine_row(bundle, splits.test, recipe, pictures, {}) for bundle in (here, elsewhere)]
     assert rows[0]["verdict"] == "fail"
     assert rows[0]["reasons"][-1] == "slower than fp32 (1.12 times, 1.05 to 1.20)"
     assert rows[0]["mAP"] == rows[1]["mAP"]

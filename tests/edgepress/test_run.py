@@ -57,11 +57,17 @@ def test_a_row_an_engine_with_everything_measured(rows, run_folder):
         assert row["precision"] == ("int8" if "int8" in name else "fp32")
         assert row["size_bytes"] > 10_000
         assert 0 <= row["mAP"] <= 1
-        assert 0 < row["p50_ms"] <= row["p90_ms"] <= row["p99_ms"]
+        # On a machine that is busy there may be too few calls for the tails.
+        known = [row[name] for name in ("p50_ms", "p90_ms", "p99_ms") if row[name] is not None]
+        assert known == sorted(known)
+        assert row["p50_ms"] > 0
         assert row["images_per_second"] > 0
         if "torch" not in name:
-            assert row["verdict"] in ("pass", "fail")
+            assert row["verdict"] in ("pass", "fail", "unproven")
+            low, high = row["drop_interval"]
             assert row["drop_points"] <= row["budget_points"] or row["verdict"] == "fail"
+            assert low <= high <= row["budget_points"] or row["verdict"] in ("fail", "unproven")
+            assert {label["label"] for label in row["labels"]} == set(Bundle.open(run_folder / name).labels.names)
             assert 0 <= row["flip_rate"] <= 1
             assert row["size_bytes"] == Bundle.open(run_folder / name).size_bytes
             assert row["digest"] == Bundle.open(run_folder / name).digest
@@ -114,7 +120,7 @@ def test_the_report_says_on_what_and_where(report, tiny_data, recipe):
 
 
 def test_verdict_exit_code_and_table_agree(first, report):
-    failed = [row["engine"] for row in report["engines"] if row["verdict"] == "fail"]
+    failed = [row["engine"] for row in report["engines"] if row["verdict"] in ("fail", "unproven")]
     assert report["verdict"] == ("fail" if failed else "pass")
     assert first.code == bool(failed)
     assert "Traceback" not in first.err
@@ -135,7 +141,7 @@ def test_verdict_exit_code_and_table_agree(first, report):
 
 
 def test_the_losses_are_told_by_name(first):
-    for term in ("asl", "bce", "mld", "hint"):
+    for term in ("asl", "bce", "review_kd"):
         assert term in first.err
 
 
@@ -177,6 +183,35 @@ def test_other_thresholds_make_again_the_onnx_and_what_follows_but_train_nothing
     changed = {name for name in BUNDLES if Bundle.open(copy / name).digest != digests[name]}
     assert changed == BUNDLES - {"teacher", "student"}
     assert Bundle.open(copy / "onnx-fp32").decisions.thresholds == (0.3,) * 5
+
+
+@pytest.mark.parametrize("budget", [0, 100])
+def test_a_drop_that_is_not_proven_within_the_budget_does_not_pass(
+    edgepress, recipe, run_folder, rows, tmp_path, budget
+):
+    copy = Path(shutil.copytree(run_folder, tmp_path / "run"))
+    answer = edgepress("run", "--recipe", recipe, "--out", copy, "--verify-int8", budget)
+    report = json.loads((copy / "report.json").read_text())
+    again = {row["engine"]: row for row in report["engines"]}
+    assert report["budgets_points"] == {"fp32": 0.1, "fp16": 0.2, "int8": budget}
+    assert again["onnx-fp32"] == rows["onnx-fp32"]  # its own budget is the same: measured once
+    row = again["onnx-int8-onnxruntime"]
+    low, high = row["drop_interval"]
+    assert row["budget_points"] == budget
+    if high <= budget:
+        assert not any("mAP drops" in reason for reason in row["reasons"])
+    else:
+        assert row["verdict"] in ("fail", "unproven")
+        assert (report["verdict"], answer.code) == ("fail", 1)
+    assert f"({low:.2f} to {high:.2f})".replace("-", "\N{MINUS SIGN}") in answer.out
+    assert max(map(len, answer.out.split("└")[0].splitlines())) <= 140
+
+
+def test_a_budget_below_zero_or_without_end_is_refused(edgepress, recipe, tmp_path):
+    for flag, value in (("--verify-int8", "-1"), ("--verify-fp16", "inf"), ("--verify-fp32", "nan")):
+        answer = edgepress("--quiet", "run", "--recipe", recipe, "--out", tmp_path / "run", flag, value)
+        assert answer.code == 2
+        assert flag.removeprefix("--").replace("-", ".") in answer.err
 
 
 def test_a_damaged_bundle_is_made_again(edgepress, recipe, run_folder, tmp_path):

@@ -1,0 +1,176 @@
+"""Sources: what a person names to be tagged (files, folders, patterns, videos, stdin) to pictures, one at a time."""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import math
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import cv2
+import numpy as np
+
+from multilabel.datasets.files import PICTURE_SUFFIXES, files_of
+from multilabel.errors import InputError
+from multilabel.pictures import MAX_BYTES, MAX_PIXELS, decode_picture, looks_like_picture, read_picture
+
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
+STDIN = "-"
+LONGEST_LINE = 1 << 16
+"""Bytes of a path on stdin; longer lines are no paths."""
+_HEAD = 16
+Prepare = Callable[[np.ndarray], np.ndarray]
+"""uint8 RGB `[H, W, 3]` of any size to what an engine takes, as `Preprocess` does."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One picture to be tagged."""
+
+    name: str
+    """What the answer calls it: the path as it was given or found; of a video also the second, `clip.mp4@3.00s`."""
+    load: Callable[[], np.ndarray]
+    """Prepared pixels uint8 `[size, size, 3]`.
+
+    Raises:
+        InputError: it cannot be read; names it.
+    """
+
+
+def pictures(
+    names: Iterable[str | Path], prepare: Prepare, *, every: float = 1.0, stdin: BinaryIO | None = None
+) -> Iterator[Source]:
+    """Every picture that is named, in the order of the names; what cannot be read is a source whose `load` raises.
+
+    A folder gives the pictures and videos below it in the order of their names, links to folders left out. A name that
+    is no file but a pattern (`*`, `?`, `[`) gives what it matches. `-` is stdin: a picture's bytes, or paths, one a
+    line or with NULs between them. A video gives a picture every so many seconds.
+
+    Args:
+        prepare: frames of a video are prepared as they are read, so that few are held at their full size.
+        every: seconds between two pictures of a video, above 0.
+        stdin: by default the process's own.
+
+    Raises:
+        InputError: `every` is not above 0.
+    """
+    if not (math.isfinite(every) and every > 0):
+        raise InputError(f"every is {every:g} seconds; expected a number above 0")
+    for name in names:
+        if str(name) == STDIN:
+            yield from _of_stdin(stdin or sys.stdin.buffer, prepare, every)
+        else:
+            yield from _of_path(Path(name), prepare, every)
+
+
+def _of_path(path: Path, prepare: Prepare, every: float) -> Iterator[Source]:
+    if "\0" in str(path):  # no file system takes such a name
+        yield _broken(str(path), "cannot be read; expected a path without NUL")
+    elif _is(path, Path.is_dir):
+        found = [
+            file
+            for folder, _, _ in os.walk(path)
+            for name in files_of(Path(folder))
+            if (file := Path(folder, name)).suffix.lower() in (*PICTURE_SUFFIXES, *VIDEO_SUFFIXES)
+        ]
+        if not found:
+            yield _broken(str(path), f"no picture in it; expected files that end in {', '.join(PICTURE_SUFFIXES)}")
+        for file in sorted(found):
+            yield from _of_file(file, prepare, every)
+    elif not _is(path, Path.exists) and glob.has_magic(str(path)):
+        matches = sorted(glob.glob(str(path), recursive=True))
+        if not matches:
+            yield _broken(str(path), "no file matches this pattern")
+        for match in matches:
+            yield from _of_path(Path(match), prepare, every)
+    else:
+        yield from _of_file(path, prepare, every)
+
+
+def _is(path: Path, what: Callable[[Path], bool]) -> bool:
+    try:
+        return what(path)
+    except OSError:  # a name that is too long; what reads it says so
+        return False
+
+
+def _of_file(path: Path, prepare: Prepare, every: float) -> Iterator[Source]:
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        yield from _frames(path, prepare, every)
+    else:
+        yield Source(str(path), lambda: prepare(read_picture(path)))
+
+
+def _frames(path: Path, prepare: Prepare, every: float) -> Iterator[Source]:
+    """A video's first frame and then one every so many seconds, by its frame rate."""
+    video = cv2.VideoCapture(str(path))
+    try:
+        rate = video.get(cv2.CAP_PROP_FPS) if video.isOpened() else 0.0
+        width, height = (video.get(key) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+        if not (math.isfinite(rate) and rate > 0) or width * height < 1:
+            yield _broken(str(path), "cannot be read as a video; expected a file that OpenCV's FFmpeg decodes")
+            return
+        if width * height > MAX_PIXELS:
+            yield _broken(str(path), f"{width:g}x{height:g} pixels a frame; frames are read up to {MAX_PIXELS:,}")
+            return
+        due, read = 0.0, 0
+        for number in itertools.count():
+            if not video.grab():
+                break
+            at = number / rate
+            if at + 0.5 / rate < due:
+                continue
+            kept, frame = video.retrieve()
+            if not kept:
+                break
+            due, read = due + every, read + 1
+            ready = prepare(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
+            yield Source(f"{path}@{at:.2f}s", lambda ready=ready: ready)  # type: ignore[misc]
+        if not read:
+            yield _broken(str(path), "no frame in it can be decoded")
+    finally:
+        video.release()
+
+
+def _of_stdin(stdin: BinaryIO, prepare: Prepare, every: float) -> Iterator[Source]:
+    head = stdin.read(_HEAD)
+    if looks_like_picture(head):
+        data = head + stdin.read(MAX_BYTES + 1 - len(head))
+        if len(data) > MAX_BYTES:
+            yield _broken("stdin", f"over {MAX_BYTES:,} bytes; pictures are read up to that")
+        else:
+            yield Source("stdin", lambda: prepare(decode_picture(data, "stdin")))
+        return
+    for line in _lines(head, stdin):
+        if len(line) > LONGEST_LINE:
+            yield _broken("stdin", f"a line of over {LONGEST_LINE:,} bytes; expected paths, or one picture's bytes")
+            return
+        if line.strip():
+            yield from _of_path(Path(os.fsdecode(line)), prepare, every)
+
+
+def _lines(head: bytes, stdin: BinaryIO) -> Iterator[bytes]:
+    """Paths as they come: split at NULs where there is one in the first that is read, else at ends of lines."""
+    kept, separator = head, b""
+    while True:
+        more = stdin.readline(LONGEST_LINE + 1)
+        kept += more
+        if not separator and kept:
+            separator = b"\0" if b"\0" in kept else b"\n"
+        *whole, kept = kept.split(separator) if separator else [kept]
+        yield from (line.rstrip(b"\r") if separator == b"\n" else line for line in whole)
+        if not more or len(kept) > LONGEST_LINE:
+            yield kept
+            return
+
+
+def _broken(name: str, reason: str) -> Source:
+    def load() -> np.ndarray:
+        raise InputError(f"{name}: {reason}")
+
+    return Source(name, load)

@@ -1,0 +1,167 @@
+"""What a run's report says of the run itself and of every model in it: a row each, kept while nothing changes."""
+
+from __future__ import annotations
+
+import logging
+import time
+from importlib.metadata import version
+from typing import Any
+
+from calibration.thresholds import measure_decisions
+from deploy.agreement import DIFF_BUDGET, FLIP_BUDGET
+from deploy.device import describe_machine, installed
+from deploy.latency import bench
+from deploy.reference import REFERENCE, Reference
+from deploy.verify import verify
+from edgepress.int8 import gate
+from edgepress.recipe import Recipe
+from edgepress.stages import Splits, folder_of, write_decision_plots
+from multilabel.bundle import Bundle, inputs_hash
+from multilabel.datasets import MultiLabelDataset
+from multilabel.errors import EngineUnavailableError, InputError
+from multilabel.metrics import labels_counted, mean_average_precision, prevalence
+
+log = logging.getLogger("edgepress")
+
+
+def header(recipe: Recipe, splits: Splits, teachers: list[Bundle], student: Bundle) -> dict[str, Any]:
+    """The report before its first row: what was run, on what, from what."""
+    return {
+        "edgepress": version("edgepress"),
+        "verdict": "fail",
+        "recipe": recipe.model_dump(mode="json"),
+        "data": {
+            "root": recipe.data,
+            "labels": len(splits.test.labels),
+            "labels_counted": labels_counted(splits.test.targets, splits.test.ignore),
+            "prevalence": prevalence(splits.test.targets, splits.test.ignore),
+            "train_pictures": len(splits.train),
+            "val_pictures": len(splits.val),
+            "test_pictures": len(splits.test),
+        },
+        "teacher": _teacher_summary(teachers, student),
+        "student": _summary(student),
+        "bench": recipe.bench.model_dump(),
+        "budgets_points": recipe.verify.model_dump(),
+        "machine": describe_machine(),
+        "engines": [],
+    }
+
+
+def _summary(bundle: Bundle) -> dict[str, Any]:
+    assert bundle.manifest.architecture is not None
+    facts = bundle.manifest.facts
+    keys = ("val_mAP", "best_epoch", "weights")
+    return {
+        "backbone": bundle.manifest.architecture["backbone"],
+        "head": bundle.manifest.architecture["head"],
+        "size": bundle.preprocess.size,
+        **{key: facts[key] for key in keys if key in facts},
+        "digest": bundle.digest,
+    }
+
+
+def _teacher_summary(teachers: list[Bundle], student: Bundle) -> dict[str, Any]:
+    """What taught; of several, what they are together and each by itself."""
+    each = [_summary(teacher) for teacher in teachers]
+    if len(each) == 1:
+        return each[0]
+    together = student.manifest.facts["teacher_val_mAP"]
+    names = " + ".join(one["backbone"] for one in each)
+    return {"backbone": names, "size": each[0]["size"], "val_mAP": together, "ensemble": each}
+
+
+def torch_row(
+    role: str,
+    bundle: Bundle,
+    onnx: Bundle,
+    test: MultiLabelDataset,
+    recipe: Recipe,
+    pictures: list[bytes],
+    earlier: dict[str, dict[str, Any]],
+) -> dict[str, Any]:
+    """The torch model that engines are compared with (the student), or that it learnt from (the teacher)."""
+    key = _key(bundle, test, recipe)
+    if key in earlier:
+        return earlier[key]
+    log.info("timing the %s in torch", role)
+    row: dict[str, Any] = {"key": key, "engine": f"{role} (torch)", "precision": "fp32", "size_bytes": _weights(bundle)}
+    if role == "student":
+        reference = Reference.load(onnx.path / REFERENCE)
+        row["mAP"] = mean_average_precision(test.targets, reference.logits, test.ignore)
+    else:
+        from deploy.engines import open_engine
+        from deploy.verify import predict_split
+
+        with open_engine(bundle) as engine:
+            row["mAP"] = mean_average_precision(test.targets, predict_split(engine, test), test.ignore)
+    return {**row, **_timings(bundle, recipe, pictures), "verdict": "reference" if role == "student" else "teacher"}
+
+
+def engine_row(
+    bundle: Bundle, test: MultiLabelDataset, recipe: Recipe, pictures: list[bytes], earlier: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """An engine, verified on test and timed; `not run` where this machine cannot run it."""
+    key = _key(bundle, test, recipe)
+    if key in earlier and earlier[key]["verdict"] in ("pass", "fail", "unproven"):
+        return earlier[key]
+    row: dict[str, Any] = {"key": key, "size_bytes": bundle.size_bytes, "digest": bundle.digest}
+    try:
+        started = time.perf_counter()
+        result = verify(bundle, test, budget=recipe.verify.budget(bundle.manifest.precision))
+        log.info("verified %s on %d pictures in %.1f s", bundle.name, len(test), time.perf_counter() - started)
+        row |= {name: value for name, value in result.as_dict().items() if name != "engine"}
+        slower = gate(bundle)
+        if slower is not None:
+            row |= {"verdict": "fail", "reasons": [*row["reasons"], slower]}
+        if result.mAP is not None and result.logits is not None:
+            decisions = bundle.decisions.ordered(test.labels.names)
+            row["decisions"] = measure_decisions(decisions, result.logits, test)
+            write_decision_plots(bundle, decisions, result.logits, decisions.probabilities(result.logits), test)
+        row |= _timings(bundle, recipe, pictures)
+    except EngineUnavailableError as error:
+        row |= {"verdict": "not run", "reasons": [str(error)]}
+    except InputError as error:  # its runtime refuses the model: that engine fails, the others go on
+        row |= {"verdict": "fail", "reasons": [str(error)]}
+    return row
+
+
+def _timings(bundle: Bundle, recipe: Recipe, pictures: list[bytes]) -> dict[str, Any]:
+    """The model's own latency at the first batch size at the top of a row, everything else beside it."""
+    wanted = recipe.bench
+    result = bench(
+        bundle, pictures, batches=wanted.batches, streams=wanted.stream_counts, seconds=wanted.seconds
+    ).as_dict()
+    model = result["cells"][0]["model"]
+    shown = ("p50_ms", "p90_ms", "p95_ms", "p99_ms", "max_ms", "mean_ms", "images_per_second", "calls")
+    return {
+        **{name: model[name] for name in shown},
+        "bench": {key: value for key, value in result.items() if key != "machine"},
+    }
+
+
+def _weights(bundle: Bundle) -> int:
+    return bundle.model_path.stat().st_size
+
+
+def _key(bundle: Bundle, test: MultiLabelDataset, recipe: Recipe) -> str:
+    """A measurement is kept while the engine, the pictures, the machine and the way of measuring are the same."""
+    return inputs_hash(
+        {
+            "bundle": bundle.digest,
+            "test": test.fingerprint(),
+            "bench": recipe.bench.model_dump(),
+            "machine": describe_machine(),
+            "budgets": [recipe.verify.budget(bundle.manifest.precision), DIFF_BUDGET, FLIP_BUDGET],
+            "runtimes": [f"edgepress {version('edgepress')}", *installed()],
+        }
+    )
+
+
+def verdict_of(rows: list[dict[str, Any]], recipe: Recipe) -> str:
+    """With `required`, those must all pass; without, everything that this machine can run must, and something must."""
+    required = {folder_of(engine, recipe.compile) for engine in recipe.required}
+    if required:
+        return "pass" if required <= {row["engine"] for row in rows if row["verdict"] == "pass"} else "fail"
+    verdicts = {row["verdict"] for row in rows}
+    return "pass" if "pass" in verdicts and not verdicts & {"fail", "unproven"} else "fail"

@@ -1,0 +1,163 @@
+"""Two engines in turn, and a measurement against a record: the ratio, and an interval that holds it."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from deploy.against import (
+    MIN_PAIRS,
+    against_record,
+    compare_latency,
+    compare_records,
+    differences,
+    median_interval,
+    open_other,
+    ratio_interval,
+    read_record,
+)
+from deploy.latency import bench
+from multilabel.errors import InputError
+
+
+class Sleeper:
+    """An engine that takes as long as it is told."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.shapes: set[tuple[int, ...]] = set()
+
+    def __call__(self, images: np.ndarray) -> None:
+        self.shapes.add(images.shape)
+        time.sleep(self.seconds)
+
+    def __enter__(self) -> Sleeper:
+        return self
+
+    def __exit__(self, *error: object) -> None: ...
+
+
+@pytest.mark.parametrize(("first", "second"), [(0.02, 0.002), (0.002, 0.02)])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_two_engines_are_compared_in_turn(monkeypatch, onnx_bundle, first, second, batch):
+    sleepers = iter([Sleeper(first), Sleeper(second)])
+    opened: list[Sleeper] = []
+    monkeypatch.setattr(
+        "deploy.against.open_engine", lambda bundle, device, **settings: opened.append(next(sleepers)) or opened[-1]
+    )
+    images = np.zeros((3, 4, 4, 3), np.uint8)
+    measured = compare_latency(onnx_bundle, onnx_bundle, images, seconds=0.05, batch=batch)
+    assert measured.low <= measured.ratio <= measured.high
+    assert measured.pairs >= MIN_PAIRS == 20
+    assert (measured.low > 1, measured.high < 1) == (first > second, first < second)
+    assert [engine.shapes for engine in opened] == [{(batch, 4, 4, 3)}] * 2
+
+
+def test_real_engines_are_compared(build):
+    first, second = build("onnx-fp32"), build("openvino-fp32")
+    size = first.preprocess.size
+    measured = compare_latency(first, second, np.zeros((3, size, size, 3), np.uint8), seconds=0.05)
+    assert 0 < measured.low <= measured.ratio <= measured.high
+
+
+def test_engines_of_other_pictures_are_refused(onnx_bundle):
+    manifest = onnx_bundle.manifest.model_copy(update={"preprocess": onnx_bundle.preprocess.with_size(32)})
+    smaller = replace(onnx_bundle, manifest=manifest)
+    with pytest.raises(InputError, match="64 and 32 pixels"):
+        compare_latency(onnx_bundle, smaller, np.zeros((1, 64, 64, 3), np.uint8))
+
+
+@pytest.mark.parametrize("count", [6, 20, 50, 400])
+def test_the_interval_of_a_median_covers_it_as_often_as_it_says(count):
+    rng = np.random.default_rng(0)
+    low, high = median_interval(count)
+    ordered = np.sort(rng.exponential(size=(4000, count)), axis=1)
+    covered = ((ordered[:, low] <= np.log(2)) & (np.log(2) <= ordered[:, high])).mean()
+    assert 0.94 < covered < 0.99
+
+
+class TestRecords:
+    @staticmethod
+    def record(blocks, batch=1, streams=1, **changed):
+        cell = {"batch": batch, "streams": streams, "model": {"blocks_ms": list(blocks)}}
+        machine = {"processor": "one", "cores": 2, **changed}
+        return {"engine": "onnx-fp32", "when": "2026-11-24", "cells": [cell], "machine": machine}
+
+    @pytest.mark.parametrize("true", [0.8, 1.0, 1.5])
+    def test_the_interval_covers_the_ratio_as_often_as_it_says(self, true):
+        """200 pairs of made-up measurements with a known ratio, 40 parts each; the seed is fixed."""
+        rng = np.random.default_rng(2)
+        held = 0
+        for _ in range(200):
+            low, high = ratio_interval(true * rng.lognormal(0, 0.1, 40), rng.lognormal(0, 0.1, 40))
+            held += low <= true <= high
+        assert 0.90 <= held / 200 <= 0.99
+
+    def test_ours_over_the_record(self):
+        (ratio,) = compare_records(self.record([2.0] * 10), self.record([4.0] * 10))
+        assert (ratio.ratio, ratio.low, ratio.high) == (0.5, 0.5, 0.5)
+
+    def test_too_few_parts_give_no_interval(self):
+        (ratio,) = compare_records(self.record([2.0] * 5), self.record([4.0] * 40))
+        assert (ratio.ratio, ratio.low, ratio.high) == (0.5, None, None)
+
+    def test_only_what_both_have_is_compared(self):
+        both = self.record([1.0] * 10)
+        both["cells"] += self.record([3.0] * 10, batch=8)["cells"]
+        (ratio,) = compare_records(both, self.record([6.0] * 10, batch=8))
+        assert (ratio.batch, ratio.ratio) == (8, 0.5)
+        with pytest.raises(InputError, match="batch 4 with 2 streams"):
+            compare_records(both, self.record([1.0] * 10, batch=4, streams=2))
+
+    def test_another_machine_and_other_settings_are_named(self):
+        ours, theirs = self.record([1.0] * 10), self.record([1.0] * 10, processor="two")
+        ours["after"], theirs["after"] = {"clocks": "locked"}, {"clocks": "unlocked"}
+        assert differences(ours, theirs) == [
+            "machine, processor: one here, two in the record",
+            "after, clocks: locked here, unlocked in the record",
+        ]
+        assert differences(ours, ours) == []
+        result = against_record(ours, theirs)
+        assert result["interleaved"] is False
+        assert len(result["differences"]) == 2
+
+    def test_what_bench_wrote_is_read_and_compared(self, onnx_bundle, tmp_path, edgepress):
+        file = tmp_path / "earlier.json"
+        file.write_text(json.dumps(bench(onnx_bundle, seconds=0.05).as_dict()))
+        assert open_other(file) == read_record(file)
+        answer = edgepress("bench", onnx_bundle.path, "--seconds", "0.05", "--against", file, "--json")
+        assert answer.code == 0, answer
+        found = answer.json["against"]
+        assert found["interleaved"] is False
+        assert found["ratios"][0]["low"] <= found["ratios"][0]["ratio"] <= found["ratios"][0]["high"]
+        assert not any(line.startswith("machine") for line in found["differences"])
+
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            ("{", "no JSON"),
+            ("[]", "it has no cells"),
+            ('{"cells": []}', "it has no cells"),
+            ('{"cells": [{"batch": 1}], "machine": {}}', "a cell without"),
+            ('{"cells": [{"batch": 1, "streams": 1, "model": {"blocks_ms": [0]}}], "machine": {}}', "a cell without"),
+            ('{"verdict": "not run", "machine": {}}', "it has no cells"),
+        ],
+    )
+    def test_another_file_is_refused(self, tmp_path, text, words):
+        file = tmp_path / "other.json"
+        file.write_text(text)
+        with pytest.raises(InputError, match=words):
+            open_other(file)
+
+
+def test_another_bundle_on_the_command_line(build, edgepress):
+    first, second = build("onnx-fp32"), build("openvino-fp32")
+    answer = edgepress("bench", first.path, "--batch", "1,2", "--seconds", "0.05", "--against", second.path, "--json")
+    assert answer.code == 0, answer
+    found = answer.json["against"]
+    assert (found["other"], found["interleaved"], found["digest"]) == ("openvino-fp32", True, second.digest)
+    assert [row["batch"] for row in found["ratios"]] == [1, 2]

@@ -1,0 +1,124 @@
+"""doctor: the board is read from recorded files, and what is missing on it is told with the command that mends it."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from pathlib import Path
+
+import pytest
+
+from deploy.doctor import Board, advice, diagnose, find_board, parse_tegra_release
+
+# Recorded: first lines of /etc/nv_tegra_release as their owners published them (R35 in jetson-containers, R36 and R38
+# in notes of an Orin and a Thor, R39 in a tutorial on JetPack 7.2.1).
+RECORDED = """\
+R32 (release), REVISION: 7.1, GCID: 29689809, BOARD: t186ref, EABI: aarch64, DATE: Wed Feb  2 21:33:23 UTC 2022
+R35 (release), REVISION: 3.1, GCID: 32790763, BOARD: t186ref, EABI: aarch64, DATE: Wed Mar 15 07:54:12 UTC 2023
+R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64, DATE: Wed Jan  8 01:49:37 UTC 2025
+R38 (release), REVISION: 2.0, GCID: 41844464, BOARD: generic, EABI: aarch64, DATE: Fri Aug 22 00:55:42 UTC 2025
+R39 (release), REVISION: 2.1, GCID: 46758480, BOARD: generic, EABI: aarch64, DATE: Fri Aug 7 05:54:22 AM UTC 2026
+""".splitlines()
+READ = [((32, 7, 1), None), ((35, 3, 1), 5), ((36, 4, 3), 6), ((38, 2, 0), 7), ((39, 2, 1), 7)]
+REST = "\n# KERNEL_VARIANT: oot\nTARGET_USERSPACE_LIB_DIR=nvidia\n"
+ORIN = "NVIDIA Jetson AGX Orin Developer Kit\x00"
+PI = "Raspberry Pi 5 Model B Rev 1.0\x00"
+ALL = frozenset({"onnxruntime", "openvino", "tensorrt", "cuda.bindings"})
+
+
+def machine(root: Path, release: str | None = None, model: str | None = None, **devices: str) -> Path:
+    """A root with the files that a board has; devices are `folder_name` to a vendor."""
+    for path, text in (("etc/nv_tegra_release", release), ("proc/device-tree/model", model)):
+        if text is not None:
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).write_text(text)
+    for name, vendor in devices.items():
+        folder, _, device = name.partition("_")
+        (root / "sys/class" / folder / device / "device").mkdir(parents=True)
+        (root / "sys/class" / folder / device / "device/vendor").write_text(f"{vendor}\n")
+    return root
+
+
+@pytest.mark.parametrize(("line", "read"), zip(RECORDED, READ, strict=True))
+def test_a_recorded_release_is_read(tmp_path, line, read):
+    release, jetpack = read
+    board = find_board(machine(tmp_path, f"# {line}{REST}", ORIN))
+    assert (board.jetson_linux, board.jetpack) == (release, jetpack)
+    assert board.model == ORIN[:-1]
+    assert f"Jetson Linux {'.'.join(map(str, release))}" in str(board)
+
+
+@pytest.mark.parametrize("text", ["", "R36", "# R (release), REVISION: 4.3", "# R36 (release)", "\x00" * 100])
+def test_what_is_no_release_is_none(text):
+    assert parse_tegra_release(text) is None
+
+
+def test_a_machine_without_such_files_is_no_board(tmp_path):
+    board = find_board(tmp_path)
+    assert (board.model, board.jetson_linux, board.jetpack) == (None, None, None)
+    assert (board.is_raspberry_pi, board.intel_gpu, board.intel_npu) == (False, False, False)
+    assert advice(board, ALL, "CPU") == []
+
+
+@pytest.mark.parametrize("release", [(32, 7, 1), (35, 3, 1), (36, 3, 0)])
+def test_a_jetpack_before_tensorrt_10_is_told(release):
+    told = advice(Board(model=ORIN, jetson_linux=release), frozenset({"onnxruntime", "cuda.bindings"}))
+    assert any("flash JetPack 6.1 or newer" in line for line in told)
+
+
+@pytest.mark.parametrize(
+    ("release", "bindings"), [((36, 4, 3), ">=12.6,<13"), ((38, 2, 0), ">=13,<14"), ((39, 2, 1), ">=13,<14")]
+)
+def test_a_jetson_is_told_its_packages(release, bindings):
+    board = Board(model=ORIN, jetson_linux=release)
+    told = " | ".join(advice(board, frozenset({"onnxruntime"})))
+    assert "sudo apt install nvidia-jetpack" in told
+    assert f"pip install 'cuda-python{bindings}'" in told
+    assert ("--system-site-packages" in told) == (sys.prefix != sys.base_prefix)
+    assert advice(board, ALL) == []
+
+
+def test_a_raspberry_pi_of_32_bits_is_told(monkeypatch, tmp_path):
+    board = find_board(machine(tmp_path, model=PI))
+    assert board.is_raspberry_pi
+    monkeypatch.setattr(platform, "machine", lambda: "armv7l")
+    assert any("64-bit Raspberry Pi OS" in line for line in advice(board, ALL))
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    assert advice(board, ALL) == []
+
+
+def test_an_intel_device_that_openvino_does_not_see_is_told(tmp_path):
+    board = find_board(machine(tmp_path, drm_renderD128="0x8086", accel_accel0="0x8086"))
+    assert (board.intel_gpu, board.intel_npu) == (True, True)
+    missing = advice(board, ALL, "2026.4.1; CPU")
+    assert ["intel-opencl-icd" in missing[0], "intel-npu-driver" in missing[1], len(missing)] == [True, True, 2]
+    assert advice(board, ALL, "2026.4.1; CPU, GPU, NPU") == []
+    assert all("edgepress[openvino]" in line for line in advice(board, frozenset({"onnxruntime"})))
+
+
+def test_another_makers_gpu_is_none_of_intels(tmp_path):
+    assert not find_board(machine(tmp_path, drm_renderD128="0x10de")).intel_gpu
+
+
+def test_without_a_runtime_it_says_what_to_install(tmp_path):
+    (line,) = advice(find_board(tmp_path), frozenset({"onnx"}))
+    assert "pip install 'edgepress[onnxruntime]'" in line
+
+
+def test_here_something_works_and_the_exit_code_says_so(edgepress):
+    report = diagnose()
+    assert report["usable"]
+    answer = edgepress("doctor")
+    assert answer.code == 0, answer.err
+    for backend in report["backends"]:
+        assert backend["name"] in answer.out
+    for line in report["advice"]:
+        assert line in answer.out
+
+
+def test_where_nothing_works_the_exit_code_is_1(edgepress, monkeypatch):
+    monkeypatch.setattr("deploy.device.importlib.util.find_spec", lambda name: None)
+    answer = edgepress("doctor", "--json")
+    assert answer.code == 1
+    assert not answer.json["usable"]
+    assert any("pip install" in line for line in answer.json["advice"])

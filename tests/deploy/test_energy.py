@@ -1,0 +1,123 @@
+"""Energy from counters and from power that is sampled; where there is no meter, the reason."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from jetson import put, recorded
+
+from deploy.energy import Sampled, TegrastatsMeter, find_meter, integrate, joules, read_rails
+
+
+@pytest.fixture(autouse=True)
+def no_tegrastats(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+
+
+def rapl(root: Path, package: int, memory: int) -> Path:
+    folder = "sys/class/powercap"
+    for name, kind, energy in (
+        ("intel-rapl:0", "package-0", package),
+        ("intel-rapl:0:0", "core", 999_999),
+        ("intel-rapl:0:1", "dram", memory),
+    ):
+        files = {"name": kind, "energy_uj": energy, "max_energy_range_uj": 262_143_328_850}
+        put(root, {f"{folder}/{name}/{file}": text for file, text in files.items()})
+    return root
+
+
+class TestRapl:
+    def test_packages_and_memory_are_counted_and_cores_not_twice(self, tmp_path):
+        meter, reason = find_meter(False, rapl(tmp_path, 1_000_000, 500_000))
+        assert (meter.source, reason) == ("RAPL: dram, package-0", "")
+        meter.start()
+        rapl(tmp_path, 4_000_000, 700_000)
+        assert meter.stop() == pytest.approx(3.2)
+
+    def test_a_counter_that_began_again_is_carried_on(self, tmp_path):
+        meter, _ = find_meter(False, rapl(tmp_path, 262_143_000_000, 0))
+        meter.start()
+        rapl(tmp_path, 671_150, 0)
+        assert meter.stop() == pytest.approx(1.0)
+        assert joules(5, 5, 100) == 0
+
+    def test_what_cannot_be_read_is_said(self, tmp_path):
+        rapl(tmp_path, 1, 1)
+        (tmp_path / "sys/class/powercap/intel-rapl:0/energy_uj").unlink()
+        meter, reason = find_meter(False, tmp_path)
+        assert meter is None
+        assert "may only be read by root" in reason
+        assert "chmod a+r" in reason
+
+    def test_none_is_said(self, tmp_path):
+        meter, reason = find_meter(False, tmp_path)
+        assert meter is None
+        assert "no intel-rapl" in reason
+
+
+class TestJetsonRails:
+    """Files as the kernel's drivers of the two monitors make them; not recorded ones."""
+
+    @staticmethod
+    def ina3221(root: Path, rails: dict[str, tuple[int, int]]) -> Path:
+        folder = "sys/class/hwmon/hwmon2"
+        put(root, {f"{folder}/name": "ina3221", f"{folder}/in7_label": "sum of shunt voltages"})
+        for channel, (name, (volts, amperes)) in enumerate(rails.items(), 1):
+            files = {f"in{channel}_label": name, f"in{channel}_input": volts, f"curr{channel}_input": amperes}
+            put(root, {f"{folder}/{file}": text for file, text in files.items()})
+        return root
+
+    def test_volts_times_amperes(self, tmp_path):
+        root = self.ina3221(tmp_path, {"VDD_IN": (5000, 1200), "VDD_SOC": (5000, 200), "NC": (0, 0)})
+        assert read_rails(root) == {"VDD_IN": 6000, "VDD_SOC": 1000}
+        meter, _ = find_meter(True, root)
+        assert meter.source == "INA rails: VDD_IN"
+        began = time.perf_counter()
+        meter.start()
+        time.sleep(0.05)
+        counted, passed = meter.stop(), time.perf_counter() - began
+        assert 0.99 * 0.05 * 6 <= counted <= 1.01 * passed * 6  # 6 W throughout
+
+    def test_the_input_of_thors_board(self, tmp_path):
+        root = self.ina3221(tmp_path, {"VDD_GPU": (19864, 100)})
+        chip = "sys/class/hwmon/hwmon4"
+        put(root, {f"{chip}/name": "ina238", f"{chip}/label": "VIN", f"{chip}/power1_input": 20_986_000})
+        assert read_rails(root) == {"VDD_GPU": pytest.approx(1986.4), "VIN": 20986}
+        assert find_meter(False, root)[0].source == "INA rails: VIN"
+
+
+def test_trapezoids():
+    assert integrate([(1.0, 2000.0), (2.0, 4000.0)], 0.0, 3.0) == pytest.approx(2 + 3 + 4)
+    assert integrate([], 0.0, 3.0) is None
+
+
+def test_a_meter_that_said_nothing_counts_nothing():
+    meter = Sampled("a broken rail", lambda: None)
+    meter.start()
+    assert meter.stop() is None
+
+
+def test_tegrastats_is_read_while_it_runs(tmp_path):
+    """A program that prints what JetPack 6's printed (recorded) and then waits, as tegrastats does."""
+    line = recorded("jetpack6-tegrastats.txt").splitlines()[0]
+    program = tmp_path / "tegrastats"
+    program.write_text(f"#!{sys.executable}\nimport time\nprint({line!r}, flush=True)\ntime.sleep(600)\n")
+    program.chmod(0o755)
+    meter = TegrastatsMeter(str(program))
+    began = time.perf_counter()
+    meter.start()
+    while meter.source == "tegrastats" and time.perf_counter() - began < 60:
+        time.sleep(0.01)
+    counted, passed = meter.stop(), time.perf_counter() - began
+    assert meter.source == "tegrastats: VDD_IN"
+    assert 0 < counted <= 1.01 * 13.195 * passed
+
+
+def test_a_gpu_without_its_package_is_told_the_command(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    meter, reason = find_meter(True, tmp_path)
+    assert meter is None
+    assert "pip install nvidia-ml-py" in reason

@@ -1,0 +1,133 @@
+"""predict: every picture an answer in order, in three forms, whatever is broken, named oddly or piped away."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deploy.tagger import open_tagger
+
+
+@pytest.fixture(scope="module")
+def onnx(run_folder: Path) -> Path:
+    return run_folder / "onnx-fp32"
+
+
+@pytest.fixture
+def test_pictures(data: Path) -> list[Path]:
+    return sorted((data / "test").glob("*.jpg"))
+
+
+def test_a_folder_is_answered_as_each_picture_alone(edgepress, onnx, data, test_pictures):
+    answer = edgepress("predict", onnx, data / "test", "--json", "--batch", "5")
+    assert answer.code == 0, answer.err
+    rows = [json.loads(line) for line in answer.out.splitlines()]
+    assert [row["file"] for row in rows] == [str(path) for path in test_pictures]
+    with open_tagger(onnx) as tagger:
+        for row, path in zip(rows, test_pictures, strict=True):
+            alone = tagger.predict(path)
+            assert row["probabilities"] == pytest.approx(alone, abs=1e-5)
+            assert row["tags"] == tagger.tags(row["probabilities"])
+
+
+def test_a_table_for_other_programs(edgepress, onnx, data, test_pictures):
+    (data / "test" / "00002.jpg").write_bytes(b"not a picture")
+    answer = edgepress("predict", onnx, data / "test", "--csv")
+    assert answer.code == 0
+    header, *rows = csv.reader(io.StringIO(answer.out))
+    with open_tagger(onnx) as tagger:
+        names = list(tagger.engine.labels.names)
+        assert header == ["file", "labels", *names, "error"]
+        for row, path in zip(rows, test_pictures, strict=True):
+            assert row[0] == str(path)
+            if path.name == "00002.jpg":
+                assert row[1:-1] == [""] * (1 + len(names))
+                assert "not a picture" in row[-1]
+            else:
+                probabilities = tagger.predict(path)
+                assert [float(value) for value in row[2:-1]] == pytest.approx(list(probabilities.values()), abs=1e-5)
+                assert row[1] == "|".join(tagger.tags(probabilities))
+                assert row[-1] == ""
+
+
+def test_what_is_broken_is_told_at_the_end_and_stops_nothing(edgepress, onnx, data, test_pictures):
+    (data / "test" / "00002.jpg").write_bytes(test_pictures[2].read_bytes()[:300])
+    answer = edgepress("--quiet", "predict", onnx, data / "test", "absent.jpg")
+    assert answer.code == 0
+    assert [line.split("  ")[0] for line in answer.out.splitlines()] == [
+        str(path) for path in test_pictures if path.name != "00002.jpg"
+    ]
+    first, second = answer.err.splitlines()
+    assert "00002.jpg: truncated" in first
+    assert "absent.jpg: cannot be read" in second
+
+
+def test_strict_stops_at_the_first(edgepress, onnx, data, test_pictures):
+    (data / "test" / "00002.jpg").write_bytes(b"not a picture")
+    answer = edgepress("--quiet", "predict", onnx, data / "test", "--strict", "--json")
+    assert answer.code == 2
+    assert len(answer.out.splitlines()) == 2
+    assert answer.err.count("\n") == 1
+    assert "00002.jpg" in answer.err
+
+
+def test_of_many_broken_ones_the_rest_are_counted(edgepress, onnx):
+    answer = edgepress("--quiet", "predict", onnx, *(f"absent{number}.jpg" for number in range(1050)))
+    assert answer.code == 2
+    lines = answer.err.splitlines()
+    assert len(lines) == 21
+    assert lines[-1] == "edgepress: and 1,030 more that could not be read"
+
+
+def test_a_name_with_a_newline_or_without_text_is_one_line(edgepress, onnx, tmp_path, test_pictures):
+    names = ["new\nline.jpg", os.fsdecode(b"caf\xe9.jpg"), "schön, «quoted».jpg"]
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    for name in names:
+        (folder / name).write_bytes(test_pictures[0].read_bytes())
+    plain = edgepress("predict", onnx, folder)
+    assert plain.code == 0, plain.err
+    assert len(plain.out.splitlines()) == 3
+    rows = [json.loads(line) for line in edgepress("predict", onnx, folder, "--json").out.splitlines()]
+    assert {row["file"] for row in rows} == {str(folder / name) for name in names}
+    table = list(csv.reader(io.StringIO(edgepress("predict", onnx, folder, "--csv").out)))
+    assert {row[0] for row in table[1:]} >= {str(folder / names[0]), str(folder / names[2])}
+
+
+def test_one_form_at_a_time(bad, onnx):
+    assert "--csv and --json" in bad("predict", onnx, "x.jpg", "--csv", "--json")
+    assert "above 0" in bad("predict", onnx, "x.jpg", "--every", "0")
+
+
+def command(onnx: Path, *arguments: object) -> list[str]:
+    return [sys.executable, "-m", "edgepress", "--quiet", "predict", str(onnx), *map(str, arguments)]
+
+
+def test_pictures_and_paths_over_stdin(onnx, test_pictures):
+    paths = subprocess.run(
+        command(onnx, "-", "--json"), input=b"\n".join(bytes(path) for path in test_pictures[:3]), capture_output=True
+    )
+    assert [json.loads(line)["file"] for line in paths.stdout.splitlines()] == [str(p) for p in test_pictures[:3]]
+    one = subprocess.run(command(onnx, "-", "--json"), input=test_pictures[0].read_bytes(), capture_output=True)
+    assert one.returncode == 0, one.stderr
+    assert json.loads(one.stdout)["file"] == "stdin"
+    assert json.loads(one.stdout)["tags"] == json.loads(paths.stdout.splitlines()[0])["tags"]
+
+
+def test_who_reads_no_further_is_no_error(onnx, data):
+    with subprocess.Popen(
+        command(onnx, *[data / "test"] * 200), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 0
