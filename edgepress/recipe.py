@@ -250,6 +250,8 @@ def load_recipe(path: Path | None, flags: dict[str, Any], kind: type[_R]) -> _R:
             raise InputError(f"{path}: not YAML ({' '.join(str(error).split())[:160]})") from None
         if not isinstance(loaded, dict):
             raise InputError(f"{path}: holds {type(loaded).__name__}; expected keys and values")
+        if "ssh_option" in loaded:  # some of them are commands, and a recipe may come from anyone
+            raise InputError(f"{where}: ssh_option is not taken from a file; give --ssh-option, or use ~/.ssh/config")
         values = loaded
     for key, value in flags.items():
         section = values.get(key)

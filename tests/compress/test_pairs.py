@@ -109,8 +109,17 @@ def teacher(request: pytest.FixtureRequest, train: MultiLabelDataset) -> LiveTea
     return LiveTeacher(settled(request.param, TEACHERS[request.param], train.labels))
 
 
+@pytest.fixture
+def listening(teacher: LiveTeacher) -> Iterator[LiveTeacher]:
+    """The same, tapped by one task at a time."""
+    yield teacher
+    assert teacher._taps is not None
+    teacher._taps.close()
+
+
 @pytest.mark.parametrize("student", STUDENTS)
-def test_a_pair_takes_a_step(teacher, student, train):
+def test_a_pair_takes_a_step(listening, student, train):
+    teacher = listening
     torch.manual_seed(0)
     config = DistillConfig(backbone=student, size=SIZE, width=64, weights="none", mld=4, cd=0.1, id=0.1, hint=1)
     model, _ = make_model(config, train.labels)
@@ -213,7 +222,16 @@ def bundle_of(model: MultiLabelModel, out: Path) -> Bundle:
 
 
 def quick(**settings) -> DistillConfig:
-    fixed = {"weights": "none", "batch_size": BATCH, "epochs": 1, "workers": 0, "ema_decay": 0.5, "cd": 0.1, "id": 0.1}
+    fixed = {
+        "weights": "none",
+        "batch_size": BATCH,
+        "epochs": 1,
+        "workers": 0,
+        "ema_decay": 0.5,
+        "mld": 4,
+        "cd": 0.1,
+        "id": 0.1,
+    }
     return DistillConfig(**{**fixed, **settings})
 
 
