@@ -12,6 +12,7 @@ import pytest
 
 from deploy.ahead import load_ahead
 from deploy.sources import LONGEST_LINE, pictures
+from deploy.tagger import _load
 from multilabel.errors import InputError
 from multilabel.pictures import looks_like_picture, read_picture
 
@@ -171,3 +172,12 @@ def test_no_more_is_loaded_than_is_taken():
     assert next(batches) == [0, 1, 2, 3]
     batches.close()
     assert len(loaded) <= 16
+
+
+def test_a_picture_that_is_broken_is_not_kept_by_its_error(tree):
+    """Many may be broken, and the frames of a traceback hold their bytes."""
+    (source,) = pictures([str(tree / "notes.txt")], same)
+    name, error = _load(source)
+    assert name == source.name
+    assert isinstance(error, InputError)
+    assert error.__traceback__ is None

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from deploy.tagger import open_tagger
+from edgepress.predicting import _csv
+from multilabel.errors import InputError
 
 
 @pytest.fixture(scope="module")
@@ -131,3 +133,10 @@ def test_who_reads_no_further_is_no_error(onnx, data):
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait() == 0
+
+
+def test_what_a_table_says_of_a_broken_picture_is_text_whatever_its_name(capsys):
+    name = os.fsdecode(b"caf\xe9.jpg")
+    _csv(("a",))(name, [], InputError(f"{name}: not a picture"))
+    out = capsys.readouterr().out
+    assert out.encode().count(b"\\udce9") == 2
