@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,11 @@ def test_missed_is_more_than_the_budget_it_was_quantised_with(run_folder, tmp_pa
 
 
 @pytest.mark.parametrize("drop", [0.2, 0.8])
-def test_within_the_budget_and_under_a_launcher_nothing_is_fine_tuned(run_folder, tmp_path, tuning, drop, caplog):
+def test_within_the_budget_and_under_a_launcher_nothing_is_fine_tuned(
+    run_folder, tmp_path, tuning, drop, caplog, monkeypatch
+):
+    # A verb that ran in this process before leaves the logger to the command line alone.
+    monkeypatch.setattr(logging.getLogger("edgepress"), "propagate", True)
     onnx = Bundle.open(run_folder / "onnx-fp32")
     assert (
         within_budget(lambda source, ending: made(tmp_path, source, f"int8{ending}", drop), onnx, tuning).name == "int8"
