@@ -2,9 +2,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-EXTRAS := train,weights,quantize,openvino,tensorrt-rtx
+EXTRAS := train,weights,quantize,openvino,tensorrt-rtx,demo,sign
 
-.PHONY: quickstart test check clean
+.PHONY: quickstart test check fuzz sbom audit clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/edgepress run --recipe examples/quickstart.yaml
@@ -16,6 +16,21 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+fuzz: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.fuzzing
+
+# What is installed, as a CycloneDX list, and what is known against it; the second asks PyPI's advisories.
+sbom: $(VENV)/.installed-dev $(VENV)/tools/.installed
+	$(VENV)/tools/bin/cyclonedx-py environment $(BIN)/python --output-file sbom.json
+
+audit: $(VENV)/.installed-dev $(VENV)/tools/.installed
+	$(VENV)/tools/bin/pip-audit --strict --path "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+
+$(VENV)/tools/.installed: | $(BIN)/python
+	$(BIN)/python -m venv $(VENV)/tools
+	$(VENV)/tools/bin/pip install --disable-pip-version-check --quiet 'cyclonedx-bom>=7' 'pip-audit>=2.9'
+	touch $@
 
 clean:
 	rm -rf $(VENV) runs build *.egg-info

@@ -86,12 +86,10 @@ def _train(
             "weights": _weights_identity(config),
         }
     )
-    work = out.parent / f".{out.name}.training"
-    if is_current(out, inputs):
-        log.info("%s: unchanged, kept", out)
-        if process_state().is_main_process and work.is_dir():  # killed after the bundle was finished
-            shutil.rmtree(work)
-        return Bundle.open(out)
+    work = work_of(out)
+    kept = finished(out, inputs)
+    if kept is not None:
+        return kept
     set_seed(config.seed)
     accelerator = make_accelerator(config)
     model, source = make_model(config, train.labels)
@@ -140,6 +138,21 @@ def _train(
         shutil.rmtree(work)
         _log_result(role, result, facts)
     accelerator.wait_for_everyone()
+    return Bundle.open(out)
+
+
+def work_of(out: Path) -> Path:
+    """The folder of a training's state, beside the bundle that it makes."""
+    return out.parent / f".{out.name}.training"
+
+
+def finished(out: Path, inputs: str) -> Bundle | None:
+    """The bundle in `out` where it was made from the same inputs; what a training that was killed left is removed."""
+    if not is_current(out, inputs):
+        return None
+    log.info("%s: unchanged, kept", out)
+    if process_state().is_main_process and work_of(out).is_dir():  # killed after the bundle was finished
+        shutil.rmtree(work_of(out))
     return Bundle.open(out)
 
 

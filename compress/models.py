@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import glob
+import math
 
 import timm
 import torch
@@ -46,6 +47,10 @@ class MLDecoderHead(nn.Module):
 
     def embeddings(self, tokens: Tensor) -> Tensor:
         """Tokens `[B, S, in_features]` to label-wise embeddings `[B, C, width]`."""
+        return self._attend(tokens)[0]
+
+    def _attend(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Label-wise embeddings `[B, C, width]` and what they were gathered by, `[B, HEADS, C, S]`."""
         memory = self.embed(tokens).relu()
         query = self.norm1(self.queries)
         # The queries do not depend on the picture, so their side of the attention is computed once, not once a picture.
@@ -53,7 +58,7 @@ class MLDecoderHead(nn.Module):
         attention = (q @ self._split(self.to_key(memory)).transpose(-1, -2)).softmax(dim=-1)
         context = (attention @ self._split(self.to_value(memory))).transpose(1, 2).flatten(2)
         x = self.norm2(query + self.dropout(self.to_out(context)))
-        return self.norm3(x + self.dropout(self.feed_forward(x)))
+        return self.norm3(x + self.dropout(self.feed_forward(x))), attention
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(2, (self.HEADS, x.shape[2] // self.HEADS)).transpose(1, 2)
@@ -66,6 +71,11 @@ class MLDecoderHead(nn.Module):
         """Logits `[B, C]` and label-wise embeddings `[B, C, width]`."""
         embeddings = self.embeddings(tokens)
         return self._score(embeddings), embeddings
+
+    def with_attention(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits `[B, C]` and the attention of each label's query `[B, C, S]`, a mean over its heads."""
+        embeddings, attention = self._attend(tokens)
+        return self._score(embeddings), attention.mean(dim=1)
 
     def _score(self, embeddings: Tensor) -> Tensor:
         # A dot product a label, as a batched product: OpenVINO 2026.4 on a CPU fuses a multiplication by [C, width]
@@ -90,8 +100,13 @@ class LinearHead(nn.Module):
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Logits `[B, C]` and label-wise embeddings `[B, C, in_features]`."""
-        attention = nn.functional.linear(tokens, self.weight).softmax(dim=1)
-        return self.logits(tokens), attention.transpose(1, 2) @ tokens
+        logits, attention = self.with_attention(tokens)
+        return logits, attention @ tokens
+
+    def with_attention(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits `[B, C]` and the softmax over positions of each label's score there, `[B, C, S]`."""
+        scores = nn.functional.linear(tokens, self.weight)
+        return self.logits(tokens), scores.softmax(dim=1).transpose(1, 2)
 
 
 class MultiLabelModel(nn.Module):
@@ -141,6 +156,21 @@ class MultiLabelModel(nn.Module):
     def logits(self, images: Tensor) -> Tensor:
         """uint8 RGB `[B, size, size, 3]` to logits `[B, C]` alone."""
         return self.head.logits(self.tokens(images))
+
+    def with_attention(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 RGB `[B, size, size, 3]` to logits `[B, C]` and what each label looks at, `[B, C, rows, columns]`.
+
+        Raises:
+            InputError: the backbone's positions are no square map.
+        """
+        logits, attention = self.head.with_attention(self.tokens(images))
+        side = math.isqrt(attention.shape[2])
+        if side * side != attention.shape[2]:
+            raise InputError(
+                f"{self.config.backbone!r} gives {attention.shape[2]} positions, which are no square map: "
+                "attention cannot be shown over the picture"
+            )
+        return logits, attention.unflatten(2, (side, side))
 
     def _features(self, images: Tensor) -> Tensor:
         # This order (cast, subtract, multiply, transpose) is what TensorRT's parser takes for uint8 input.

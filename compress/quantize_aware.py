@@ -14,13 +14,13 @@ from accelerate.utils import set_seed
 
 from compress.checkpoint import load_model, write_model
 from compress.config import PROJECTED, TERMS, DistillConfig, QuantizeAwareConfig
-from compress.distill import lesson_of, require_no_teacher, require_trainable, unlabelled_of
+from compress.distill import finished, lesson_of, require_no_teacher, require_trainable, unlabelled_of, work_of
 from compress.fake_quantize import FakeQuantizedModel
 from compress.gather import process_state
 from compress.models import MultiLabelModel, fuse
 from compress.tasks import DistillTask
 from compress.training import evaluate, fit, make_accelerator, memory_told
-from multilabel.bundle import Bundle, inputs_hash, is_current
+from multilabel.bundle import Bundle, inputs_hash
 from multilabel.datasets import MultiLabelDataset
 from multilabel.errors import InputError
 from multilabel.metrics import prevalence
@@ -77,12 +77,10 @@ def quantize_aware(
             "processes": process_state().num_processes,
         }
     )
-    work = out.parent / f".{out.name}.training"
-    if is_current(out, inputs):
-        log.info("%s: unchanged, kept", out)
-        if process_state().is_main_process and work.is_dir():  # killed after the bundle was finished
-            shutil.rmtree(work)
-        return Bundle.open(out)
+    work = work_of(out)
+    kept = finished(out, inputs)
+    if kept is not None:
+        return kept
     set_seed(lesson.seed)
     accelerator = make_accelerator(lesson)
     model = fuse(load_model(student.path)).to(accelerator.device)

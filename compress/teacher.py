@@ -23,6 +23,7 @@ from compress.models import MultiLabelModel
 from multilabel.bundle import inputs_hash
 from multilabel.datasets import MultiLabelDataset
 from multilabel.errors import InputError
+from multilabel.lock import in_turn
 
 log = logging.getLogger("edgepress")
 
@@ -118,7 +119,7 @@ class CachedTeacher:
     the only rows that CD and ID look at; elsewhere the embeddings given are 0. Files are float32 and memory-mapped.
 
     Args:
-        folder: where files are kept; several data sets, teachers and augmentations may share it.
+        folder: where files are kept; several data sets, teachers, augmentations and processes may share it.
         identity: sha256 of the teacher, or what else tells it from others.
         unlabelled: pictures behind those of `train`.
         sure: the teacher's probability from which an unlabelled picture has a label.
@@ -178,20 +179,25 @@ class CachedTeacher:
         """Logits `[N, C]`, the embeddings kept `[P, dim]`, and which cells these are, bool `[N, C]`."""
         paths = [self.folder / f"epoch-{epoch:04d}-{name}.npy" for name in ("logits", "embeddings", "kept")]
         if not all(path.is_file() for path in paths):
-            log.info("the teacher's outputs of epoch %d are computed once and kept in %s", epoch + 1, self.folder)
             self.folder.mkdir(parents=True, exist_ok=True)
-            labels = len(self.train.labels)
-            with (
-                _npy_of_rows(paths[0], np.float32, labels) as write_logits,
-                _npy_of_rows(paths[1], np.float32, self.embedding_dim) as write_rows,
-                _npy_of_rows(paths[2], np.bool_, labels) as write_kept,
-            ):
-                for logits, rows, kept in self._compute(epoch):
-                    write_logits(logits)
-                    write_rows(rows)
-                    write_kept(kept)
+            with in_turn(self.folder.with_suffix(".lock"), "the teacher's outputs"):
+                if not all(path.is_file() for path in paths):  # another process may have made them meanwhile
+                    self._write(epoch, paths)
         logits, rows, kept = (np.load(path, mmap_mode="r", allow_pickle=False) for path in paths)
         return logits, rows, kept
+
+    def _write(self, epoch: int, paths: list[Path]) -> None:
+        log.info("the teacher's outputs of epoch %d are computed once and kept in %s", epoch + 1, self.folder)
+        labels = len(self.train.labels)
+        with (
+            _npy_of_rows(paths[0], np.float32, labels) as write_logits,
+            _npy_of_rows(paths[1], np.float32, self.embedding_dim) as write_rows,
+            _npy_of_rows(paths[2], np.bool_, labels) as write_kept,
+        ):
+            for logits, rows, kept in self._compute(epoch):
+                write_logits(logits)
+                write_rows(rows)
+                write_kept(kept)
 
     @torch.inference_mode()
     def _compute(self, epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -149,9 +150,7 @@ def fit(
     total = config.epochs * steps
     if total < FEW_STEPS:
         log.warning("%d steps of training change little: lower batch_size, or raise epochs", total)
-    # torch divides by the length of the rise less one: a rise of exactly one step is made a little longer.
-    pct_start = config.pct_start * (1.01 if abs(config.pct_start * total - 1) < 1e-9 else 1)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=total, pct_start=pct_start)
+    schedule = _schedule(optimizer, config, total)
 
     state = load_state(work / STATE, inputs)
     history: list[dict[str, float]] = []
@@ -286,6 +285,15 @@ def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
+
+
+def _schedule(optimizer: Any, config: TrainConfig, total: int) -> torch.optim.lr_scheduler.LRScheduler:
+    """OneCycle over all steps; of one step alone its rate, for the last of a cycle is next to nothing."""
+    if total == 1:
+        return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+    # torch divides by the length of the rise less one: a rise of exactly one step is made a little longer.
+    pct_start = config.pct_start * (1.01 if abs(config.pct_start * total - 1) < 1e-9 else 1)
+    return torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=total, pct_start=pct_start)
 
 
 def _require_compiler(device: torch.device) -> None:

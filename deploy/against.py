@@ -7,9 +7,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import BaseModel, Field, ValidationError
 
 from deploy.engines import Engine, open_engine
 from deploy.engines.base import Hint
@@ -133,6 +134,35 @@ def median_interval(count: int) -> tuple[int, int]:
     return low, count - 1 - low
 
 
+_Scalar = str | int | float | None
+_Facts = dict[str, _Scalar | list[_Scalar] | dict[str, _Scalar | list[_Scalar]]]
+"""What is told of a machine, flat: it is printed where it differs."""
+
+
+class _Timing(BaseModel):
+    blocks_ms: list[Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]] = Field(min_length=1)
+
+
+class _Cell(BaseModel):
+    batch: int = Field(ge=1, strict=True)
+    streams: int = Field(ge=1, strict=True)
+    model: _Timing
+
+
+class _Record(BaseModel):
+    """Of a record what is read here: the file may come from anyone."""
+
+    engine: str | None = None
+    when: str | None = None
+    digest: str | None = None
+    pictures: str | None = None
+    cells: list[_Cell] = Field(min_length=1)
+    machine: _Facts
+    settings: _Facts = {}
+    ran: _Facts = {}
+    after: _Facts = {}
+
+
 def open_other(path: Path) -> Bundle | dict[str, Any]:
     """What a measurement shall be compared with: a bundle, or an earlier record of `edgepress bench --save`.
 
@@ -175,25 +205,19 @@ def read_record(path: Path) -> dict[str, Any]:
     Raises:
         InputError: the file is missing or holds something else.
     """
+    wanted = "expected a record made by bench --save"
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror}); expected a bundle, or a record made by bench --save"
-        ) from None
-    except ValueError:
-        raise InputError(f"{path}: no JSON; expected a bundle, or a record made by bench --save") from None
-    cells = record.get("cells") if isinstance(record, dict) else None
-    if not isinstance(cells, list) or not cells or not isinstance(record.get("machine"), dict):
-        raise InputError(f"{path}: no record of bench (it has no cells); expected one made by bench --save")
-    for cell in cells:
-        try:
-            blocks = [float(value) for value in cell["model"]["blocks_ms"]]
-            known = int(cell["batch"]) >= 1 and int(cell["streams"]) >= 1
-        except (KeyError, TypeError, ValueError):
-            blocks, known = [], False
-        if not known or not blocks or min(blocks) <= 0:
-            raise InputError(f"{path}: a cell without batch, streams and model.blocks_ms; make the record again")
+        raise InputError(f"{path}: cannot be read ({error.strerror}); {wanted}, or a bundle") from None
+    except (ValueError, RecursionError):
+        raise InputError(f"{path}: no JSON; {wanted}, or a bundle") from None
+    try:
+        _Record.model_validate(record)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"][:4])) or "the file"
+        raise InputError(f"{path}: no record of bench ({where}: {first['msg']}); {wanted}") from None
     return record
 
 

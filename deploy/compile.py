@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
+from deploy.attention import require_logits_alone
 from deploy.engines.base import require
 from deploy.passport import stamp
 from deploy.reference import REFERENCE
@@ -125,6 +126,7 @@ def _require_float_onnx(parent: Bundle) -> None:
         raise InputError(
             f"{parent.path}: a bundle of kind {parent.manifest.kind}, {parent.manifest.precision}; expected onnx, fp32"
         )
+    require_logits_alone(parent)
 
 
 def _tools(*names: str) -> dict[str, str]:

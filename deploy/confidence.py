@@ -6,12 +6,17 @@ drawn, not their halves) and the percentile interval (chapter 13).
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
 RESAMPLES = 1000
 LEVEL = 0.95
+LEAST_PICTURES = 10
+"""Fewer have no interval. Their resamples are few (n pictures have C(2n-1, n) of them: 1 of one picture, 126 of five,
+92378 of ten), so that the interval is far too narrow, and of one picture [0, 0] whatever the engine. It is a floor and
+no more: ten pictures prove little, which the width of their interval says."""
 _CELLS = 1 << 18
 """Counts that are worked on at once: some 10 MB, whatever the number of pictures."""
 
@@ -26,8 +31,9 @@ class Scored(NamedTuple):
 
 def drop_interval(
     reference: Scored, engine: Scored, *, resamples: int = RESAMPLES, seed: int = 0
-) -> tuple[float, float]:
-    """The 95 % interval of the drop in mAP, in points (0 to 100), had other pictures of the same kind been taken.
+) -> tuple[float, float] | None:
+    """The 95 % interval of the drop in mAP, in points (0 to 100), had other pictures of the same kind been taken; None
+    of fewer than `LEAST_PICTURES`.
 
     Pictures are drawn with replacement, as many as there are, the same for the engine and its reference: what is hard
     in a picture for both cancels. In each resample a label without a positive is left out, as mAP does; a resample
@@ -41,10 +47,29 @@ def drop_interval(
     """
     if not all(((one.targets == 1) & ~one.ignore).any() for one in (reference, engine)):
         raise ValueError("mAP is not defined: no label has a positive picture")
+    if len(reference.targets) < LEAST_PICTURES:
+        return None
     counts = resample_counts(len(reference.targets), resamples, seed)
     before, after = (resampled_mean_average_precision(*one, counts) for one in (reference, engine))
     low, high = np.nanquantile(100 * (before - after), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
+
+
+def doubt(interval: tuple[float, float] | None, budget: float, pictures: int) -> str | None:
+    """Why a drop that is within its budget is not proven to be: half a sentence, or None where it is proven.
+
+    Args:
+        interval: of the drop, as `drop_interval` gives it.
+        budget: largest drop in points.
+    """
+    if interval is None:
+        return f"{pictures} test pictures prove nothing: give at least {LEAST_PICTURES}, better hundreds"
+    if interval[1] <= budget:
+        return None
+    return (
+        f"on {pictures} pictures the true drop may be up to {math.ceil(1000 * interval[1]) / 1000:g} (95 %), beyond "
+        f"the budget of {budget:g}: give more test pictures or a larger budget"
+    )
 
 
 def resample_counts(pictures: int, resamples: int, seed: int = 0) -> np.ndarray:

@@ -134,11 +134,11 @@ class TegrastatsMeter(Sampled):
         return found[0]
 
 
-def find_meter(on_gpu: bool, root: Path = Path("/")) -> tuple[Meter | None, str]:
+def find_meter(gpu: int | None, root: Path = Path("/")) -> tuple[Meter | None, str]:
     """The meter that fits what an engine runs on, or None and why there is none.
 
     Args:
-        on_gpu: whether the engine runs on a CUDA device; a Jetson's rails tell both.
+        gpu: the CUDA device that the engine runs on, by CUDA's number; a Jetson's rails tell processor and GPU alike.
         root: where /sys stands.
     """
     rails = read_rails(root)
@@ -154,7 +154,7 @@ def find_meter(on_gpu: bool, root: Path = Path("/")) -> tuple[Meter | None, str]
     command = shutil.which("tegrastats")
     if command is not None:
         return TegrastatsMeter(command), ""
-    return _nvml() if on_gpu else _rapl(root)
+    return _rapl(root) if gpu is None else _nvml(gpu)
 
 
 def read_rails(root: Path) -> dict[str, float]:
@@ -208,19 +208,30 @@ def _rapl(root: Path) -> tuple[Meter | None, str]:
     return Rapl(domains), ""
 
 
-def _nvml() -> tuple[Meter | None, str]:
+def _nvml(gpu: int) -> tuple[Meter | None, str]:
     if importlib.util.find_spec("pynvml") is None:
         return None, "no energy counter: nvidia-ml-py is not installed (pip install nvidia-ml-py)"
     import pynvml
 
-    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
     try:
         pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(int(first) if first.isdigit() else 0)
+        handle = _nvml_handle(pynvml, gpu)
         pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
     except pynvml.NVMLError as error:
         return None, f"NVML has no energy counter here: {error}"
     return Nvml(pynvml, handle), ""
+
+
+def _nvml_handle(library: Any, gpu: int) -> Any:
+    """NVML's handle of a CUDA device: CUDA counts what CUDA_VISIBLE_DEVICES leaves, by index or by UUID; NVML all.
+
+    Where GPUs of several models are in one machine both count alike only with CUDA_DEVICE_ORDER=PCI_BUS_ID.
+    """
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    name = listed[gpu].strip() if listed != [""] and gpu < len(listed) else str(gpu)
+    if name.isdigit():
+        return library.nvmlDeviceGetHandleByIndex(int(name))
+    return library.nvmlDeviceGetHandleByUUID(name)
 
 
 def _number_or_text(path: Path) -> float | str | None:

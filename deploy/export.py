@@ -21,6 +21,7 @@ from timm.utils import reparameterize_model
 from torch import Tensor, nn
 
 from compress.models import MultiLabelModel
+from deploy.attention import ATTENTION
 from deploy.reference import REFERENCE, Reference
 from multilabel.bundle import Bundle, Parent, inputs_hash, is_current, write_bundle
 from multilabel.datasets import MultiLabelDataset
@@ -40,6 +41,7 @@ def export_onnx(
     parent: Parent | None = None,
     identity: str,
     decisions: Callable[[Callable[[MultiLabelDataset], np.ndarray]], Decisions] | None = None,
+    attention: bool = False,
 ) -> Bundle:
     """Export a model as the bundle `onnx-fp32`, with its logits on the verified split beside it.
 
@@ -50,17 +52,20 @@ def export_onnx(
         identity: sha256 of what the model was loaded from, and of what its decisions are fitted on; an artifact made
             from the same is kept.
         decisions: fits the bundle's decisions; given a function from a split to the model's logits `[N, C]`.
+        attention: also give what each label looks at, as a second output; see `deploy.attention`.
 
     Raises:
         InputError: labels differ, a picture cannot be read, or the backbone cannot be exported with a free batch size.
     """
     model.labels.require_equal(verified.labels, "the model", f"the data set {verified.root}")
+    shown = {ATTENTION: True} if attention else {}
     inputs = inputs_hash(
         {
             "model": identity,
             "verified": verified.fingerprint(),
             "opset": OPSET,
             "parent": parent.model_dump() if parent else None,
+            **shown,
         }
     )
     if is_current(out, inputs):
@@ -68,7 +73,7 @@ def export_onnx(
         return Bundle.open(out)
     log.info("exporting %s to ONNX (opset %d)", model.config.backbone, OPSET)
     reference = Reference.of(verified, _torch_logits(model, verified))
-    graph = _to_onnx(model)
+    graph = _to_onnx(model, attention)
     for key, value in (
         ("labels", json.dumps(model.labels.names)),
         ("preprocess", model.preprocess.model_dump_json()),
@@ -86,7 +91,12 @@ def export_onnx(
         parent=parent,
         opset=OPSET,
         decisions=decisions(lambda data: _torch_logits(model, data)) if decisions else None,
-        facts={"backbone": model.config.backbone, "head": model.config.head, "verified_pictures": len(verified)},
+        facts={
+            "backbone": model.config.backbone,
+            "head": model.config.head,
+            "verified_pictures": len(verified),
+            **shown,
+        },
         tools={name: version(name) for name in ("torch", "timm", "onnx", "edgepress")},
         inputs=inputs,
     ) as (folder, _):
@@ -106,12 +116,22 @@ class _Logits(nn.Module):
         return self.model.logits(images)
 
 
-def _to_onnx(model: MultiLabelModel) -> onnx.ModelProto:
+class _Attention(_Logits):
+    """Logits and what each label looks at."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self.model.with_attention(images)
+
+
+def _to_onnx(model: MultiLabelModel, attention: bool) -> onnx.ModelProto:
     # Branches that training needs (RepVGG, RepViT, MobileOne) become one convolution; others pass unchanged.
-    module = _Logits(reparameterize_model(model)).eval()
+    fused = reparameterize_model(model)
+    module = (_Attention(fused) if attention else _Logits(fused)).eval()
     size = model.preprocess.size
     # Two pictures: a batch of one is taken for a constant.
     images = torch.zeros(2, size, size, 3, dtype=torch.uint8)
+    if attention:
+        module(images)  # what it refuses is told as it says it, not as the exporter wraps it
     logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it tells of every constant that it does not fold
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
@@ -120,7 +140,7 @@ def _to_onnx(model: MultiLabelModel) -> onnx.ModelProto:
                 module,
                 (images,),
                 input_names=["images"],
-                output_names=["logits"],
+                output_names=["logits", ATTENTION] if attention else ["logits"],
                 opset_version=OPSET,
                 dynamo=True,
                 external_data=False,

@@ -130,7 +130,7 @@ def bench(
         engine(_wrapped(pixels, 0, batches[0]))
         answered = time.perf_counter()
         on_gpu = device.startswith("cuda") or bundle.manifest.kind == "tensorrt"
-        meter, reason = find_meter(on_gpu)
+        meter, reason = find_meter(int(device.partition(":")[2] or 0) if on_gpu else None)
         cells = [
             _cell(engine, encoded, pixels, batch, count, seconds, meter)
             for batch, count in itertools.product(batches, streams)

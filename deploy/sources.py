@@ -6,11 +6,10 @@ import glob
 import itertools
 import math
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from io import BufferedIOBase, BufferedReader, FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -23,6 +22,10 @@ VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpe
 STDIN = "-"
 LONGEST_LINE = 1 << 16
 """Bytes of a path on stdin; longer lines are no paths."""
+SLACK_SECONDS, SLACK_SHARE = 1.0, 0.01
+"""How much of its length a video may lack, the larger of both, before it counts as cut off. A container's count of
+frames is often its length times a frame rate, where sound outlasts the pictures or the rate varies: so times are
+compared, not counts, and not to the frame. A container without a length (a bare MPEG stream) tells nothing."""
 _HEAD = 16
 Prepare = Callable[[np.ndarray], np.ndarray]
 """uint8 RGB `[H, W, 3]` of any size to what an engine takes, as `Preprocess` does."""
@@ -43,13 +46,14 @@ class Source:
 
 
 def pictures(
-    names: Iterable[str | Path], prepare: Prepare, *, every: float = 1.0, stdin: BinaryIO | None = None
+    names: Iterable[str | Path], prepare: Prepare, *, every: float = 1.0, stdin: BufferedIOBase | None = None
 ) -> Iterator[Source]:
     """Every picture that is named, in the order of the names; what cannot be read is a source whose `load` raises.
 
     A folder gives the pictures and videos below it in the order of their names, links to folders left out. A name that
     is no file but a pattern (`*`, `?`, `[`) gives what it matches. `-` is stdin: a picture's bytes, or paths, one a
-    line or with NULs between them. A video gives a picture every so many seconds.
+    line or with NULs between them. A video gives a picture every so many seconds; one that ends long before
+    its length gives last a source that cannot be read and says so.
 
     Args:
         prepare: frames of a video are prepared as they are read, so that few are held at their full size.
@@ -63,7 +67,7 @@ def pictures(
         raise InputError(f"every is {every:g} seconds; expected a number above 0")
     for name in names:
         if str(name) == STDIN:
-            yield from _of_stdin(stdin or sys.stdin.buffer, prepare, every)
+            yield from _of_stdin(stdin or _stdin(), prepare, every)
         else:
             yield from _of_path(Path(name), prepare, every)
 
@@ -108,6 +112,13 @@ def _of_file(path: Path, prepare: Prepare, every: float) -> Iterator[Source]:
 
 def _frames(path: Path, prepare: Prepare, every: float) -> Iterator[Source]:
     """A video's first frame and then one every so many seconds, by its frame rate."""
+    # OpenCV takes a name that is no file for an address or a pattern, and one that is not UTF-8 ends the process.
+    if not _is(path, Path.is_file):
+        yield _broken(str(path), "no such file; expected a video")
+        return
+    if os.fsencode(path).decode(errors="ignore") != str(path):
+        yield _broken(str(path), "a name that is not UTF-8, which OpenCV's FFmpeg does not take; rename the file")
+        return
     video = cv2.VideoCapture(str(path))
     try:
         rate = video.get(cv2.CAP_PROP_FPS) if video.isOpened() else 0.0
@@ -118,11 +129,12 @@ def _frames(path: Path, prepare: Prepare, every: float) -> Iterator[Source]:
         if width * height > MAX_PIXELS:
             yield _broken(str(path), f"{width:g}x{height:g} pixels a frame; frames are read up to {MAX_PIXELS:,}")
             return
-        due, read = 0.0, 0
+        due, read, ended = 0.0, 0, 0.0
         for number in itertools.count():
             if not video.grab():
                 break
             at = number / rate
+            ended = max(at, video.get(cv2.CAP_PROP_POS_MSEC) / 1e3) + 1 / rate
             if at + 0.5 / rate < due:
                 continue
             kept, frame = video.retrieve()
@@ -133,12 +145,24 @@ def _frames(path: Path, prepare: Prepare, every: float) -> Iterator[Source]:
             yield Source(f"{path}@{at:.2f}s", lambda ready=ready: ready)  # type: ignore[misc]
         if not read:
             yield _broken(str(path), "no frame in it can be decoded")
+            return
+        length = video.get(cv2.CAP_PROP_FRAME_COUNT) / rate
+        if length - ended > max(SLACK_SECONDS, SLACK_SHARE * length):
+            yield _broken(
+                str(path), f"ends at second {ended:.2f} of {length:.2f}: damaged or cut off; what came before is tagged"
+            )
     finally:
         video.release()
 
 
-def _of_stdin(stdin: BinaryIO, prepare: Prepare, every: float) -> Iterator[Source]:
-    head = stdin.read(_HEAD)
+def _stdin() -> BufferedIOBase:
+    """Not `sys.stdin`: whoever leaves while a thread waits for its next line could not close that one, and Python would
+    abort."""
+    return BufferedReader(FileIO(0, closefd=False))
+
+
+def _of_stdin(stdin: BufferedIOBase, prepare: Prepare, every: float) -> Iterator[Source]:
+    head = _head(stdin)
     if looks_like_picture(head):
         data = head + stdin.read(MAX_BYTES + 1 - len(head))
         if len(data) > MAX_BYTES:
@@ -154,19 +178,30 @@ def _of_stdin(stdin: BinaryIO, prepare: Prepare, every: float) -> Iterator[Sourc
             yield from _of_path(Path(os.fsdecode(line)), prepare, every)
 
 
-def _lines(head: bytes, stdin: BinaryIO) -> Iterator[bytes]:
+def _head(stdin: BufferedIOBase) -> bytes:
+    """So much as tells a picture from a path. A path may be shorter, and the next may be long in coming; of a picture
+    all of this comes at once."""
+    head = b""
+    while len(head) < _HEAD and (more := stdin.read1(_HEAD - len(head))):
+        head += more
+        if (b"\n" in head or b"\0" in head) and not looks_like_picture(head.ljust(_HEAD, b"\0")):
+            break
+    return head
+
+
+def _lines(head: bytes, stdin: BufferedIOBase) -> Iterator[bytes]:
     """Paths as they come: split at NULs where there is one in the first that is read, else at ends of lines."""
-    kept, separator = head, b""
+    kept, separator, more = head, b"", head
     while True:
-        more = stdin.readline(LONGEST_LINE + 1)
-        kept += more
-        if not separator and kept:
+        if not separator and (b"\0" in kept or b"\n" in kept):
             separator = b"\0" if b"\0" in kept else b"\n"
         *whole, kept = kept.split(separator) if separator else [kept]
         yield from (line.rstrip(b"\r") if separator == b"\n" else line for line in whole)
         if not more or len(kept) > LONGEST_LINE:
             yield kept
             return
+        more = stdin.read1(LONGEST_LINE)  # what is there: `readline` would wait for an end of line among NULs
+        kept += more
 
 
 def _broken(name: str, reason: str) -> Source:

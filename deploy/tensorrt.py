@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from deploy.attention import require_logits_alone
 from deploy.compile import decisions_of, derived_bundle
 from deploy.cuda import cuda_compute_capability, sm_name
 from deploy.engines.base import by_precision
@@ -147,6 +148,7 @@ def build_tensorrt(
     """
     if parent.manifest.kind != "onnx":
         raise InputError(f"{parent.path}: a bundle of kind {parent.manifest.kind}; expected onnx")
+    require_logits_alone(parent)
     if max_batch < 1:
         raise InputError(f"max_batch {max_batch}: expected at least 1")
     trt = runtime_module()

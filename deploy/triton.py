@@ -18,6 +18,7 @@ import re
 import shutil
 from pathlib import Path, PurePosixPath
 
+from deploy.attention import require_logits_alone
 from multilabel.bundle import MANIFEST, Bundle
 from multilabel.errors import InputError
 
@@ -55,6 +56,7 @@ def write_triton(
         raise InputError(f"model name {name!r}: expected letters, digits, _ . and -, as it is part of an address")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: not an empty folder; name a new folder for the model repository")
+    require_logits_alone(bundle)
     config = model_config(bundle, name, max_batch, device)
     partial = out.parent / f".{out.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from deploy.agreement import DROP_BUDGET, Agreement, agree, label_rows, over_budget
-from deploy.confidence import Scored, drop_interval
+from deploy.confidence import Scored, doubt, drop_interval
 from deploy.divergence import Stage, first_beyond, walk_stages
 from deploy.engines import Engine, open_engine
 from deploy.layers import Inspection, inspect_layers
@@ -37,10 +37,11 @@ class Verification(Agreement):
     num_images: int
     labels_counted: int
     drop_interval: tuple[float, float] | None
-    """95 % interval of `drop_points` over pictures; None where a logit is not finite."""
+    """95 % interval of `drop_points` over pictures; None where a logit is not finite, and of too few pictures."""
     budget_points: float
     verdict: str
-    """`pass`; `fail` beyond a budget; `unproven` where the drop is within its budget but its interval is not."""
+    """`pass`; `fail` beyond a budget; `unproven` where the drop is within its budget but its interval is not, or there
+    is none."""
     reasons: list[str] = field(default_factory=list)
     """Why it did not pass."""
     cautions: list[str] = field(default_factory=list)
@@ -151,13 +152,10 @@ def compare(
     if found.drop_points is not None:
         before = Scored(reference_targets, reference, reference_ignore)
         interval = drop_interval(before, Scored(data.targets, logits, data.ignore))
-        if not reasons and interval[1] > budget:
+        unproven = doubt(interval, budget, len(data))
+        if not reasons and unproven is not None:
             verdict = "unproven"
-            reasons.append(
-                f"mAP drops by {found.drop_points:.2f} points, but on {len(data)} pictures the true drop may be up to "
-                f"{math.ceil(1000 * interval[1]) / 1000:g} (95 %), beyond the budget of {budget:g}: give more test "
-                f"pictures or a larger budget"
-            )
+            reasons.append(f"mAP drops by {found.drop_points:.2f} points, but {unproven}")
     return Verification(
         **asdict(found),
         engine=bundle.name,

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgepress import making, predicting, proving, using
+from edgepress import demonstrating, making, predicting, proving, reporting, using
 from edgepress.options import speaks
 from multilabel.errors import EngineUnavailableError, InputError
 
@@ -42,6 +42,8 @@ _EXTRAS = {
     "nncf": "quantize",
     "onnxruntime": "onnxruntime",
     "openvino": "openvino",
+    "gradio": "demo",
+    "cryptography": "sign",
 }
 
 
@@ -75,12 +77,17 @@ for _verb in (
     proving.verify_verb,
     proving.bench_verb,
     predicting.predict_verb,
+    reporting.report_verb,
+    reporting.card_verb,
+    demonstrating.demo_verb,
     using.inspect_verb,
     using.data_verb,
     using.shard_verb,
     using.doctor_verb,
+    using.sign_verb,
+    using.verify_signature_verb,
 ):
-    app.command(name=_verb.__name__.removesuffix("_verb"))(_verb)
+    app.command(name=_verb.__name__.removesuffix("_verb").replace("_", "-"))(_verb)
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ from calibration.sensitivity import signal_to_noise
 from calibration.subset import calibration_hash, choose_calibration_set, missing_labels
 from calibration.thresholds import align_decisions
 from deploy.against import compare_latency
+from deploy.attention import require_logits_alone
 from deploy.compile import IR, ONNX, compile_openvino, derived_bundle
 from deploy.device import describe_machine
 from deploy.engines import open_engine
@@ -61,6 +62,7 @@ def quantize_bundle(parent: Bundle, splits: Splits, target: Target, out: Path, c
     """
     if (parent.manifest.kind, parent.manifest.precision) != ("onnx", "fp32"):
         raise InputError(f"{parent.path}: {parent.manifest.kind}, {parent.manifest.precision}; expected onnx, fp32")
+    require_logits_alone(parent)
     parent.labels.require_equal(splits.train.labels, f"the bundle {parent.path}", f"the data set {splits.train.root}")
     for module in ("onnx", "onnxruntime", "sympy", *(("openvino", "nncf") if target == "openvino" else ())):
         require(module, "quantize")

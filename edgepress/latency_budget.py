@@ -30,9 +30,14 @@ log = logging.getLogger("edgepress")
 TIMES = "latency.json"
 PICTURES = 16
 """What students with random weights are exported, quantised and checked on; their time does not depend on it."""
-_OVER = "over the latency budget: "
+OVER = "over the latency budget: "
+"""Begins the reason of an engine that is."""
 _PLAIN = QuantizeConfig(pictures=PICTURES, choice="random", time_limit=0.0, budget=100.0)
 """INT8 without a search: the graph alone counts."""
+
+
+class OverBudgetError(Exception):
+    """No student is within the latency budget: a gate that failed, exit code 1; names each one's best time."""
 
 
 def choose_student(recipe: Recipe, splits: Splits, out: Path) -> tuple[Recipe, list[dict[str, Any]]]:
@@ -42,8 +47,8 @@ def choose_student(recipe: Recipe, splits: Splits, out: Path) -> tuple[Recipe, l
     process times and the others read.
 
     Raises:
-        InputError: none is within the budget; names each one's best time. Or a student that cannot be made, or a host
-            that cannot be used.
+        OverBudgetError: none is within the budget.
+        InputError: a student that cannot be made, or a host that cannot be used.
     """
     from compress.gather import process_state
 
@@ -62,7 +67,7 @@ def choose_student(recipe: Recipe, splits: Splits, out: Path) -> tuple[Recipe, l
                 distill = recipe.distill.model_copy(update={"backbone": name})
                 return recipe.model_copy(update={"distill": distill}), tried
     best_times = "; ".join(f"{row['student']}: {_best(row['engines'])[1]}" for row in tried)
-    raise InputError(
+    raise OverBudgetError(
         f"no student is within {budget:g} ms{_where(host)}: {best_times}. "
         "Name smaller students, a smaller size, more engines or a larger budget"
     )
@@ -92,10 +97,10 @@ def choose_engine(
             seen = row["there"] = _there(host, bundle, recipe, test)
             log.info("%s%s: %s", bundle.name, _where(host), _said(seen))
         p50 = seen.get("p50_ms")
-        row["reasons"] = [reason for reason in row.get("reasons", []) if not reason.startswith(_OVER)]
         if p50 is not None and p50 > budget:
-            row["reasons"].append(f"{_OVER}p50 is {p50:.3g} ms{_where(host)}, {budget:g} ms are allowed")
-        elif p50 is not None and seen["verdict"] == "pass" and (host is None or row["verdict"] != "fail"):
+            over = f"{OVER}p50 is {p50:.3g} ms{_where(host)}, {budget:g} ms are allowed"
+            row["reasons"] = [*row.get("reasons", []), over]
+        elif p50 is not None and seen["verdict"] == "pass" and row["verdict"] not in ("fail", "unproven"):
             # On a host too an engine must hold what was found here, as against the student that it stands for.
             candidates.append((val_map(bundle, student), -p50, bundle.name))
     if not candidates:

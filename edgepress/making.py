@@ -19,7 +19,9 @@ from edgepress.options import (
     Format,
     Json,
     Out,
+    RecipeFile,
     Split,
+    Teachers,
     Test,
     Train,
     Val,
@@ -27,6 +29,7 @@ from edgepress.options import (
     load,
     print_path,
     print_result,
+    speaks,
     stdout,
 )
 from edgepress.recipe import (
@@ -42,27 +45,36 @@ from multilabel.bundle import Bundle, require_replaceable
 from multilabel.datasets import MultiLabelDataset, list_splits, refuse_leaks
 from multilabel.datasets.unlabelled import load_unlabelled
 from multilabel.errors import InputError
+from multilabel.lock import only_writer
 
 
 @with_flags(Recipe)
 def run_verb(
-    recipe: Annotated[Path | None, typer.Option("--recipe", help="A YAML file of settings; flags win.")] = None,
+    recipe: RecipeFile = None,
     *,
     flags: dict[str, Any],
 ) -> None:
     """Everything: teach, distill, export, quantize, compile, verify, bench, and one table."""
     settings = load_recipe(recipe, flags, Recipe)
+    from edgepress.latency_budget import OverBudgetError
     from edgepress.pipeline import run
-    from edgepress.report import REPORT, print_report
+    from edgepress.report import print_report
+    from edgepress.report_documents import HTML
 
-    report = run(settings)
+    try:
+        with only_writer(Path(settings.out)):
+            report = run(settings)
+    except OverBudgetError as error:  # a gate, as where the engines are over it after the training
+        if speaks():
+            print(f"fail: {error}")
+        raise typer.Exit(1) from None
     if not report:  # not the main process of a launch
         return
     print_report(report, stdout())
     if "latency_budget" in report:
         chosen = report["latency_budget"]
         print(f"to ship within {chosen['budget_ms']:g} ms: {chosen['ship'] or 'no engine'}")
-    print(f"{Path(settings.out) / REPORT}: {report['verdict']}")
+    print(f"{Path(settings.out) / HTML}: {report['verdict']}")
     if report["verdict"] != "pass":
         raise typer.Exit(1)
 
@@ -84,20 +96,15 @@ def teach_verb(
 
     learnt, chosen = checked(data, format, difficult, train, val)
     refuse_leaks(learnt, [chosen])
-    print_path(teach(learnt, chosen, config, out))
+    with only_writer(out):
+        print_path(teach(learnt, chosen, config, out))
 
 
 @with_flags(DistillConfig)
 def distill_verb(
     data: DataArgument,
     out: Out,
-    teacher: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--teacher",
-            help="The teacher: a bundle of kind torch; repeated, several answer as one. --preset alone needs none.",
-        ),
-    ] = None,
+    teacher: Teachers = None,
     train: Train = "train",
     val: Val = "val",
     format: Format = "auto",
@@ -119,12 +126,13 @@ def distill_verb(
         measured = [name for name in list_splits(data, format) if name != train]  # type: ignore[arg-type]
         refuse_leaks(unlabelled, [load(data, format, difficult, name) for name in measured])
     first = teachers[0] if teachers else None
-    print_path(distill(learnt, chosen, first, config, out, ensemble=teachers[1:]))
+    with only_writer(out):
+        print_path(distill(learnt, chosen, first, config, out, ensemble=teachers[1:]))
 
 
 @with_flags(TrainRecipe)
 def compare_verb(
-    recipe: Annotated[Path | None, typer.Option("--recipe", help="A YAML file of settings; flags win.")] = None,
+    recipe: RecipeFile = None,
     methods: Annotated[
         str | None,
         typer.Option(
@@ -146,7 +154,8 @@ def compare_verb(
     drawn = seeds.split(",") if seeds else [settings.distill.seed]
     config = CompareConfig.parse({"seeds": drawn, "methods": chosen}, "flags")
     splits = splits_of(settings)
-    print_comparison(compare(settings, config, splits), stdout())
+    with only_writer(Path(settings.out)):
+        print_comparison(compare(settings, config, splits), stdout())
 
 
 @with_flags(ModelConfig)
@@ -163,6 +172,9 @@ def export_verb(
     layout: Annotated[
         str | None, typer.Option("--layout", help="triton: a model repository of a finished engine's bundle.")
     ] = None,
+    attention: Annotated[
+        bool, typer.Option("--attention", help="Also give what each label looks at, for the demo.")
+    ] = False,
     split: Split = "test",
     format: Format = "auto",
     difficult: Difficult = "ignore",
@@ -178,7 +190,7 @@ def export_verb(
     from edgepress.stages import export_student
 
     if layout is not None:
-        if layout != "triton" or student is None or weights or labels or data or flags:
+        if layout != "triton" or student is None or weights or labels or data or attention or flags:
             raise InputError(f"--layout {layout}: expected edgepress export BUNDLE --layout triton --out DIR, no more")
         from deploy.triton import write_triton
 
@@ -187,7 +199,8 @@ def export_verb(
     if data is None:
         raise InputError("export needs --data DIR: the pictures that the engines made from it are verified on")
     require_replaceable(out, "onnx", "fp32")
-    print(export_student(student, weights, labels, flags, checked(data, format, difficult, split)[0], out).path)
+    verified = checked(data, format, difficult, split)[0]
+    print(export_student(student, weights, labels, flags, verified, out, attention=attention).path)
 
 
 @with_flags(QuantizeAwareConfig)
@@ -195,10 +208,7 @@ def finetune_verb(
     student: Annotated[Path, typer.Argument(help="The student: a bundle of kind torch.")],
     data: Data,
     out: Out,
-    teacher: Annotated[
-        list[Path] | None,
-        typer.Option("--teacher", help="The student's teacher, or several; a student that learnt alone needs none."),
-    ] = None,
+    teacher: Teachers = None,
     train: Train = "train",
     val: Val = "val",
     format: Format = "auto",
@@ -215,7 +225,8 @@ def finetune_verb(
     learnt, chosen = checked(data, format, difficult, train, val)
     refuse_leaks(learnt, [chosen])
     start = Bundle.open(student, kind="torch")
-    print_path(quantize_aware(learnt, chosen, first, start, config, out, ensemble=teachers[1:]))
+    with only_writer(out):
+        print_path(quantize_aware(learnt, chosen, first, start, config, out, ensemble=teachers[1:]))
 
 
 @with_flags(QuantizeConfig)
@@ -248,7 +259,9 @@ def quantize_verb(
         raise InputError(f"--target is {target!r}; expected one of {', '.join(names)}")
     bundle = Bundle.open(onnx, kind="onnx")
     splits = load_splits(str(data), train, val, test, format=format, difficult=difficult)  # type: ignore[arg-type]
-    made = quantize_bundle(bundle, splits, target, out or bundle.path.parent / names[target], config)  # type: ignore[arg-type]
+    out = out or bundle.path.parent / names[target]
+    with only_writer(out):
+        made = quantize_bundle(bundle, splits, target, out, config)  # type: ignore[arg-type]
     print_trade(made, stdout())
     print(made.path)
     reason = gate(made)

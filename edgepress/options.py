@@ -25,6 +25,14 @@ Difficult = Annotated[
     str, typer.Option("--difficult", help=f"Pascal VOC's difficult objects: {', '.join(get_args(DatasetDifficult))}.")
 ]
 Split = Annotated[str, typer.Option("--split", help="Any split's name.")]
+RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="A YAML file of settings; flags win.")]
+Teachers = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--teacher",
+        help="The teacher: a bundle of kind torch; repeated, several answer as one. None for one that learns alone.",
+    ),
+]
 Out = Annotated[Path, typer.Option("--out", help="The bundle to make.")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, or an OpenVINO device.")]
 Rebuild = Annotated[

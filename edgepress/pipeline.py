@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from calibration.thresholds import fit_decisions
+from edgepress.cards import CARDS, write_cards
+from edgepress.flips import shown_flips
 from edgepress.latency_budget import choose_engine, choose_student
 from edgepress.recipe import EngineName, Recipe, TrainRecipe
-from edgepress.report import read_report, write_report
-from edgepress.requantize import FineTuning, held_to_student, within_budget
-from edgepress.rows import engine_row, header, torch_row, verdict_of
+from edgepress.report import read_report, telling, write_report
+from edgepress.report_documents import write_documents
+from edgepress.requantize import FineTuning, within_budget
+from edgepress.rows import earlier_rows, engine_row, header, torch_row, verdict_of
 from edgepress.stages import Splits, build_engine, folder_of
 from multilabel.bundle import MANIFEST, Bundle, inputs_hash, require_replaceable
 from multilabel.datasets import Difficult, Format, load_dataset, refuse_leaks
@@ -24,10 +27,12 @@ log = logging.getLogger("edgepress")
 
 
 def run(recipe: Recipe) -> dict[str, Any]:
-    """Every stage of a recipe; what is finished and unchanged is kept. Returns the report, also written to report.json.
+    """Every stage of a recipe; what is finished and unchanged is kept. Returns the report, also written to report.json,
+    report.html and report.md, with a model card a bundle.
 
     Raises:
         InputError: see the stages.
+        OverBudgetError: see `choose_student`.
     """
     splits = splits_of(recipe)
     out = Path(recipe.out)
@@ -39,12 +44,13 @@ def run(recipe: Recipe) -> dict[str, Any]:
     if not _is_main_process():  # the other processes of a launch were here to train
         return {}
     onnx = _export(student, splits, recipe, out / "onnx-fp32")
-    earlier = {row["key"]: row for row in read_report(out).get("engines", []) if "key" in row}
+    if recipe.attention:
+        _export(student, splits, recipe, out / "onnx-fp32-attention", attention=True)
+    earlier = earlier_rows(read_report(out))
     report = header(recipe, splits, teachers, student)
     pictures = [read_bytes(path) for path in splits.test.paths[:64]]
     for role, bundle in (*((teacher.name, teacher) for teacher in teachers), ("student", student)):
         report["engines"].append(torch_row(role, bundle, onnx, splits.test, recipe, pictures, earlier))
-    student_map = report["engines"][-1]["mAP"]
     tuning = FineTuning(
         student=student,
         teachers=teachers if recipe.distill.taught else [],
@@ -65,8 +71,7 @@ def run(recipe: Recipe) -> dict[str, Any]:
             # One target's refusal must not cost the others their results.
             row = {"verdict": "fail", "reasons": [str(error)]}
         else:
-            row = engine_row(built[name], splits.test, recipe, pictures, earlier)
-            row = held_to_student(built[name], row, student_map)
+            row = engine_row(built[name], onnx, splits.test, recipe, pictures, earlier)
         row = {"engine": name, "precision": engine.split("-")[1], **row, "required": engine in recipe.required}
         report["engines"].append(row)
         log.info("%s: %s%s", name, row["verdict"], "".join(f" ({reason})" for reason in row.get("reasons", [])))
@@ -80,7 +85,10 @@ def run(recipe: Recipe) -> dict[str, Any]:
         report["latency_budget"] = {**chosen, "students": students}
         if chosen["ship"] is None:
             report["verdict"] = "fail"
+    report["flips"] = shown_flips(telling(report), splits.test)
     write_report(out, report)
+    write_documents(out, report)
+    write_cards(out / CARDS, [*teachers, student, *built.values()], report)
     return report
 
 
@@ -158,7 +166,7 @@ def _processes() -> int:
     return process_state().num_processes
 
 
-def _export(student: Bundle, splits: Splits, recipe: Recipe, out: Path) -> Bundle:
+def _export(student: Bundle, splits: Splits, recipe: Recipe, out: Path, *, attention: bool = False) -> Bundle:
     from compress.checkpoint import load_model
     from deploy.export import export_onnx
 
@@ -172,6 +180,7 @@ def _export(student: Bundle, splits: Splits, recipe: Recipe, out: Path) -> Bundl
             {"weights": student.digest, "decisions": wanted.model_dump(), "val": val.fingerprint()},
         ),
         decisions=lambda logits: fit_decisions(logits(val), val, wanted.thresholds, wanted.probabilities),
+        attention=attention,
     )
 
 

@@ -161,6 +161,8 @@ class Recipe(TrainRecipe):
     """What to build, verify and time."""
     required: tuple[EngineName, ...] = ()
     """Engines that must run here and pass; any other may be impossible on this machine."""
+    attention: bool = False
+    """Also export onnx-fp32-attention, which gives the demo what each label looks at."""
     decisions: DecisionsConfig = DecisionsConfig()
     quantize: QuantizeConfig = QuantizeConfig()
     finetune: QuantizeAwareConfig = QuantizeAwareConfig()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,26 @@ def read_report(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}  # nothing is lost: every row of it can be measured again
     return report if isinstance(report, dict) else {}
+
+
+def to_ship(report: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The row of the engine that a run would ship: what its latency budget chose, else the fastest that passes; None
+    where there is none."""
+    rows, budget = report["engines"], report.get("latency_budget")
+    if budget is not None:
+        chosen = (row for row in rows if row.get("bundle", row["engine"]) == budget["ship"])
+        return next(chosen, None)
+    passing = [row for row in rows if row["verdict"] == "pass" and row.get("p50_ms") is not None]
+    return min(passing, key=lambda row: row["p50_ms"], default=None)
+
+
+def telling(report: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The row whose decisions a report shows: of the engine to ship, or of the fastest that was verified."""
+    best = to_ship(report)
+    if best is not None and best.get("flips"):
+        return best
+    verified = [row for row in report["engines"] if row.get("flips") and row.get("p50_ms") is not None]
+    return min(verified, key=lambda row: row["p50_ms"], default=None)
 
 
 def print_report(report: dict[str, Any], console: Console) -> None:

@@ -8,10 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from compress.config import QuantizeAwareConfig
+from deploy.confidence import Scored, doubt, drop_interval
+from deploy.reference import REFERENCE, Reference
 from edgepress.int8 import Splits
 from multilabel.bundle import Bundle
+from multilabel.datasets import MultiLabelDataset
 from multilabel.errors import InputError
+from multilabel.metrics import mean_average_precision
 
 FINETUNED = "-finetuned"
 """Ends the names of bundles that come from the fine-tuned student."""
@@ -91,20 +97,32 @@ def missed(bundle: Bundle) -> bool:
     return 100 * (known.val_mAP_float - _val_map(bundle)) > known.budget
 
 
-def held_to_student(bundle: Bundle, row: dict[str, Any], student_map: float) -> dict[str, Any]:
-    """A row of the report; of an engine of the fine-tuned student, which was verified against that one, with the drop
-    from the student itself, for which it stands. The verdict is `fail` where that is over the budget.
+def held_to_student(
+    bundle: Bundle, row: dict[str, Any], logits: np.ndarray, onnx: Bundle, test: MultiLabelDataset
+) -> dict[str, Any]:
+    """A verified row of the report; of an engine of the fine-tuned student, which was verified against that one, with
+    the drop from the student itself, for which it stands. The verdict is `fail` where that is over the budget, and
+    `unproven` where only the end of its interval is, as `verify` has it.
 
     Args:
-        student_map: in [0, 1], on the pictures of the row.
+        logits: the engine's, finite, `[N, C]` in the order of the pictures and labels of test.
+        onnx: of the student; its reference holds what the student says of the same pictures.
     """
-    if not bundle.name.endswith(FINETUNED) or row.get("mAP") is None or "student_drop_points" in row:
+    if not bundle.name.endswith(FINETUNED):
         return row
-    drop = 100 * (student_map - row["mAP"])
-    row = {**row, "finetuned": True, "student_drop_points": drop, "bundle": bundle.name}
-    if drop > row["budget_points"]:
-        reason = f"mAP is {drop:.2f} points below the student's own; the budget is {row['budget_points']:g}"
+    student = Scored(test.targets, Reference.load(onnx.path / REFERENCE).logits, test.ignore)
+    engine = student._replace(scores=logits)
+    drop = 100 * (mean_average_precision(*student) - mean_average_precision(*engine))
+    interval, budget = drop_interval(student, engine), row["budget_points"]
+    row = {**row, "finetuned": True, "bundle": bundle.name}
+    row |= {"student_drop_points": drop, "student_drop_interval": interval}
+    unproven, below = doubt(interval, budget, len(test)), f"mAP is {drop:.2f} points below the student's own"
+    if drop > budget:
+        reason = f"{below}; the budget is {budget:g}"
         row |= {"verdict": "fail", "reasons": [*row["reasons"], reason]}
+    elif unproven is not None:
+        verdict = "unproven" if row["verdict"] == "pass" else row["verdict"]
+        row |= {"verdict": verdict, "reasons": [*row["reasons"], f"{below}, but {unproven}"]}
     return row
 
 

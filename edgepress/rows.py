@@ -13,8 +13,11 @@ from deploy.device import describe_machine, installed
 from deploy.latency import bench
 from deploy.reference import REFERENCE, Reference
 from deploy.verify import verify
+from edgepress.evidence import engine_evidence, int8_search, label_precisions, training_curves
 from edgepress.int8 import gate
+from edgepress.latency_budget import OVER
 from edgepress.recipe import Recipe
+from edgepress.requantize import held_to_student
 from edgepress.stages import Splits, folder_of, write_decision_plots
 from multilabel.bundle import Bundle, inputs_hash
 from multilabel.datasets import MultiLabelDataset
@@ -22,6 +25,9 @@ from multilabel.errors import EngineUnavailableError, InputError
 from multilabel.metrics import labels_counted, mean_average_precision, prevalence
 
 log = logging.getLogger("edgepress")
+
+ROW = 2
+"""Of what a row holds: one that was written before is measured again."""
 
 
 def header(recipe: Recipe, splits: Splits, teachers: list[Bundle], student: Bundle) -> dict[str, Any]:
@@ -41,6 +47,12 @@ def header(recipe: Recipe, splits: Splits, teachers: list[Bundle], student: Bund
         },
         "teacher": _teacher_summary(teachers, student),
         "student": _summary(student),
+        "training": [training_curves(bundle) for bundle in (*teachers, student)],
+        "made_with": {
+            "fingerprints": {name: getattr(splits, name).fingerprint() for name in ("train", "val", "test")},
+            "runtimes": installed(),
+            "tools": student.manifest.tools,
+        },
         "bench": recipe.bench.model_dump(),
         "budgets_points": recipe.verify.model_dump(),
         "machine": describe_machine(),
@@ -71,6 +83,18 @@ def _teacher_summary(teachers: list[Bundle], student: Bundle) -> dict[str, Any]:
     return {"backbone": names, "size": each[0]["size"], "val_mAP": together, "ensemble": each}
 
 
+def earlier_rows(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The rows of an earlier report that a run may keep, by their keys: those that were measured whole, without what
+    was said of a latency budget, which this run may not have."""
+    kept = {}
+    for row in report.get("engines", []):
+        if "key" in row and "bench" in row:
+            kept[row["key"]] = {name: value for name, value in row.items() if name != "there"}
+            if "reasons" in row:
+                kept[row["key"]]["reasons"] = [one for one in row["reasons"] if not one.startswith(OVER)]
+    return kept
+
+
 def torch_row(
     role: str,
     bundle: Bundle,
@@ -87,25 +111,37 @@ def torch_row(
     log.info("timing the %s in torch", role)
     row: dict[str, Any] = {"key": key, "engine": f"{role} (torch)", "precision": "fp32", "size_bytes": _weights(bundle)}
     if role == "student":
-        reference = Reference.load(onnx.path / REFERENCE)
-        row["mAP"] = mean_average_precision(test.targets, reference.logits, test.ignore)
+        logits = Reference.load(onnx.path / REFERENCE).logits
     else:
         from deploy.engines import open_engine
         from deploy.verify import predict_split
 
         with open_engine(bundle) as engine:
-            row["mAP"] = mean_average_precision(test.targets, predict_split(engine, test), test.ignore)
+            logits = predict_split(engine, test)
+    row["mAP"] = mean_average_precision(test.targets, logits, test.ignore)
+    row |= {"digest": bundle.digest, "labels": label_precisions(logits, test)}
     return {**row, **_timings(bundle, recipe, pictures), "verdict": "reference" if role == "student" else "teacher"}
 
 
 def engine_row(
-    bundle: Bundle, test: MultiLabelDataset, recipe: Recipe, pictures: list[bytes], earlier: dict[str, dict[str, Any]]
+    bundle: Bundle,
+    onnx: Bundle,
+    test: MultiLabelDataset,
+    recipe: Recipe,
+    pictures: list[bytes],
+    earlier: dict[str, dict[str, Any]],
 ) -> dict[str, Any]:
-    """An engine, verified on test and timed; `not run` where this machine cannot run it."""
+    """An engine, verified on test, held to the student and timed; `not run` where this machine cannot run it.
+
+    Args:
+        onnx: of the student, not fine-tuned.
+        earlier: see `earlier_rows`.
+    """
     key = _key(bundle, test, recipe)
-    if key in earlier and earlier[key]["verdict"] in ("pass", "fail", "unproven"):
+    if key in earlier:
         return earlier[key]
     row: dict[str, Any] = {"key": key, "size_bytes": bundle.size_bytes, "digest": bundle.digest}
+    row["int8"] = int8_search(bundle)
     try:
         started = time.perf_counter()
         result = verify(bundle, test, budget=recipe.verify.budget(bundle.manifest.precision))
@@ -116,7 +152,9 @@ def engine_row(
             row |= {"verdict": "fail", "reasons": [*row["reasons"], slower]}
         if result.mAP is not None and result.logits is not None:
             decisions = bundle.decisions.ordered(test.labels.names)
+            row = held_to_student(bundle, row, result.logits, onnx, test)
             row["decisions"] = measure_decisions(decisions, result.logits, test)
+            row |= engine_evidence(bundle, decisions, result.logits, row["labels"], test)
             write_decision_plots(bundle, decisions, result.logits, decisions.probabilities(result.logits), test)
         row |= _timings(bundle, recipe, pictures)
     except EngineUnavailableError as error:
@@ -148,6 +186,7 @@ def _key(bundle: Bundle, test: MultiLabelDataset, recipe: Recipe) -> str:
     """A measurement is kept while the engine, the pictures, the machine and the way of measuring are the same."""
     return inputs_hash(
         {
+            "row": ROW,
             "bundle": bundle.digest,
             "test": test.fingerprint(),
             "bench": recipe.bench.model_dump(),

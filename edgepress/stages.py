@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import shutil
 from pathlib import Path
@@ -124,6 +125,8 @@ def export_student(
     flags: dict[str, Any],
     verified: MultiLabelDataset,
     out: Path,
+    *,
+    attention: bool = False,
 ) -> Bundle:
     """`edgepress export`: find the model that the arguments describe, and export it.
 
@@ -133,8 +136,9 @@ def export_student(
     from compress.checkpoint import load_model, load_weights
     from compress.config import ModelConfig
     from compress.models import make_model
-    from deploy.export import export_onnx
+    from deploy import export
 
+    export_onnx = functools.partial(export.export_onnx, verified=verified, out=out, attention=attention)
     if student is not None and not student.is_dir():
         raise InputError(f"{student}: not a bundle; give weights from a file as --weights")
     identity = inputs_hash({"weights": file_sha256(weights) if weights and weights.is_file() else None, **flags})
@@ -143,20 +147,20 @@ def export_student(
             raise InputError(f"--{min(flags)} describes weights from elsewhere: give --weights FILE and no bundle")
         names = LabelSpace.from_file(labels) if labels else verified.labels
         model, _ = make_model(ModelConfig.parse({**flags, "weights": "none"}, "flags"), names)
-        return export_onnx(load_weights(model, weights), verified, out, identity=identity)
+        return export_onnx(load_weights(model, weights), identity=identity)
     if student is None and weights is None:
         raise InputError("nothing to export: give a student's bundle, or --weights FILE")
     if student is None:
         assert weights is not None
-        return export_onnx(load_model(weights), verified, out, identity=identity)
+        return export_onnx(load_model(weights), identity=identity)
     bundle = Bundle.open(student, kind="torch")
     if weights is None:
         model, parent, decisions = load_model(student), bundle.as_parent, bundle.manifest.decisions
         keep = (lambda _: decisions) if decisions is not None else None  # ONNX gives the same logits
-        return export_onnx(model, verified, out, parent=parent, identity=bundle.digest, decisions=keep)
+        return export_onnx(model, parent=parent, identity=bundle.digest, decisions=keep)
     # Other weights in the student's architecture: what comes out is not that student's, so it has no parent.
     identity = inputs_hash({"architecture": bundle.digest, "weights": identity})
-    return export_onnx(load_model(student, weights), verified, out, identity=identity)
+    return export_onnx(load_model(student, weights), identity=identity)
 
 
 def compile_bundle(onnx: Bundle, engine: str, out: Path | None, config: CompileConfig) -> Bundle:

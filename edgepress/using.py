@@ -1,4 +1,4 @@
-"""The verbs that look things over: inspect, data, shard, doctor."""
+"""The verbs that look things over: inspect, data, shard, doctor, sign and verify-signature."""
 
 from __future__ import annotations
 
@@ -90,3 +90,30 @@ def doctor_verb(
         print_doctor(report, stdout())
     if not report["usable"]:
         raise typer.Exit(1)
+
+
+def sign_verb(
+    bundle: BundlePath,
+    key: Annotated[
+        Path, typer.Option("--key", help="A private Ed25519 key (PEM): openssl genpkey -algorithm ed25519.")
+    ],
+) -> None:
+    """Sign a bundle, so that a device can tell who made it: its manifest, which holds every file's sha256."""
+    from multilabel.bundle import Bundle
+    from multilabel.signature import sign
+
+    print(sign(Bundle.open(bundle), key))
+
+
+def verify_signature_verb(
+    bundle: BundlePath,
+    key: Annotated[Path, typer.Option("--key", help="The signer's public key (PEM): openssl pkey -in KEY -pubout.")],
+) -> None:
+    """Check every byte of a bundle and its signature; exit code 1 where another key signed it, or another manifest."""
+    from multilabel.bundle import Bundle
+    from multilabel.signature import is_signed_by
+
+    opened = Bundle.open(bundle)
+    good = is_signed_by(opened, key)
+    print(f"{bundle}: {'signed by' if good else 'NOT signed by the owner of'} {key}")
+    raise typer.Exit(0 if good else 1)

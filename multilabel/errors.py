@@ -4,8 +4,12 @@
 class InputError(ValueError):
     """Something a person gave is wrong: a path, a label, a flag, a file. Exit code 2.
 
-    The message is one line and says what was received, what was expected and what to do.
+    The message is one line and says what was received, what was expected and what to do. What it quotes of a name or
+    a file may hold anything; what is not printable (a terminal might obey it) is shown escaped.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(char if char.isprintable() else ascii(char)[1:-1] for char in message))
 
 
 class EngineUnavailableError(RuntimeError):

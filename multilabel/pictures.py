@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import stat
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +91,14 @@ def read_bytes(path: Picture) -> bytes:
         InputError: the file is missing, is no file, cannot be read, is empty, or is larger than `MAX_BYTES`.
     """
     try:
-        size = path.size if isinstance(path, ShardPicture) else path.stat().st_size
+        if isinstance(path, ShardPicture):
+            size = path.size
+        else:
+            known = path.stat()
+            # A device has no end, and a pipe none that is sure to come.
+            if not stat.S_ISREG(known.st_mode) and not stat.S_ISDIR(known.st_mode):
+                raise InputError(f"{path}: a device or a pipe; expected a picture file")
+            size = known.st_size
         if size > MAX_BYTES:
             raise InputError(f"{path}: {size:,} bytes; pictures are read up to {MAX_BYTES:,}")
         data = path.read_bytes()

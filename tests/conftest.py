@@ -9,14 +9,19 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import pytest
+
+from tests.browser import chromium
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub: a test never asks a hub
 
@@ -108,3 +113,10 @@ def run_here(*arguments: object) -> Answer:
 @pytest.fixture(scope="session")
 def edgepress() -> Callable[..., Answer]:
     return run_here
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium for the tests of a module: Playwright's event loop, while it runs, lets no other one run."""
+    with chromium() as running:
+        yield running

@@ -32,7 +32,10 @@ TORCH_FILES = {"deploy/export.py", "deploy/engines/torch.py"}
 TORCH = {"torch", "torchvision", "timm"}
 TORCH_ASKED = {"deploy/device.py"}
 """Asks torch, inside a function, what it sees here: `edgepress doctor`."""
-LAZY = {"onnx", "onnxruntime", "openvino", "nncf", "sympy", "tensorrt", "tensorrt_rtx", "cuda"}
+LAZY = {
+    *("onnx", "onnxruntime", "openvino", "nncf", "sympy", "tensorrt", "tensorrt_rtx", "cuda"),
+    *("gradio", "fastapi", "starlette", "uvicorn"),
+}
 """Runtimes and tools that need not be installed: imported inside functions, but for export.py, which needs onnx."""
 
 
@@ -238,7 +241,7 @@ class TestDeviceWithBaseAndOnnxRuntimeOnly:
         assert not backends["torch"]["works"]
         assert "edgepress[train]" in backends["torch"]["detail"]
 
-    @pytest.mark.parametrize("verb", ["", "run", "verify"])
+    @pytest.mark.parametrize("verb", ["", "run", "verify", "demo"])
     def test_every_help_works(self, device, python, verb):
         done = device.edgepress(*([verb] if verb else []), "--help")
         assert done.returncode == 0, done.stderr
@@ -257,6 +260,19 @@ class TestDeviceWithBaseAndOnnxRuntimeOnly:
         assert done.returncode == 2
         assert done.stderr.strip().splitlines()[-1].endswith("(pip install 'edgepress[quantize]')")
         assert not (finished.parent / "onnx-int8-onnxruntime").exists()
+
+    def test_demo_names_the_extra_in_one_line_and_draws_without_it(self, device, python, finished):
+        done = device.edgepress("demo", finished)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.strip().splitlines()[-1].endswith("(pip install 'edgepress[demo]')")
+        code = "import sys, cv2, numpy as np\n"
+        code += "film = cv2.VideoWriter(sys.argv[1], cv2.VideoWriter.fourcc(*'MJPG'), 10, (96, 96))\n"
+        code += "for value in range(5): film.write(np.full((96, 96, 3), 40 * value, np.uint8))"
+        assert device.run(device.python, "-c", code, "film.avi").returncode == 0
+        done = device.edgepress("demo", finished, "--video", "film.avi", "--out", "out.avi")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("5 frames, ")
+        assert (device.root / "out.avi").stat().st_size > 0
 
     def test_time_from_start_to_first_answer(self, device, python, finished, tiny_data, capsys):
         """Measured and printed, not judged: a shared machine says nothing of a device's second."""

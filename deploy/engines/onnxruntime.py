@@ -108,6 +108,10 @@ class OnnxRuntimeEngine(Engine):
     def _run(self, images: np.ndarray) -> np.ndarray:
         return self._session.run(None, {self._input: images})[0]
 
+    def output(self, name: str, images: np.ndarray) -> np.ndarray:
+        """Another output of the graph, of prepared pixels uint8 RGB `[B, size, size, 3]`."""
+        return self._session.run([name], {self._input: images})[0]
+
     def _release(self) -> None:
         del self._session
 

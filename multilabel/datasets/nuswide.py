@@ -45,7 +45,8 @@ def read(root: Path, split: str) -> tuple[LabelSpace, list[Path], np.ndarray, np
         looked_for = f"ImageList/{_SPLITS[split]}Imagelist.txt" if split in _SPLITS else "such list in ImageList"
         raise files.unknown_split(root, split, looked_for, splits(root))
     within = [root / "ConceptsList" / "Concepts81.txt", root / "Concepts81.txt"]
-    labels = LabelSpace.from_file(next((path for path in within if files.is_file(path)), within[0]))
+    listed = next((path for path in within if files.is_file(path)), within[0])
+    labels = LabelSpace.from_file(listed)
     listing = _list(root, _SPLITS[split])
     pictures = files.Pictures(root / "Flickr", root / "images")
     once = files.Once()
@@ -60,7 +61,7 @@ def read(root: Path, split: str) -> tuple[LabelSpace, list[Path], np.ndarray, np
     folder = next((folder for folder in _label_folders(root) if folder.is_dir()), _label_folders(root)[0])
     columns = []
     for label in labels:
-        name = files.plain(f"Labels_{label}_{_SPLITS[split]}.txt", f"label {label!r}")
+        name = files.plain(f"Labels_{label}_{_SPLITS[split]}.txt", f"{listed}: label {label!r}")
         columns.append(_column(folder / name, len(paths), label))
     targets = np.stack(columns, axis=1)
     return labels, paths, targets, np.zeros(targets.shape, dtype=bool)

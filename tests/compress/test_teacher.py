@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gc
+import threading
+import time
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +18,7 @@ from compress.config import PRESETS, DistillConfig, ModelConfig, TeachConfig
 from compress.distill import distill, teach
 from compress.loader import Batch, batches, make_loader
 from compress.models import make_model
-from compress.teacher import CachedTeacher, Ensemble, LiveTeacher
+from compress.teacher import CachedTeacher, Ensemble, LiveTeacher, log
 from compress.training import augmentation_of
 from multilabel.bundle import Bundle
 from multilabel.datasets import MultiLabelDataset, load_dataset
@@ -164,6 +167,34 @@ def test_what_fails_on_the_way_leaves_no_file(train, tmp_path):
     cached.model.forward = answers
     cached(some_batch(train, 1))
     assert len(list(cached.folder.iterdir())) == 3
+
+
+def test_of_two_that_ask_at_once_one_computes_and_the_other_waits(train, tmp_path, monkeypatch):
+    """As two runs would that share a cache: each has a file of its own open on the lock."""
+    first, second = cache_of(train, tmp_path), cache_of(train, tmp_path)
+    begun, waits, goes_on, computed = threading.Event(), threading.Event(), threading.Event(), []
+    answers = first.model.forward
+
+    def slow(images):
+        begun.set()
+        assert goes_on.wait(60)
+        return answers(images)
+
+    first.model.forward = slow
+    second.model.forward = lambda images: computed.append(1) or answers(images)
+    told = log.info
+    monkeypatch.setattr(log, "info", lambda text, *more: waits.set() if "waiting for it" in text else told(text, *more))
+    with ThreadPoolExecutor(2) as pool:
+        ours = pool.submit(first, some_batch(train, 24))
+        assert begun.wait(60)
+        theirs = pool.submit(second, some_batch(train, 24))
+        while not (waits.is_set() or theirs.done()):
+            time.sleep(0.01)
+        goes_on.set()
+        for mine, other in zip(ours.result(60), theirs.result(60), strict=True):
+            assert torch.equal(mine, other)
+    assert computed == []
+    assert waits.is_set()
 
 
 def test_a_student_of_the_cache_is_the_student_of_the_model(train, val, tmp_path):

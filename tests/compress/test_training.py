@@ -51,6 +51,20 @@ def test_a_training_of_few_steps_is_told(splits, tmp_path, caplog, monkeypatch):
         assert caplog.text == ""
 
 
+@pytest.mark.parametrize("pct_start", [0.2, 0.5])
+def test_one_step_is_a_step(splits, tmp_path, pct_start):
+    """OneCycle ends at a millionth of its rate, which a training of one step must not have."""
+    same = {"epochs": 1, "batch_size": len(splits[0]), "lr": 1e-2, "ema_decay": 0.0, "pct_start": pct_start}
+    learnt, _, _ = run_fit(splits, tmp_path / "some", **same)
+    still, _, _ = run_fit(splits, tmp_path / "none", **{**same, "lr": 1e-12})
+    moved = [
+        (one - other).abs().mean().item()
+        for one, other in zip(learnt.parameters(), still.parameters(), strict=True)
+        if (one != other).any()
+    ]
+    assert max(moved) == pytest.approx(1e-2, rel=0.1)  # AdamW's first step is the rate itself
+
+
 def test_history_names_every_term(splits, tmp_path):
     class TwoTerms(TeachTask):
         def forward(self, batch, logits, embeddings):

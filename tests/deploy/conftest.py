@@ -10,6 +10,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed; the tests make their engines from a model of it")
 
+pytest.register_assert_rewrite("corruptions", "engine_contract")
+
 from compress.checkpoint import WEIGHTS, architecture, save_model  # noqa: E402
 from compress.config import ModelConfig  # noqa: E402
 from compress.models import MultiLabelModel, make_model  # noqa: E402

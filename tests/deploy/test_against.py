@@ -140,18 +140,46 @@ class TestRecords:
         ("text", "words"),
         [
             ("{", "no JSON"),
-            ("[]", "it has no cells"),
-            ('{"cells": []}', "it has no cells"),
-            ('{"cells": [{"batch": 1}], "machine": {}}', "a cell without"),
-            ('{"cells": [{"batch": 1, "streams": 1, "model": {"blocks_ms": [0]}}], "machine": {}}', "a cell without"),
-            ('{"verdict": "not run", "machine": {}}', "it has no cells"),
+            ("[" * 100_000, "no JSON"),
+            ("[]", "no record of bench"),
+            ("null", "no record of bench"),
+            ('{"cells": []}', "cells: List should have at least 1 item"),
+            ('{"cells": [{"batch": 1}], "machine": {}}', r"cells.0.streams: Field required"),
+            ('{"cells": [{"batch": 1, "streams": 1, "model": {"blocks_ms": [0]}}], "machine": {}}', "greater than 0"),
+            ('{"verdict": "not run", "machine": {}}', "cells: Field required"),
         ],
     )
     def test_another_file_is_refused(self, tmp_path, text, words):
         file = tmp_path / "other.json"
         file.write_text(text)
-        with pytest.raises(InputError, match=words):
+        with pytest.raises(InputError, match=words) as error:
             open_other(file)
+        assert str(error.value).startswith(f"{file}: ")
+        assert "made by bench --save" in str(error.value)
+
+    @pytest.mark.parametrize(
+        ("changed", "named"),
+        [
+            ({"settings": None}, "settings"),
+            ({"ran": []}, "ran"),
+            ({"after": "later"}, "after"),
+            ({"machine": None}, "machine"),
+            ({"machine": {"gpu": [[["deep"]]]}}, "machine.gpu"),
+            ({"engine": {"name": 1}}, "engine"),
+            ({"blocks": ["1.0", "2.0"]}, r"cells.0.model.blocks_ms"),
+            ({"blocks": [float("nan")]}, r"cells.0.model.blocks_ms"),
+            ({"blocks": []}, r"cells.0.model.blocks_ms"),
+            ({"batch": "1"}, "cells.0.batch"),
+            ({"streams": 0}, "cells.0.streams"),
+        ],
+    )
+    def test_a_record_that_was_changed_is_refused_in_one_line(self, tmp_path, changed, named):
+        parts = {name: changed.pop(name) for name in ("blocks", "batch", "streams") if name in changed}
+        file = tmp_path / "changed.json"
+        file.write_text(json.dumps({**self.record(**{"blocks": [1.0] * 10, **parts}), **changed}))
+        with pytest.raises(InputError, match=rf"changed\.json: no record of bench \({named}") as error:
+            read_record(file)
+        assert "\n" not in str(error.value)
 
 
 def test_another_bundle_on_the_command_line(build, edgepress):

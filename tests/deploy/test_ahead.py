@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
-from deploy.ahead import AHEAD, decode_ahead
+from deploy.ahead import AHEAD, decode_ahead, load_ahead
 
 
 def picture(number: int) -> np.ndarray:
@@ -33,6 +35,7 @@ def test_only_so_many_batches_are_decoded_before_they_are_taken():
     coming = decode_ahead(load, itertools.count(), 4, 2)
     next(coming)
     assert set(threading.enumerate()) > before
+    time.sleep(0.2)  # more would be decoded by now
     coming.close()
     assert len(started) <= (AHEAD + 1) * 4
     assert set(threading.enumerate()) <= before  # its threads end with it
@@ -62,4 +65,50 @@ def test_a_broken_picture_is_told_when_its_batch_is_due():
     coming = decode_ahead(load, range(8), 4, 2)
     assert len(next(coming)) == 4
     with pytest.raises(ValueError, match="picture 5"):
+        next(coming)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_batch_that_is_whole_waits_for_no_further_source(batch):
+    taken, in_time = threading.Event(), []
+
+    def sources() -> Iterator[int]:
+        yield from range(batch)
+        in_time.append(taken.wait(10))
+        yield batch
+
+    coming = load_ahead(lambda number: number, sources(), batch, 2)
+    assert next(coming) == list(range(batch))
+    taken.set()
+    assert next(coming) == [batch]
+    assert in_time == [True]
+
+
+def test_who_leaves_waits_for_no_source_that_does_not_come():
+    comes, loaded = threading.Event(), []
+
+    def sources() -> Iterator[int]:
+        yield 0
+        assert comes.wait(60)
+        yield 1
+
+    before = set(threading.enumerate())
+    coming = load_ahead(lambda number: loaded.append(number) or number, sources(), 1, 2)
+    assert next(coming) == [0]
+    coming.close()
+    (left,) = set(threading.enumerate()) - before
+    assert left.daemon  # the process may end
+    comes.set()
+    left.join(60)
+    assert loaded == [0]
+
+
+def test_what_goes_wrong_with_the_sources_is_told_after_what_came_before():
+    def sources() -> Iterator[int]:
+        yield from range(4)
+        raise ValueError("no more lines")
+
+    coming = load_ahead(lambda number: number, sources(), 2, 2)
+    assert [next(coming), next(coming)] == [[0, 1], [2, 3]]
+    with pytest.raises(ValueError, match="no more lines"):
         next(coming)

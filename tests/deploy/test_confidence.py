@@ -7,7 +7,14 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from benchmarks.coverage import simulate
-from deploy.confidence import Scored, drop_interval, resample_counts, resampled_mean_average_precision
+from deploy.confidence import (
+    LEAST_PICTURES,
+    Scored,
+    doubt,
+    drop_interval,
+    resample_counts,
+    resampled_mean_average_precision,
+)
 from multilabel.metrics import mean_average_precision
 
 
@@ -124,3 +131,39 @@ def test_the_interval_covers():
     assert np.mean(drops) > 1  # there is something to hold
     assert 0.90 <= np.mean(held) <= 0.99
     assert np.mean(below) >= 0.93  # the upper end is what a pass rests on
+
+
+def test_few_pictures_have_no_interval():
+    """Of one picture it would be [0, 0], which every budget holds."""
+    one = some(LEAST_PICTURES)
+    worse = one._replace(scores=-one.scores)
+    assert drop_interval(one, worse) is not None
+    assert drop_interval(*(Scored(*(part[1:] for part in each)) for each in (one, worse))) is None
+    assert "9 test pictures prove nothing: give at least 10" in doubt(None, 100, 9)
+
+
+@pytest.mark.parametrize(("interval", "doubted"), [((-1, 0.5), False), ((0, 0), False), ((-1, 0.51), True)])
+def test_what_is_proven_is_the_interval_within_the_budget(interval, doubted):
+    assert (doubt(interval, 0.5, 40) is not None) == doubted
+
+
+def test_each_label_is_sorted_once_and_the_value_is_that_of_sorting_each_resample(monkeypatch):
+    given = some(30)
+    counts = resample_counts(30, 20)
+    monkeypatch.setattr("deploy.confidence._CELLS", 4 * 30)  # five parts
+    sorted_, argsort = [], np.argsort
+    monkeypatch.setattr(np, "argsort", lambda *args, **more: sorted_.append(1) or argsort(*args, **more))
+    found = resampled_mean_average_precision(*given, counts)
+    assert len(sorted_) == given.targets.shape[1]
+    monkeypatch.undo()
+    for column in range(20):
+        rows = np.repeat(np.arange(30), counts[:, column])
+        precisions = []
+        for label in range(given.targets.shape[1]):
+            keep = rows[~given.ignore[rows, label]]
+            positive, scores = given.targets[keep, label] == 1, given.scores[keep, label]
+            if positive.any():
+                ranks = np.array([(scores >= score).sum() for score in scores])
+                hits = np.array([(positive & (scores >= score)).sum() for score in scores])
+                precisions.append((hits / ranks)[positive].mean())
+        assert found[column] == pytest.approx(np.mean(precisions), abs=1e-12)

@@ -135,7 +135,8 @@ def test_int8_that_is_slower_fails_where_it_was_measured(made, splits, tmp_path)
     assert gate(Bundle.open(made.path.parent / "onnx-fp32")) is None
     recipe = Recipe(data="unused", bench={"seconds": 0.05})
     pictures = [path.read_bytes() for path in splits.test.paths[:2]]
-    rows = [engine_row(bundle, splits.test, recipe, pictures, {}) for bundle in (here, elsewhere)]
+    onnx = Bundle.open(made.path.parent / "onnx-fp32")
+    rows = [engine_row(bundle, onnx, splits.test, recipe, pictures, {}) for bundle in (here, elsewhere)]
     assert rows[0]["verdict"] == "fail"
     assert rows[0]["reasons"][-1] == "slower than fp32 (1.12 times, 1.05 to 1.20)"
     assert rows[0]["mAP"] == rows[1]["mAP"]

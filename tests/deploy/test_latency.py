@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from deploy.energy import Sampled
 from deploy.engines.onnxruntime import OnnxRuntimeEngine
 from deploy.latency import bench
 from deploy.memory import PeakMemory
@@ -151,6 +152,22 @@ class TestTimeCalls:
         timing = time_calls(lambda at: None, batch=2, seconds=0.001, meter=meter)
         assert timing.millijoules_per_image == pytest.approx(3000 / (2 * timing.calls))
         assert meter.running == 1
+
+    @pytest.mark.parametrize("streams", [1, 2])
+    def test_the_meter_is_stopped_where_a_call_fails(self, streams):
+        """One that samples has a thread, or a process of its own, which would go on."""
+        meter, state = Sampled("made up", lambda: 1000.0), {"metered": False}
+        start = meter.start
+        meter.start = lambda: (start(), state.update(metered=True))
+
+        def broken(at: int) -> None:
+            if state["metered"]:
+                raise RuntimeError("the engine broke")
+            time.sleep(0.001)
+
+        with pytest.raises(RuntimeError, match="the engine broke"):
+            time_calls(broken, streams=streams, seconds=0.01, meter=meter)
+        assert not meter._thread.is_alive()
 
 
 def test_the_peak_of_memory_is_seen_after_it_is_gone():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from pathlib import Path
 
 import cv2
@@ -29,7 +30,7 @@ def reason(*names: object, **settings) -> str:
     (source,) = pictures([str(name) for name in names], same, **settings)
     with pytest.raises(InputError) as error:
         source.load()
-    assert str(error.value).startswith(source.name)
+    assert str(error.value).startswith(str(InputError(source.name)))
     return str(error.value)
 
 
@@ -111,7 +112,30 @@ def test_frames_are_prepared_as_they_are_read(tmp_path):
 def test_a_video_that_is_none(tmp_path):
     (tmp_path / "clip.mp4").write_bytes(b"no video")
     assert "cannot be read as a video" in reason(tmp_path / "clip.mp4")
-    assert "cannot be read as a video" in reason(tmp_path / "absent.mkv")
+    assert "no such file" in reason(tmp_path / "absent.mkv")
+
+
+@pytest.mark.parametrize(("suffix", "share"), [("avi", 12), ("mkv", 10)])
+def test_a_video_that_is_cut_off_says_so_last(tmp_path, suffix, share):
+    clip = tmp_path / f"clip.{suffix}"
+    write_video(clip, frames=32, rate=8)
+    whole = clip.read_bytes()
+    clip.write_bytes(whole[: len(whole) * share // 16])
+    *before, last = pictures([str(clip)], same)
+    assert [source.name for source in before] == [f"{clip}@{at}.00s" for at in (0, 1, 2)]
+    with pytest.raises(InputError, match=r"ends at second \d\.\d\d of 4\.00: damaged or cut off") as error:
+        last.load()
+    assert str(error.value).startswith(f"{clip}: ")
+    assert 2 < float(re.search(r"second (\S+)", str(error.value)).group(1)) < 3
+
+
+def test_a_video_that_lacks_little_is_whole(tmp_path):
+    """Counts of frames are not exact in every container."""
+    clip = tmp_path / "clip.avi"
+    write_video(clip, frames=32, rate=8)
+    whole = clip.read_bytes()
+    clip.write_bytes(whole[: len(whole) * 7 // 8])
+    assert named(clip) == [f"{clip}@{at}.00s" for at in (0, 1, 2, 3)]
 
 
 @pytest.mark.parametrize("every", [0, -1, float("nan"), float("inf")])
@@ -143,6 +167,44 @@ def test_stdin_gives_one_pictures_bytes(tree):
     assert source.name == "stdin"
     assert np.array_equal(source.load(), read_picture(tree / "b" / "c.jpg"))
     assert "truncated" in reason("-", stdin=io.BytesIO(data[:-20]))
+
+
+class Pieces(io.RawIOBase):
+    """A pipe that holds one piece at a time; whoever asks for more than there are would wait."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self.pieces = list(pieces)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:
+        assert self.pieces, "it would wait here"
+        piece = self.pieces.pop(0)
+        if len(piece) > len(buffer):
+            self.pieces.insert(0, piece[len(buffer) :])
+        count = min(len(piece), len(buffer))
+        buffer[:count] = piece[:count]
+        return count
+
+
+@pytest.mark.parametrize("separator", [b"\n", b"\0"])
+def test_a_path_on_stdin_waits_for_no_other(tree, separator):
+    """A short one as well, of fewer bytes than tell a picture."""
+    for paths in ([b"a.png", b"b.png"], [bytes(tree / "a.png"), bytes(tree / "b" / "c.jpg")]):
+        piped = io.BufferedReader(Pieces(*(path + separator for path in paths)))
+        coming = pictures(["-"], same, stdin=piped)
+        assert [next(coming).name for _ in paths] == [os.fsdecode(path) for path in paths]
+
+
+def test_stdin_may_come_in_any_pieces(tree):
+    data = (tree / "a.png").read_bytes()
+    piped = io.BufferedReader(Pieces(*(data[at : at + 12] for at in range(0, len(data), 12)), b"", b""))
+    (source,) = pictures(["-"], same, stdin=piped)
+    assert source.name == "stdin"
+    assert source.load().mean() == 10
+    piped = io.BufferedReader(Pieces(b"a.p", b"ng\nb/c", b".jpg\r", b"\nlast", b"", b""))
+    assert [one.name for one in pictures(["-"], same, stdin=piped)] == ["a.png", "b/c.jpg", "last"]
 
 
 def test_stdin_that_is_neither(tmp_path):

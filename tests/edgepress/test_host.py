@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import sshd
 
-from edgepress.host import Host, as_flags, run_there
+from edgepress.host import Host, _send, as_flags, run_there
 from edgepress.latency_budget import TIMES, choose_engine, choose_student
 from edgepress.pipeline import splits_of
 from edgepress.receive import unpack
@@ -159,6 +159,25 @@ class TestBudget:
         assert (there["verdict"], chosen["ship"]) == ("pass", "onnx-fp32")
         assert chosen["p50_ms"] == there["p50_ms"] > 0
 
+    def test_what_failed_there_is_timed_again_and_what_ran_is_kept(self, settings, tmp_path):
+        choose_student(settings, splits_of(settings), tmp_path)
+        (row,) = json.loads((tmp_path / TIMES).read_text())
+        for seen, again in (({"p50_ms": 0.125}, False), ({"reason": "the connection broke off"}, True)):
+            (tmp_path / TIMES).write_text(json.dumps([{**row, "engines": {"onnx-fp32": seen}}]))
+            _, (found,) = choose_student(settings, splits_of(settings), tmp_path)
+            assert (found["engines"]["onnx-fp32"] != seen) == again
+            assert found["engines"]["onnx-fp32"]["p50_ms"] > 0
+
+    @pytest.mark.parametrize("verdict", ["fail", "unproven"])
+    def test_an_engine_that_did_not_pass_here_does_not_ship_though_it_passes_there(
+        self, settings, run_folder, tiny_data, verdict
+    ):
+        engine = Bundle.open(run_folder / "onnx-fp32")
+        student = replace(engine, manifest=engine.manifest.model_copy(update={"facts": {"val_mAP": 0.5}}))
+        rows = [{"engine": "onnx-fp32", "verdict": verdict, "reasons": ["below the student's own"]}]
+        chosen = choose_engine(settings, rows, {"onnx-fp32": engine}, student, load_dataset(tiny_data, "test"))
+        assert (rows[0]["there"]["verdict"], chosen["ship"]) == ("pass", None)
+
     def test_a_host_out_of_reach_is_no_reason_against_a_student(self, settings, server, tmp_path):
         options = server.options(port=sshd.free_port())
         with pytest.raises(InputError, match="Connection refused"):
@@ -282,6 +301,25 @@ def link(name: str, target: str, kind: bytes) -> tarfile.TarInfo:
     member = tarfile.TarInfo(name)
     member.type, member.linkname = kind, target
     return member
+
+
+def test_links_are_sent_as_the_bytes_they_lead_to(tmp_path):
+    """The other side takes no links: a bundle may lie behind some, and two of its files be one."""
+    real = tmp_path / "real"
+    real.write_bytes(b"weights")
+    (tmp_path / "soft").symlink_to(real)
+    (tmp_path / "hard").hardlink_to(real)
+    names = ("real", "soft", "hard")
+    stream = io.BytesIO()
+    _send(stream, [(tmp_path / name, f"bundle/{name}") for name in names])
+    stream.seek(0)
+    with tarfile.open(fileobj=stream) as archive:
+        assert all(member.isreg() for member in archive)
+    stream.seek(0)
+    unpack(stream, tmp_path / "there")
+    for name in names:
+        assert (tmp_path / "there" / "bundle" / name).read_bytes() == b"weights"
+        assert not (tmp_path / "there" / "bundle" / name).is_symlink()
 
 
 class TestUnpack:

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,34 @@ def test_pictures_and_paths_over_stdin(onnx, test_pictures):
     assert one.returncode == 0, one.stderr
     assert json.loads(one.stdout)["file"] == "stdin"
     assert json.loads(one.stdout)["tags"] == json.loads(paths.stdout.splitlines()[0])["tags"]
+
+
+def test_whoever_sends_paths_slowly_gets_each_answer_at_once(onnx, test_pictures, tmp_path):
+    """The next path is sent when the last is answered: one that waits for the next would wait for ever."""
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"not a picture")
+    with subprocess.Popen(
+        command(onnx, "-", "--batch", "1", "--json", "--strict"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        guard = threading.Timer(120, process.kill)
+        guard.start()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        for path in test_pictures[:3]:
+            process.stdin.write(bytes(path) + b"\n")
+            process.stdin.flush()
+            assert json.loads(process.stdout.readline())["file"] == str(path)
+        # It ends though its stdin is open, and a thread waits there.
+        process.stdin.write(bytes(broken) + b"\n")
+        process.stdin.flush()
+        assert process.wait() == 2
+        guard.cancel()
+        (line,) = process.stderr.read().splitlines()
+        assert b"broken.jpg: not a picture" in line
 
 
 def test_who_reads_no_further_is_no_error(onnx, data):

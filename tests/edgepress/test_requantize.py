@@ -7,12 +7,19 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
+from deploy.confidence import Scored, drop_interval
+from deploy.reference import REFERENCE, Reference
 from edgepress import requantize
+from edgepress.recipe import Recipe
 from edgepress.requantize import FINETUNED, FineTuning, held_to_student, missed, within_budget
+from edgepress.rows import engine_row
 from multilabel.bundle import Bundle, write_bundle
+from multilabel.datasets import load_dataset
+from multilabel.metrics import mean_average_precision
 
 INT8 = "onnx-int8-onnxruntime"
 ROW = {"mAP": 0.40, "budget_points": 1.0, "verdict": "pass", "reasons": []}
@@ -113,15 +120,41 @@ def test_within_the_budget_and_under_a_launcher_nothing_is_fine_tuned(
     assert ("in one process fine-tunes" in caplog.text) == (drop > 0.5)
 
 
-def test_a_fine_tuned_engine_is_held_to_the_student_it_stands_for(run_folder, tmp_path):
-    onnx = Bundle.open(run_folder / "onnx-fp32")
+def test_a_fine_tuned_engine_is_held_to_the_student_it_stands_for(run_folder, tiny_data, tmp_path):
+    """By the drop and by its interval, as verify holds an engine to what it was made from."""
+    onnx, test = Bundle.open(run_folder / "onnx-fp32"), load_dataset(tiny_data, "test")
     plain, tuned = (made(tmp_path, onnx, name, 0.2) for name in ("int8", f"int8{FINETUNED}"))
-    assert held_to_student(plain, ROW, 0.5) == ROW
-    held = {"finetuned": True, "student_drop_points": pytest.approx(0.5), "bundle": tuned.name}
-    assert held_to_student(tuned, ROW, 0.405) == {**ROW, **held}
-    worse = held_to_student(tuned, ROW, 0.42)
+    student = Reference.load(onnx.path / REFERENCE).logits
+    logits = student + np.random.default_rng(0).normal(0, np.ptp(student), student.shape).astype(np.float32)
+    scored = [Scored(test.targets, one, test.ignore) for one in (student, logits)]
+    before, after = (mean_average_precision(*one) for one in scored)
+    drop, interval = 100 * (before - after), drop_interval(*scored)
+    assert drop < interval[1]
+
+    def held(budget: float, bundle: Bundle = tuned, **changes: Any) -> dict[str, Any]:
+        return held_to_student(bundle, {**ROW, "budget_points": budget, **changes}, logits, onnx, test)
+
+    assert held(drop - 0.01, plain) == {**ROW, "budget_points": drop - 0.01}
+    proven = held(interval[1] + 0.01)
+    assert (proven["verdict"], proven["reasons"], proven["bundle"]) == ("pass", [], tuned.name)
+    assert (proven["student_drop_points"], proven["student_drop_interval"]) == (pytest.approx(drop), interval)
+    unproven = held(interval[1] - 0.01)
+    assert unproven["verdict"] == "unproven"
+    (reason,) = unproven["reasons"]
+    assert reason.startswith(f"mAP is {drop:.2f} points below the student's own, but on 12 pictures the true drop may")
+    worse = held(drop - 0.01)
     assert worse["verdict"] == "fail"
-    assert worse["reasons"] == ["mAP is 2.00 points below the student's own; the budget is 1"]
-    assert held_to_student(tuned, worse, 0.42) == worse  # a row that was kept says it once
-    failed = {"verdict": "not run", "reasons": ["no GPU here"]}
-    assert held_to_student(tuned, failed, 0.42) == failed
+    assert worse["reasons"] == [f"mAP is {drop:.2f} points below the student's own; the budget is {drop - 0.01:g}"]
+    assert held(interval[1] - 0.01, verdict="fail", reasons=["slow"])["verdict"] == "fail"
+
+
+def test_a_run_holds_the_engine_that_it_took_to_the_student(tuned_run, tiny_data):
+    folder, _ = tuned_run
+    rows = {row["engine"]: row for row in json.loads((folder / "report.json").read_text())["engines"]}
+    bundle, test = Bundle.open(folder / f"{INT8}{FINETUNED}"), load_dataset(tiny_data, "test")
+    recipe = Recipe.parse({"data": str(tiny_data), "bench": {"seconds": 0.05}}, "recipe")
+    pictures = [path.read_bytes() for path in test.paths[:2]]
+    row = engine_row(bundle, Bundle.open(folder / "onnx-fp32"), test, recipe, pictures, {})
+    assert row["finetuned"]
+    assert row["student_drop_points"] == pytest.approx(100 * (rows["student (torch)"]["mAP"] - row["mAP"]))
+    assert row["student_drop_points"] != pytest.approx(row["drop_points"])  # its own float model is another

@@ -31,7 +31,13 @@ def rows(report) -> dict[str, dict[str, Any]]:
 
 
 def test_the_folder_is_as_promised_and_nothing_else_is_left(run_folder):
-    assert {path.name for path in run_folder.iterdir()} == BUNDLES | {"report.json", "plots"}
+    assert {path.name for path in run_folder.iterdir()} == BUNDLES | {
+        "report.json",
+        "report.html",
+        "report.md",
+        "cards",
+        "plots",
+    }
     assert {path.name for path in (run_folder / "plots").iterdir()} == {
         "int8-onnx-int8-onnxruntime.png",
         *(f"{what}-{name}.png" for what in ("reliability", "thresholds") for name in BUNDLES - {"teacher", "student"}),
@@ -137,7 +143,7 @@ def test_verdict_exit_code_and_table_agree(first, report):
         "prevalence",
     ):
         assert word in first.out
-    assert first.out.rstrip().endswith(f"report.json: {report['verdict']}")
+    assert first.out.rstrip().endswith(f"report.html: {report['verdict']}")
 
 
 def test_the_losses_are_told_by_name(first):
@@ -149,7 +155,7 @@ def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
     return {
         str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes())
         for path in folder.rglob("*")
-        if path.is_file() and path.name != "report.json"
+        if path.is_file() and not path.name.startswith("report.")
     }
 
 

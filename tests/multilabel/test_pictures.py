@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
 import zlib
 
@@ -221,3 +222,18 @@ def test_a_text_file_called_jpg_does_not_pass_the_check(tmp_path):
     file.write_text("not a picture")
     with pytest.raises(InputError, match=r"notes\.jpg"):
         check_picture(file)
+
+
+def test_a_device_and_a_pipe_are_refused_before_they_are_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "endless.jpg").symlink_to("/dev/zero")
+    for name in ("pipe.jpg", "endless.jpg"):
+        with pytest.raises(InputError, match="a device or a pipe; expected a picture file") as caught:
+            read_picture(tmp_path / name)
+        assert str(tmp_path / name) in str(caught.value)
+
+
+def test_a_message_has_nothing_that_a_terminal_obeys(tmp_path):
+    with pytest.raises(InputError) as caught:
+        read_picture(tmp_path / "a\x1b[2J\nb\udcff.jpg")
+    assert "a\\x1b[2J\\nb\\udcff.jpg: cannot be read" in str(caught.value)

@@ -1,0 +1,190 @@
+"""Answers: the engines of a run that this machine can open, and what they say of a picture with the time it took."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from deploy.attention import has_attention
+from deploy.passport import fitted
+from deploy.tagger import Tagger, open_tagger
+from multilabel.bundle import MANIFEST, Bundle
+from multilabel.errors import EngineUnavailableError, InputError
+from multilabel.pictures import decode_picture
+from multilabel.preprocess import resize
+
+CALLS = 5
+"""Calls of the model a picture; the median is told, for the first one after a decoder ran is slower."""
+_WARM_UP = 3
+PREVIEW_SIDE = 720
+"""Pixels of the longer side of the picture that is shown."""
+
+
+@dataclass
+class Engines:
+    """What can be asked, by name, and why the rest cannot; a context manager."""
+
+    folder: Path
+    taggers: dict[str, Tagger] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    """Reasons, by the bundle's name."""
+
+    @property
+    def looking(self) -> Tagger | None:
+        """The one that can tell where it looks (`deploy.attention`), where there is one."""
+        attentive = (tagger for tagger in self.taggers.values() if has_attention(tagger.engine.bundle))
+        return next(attentive, None)
+
+    def close(self) -> None:
+        for tagger in self.taggers.values():
+            tagger.close()
+
+    def __enter__(self) -> Engines:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one engine says of one picture."""
+
+    engine: str
+    probabilities: dict[str, float]
+    """Of every label, in the order of the labels."""
+    thresholds: dict[str, float]
+    prepare_ms: float
+    model_ms: float
+    """Median of `CALLS` calls at batch 1."""
+
+    @property
+    def tags(self) -> list[str]:
+        """The labels at or above their thresholds, most probable first."""
+        chosen = [name for name, value in self.probabilities.items() if value >= self.thresholds[name]]
+        return sorted(chosen, key=lambda name: -self.probabilities[name])
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the engines that were asked say of one picture."""
+
+    width: int
+    height: int
+    decode_ms: float
+    preview: np.ndarray
+    """uint8 RGB, its longer side at most `PREVIEW_SIDE`."""
+    of: tuple[Answer, ...]
+
+
+def open_engines(folder: Path, device: str = "cpu", *, rebuild: bool = False) -> Engines:
+    """Open a bundle, or every bundle of a run's folder that opens here.
+
+    Args:
+        rebuild: make compiled engines that do not fit this machine again; see `deploy.passport.fitted`.
+
+    Raises:
+        InputError: neither a bundle nor a folder with some; or none of them opens here, with every reason.
+        EngineUnavailableError: the bundle that was named cannot be run here.
+    """
+    if (folder / MANIFEST).is_file() or not folder.is_dir():
+        return Engines(folder, {folder.resolve().name: _opened(folder, device, rebuild)})
+    found = sorted(file.parent for file in folder.glob(f"*/{MANIFEST}") if not file.parent.name.startswith("."))
+    if not found:
+        raise InputError(f"{folder}: neither a bundle nor a run's folder (no {MANIFEST} in it or one folder below)")
+    engines = Engines(folder)
+    try:
+        for path in found:
+            try:
+                engines.taggers[path.name] = _opened(path, device, rebuild)
+            except (InputError, EngineUnavailableError) as error:
+                engines.refused[path.name] = str(error).removeprefix(f"{path}: ")
+            except ModuleNotFoundError as error:
+                engines.refused[path.name] = f"needs {error.name}, which is not installed here"
+    except BaseException:
+        engines.close()
+        raise
+    if not engines.taggers:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in engines.refused.items())
+        raise InputError(f"{folder}: none of its engines opens here ({reasons})")
+    # Engines before the models that torch runs, and the float one first: the others are compared with it.
+    engines.taggers = dict(sorted(engines.taggers.items(), key=lambda item: _rank(item[1].engine.bundle)))
+    return engines
+
+
+def _rank(bundle: Bundle) -> tuple[bool, bool, str]:
+    return bundle.manifest.kind == "torch", bundle.manifest.precision != "fp32", bundle.name
+
+
+def _opened(path: Path, device: str, rebuild: bool) -> Tagger:
+    """An engine that has run already: a first call takes many times as long as the next."""
+    tagger = open_tagger(fitted(Bundle.open(path), rebuild=rebuild), device)
+    size = tagger.engine.preprocess.size
+    try:
+        for _ in range(_WARM_UP):
+            tagger.engine(np.zeros((1, size, size, 3), np.uint8))
+    except BaseException:
+        tagger.close()
+        raise
+    return tagger
+
+
+def ask(engines: Engines, names: Sequence[str], data: bytes, name: str) -> Answers:
+    """What these engines say of a picture.
+
+    Args:
+        names: of engines that are open.
+        data: the picture file's bytes.
+        name: what an error calls it.
+
+    Raises:
+        InputError: no picture that is read, truncated, too large; or no such engine.
+    """
+    missing = [name for name in names if name not in engines.taggers]
+    if missing:
+        raise InputError(f"no engine {missing[0]!r} is open; expected one of {', '.join(engines.taggers)}")
+    started = time.perf_counter()
+    image = decode_picture(data, name)
+    decode_ms = 1000 * (time.perf_counter() - started)
+    answers = tuple(_answer(name, engines.taggers[name], image) for name in names)
+    return Answers(image.shape[1], image.shape[0], decode_ms, preview_of(image), answers)
+
+
+def _answer(name: str, tagger: Tagger, image: np.ndarray) -> Answer:
+    started = time.perf_counter()
+    pixels = tagger.engine.preprocess(image)[None]
+    prepare_ms = 1000 * (time.perf_counter() - started)
+    model_ms = []
+    for _ in range(CALLS):
+        started = time.perf_counter()
+        logits = tagger.engine(pixels)
+        model_ms.append(1000 * (time.perf_counter() - started))
+    labels = tagger.engine.labels.names
+    probabilities = tagger.decisions.probabilities(logits)[0].tolist()
+    return Answer(
+        engine=name,
+        probabilities=dict(zip(labels, probabilities, strict=True)),
+        thresholds=dict(zip(labels, tagger.thresholds.tolist(), strict=True)),
+        prepare_ms=prepare_ms,
+        model_ms=statistics.median(model_ms),
+    )
+
+
+def preview_of(image: np.ndarray) -> np.ndarray:
+    """A picture no larger than is shown: uint8 RGB, its longer side at most `PREVIEW_SIDE`."""
+    scale = min(1.0, PREVIEW_SIDE / max(image.shape[:2]))
+    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+    return resize(image, height, width)
+
+
+def as_jpeg(image: np.ndarray) -> bytes:
+    """uint8 RGB `[H, W, 3]` as a JPEG file's bytes."""
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])
+    assert done, f"OpenCV cannot write {list(image.shape)} as JPEG"
+    return data.tobytes()

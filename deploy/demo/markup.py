@@ -1,0 +1,147 @@
+"""Markup: answers as HTML. Every text that comes from a file is escaped here, and nowhere else."""
+
+from __future__ import annotations
+
+import base64
+from html import escape
+
+from deploy.demo.answers import CALLS, Answer, Answers, Engines, as_jpeg
+from deploy.demo.looking import Look
+
+MOST_ROWS = 12
+"""Labels that are shown at once, and more where more are at or above their thresholds; the rest is folded away."""
+MOST_SPOKEN = 5
+HOW_TO_LOOK = "edgepress export STUDENT --data DIR --attention --out onnx-fp32-attention"
+
+
+def intro_html(engines: Engines, held_seconds: float) -> str:
+    """What the page is."""
+    labels = len(next(iter(engines.taggers.values())).engine.labels)
+    return (
+        f"<h1>edgepress demo</h1><p>{len(engines.taggers)} of the engines in {escape(engines.folder.resolve().name)} "
+        f"open here; {labels} labels. Pictures are held in memory, for {held_seconds / 60:g} minutes at most.</p>"
+    )
+
+
+def options_html(engines: Engines) -> str:
+    """The engines to choose from."""
+    return "".join(f"<option>{escape(name)}</option>" for name in engines.taggers)
+
+
+def picture_html(answers: Answers, name: str) -> str:
+    """The picture that was given."""
+    size = f"{answers.width} by {answers.height} pixels"
+    first = answers.of[0]
+    alt = f"{name}, {size}. {first.engine} says: {', '.join(first.tags) or 'no label'}."
+    return _figure(as_jpeg(answers.preview), alt, f"{name}, {size}")
+
+
+def answers_html(answers: Answers, token: str, number: str) -> str:
+    """What the engines say of a picture, and how long each step took.
+
+    Args:
+        token: the picture's, for a label that is pressed.
+        number: of the question, which the page gave it.
+    """
+    about = f'data-token="{escape(token)}" data-number="{escape(number)}" data-said="{escape(_spoken(answers))}"'
+    return f'<section aria-label="Answer" {about}>{_latency(answers)}{_labels(answers)}</section>'
+
+
+def error_html(message: str, number: str = "") -> str:
+    """Why there is no answer to a question."""
+    return (
+        f'<p class="wrong" data-number="{escape(number)}" data-said="" role="alert">'
+        f"<strong>No answer.</strong> {escape(message)}</p>"
+    )
+
+
+def look_html(seen: Look, label: str, engine: str) -> str:
+    """What a model looks at for a label."""
+    place = f"{seen.across:.0%} from the left and {seen.down:.0%} from the top"
+    alt = f"Where {engine} looks for {label}: most at {place}."
+    return _figure(as_jpeg(seen.image), alt, f"{alt} The brighter, the more it looks there; the ring is the maximum.")
+
+
+def no_look_html() -> str:
+    """How a run gets what the labels' attention is drawn with."""
+    return (
+        "<p>None of these engines shows what it looks at. Make one beside them, and start the demo again: "
+        f"<code>{HOW_TO_LOOK}</code></p>"
+    )
+
+
+def engines_html(engines: Engines) -> str:
+    """The engines that cannot be asked here, with the reasons."""
+    if not engines.refused:
+        return ""
+    rows = "".join(
+        f"<li><strong>{escape(name)}</strong>: {escape(reason)}</li>" for name, reason in engines.refused.items()
+    )
+    return f"<details><summary>Not on this machine: {len(engines.refused)}</summary><ul>{rows}</ul></details>"
+
+
+def _figure(jpeg: bytes, alt: str, caption: str) -> str:
+    source = "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
+    return f'<figure><img src="{source}" alt="{escape(alt)}"><figcaption>{escape(caption)}</figcaption></figure>'
+
+
+def _spoken(answers: Answers) -> str:
+    said = []
+    for answer in answers.of:
+        tags = ", ".join(answer.tags[:MOST_SPOKEN]) or "no label"
+        more = f" and {len(answer.tags) - MOST_SPOKEN} more" if len(answer.tags) > MOST_SPOKEN else ""
+        said.append(f"{answer.engine}: {tags}{more}; {answer.model_ms:.1f} ms.")
+    return " ".join(said)
+
+
+def _labels(answers: Answers) -> str:
+    first = answers.of[0]
+    tags = {tag for answer in answers.of for tag in answer.tags}
+    # Those that an engine says yes to stand first, each part by the first engine's probability.
+    order = sorted(first.probabilities, key=lambda label: (label not in tags, -first.probabilities[label]))
+    rows = [_row(label, answers.of) for label in order]
+    shown = max(MOST_ROWS, len(tags))
+    table = _table(answers.of, rows[:shown], "Labels. Press one to see what the model looks at for it.")
+    if len(rows) <= shown:
+        return table
+    rest = _table(answers.of, rows[shown:], "Less probable labels")
+    return f"{table}<details><summary>The other {len(rows) - shown} labels</summary>{rest}</details>"
+
+
+def _table(answers: tuple[Answer, ...], rows: list[str], caption: str) -> str:
+    head = "".join(f'<th scope="col">{escape(answer.engine)}</th>' for answer in answers)
+    return (
+        f'<table class="labels"><caption>{caption}</caption><thead><tr><th scope="col">Label</th>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table>"
+    )
+
+
+def _row(label: str, answers: tuple[Answer, ...]) -> str:
+    cells = "".join(_cell(answer.probabilities[label], answer.thresholds[label]) for answer in answers)
+    name = escape(label)
+    button = f'<button type="button" data-label="{name}" aria-pressed="false">{name}</button>'
+    return f'<tr><th scope="row">{button}</th>{cells}</tr>'
+
+
+def _cell(probability: float, threshold: float) -> str:
+    yes = probability >= threshold
+    return (
+        f'<td class="{"yes" if yes else "no"}"><span class="bar" aria-hidden="true">'
+        f'<i style="width:{probability:.1%}"></i><b style="left:{threshold:.1%}"></b></span>'
+        f"<span><strong>{'✓ yes' if yes else 'no'}</strong> {probability:.3f} "
+        f"<small>threshold {threshold:.3f}</small></span></td>"
+    )
+
+
+def _latency(answers: Answers) -> str:
+    rows = "".join(
+        f'<tr><th scope="row">{escape(answer.engine)}</th><td>{answers.decode_ms:.1f}</td>'
+        f"<td>{answer.prepare_ms:.1f}</td><td data-model-ms>{answer.model_ms:.3f}</td></tr>"
+        for answer in answers.of
+    )
+    return (
+        f'<table class="latency"><caption>Milliseconds for this picture; model: median of {CALLS} calls. '
+        "edgepress bench measures properly.</caption>"
+        '<thead><tr><th scope="col">Engine</th><th scope="col">decode</th><th scope="col">prepare</th>'
+        f'<th scope="col">model</th></tr></thead><tbody>{rows}</tbody></table>'
+    )

@@ -1,0 +1,110 @@
+"""The page: Gradio's blocks around a picture, a choice of engines, and their answers.
+
+Two of Gradio's own components are not used. Its picture's server keeps every upload in a folder without bound, decodes
+with another library than ours, and fetches a picture from any address that a request names: here the page sends the
+file's bytes to `deploy.demo.server`, and an event carries a token for it. Its radio buttons are no group for a
+keyboard or a screen reader: here a browser's own lists are.
+"""
+
+# Annotations are evaluated here, not kept as text: Gradio looks for `EventData`, which is imported within a function.
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from deploy.demo import markup
+from deploy.demo.answers import Engines, ask
+from deploy.demo.gate import BusyError, Gate, Shelf
+from deploy.demo.looking import look
+from multilabel.errors import InputError
+
+SESSIONS = 64
+"""Browser tabs that Gradio remembers; what it remembers of one is its last answer, with the picture in it."""
+SEEN = "watch('value', () => element.querySelector('img, p') && element.scrollIntoView({ block: 'nearest' }));"
+"""On a narrow screen the pressed label is far below what it shows."""
+
+
+def _read(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+
+
+STYLE = _read("page.css")
+FRAME = """.gradio-container { max-width: 1200px !important; padding: 0 !important; margin: 0 auto; }
+.gradio-container .main { padding: 10px !important; }"""
+
+
+def make_page(engines: Engines, shelf: Shelf, gate: Gate, max_upload: int) -> Any:
+    """The demo as `gradio.Blocks`.
+
+    Args:
+        max_upload: bytes of a picture, which the page refuses before it is sent.
+    """
+    import gradio as gr
+
+    show = _answering(engines, shelf, gate)
+    with gr.Blocks(title=f"edgepress demo: {engines.folder.resolve().name}", analytics_enabled=False) as page:
+        gr.HTML(markup.intro_html(engines, shelf.seconds))
+        with gr.Row():
+            with gr.Column(scale=1, min_width=300):
+                giver = gr.HTML(
+                    markup.options_html(engines),
+                    html_template=_read("giver.html"),
+                    js_on_load=f"const MAX_UPLOAD = {max_upload};\n{_read('giver.js')}",
+                    elem_id="giver",
+                )
+                gr.HTML(markup.engines_html(engines), elem_id="refused")
+            with gr.Column(scale=2, min_width=300):
+                with gr.Row():
+                    picture = gr.HTML(elem_id="picture", min_width=240)
+                    seen = gr.HTML(elem_id="seen", min_width=240, js_on_load=SEEN)
+                answer = gr.HTML(js_on_load=_read("answer.js"), elem_id="answer")
+
+        def asked(event: gr.EventData) -> tuple[str, str, str]:
+            return "", *show(*(str(getattr(event, name, "")) for name in ("token", "engine", "beside", "number")))
+
+        def pressed(event: gr.EventData) -> str:
+            return _looked(engines, shelf, gate, *(str(getattr(event, name, "")) for name in ("token", "label")))
+
+        # Not through Gradio's queue: `gate` bounds who waits, and says so on the page.
+        options: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+        options["trigger_mode"] = "multiple"  # the default drops what is given while another answer is awaited
+        giver.asked(asked, None, [seen, picture, answer], **options)
+        answer.pressed(pressed, None, [seen], **options)
+    page.state_session_capacity = SESSIONS
+    return page
+
+
+def theme() -> Any:
+    """Gradio's plainest theme in the reader's own fonts: its own ones come from another host."""
+    import gradio as gr
+
+    fonts = ["system-ui", "sans-serif"]
+    return gr.themes.Base(primary_hue="blue", font=fonts, font_mono=["ui-monospace", "monospace"])
+
+
+def _answering(engines: Engines, shelf: Shelf, gate: Gate) -> Callable[[str, str, str, str], tuple[str, str]]:
+    """Token, engine, the one beside it and the question's number to the picture and the answers, as HTML."""
+
+    def show(token: str, engine: str, beside: str, number: str) -> tuple[str, str]:
+        try:
+            picture = shelf.get(token)
+            chosen = [engine] if beside in ("", engine) else [engine, beside]
+            with gate.turn():
+                answers = ask(engines, chosen, picture.data, picture.name)
+        except (InputError, BusyError) as error:
+            return "", markup.error_html(str(error), number)
+        return markup.picture_html(answers, picture.name), markup.answers_html(answers, token, number)
+
+    return show
+
+
+def _looked(engines: Engines, shelf: Shelf, gate: Gate, token: str, label: str) -> str:
+    tagger = engines.looking
+    if tagger is None:
+        return markup.no_look_html()
+    try:
+        picture = shelf.get(token)
+        with gate.turn():
+            seen = look(tagger, label, picture.data, picture.name)
+    except (InputError, BusyError) as error:
+        return markup.error_html(str(error))
+    return markup.look_html(seen, label, tagger.engine.bundle.name)

@@ -1,0 +1,206 @@
+"""The server: Gradio's page, the one address that takes pictures, and the limits around both."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from typing import Any
+
+from deploy.demo.answers import Engines
+from deploy.demo.gate import Gate, Shelf
+from deploy.demo.page import FRAME, STYLE, make_page, theme
+from multilabel.errors import InputError
+
+MAX_UPLOAD = 20_000_000
+"""Bytes of a picture."""
+RECEIVED_BYTES = 8 * MAX_UPLOAD
+"""Of the pictures that are being received, as their senders say; one more is told that the server is busy."""
+RECEIVE_SECONDS = 20.0
+HELD_BYTES = 64_000_000
+"""Of the pictures last given, so that another engine can be asked about them."""
+HELD_SECONDS = 600.0
+WAITING = 32
+"""Pictures that wait for their answer."""
+WAIT_SECONDS = 10.0
+EVENT_BYTES = 65_536
+"""Of a request that is no picture; they hold a token and the names of engines."""
+EVENTS_AT_ONCE = 256
+CONNECTIONS = 512
+_NAME_LENGTH = 100
+# Whatever Gradio's page asks for, a browser that reads this asks no other host.
+_HEADERS = {
+    b"content-security-policy": b"default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
+    b"style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; media-src 'self' blob:; "
+    b"object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'",
+    b"x-content-type-options": b"nosniff",
+    b"referrer-policy": b"no-referrer",
+}
+_OPEN = ("/gradio_api/run/", "/gradio_api/startup-events", "/gradio_api/heartbeat/", "/gradio_api/app_id")
+"""Of Gradio's interface what the page uses. The rest takes files, or fetches them from elsewhere."""
+
+
+def make_app(engines: Engines, *, gate: Gate | None = None, shelf: Shelf | None = None, local: bool = True) -> Any:
+    """The demo as an ASGI application.
+
+    Args:
+        gate: by default with `WAITING` and `WAIT_SECONDS`.
+        shelf: by default with `HELD_BYTES` and `HELD_SECONDS`.
+        local: refuse requests that name another host than this machine: a web site elsewhere cannot then reach the
+            demo by a name of its own that it points here (DNS rebinding).
+    """
+    import gradio as gr
+    from fastapi import FastAPI
+    from starlette.routing import Route
+
+    shelf = shelf or Shelf(HELD_BYTES, HELD_SECONDS)
+    page = make_page(engines, shelf, gate or Gate(WAITING, WAIT_SECONDS), MAX_UPLOAD)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.router.routes.append(Route("/picture", _Receiver(shelf).take, methods=["POST"]))
+    gr.mount_gradio_app(
+        app,
+        page,
+        path="/",
+        theme=theme(),
+        css=STYLE,
+        head=f"<style>{FRAME}</style>",  # Gradio lets `css` reach only what lies within its frame
+        footer_links=[],
+        run_history=False,
+        ssr_mode=False,
+        pwa=False,
+        mcp_server=False,
+        enable_monitoring=False,
+        show_error=False,
+    )
+    return Limits(app, local)
+
+
+def make_server(app: Any) -> Any:
+    """A `uvicorn.Server` that serves the demo: `run(sockets=[...])` until it is stopped."""
+    import uvicorn
+
+    settings = {"log_level": "warning", "limit_concurrency": CONNECTIONS, "timeout_graceful_shutdown": 2}
+    return uvicorn.Server(uvicorn.Config(app, timeout_keep_alive=5, **settings))  # type: ignore[arg-type]
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine reaches an address.
+
+    Raises:
+        InputError: no IP address.
+    """
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        raise InputError(f"--listen {address}: expected an IP address, such as 127.0.0.1 or 0.0.0.0") from None
+
+
+def bind(address: str, port: int) -> socket.socket:
+    """A socket that listens; port 0 takes any that is free.
+
+    Raises:
+        InputError: the address is not this machine's, or the port is taken.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        return socket.create_server((address, port), family=family, backlog=CONNECTIONS)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{address} port {port}: cannot listen there ({reason}); choose another --port") from None
+
+
+class _Receiver:
+    """Takes pictures: of a bounded size, together and each, in a bounded time."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self.shelf = shelf
+        self.receiving = 0
+        """Bytes."""
+
+    async def take(self, request: Any) -> Any:
+        """`POST /picture?name=NAME` with a file's bytes: `{"token": ...}`, or `{"error": ...}` and a status."""
+        from starlette.requests import ClientDisconnect
+        from starlette.responses import JSONResponse
+
+        # A page of another site can send a form's types here unasked, but not this one.
+        if request.headers.get("content-type") != "application/octet-stream":
+            return _refuse(415, "expected a picture's bytes as application/octet-stream")
+        said = request.headers.get("content-length", "")
+        if not said.isdecimal():
+            return _refuse(411, "expected the picture's size as Content-Length")
+        length = int(said)
+        if length > MAX_UPLOAD:
+            return _refuse(413, f"The picture is too large; they are taken up to {MAX_UPLOAD / 1e6:g} MB.")
+        if self.receiving + length > RECEIVED_BYTES:
+            return _refuse(503, "Busy: other pictures are being received. Try again in a moment.")
+        self.receiving += length
+        try:
+            data = await asyncio.wait_for(request.body(), RECEIVE_SECONDS)  # uvicorn holds it to that length
+        except asyncio.TimeoutError:
+            return _refuse(408, f"The picture did not arrive within {RECEIVE_SECONDS:g} s.")
+        except ClientDisconnect:
+            return _refuse(400, "The picture did not arrive whole.")
+        finally:
+            self.receiving -= length
+        if not data:
+            return _refuse(400, "The file is empty.")
+        name = request.query_params.get("name", "")[:_NAME_LENGTH]
+        return JSONResponse({"token": self.shelf.put(name if name.isprintable() and name else "picture", data)})
+
+
+def _refuse(status: int, reason: str) -> Any:
+    from starlette.responses import JSONResponse
+
+    headers = {"Retry-After": "2"} if status == 503 else {}
+    return JSONResponse({"error": reason, "detail": reason}, status, headers=headers)
+
+
+class Limits:
+    """What stands before every request: which may come, how large and how many at once."""
+
+    def __init__(self, app: Any, local: bool) -> None:
+        self.app, self.local = app, local
+        self.events = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            return  # a web socket: the page has none, and the server closes it
+
+        async def send_with_headers(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], *_HEADERS.items()]}
+            await send(message)
+
+        headers = dict(scope["headers"])
+        refused = self._refused(scope["method"], scope["path"], headers)
+        if refused is not None:
+            await refused(scope, receive, send_with_headers)
+            return
+        event = scope["method"] == "POST" and scope["path"] != "/picture"
+        self.events += event
+        try:
+            await self.app(scope, receive, send_with_headers)
+        finally:
+            self.events -= event
+
+    def _refused(self, method: str, path: str, headers: dict[bytes, bytes]) -> Any:
+        if self.local and _host(headers) not in ("127.0.0.1", "localhost", "[::1]"):
+            return _refuse(421, "This demo answers only to 127.0.0.1 and localhost.")
+        if path.startswith("/gradio_api/") and not path.startswith(_OPEN):
+            return _refuse(404, "The demo has no such address.")
+        if method in ("GET", "HEAD") or path == "/picture":
+            return None
+        length = headers.get(b"content-length", b"")
+        if not length.isdigit() or int(length) > EVENT_BYTES:
+            return _refuse(413, f"expected a request of at most {EVENT_BYTES:,} bytes")
+        if self.events >= EVENTS_AT_ONCE:
+            return _refuse(503, f"Busy: {self.events} requests are being answered. Try again in a moment.")
+        return None
+
+
+def _host(headers: dict[bytes, bytes]) -> str:
+    host = headers.get(b"host", b"").decode("latin-1")
+    return host if host.endswith("]") else host.rpartition(":")[0] or host

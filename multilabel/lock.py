@@ -1,0 +1,80 @@
+"""One process at a time writes to a folder: locks that the system takes back from a process that dies."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from multilabel.errors import InputError
+
+log = logging.getLogger("edgepress")
+
+
+@contextmanager
+def only_writer(out: Path) -> Iterator[None]:
+    """Be the only process that makes or continues a folder, or stop; `.NAME.lock` stands beside it meanwhile.
+
+    Under a launcher (torchrun, accelerate) the first process holds it for all.
+
+    Raises:
+        InputError: another process writes there; says which.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        yield
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    whole = out.resolve()
+    with _locked(whole.parent / f".{whole.name}.lock") as holder:
+        if holder is not None:
+            raise InputError(
+                f"{out}: another edgepress writes there (process {holder}); wait for it, stop it, or give another --out"
+            )
+        yield
+
+
+@contextmanager
+def in_turn(path: Path, what: str) -> Iterator[None]:
+    """Do something after whoever does it now; `path` is the lock's, and `what` is what a log calls it."""
+    with _locked(path) as holder:
+        if holder is None:
+            yield
+            return
+    log.info("process %s does the same, %s: waiting for it", holder, what)
+    with _locked(path, wait=True):
+        yield
+
+
+@contextmanager
+def _locked(path: Path, *, wait: bool = False) -> Iterator[str | None]:
+    """Gives None with the lock held, or the process that holds it."""
+    import fcntl  # Linux and macOS, where things are made; reading a bundle needs no lock
+
+    while True:
+        with path.open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                yield file.read(20).strip() or "unknown"
+                return
+            if not _is_there(path, file):
+                continue  # whoever held it removed it between our opening it and our locking it
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            try:
+                yield None
+            finally:
+                path.unlink()
+            return
+
+
+def _is_there(path: Path, file: IO[str]) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,119 @@
+"""A run's folder with engines that open here, one that does not and one that shows where it looks; and its page."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.demo.answers import Engines, open_engines
+from deploy.demo.gate import Gate, Shelf
+from deploy.export import export_onnx
+
+SMALL_SHELF = 4_000_000
+"""Bytes; the tests' pictures are of a few kB."""
+
+
+@dataclass(frozen=True)
+class Demo:
+    """A demo's server while it runs."""
+
+    port: int
+    engines: Engines
+    gate: Gate
+    shelf: Shelf
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/"
+
+    def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, Any]:
+        """A request as a program sends it: the status, and the answer's JSON or text."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+            answer = connection.getresponse()
+            text = answer.read().decode()
+            return answer.status, json.loads(text) if text.startswith(("{", "[")) else text
+        finally:
+            connection.close()
+
+    def send(self, data: bytes, name: str = "picture.jpg") -> tuple[int, Any]:
+        """Send a picture's bytes."""
+        return self.ask("POST", f"/picture?name={name}", data, Content_Type="application/octet-stream")
+
+    def answer(self, token: str, engine: str = "onnx-fp32") -> tuple[int, Any]:
+        """What the page's event of a picture gives: picture and answer as HTML stand in its data."""
+        event = {"token": token, "engine": engine, "beside": ""}
+        body = {"data": [], "event_data": event, "fn_index": 0, "session_hash": token}
+        return self.ask("POST", "/gradio_api/run/predict", json.dumps(body).encode(), Content_Type="application/json")
+
+
+@pytest.fixture(scope="session")
+def run(build: Callable[[str], Any], student: Any, model: Any, splits: Any, tmp_path_factory: pytest.TempPathFactory):
+    """A run's folder: three engines, the student, one with attention, and one that has lost its model."""
+    folder = tmp_path_factory.mktemp("demo") / "run"
+    for name in ("onnx-fp32", "onnx-int8-onnxruntime", "openvino-fp32"):
+        shutil.copytree(build(name).path, folder / name)
+    shutil.copytree(student.path, folder / "student")
+    export_onnx(
+        model,
+        splits.test,
+        folder / "onnx-fp32-attention",
+        parent=student.as_parent,
+        identity=student.digest,
+        attention=True,
+    )
+    shutil.copytree(folder / "openvino-fp32", folder / "openvino-broken")
+    (folder / "openvino-broken" / "model.bin").unlink()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def engines(run: Path) -> Iterator[Engines]:
+    with open_engines(run) as opened:
+        yield opened
+
+
+@contextmanager
+def running(engines: Engines, gate: Gate) -> Iterator[Demo]:
+    """The demo's server in a thread of this process."""
+    pytest.importorskip("gradio", reason="gradio is not installed; the page is made with it")
+    from deploy.demo.server import bind, make_app, make_server
+
+    shelf = Shelf(SMALL_SHELF, 600.0)
+    with bind("127.0.0.1", 0) as listening:
+        port = listening.getsockname()[1]
+        server = make_server(make_app(engines, gate=gate, shelf=shelf))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            yield Demo(port, engines, gate, shelf)
+        finally:
+            server.should_exit = True
+            thread.join(timeout=30)
+        assert not thread.is_alive()
+
+
+@pytest.fixture(scope="module")
+def demo(engines: Engines) -> Iterator[Demo]:
+    with running(engines, Gate(16, 30.0)) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where screenshots are kept: EDGEPRESS_ARTIFACTS, or a folder of this test run."""
+    named = os.environ.get("EDGEPRESS_ARTIFACTS")
+    folder = Path(named) if named else tmp_path_factory.mktemp("screenshots")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

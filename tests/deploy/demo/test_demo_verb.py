@@ -1,0 +1,99 @@
+"""`edgepress demo`: what is opened and what is not, where it listens, how it ends."""
+
+from __future__ import annotations
+
+import http.client
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from deploy.demo.answers import ask, open_engines
+from multilabel.errors import InputError
+from multilabel.pictures import read_picture
+
+
+def test_the_engines_of_a_run(engines):
+    """The float engine first and what torch runs last; what cannot be opened with its reason."""
+    assert list(engines.taggers) == [
+        "onnx-fp32",
+        "onnx-fp32-attention",
+        "openvino-fp32",
+        "onnx-int8-onnxruntime",
+        "student",
+    ]
+    assert list(engines.refused) == ["openvino-broken"]
+    assert engines.refused["openvino-broken"].endswith("make the bundle again or copy it whole")
+    assert engines.looking is engines.taggers["onnx-fp32-attention"]
+
+
+def test_an_answer_is_what_predict_says(engines, splits):
+    path = splits.test.paths[3]
+    answers = ask(engines, ["openvino-fp32", "onnx-fp32"], path.read_bytes(), path.name)
+    assert (answers.width, answers.height) == (48, 48)
+    assert (answers.preview == read_picture(path)).all()
+    for answer in answers.of:
+        tagger = engines.taggers[answer.engine]
+        assert answer.probabilities == pytest.approx(tagger.predict(path), abs=1e-5)
+        assert answer.tags == tagger.tags(answer.probabilities)
+        assert min(answers.decode_ms, answer.prepare_ms, answer.model_ms) > 0
+    with pytest.raises(InputError, match="no engine 'tensorrt' is open; expected one of onnx-fp32"):
+        ask(engines, ["tensorrt"], path.read_bytes(), path.name)
+
+
+def test_folders_without_an_engine(tmp_path, run):
+    with pytest.raises(InputError, match="neither a bundle nor a run's folder"):
+        open_engines(tmp_path)
+    shutil.copytree(run / "openvino-broken", tmp_path / "openvino-broken")
+    with pytest.raises(InputError, match=r"opens here \(openvino-broken: .*missing from the bundle"):
+        open_engines(tmp_path)
+    with pytest.raises(InputError, match="not a finished bundle"):
+        open_engines(tmp_path / "no-such")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--listen", "somewhere"], "expected an IP address"),
+        (["--listen", "192.0.2.1", "--port", "0"], "cannot listen there"),
+        (["--video", "a.mp4", "--camera", "0"], "expected one of them"),
+        (["--out", "a.mp4"], "the page writes none"),
+    ],
+)
+def test_what_is_refused(edgepress, run, options, said):
+    answer = edgepress("demo", run / "onnx-fp32", *options)
+    assert (answer.code, answer.out) == (2, "")
+    assert said in answer.err
+    assert answer.err.count("\n") == 1
+
+
+def test_a_port_that_is_taken(edgepress, run):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        answer = edgepress("demo", run / "onnx-fp32", "--port", port)
+    assert answer.code == 2
+    assert f"127.0.0.1 port {port}: cannot listen there" in answer.err
+
+
+def test_it_serves_until_it_is_interrupted(run):
+    pytest.importorskip("gradio", reason="gradio is not installed; the page is made with it")
+    everywhere = "0.0.0.0"  # noqa: S104 # what a person must be warned of
+    command = [sys.executable, "-m", "edgepress", "demo", run / "onnx-fp32", "--port", "0", "--listen", everywhere]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            line = process.stdout.readline()
+            assert line.startswith(f"http://{everywhere}:"), process.communicate()
+            port = int(line.split("/")[2].split(":")[1])
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+            connection.request("GET", "/", headers={"Host": "demo.example"})
+            assert connection.getresponse().status == 200
+            connection.close()
+        finally:
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    assert "there is no password" in said
+    assert "Traceback" not in said

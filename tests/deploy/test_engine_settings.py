@@ -1,0 +1,106 @@
+"""Engines: devices, threads and hints that are refused or kept, and a model that is none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from deploy.cuda import cuda_compute_capability
+from deploy.engines import open_engine
+from deploy.engines.base import by_precision, summary
+from deploy.engines.onnxruntime import require_placed
+from multilabel.bundle import write_bundle
+from multilabel.errors import EngineUnavailableError, InputError
+
+
+@pytest.mark.skipif(cuda_compute_capability() is not None, reason="a GPU is present here, and would be written to")
+def test_the_cuda_calls_exist_with_these_arguments():
+    """Without a driver every call answers with CUDA's own error; a wrong name or argument would be a TypeError."""
+    runtime = pytest.importorskip("cuda.bindings.runtime", reason="cuda-bindings is not installed")
+    kinds = runtime.cudaMemcpyKind
+    host = np.zeros(4, np.uint8).ctypes.data
+    for name, arguments in {
+        "cudaStreamCreate": (),
+        "cudaMalloc": (4,),
+        "cudaMallocHost": (4,),
+        "cudaMemcpyAsync": (host, host, 4, kinds.cudaMemcpyHostToDevice, 0),
+        "cudaStreamSynchronize": (0,),
+        "cudaFree": (host,),
+        "cudaFreeHost": (host,),
+        "cudaStreamDestroy": (0,),
+    }.items():
+        code = getattr(runtime, name)(*arguments)[0]
+        assert isinstance(code, runtime.cudaError_t), name
+        assert code != runtime.cudaError_t.cudaSuccess, name
+    assert isinstance(runtime.cudaGetErrorString(code)[1], bytes)
+
+
+def test_a_device_that_openvino_does_not_see(build):
+    for device in ("npu", "gpu.7", "cpu.1"):
+        with pytest.raises(EngineUnavailableError, match=rf"OpenVINO sees no {device.upper()} here; it sees .*CPU"):
+            open_engine(build("openvino-fp32"), device=device)
+
+
+def test_threads_are_those_asked_for(build, onnx_bundle):
+    for bundle in (onnx_bundle, build("openvino-fp32")):
+        with open_engine(bundle, threads=1) as engine:
+            assert engine.proof().settings["threads"] == "1"
+        with pytest.raises(InputError, match="threads 0: expected at least 1"):
+            open_engine(bundle, threads=0)
+
+
+def test_a_setting_that_the_runtime_lacks_is_refused(student, onnx_bundle):
+    for bundle, runtime in ((student, "torch"), (onnx_bundle, "ONNX Runtime")):
+        with pytest.raises(InputError, match=f"hint 'throughput': only OpenVINO takes one; {runtime} has none"):
+            open_engine(bundle, hint="throughput")
+    with pytest.raises(InputError, match=r"threads 2: .*; torch takes none"):
+        open_engine(student, threads=2)
+
+
+def test_a_product_that_ran_elsewhere_is_told():
+    ran = [{"op_name": "Conv", "provider": name} for name in ("CUDAExecutionProvider", "CPUExecutionProvider")]
+    require_placed(ran[:1], "CUDAExecutionProvider")
+    with pytest.raises(EngineUnavailableError, match=r"asked for CUDA.*; of 2 .* ran 1 on CPUExecutionProvider"):
+        require_placed(ran, "CUDAExecutionProvider")
+
+
+def test_precisions_have_one_name_each():
+    assert by_precision(["float", "f32", "u8", "INT8", "HALF", "int64"]) == {"f16": 1, "f32": 2, "int64": 1, "int8": 2}
+    assert summary({"f32": 1, "int8": 7}) == "int8 + f32"
+    assert summary({"int32": 1, "bf16": 2}) == "bf16 + int32"
+    assert summary({}) == "unknown"
+
+
+def test_cuda_without_a_gpu_says_so(onnx_bundle, student):
+    import onnxruntime
+    import torch
+
+    if not torch.cuda.is_available():
+        with pytest.raises(EngineUnavailableError, match="torch sees no CUDA device"):
+            open_engine(student, device="cuda")
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        with pytest.raises(EngineUnavailableError, match=r"no CUDAExecutionProvider .*edgepress\[gpu\]"):
+            open_engine(onnx_bundle, device="cuda")
+
+
+@pytest.mark.parametrize("name", ["onnx-fp32", "openvino-fp32"])
+def test_a_model_that_is_no_model_is_one_line(build, tmp_path, name):
+    bundle = build(name)
+    manifest = bundle.manifest
+    with write_bundle(
+        tmp_path / "broken",
+        kind=manifest.kind,
+        precision="fp32",
+        model=manifest.model,
+        labels=manifest.labels,
+        preprocess=manifest.preprocess,
+    ) as (folder, _):
+        (folder / manifest.model).write_bytes(b"no model at all")
+    with pytest.raises(InputError, match=r"cannot (load|compile) it") as error:
+        open_engine(tmp_path / "broken")
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_that_is_no_bundle(tmp_path):
+    with pytest.raises(InputError, match="not a finished bundle"):
+        open_engine(tmp_path)

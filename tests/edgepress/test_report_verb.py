@@ -1,0 +1,356 @@
+"""report and card: a run told again from what it left, several compared, a bundle described."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from sklearn.metrics import average_precision_score
+
+from edgepress.cards import card
+from edgepress.document import Code, Document, Section, Table, escaped, to_markdown
+from edgepress.evidence import label_intervals, label_precisions, reliability_bins
+from edgepress.flips import MOST_PICTURES, THUMBNAIL, find_flips, name_of, shown_flips, thumbnail
+from edgepress.recipe import Recipe
+from edgepress.report import telling, to_ship
+from edgepress.report_findings import recipe_text
+from edgepress.report_plots import Model, draw_pareto, frontier
+from edgepress.report_sections import headline, report_document
+from multilabel.bundle import Bundle
+from multilabel.datasets import load_dataset
+from multilabel.decisions import Decisions
+
+
+@pytest.fixture(scope="module")
+def report(run_folder: Path) -> dict[str, Any]:
+    return json.loads((run_folder / "report.json").read_text())
+
+
+@pytest.fixture
+def copied(run_folder: Path, tmp_path: Path) -> Path:
+    """Only what a report needs: no bundle and no data set stands beside it."""
+    folder = tmp_path / "copied"
+    folder.mkdir()
+    shutil.copyfile(run_folder / "report.json", folder / "report.json")
+    return folder
+
+
+def test_a_run_is_told_again_from_report_json_alone(edgepress, copied, run_folder):
+    answer = edgepress("report", copied)
+    assert answer.code == 0, answer.err
+    assert answer.out.startswith(f"{copied / 'report.html'}: ")
+    for name in ("report.html", "report.md"):
+        assert (copied / name).read_bytes() == (run_folder / name).read_bytes()
+    before = (copied / "report.html").stat().st_mtime_ns
+    again = edgepress("report", copied, "--json")
+    assert again.json["html"] == str(copied / "report.html")
+    assert (copied / "report.html").stat().st_mtime_ns == before
+
+
+def test_the_markdown_says_the_same(run_folder, report):
+    told = (run_folder / "report.md").read_text()
+    assert f"**Verdict: {report['verdict']}**" in told.splitlines()[2]
+    for row in report["engines"]:
+        assert f"{100 * row['mAP']:.2f}" in told
+    assert told.count("\n## ") == 9
+
+
+def test_the_recipe_in_the_report_makes_the_same_run(report):
+    read = yaml.safe_load(recipe_text({**report["recipe"], "ssh_option": ["ProxyCommand=sh"]}))
+    assert "ssh_option" not in read
+    assert Recipe.parse(read, "report") == Recipe.parse(report["recipe"], "report.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "no report.json"),
+        ("{", "not JSON"),
+        ("[]", "not the report of a run"),
+        ('{"engines": [], "recipe": {}}', "run again"),
+        ('{"engines": [], "recipe": {}, "verdict": "pass", "student": {"backbone": NaN}, "teacher": {}}', "run again"),
+        ('{"engines": [1], "recipe": {}, "student": 3, "teacher": 4}', "run again"),
+    ],
+)
+def test_what_is_no_report_is_refused_in_one_line(bad, copied, content, said):
+    (copied / "report.json").unlink()
+    if content is not None:
+        (copied / "report.json").write_text(content)
+    assert said in bad("report", copied)
+    assert {path.name for path in copied.iterdir()} <= {"report.json"}
+
+
+def test_two_runs_are_compared(edgepress, copied, run_folder, tmp_path):
+    other = json.loads((copied / "report.json").read_text())
+    other["recipe"]["distill"]["epochs"] = 77
+    other["made_with"]["fingerprints"]["test"] = "another"
+    (copied / "report.json").write_text(json.dumps(other))
+    out = tmp_path / "compared.html"
+    answer = edgepress("report", run_folder, copied, "--out", out, "--json")
+    assert answer.code == 0, answer.err
+    assert [run["run"] for run in answer.json["runs"]] == [str(run_folder), str(copied)]
+    assert answer.json["differences"] == [{"key": "distill.epochs", "values": [1, 77]}]
+    assert any("cannot be compared" in line for line in answer.json["cautions"])
+    page = out.read_text()
+    assert "distill.epochs" in page
+    assert page.count("<figure>") == 2
+    table = edgepress("report", run_folder, copied)
+    assert "distill.epochs" in table.out
+    assert "caution" in table.out
+
+
+def test_a_run_named_twice_and_an_out_for_one_run_are_refused(bad, run_folder, tmp_path):
+    assert "twice" in bad("report", run_folder, run_folder)
+    assert "--out" in bad("report", run_folder, "--out", tmp_path / "one.html")
+    assert not (tmp_path / "one.html").exists()
+
+
+def test_an_interrupted_report_leaves_the_old_one_and_no_half_file(edgepress, copied, monkeypatch):
+    (copied / "report.html").write_text("the old one")
+
+    def interrupted(_: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("multilabel.bundle.os.fsync", interrupted)
+    assert edgepress("report", copied).code == 130
+    assert {path.name for path in copied.iterdir()} == {"report.json", "report.html"}
+    assert (copied / "report.html").read_text() == "the old one"
+
+
+def test_an_interrupted_run_claims_nothing(report):
+    document = report_document({**report, "verdict": "incomplete"})
+    assert document.verdict == "incomplete"
+    assert len(document.headline) == 1
+    assert "interrupted" in document.headline[0]
+
+
+def test_what_is_absent_is_said_and_not_left_out(report):
+    bare = copy.deepcopy(report)
+    bare["engines"] = [row for row in bare["engines"] if row["precision"] != "int8"]
+    bare["training"] = [{"model": "teacher", "terms": {}, "val_mAP": [], "best_epoch": None}]
+    bare["flips"] = None
+    told = to_markdown(report_document(bare))
+    for said in (
+        "No INT8 engine was asked for",
+        "teacher: no curves",
+        "No INT8 engine was measured",
+        "nothing is known",
+    ):
+        assert said in told
+    old = {key: value for key, value in bare.items() if key not in ("training", "made_with", "flips")}
+    old["engines"] = [{"engine": "onnx-fp32", "precision": "fp32", "verdict": "not built", "reasons": ["no room"]}]
+    told = to_markdown(report_document({**old, "verdict": "fail"}))
+    for said in ("No engine passes", "No model was timed", "No curves are known", "No engine was measured", "no room"):
+        assert said in told
+
+
+def test_the_engine_to_ship_is_what_the_budget_chose_else_the_fastest_that_passes():
+    rows = [
+        {"engine": "a", "verdict": "pass", "p50_ms": 3.0, "flips": {}},
+        {"engine": "b", "verdict": "pass", "p50_ms": 2.0, "flips": {"flipped": 0}},
+        {"engine": "c", "verdict": "fail", "p50_ms": 1.0, "flips": {"flipped": 0}},
+        {"engine": "d", "verdict": "pass", "p50_ms": 4.0, "bundle": "d-finetuned"},
+    ]
+    assert to_ship({"engines": rows})["engine"] == "b"
+    assert to_ship({"engines": rows, "latency_budget": {"ship": "d-finetuned"}})["engine"] == "d"
+    assert to_ship({"engines": rows, "latency_budget": {"ship": None}}) is None
+    assert telling({"engines": rows})["engine"] == "b"
+    assert telling({"engines": rows[2:3]})["engine"] == "c"
+    assert telling({"engines": []}) is None
+
+
+def test_a_failure_is_named_with_its_reason(report):
+    hurt = copy.deepcopy(report)
+    hurt["verdict"] = "fail"
+    hurt["engines"][-1] |= {"verdict": "fail", "reasons": ["mAP drops by 7 points"]}
+    assert any("mAP drops by 7 points" in line for line in headline(hurt))
+
+
+# What the report keeps of a model.
+
+
+@pytest.fixture(scope="module")
+def pictures(tiny_data):
+    return load_dataset(tiny_data, "test")
+
+
+@pytest.fixture(scope="module")
+def logits(pictures) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return (2.0 * pictures.targets - 1 + rng.normal(0, 1.5, pictures.targets.shape)).astype(np.float32)
+
+
+def test_ap_by_label_is_scikit_learns_and_lies_in_its_interval(pictures, logits):
+    for column, row in enumerate(label_precisions(logits, pictures)):
+        expected = average_precision_score(pictures.targets[:, column], logits[:, column])
+        assert row["AP"] == pytest.approx(expected)
+        assert row["positives"] == pictures.targets[:, column].sum()
+        low, high = row["interval"]
+        assert 0 <= low <= row["AP"] <= high <= 1
+        assert low < high
+
+
+def test_an_interval_is_the_quantiles_of_resampled_aps(pictures, logits):
+    rng = np.random.default_rng(5)
+    drawn = []
+    for _ in range(800):
+        rows = rng.integers(0, len(pictures), len(pictures))
+        if pictures.targets[rows, 0].any():
+            drawn.append(average_precision_score(pictures.targets[rows, 0], logits[rows, 0]))
+    expected = np.quantile(drawn, [0.025, 0.975])
+    assert label_intervals(logits, pictures)[pictures.labels.names[0]] == pytest.approx(expected, abs=0.05)
+
+
+def test_too_few_pictures_have_no_interval(pictures, logits):
+    few = pictures.subset(np.arange(9))
+    assert set(label_intervals(logits[:9], few).values()) == {None}
+
+
+def test_reliability_counts_every_cell(pictures, logits):
+    found = reliability_bins(Decisions.plain(pictures.labels.names), logits, pictures)
+    for bins in found.values():
+        assert sum(count for _, _, count in bins) == pictures.targets.size
+        assert sum(share * count for _, share, count in bins) == pytest.approx(pictures.targets.sum())
+    assert found["sigmoid"] == found["calibrated"]  # a plain sigmoid is what it was
+
+
+def test_flips_are_the_cells_that_changed_the_surest_first(pictures):
+    names = pictures.labels.names
+    reference = np.full(pictures.targets.shape, -3.0, np.float32)
+    engine = reference.copy()
+    engine[4, 2], engine[7, 0], engine[7, 1] = 0.5, 4.0, 0.1
+    found = find_flips(Decisions.plain(names), engine, reference, pictures)
+    assert (found["decisions"], found["flipped"], found["pictures"]) == (60, 3, 2)
+    assert [one["index"] for one in found["shown"]] == [7, 4]
+    assert [flip["label"] for flip in found["shown"][0]["flips"]] == [names[0], names[1]]
+    assert [name for name, _ in found["shown"][0]["after"]] == [names[0], names[1]]
+    assert found["shown"][0]["before"] == []
+    assert found["shown"][1]["flips"][0]["after"] == pytest.approx(1 / (1 + np.exp(-0.5)))
+    assert found["right"] == pictures.targets[4, 2] + pictures.targets[7, 0] + pictures.targets[7, 1]
+    none = find_flips(Decisions.plain(names), reference, reference, pictures)
+    assert (none["flipped"], none["shown"]) == (0, [])
+
+
+def test_no_more_than_twelve_pictures_are_kept_and_each_is_a_small_jpeg(pictures):
+    reference = np.full(pictures.targets.shape, -3.0, np.float32)
+    found = find_flips(Decisions.plain(pictures.labels.names), -reference, reference, pictures)
+    assert len(found["shown"]) == min(MOST_PICTURES, len(pictures))
+    shown = shown_flips({"engine": "x", "flips": {**found, "shown": found["shown"][:1]}}, pictures)
+    data = base64.b64decode(shown["shown"][0]["jpeg"])
+    assert data.startswith(b"\xff\xd8")
+    assert max(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).shape[:2]) <= THUMBNAIL
+    assert shown_flips(None, pictures) is None
+
+
+def test_a_wide_picture_keeps_its_shape_and_odd_names_stay_text(tmp_path):
+    file = tmp_path / "wide.png"
+    cv2.imwrite(str(file), np.zeros((10, 1920, 3), np.uint8))
+    data = base64.b64decode(thumbnail(file))
+    assert cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).shape == (1, 192, 3)
+    assert name_of(tmp_path / "a" / "b.jpg", tmp_path) == "a/b.jpg"
+    name_of(Path("/x/\udcff.jpg"), Path("/x")).encode()
+
+
+def test_every_engine_of_the_run_keeps_its_evidence(report):
+    for row in report["engines"]:
+        if row["verdict"] in ("teacher", "reference") or row["precision"] == "int8":
+            assert all(label["interval"][0] <= label["AP"] <= label["interval"][1] for label in row["labels"])
+        if row["verdict"] not in ("teacher", "reference"):
+            assert row["flips"]["flipped"] == round(row["flip_rate"] * row["flips"]["decisions"])
+        assert (row.get("int8") is not None) == (row["precision"] == "int8")
+    assert [one["model"] for one in report["training"]] == ["teacher", "student"]
+    assert report["training"][1]["terms"].keys() == {"asl", "review_kd"} or report["training"][1]["terms"]
+    assert report["flips"]["engine"] == telling(report)["engine"]
+
+
+# Plots and Markdown.
+
+
+def test_the_frontier_is_what_none_beats_in_both():
+    models = [
+        Model(name=name, series="b", points=points, cost=ms)
+        for name, points, ms in (("slow", 30.0, 9.0), ("best", 35.0, 5.0), ("fast", 32.0, 1.0), ("beaten", 31.0, 2.0))
+    ]
+    assert [model.name for model in frontier(models)] == ["fast", "best"]
+    drawn = draw_pareto(models, "latency", "ms")
+    assert drawn.svg.count('class="mark b"') == len(models) + 1  # and one in the legend
+    assert "beaten" not in drawn.caption
+
+
+def test_one_model_alone_can_be_drawn():
+    assert "1  only" in draw_pareto([Model(name="only", series="a", points=50.0, cost=2.0)], "size", "MB").svg
+
+
+def test_markdown_shows_text_as_it_is():
+    assert escaped("a|b_c*d`e<f>\n# g") == r"a\|b\_c\*d\`e&lt;f&gt; \# g"
+    table = Table(caption="c", columns=("x", "y"), rows=[["a|b", "1"]])
+    code = Code(caption="k", text="````\nrm -rf", language="yaml")
+    told = to_markdown(Document(title="t", sections=[Section("s", [table, code])]))
+    assert r"| a\|b | 1 |" in told
+    assert "`````yaml\n````\nrm -rf\n`````" in told
+
+
+# Cards.
+
+
+def front_matter(text: str) -> dict[str, Any]:
+    _, front, _ = text.split("---\n", 2)
+    return yaml.safe_load(front)
+
+
+def test_a_run_writes_a_card_for_every_bundle(run_folder, report, tiny_data):
+    names = {"teacher", "student", *(row["engine"] for row in report["engines"] if "torch" not in row["engine"])}
+    assert {path.name for path in (run_folder / "cards").iterdir()} == {f"{name}.md" for name in names}
+    for row in report["engines"]:
+        text = (run_folder / "cards" / f"{row['engine'].removesuffix(' (torch)')}.md").read_text()
+        (model,) = front_matter(text)["model-index"]
+        (result,) = model["results"]
+        assert result["metrics"][0]["value"] == round(row["mAP"], 4)
+        assert result["dataset"]["name"] == tiny_data.name
+        assert "license" not in front_matter(text)
+        assert f"{100 * row['mAP']:.2f} points" in text
+        assert row["digest"] in text
+        for heading in ("Intended use", "Labels and thresholds", "Training", "Measured", "Limits", "How to reproduce"):
+            assert f"\n## {heading}\n" in text
+
+
+def test_the_verb_writes_the_same_card_and_the_bundle_stays_whole(edgepress, run_folder, tmp_path):
+    folder = Path(shutil.copytree(run_folder, tmp_path / "run"))
+    bundle = folder / "onnx-int8-onnxruntime"
+    answer = edgepress("card", bundle, "--out", bundle / "README.md")
+    assert answer.code == 0, answer.err
+    assert (bundle / "README.md").read_bytes() == (run_folder / "cards" / "onnx-int8-onnxruntime.md").read_bytes()
+    assert Bundle.open(bundle).digest == Bundle.open(run_folder / "onnx-int8-onnxruntime").digest
+
+
+def test_without_a_report_nothing_is_claimed(edgepress, run_folder, tmp_path):
+    alone = Path(shutil.copytree(run_folder / "onnx-fp32", tmp_path / "alone"))
+    answer = edgepress("card", alone)
+    assert answer.code == 0, answer.err
+    assert "model-index" not in front_matter(answer.out)
+    assert "no report of a run was given" in answer.out
+
+
+def test_a_report_of_other_bundles_is_refused(bad, run_folder, tmp_path):
+    other = json.loads((run_folder / "report.json").read_text())
+    for row in other["engines"]:
+        row["digest"] = "0" * 64
+    (tmp_path / "report.json").write_text(json.dumps(other))
+    said = bad("card", run_folder / "onnx-fp32", "--report", tmp_path)
+    assert said.startswith(f"edgepress: {run_folder / 'onnx-fp32'}: the report has no row of this bundle")
+
+
+def test_a_data_set_whose_name_is_markup_stays_text(run_folder, report):
+    hurt = copy.deepcopy(report)
+    hurt["data"]["root"] = "/data/evil: [x]\n---\n# hit <b>"
+    text = card(Bundle.open(run_folder / "onnx-fp32"), hurt)
+    assert front_matter(text)["model-index"][0]["results"][0]["dataset"]["name"] == "evil: [x] --- # hit <b>"
+    assert "\n# hit" not in text.split("---\n\n", 1)[1].split("## How to reproduce")[0]

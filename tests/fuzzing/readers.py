@@ -1,0 +1,158 @@
+"""Everything that reads what others made: valid examples of it, and how each is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from deploy.sources import pictures
+from edgepress.recipe import CompareRecipe, Recipe, load_recipe
+from multilabel.bundle import MANIFEST, Bundle, write_bundle
+from multilabel.datasets import load_dataset
+from multilabel.errors import InputError
+from multilabel.pictures import check_bytes, decode_picture
+from multilabel.preprocess import Preprocess
+from tests.multilabel.layouts import write, write_coco, write_csv, write_nus, write_voc
+from tests.multilabel.tars import GOOD, write_tar
+
+PREPROCESS = Preprocess(size=32, resize="squash", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+_ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """One kind of input."""
+
+    make: Callable[[Path], list[Path]]
+    """Writes a valid example into an empty folder; the files of it that are changed, one at a time."""
+    read: Callable[[Path, Path], object]
+    """Reads the example, given its folder and the changed file."""
+
+
+def _encoded(suffix: str, flags: tuple[int, ...] = (), dtype: type = np.uint8) -> bytes:
+    rng = np.random.default_rng(3)
+    shape = (24, 32, 3) if suffix != ".gif" else (16, 16, 3)
+    pixels = rng.integers(0, np.iinfo(dtype).max, shape, dtype)
+    done, data = cv2.imencode(suffix, pixels, list(flags))
+    assert done
+    return data.tobytes()
+
+
+def _pictures(folder: Path) -> list[Path]:
+    examples = {
+        "plain.jpg": _encoded(".jpg"),
+        "progressive.jpg": _encoded(".jpg", (cv2.IMWRITE_JPEG_PROGRESSIVE, 1, cv2.IMWRITE_JPEG_RST_INTERVAL, 2)),
+        "plain.png": _encoded(".png"),
+        "deep.png": _encoded(".png", (), np.uint16),
+        "plain.webp": _encoded(".webp"),
+        "plain.bmp": _encoded(".bmp"),
+        "plain.tif": _encoded(".tif"),
+        "plain.gif": _encoded(".gif"),
+    }
+    for name, data in examples.items():
+        (folder / name).write_bytes(data)
+    return [folder / name for name in examples]
+
+
+def _decode(folder: Path, file: Path) -> None:
+    data = file.read_bytes()
+    check_bytes(data, str(file))
+    decode_picture(data, str(file))
+
+
+def _imagefolder(folder: Path) -> list[Path]:
+    write(folder / "labels.txt", "cat", "dog")
+    rows = [{"file_name": "a.png", "labels": ["cat"]}, {"file_name": "b.png", "labels": [], "ignore": ["dog"]}]
+    for row in rows:
+        (folder / "test").mkdir(exist_ok=True)
+        (folder / "test" / str(row["file_name"])).write_bytes(_encoded(".png"))
+    return [folder / "labels.txt", write(folder / "test" / "metadata.jsonl", *map(json.dumps, rows))]
+
+
+def _voc(folder: Path) -> list[Path]:
+    write_voc(folder, graded=True)
+    return sorted([*folder.glob("Annotations/*.xml"), *folder.glob("ImageSets/Main/*.txt")])
+
+
+def _coco(folder: Path) -> list[Path]:
+    return sorted((write_coco(folder) / "annotations").iterdir())
+
+
+def _nus(folder: Path) -> list[Path]:
+    return sorted(path for path in write_nus(folder).rglob("*.txt"))
+
+
+def _csv(folder: Path) -> list[Path]:
+    write_csv(folder, "file,labels", 'a.jpg,"cat;dog"', "b.jpg,cat", "c.jpg,")
+    return [folder / "test.csv"]
+
+
+def _tar(folder: Path) -> list[Path]:
+    write(folder / "labels.txt", "dog", "cat", "sky")
+    write_tar(folder / "test-0.tar", GOOD)
+    return [folder / "test-0.tar"]
+
+
+def _manifest(folder: Path) -> list[Path]:
+    out = folder / "bundle"
+    with write_bundle(
+        out, kind="onnx", precision="fp32", model="model.onnx", labels=("cat", "dog"), preprocess=PREPROCESS,
+        facts={"backbone": "none"}, tools={}, inputs="0" * 64,
+    ) as (partial, _):  # fmt: skip
+        (partial / "model.onnx").write_bytes(b"weights")
+    return [out / MANIFEST]
+
+
+def _recipes(folder: Path) -> list[Path]:
+    files = sorted([*(_ROOT / "examples").glob("*.yaml"), *(_ROOT / "benchmarks").glob("*.yaml")])
+    for file in files:
+        (folder / file.name).write_bytes(file.read_bytes())
+    return [folder / file.name for file in files]
+
+
+def _recipe(folder: Path, file: Path) -> None:
+    load_recipe(file, {}, CompareRecipe if file.name.startswith("compare") else Recipe)
+
+
+def _paths(folder: Path) -> list[Path]:
+    (folder / "a.png").write_bytes(_encoded(".png"))
+    return [write(folder / "stdin", "a.png", "missing.jpg", "clip.mp4")]
+
+
+def _stdin(folder: Path, file: Path) -> None:
+    with file.open("rb") as stream:
+        for source in pictures(["-"], PREPROCESS, stdin=stream):
+            try:
+                source.load()
+            except InputError as error:  # it names the path that was read, which is not the file that listed it
+                if str(InputError(source.name.split("@")[0])) not in str(error):
+                    raise LookupError(f"{source.name!r} is not named: {error}") from error
+
+
+def _dataset(format: str) -> Callable[[Path, Path], None]:
+    def read(folder: Path, file: Path) -> None:
+        data = load_dataset(
+            folder, "val2017" if format == "coco" else "train" if format == "nuswide" else "test", format
+        )
+        data.check_pictures()
+
+    return read
+
+
+READERS = {
+    "picture": Reader(_pictures, _decode),
+    "imagefolder": Reader(_imagefolder, _dataset("imagefolder")),
+    "voc": Reader(_voc, _dataset("voc")),
+    "coco": Reader(_coco, _dataset("coco")),
+    "nuswide": Reader(_nus, _dataset("nuswide")),
+    "csv": Reader(_csv, _dataset("csv")),
+    "webdataset": Reader(_tar, _dataset("webdataset")),
+    "manifest": Reader(_manifest, lambda folder, file: Bundle.open(file.parent)),
+    "recipe": Reader(_recipes, _recipe),
+    "stdin": Reader(_paths, _stdin),
+}
