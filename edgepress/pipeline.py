@@ -14,7 +14,7 @@ from edgepress.recipe import EngineName, Recipe, TrainRecipe
 from edgepress.report import read_report, telling, write_report
 from edgepress.report_documents import write_documents
 from edgepress.requantize import FineTuning, within_budget
-from edgepress.rows import earlier_rows, engine_row, header, torch_row, verdict_of
+from edgepress.rows import earlier_rows, engine_row, half_of, header, torch_row, verdict_of
 from edgepress.stages import Splits, build_engine, folder_of
 from multilabel.bundle import MANIFEST, Bundle, inputs_hash, require_replaceable
 from multilabel.datasets import Difficult, Format, load_dataset, refuse_leaks
@@ -71,7 +71,8 @@ def run(recipe: Recipe) -> dict[str, Any]:
             # One target's refusal must not cost the others their results.
             row = {"verdict": "fail", "reasons": [str(error)]}
         else:
-            row = engine_row(built[name], onnx, splits.test, recipe, pictures, earlier)
+            half = half_of(engine, built, report["engines"], recipe)
+            row = engine_row(built[name], onnx, splits.test, recipe, pictures, earlier, half)
         row = {"engine": name, "precision": engine.split("-")[1], **row, "required": engine in recipe.required}
         report["engines"].append(row)
         log.info("%s: %s%s", name, row["verdict"], "".join(f" ({reason})" for reason in row.get("reasons", [])))

@@ -7,16 +7,20 @@ import time
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
+
+from calibration.search import Latency
 from calibration.thresholds import measure_decisions
+from deploy.against import compare_latency
 from deploy.agreement import DIFF_BUDGET, FLIP_BUDGET
 from deploy.device import describe_machine, installed
-from deploy.latency import bench
+from deploy.latency import bench, prepared
 from deploy.reference import REFERENCE, Reference
 from deploy.verify import verify
 from edgepress.evidence import engine_evidence, int8_search, label_precisions, training_curves
 from edgepress.int8 import gate
 from edgepress.latency_budget import OVER
-from edgepress.recipe import Recipe
+from edgepress.recipe import EngineName, Recipe
 from edgepress.requantize import held_to_student
 from edgepress.stages import Splits, folder_of, write_decision_plots
 from multilabel.bundle import Bundle, inputs_hash
@@ -26,7 +30,12 @@ from multilabel.metrics import labels_counted, mean_average_precision, prevalenc
 
 log = logging.getLogger("edgepress")
 
-ROW = 2
+_HALVES: dict[EngineName, EngineName] = {
+    "onnx-int8-onnxruntime": "onnx-fp16",
+    "openvino-int8": "openvino-fp16",
+    "tensorrt-int8": "tensorrt-fp16",
+}
+ROW = 3
 """Of what a row holds: one that was written before is measured again."""
 
 
@@ -130,14 +139,16 @@ def engine_row(
     recipe: Recipe,
     pictures: list[bytes],
     earlier: dict[str, dict[str, Any]],
+    half: Bundle | None = None,
 ) -> dict[str, Any]:
     """An engine, verified on test, held to the student and timed; `not run` where this machine cannot run it.
 
     Args:
         onnx: of the student, not fine-tuned.
         earlier: see `earlier_rows`.
+        half: of an INT8 engine the fp16 engine for the same runtime, which must not be faster.
     """
-    key = _key(bundle, test, recipe)
+    key = _key(bundle, test, recipe, half)
     if key in earlier:
         return earlier[key]
     row: dict[str, Any] = {"key": key, "size_bytes": bundle.size_bytes, "digest": bundle.digest}
@@ -157,10 +168,30 @@ def engine_row(
             row |= engine_evidence(bundle, decisions, result.logits, row["labels"], test)
             write_decision_plots(bundle, decisions, result.logits, decisions.probabilities(result.logits), test)
         row |= _timings(bundle, recipe, pictures)
+        if half is not None:
+            row = held_to_half(bundle, half, row, pictures)
     except EngineUnavailableError as error:
         row |= {"verdict": "not run", "reasons": [str(error)]}
     except InputError as error:  # its runtime refuses the model: that engine fails, the others go on
         row |= {"verdict": "fail", "reasons": [str(error)]}
+    return row
+
+
+def half_of(engine: EngineName, built: dict[str, Bundle], rows: list[dict[str, Any]], recipe: Recipe) -> Bundle | None:
+    """The fp16 engine that an INT8 engine is timed against: of the same runtime, built by this run, and run here."""
+    if engine not in _HALVES:
+        return None
+    name = folder_of(_HALVES[engine], recipe.compile)
+    return built[name] if any(row["engine"] == name and "p50_ms" in row for row in rows) else None
+
+
+def held_to_half(bundle: Bundle, half: Bundle, row: dict[str, Any], pictures: list[bytes]) -> dict[str, Any]:
+    """An INT8 engine's row with its time as a multiple of the fp16 engine's, in turn; slower beyond chance it fails."""
+    measured = compare_latency(bundle, half, np.stack([prepared(bundle, data) for data in pictures]))
+    latency = Latency(measured.ratio, measured.low, measured.high)
+    row |= {"against_fp16": {"engine": half.name, **latency._asdict()}}
+    if latency.slower:
+        row |= {"verdict": "fail", "reasons": [*row["reasons"], f"slower than {half.name} ({latency})"]}
     return row
 
 
@@ -182,12 +213,13 @@ def _weights(bundle: Bundle) -> int:
     return bundle.model_path.stat().st_size
 
 
-def _key(bundle: Bundle, test: MultiLabelDataset, recipe: Recipe) -> str:
+def _key(bundle: Bundle, test: MultiLabelDataset, recipe: Recipe, half: Bundle | None = None) -> str:
     """A measurement is kept while the engine, the pictures, the machine and the way of measuring are the same."""
     return inputs_hash(
         {
             "row": ROW,
             "bundle": bundle.digest,
+            "half": half.digest if half else None,
             "test": test.fingerprint(),
             "bench": recipe.bench.model_dump(),
             "machine": describe_machine(),

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from deploy.against import LatencyRatio
+from deploy.compile import compile_fp16
+from edgepress import rows
 from edgepress.latency_budget import OVER
 from edgepress.recipe import Recipe
-from edgepress.rows import earlier_rows, engine_row
+from edgepress.rows import earlier_rows, engine_row, half_of, held_to_half
 from multilabel.bundle import Bundle
 from multilabel.datasets import load_dataset
 
@@ -39,3 +42,48 @@ def test_an_engine_that_was_refused_is_tried_again(run_folder: Path, tiny_data: 
     again = engine_row(onnx, onnx, test, recipe, pictures, earlier_rows({"engines": [refused]}))
     assert (again["verdict"], again["reasons"]) == (first["verdict"], first["reasons"])
     assert again["p50_ms"] > 0
+
+
+@pytest.fixture(scope="module")
+def int8(run_folder: Path) -> Bundle:
+    return Bundle.open(run_folder / "onnx-int8-onnxruntime")
+
+
+@pytest.fixture(scope="module")
+def half(run_folder: Path, tmp_path_factory) -> Bundle:
+    return compile_fp16(Bundle.open(run_folder / "onnx-fp32"), tmp_path_factory.mktemp("half") / "onnx-fp16")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"), [(1.4, 1.6, "fail"), (0.98, 1.6, "pass"), (0.5, 0.6, "pass"), (1.01, 1.02, "pass")]
+)
+def test_int8_that_is_slower_than_fp16_beyond_chance_fails(int8, half, tiny_data, monkeypatch, low, high, verdict):
+    pictures = [path.read_bytes() for path in load_dataset(tiny_data, "test").paths[:2]]
+    asked = []
+
+    def measured(one, other, images):
+        asked.append((one.name, other.name, images.shape))
+        return LatencyRatio(ratio=(low + high) / 2, low=low, high=high, pairs=9)
+
+    monkeypatch.setattr(rows, "compare_latency", measured)
+    row = held_to_half(int8, half, {"verdict": "pass", "reasons": []}, pictures)
+    size = int8.preprocess.size
+    assert asked == [("onnx-int8-onnxruntime", "onnx-fp16", (2, size, size, 3))]
+    assert row["verdict"] == verdict
+    assert row["against_fp16"] == {"engine": "onnx-fp16", "ratio": (low + high) / 2, "low": low, "high": high}
+    assert [reason.startswith("slower than onnx-fp16") for reason in row["reasons"]] == [True] * (verdict == "fail")
+
+
+def test_int8_is_timed_against_the_fp16_engine_of_its_runtime_where_that_ran(int8, half, run_folder, tiny_data):
+    test = load_dataset(tiny_data, "test")
+    recipe = Recipe.parse({"data": str(tiny_data), "bench": {"seconds": 0.05}}, "recipe")
+    onnx, pictures = Bundle.open(run_folder / "onnx-fp32"), [path.read_bytes() for path in test.paths[:2]]
+    row = engine_row(int8, onnx, test, recipe, pictures, {}, half)
+    assert row["against_fp16"]["engine"] == "onnx-fp16"
+    assert 0 < row["against_fp16"]["low"] <= row["against_fp16"]["ratio"] <= row["against_fp16"]["high"]
+    assert row["key"] != engine_row(int8, onnx, test, recipe, pictures, {})["key"]
+    built = {"onnx-fp16": half}
+    assert half_of("onnx-int8-onnxruntime", built, [{"engine": "onnx-fp16", "p50_ms": 1.0}], recipe) is half
+    assert half_of("onnx-int8-onnxruntime", built, [{"engine": "onnx-fp16", "verdict": "not run"}], recipe) is None
+    assert half_of("openvino-int8", built, [{"engine": "onnx-fp16", "p50_ms": 1.0}], recipe) is None
+    assert half_of("onnx-fp32", built, [{"engine": "onnx-fp16", "p50_ms": 1.0}], recipe) is None
