@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 EXTRAS := train,weights,quantize,openvino,tensorrt-rtx,demo,sign
 
-.PHONY: quickstart test check fuzz sbom audit clean
+.PHONY: quickstart test check fuzz survive sbom audit clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/edgepress run --recipe examples/quickstart.yaml
@@ -19,6 +19,9 @@ check: $(VENV)/.installed-dev
 
 fuzz: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.fuzzing
+
+survive: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.surviving
 
 # What is installed, as a CycloneDX list, and what is known against it; the second asks PyPI's advisories.
 sbom: $(VENV)/.installed-dev $(VENV)/tools/.installed

@@ -5,8 +5,10 @@ Exit codes: 0 success, 1 a gate that failed, 2 bad input or usage, 70 a fault of
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
+import threading
 import traceback
 from importlib.metadata import version
 from typing import Annotated, Any
@@ -97,6 +99,8 @@ def main() -> None:
     logging.getLogger("edgepress").addHandler(handler)
     logging.getLogger("edgepress").propagate = False
     debug = "--debug" in sys.argv
+    if not debug:
+        threading.excepthook = _in_a_thread
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"] or ["--help"]
     try:
         code = app(args=arguments, standalone_mode=False)
@@ -113,7 +117,7 @@ def main() -> None:
     except OSError as error:
         if debug:
             raise
-        _complain(f"{error.filename}: {error.strerror}" if error.filename is not None else str(error))
+        _complain(_failed(error))
         code = 2
     except ModuleNotFoundError as error:
         extra = _EXTRAS.get((error.name or "").split(".")[0])
@@ -128,6 +132,24 @@ def main() -> None:
     if code == INTERRUPTED:  # raised here, or by newer versions of typer returned
         _complain("interrupted; the same command continues where it can")
     sys.exit(code or 0)
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def _failed(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename is not None else ""
+    if error.errno in _FULL:  # a write does not say to which file
+        return f"{where}{error.strerror}: make room and start the same command again; what is finished is kept"
+    return f"{where}{error.strerror}" if where else str(error)
+
+
+def _in_a_thread(failure: threading.ExceptHookArgs) -> None:
+    """A library's thread (TensorBoard's writer) prints no traceback over a full disk, at which the main one stops too."""
+    if isinstance(failure.exc_value, OSError):
+        _complain(_failed(failure.exc_value))
+    else:
+        threading.__excepthook__(failure)
 
 
 def _complain(message: str) -> None:

@@ -13,16 +13,7 @@ import yaml
 pytest.importorskip("torch", reason="torch is not installed; a run trains with it")
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed; a run verifies with it")
 
-MICRO: dict[str, Any] = {
-    "engines": ["onnx-fp32", "onnx-int8-onnxruntime", "openvino-fp32"],
-    "teach": {"backbone": "test_efficientnet", "width": 32, "size": 64, "weights": "none", "epochs": 1},
-    "distill": {"backbone": "test_efficientnet", "width": 32, "size": 64, "weights": "none", "epochs": 1},
-    # So wide a budget is never missed: a student that is fine-tuned for it has a test of its own.
-    "quantize": {"pictures": 8, "time_limit": 0, "budget": 100},
-    "bench": {"seconds": 0.1},
-}
-for stage in ("teach", "distill"):
-    MICRO[stage] |= {"batch_size": 8, "workers": 0, "augment": "none", "lr": 0.002, "ema_decay": 0.5}
+MICRO: dict[str, Any] = yaml.safe_load((Path(__file__).parents[1] / "micro.yaml").read_text())
 
 
 @pytest.fixture

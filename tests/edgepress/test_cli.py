@@ -1,0 +1,48 @@
+"""A disk that is full is told in a line with what to do, wherever it was noticed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+
+import pytest
+
+from multilabel.bundle import Bundle
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+@pytest.mark.parametrize("file", [None, "run/student"])
+def test_a_full_disk_says_to_make_room(bad, tmp_path, monkeypatch, number, file):
+    def full(path, kind=None):
+        raise OSError(number, os.strerror(number), file)
+
+    monkeypatch.setattr(Bundle, "open", full)
+    where = f"{file}: " if file else ""
+    assert bad("inspect", tmp_path) == (
+        f"edgepress: {where}{os.strerror(number)}: make room and start the same command again; what is finished is kept"
+    )
+
+
+def test_a_library_s_thread_prints_no_traceback_over_it_but_over_a_fault(edgepress, tmp_path, monkeypatch):
+    faults = [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), KeyError("a fault")]
+
+    def fail():
+        raise faults[0]
+
+    def start(path, kind=None):
+        thread = threading.Thread(target=fail)
+        thread.start()
+        thread.join()
+        return opened(path, kind)
+
+    opened = Bundle.open
+    monkeypatch.setattr(Bundle, "open", start)
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    told = edgepress("inspect", tmp_path).err
+    assert "No space left on device: make room" in told
+    assert "Traceback" not in told
+    faults.pop(0)
+    told = edgepress("inspect", tmp_path).err
+    assert "Traceback" in told
+    assert "a fault" in told
