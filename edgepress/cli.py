@@ -145,7 +145,7 @@ def _failed(error: OSError) -> str:
 
 
 def _in_a_thread(failure: threading.ExceptHookArgs) -> None:
-    """A library's thread (TensorBoard's writer) prints no traceback over a full disk, at which the main one stops too."""
+    """A library's thread (TensorBoard's writer) prints no traceback over a full disk; the main thread stops."""
     if isinstance(failure.exc_value, OSError):
         _complain(_failed(failure.exc_value))
     else:
