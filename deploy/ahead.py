@@ -70,7 +70,7 @@ class _Reader(threading.Thread, Generic[_S, _T]):
             for source in self._sources:
                 if not self._submit(source):
                     break
-        except Exception as error:  # told to whoever takes the batch that it falls into
+        except BaseException as error:  # told to whoever takes the batch that it falls into, who waits for an end
             failed: Future[_T] = Future()
             failed.set_exception(error)
             self.given.put(failed)

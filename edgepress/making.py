@@ -200,7 +200,8 @@ def export_verb(
         raise InputError("export needs --data DIR: the pictures that the engines made from it are verified on")
     require_replaceable(out, "onnx", "fp32")
     verified = checked(data, format, difficult, split)[0]
-    print(export_student(student, weights, labels, flags, verified, out, attention=attention).path)
+    with only_writer(out):
+        print(export_student(student, weights, labels, flags, verified, out, attention=attention).path)
 
 
 @with_flags(QuantizeAwareConfig)
@@ -316,7 +317,8 @@ def calibrate_verb(
     require_replaceable(out, opened.manifest.kind, opened.manifest.precision, opened.manifest.role)
     (pictures,) = checked(data, format, difficult, split)
     _refuse_verified(opened, pictures)
-    made, logits = calibrate_bundle(opened, pictures, out, config, device)
+    with only_writer(out):
+        made, logits = calibrate_bundle(opened, pictures, out, config, device)
     method, criterion = made.decisions.calibrator.method, Criterion.parse(config.thresholds)
     unseen = cross_fitted(logits, pictures.targets, pictures.ignore, method, criterion)
     write_decision_plots(made, made.decisions, logits, unseen[0], pictures)

@@ -22,6 +22,7 @@ from multilabel.datasets import MultiLabelDataset
 from multilabel.decisions import Decisions
 from multilabel.errors import InputError
 from multilabel.labels import LabelSpace
+from multilabel.lock import only_writer
 
 log = logging.getLogger("edgepress")
 
@@ -170,15 +171,16 @@ def compile_bundle(onnx: Bundle, engine: str, out: Path | None, config: CompileC
         InputError: an unknown engine, or an ONNX bundle it cannot be made from.
         EngineUnavailableError: what builds it is not installed here.
     """
-    folder = onnx.path.parent
-    if engine == "onnx-fp16":
-        return compile_fp16(onnx, out or folder / engine)
-    if engine in ("openvino-fp32", "openvino-fp16"):
-        return compile_openvino(onnx, out or folder / engine, "fp32" if engine == "openvino-fp32" else "fp16")
-    if engine == "tensorrt":
+    if engine not in ("onnx-fp16", "openvino-fp32", "openvino-fp16", "tensorrt"):
+        raise InputError(f"--engine is {engine!r}; expected onnx-fp16, openvino-fp32, openvino-fp16 or tensorrt")
+    sm = target_sm(config)
+    name = f"tensorrt-{onnx.manifest.precision}-sm{sm}" if engine == "tensorrt" else engine
+    out = out or onnx.path.parent / name
+    with only_writer(out):
+        if engine == "onnx-fp16":
+            return compile_fp16(onnx, out)
+        if engine != "tensorrt":
+            return compile_openvino(onnx, out, "fp32" if engine == "openvino-fp32" else "fp16")
         from deploy.tensorrt import build_tensorrt
 
-        sm = target_sm(config)
-        name = f"tensorrt-{onnx.manifest.precision}-sm{sm}"
-        return build_tensorrt(onnx, out or folder / name, sm=sm, max_batch=config.max_batch)
-    raise InputError(f"--engine is {engine!r}; expected onnx-fp16, openvino-fp32, openvino-fp16 or tensorrt")
+        return build_tensorrt(onnx, out, sm=sm, max_batch=config.max_batch)

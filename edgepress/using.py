@@ -109,7 +109,7 @@ def verify_signature_verb(
     bundle: BundlePath,
     key: Annotated[Path, typer.Option("--key", help="The signer's public key (PEM): openssl pkey -in KEY -pubout.")],
 ) -> None:
-    """Check every byte of a bundle and its signature; exit code 1 where another key signed it, or another manifest."""
+    """Check every file that the manifest names, and its signature; exit code 1 where another key signed it."""
     from multilabel.bundle import Bundle
     from multilabel.signature import is_signed_by
 

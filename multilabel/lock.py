@@ -16,7 +16,8 @@ log = logging.getLogger("edgepress")
 
 @contextmanager
 def only_writer(out: Path) -> Iterator[None]:
-    """Be the only process that makes or continues a folder, or stop; `.NAME.lock` stands beside it meanwhile.
+    """Be the only process that makes or continues a folder, or stop; `.NAME.lock` stands beside it meanwhile, or
+    `.lock` in it where nothing may be written beside it (a mounted folder).
 
     Under a launcher (torchrun, accelerate) the first process holds it for all.
 
@@ -28,7 +29,8 @@ def only_writer(out: Path) -> Iterator[None]:
         return
     out.parent.mkdir(parents=True, exist_ok=True)
     whole = out.resolve()
-    with _locked(whole.parent / f".{whole.name}.lock") as holder:
+    beside = os.access(whole.parent, os.W_OK) or not whole.is_dir()
+    with _locked(whole.parent / f".{whole.name}.lock" if beside else whole / ".lock") as holder:
         if holder is not None:
             raise InputError(
                 f"{out}: another edgepress writes there (process {holder}); wait for it, stop it, or give another --out"
@@ -69,7 +71,7 @@ def _locked(path: Path, *, wait: bool = False) -> Iterator[str | None]:
             try:
                 yield None
             finally:
-                path.unlink()
+                path.unlink(missing_ok=True)  # a person may have removed it
             return
 
 

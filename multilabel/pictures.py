@@ -1,6 +1,7 @@
 """Reading pictures, from files of their own or out of shards: whole or not at all, bounded, upright.
 
-OpenCV decodes half a JPEG without complaint and fills the rest with grey, so the end of the file is checked first.
+OpenCV decodes half a JPEG without complaint and fills the rest with grey, so the end of the file is checked first. A
+JPEG that was cut and closed again with an end marker is taken for whole: only its coded data would tell.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ def picture_hash(path: Picture) -> str:
 
 
 def check_picture(path: Picture) -> None:
-    """Check that a picture is there, whole and of a bounded size; JPEG and PNG without decoding them.
+    """Check that a picture is there, whole and of a bounded size; a JPEG without decoding it.
 
     Raises:
         InputError: names the file and what is wrong with it.
@@ -125,7 +126,7 @@ def check_picture(path: Picture) -> None:
 
 def check_bytes(data: bytes, name: str) -> None:
     """As `check_picture`, of bytes already read; `name` is what an error calls them."""
-    if data[:2] == _JPEG or data[:8] == _PNG:
+    if data[:2] == _JPEG:
         _check_structure(data, name)
     else:
         decode_picture(data, name)  # only a decoder can tell whether the other formats are whole

@@ -112,3 +112,12 @@ def test_what_goes_wrong_with_the_sources_is_told_after_what_came_before():
     assert [next(coming), next(coming)] == [[0, 1], [2, 3]]
     with pytest.raises(ValueError, match="no more lines"):
         next(coming)
+
+
+def test_a_source_that_ends_the_process_ends_the_batches():
+    def sources():
+        yield 1
+        raise SystemExit(3)
+
+    with pytest.raises(SystemExit):
+        list(load_ahead(lambda source: source, sources(), 1))

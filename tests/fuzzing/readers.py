@@ -62,7 +62,12 @@ def _pictures(folder: Path) -> list[Path]:
 def _decode(folder: Path, file: Path) -> None:
     data = file.read_bytes()
     check_bytes(data, str(file))
-    decode_picture(data, str(file))
+    try:
+        decode_picture(data, str(file))
+    except InputError as error:
+        if not data.startswith(b"\xff\xd8"):  # only of a JPEG is the check less than a decoder's
+            raise LookupError(f"passed the check, not the decoder: {error}") from error
+        raise
 
 
 def _imagefolder(folder: Path) -> list[Path]:

@@ -130,7 +130,7 @@ def _try_one(reader: str, folder: Path, whole: dict[Path, bytes], rng: random.Ra
     except InputError as error:
         message = str(error)
         named = str(folder) in message or file.name in message
-        return "" if named and message.isprintable() else f"refused without its name, or not printable: {message!r}"
+        return "" if named else f"refused without its name: {message!r}"
     except BaseException:
         return traceback.format_exc()
     finally:

@@ -64,3 +64,24 @@ def test_of_a_launch_the_first_process_holds_it(tmp_path, holder, monkeypatch):
     monkeypatch.setenv("RANK", "0")
     with pytest.raises(InputError), only_writer(tmp_path / "run"):
         pass
+
+
+def test_where_nothing_may_be_written_beside_it_the_lock_is_inside(tmp_path, monkeypatch):
+    (tmp_path / "run").mkdir()
+    allowed = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path.resolve() and allowed(path, mode))
+    with only_writer(tmp_path / "run"):
+        assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
+        with pytest.raises(InputError, match="another edgepress writes there"), only_writer(tmp_path / "run"):
+            pass
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_a_lock_that_a_person_removed_hides_no_error(tmp_path):
+    def fail() -> None:
+        with only_writer(tmp_path / "run"):
+            (tmp_path / ".run.lock").unlink()
+            raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        fail()
