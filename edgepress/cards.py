@@ -14,6 +14,7 @@ import yaml
 
 from compress.config import TERMS
 from edgepress.document import Block, Code, Listing, Section, Table, Text, escaped, section_markdown
+from edgepress.report import taught_by
 from edgepress.report_findings import recipe_text
 from edgepress.report_sections import label_precision, megabytes, milliseconds, points
 from edgepress.requantize import FINETUNED
@@ -85,7 +86,7 @@ def _title(bundle: Bundle, report: Mapping[str, Any] | None) -> str:
 def _front_matter(bundle: Bundle, report: Mapping[str, Any] | None, row: Mapping[str, Any] | None) -> dict[str, Any]:
     manifest = bundle.manifest
     tags = ["multi-label-classification", "edgepress", manifest.kind, manifest.precision]
-    if manifest.role != "teacher":
+    if manifest.role != "teacher" and (report is None or taught_by(report)):
         tags.append("knowledge-distillation")
     fields: dict[str, Any] = {
         "library_name": "edgepress",
@@ -164,26 +165,23 @@ def _labels(bundle: Bundle, row: Mapping[str, Any] | None) -> list[Block]:
 
 def _training(bundle: Bundle, report: Mapping[str, Any] | None) -> list[Block]:
     facts = bundle.manifest.facts
+    adopted = report is not None and bundle.manifest.role == "teacher" and bool(report["recipe"]["teacher"])
     said = []
-    if report is not None:
+    if report is not None and not adopted:
         data, recipe = report["data"], report["recipe"]
         said.append(
             f"Data set {_data_name(report)}: {data['train_pictures']} pictures taught, {data['val_pictures']} "
             f"chose epochs, thresholds and quantisation, {data['test_pictures']} were only measured on."
         )
         if bundle.manifest.role != "teacher":
-            weights = {name: recipe["distill"][name] for name in _terms(recipe["distill"])}
-            teachers = report["teacher"].get("ensemble") or [report["teacher"]]
-            said.append(
-                f"Distilled from {' and '.join(one['backbone'] for one in teachers)} over "
-                f"{recipe['distill']['epochs']} epochs; weights of the loss terms: "
-                + (", ".join(f"{name} {value:g}" for name, value in weights.items()) or "of the preset")
-                + "."
-            )
+            said.append(_distillation(report, recipe["distill"]))
         if bundle.name.endswith(FINETUNED):
             said.append("The student was fine-tuned as its INT8 graph computes.")
-    elif "pictures" in facts:
-        said.append(f"Trained on {facts['pictures']} pictures.")
+    else:
+        if adopted:
+            said.append("It was trained before the run that measured it, which taught it nothing.")
+        if "pictures" in facts:
+            said.append(f"Trained on {facts['pictures']} pictures.")
     if "weights" in facts:
         said.append(f"It began from these weights: {facts['weights']}.")
     calibration = bundle.manifest.calibration
@@ -192,9 +190,23 @@ def _training(bundle: Bundle, report: Mapping[str, Any] | None) -> list[Block]:
             f"INT8 ranges: {calibration.method}, from {calibration.pictures} pictures of {calibration.split}; "
             f"{len(calibration.kept_float)} nodes left in float."
         )
-    if bundle.manifest.parent is not None:
+    # A student names its teacher as what it comes from, though it may not have learnt from it.
+    alone = report is not None and bundle.manifest.role == "student" and not taught_by(report)
+    if bundle.manifest.parent is not None and not alone:
         said.append(f"Made from the bundle {bundle.manifest.parent.name} ({bundle.manifest.parent.digest[:12]}).")
     return [Listing(said)] if said else [Text("The bundle does not say how it was trained, and no report was given.")]
+
+
+def _distillation(report: Mapping[str, Any], distill: Mapping[str, Any]) -> str:
+    """What the student learnt from, and by which terms."""
+    teachers = taught_by(report)
+    if not teachers:
+        return f"Trained on the labels alone, by no teacher, over {distill['epochs']} epochs."
+    weights = ", ".join(f"{name} {distill[name]:g}" for name in _terms(distill))
+    return (
+        f"Distilled from {' and '.join(one['backbone'] for one in teachers)} over {distill['epochs']} epochs; weights "
+        f"of the loss terms: {weights}."
+    )
 
 
 def _terms(distill: Mapping[str, Any]) -> list[str]:
@@ -211,10 +223,12 @@ def _measured(bundle: Bundle, report: Mapping[str, Any] | None, row: Mapping[str
         f"mAP on {report['data']['test_pictures']} test pictures: {points(row['mAP'])} points over "
         f"{report['data']['labels_counted']} labels (random scores: {points(report['data']['prevalence'])})",
     ]
+    made_from = "the model it was made from"
     if drop_text(dict(row)):
-        facts.append(f"Drop against the model it was made from, in points (95 % interval): {drop_text(dict(row))}")
+        source = made_from if row.get("student_drop_points") is None else "the student"
+        facts.append(f"Drop against {source}, in points (95 % interval): {drop_text(dict(row))}")
     if row.get("flip_rate") is not None:
-        facts.append(f"Decisions that differ from that model's: {100 * row['flip_rate']:.2f} %")
+        facts.append(f"Decisions that differ from those of {made_from}: {100 * row['flip_rate']:.2f} %")
     if row.get("p50_ms") is not None:
         facts.append(
             f"Latency, batch {report['bench']['batch'].split(',')[0]}, the model alone: p50 "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -140,6 +141,10 @@ def _timed(name: str, recipe: Recipe, splits: Splits, out: Path, host: Host | No
             "tools": installed(),
         }
     )
+    from compress.gather import process_state
+
+    if not process_state().is_main_process:
+        return _timed_by_main(name, out)
     kept = [row for row in _read(out) if row["key"] == key]
     # What failed on a host may have been the host: a connection, or a runtime that is installed by now.
     if kept and (host is None or all("p50_ms" in seen for seen in kept[0]["engines"].values())):
@@ -158,11 +163,44 @@ def _timed(name: str, recipe: Recipe, splits: Splits, out: Path, host: Host | No
     return row
 
 
+def _timed_by_main(name: str, out: Path) -> dict[str, Any]:
+    """What the main process has written of a student, whatever the machine of this one: all must choose alike.
+
+    Raises:
+        InputError: it stands not in this process's folder.
+    """
+    for row in _read(out):
+        if row["student"] == name:
+            return row
+    raise InputError(
+        f"{out / TIMES}: no times of {name}; expected those that the main process of the launch wrote. Put the run's "
+        "folder (--out) where every process sees it"
+    )
+
+
 def _read(out: Path) -> list[dict[str, Any]]:
+    """The rows of latency.json that are whole: nothing is lost, for every student can be timed again."""
     try:
-        return json.loads((out / TIMES).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return []  # nothing is lost: every student can be timed again
+        rows = json.loads((out / TIMES).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError, RecursionError):
+        return []
+    return [row for row in rows if _is_row(row)] if isinstance(rows, list) else []
+
+
+def _is_row(row: Any) -> bool:
+    """Whether it has what `_timed` writes."""
+    if not isinstance(row, dict) or not all(isinstance(row.get(name), str) for name in ("student", "key")):
+        return False
+    engines = row.get("engines")
+    return isinstance(engines, dict) and bool(engines) and all(map(_is_time, engines.values()))
+
+
+def _is_time(seen: Any) -> bool:
+    if not isinstance(seen, dict):
+        return False
+    if "p50_ms" not in seen:
+        return isinstance(seen.get("reason"), str)
+    return isinstance(seen["p50_ms"], int | float) and math.isfinite(seen["p50_ms"])
 
 
 def _time_student(

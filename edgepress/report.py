@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from compress.config import TERMS
 from edgepress.verified import drop_text
 from multilabel.bundle import Bundle, write_atomically
 from multilabel.inspection import DataReport
@@ -43,6 +44,13 @@ def to_ship(report: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return min(passing, key=lambda row: row["p50_ms"], default=None)
 
 
+def taught_by(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What the student learnt from, a summary each; empty where no loss term asks a teacher (preset alone)."""
+    if not any(report["recipe"]["distill"].get(name) for name in TERMS):
+        return []
+    return report["teacher"].get("ensemble") or [report["teacher"]]
+
+
 def telling(report: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The row whose decisions a report shows: of the engine to ship, or of the fastest that was verified."""
     best = to_ship(report)
@@ -55,11 +63,9 @@ def telling(report: Mapping[str, Any]) -> Mapping[str, Any] | None:
 def print_report(report: dict[str, Any], console: Console) -> None:
     """The table, and below it what could not run and what failed, with the reasons."""
     data = report["data"]
+    source = f" from {report['teacher']['backbone']}" if taught_by(report) else ", taught by no teacher"
     table = Table(
-        title=(
-            f"{report['student']['backbone']} from {report['teacher']['backbone']}, "
-            f"{data['test_pictures']} test pictures"
-        ),
+        title=f"{report['student']['backbone']}{source}, {data['test_pictures']} test pictures",
         caption=(
             f"mAP over {data['labels_counted']} of {data['labels']} labels; random scores reach "
             f"{100 * data['prevalence']:.1f} (prevalence). Latency: batch {report['bench']['batch']}, "

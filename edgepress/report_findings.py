@@ -29,6 +29,10 @@ def int8(report: Mapping[str, Any]) -> list[Block]:
             blocks.append(Text(f"{row['engine']}: nothing is known of its quantisation ({why})."))
             continue
         blocks.append(Text(_quantised(row["engine"], search)))
+        half = row.get("against_fp16")
+        if half is not None:
+            ratio, low, high = (f"{half[name]:.2f}" for name in ("ratio", "low", "high"))
+            blocks.append(Text(f"{row['engine']}: {ratio} times the time of {half['engine']} ({low} to {high})."))
         if search["tried"]:
             blocks.append(_tried(row["engine"], search))
     figures = [draw_sensitivity(row["engine"], row["int8"]) for row in rows if row.get("int8")]

@@ -142,7 +142,9 @@ def draw_labels(models: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure | N
 
 
 def draw_curves(name: str, models: Mapping[str, Sequence[float]], y_name: str) -> Figure:
-    """Values an epoch of up to four models, at least one of them finite."""
+    """Values an epoch of each model, at least one of them finite: the first four are drawn, the others named."""
+    left_out = list(models)[len(SERIES) :]
+    models = dict(list(models.items())[: len(SERIES)])
     known = [value for values in models.values() for value in values if math.isfinite(value)]
     series = list(zip(SERIES, models.items(), strict=False))
     parts, top = legend([(kind, model) for kind, (model, _) in series], 14)
@@ -155,7 +157,12 @@ def draw_curves(name: str, models: Mapping[str, Sequence[float]], y_name: str) -
         parts += [mark(*point, kind, 2.6) for point in points]
     said = "; ".join(f"{model} from {values[0]:.4g} to {values[-1]:.4g}" for model, values in models.items())
     epochs = max(len(values) for values in models.values())
-    return Figure(svg=picture(top + 218, parts), alt=f"{name} over {epochs} epochs: {said}.", caption=f"{name}.")
+    more = f" Not drawn: {', '.join(left_out)}." if left_out else ""
+    return Figure(
+        svg=picture(top + 218, parts),
+        alt=f"{name} over {epochs} epochs: {said}.{more}",
+        caption=f"{name}.{more}",
+    )
 
 
 def draw_sensitivity(engine: str, search: Mapping[str, Any]) -> Figure | None:

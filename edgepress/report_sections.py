@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgepress.document import Block, Document, Figure, Listing, Path, Section, Step, Table, Text
-from edgepress.report import to_ship
+from edgepress.report import taught_by, to_ship
 from edgepress.report_findings import device, flips, int8, reliability, reproduction
 from edgepress.report_plots import Model, draw_curves, draw_labels, draw_pareto
 from edgepress.verified import drop_text
@@ -29,8 +29,9 @@ ENGINE_COLUMNS = (
 
 def report_document(report: Mapping[str, Any]) -> Document:
     """The whole report, from report.json alone."""
+    source = f"by {report['teacher']['backbone']}" if taught_by(report) else "by no teacher"
     return Document(
-        title=f"{report['student']['backbone']} taught by {report['teacher']['backbone']}",
+        title=f"{report['student']['backbone']} taught {source}",
         verdict=report["verdict"],
         headline=headline(report),
         sections=[
@@ -59,7 +60,8 @@ def headline(report: Mapping[str, Any]) -> list[str]:
         said.append(f"{best['engine']} {why}: {_short(best)}{there}.")
         teacher = next((row for row in report["engines"] if row["verdict"] == "teacher"), None)
         if teacher is not None:
-            said.append(f"{'A' if report['teacher'].get('ensemble') else 'The'} teacher: {_short(teacher)}.")
+            which = "A teacher" if report["teacher"].get("ensemble") else "The teacher"
+            said.append(f"{which}{'' if taught_by(report) else ', not learnt from'}: {_short(teacher)}.")
     else:
         within = "" if budget is None else f" within {budget['budget_ms']:g} ms"
         said.append(f"No engine{within} passes here.")
@@ -70,8 +72,10 @@ def headline(report: Mapping[str, Any]) -> list[str]:
             said.append(
                 f"{row['engine']}: {row['verdict']}: {'; '.join(row.get('reasons', [])) or 'no reason is known'}"
             )
-    if best is not None and best["bench"]["cautions"]:
-        kinds = dict.fromkeys(one.partition(":")[0] for one in best["bench"]["cautions"])
+    # An engine that passes on a host alone was not timed here.
+    beware = (best.get("bench") or {}).get("cautions") if best is not None else None
+    if best is not None and beware:
+        kinds = dict.fromkeys(one.partition(":")[0] for one in beware)
         said.append(f"The time of {best['engine']} carries cautions ({', '.join(kinds)}): see Device.")
     left_out = [row["engine"] for row in report["engines"] if row["verdict"] in ("not run", "not built")]
     if left_out:
@@ -93,8 +97,9 @@ def path(report: Mapping[str, Any]) -> list[Block]:
     rows, steps = report["engines"], []
     teachers = report["teacher"].get("ensemble") or [report["teacher"]]
     taught = [row for row in rows if row["verdict"] == "teacher"]
+    name = "Teacher" if taught_by(report) else "Teacher, not learnt from"
     for known, row in zip(teachers, taught, strict=False):
-        steps.append(Step(name=f"Teacher: {known['backbone']}", lines=_station(known, row)))
+        steps.append(Step(name=f"{name}: {known['backbone']}", lines=_station(known, row)))
     student = next((row for row in rows if row["verdict"] == "reference"), None)
     if student is not None:
         steps.append(Step(name=f"Student: {report['student']['backbone']}", lines=_station(report["student"], student)))
@@ -240,7 +245,8 @@ def label_precision(row: Mapping[str, Any] | None) -> str:
 def training(report: Mapping[str, Any]) -> list[Block]:
     """A plot for each term of the losses, and one of val mAP."""
     known = report.get("training", [])
-    found = [one for one in known if one["val_mAP"]]
+    # The student first: a plot has room for four, and it is the student's report.
+    found = sorted((one for one in known if one["val_mAP"]), key=lambda one: one["model"] != "student")
     blocks: list[Block] = [
         Text(f"{one['model']}: no curves; it was not trained in a run of edgepress.")
         for one in known
@@ -251,10 +257,10 @@ def training(report: Mapping[str, Any]) -> list[Block]:
     shown: list[Figure] = []
     for term in dict.fromkeys(term for one in found for term in one["terms"]):
         curves = {one["model"]: one["terms"][term] for one in found if term in one["terms"]}
-        if any(math.isfinite(value) for values in curves.values() for value in values):
-            shown.append(draw_curves(f"Loss term {term}, as weighted", curves, term))
-        else:
-            blocks.append(Text(f"Loss term {term}: no value is finite."))
+        finite = {model: values for model, values in curves.items() if any(map(math.isfinite, values))}
+        if finite:
+            shown.append(draw_curves(f"Loss term {term}, as weighted", finite, term))
+        blocks += [Text(f"Loss term {term} of {one}: no value is finite.") for one in curves if one not in finite]
     maps = {one["model"]: [100 * value for value in one["val_mAP"]] for one in found}
     best = ", ".join(f"{one['model']} {one['best_epoch']}" for one in found if one["best_epoch"])
     return [

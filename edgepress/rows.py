@@ -21,7 +21,7 @@ from edgepress.evidence import engine_evidence, int8_search, label_precisions, t
 from edgepress.int8 import gate
 from edgepress.latency_budget import OVER
 from edgepress.recipe import EngineName, Recipe
-from edgepress.requantize import held_to_student
+from edgepress.requantize import FINETUNED, held_to_student
 from edgepress.stages import Splits, folder_of, write_decision_plots
 from multilabel.bundle import Bundle, inputs_hash
 from multilabel.datasets import MultiLabelDataset
@@ -115,10 +115,12 @@ def torch_row(
 ) -> dict[str, Any]:
     """The torch model that engines are compared with (the student), or that it learnt from (the teacher)."""
     key = _key(bundle, test, recipe)
+    # A model may be kept in another role: adopted teachers may have changed places.
+    named = {"engine": f"{role} (torch)", "verdict": "reference" if role == "student" else "teacher"}
     if key in earlier:
-        return earlier[key]
+        return {**earlier[key], **named}
     log.info("timing the %s in torch", role)
-    row: dict[str, Any] = {"key": key, "engine": f"{role} (torch)", "precision": "fp32", "size_bytes": _weights(bundle)}
+    row: dict[str, Any] = {"key": key, **named, "precision": "fp32", "size_bytes": _weights(bundle)}
     if role == "student":
         logits = Reference.load(onnx.path / REFERENCE).logits
     else:
@@ -129,7 +131,7 @@ def torch_row(
             logits = predict_split(engine, test)
     row["mAP"] = mean_average_precision(test.targets, logits, test.ignore)
     row |= {"digest": bundle.digest, "labels": label_precisions(logits, test)}
-    return {**row, **_timings(bundle, recipe, pictures), "verdict": "reference" if role == "student" else "teacher"}
+    return {**row, **_timings(bundle, recipe, pictures)}
 
 
 def engine_row(
@@ -153,6 +155,8 @@ def engine_row(
         return earlier[key]
     row: dict[str, Any] = {"key": key, "size_bytes": bundle.size_bytes, "digest": bundle.digest}
     row["int8"] = int8_search(bundle)
+    if bundle.name.endswith(FINETUNED):  # also where it cannot run here: a host may, and then its bundle is shipped
+        row |= {"finetuned": True, "bundle": bundle.name}
     try:
         started = time.perf_counter()
         result = verify(bundle, test, budget=recipe.verify.budget(bundle.manifest.precision))

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
+from compress.gather import process_state
 from edgepress.latency_budget import TIMES, OverBudgetError, choose_engine, choose_student, val_map
+from edgepress.latency_budget import _read as read_times
 from edgepress.pipeline import splits_of
 from edgepress.recipe import Recipe
 from multilabel.bundle import Bundle
@@ -115,6 +117,48 @@ class TestStudent:
         assert chosen.distill.size == made.distill.size
         assert [row["student"] for row in rows] == list(STUDENTS[: 1 + STUDENTS.index(taken)])
         assert (tmp_path / TIMES).read_bytes() == before  # nothing was timed again
+
+    def test_another_process_of_a_launch_takes_the_times_of_the_main_one(self, settings, timed, tmp_path, monkeypatch):
+        """Also of an engine that failed on the host, which the main process alone tries again."""
+        rows = json.loads((timed[0] / TIMES).read_text())
+        rows[0]["engines"] = {"onnx-fp32": {"p50_ms": 7.0}, "onnx-fp16": {"reason": "no room"}}
+        (tmp_path / TIMES).write_text(json.dumps(rows))
+        monkeypatch.setattr(process_state(), "process_index", 1)
+        made = recipe(settings, latency_budget=8, students=STUDENTS, host="nobody@host.invalid")
+        chosen, seen = choose_student(made, splits_of(made), tmp_path)
+        assert (chosen.distill.backbone, seen) == ("test_resnet", rows[:1])
+        (tmp_path / TIMES).unlink()
+        with pytest.raises(InputError, match="no times of test_resnet"):
+            choose_student(made, splits_of(made), tmp_path)
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize(
+        "odd",
+        [
+            "[1]",
+            "null",
+            "7",
+            '{"student": 1}',
+            "[" * 100_000,
+            '[{"student": "a", "key": "b"}]',
+            '[{"student": "a", "key": "b", "engines": {"c": 1}}]',
+            '[{"student": "a", "key": "b", "engines": {"c": {"p50_ms": NaN}}}]',
+            '[{"student": "a", "key": "b", "engines": {"c": {"reason": null}}}]',
+        ],
+    )
+    def test_what_is_no_row_of_times_is_not_read(self, timed, tmp_path, odd):
+        whole = (timed[0] / TIMES).read_text()
+        (tmp_path / TIMES).write_text(odd)
+        assert read_times(tmp_path) == []
+        (tmp_path / TIMES).write_text(whole)
+        assert read_times(tmp_path) == json.loads(whole)
+
+    def test_odd_times_are_taken_again(self, settings, timed, tmp_path):
+        (tmp_path / TIMES).write_text("[1]")
+        made = recipe(settings, latency_budget=60_000, students=STUDENTS)
+        chosen, rows = choose_student(made, splits_of(made), tmp_path)
+        assert chosen.distill.backbone == "test_resnet"
+        assert json.loads((tmp_path / TIMES).read_text()) == rows
 
     def test_without_a_budget_nothing_is_timed(self, settings, tmp_path):
         made = recipe(settings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import copy
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,21 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from rich.console import Console
 from sklearn.metrics import average_precision_score
 
+from compress.config import PRESETS, DistillConfig
 from edgepress.cards import card
-from edgepress.document import Code, Document, Section, Table, escaped, to_markdown
+from edgepress.document import Code, Document, Figure, Section, Table, Text, escaped, to_markdown
+from edgepress.document_html import to_html
 from edgepress.evidence import label_intervals, label_precisions, reliability_bins
 from edgepress.flips import MOST_PICTURES, THUMBNAIL, find_flips, name_of, shown_flips, thumbnail
 from edgepress.recipe import Recipe
-from edgepress.report import telling, to_ship
+from edgepress.report import print_report, telling, to_ship
 from edgepress.report_findings import recipe_text
 from edgepress.report_plots import Model, draw_pareto, frontier
-from edgepress.report_sections import headline, report_document
+from edgepress.report_sections import headline, report_document, training
+from edgepress.verified import MINUS, drop_text
 from multilabel.bundle import Bundle
 from multilabel.datasets import load_dataset
 from multilabel.decisions import Decisions
@@ -174,6 +179,73 @@ def test_a_failure_is_named_with_its_reason(report):
     assert any("mAP drops by 7 points" in line for line in headline(hurt))
 
 
+def test_an_engine_that_only_a_host_ran_can_be_the_one_to_ship(report):
+    there = copy.deepcopy(report)
+    row = there["engines"][-1]
+    kept = {name: row[name] for name in ("engine", "precision", "size_bytes", "digest", "int8")}
+    there["engines"][-1] = {**kept, "verdict": "not run", "reasons": ["not here"], "required": False}
+    there["engines"][-1]["there"] = {"verdict": "pass", "reasons": [], "p50_ms": 2.0}
+    there["recipe"]["host"] = "me@board"
+    budget = {"budget_ms": 8.0, "host": "me@board", "ship": row["engine"], "val_mAP": 0.5, "p50_ms": 2.0}
+    told = to_markdown(report_document({**there, "latency_budget": budget}))
+    assert f"{row['engine']} is to ship within 8 ms" in told
+    assert "2.00 ms on me@board" in told
+
+
+def alone(report: dict[str, Any]) -> dict[str, Any]:
+    """The report of a student that learnt from labels alone, as the preset has it."""
+    hurt = copy.deepcopy(report)
+    distill = {**hurt["recipe"]["distill"], **PRESETS["alone"], "preset": "alone"}
+    hurt["recipe"]["distill"] = DistillConfig.parse(distill, "distill").model_dump(mode="json")
+    return hurt
+
+
+def test_a_student_that_no_teacher_taught_is_not_said_to_be_taught(report, run_folder, capsys):
+    teacher, student = report["teacher"]["backbone"], report["student"]["backbone"]
+    assert report_document(report).title == f"{student} taught by {teacher}"
+    assert report_document(alone(report)).title == f"{student} taught by no teacher"
+    told = to_markdown(report_document(alone(report)))
+    assert f"Teacher, not learnt from: {escaped(teacher)}" in told
+    assert "Teacher, not learnt from" not in to_markdown(report_document(report))
+    bundle = Bundle.open(run_folder / "student")
+    assert "Distilled from" in card(bundle, report)
+    text = card(bundle, alone(report))
+    assert "Trained on the labels alone" in text
+    for claim in ("Distilled from", "knowledge-distillation", "Made from the bundle teacher"):
+        assert claim in card(bundle, report)
+        assert claim not in text
+    print_report(alone(report), Console(width=200))
+    assert f"{student}, taught by no teacher" in capsys.readouterr().out
+
+
+def test_the_drop_of_a_fine_tuned_engine_is_from_the_student():
+    row = {"drop_points": 0.1, "drop_interval": (-0.2, 0.4)}
+    assert drop_text(row) == f"0.10 ({MINUS}0.20 to 0.40)"
+    tuned = {**row, "student_drop_points": 1.25, "student_drop_interval": (0.5, 2.0)}
+    assert drop_text(tuned) == "1.25 (0.50 to 2.00), fine-tuned"
+    assert drop_text({**tuned, "student_drop_interval": None}) == "1.25, fine-tuned"
+
+
+def test_the_card_of_a_fine_tuned_engine_says_what_its_drop_is_from(run_folder, report):
+    bundle, tuned = Bundle.open(run_folder / "onnx-int8-onnxruntime"), copy.deepcopy(report)
+    row = next(row for row in tuned["engines"] if row["digest"] == bundle.digest)
+    row |= {"student_drop_points": 1.25, "student_drop_interval": (0.5, 2.0)}
+    said = "in points (95 % interval): 1.25 (0.50 to 2.00), fine-tuned"
+    assert f"Drop against the student, {said}" in card(bundle, tuned)
+    assert "Drop against the model it was made from, " in card(bundle, report)
+
+
+def test_int8_is_shown_beside_fp16(report):
+    timed = copy.deepcopy(report)
+    row = next(row for row in timed["engines"] if row["precision"] == "int8")
+    row["against_fp16"] = {"engine": "onnx-fp16", "ratio": 0.481, "low": 0.46, "high": 0.5}
+    said = f"{row['engine']}: 0.48 times the time of onnx-fp16 (0.46 to 0.50)."
+    assert said in to_markdown(report_document(timed))
+    assert said in to_html(report_document(timed))
+    del row["against_fp16"]
+    assert "times the time of" not in to_markdown(report_document(timed))
+
+
 # What the report keeps of a model.
 
 
@@ -285,6 +357,27 @@ def test_the_frontier_is_what_none_beats_in_both():
     assert "beaten" not in drawn.caption
 
 
+def test_of_many_curves_the_students_is_drawn_and_what_is_not_is_said(report):
+    own = report["training"][-1]
+    others = [{**own, "model": f"teacher-{number}", "terms": {}} for number in range(1, 5)]
+    plot = training({**report, "training": [*others, own]})[-1]
+    drawn, _, left_out = plot.alt.partition(" Not drawn: ")
+    assert [name in drawn for name in ("student", "teacher-1", "teacher-3", "teacher-4")] == [True, True, True, False]
+    assert left_out == "teacher-4."
+    assert plot.caption.endswith("Not drawn: teacher-4.")
+    assert ">student<" in plot.svg
+    assert "teacher-4" not in plot.svg
+    assert "Not drawn" not in training({**report, "training": [*others[1:], own]})[-1].alt
+
+
+def test_a_term_without_a_finite_value_is_named(report):
+    own = {**report["training"][-1], "terms": {"bce": [1.0, 0.5]}}
+    hurt = {**own, "model": "teacher", "terms": {"bce": [math.nan, math.inf]}}
+    blocks = training({**report, "training": [hurt, own]})
+    assert Text("Loss term bce of teacher: no value is finite.") in blocks
+    assert any(isinstance(block, Figure) and block.alt.startswith("Loss term bce") for block in blocks)
+
+
 def test_one_model_alone_can_be_drawn():
     assert "1  only" in draw_pareto([Model(name="only", series="a", points=50.0, cost=2.0)], "size", "MB").svg
 
@@ -320,6 +413,17 @@ def test_a_run_writes_a_card_for_every_bundle(run_folder, report, tiny_data):
         assert row["digest"] in text
         for heading in ("Intended use", "Labels and thresholds", "Training", "Measured", "Limits", "How to reproduce"):
             assert f"\n## {heading}\n" in text
+
+
+def test_an_adopted_teacher_is_not_said_to_have_learnt_here(run_folder, report):
+    teacher, adopted = Bundle.open(run_folder / "teacher"), copy.deepcopy(report)
+    assert "pictures taught" in card(teacher, report)
+    adopted["recipe"]["teacher"] = ["elsewhere/teacher"]
+    text = card(teacher, adopted)
+    assert "pictures taught" not in text
+    assert "It was trained before the run that measured it" in text
+    assert f"Trained on {teacher.manifest.facts['pictures']} pictures." in text
+    assert "pictures taught" in card(Bundle.open(run_folder / "student"), adopted)
 
 
 def test_the_verb_writes_the_same_card_and_the_bundle_stays_whole(edgepress, run_folder, tmp_path):

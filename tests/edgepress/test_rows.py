@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,11 @@ from deploy.compile import compile_fp16
 from edgepress import rows
 from edgepress.latency_budget import OVER
 from edgepress.recipe import Recipe
-from edgepress.rows import earlier_rows, engine_row, half_of, held_to_half
+from edgepress.requantize import FINETUNED
+from edgepress.rows import earlier_rows, engine_row, half_of, held_to_half, torch_row
 from multilabel.bundle import Bundle
 from multilabel.datasets import load_dataset
+from multilabel.errors import EngineUnavailableError
 
 
 def test_a_row_is_kept_without_what_a_latency_budget_said():
@@ -42,6 +45,35 @@ def test_an_engine_that_was_refused_is_tried_again(run_folder: Path, tiny_data: 
     again = engine_row(onnx, onnx, test, recipe, pictures, earlier_rows({"engines": [refused]}))
     assert (again["verdict"], again["reasons"]) == (first["verdict"], first["reasons"])
     assert again["p50_ms"] > 0
+
+
+def test_a_kept_torch_row_has_the_name_of_its_place_now(run_folder: Path, tiny_data: Path):
+    """Two adopted teachers may change places, and a student may become a teacher."""
+    test = load_dataset(tiny_data, "test")
+    recipe = Recipe.parse({"data": str(tiny_data), "bench": {"seconds": 0.05}}, "recipe")
+    onnx, teacher = Bundle.open(run_folder / "onnx-fp32"), Bundle.open(run_folder / "teacher")
+    pictures = [path.read_bytes() for path in test.paths[:2]]
+    first = torch_row("teacher-2", teacher, onnx, test, recipe, pictures, {})
+    kept = earlier_rows({"engines": [first]})
+    again = torch_row("teacher", teacher, onnx, test, recipe, pictures, kept)
+    assert (first["engine"], again["engine"]) == ("teacher-2 (torch)", "teacher (torch)")
+    assert again == {**first, "engine": "teacher (torch)"}  # and nothing was timed again
+    assert torch_row("student", teacher, onnx, test, recipe, pictures, kept)["verdict"] == "reference"
+
+
+def test_a_fine_tuned_engine_that_cannot_run_here_is_still_called_as_its_bundle(
+    run_folder, tiny_data, monkeypatch, tmp_path
+):
+    """A host may run it, and then its bundle is the one to ship."""
+    test = load_dataset(tiny_data, "test")
+    tuned = Bundle.open(shutil.copytree(run_folder / "onnx-fp32", tmp_path / f"onnx-fp32{FINETUNED}"))
+
+    def refused(*_, **__):
+        raise EngineUnavailableError("not here")
+
+    monkeypatch.setattr(rows, "verify", refused)
+    row = engine_row(tuned, tuned, test, Recipe.parse({"data": str(tiny_data)}, "recipe"), [], {})
+    assert (row["verdict"], row["bundle"], row["finetuned"]) == ("not run", tuned.name, True)
 
 
 @pytest.fixture(scope="module")
