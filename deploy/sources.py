@@ -103,6 +103,11 @@ def _is(path: Path, what: Callable[[Path], bool]) -> bool:
         return False
 
 
+def is_utf8(path: Path) -> bool:
+    """Whether a path's bytes are UTF-8: OpenCV's FFmpeg takes no other, and ends the process at one."""
+    return os.fsencode(path).decode(errors="ignore") == str(path)
+
+
 def _of_file(path: Path, prepare: Prepare, every: float) -> Iterator[Source]:
     if path.suffix.lower() in VIDEO_SUFFIXES:
         yield from _frames(path, prepare, every)
@@ -116,7 +121,7 @@ def _frames(path: Path, prepare: Prepare, every: float) -> Iterator[Source]:
     if not _is(path, Path.is_file):
         yield _broken(str(path), "no such file; expected a video")
         return
-    if os.fsencode(path).decode(errors="ignore") != str(path):
+    if not is_utf8(path):
         yield _broken(str(path), "a name that is not UTF-8, which OpenCV's FFmpeg does not take; rename the file")
         return
     video = cv2.VideoCapture(str(path))

@@ -144,7 +144,7 @@ def ask(engines: Engines, names: Sequence[str], data: bytes, name: str) -> Answe
         name: what an error calls it.
 
     Raises:
-        InputError: no picture that is read, truncated, too large; or no such engine.
+        InputError: no picture that is read, truncated, too large; no such engine; or one gives no numbers for it.
     """
     missing = [name for name in names if name not in engines.taggers]
     if missing:
@@ -166,6 +166,12 @@ def _answer(name: str, tagger: Tagger, image: np.ndarray) -> Answer:
         logits = tagger.engine(pixels)
         model_ms.append(1000 * (time.perf_counter() - started))
     labels = tagger.engine.labels.names
+    broken = int((~np.isfinite(logits)).sum())
+    if broken:  # NaN is below every threshold: it would read as a sure "no"
+        raise InputError(
+            f"{name}: {broken} of its {len(labels)} logits are NaN or infinite; choose another engine "
+            "and make this one again, in a higher precision where it is int8 or fp16"
+        )
     probabilities = tagger.decisions.probabilities(logits)[0].tolist()
     return Answer(
         engine=name,

@@ -14,6 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from deploy.sources import is_utf8
 from deploy.tagger import Tagger
 from multilabel.errors import InputError
 from multilabel.pictures import MAX_PIXELS
@@ -52,6 +53,10 @@ class Frames:
         self.name = f"camera {source}" if isinstance(source, int) else str(source)
         if isinstance(source, Path) and not source.is_file():
             raise InputError(f"{source}: no such file; expected a video")
+        if isinstance(source, Path) and not is_utf8(source):
+            raise InputError(
+                f"{source}: a name that is not UTF-8, which OpenCV's FFmpeg does not take; rename the file"
+            )
         self.video = cv2.VideoCapture(source if isinstance(source, int) else str(source))
         self.rate = self.video.get(cv2.CAP_PROP_FPS) if self.video.isOpened() else 0.0
         width, height = (self.video.get(key) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
@@ -148,26 +153,41 @@ def _file(out: Path, rate: float) -> Iterator:
         raise InputError(f"--out {out}: expected a file that ends in {' or '.join(_CODECS)}")
     if not out.parent.is_dir():
         raise InputError(f"--out {out}: the folder {out.parent} does not exist")
+    if not is_utf8(out):
+        raise InputError(f"--out {out}: a name that is not UTF-8, which OpenCV's FFmpeg does not take; name another")
     partial = out.with_name(f".{out.stem}.partial{out.suffix}")
-    writer = cv2.VideoWriter()
+    writer, given = cv2.VideoWriter(), 0
 
     def put(frame: np.ndarray) -> bool:
+        nonlocal given
         if not writer.isOpened():
             size = (frame.shape[1], frame.shape[0])
             if not writer.open(str(partial), cv2.VideoWriter.fourcc(*codec), rate, size):
                 raise InputError(f"--out {out}: OpenCV cannot write it ({size[0]}x{size[1]}, {codec})")
+        given += 1  # before it is written: Ctrl-C takes effect after
         writer.write(frame)
         return True
 
     try:
         yield put
         writer.release()
-        if not partial.is_file() or not partial.stat().st_size:
-            raise InputError(f"--out {out}: nothing could be written; is the disk full?")
+        # OpenCV does not say when a write fails: what can be read again tells.
+        written = _count(partial) if given else 0
+        if not written or written != given:
+            raise InputError(f"--out {out}: only {written:,} of {given:,} frames could be written; is the disk full?")
         partial.replace(out)
     finally:
         writer.release()
         partial.unlink(missing_ok=True)
+
+
+def _count(path: Path) -> int:
+    """Frames of a video that can be decoded; 0 where it cannot be read."""
+    video = cv2.VideoCapture(str(path))
+    try:
+        return sum(1 for _ in iter(video.grab, False))
+    finally:
+        video.release()
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import json
 import socket
 from typing import Any
 
@@ -34,7 +35,7 @@ _HEADERS = {
     b"style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; media-src 'self' blob:; "
     b"object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'",
     b"x-content-type-options": b"nosniff",
-    b"referrer-policy": b"no-referrer",
+    b"referrer-policy": b"same-origin",
 }
 _OPEN = ("/gradio_api/run/", "/gradio_api/startup-events", "/gradio_api/heartbeat/", "/gradio_api/app_id")
 """Of Gradio's interface what the page uses. The rest takes files, or fetches them from elsewhere."""
@@ -46,8 +47,8 @@ def make_app(engines: Engines, *, gate: Gate | None = None, shelf: Shelf | None 
     Args:
         gate: by default with `WAITING` and `WAIT_SECONDS`.
         shelf: by default with `HELD_BYTES` and `HELD_SECONDS`.
-        local: refuse requests that name another host than this machine: a web site elsewhere cannot then reach the
-            demo by a name of its own that it points here (DNS rebinding).
+        local: refuse requests that name another host than localhost or a loopback address: a web site elsewhere
+            cannot then reach the demo by a name of its own that it points here (DNS rebinding).
     """
     import gradio as gr
     from fastapi import FastAPI
@@ -122,7 +123,7 @@ class _Receiver:
         from starlette.requests import ClientDisconnect
         from starlette.responses import JSONResponse
 
-        # A page of another site can send a form's types here unasked, but not this one.
+        # Another site's page may send a form's types unasked, but this one only after OPTIONS, which is refused.
         if request.headers.get("content-type") != "application/octet-stream":
             return _refuse(415, "expected a picture's bytes as application/octet-stream")
         said = request.headers.get("content-length", "")
@@ -151,7 +152,7 @@ class _Receiver:
 def _refuse(status: int, reason: str) -> Any:
     from starlette.responses import JSONResponse
 
-    headers = {"Retry-After": "2"} if status == 503 else {}
+    headers = {405: {"Allow": "GET, HEAD, POST"}, 503: {"Retry-After": "2"}}.get(status, {})
     return JSONResponse({"error": reason, "detail": reason}, status, headers=headers)
 
 
@@ -182,13 +183,20 @@ class Limits:
         event = scope["method"] == "POST" and scope["path"] != "/picture"
         self.events += event
         try:
-            await self.app(scope, receive, send_with_headers)
+            if scope["path"].startswith("/gradio_api/run/"):
+                receive = await _event(scope, receive)
+            app = self.app if receive is not None else _refuse(400, "expected JSON with an object as its event_data")
+            await app(scope, receive, send_with_headers)
         finally:
             self.events -= event
 
     def _refused(self, method: str, path: str, headers: dict[bytes, bytes]) -> Any:
-        if self.local and _host(headers) not in ("127.0.0.1", "localhost", "[::1]"):
-            return _refuse(421, "This demo answers only to 127.0.0.1 and localhost.")
+        if self.local and not _is_here(_host(headers)):
+            return _refuse(421, "This demo answers only to localhost and this machine's own addresses (127.0.0.1).")
+        if _is_foreign(headers):
+            return _refuse(403, "Only the demo's own page may ask this; a proxy in between must pass Host on.")
+        if method not in ("GET", "HEAD", "POST"):  # Gradio answers OPTIONS with leave for every site
+            return _refuse(405, "expected GET, HEAD or POST")
         if path.startswith("/gradio_api/") and not path.startswith(_OPEN):
             return _refuse(404, "The demo has no such address.")
         if method in ("GET", "HEAD") or path == "/picture":
@@ -199,6 +207,40 @@ class Limits:
         if self.events >= EVENTS_AT_ONCE:
             return _refuse(503, f"Busy: {self.events} requests are being answered. Try again in a moment.")
         return None
+
+
+async def _event(scope: Any, receive: Any) -> Any:
+    """What a page's event is received from again; None where it is none, at which Gradio would print a traceback."""
+    from starlette.requests import ClientDisconnect, Request
+
+    try:
+        body = await Request(scope, receive).body()
+        event = json.loads(body)
+    except (ClientDisconnect, ValueError, RecursionError):
+        return None
+    if not isinstance(event, dict) or not isinstance(event.get("event_data"), dict):
+        return None
+    first = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    async def again() -> Any:
+        message = next(first, None)
+        return message if message is not None else await receive()
+
+    return again
+
+
+def _is_here(host: str) -> bool:
+    """Whether a host is this machine for certain: a name may be pointed anywhere, an address may not."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_foreign(headers: dict[bytes, bytes]) -> bool:
+    """Whether a browser says that a page of another site asks; programs say nothing of the kind."""
+    origin = headers.get(b"origin")
+    return origin is not None and origin.partition(b"://")[2].lower() != headers.get(b"host", b"").lower()
 
 
 def _host(headers: dict[bytes, bytes]) -> str:

@@ -85,7 +85,7 @@ def engines(run: Path) -> Iterator[Engines]:
 
 
 @contextmanager
-def running(engines: Engines, gate: Gate) -> Iterator[Demo]:
+def running(engines: Engines, gate: Gate, local: bool = True) -> Iterator[Demo]:
     """The demo's server in a thread of this process."""
     pytest.importorskip("gradio", reason="gradio is not installed; the page is made with it")
     from deploy.demo.server import bind, make_app, make_server
@@ -93,7 +93,7 @@ def running(engines: Engines, gate: Gate) -> Iterator[Demo]:
     shelf = Shelf(SMALL_SHELF, 600.0)
     with bind("127.0.0.1", 0) as listening:
         port = listening.getsockname()[1]
-        server = make_server(make_app(engines, gate=gate, shelf=shelf))
+        server = make_server(make_app(engines, gate=gate, shelf=shelf, local=local))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:

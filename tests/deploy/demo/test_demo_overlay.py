@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import resource
 from pathlib import Path
 
 import cv2
@@ -121,6 +123,30 @@ def test_a_file_that_cannot_be_written(refused, film, edgepress, run):
     answer = edgepress("demo", run / "onnx-fp32", "--video", video, "--out", video)
     assert "name another file" in answer.err
     assert len(frames_of(video)) == 24
+
+
+def test_a_name_that_is_not_utf8(tagger, film, tmp_path):
+    """OpenCV ends the process at one: the error must come before."""
+    video, bad = film(".avi"), Path(os.fsdecode(os.fsencode(tmp_path) + b"/bad\xff.avi"))
+    with Frames(video) as frames, pytest.raises(InputError, match=r"--out .*bad.*not UTF-8.*name another"):
+        show(tagger, frames, bad)
+    assert list(tmp_path.iterdir()) == []
+    bad.write_bytes(video.read_bytes())
+    with pytest.raises(InputError, match=r"bad.*not UTF-8.*rename the file"):
+        Frames(bad)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".avi"])
+def test_a_disk_that_is_full(refused, film, tmp_path, suffix):
+    """A limit on a file's bytes stands for the disk: a write beyond it fails as one to a full disk does."""
+    video, before = film(".mp4"), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, before[1]))
+    try:
+        line = refused(video, out=f"out{suffix}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert f"--out {tmp_path / 'out'}{suffix}: only " in line
+    assert line.endswith("of 24 frames could be written; is the disk full?")
 
 
 def test_a_run_folder_is_no_engine(edgepress, run, film, tmp_path):

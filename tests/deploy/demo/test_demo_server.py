@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import socket
 import threading
@@ -14,6 +15,8 @@ import pytest
 
 from deploy.demo.answers import Engines
 from deploy.demo.gate import BusyError, Gate, Shelf
+from deploy.engines import Engine
+from deploy.tagger import Tagger
 from multilabel.errors import InputError
 from tests.deploy.demo.conftest import SMALL_SHELF, running
 
@@ -30,6 +33,28 @@ def hasty(engines):
     """A demo where few may wait, and not for long."""
     with running(engines, Gate(4, 0.5)) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def open_to_all(engines):
+    """A demo that answers to any host, as `--listen 0.0.0.0` does."""
+    with running(engines, Gate(4, 30.0), local=False) as server:
+        yield server
+
+
+class Overflowing(Engine):
+    """An engine whose first logit is no number."""
+
+    def proof(self):
+        raise NotImplementedError
+
+    def _run(self, images):
+        logits = np.zeros((len(images), len(self.labels)), np.float32)
+        logits[:, 0] = np.nan
+        return logits
+
+    def _release(self):
+        pass
 
 
 def token_of(reply) -> str:
@@ -73,6 +98,44 @@ class TestRefusals:
         assert demo.ask("GET", "/", Host="evil.example")[0] == 421
         assert demo.ask("GET", "/", Host=f"localhost:{demo.port}")[0] == 200
 
+    def test_a_loopback_address_is_here_and_a_name_that_looks_like_one_is_not(self, demo):
+        assert demo.ask("GET", "/", Host=f"127.0.0.2:{demo.port}")[0] == 200
+        assert demo.ask("GET", "/", Host=f"[::1]:{demo.port}")[0] == 200
+        assert demo.ask("GET", "/", Host=f"127.0.0.2.evil.example:{demo.port}")[0] == 421
+
+    @pytest.mark.parametrize(("method", "path"), [("POST", "/picture"), ("GET", "/"), ("OPTIONS", "/picture")])
+    @pytest.mark.parametrize("origin", ["http://evil.example", "null"])
+    def test_a_page_of_another_site(self, open_to_all, jpeg, method, path, origin):
+        said = {"Host": f"demo.example:{open_to_all.port}", "Content_Type": "application/octet-stream"}
+        assert open_to_all.ask(method, path, jpeg, Origin=origin, **said)[0] == 403
+        assert open_to_all.shelf.held_bytes == 0
+
+    def test_its_own_page(self, demo, jpeg):
+        origin = demo.url.rstrip("/")
+        assert demo.ask("POST", "/picture", jpeg, Origin=origin, Content_Type="application/octet-stream")[0] == 200
+
+    @pytest.mark.parametrize("path", ["/picture", "/", "/gradio_api/run/predict"])
+    def test_no_site_is_given_leave(self, open_to_all, path):
+        connection = http.client.HTTPConnection("127.0.0.1", open_to_all.port, timeout=30)
+        connection.request("OPTIONS", path, headers={"Host": "demo.example", "Access-Control-Request-Method": "POST"})
+        answer = connection.getresponse()
+        connection.close()
+        assert (answer.status, answer.getheader("allow")) == (405, "GET, HEAD, POST")
+        assert answer.getheader("access-control-allow-origin") is None
+
+    @pytest.mark.parametrize("event", [5, None, "token", ["token"]])
+    @pytest.mark.parametrize("number", [0, 1])
+    def test_an_event_that_is_no_object(self, demo, capsys, event, number):
+        body = json.dumps({"data": [], "event_data": event, "fn_index": number, "session_hash": "a"}).encode()
+        status, said = demo.ask("POST", "/gradio_api/run/predict", body, **JSON)
+        assert (status, said["error"]) == (400, "expected JSON with an object as its event_data")
+        assert "Traceback" not in capsys.readouterr().err
+
+    @pytest.mark.parametrize("body", [b"", b"5", b"\xff", b"[" * 60_000])
+    def test_a_body_that_is_no_event(self, demo, capsys, body):
+        assert demo.ask("POST", "/gradio_api/run/predict", body, **JSON)[0] == 400
+        assert "Traceback" not in capsys.readouterr().err
+
     @pytest.mark.parametrize(
         "path",
         [
@@ -104,8 +167,6 @@ class TestRefusals:
         assert demo.ask("POST", "/gradio_api/run/predict", body, **JSON)[0] == 413
 
     def test_what_a_browser_is_told(self, demo):
-        import http.client
-
         connection = http.client.HTTPConnection("127.0.0.1", demo.port, timeout=30)
         connection.request("GET", "/")
         headers = dict(connection.getresponse().getheaders())
@@ -181,6 +242,14 @@ def test_where_no_engine_shows_what_it_looks_at_the_page_says_how_to_make_one(en
         body = {"data": [], "event_data": {"token": token, "label": "red"}, "fn_index": 1, "session_hash": token}
         _, answer = demo.ask("POST", "/gradio_api/run/predict", json.dumps(body).encode(), **JSON)
     assert "edgepress export STUDENT --data DIR --attention --out onnx-fp32-attention" in answer["data"][0]
+
+
+def test_logits_that_are_no_numbers_are_an_error_and_not_a_no(engines, jpeg):
+    bundle = engines.taggers["onnx-fp32"].engine.bundle
+    with running(Engines(engines.folder, {"<broken>": Tagger(Overflowing(bundle))}), Gate(4, 30.0)) as demo:
+        said = answer_of(demo.answer(token_of(demo.send(jpeg)), "<broken>"))
+    assert f"&lt;broken&gt;: 1 of its {len(bundle.labels)} logits are NaN or infinite; choose another engine" in said
+    assert "data-token" not in said
 
 
 class TestGate:
