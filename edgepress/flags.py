@@ -75,6 +75,8 @@ def _parameter(path: tuple[str, ...], field: FieldInfo) -> inspect.Parameter:
     if not field.is_required() and default is not None:
         help += f" (default: {default})"
     flag = "--" + "-".join(path).replace("_", "-")
+    if annotation is bool:  # so that a flag can also undo what a recipe says
+        flag += f"/--no-{flag[2:]}"
     panel = f"{path[0]}" if len(path) > 1 else None
     option = typer.Option(flag, help=help, rich_help_panel=panel, show_default=False)
     return inspect.Parameter(

@@ -71,6 +71,8 @@ def predict_verb(
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return
     _tell(broken)
+    if not broken and not told:
+        raise InputError("nothing to tag: stdin named no picture; expected paths, one a line, or a picture's bytes")
     if broken and not told:
         raise typer.Exit(2)
 

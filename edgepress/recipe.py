@@ -45,7 +45,8 @@ class QuantizeConfig(Config):
     budget: float = Field(default=0.5, ge=0)
     """Most points of val mAP that INT8 may cost; nodes are left in float for it."""
     time_limit: float = Field(default=60.0, ge=0)
-    """Seconds a target after which the search begins no further candidate."""
+    """Seconds a target after which no further candidate is begun, except that nodes are left in float while the budget
+    is missed."""
     weight_bits: int | None = Field(default=None, ge=7, le=8)
     """Bits of INT8 weights for onnxruntime and openvino: 7 where products saturate, on x86 without VNNI; by default
     what this machine needs."""

@@ -246,7 +246,7 @@ def write_bundle(path: Path, **fields: Any) -> Iterator[tuple[Path, dict[str, An
     role = _role(fields["kind"], fields.get("facts", {}), fields.get("parent"))
     require_replaceable(path, fields["kind"], fields["precision"], role)
     if (path / MANIFEST).is_file():
-        log.info("%s: what it was made from has changed; it is made again and replaced", path)
+        log.info("%s: what it was made from, or a setting, has changed; it is made again and replaced", path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.parent / f".{path.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
@@ -308,7 +308,9 @@ def _serialise(fields: dict[str, Any]) -> bytes:
 def _read_manifest(folder: Path) -> tuple[Manifest, str]:
     file = folder / MANIFEST
     if not file.is_file():
-        raise InputError(f"{folder}: not a finished bundle (no {MANIFEST}); expected a folder that edgepress made")
+        inside = sorted(path.parent.name for path in folder.glob(f"[!.]*/{MANIFEST}"))[:12]
+        expected = f"one of the bundles in it: {', '.join(inside)}" if inside else "a folder that edgepress made"
+        raise InputError(f"{folder}: not a finished bundle (no {MANIFEST}); expected {expected}")
     if file.stat().st_size > _MAX_MANIFEST_BYTES:
         raise InputError(f"{file}: larger than any manifest; expected a folder that edgepress made")
     data = file.read_bytes()

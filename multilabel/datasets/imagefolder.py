@@ -7,6 +7,7 @@ root/<split>/00000.jpg       `ignore` is optional: labels of which nobody knows 
 
 from __future__ import annotations
 
+import difflib
 import json
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from multilabel.datasets import files
 from multilabel.errors import InputError
 from multilabel.labels import LabelSpace
 
+_KEYS = {"file_name", "labels", "ignore"}
 LOOKS_FOR = "labels.txt and, in a folder a split, metadata.jsonl"
 
 
@@ -71,4 +73,8 @@ def _parse(line: str, where: str) -> dict[str, Any]:
         names = row.get(key, [] if key == "ignore" else None)
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise InputError(f"{where}: {key} of {row['file_name']!r} is {names!r}; expected a list of label names")
+    for key in row.keys() - _KEYS:  # others may hold anything; a misspelt one would lose what it says
+        meant = difflib.get_close_matches(key.lower(), _KEYS, n=1, cutoff=0.8)
+        if meant:
+            raise InputError(f"{where}: unknown key {key!r}; did you mean {meant[0]!r}?")
     return row

@@ -136,7 +136,15 @@ def test_run_takes_several_teachers(edgepress, micro, teachers, tiny_data, tmp_p
 def test_its_flags_are_those_that_it_heeds(edgepress):
     shown = {verb: set(re.findall(r"--[a-z][a-z-]*", edgepress(verb, "--help").out)) for verb in ("run", "compare")}
     sections = ("--engines", "--required", "--decisions", "--quantize", "--compile", "--bench", "--verify")
-    sections += ("--finetune", "--latency-budget", "--students", "--host", "--ssh-option", "--attention")
+    sections += (
+        "--finetune",
+        "--latency-budget",
+        "--students",
+        "--host",
+        "--ssh-option",
+        "--attention",
+        "--no-attention",
+    )
     ignored = {flag for flag in shown["run"] if flag.startswith(sections)}
     assert len(ignored) > 8
     assert shown["run"] - shown["compare"] == ignored

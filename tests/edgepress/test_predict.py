@@ -169,3 +169,10 @@ def test_what_a_table_says_of_a_broken_picture_is_text_whatever_its_name(capsys)
     _csv(("a",))(name, [], InputError(f"{name}: not a picture"))
     out = capsys.readouterr().out
     assert out.encode().count(b"\\udce9") == 2
+
+
+def test_stdin_that_names_nothing_and_a_run_s_folder_say_what_was_expected(bad, onnx, run_folder):
+    done = subprocess.run([sys.executable, "-m", "edgepress", "predict", onnx, "-"], input=b"\n", capture_output=True)
+    assert done.returncode == 2
+    assert b"nothing to tag: stdin named no picture" in done.stderr
+    assert "expected one of the bundles in it: onnx-fp32, onnx-int8-onnxruntime" in bad("predict", run_folder, "x.jpg")

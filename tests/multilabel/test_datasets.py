@@ -11,6 +11,7 @@ import pytest
 
 from multilabel.datasets import load_dataset
 from multilabel.errors import InputError
+from tests.conftest import write_tiny_data
 
 ROWS = [
     {"file_name": "b.png", "labels": ["dog", "cat"]},
@@ -199,3 +200,17 @@ def test_one_picture_under_two_spellings_stands_twice(tmp_path):
     (root / "test" / "metadata.jsonl").write_text("".join(lines))
     with pytest.raises(InputError, match="twice"):
         load_dataset(root, "test")
+
+
+@pytest.mark.parametrize(("key", "meant"), [("ignored", "ignore"), ("Ignore", "ignore"), ("ignores", "ignore")])
+def test_a_misspelt_key_is_told_and_other_keys_are_left_alone(tmp_path, key, meant):
+    root = write_tiny_data(tmp_path / "data")
+    listing = root / "val" / "metadata.jsonl"
+    rows = [json.loads(line) for line in listing.read_text().splitlines()]
+    rows[3] |= {"caption": "anything", "width": 48}
+    listing.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert len(load_dataset(root, "val")) == len(rows)
+    rows[3][key] = ["circle"]
+    listing.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(InputError, match=f"metadata.jsonl, line 4: unknown key '{key}'; did you mean '{meant}'"):
+        load_dataset(root, "val")
