@@ -94,6 +94,7 @@ def _try_all(reader: str, at: int, end: int, seed: int, number: Synchronized, se
     taken, found = 0, ""
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 2)  # decoders print what they dislike
+    faulthandler.disable()  # a crash is told by the parent
     with tempfile.TemporaryDirectory(prefix="edgepress-fuzz-") as name:
         folder = Path(name)
         os.chdir(folder)  # a folder that an input names by accident is this one
@@ -101,7 +102,7 @@ def _try_all(reader: str, at: int, end: int, seed: int, number: Synchronized, se
         whole = {file: file.read_bytes() for file in files}
         for index in range(at, end):
             number.value = index
-            faulthandler.dump_traceback_later(_HANGS_SECONDS, exit=True)
+            faulthandler.dump_traceback_later(_HANGS_SECONDS, exit=True, file=quiet)
             started = time.process_time()
             found = _try_one(reader, folder, whole, random.Random(f"{seed} {reader} {index}"))
             faulthandler.cancel_dump_traceback_later()
