@@ -4,7 +4,7 @@ const find = (name) => element.querySelector(`[data-${name}]`);
 const file = element.querySelector("input[type=file]");
 const drop = find("drop"), live = find("live"), video = element.querySelector("video");
 const [engine, beside] = element.querySelectorAll("select");
-let given = "", newest = 0, shown = 0;
+let given = "", gifts = 0, newest = 0, shown = 0;
 
 function say(text, wrong = "") {
   find("said").textContent = text;
@@ -25,6 +25,7 @@ document.addEventListener("edgepress-answer", ({ detail: { number, said } }) => 
 });
 
 async function give(blob, name) {
+  const gift = ++gifts;
   if (!blob.size) {
     say("", `${name}: the file is empty.`);
     return;
@@ -41,13 +42,14 @@ async function give(blob, name) {
       body: blob,
     });
     const { token, error } = await answer.json();
+    if (gift !== gifts) return; // another picture was given while this one was sent: it takes this one's place
     if (error) say("", error);
     else {
       given = token;
       ask();
     }
   } catch (error) {
-    say("", `The demo's server does not answer (${error.message}). Is it still running?`);
+    if (gift === gifts) say("", `The demo's server does not answer (${error.message}). Is it still running?`);
   }
 }
 

@@ -177,6 +177,20 @@ def test_the_last_of_pictures_given_in_a_hurry_is_answered(demo, browser, pictur
         assert picture.name in page.locator("#picture figcaption").inner_text()
 
 
+def test_a_picture_whose_upload_took_longer_does_not_replace_the_next_one(demo, browser, picture, splits):
+    with clean_page(browser) as page:
+        opened(page, demo)
+        held = []
+        page.route("**/picture?name=slow.jpg", held.append)
+        give(page, {"name": "slow.jpg", "mimeType": "image/jpeg", "buffer": Path(splits.test.paths[0]).read_bytes()})
+        give(page, picture)
+        page.locator("#picture figcaption", has_text=picture.name).wait_for(timeout=WAIT)
+        with page.expect_response("**/picture?name=slow.jpg"):
+            held[0].continue_()
+        page.wait_for_timeout(500)
+        assert picture.name in page.locator("#picture figcaption").inner_text()
+
+
 def test_a_busy_server_is_told_on_the_page(engines, browser, picture, artifacts):
     with running(engines, Gate(1, 0.2)) as demo, clean_page(browser) as page:
         opened(page, demo)
