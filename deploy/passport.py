@@ -144,7 +144,7 @@ def _onnx_beside(bundle: Bundle) -> Bundle:
     parent = bundle.manifest.parent
     if parent is not None:
         for file in sorted(bundle.path.resolve().parent.glob(f"*/{MANIFEST}")):
-            if _digest(file) == parent.digest:
+            if named_digest(file) == parent.digest:
                 return Bundle.open(file.parent, kind="onnx")
     digest = f"{parent.digest[:12]}..." if parent is not None else "unknown"
     raise EngineUnavailableError(
@@ -153,7 +153,7 @@ def _onnx_beside(bundle: Bundle) -> Bundle:
     )
 
 
-def _digest(file: Path) -> object:
+def named_digest(file: Path) -> object:
     """The digest that a manifest names; None of a file that is none. Opening the bundle checks it."""
     try:
         fields = json.loads(file.read_bytes())
