@@ -113,7 +113,7 @@ def load_splits(
     """Load the three splits and read every picture once.
 
     Raises:
-        InputError: see `load_dataset`; names the first broken picture, and one that stands in train and elsewhere.
+        InputError: see `load_dataset`; names the first broken picture, and one that stands in two of them.
     """
     loaded = [load_dataset(data, split, format, difficult=difficult) for split in (train, val, test)]
     for split in loaded:
@@ -123,6 +123,7 @@ def load_splits(
         if labels_counted(split.targets, split.ignore) == 0:
             raise InputError(f"{data}, split {split.split!r}: no label has a positive picture: mAP is not defined")
     refuse_leaks(loaded[0], loaded[1:])
+    refuse_leaks(loaded[1], loaded[2:])  # what val chose, thresholds among it, test would find good
     return Splits(train=loaded[0], val=loaded[1], test=loaded[2])
 
 

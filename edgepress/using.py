@@ -44,14 +44,18 @@ def data_verb(
     """Look a data set over: counts, imbalance, co-occurrence, broken pictures, duplicates across splits."""
     from edgepress.report import print_data
     from multilabel.datasets import list_splits
-    from multilabel.inspection import inspect_dataset
+    from multilabel.inspection import inspect_dataset, unions
 
     names = split or list_splits(data, format)  # type: ignore[arg-type] # checked there
-    report = inspect_dataset({name: load(data, format, difficult, name) for name in names})
+    splits = {name: load(data, format, difficult, name) for name in names}
+    joined = unions(splits)
+    report = inspect_dataset({name: one for name, one in splits.items() if name not in joined})
     if json:
-        print_result(report.as_dict(), json)
-    else:
-        print_data(report, stdout())
+        print_result(report.as_dict() | {"unions": joined}, json)
+        return
+    print_data(report, stdout())
+    for name, parts in joined.items():
+        print(f"{name} holds the pictures of {' and '.join(parts)}, and was not looked over twice")
 
 
 def shard_verb(

@@ -104,6 +104,17 @@ class DataReport:
         return asdict(self)
 
 
+def unions(splits: Mapping[str, MultiLabelDataset]) -> dict[str, list[str]]:
+    """Splits that hold just the pictures of two others or more together, as VOC's trainval does, and which others."""
+    files = {name: set(data.paths) for name, data in splits.items()}
+    found = {}
+    for name, whole in files.items():
+        parts = [other for other, some in files.items() if some < whole]
+        if len(parts) > 1 and set().union(*(files[part] for part in parts)) == whole:
+            found[name] = parts
+    return found
+
+
 def inspect_dataset(
     splits: Mapping[str, MultiLabelDataset],
     *,

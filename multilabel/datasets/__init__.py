@@ -178,7 +178,7 @@ def detect_format(path: str | Path, format: Format = "auto") -> Format:
 
 
 def refuse_leaks(train: MultiLabelDataset, others: list[MultiLabelDataset]) -> None:
-    """Stop where a training picture's content also stands in a split that chooses or measures.
+    """Stop where a training picture's content, or one that chooses, also stands in a split that chooses or measures.
 
     Raises:
         InputError: names both files.

@@ -6,7 +6,8 @@ root/<split>.csv   path,cat,dog          or   path,labels
 
 The picture's column is called path, file, file_name, image or filename; its paths start at the root, at <split>/ or at
 images/. Either every other column is a label (1 present, 0 absent, empty or -1 ignored), or a column `labels` holds a
-list separated by `;` or `|`, and further columns are not read. Labels are in the order of labels.txt where it is there;
+list separated by `;` or `|`, or in JSON, and further columns are not read; a column `split` must name the table's own
+split. Labels are in the order of labels.txt where it is there;
 else in that of the columns, or, for lists, in the alphabet's over all splits. Columns are separated by , ; or tabs.
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,7 +78,10 @@ def read(root: Path, split: str) -> tuple[LabelSpace, list[Path], np.ndarray, np
         once.add(str(inside), number, where)
         paths.append(pictures.find(inside, where))
         if listed:
-            cells.append(files.encode(labels, _split_list(row[header.index(_LIST)]), where).astype(np.int8))
+            if "split" in header and row[header.index("split")].strip() != split:
+                other = row[header.index("split")].strip()
+                raise InputError(f"{where}: split {other!r} in the table of {split!r}; expected one table a split")
+            cells.append(files.encode(labels, _names(row[header.index(_LIST)], where), where).astype(np.int8))
         else:
             cells.append(_values([row[column] for column in columns], names, where))
     if not paths:
@@ -167,15 +172,34 @@ def _columns_as_labels(root: Path, columns: list[str], table: Path) -> LabelSpac
 def _all_listed(root: Path) -> set[str]:
     """The labels in the lists of every split, so that all splits have the same."""
     found: set[str] = set()
+    several = False
     for split in splits(root):
         header, rows = _open(root / f"{split}.csv")
         if _LIST in header:
-            found.update(name for _, row in rows for name in _split_list(row[header.index(_LIST)]))
+            for number, row in rows:
+                names = _names(row[header.index(_LIST)], f"{root / split}.csv, line {number}")
+                several = several or len(names) > 1
+                found.update(names)
+    comma = min((name for name in found if "," in name), default=None)
+    if comma is not None and not several:
+        raise InputError(
+            f"{root}: label {comma!r}, and no row has two: labels are separated by ; or |, not by commas; where the "
+            "comma is part of a name, write the names into labels.txt"
+        )
     return found
 
 
-def _split_list(cell: str) -> list[str]:
-    return [name for part in re.split(r"[;|]", cell) if (name := part.strip())]
+def _names(cell: str, where: str) -> list[str]:
+    """The labels of a cell: a list in JSON, else names between ; or |."""
+    if not cell.strip().startswith("["):
+        return [name for part in re.split(r"[;|]", cell) if (name := part.strip())]
+    try:
+        found = json.loads(cell)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        raise InputError(f'{where}: labels {cell[:40]!r}; expected cat;dog, or a JSON list as ["cat", "dog"]')
+    return [name.strip() for name in found]
 
 
 def _values(cells: list[str], names: list[str], where: str) -> np.ndarray:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from multilabel.datasets import MultiLabelDataset, load_dataset
 from multilabel.duplicates import difference_hash, near_pairs
 from multilabel.errors import InputError
-from multilabel.inspection import LabelPair, inspect_dataset
+from multilabel.inspection import LabelPair, inspect_dataset, unions
 from multilabel.labels import LabelSpace
 
 LABELS = ("cat", "dog", "sky", "sea")
@@ -70,6 +70,14 @@ def test_the_numbers_of_a_split(train):
 def test_a_split_without_any_label(train, tmp_path):
     report = inspect_dataset({"a": split(tmp_path, "a", [(train.paths[0], "", "cat")])}).splits["a"]
     assert (report.imbalance, report.pairs, report.unlabelled) == (None, (), 1)
+
+
+def test_a_split_that_joins_others_is_told_and_no_leak(train):
+    assert len(train) > 3
+    parts = {"train": train.subset(np.arange(2)), "val": train.subset(np.arange(2, len(train)))}
+    assert unions({**parts, "trainval": train}) == {"trainval": ["train", "val"]}
+    assert unions({"train": parts["train"], "trainval": train}) == {}  # something in it is in no other
+    assert unions({"train": train, "again": train}) == {}  # that is a leak
 
 
 def test_no_split_is_refused():

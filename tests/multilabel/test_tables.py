@@ -40,6 +40,35 @@ def test_a_table_with_lists_of_labels(tmp_path, order, mark):
     assert list_splits(root) == ["test", "train"]
 
 
+def test_a_list_in_json(tmp_path):
+    root = write_csv(tmp_path, "path,labels", '"b.jpg","[""sky"", ""hot, dog""]"', "a.jpg,[]", 'c.jpg,"[""sky""]"')
+    check(load_dataset(root), ["hot, dog", "sky"], ["b.jpg", "a.jpg", "c.jpg"], [[1, 1], [0, 0], [0, 1]])
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["path,labels", 'a.jpg,"cat,dog"', "b.jpg,cat"], "label 'cat,dog', and no row has two: labels are separated"),
+        (
+            ["path,labels", "a.jpg,\"['cat', 'dog']\""],
+            "test.csv, line 2: labels \"['cat', 'dog']\"; expected",
+        ),
+        (["path,labels", "a.jpg,[1]"], "test.csv, line 2: labels '[1]'; expected cat;dog, or a JSON list"),
+        (["path,labels,split", "a.jpg,cat,test", "b.jpg,dog,val"], "line 3: split 'val' in the table of 'test'"),
+    ],
+)
+def test_other_notations_are_no_labels(tmp_path, lines, said):
+    assert said in refusal(write_csv(tmp_path, *lines))
+
+
+def test_a_comma_is_part_of_a_name_where_lists_or_labels_txt_say_so(tmp_path):
+    root = write_csv(tmp_path, "path,labels", 'b.jpg,"hot, dog;sky"', "a.jpg,sky")
+    assert load_dataset(root).labels.names == ("hot, dog", "sky")
+    root = write_csv(tmp_path / "named", "path,labels", 'b.jpg,"hot, dog"')
+    write(root / "labels.txt", "hot, dog")
+    assert load_dataset(root).labels.names == ("hot, dog",)
+
+
 def test_quotes_a_byte_order_mark_windows_ends_and_empty_rows(tmp_path):
     root = write_csv(tmp_path)
     (root / "test.csv").write_bytes('\ufeff"path","big, cat","é"\r\n"b.jpg",1,0\r\n\r\n"a.jpg",0,x\r\n'.encode())
