@@ -155,7 +155,7 @@ def _observe(model: FakeQuantizedModel, train: MultiLabelDataset, pictures: int,
     """Measure ranges on training pictures as a device sees them, not augmented."""
     places = np.random.default_rng(seed).permutation(len(train))[:pictures]
     for start in range(0, len(places), _AT_ONCE):
-        images = np.stack([model.preprocess.load(train.paths[place]) for place in places[start : start + _AT_ONCE]])
+        images = np.stack([model.preprocess(train.picture(place)) for place in places[start : start + _AT_ONCE]])
         model.observe(torch.from_numpy(images).to(model.mean.device))
 
 

@@ -59,6 +59,7 @@ def quantize_bundle(parent: Bundle, splits: Splits, target: Target, out: Path, c
     Raises:
         InputError: the parent is no fp32 ONNX bundle, its labels are not the data set's, or the calibration set leaks.
         EngineUnavailableError: a package that quantises for the target is not installed.
+        DataChangedError: see `MultiLabelDataset.stored`.
     """
     if (parent.manifest.kind, parent.manifest.precision) != ("onnx", "fp32"):
         raise InputError(f"{parent.path}: {parent.manifest.kind}, {parent.manifest.precision}; expected onnx, fp32")
@@ -95,7 +96,7 @@ def quantize_bundle(parent: Bundle, splits: Splits, target: Target, out: Path, c
             found = quantize(
                 parent.model_path,
                 folder / judge.model,
-                np.stack([parent.preprocess.load(path) for path in pictures.paths]),
+                np.stack([parent.preprocess(pictures.picture(row)) for row in range(len(pictures))]),
                 target=target,
                 evaluate=judge.score,
                 float_map=judge.float_map,
@@ -131,13 +132,17 @@ def gate(bundle: Bundle) -> str | None:
 
 
 def _calibration_set(parent: Bundle, splits: Splits, config: QuantizeConfig) -> MultiLabelDataset:
+    def embedded(pictures: MultiLabelDataset) -> np.ndarray:
+        rows = {path: row for row, path in enumerate(pictures.paths)}
+        return embed(parent.model_path, pictures.paths, lambda path: parent.preprocess(pictures.picture(rows[path])))
+
     chosen = choose_calibration_set(
         splits.train,
         [splits.val, splits.test],
         config.pictures,
         config.seed,
         config.choice,
-        lambda pictures: embed(parent.model_path, pictures.paths, parent.preprocess.load),
+        embedded,
     )
     return splits.train.subset(chosen)
 
@@ -193,8 +198,8 @@ class _Judge:
         pixels = np.lib.format.open_memmap(
             self.folder / "val.npy", mode="w+", dtype=np.uint8, shape=(len(self.val), size, size, 3)
         )
-        for place, path in enumerate(self.val.paths):
-            pixels[place] = self.parent.preprocess.load(path)
+        for row in range(len(self.val)):
+            pixels[row] = self.parent.preprocess(self.val.picture(row))
         return pixels
 
     @contextlib.contextmanager

@@ -21,7 +21,6 @@ from multilabel.datasets import Difficult, Format, load_dataset, refuse_leaks
 from multilabel.datasets.unlabelled import load_unlabelled
 from multilabel.errors import EngineUnavailableError, InputError
 from multilabel.metrics import labels_counted
-from multilabel.pictures import read_bytes
 
 log = logging.getLogger("edgepress")
 
@@ -33,6 +32,7 @@ def run(recipe: Recipe) -> dict[str, Any]:
     Raises:
         InputError: see the stages.
         OverBudgetError: see `choose_student`.
+        DataChangedError: a picture changed since the splits were loaded, whatever the stage; what is finished is kept.
     """
     splits = splits_of(recipe)
     out = Path(recipe.out)
@@ -48,7 +48,7 @@ def run(recipe: Recipe) -> dict[str, Any]:
         _export(student, splits, recipe, out / "onnx-fp32-attention", attention=True)
     earlier = earlier_rows(read_report(out))
     report = header(recipe, splits, teachers, student)
-    pictures = [read_bytes(path) for path in splits.test.paths[:64]]
+    pictures = [splits.test.stored(row) for row in range(min(64, len(splits.test)))]
     for role, bundle in (*((teacher.name, teacher) for teacher in teachers), ("student", student)):
         report["engines"].append(torch_row(role, bundle, onnx, splits.test, recipe, pictures, earlier))
     tuning = FineTuning(

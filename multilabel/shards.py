@@ -24,7 +24,7 @@ import numpy as np
 from multilabel.bundle import file_sha256, write_atomically
 from multilabel.datasets import MultiLabelDataset, files, webdataset
 from multilabel.datasets.webdataset import Index, IndexedPicture, IndexedTar, index_path, tar_split, unfinished_path
-from multilabel.errors import InputError
+from multilabel.errors import DataChangedError, InputError
 from multilabel.labels import LabelSpace
 from multilabel.pictures import Picture, ShardPicture, check_bytes, read_bytes, suffix_of
 
@@ -46,6 +46,7 @@ def write_shards(splits: Sequence[MultiLabelDataset], out: Path, *, shard_bytes:
     Raises:
         InputError: no split, splits with differing labels, a folder that holds anything else, a split that was already
             written from other pictures or settings, a broken picture (named; what is finished is kept), a full disk.
+        DataChangedError: a picture's size or time is not what it was when this began.
     """
     if not splits:
         raise InputError("no split to shard; expected at least one")
@@ -83,6 +84,8 @@ class _Plan(NamedTuple):
 
     name: str
     rows: range
+    stamps: list[tuple[int, int]]
+    """What `_stamp` says of each picture."""
     source: str
     """See `IndexedTar.source`."""
 
@@ -125,17 +128,19 @@ def _plan(data: MultiLabelDataset, shard_bytes: int) -> Iterator[_Plan]:
     """Which pictures go into which tar, from the sizes of their files."""
     start, used, number = 0, _END, 0
     digest = hashlib.sha256()
+    stamps: list[tuple[int, int]] = []
     for row, picture in enumerate(data.paths):
         size, modified = _stamp(picture)
         text = _json(_item(data, row))
         more = _member(size) + _member(len(text))
         if row > start and used + more > shard_bytes:
-            yield _Plan(f"{data.split}-{number:06d}.tar", range(start, row), digest.hexdigest())
+            yield _Plan(f"{data.split}-{number:06d}.tar", range(start, row), stamps, digest.hexdigest())
             start, used, number = row, _END, number + 1
-            digest = hashlib.sha256()
+            digest, stamps = hashlib.sha256(), []
         used += more
+        stamps.append((size, modified))
         digest.update(text + f" {size} {modified}\n".encode())
-    yield _Plan(f"{data.split}-{number:06d}.tar", range(start, len(data)), digest.hexdigest())
+    yield _Plan(f"{data.split}-{number:06d}.tar", range(start, len(data)), stamps, digest.hexdigest())
 
 
 def _stamp(picture: Picture) -> tuple[int, int]:
@@ -190,8 +195,13 @@ def _write_tar(plan: _Plan, data: MultiLabelDataset, out: Path, unfinished: Path
     try:
         with partial.open("wb") as file:
             with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-                for row in plan.rows:
+                for row, stamp in zip(plan.rows, plan.stamps, strict=True):
                     content, item = read_bytes(data.paths[row]), _item(data, row)
+                    if _stamp(data.paths[row]) != stamp:
+                        raise DataChangedError(
+                            f"{data.paths[row]}: changed since its data set was loaded; start the same command again; "
+                            "finished shards are kept"
+                        )
                     check_bytes(content, str(data.paths[row]))
                     offset = tar.offset + tarfile.BLOCKSIZE
                     pictures.append(IndexedPicture(offset=offset, size=len(content), **item))
