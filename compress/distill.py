@@ -21,6 +21,7 @@ from compress.training import Fit, augmentation_of, evaluate, fit, make_accelera
 from multilabel.bundle import Bundle, Role, file_sha256, inputs_hash, is_current, require_replaceable
 from multilabel.datasets import MultiLabelDataset, refuse_leaks
 from multilabel.datasets.unlabelled import load_unlabelled
+from multilabel.durable import make_folder
 from multilabel.errors import InputError
 from multilabel.metrics import labels_counted, prevalence
 
@@ -113,7 +114,7 @@ def _train(
         "teachers": [teacher.as_parent.model_dump() for teacher in teachers],
         "val_prevalence": prevalence(val.targets, val.ignore),
     }
-    work.mkdir(parents=True, exist_ok=True)
+    make_folder(work)
     with memory_told(config, accelerator.device):
         task: Task
         views: dict[str, Any] = {}

@@ -35,6 +35,7 @@ from edgepress.recipe import QuantizeConfig
 from multilabel.bundle import Bundle, Calibration, inputs_hash, is_current, write_bundle
 from multilabel.datasets import MultiLabelDataset
 from multilabel.decisions import changed_share
+from multilabel.durable import sync
 from multilabel.errors import InputError
 from multilabel.metrics import average_precision, mean_average_precision
 
@@ -208,6 +209,7 @@ class _Judge:
         manifest: dict[str, Any] = {"labels": self.parent.manifest.labels, "preprocess": self.parent.preprocess}
         with write_bundle(path, kind=self.kind, precision="int8", model=self.model, **manifest) as (folder, _):
             for suffix in (".xml", ".bin") if file.suffix == ".xml" else (file.suffix,):
+                sync(file.with_suffix(suffix))  # the candidate's result is kept after this, and must not outlast it
                 shutil.copyfile(file.with_suffix(suffix), (folder / self.model).with_suffix(suffix))
         try:
             yield Bundle.open(path)

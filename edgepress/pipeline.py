@@ -19,6 +19,7 @@ from edgepress.stages import Splits, build_engine, folder_of
 from multilabel.bundle import MANIFEST, Bundle, inputs_hash, require_replaceable
 from multilabel.datasets import Difficult, Format, load_dataset, refuse_leaks
 from multilabel.datasets.unlabelled import load_unlabelled
+from multilabel.durable import make_folder
 from multilabel.errors import EngineUnavailableError, InputError
 from multilabel.metrics import labels_counted
 
@@ -38,7 +39,7 @@ def run(recipe: Recipe) -> dict[str, Any]:
     out = Path(recipe.out)
     if (out / MANIFEST).is_file():
         raise InputError(f"{out}: is a bundle; name another folder for the run")
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     recipe, students = choose_student(recipe, splits, out)
     teachers, student = _train(recipe, splits, out)
     if not _is_main_process():  # the other processes of a launch were here to train
