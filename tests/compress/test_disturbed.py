@@ -1,4 +1,4 @@
-"""Training on files that change meanwhile: it stops and names the file, or begins again; it never mixes."""
+"""Training while files change, which it names or begins again for, and while the clock jumps, which it does not see."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from compress.training import STATE
 from multilabel.bundle import file_sha256
 from multilabel.datasets import load_dataset
 from multilabel.errors import DataChangedError
+from tests.clock import jump, scatter_dates
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CONFIG = TeachConfig(**{**QUICK, "epochs": 3})
@@ -93,3 +94,23 @@ def test_a_finished_teacher_of_other_labels_is_made_again(root, tmp_path):
     assert taught(root, tmp_path / "teacher").digest == before
     relabel(root, "val")
     assert taught(root, tmp_path / "teacher").digest != before
+
+
+def test_a_clock_that_jumps_back_between_a_kill_and_the_resume_changes_nothing(root, tmp_path, monkeypatch, caplog):
+    undisturbed, out = taught(root, tmp_path / "undisturbed"), tmp_path / "run" / "teacher"
+    with monkeypatch.context() as patched:
+        jump(patched, 1)
+        after_epochs(patched, 3, stop)
+        with pytest.raises(KeyboardInterrupt):
+            taught(root, out)
+    scatter_dates(root)
+    scatter_dates(out.parent)
+    jump(monkeypatch, -1)
+    monkeypatch.setattr(logging.getLogger("edgepress"), "propagate", True)
+    with caplog.at_level("INFO", logger="edgepress"):
+        resumed = taught(root, out)
+    assert "resumed after epoch 2 of 3" in caplog.text
+    assert file_sha256(resumed.model_path) == file_sha256(undisturbed.model_path)
+    assert resumed.manifest.inputs == undisturbed.manifest.inputs
+    assert all(0 < entry["seconds"] < 600 for entry in resumed.manifest.facts["history"])
+    assert resumed.manifest.created < undisturbed.manifest.created  # the clock did jump
