@@ -8,7 +8,6 @@ all earlier tensors: what it adds itself. A layer diverged where that is below `
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -17,7 +16,7 @@ import numpy as np
 from deploy.agreement import decibels
 from deploy.graph_cuts import FloatGraph, Graph, OnnxGraph, OpenVinoGraph
 from multilabel.bundle import Bundle
-from multilabel.pictures import Picture
+from multilabel.datasets import MultiLabelDataset
 
 ALONE_DB = {"fp32": 60.0, "fp16": 40.0, "int8": 10.0}
 """Least signal to noise of a layer alone. Measured on the sample student: fp32 in OpenVINO 126 and above, fp16 58 and
@@ -58,15 +57,16 @@ class Inspection:
         return asdict(self)
 
 
-def inspect_layers(bundle: Bundle, parent: Bundle | None, paths: Sequence[Picture]) -> Inspection:
+def inspect_layers(bundle: Bundle, parent: Bundle | None, data: MultiLabelDataset) -> Inspection:
     """Compare a bundle's graph with the fp32 ONNX graph that it was made from, tensor by tensor, on a CPU.
 
     Args:
         parent: that ONNX bundle; None where it does not stand beside.
-        paths: pictures; the first `PICTURES` of them are taken, one at a time, which bounds memory.
+        data: of its pictures the first `PICTURES` are taken, one at a time, which bounds memory.
 
     Raises:
         InputError: a picture cannot be read.
+        DataChangedError: see `MultiLabelDataset.stored`.
     """
     reason = _why_not(bundle, parent)
     if reason is not None:
@@ -77,7 +77,7 @@ def inspect_layers(bundle: Bundle, parent: Bundle | None, paths: Sequence[Pictur
     graph: Graph = kind(bundle.model_path, exact.tensors)
     if not graph.layers:
         return Inspection(not_inspected=f"no tensor of its graph has a name that {parent.name}'s has")
-    images = [bundle.preprocess.load(path)[None] for path in paths[:PICTURES]]
+    images = [bundle.preprocess(data.picture(row))[None] for row in range(min(PICTURES, len(data)))]
     calibration = bundle.manifest.calibration
     # Channels of an equalised graph are scaled on purpose.
     gains = _gains(graph, exact, images) if calibration and "equalised" in calibration.method else {}

@@ -121,7 +121,7 @@ def verify(
         )
         result = replace(result, stages=walked, diverged_at=first_beyond(walked))
     if layers:
-        result = replace(result, layers=inspect_layers(bundle, float_onnx(bundle), data.paths))
+        result = replace(result, layers=inspect_layers(bundle, float_onnx(bundle), data))
     return result
 
 
