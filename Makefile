@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 EXTRAS := train,weights,quantize,openvino,tensorrt-rtx,demo,sign
 
-.PHONY: quickstart test check fuzz survive load sbom audit clean
+.PHONY: quickstart test check coverage fuzz survive load sbom audit clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/edgepress run --recipe examples/quickstart.yaml
@@ -16,6 +16,10 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Lines and branches that no test runs, and the share that some test does.
+coverage: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest --cov --cov-report=term
 
 fuzz: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.fuzzing

@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,7 +24,6 @@ from calibration.probabilities import (
     METHODS,
     MIN_SLOPE,
     SHRINKAGE,
-    calibration_noise,
     credibility,
     expected_calibration_error,
     fit_probabilities,
@@ -241,72 +240,6 @@ def cross_fitted(
         probabilities[fold] = calibrator(logits[fold])
         decisions[fold] = decide(probabilities[fold], thresholds.values)
     return probabilities, decisions
-
-
-def label_f1(targets, decisions, ignore) -> np.ndarray:
-    """F1 of each label, float64 `[C]`; NaN for a label that no picture shows. Their mean is macro-F1."""
-    known = ~np.asarray(ignore, bool)
-    positive, predicted = (np.asarray(targets) == 1) & known, np.asarray(decisions, bool) & known
-    shown = positive.sum(axis=0)
-    hit = (positive & predicted).sum(axis=0)
-    return np.where(shown > 0, 2 * hit / np.maximum(shown + predicted.sum(axis=0), 1), np.nan)
-
-
-def measure_decisions(decisions: Decisions, logits: np.ndarray, data: MultiLabelDataset) -> dict[str, float]:
-    """What calibration and thresholds change on pictures that they were not fitted on; each in [0, 1].
-
-    `ece_*` are means over labels, `ece_pooled_*` over the cells of all labels; `ece_by_chance` is what exact
-    probabilities would show on as many pictures: see `calibration_noise`.
-
-    Args:
-        logits: `[N, C]`, in the order of the pictures and labels of `data`, as the decisions are.
-    """
-    sigmoids, probabilities = sigmoid(np.asarray(logits, np.float64)), decisions.probabilities(logits)
-    known = ~data.ignore
-    result = {
-        "macro_F1_at_half": float(np.nanmean(label_f1(data.targets, decide(sigmoids), data.ignore))),
-        "macro_F1": float(np.nanmean(label_f1(data.targets, decisions.decide(logits), data.ignore))),
-    }
-    for name, p in (("before", sigmoids), ("after", probabilities)):
-        result[f"ece_{name}"] = float(np.nanmean(expected_calibration_error(data.targets, p, data.ignore)))
-        pooled = expected_calibration_error(data.targets[known][:, None], p[known][:, None])
-        result[f"ece_pooled_{name}"] = float(pooled[0])
-    result["ece_by_chance"] = float(np.nanmean(calibration_noise(probabilities, data.ignore)))
-    return result
-
-
-def label_rows(
-    decisions: Decisions, logits: np.ndarray, unseen: tuple[np.ndarray, np.ndarray], data: MultiLabelDataset
-) -> list[dict[str, Any]]:
-    """A row a label, and last their mean: F1 and calibration error before and after.
-
-    Args:
-        decisions: that were fitted on `data`.
-        logits: `[N, C]`, in the order of the pictures and labels of `data`.
-        unseen: probabilities and decisions `[N, C]` by fits that did not see the picture: see `cross_fitted`.
-
-    Returns:
-        None stands where a label has no positive, or no known cell.
-    """
-    assert decisions.fit is not None
-    sigmoids = sigmoid(np.asarray(logits, np.float64))
-    columns = {
-        "threshold": np.array(decisions.thresholds),
-        "F1_at_half": label_f1(data.targets, decide(sigmoids), data.ignore),
-        "F1": label_f1(data.targets, unseen[1], data.ignore),
-        "ece_before": expected_calibration_error(data.targets, sigmoids, data.ignore),
-        "ece_after": expected_calibration_error(data.targets, unseen[0], data.ignore),
-    }
-    positives = decisions.fit.positives
-    rows: list[dict[str, Any]] = [
-        {"label": name, "positives": n} for name, n in zip(decisions.labels, positives, strict=True)
-    ]
-    rows.append({"label": "mean", "positives": float(np.mean(positives))})
-    for column, values in columns.items():
-        known = values[~np.isnan(values)]
-        for row, value in zip(rows, [*values, known.mean() if len(known) else np.nan], strict=True):
-            row[column] = None if np.isnan(value) else float(value)
-    return rows
 
 
 def _folds(count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from compress.models import MultiLabelModel
 from deploy.attention import ATTENTION
 from deploy.reference import REFERENCE, Reference
+from deploy.torch_graph import MODULES
 from multilabel.bundle import Bundle, Parent, inputs_hash, is_current, write_bundle
 from multilabel.datasets import MultiLabelDataset
 from multilabel.decisions import Decisions
@@ -156,8 +157,21 @@ def _to_onnx(model: MultiLabelModel, attention: bool) -> onnx.ModelProto:
         first = value.type.tensor_type.shape.dim[0]
         if not first.dim_param:  # a Python number in the model's code froze it without an error
             raise InputError(f"{model.config.backbone}: the exported {value.name} has a fixed batch {first.dim_value}")
+    _forget_sources(graph)
     onnx.checker.check_model(graph, full_check=True)
     return graph
+
+
+def _forget_sources(graph: onnx.ModelProto) -> None:
+    """Drop what the exporter says of the code that was traced, with the paths of this machine: a bundle is given away.
+
+    What stays is the module that each node is of, for `deploy.layers`.
+    """
+    inner = graph.graph
+    for one in (inner, *inner.node, *inner.input, *inner.output, *inner.value_info, *inner.initializer):
+        kept = [entry for entry in one.metadata_props if entry.key == MODULES]
+        del one.metadata_props[:]
+        one.metadata_props.extend(kept)
 
 
 @torch.inference_mode()

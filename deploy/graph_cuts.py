@@ -42,7 +42,7 @@ class FloatGraph:
         import onnx
 
         model = onnx.load(str(file))
-        names = _of_pictures(model.graph)
+        names = of_pictures(model.graph)
         self._input = model.graph.input[0].name
         types = _types(model, names)
         self.tensors = [name for name in names if types[name] == "tensor(float)"]
@@ -68,7 +68,7 @@ class OnnxGraph:
 
         model = onnx.load(str(file))
         self._input = model.graph.input[0].name
-        shared = [name for name in _of_pictures(model.graph) if name in set(tensors)]
+        shared = [name for name in of_pictures(model.graph) if name in set(tensors)]
         seen = _as_read(model.graph)
         types = _types(model, [seen.get(name, name) for name in shared])
         shared = [name for name in shared if types[seen.get(name, name)] in _TYPES]
@@ -175,7 +175,7 @@ class OpenVinoGraph:
 _GIVEN = "/given"
 
 
-def _of_pictures(graph: Any) -> list[str]:
+def of_pictures(graph: Any) -> list[str]:
     """The tensors that depend on the graph's input, in the order of execution, those inside a Q/DQ pair left out."""
     reached = {graph.input[0].name}
     found = []

@@ -1,5 +1,7 @@
 """Which layer went wrong: the tensors inside a bundle's graph against those of the same name in its float ONNX graph.
 
+Those of the float ONNX graph itself are compared with what the modules of the torch model give.
+
 Two numbers a tensor, both signal to noise in dB. `so_far_db` is of the graph as it runs: noise gathers from layer to
 layer, so a low one blames nobody. `alone_db` is of that layer alone, given the float graph's own values in the place of
 all earlier tensors: what it adds itself. A layer diverged where that is below `ALONE_DB` of the bundle's precision.
@@ -15,6 +17,7 @@ import numpy as np
 
 from deploy.agreement import decibels
 from deploy.graph_cuts import FloatGraph, Graph, OnnxGraph, OpenVinoGraph
+from deploy.torch_graph import TorchGraph
 from multilabel.bundle import Bundle
 from multilabel.datasets import MultiLabelDataset
 
@@ -31,7 +34,8 @@ class LayerNoise:
     """One tensor that both graphs have."""
 
     layer: str
-    """The node that makes it in the bundle's graph. What lies between it and the tensors before is judged with it."""
+    """The node that makes it in the bundle's graph; of a float ONNX graph the torch model's module. What lies between
+    it and the tensors before is judged with it."""
     operator: str
     tensor: str
     so_far_db: float
@@ -58,10 +62,10 @@ class Inspection:
 
 
 def inspect_layers(bundle: Bundle, parent: Bundle | None, data: MultiLabelDataset) -> Inspection:
-    """Compare a bundle's graph with the fp32 ONNX graph that it was made from, tensor by tensor, on a CPU.
+    """Compare a bundle's graph with the fp32 ONNX graph, or the torch model, that it was made from, on a CPU.
 
     Args:
-        parent: that ONNX bundle; None where it does not stand beside.
+        parent: that ONNX or torch bundle; None where it does not stand beside.
         data: of its pictures the first `PICTURES` are taken, one at a time, which bounds memory.
 
     Raises:
@@ -72,12 +76,18 @@ def inspect_layers(bundle: Bundle, parent: Bundle | None, data: MultiLabelDatase
     if reason is not None:
         return Inspection(not_inspected=reason)
     assert parent is not None
-    exact = FloatGraph(parent.model_path)
+    images = [bundle.preprocess(data.picture(row))[None] for row in range(min(PICTURES, len(data)))]
+    exact: FloatGraph | TorchGraph
+    if parent.manifest.kind == "torch":
+        exact = TorchGraph(parent, bundle.model_path, images[0])
+    else:
+        exact = FloatGraph(parent.model_path)
     kind = OpenVinoGraph if bundle.manifest.kind == "openvino" else OnnxGraph
     graph: Graph = kind(bundle.model_path, exact.tensors)
+    if isinstance(exact, TorchGraph):
+        graph.layers = [exact.named(layer) for layer in graph.layers]
     if not graph.layers:
         return Inspection(not_inspected=f"no tensor of its graph has a name that {parent.name}'s has")
-    images = [bundle.preprocess(data.picture(row))[None] for row in range(min(PICTURES, len(data)))]
     calibration = bundle.manifest.calibration
     # Channels of an equalised graph are scaled on purpose.
     gains = _gains(graph, exact, images) if calibration and "equalised" in calibration.method else {}
@@ -97,14 +107,18 @@ def _why_not(bundle: Bundle, parent: Bundle | None) -> str | None:
     if bundle.manifest.kind == "tensorrt":
         return "a TensorRT plan shows no inner tensors; give --layers the ONNX bundle that it was built from"
     if parent is None:
-        return "no fp32 ONNX bundle that it was made from stands beside it, unchanged; only such a graph has its names"
+        return "what it was made from, an fp32 ONNX or torch bundle, does not stand beside it, unchanged"
+    if parent.manifest.kind == "torch" and importlib.util.find_spec("torch") is None:
+        return "torch is not installed here, and the model that it was exported from is torch's"
     for module, extra in (("onnx", "quantize"), ("onnxruntime", "onnxruntime")):
         if importlib.util.find_spec(module) is None:
             return f"{module} is not installed here (pip install 'edgepress[{extra}]')"
     return None
 
 
-def _noise(graph: Graph, exact: FloatGraph, images: list[np.ndarray], gains: dict[str, np.ndarray]) -> list[LayerNoise]:
+def _noise(
+    graph: Graph, exact: FloatGraph | TorchGraph, images: list[np.ndarray], gains: dict[str, np.ndarray]
+) -> list[LayerNoise]:
     powers = np.zeros((len(graph.layers), 3))
     for image in images:
         given = {name: value * gains.get(name, np.float32(1)) for name, value in exact.values(image).items()}
@@ -124,7 +138,7 @@ def _noise(graph: Graph, exact: FloatGraph, images: list[np.ndarray], gains: dic
     ]
 
 
-def _gains(graph: Graph, exact: FloatGraph, images: list[np.ndarray]) -> dict[str, np.ndarray]:
+def _gains(graph: Graph, exact: FloatGraph | TorchGraph, images: list[np.ndarray]) -> dict[str, np.ndarray]:
     """For each tensor `[B, C, H, W]` the scale of each channel, `[1, C, 1, 1]`, that brings the float graph's nearest.
 
     So a layer that only scales whole channels is not found in an equalised graph; anything else is.

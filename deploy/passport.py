@@ -127,8 +127,16 @@ def _rebuilt(bundle: Bundle) -> Bundle:
 
     present = cuda_compute_capability()
     assert present is not None, "without a GPU nothing is rebuilt"
-    sm, max_batch = 10 * present[0] + present[1], int(_complete(bundle)["max_batch"])
-    return build_tensorrt(parent, bundle.path, sm=sm, max_batch=max_batch, replaces=bundle)
+    passport = _complete(bundle)
+    return build_tensorrt(
+        parent,
+        bundle.path,
+        sm=10 * present[0] + present[1],
+        max_batch=int(passport["max_batch"]),
+        cuda_graph="cuda_graph" in passport,
+        dla=int(passport["dla"]) if "dla" in passport else None,
+        replaces=bundle,
+    )
 
 
 def _onnx_beside(bundle: Bundle) -> Bundle:
@@ -136,7 +144,7 @@ def _onnx_beside(bundle: Bundle) -> Bundle:
     parent = bundle.manifest.parent
     if parent is not None:
         for file in sorted(bundle.path.resolve().parent.glob(f"*/{MANIFEST}")):
-            if _digest(file) == parent.digest:
+            if named_digest(file) == parent.digest:
                 return Bundle.open(file.parent, kind="onnx")
     digest = f"{parent.digest[:12]}..." if parent is not None else "unknown"
     raise EngineUnavailableError(
@@ -145,7 +153,7 @@ def _onnx_beside(bundle: Bundle) -> Bundle:
     )
 
 
-def _digest(file: Path) -> object:
+def named_digest(file: Path) -> object:
     """The digest that a manifest names; None of a file that is none. Opening the bundle checks it."""
     try:
         fields = json.loads(file.read_bytes())
@@ -162,7 +170,12 @@ def _complete(bundle: Bundle) -> dict[str, str]:
     """The passport of a TensorRT engine, with everything that opening it needs."""
     passport = bundle.manifest.built_for or {}
     missing = {"runtime", "version", "compute_capability", "max_batch"} - passport.keys()
-    if missing or passport["runtime"] not in TENSORRT or not re.fullmatch(r"[1-9]\d{0,5}", passport["max_batch"]):
+    if (
+        missing
+        or passport["runtime"] not in TENSORRT
+        or not re.fullmatch(r"[1-9]\d{0,5}", passport["max_batch"])
+        or not re.fullmatch(r"\d", passport.get("dla", "0"))
+    ):
         raise EngineUnavailableError(
             f"{bundle.path}: its manifest does not say what it was built for "
             f"({', '.join(sorted(missing)) or passport}); build it again with edgepress compile"

@@ -16,13 +16,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from deploy import timing_cache
 from deploy.attention import require_logits_alone
 from deploy.compile import decisions_of, derived_bundle
 from deploy.cuda import cuda_compute_capability, sm_name
 from deploy.engines.base import by_precision
 from deploy.engines.tensorrt import collecting_logger, first_line, load_runtime, one_line
 from deploy.passport import driver_cuda, stamp
-from multilabel.bundle import Bundle, inputs_hash, is_current, write_atomically
+from multilabel.bundle import Bundle, inputs_hash, is_current
 from multilabel.errors import EngineUnavailableError, InputError
 
 MODEL = "model.plan"
@@ -128,7 +129,14 @@ def parse_network(model: Path) -> ParsedNetwork:
 
 
 def build_tensorrt(
-    parent: Bundle, out: Path, *, sm: int, max_batch: int = 64, replaces: Bundle | None = None
+    parent: Bundle,
+    out: Path,
+    *,
+    sm: int,
+    max_batch: int = 64,
+    cuda_graph: bool = False,
+    dla: int | None = None,
+    replaces: Bundle | None = None,
 ) -> Bundle:
     """Build the engine of an ONNX bundle; its precision is the parent's.
 
@@ -140,19 +148,32 @@ def build_tensorrt(
         out: the bundle to write; one that was made from the same is kept.
         sm: compute capability of the GPU it will run on, 86 for 8.6.
         max_batch: most pictures at once.
+        cuda_graph: the engine is to replay a CUDA graph wherever it is opened (`deploy.engines.cuda_graph`).
+        dla: core of a Jetson's deep learning accelerator that takes the layers it can; the GPU takes the rest.
         replaces: an engine whose place this one takes, with its decisions, though it was made from the same.
 
     Raises:
-        InputError: not such a parent, or a graph that TensorRT refuses.
-        EngineUnavailableError: no TensorRT here, or none that builds for this compute capability here.
+        InputError: not such a parent, a graph that TensorRT refuses, or DLA with more than one picture a call.
+        EngineUnavailableError: no TensorRT here, none that builds for this compute capability here, no such DLA core,
+            or fp32 for DLA.
     """
     if parent.manifest.kind != "onnx":
         raise InputError(f"{parent.path}: a bundle of kind {parent.manifest.kind}; expected onnx")
     require_logits_alone(parent)
     if max_batch < 1:
         raise InputError(f"max_batch {max_batch}: expected at least 1")
+    if dla is not None and max_batch != 1:  # TensorRT wants one fixed shape there
+        raise InputError(
+            f"dla {dla} with max_batch {max_batch}: an engine for DLA takes one picture a call (max_batch 1)"
+        )
+    if dla is not None and parent.manifest.precision == "fp32":
+        raise EngineUnavailableError(f"dla {dla}: {parent.path} is fp32; DLA computes in fp16 and int8")
     trt = runtime_module()
     target = {"compute_capability": f"SM{sm}", "max_batch": str(max_batch)}
+    if cuda_graph:
+        target["cuda_graph"] = "yes"
+    if dla is not None:
+        target["dla"] = str(dla)
     decisions = decisions_of(replaces, parent)
     made_by = {"runtime": trt.__name__, "version": trt.__version__}
     inputs = inputs_hash({"parent": parent.digest, **made_by, **target, **decisions})
@@ -168,8 +189,12 @@ def build_tensorrt(
         shown = facts["quantized_convolutions"], facts["convolutions"]
         log.info("  the parsed network: %d of %d convolutions with dequantized input and weights", *shown)
     config = builder_config(parsed, precision=parent.manifest.precision, sm=sm, max_batch=max_batch)
+    if dla is not None:
+        facts["dla_layers"] = _prefer_dla(parsed, config, dla)
     flags = ", ".join(name for name, flag in trt.BuilderFlag.__members__.items() if config.get_flag(flag)) or "none"
-    timings = out.parent / f"timing-{trt.__name__}-{trt.__version__}-SM{sm}.cache" if keeps_timings(trt) else None
+    timings = (
+        out.parent / f"timing-{trt.__name__}-{trt.__version__}-SM{sm}.cache" if timing_cache.is_kept(trt) else None
+    )
     plan = _build(parsed, config, parent, sm, timings)
     with derived_bundle(
         parent,
@@ -253,33 +278,27 @@ def builder_config(parsed: ParsedNetwork, *, precision: str, sm: int, max_batch:
     return config
 
 
+def _prefer_dla(parsed: ParsedNetwork, config: Any, core: int) -> int:
+    """Give a DLA core the layers that it can run: how many the builder says these are, constants left out."""
+    trt, cores = parsed.trt, parsed.builder.num_DLA_cores
+    if core >= cores:
+        raise EngineUnavailableError(
+            f"dla {core}: {trt.__name__} finds {cores} DLA cores here; they are numbered from 0"
+        )
+    config.default_device_type, config.DLA_core = trt.DeviceType.DLA, core
+    config.set_flag(trt.BuilderFlag.GPU_FALLBACK)  # preprocessing and the head are not for DLA
+    return sum(config.can_run_on_DLA(layer) for layer in parsed.layers if layer.type != trt.LayerType.CONSTANT)
+
+
 def _build(parsed: ParsedNetwork, config: Any, parent: Bundle, sm: int, timings: Path | None) -> Any:
     """The serialised engine, an object with the buffer protocol."""
     if timings is not None:
-        read_timings(config, timings)
+        timing_cache.read(config, timings)
     logger = collecting_logger(parsed.trt)
     logger.forget()
     plan = parsed.builder.build_serialized_network(parsed.network, config)
     if plan is None:
         raise InputError(f"{parent.model_path}: TensorRT cannot build it for SM{sm}: {first_line(logger.errors)}")
     if timings is not None:
-        write_timings(config, timings)
+        timing_cache.write(config, timings)
     return plan
-
-
-def keeps_timings(trt: ModuleType) -> bool:
-    """TensorRT-RTX measures nothing when it builds; its timing cache is deprecated and without effect."""
-    return trt.__name__ == "tensorrt"
-
-
-def read_timings(config: Any, file: Path) -> None:
-    """Give a builder the timing cache of earlier builds; a new one where there is none, or one of another device."""
-    cache = config.create_timing_cache(file.read_bytes() if file.is_file() else b"")
-    if not config.set_timing_cache(cache, False):
-        log.info("%s: of another device or version; the kernels are timed again", file)
-        config.set_timing_cache(config.create_timing_cache(b""), False)
-
-
-def write_timings(config: Any, file: Path) -> None:
-    """Keep what a builder measured for the next build."""
-    write_atomically(file, bytes(config.get_timing_cache().serialize()))

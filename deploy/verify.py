@@ -121,7 +121,7 @@ def verify(
         )
         result = replace(result, stages=walked, diverged_at=first_beyond(walked))
     if layers:
-        result = replace(result, layers=inspect_layers(bundle, float_onnx(bundle), data))
+        result = replace(result, layers=inspect_layers(bundle, float_parent(bundle), data))
     return result
 
 
@@ -202,12 +202,15 @@ def predict_split(engine: Engine, data: MultiLabelDataset, batch: int = 32) -> n
     return np.concatenate(parts)
 
 
-def float_onnx(bundle: Bundle) -> Bundle | None:
-    """The nearest fp32 ONNX among a bundle's parents, where they all stand beside it; else None."""
-    parent = bundle.open_parent()
+def float_parent(bundle: Bundle) -> Bundle | None:
+    """The nearest fp32 ONNX among a bundle's parents; of an fp32 ONNX with none the torch model; None where none stands
+    beside it."""
+    first = parent = bundle.open_parent()
     while parent is not None and (parent.manifest.kind, parent.manifest.precision) != ("onnx", "fp32"):
         parent = parent.open_parent()
-    return parent
+    # Whatever is nearer than an fp32 ONNX would be compared with itself.
+    itself = (bundle.manifest.kind, bundle.manifest.precision) == ("onnx", "fp32")
+    return first if parent is None and itself else parent
 
 
 def _columns(bundle: Bundle, data: MultiLabelDataset) -> list[int]:
@@ -250,9 +253,7 @@ def _reference(bundle: Bundle, data: MultiLabelDataset) -> _Found:
                 stored.ignore[rows][:, columns],
                 None,
             )
-    parent = float_onnx(bundle)
-    if parent is None and (bundle.manifest.kind, bundle.manifest.precision) == ("onnx", "fp32"):
-        parent = bundle.open_parent()  # the torch model; anything nearer would be compared with itself
+    parent = float_parent(bundle)
     if parent is None:
         raise InputError(
             f"{bundle.path}: its {REFERENCE} does not cover these pictures, and the bundle it was made from "

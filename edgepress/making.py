@@ -307,10 +307,12 @@ def calibrate_verb(
     verified on.
 
     The table says of every label what both are worth on pictures that they were not fitted on (in five parts, each
-    judged by a fit on the other four), and so does the reliability diagram in plots/ beside the bundle.
+    judged by a fit on the other four), with F1, precision and recall at its threshold; so does the reliability diagram
+    in plots/ beside the bundle.
     """
     config = DecisionsConfig.parse(flags, "flags")
-    from calibration.thresholds import Criterion, cross_fitted, label_rows
+    from calibration.label_scores import label_rows
+    from calibration.thresholds import Criterion, cross_fitted
     from edgepress.stages import calibrate_bundle, write_decision_plots
 
     opened = Bundle.open(bundle)
@@ -327,7 +329,7 @@ def calibrate_verb(
         print_result({"bundle": str(made.path), "method": method, "labels": rows}, json)
         return
     table = Table("label", title=f"{made.name}: {method}, {config.thresholds}")
-    for name in ("positives", "threshold", "F1 at 0.5", "F1 at its threshold", "ECE before", "ECE after"):
+    for name in ("positives", "threshold", "F1 at 0.5", "F1", "precision", "recall", "ECE before", "ECE after"):
         table.add_column(name, justify="right")
     for label, positives, *numbers in (row.values() for row in rows):
         table.add_row(label, f"{positives:g}", *("" if number is None else f"{number:.3f}" for number in numbers))

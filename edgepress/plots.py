@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from calibration.label_scores import label_f1
 from calibration.probabilities import expected_calibration_error, reliability
-from calibration.thresholds import label_f1
 from multilabel.bundle import Bundle, write_atomically
 from multilabel.datasets import MultiLabelDataset
 from multilabel.decisions import Decisions

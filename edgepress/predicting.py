@@ -132,8 +132,10 @@ def _is_text(text: str) -> bool:
 def _progress() -> Iterator[Callable[[], None]]:
     """A count on a terminal; nothing in a log file, or where the answers themselves go to the terminal."""
     console = Console(stderr=True)
+    if not console.is_terminal or sys.stdout.isatty():
+        yield lambda: None  # a bar that is not shown takes as long to count as a picture takes to be written
+        return
     columns = (SpinnerColumn(), TextColumn("{task.completed:,} pictures, {task.fields[rate]} a second"))
-    hidden = not console.is_terminal or sys.stdout.isatty()
-    with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
+    with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=None, rate="0")
         yield lambda: bar.update(task, advance=1, rate=f"{bar.tasks[0].speed or 0:.0f}")

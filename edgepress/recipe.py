@@ -60,6 +60,16 @@ class CompileConfig(Config):
     86."""
     max_batch: int = Field(default=64, ge=1)
     """Most pictures a call that a TensorRT engine takes."""
+    cuda_graph: bool = False
+    """TensorRT engines replay a CUDA graph instead of launching kernel after kernel: less of the host's time a call."""
+    dla: int | None = Field(default=None, ge=0, le=9)
+    """A Jetson's DLA core that takes the layers it can, the GPU the rest; fp16 and int8, max_batch 1."""
+
+    @model_validator(mode="after")
+    def _one_picture_on_dla(self) -> CompileConfig:
+        if self.dla is not None and self.max_batch != 1:
+            raise ValueError(f"dla takes one picture a call: give max_batch 1 as well (it is {self.max_batch})")
+        return self
 
 
 class DecisionsConfig(Config):

@@ -42,7 +42,10 @@ def compare_runs(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 def comparison_document(runs: Mapping[str, Mapping[str, Any]]) -> Document:
     """The comparison as one document."""
     found = differences({name: report["recipe"] for name, report in runs.items()})
-    plots = trade_offs({f"{name}: ": report["engines"] for name, report in runs.items()})
+    rows = {f"{name}: ": report["engines"] for name, report in runs.items()}
+    # A frontier through runs that cannot be compared would be read as a comparison.
+    together = [rows] if len(_test_sets(runs)) == len(_machines(runs)) == 1 else [{name: rows[name]} for name in rows]
+    plots = [plot for some in together for plot in trade_offs(some)]
     return Document(
         title=f"{len(runs)} runs compared",
         headline=cautions(runs) or ["The runs have the same test pictures and were timed on the same machine."],
@@ -58,17 +61,25 @@ def comparison_document(runs: Mapping[str, Mapping[str, Any]]) -> Document:
 def cautions(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Why numbers of these runs may not be compared."""
     found = []
-    tests = {(report.get("made_with") or {}).get("fingerprints", {}).get("test") for report in runs.values()}
+    tests = _test_sets(runs)
     if None in tests:
         found.append("A run does not say which test pictures it has: whether mAP can be compared is not known.")
     elif len(tests) > 1:
         found.append("The runs have different test pictures or labels: their mAP cannot be compared.")
-    machines = {tuple(report["machine"].get(key) for key in ("processor", "cores", "gpu")) for report in runs.values()}
-    if len(machines) > 1:
+    if len(_machines(runs)) > 1:
         found.append("The runs were timed on different machines: their latencies cannot be compared.")
     if any(report["verdict"] == "incomplete" for report in runs.values()):
         found.append("A run is incomplete: some of its rows are of an earlier time.")
     return found
+
+
+def _test_sets(runs: Mapping[str, Mapping[str, Any]]) -> set[str | None]:
+    """Fingerprints of what the runs were measured on."""
+    return {(report.get("made_with") or {}).get("fingerprints", {}).get("test") for report in runs.values()}
+
+
+def _machines(runs: Mapping[str, Mapping[str, Any]]) -> set[tuple[Any, ...]]:
+    return {tuple(report["machine"].get(key) for key in ("processor", "cores", "gpu")) for report in runs.values()}
 
 
 def differences(recipes: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from deploy.passport import named_digest
 from edgepress.document import to_markdown
 from edgepress.document_html import to_html
 from edgepress.report import REPORT
 from edgepress.report_sections import report_document
-from multilabel.bundle import write_atomically
+from multilabel.bundle import MANIFEST, write_atomically
 from multilabel.errors import InputError
 
 HTML, MARKDOWN = "report.html", "report.md"
@@ -45,3 +46,14 @@ def load_report(folder: Path) -> dict[str, Any]:
     if not isinstance(report, dict) or not isinstance(report.get("engines"), list) or "recipe" not in report:
         raise InputError(f"{file}: not the report of a run; expected one that edgepress run wrote")
     return report
+
+
+def made_again(folder: Path, report: Mapping[str, Any]) -> list[str]:
+    """Engines of a run whose bundle in its folder is not the one that was measured; their files are not read."""
+    found = []
+    for row in report["engines"]:
+        name = row["engine"].removesuffix(" (torch)")
+        manifest = folder / name / MANIFEST
+        if row.get("digest") is not None and manifest.is_file() and named_digest(manifest) != row["digest"]:
+            found.append(name)
+    return found

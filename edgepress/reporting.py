@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from json import dumps
@@ -13,6 +14,8 @@ import typer
 from edgepress.options import BundlePath, Json, stdout
 from multilabel.bundle import write_atomically
 from multilabel.errors import InputError
+
+log = logging.getLogger("edgepress")
 
 
 def report_verb(
@@ -28,8 +31,9 @@ def report_verb(
     """
     from edgepress.document_html import to_html
     from edgepress.report_compare import compare_runs, comparison_document, print_runs
-    from edgepress.report_documents import HTML, MARKDOWN, load_report, write_documents
+    from edgepress.report_documents import HTML, MARKDOWN, load_report, made_again, write_documents
 
+    _require_folder_of(out)
     if len({run.resolve() for run in runs}) < len(runs):
         raise InputError(f"a run is named twice: {' '.join(map(str, runs))}; expected each once")
     loaded = {str(run): load_report(run) for run in runs}
@@ -39,8 +43,12 @@ def report_verb(
         (report,) = loaded.values()
         with _of_this_version(runs):
             write_documents(runs[0], report)
+            changed = made_again(runs[0], report)
+        for name in changed:
+            log.warning("%s: made again since; the report is of the earlier one. Run again", runs[0] / name)
         files = {"html": str(runs[0] / HTML), "markdown": str(runs[0] / MARKDOWN), "verdict": report["verdict"]}
-        print(dumps(files, ensure_ascii=False) if json else f"{files['html']}: {report['verdict']}")
+        said = files | {"made_again": changed}
+        print(dumps(said, ensure_ascii=False) if json else f"{files['html']}: {report['verdict']}")
         return
     with _of_this_version(runs):
         compared, page = compare_runs(loaded), to_html(comparison_document(loaded))
@@ -72,6 +80,7 @@ def card_verb(
     from edgepress.report_documents import load_report
     from multilabel.bundle import Bundle
 
+    _require_folder_of(out)
     opened = Bundle.open(bundle)
     folder = report if report is not None else bundle.resolve().parent
     loaded = load_report(folder) if report is not None or (folder / REPORT).is_file() else None
@@ -82,6 +91,12 @@ def card_verb(
         return
     write_atomically(out, text.encode("utf-8", "backslashreplace"))
     print(out)
+
+
+def _require_folder_of(out: Path | None) -> None:
+    """Stop before work where a file's folder is misspelt; it would be made."""
+    if out is not None and not out.parent.is_dir():
+        raise InputError(f"--out {out}: {out.parent} is no folder; expected a file in one that exists")
 
 
 @contextmanager

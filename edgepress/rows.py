@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from calibration.label_scores import measure_decisions
 from calibration.search import Latency
-from calibration.thresholds import measure_decisions
 from deploy.against import compare_latency
 from deploy.agreement import DIFF_BUDGET, FLIP_BUDGET
 from deploy.device import describe_machine, installed

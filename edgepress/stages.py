@@ -40,6 +40,12 @@ def target_sm(compile: CompileConfig) -> int:
     return 86 if present is None else 10 * present[0] + present[1]
 
 
+def tensorrt_target(compile: CompileConfig) -> dict[str, Any]:
+    """What `build_tensorrt` builds for."""
+    given = compile.model_dump(exclude={"sm"})
+    return {"sm": target_sm(compile), **given}
+
+
 def build_engine(
     engine: EngineName,
     onnx: Bundle,
@@ -78,7 +84,7 @@ def build_engine(
         parent = compile_fp16(onnx, run / f"onnx-fp16{ending}")
     elif engine == "tensorrt-int8":
         parent = quantize_bundle(onnx, splits, "tensorrt", run / f"onnx-int8-tensorrt{ending}", quantize_config)
-    return build_tensorrt(parent, out, sm=target_sm(compile_config), max_batch=compile_config.max_batch)
+    return build_tensorrt(parent, out, **tensorrt_target(compile_config))
 
 
 def calibrate_bundle(
@@ -183,4 +189,4 @@ def compile_bundle(onnx: Bundle, engine: str, out: Path | None, config: CompileC
             return compile_openvino(onnx, out, "fp32" if engine == "openvino-fp32" else "fp16")
         from deploy.tensorrt import build_tensorrt
 
-        return build_tensorrt(onnx, out, sm=sm, max_batch=config.max_batch)
+        return build_tensorrt(onnx, out, **tensorrt_target(config))

@@ -25,7 +25,7 @@ def sign(bundle: Bundle, key: Path) -> Path:
         key: a private Ed25519 key in PEM without a password, as `openssl genpkey -algorithm ed25519` writes it.
 
     Raises:
-        InputError: the file is no such key.
+        InputError: the file is no such key, or another signature is there.
     """
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -33,7 +33,11 @@ def sign(bundle: Bundle, key: Path) -> Path:
     private: Ed25519PrivateKey = _key(key, "private", lambda data: load_pem_private_key(data, None), Ed25519PrivateKey)
     file = bundle.path / SIGNATURE
     signature = private.sign((bundle.path / MANIFEST).read_bytes())
-    write_atomically(file, base64.b64encode(signature) + b"\n")
+    line = base64.b64encode(signature) + b"\n"
+    # Ed25519 is deterministic: the same key and manifest give the same line.
+    if file.is_file() and file.read_bytes() != line:
+        raise InputError(f"{file}: another key's signature, or another manifest's; remove it to sign the bundle anew")
+    write_atomically(file, line)
     return file
 
 

@@ -32,7 +32,7 @@ class OpenVinoEngine(Engine):
         import openvino as ov
 
         core = ov.Core()
-        self._device, self._version = device.upper(), ov.__version__.split("-")[0]
+        self._device, self._version, self._tensor = device.upper(), ov.__version__.split("-")[0], ov.Tensor
         _require_device(self._device, core.available_devices)
         options: dict[str, object] = {"PERFORMANCE_HINT": hint.upper()}
         if self._device == "CPU":
@@ -74,7 +74,12 @@ class OpenVinoEngine(Engine):
     def _run(self, images: np.ndarray) -> np.ndarray:
         request = self._requests.get()
         try:
-            return request.infer([images], share_inputs=True, share_outputs=True)[0].copy()
+            # What `infer` does around these calls to take any kind of input costs 30 us.
+            # A tensor takes no memory that is read-only as its own.
+            request.set_input_tensor(self._tensor(images, shared_memory=images.flags.writeable))
+            request.start_async()
+            request.wait()
+            return request.get_output_tensor(0).data.copy()
         finally:
             self._requests.put(request)
 

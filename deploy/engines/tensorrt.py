@@ -7,13 +7,14 @@ import functools
 import importlib
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from deploy.engines.base import Engine, Proof, require, summary
+from deploy.engines.cuda_graph import GraphReplay
 from multilabel.bundle import Bundle
 from multilabel.errors import EngineUnavailableError, InputError
 
@@ -38,11 +39,14 @@ class TensorRtEngine(Engine):
         self._buffers: list[int] = []
         self._pinned: list[int] = []
         self._stream: Any = None
+        self._replay: GraphReplay | None = None
         self._context: Any = None
         self._engine: Any = None
         self._runtime: Any = None
         self._trt = load_runtime(built_for["runtime"])
         self._device = built_for["compute_capability"]
+        self._dla = built_for.get("dla")
+        self._graph = "cuda_graph" in built_for
         self._cudart = _cuda_runtime()
         try:
             self._load()
@@ -56,15 +60,21 @@ class TensorRtEngine(Engine):
     def proof(self) -> Proof:
         facts = self.bundle.manifest.facts
         products = facts.get("products", {})  # bundles of earlier versions do not say
+        settings = {"max_batch": str(self.max_batch)}
+        if self._graph:
+            settings["cuda_graph"] = "by TensorRT-RTX" if self._replay is None else "replayed"
+        if self._dla is not None:
+            able = facts.get("dla_layers", "unknown")
+            settings["dla"] = f"core {self._dla}; {able} layers can run there, said the builder"
         return Proof(
             runtime=self._trt.__name__,
             version=self._trt.__version__,
-            provider=f"cuda {self._device}",
+            provider=f"cuda {self._device}" + ("" if self._dla is None else f" + dla {self._dla}"),
             precision=summary(products),
             products=products,
             layers=facts.get("types", {}),
             source="the strongly typed network that was built; the plan itself was not asked",
-            settings={"max_batch": str(self.max_batch)},
+            settings=settings,
         )
 
     def _load(self) -> None:
@@ -73,10 +83,15 @@ class TensorRtEngine(Engine):
         logger = collecting_logger(trt)
         logger.forget()
         self._runtime = trt.Runtime(logger)
+        if self._dla is not None:
+            cores = self._runtime.num_DLA_cores
+            if int(self._dla) >= cores:
+                raise EngineUnavailableError(f"{self.bundle.path}: built for DLA core {self._dla}; found {cores} here")
+            self._runtime.DLA_core = int(self._dla)
         plan = self.bundle.model_path.read_bytes()
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is not None:
-            self._context = self._engine.create_execution_context()
+            self._context = self._new_context()
         if self._context is None:
             reason = ", ".join([*header_faults(trt, self._runtime, plan), first_line(logger.errors)])
             raise EngineUnavailableError(f"{self.bundle.model_path}: TensorRT cannot open it: {reason}")
@@ -95,10 +110,19 @@ class TensorRtEngine(Engine):
             raise InputError(f"{self.bundle.model_path}: the engine has {list(found)}; expected {images} and {logits}")
         self._images, self._logits = found[images], found[logits]
 
+    def _new_context(self) -> Any:
+        if not self._graph or self._trt.__name__ != "tensorrt_rtx":
+            return self._engine.create_execution_context()
+        config = self._engine.create_runtime_config()
+        config.cuda_graph_strategy = self._trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+        return self._engine.create_execution_context(runtime_config=config)
+
     def _allocate(self) -> None:
         """A stream, and memory for the largest batch on both sides, which every call uses from now on."""
         assert self.max_batch is not None
         (self._stream,) = self._cuda("cudaStreamCreate")
+        if self._graph and self._trt.__name__ != "tensorrt_rtx":
+            self._replay = GraphReplay(self._cuda, self._cudart, self._stream, self._execute)
         size = self.preprocess.size
         self._host: list[np.ndarray] = []
         for name, shape, dtype in (
@@ -157,14 +181,15 @@ class TensorRtEngine(Engine):
         if not self._context.set_input_shape(self._images, images.shape):
             raise RuntimeError(f"TensorRT refuses a batch of {count}; it was built for 1 to {self.max_batch}")
         # Everything is in the order of one stream; the host waits once, at the end.
-        stream, logger = self._stream, collecting_logger(self._trt)
-        logger.forget()
+        stream = self._stream
         source, size = host_images.ctypes.data, host_images.nbytes
         mark()
         self._cuda("cudaMemcpyAsync", device_images, source, size, kinds.cudaMemcpyHostToDevice, stream)
         mark()
-        if not self._context.execute_async_v3(int(stream)):
-            raise RuntimeError(f"TensorRT did not run the engine: {first_line(logger.errors)}")
+        if self._replay is not None:
+            self._replay.run(count)
+        else:
+            self._execute()
         mark()
         target, size = host_logits.ctypes.data, host_logits.nbytes
         self._cuda("cudaMemcpyAsync", target, device_logits, size, kinds.cudaMemcpyDeviceToHost, stream)
@@ -172,19 +197,29 @@ class TensorRtEngine(Engine):
         self._cuda("cudaStreamSynchronize", stream)
         return host_logits.copy()
 
+    def _execute(self) -> None:
+        """Put the engine on the stream."""
+        logger = collecting_logger(self._trt)
+        logger.forget()
+        if not self._context.execute_async_v3(int(self._stream)):
+            raise RuntimeError(f"TensorRT did not run the engine: {first_line(logger.errors)}")
+
     def _release(self) -> None:
         # The context first: it holds the addresses, and the engine and the runtime hold what it runs.
+        replay, self._replay = self._replay, None
         self._context = self._engine = self._runtime = None
         self._host = []
         buffers, self._buffers = self._buffers, []
         pinned, self._pinned = self._pinned, []
         stream, self._stream = self._stream, None
         owned = [("cudaFree", address) for address in buffers] + [("cudaFreeHost", address) for address in pinned]
+        calls: list[Callable[[], object]] = [] if replay is None else [replay.close]
+        calls += [functools.partial(self._cuda, function, handle) for function, handle in owned]
         if stream is not None:
-            owned.append(("cudaStreamDestroy", stream))
-        for function, handle in owned:
+            calls.append(functools.partial(self._cuda, "cudaStreamDestroy", stream))
+        for free in calls:
             try:
-                self._cuda(function, handle)
+                free()
             except RuntimeError as error:  # after a failed run all calls fail, and that run's error is the one to show
                 log.warning("%s: %s", self.bundle.path, error)
 

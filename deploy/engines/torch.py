@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
+from typing import Any
 
 import numpy as np
 
@@ -55,6 +57,32 @@ class TorchEngine(Engine):
     def _run(self, images: np.ndarray) -> np.ndarray:
         with self._torch.inference_mode():
             return self._model.logits(self._torch.from_numpy(images).to(self._device)).cpu().numpy()
+
+    def module_outputs(self, images: np.ndarray, names: Collection[str]) -> dict[str, np.ndarray]:
+        """What modules of the model give for pictures uint8 `[B, size, size, 3]`, float32, by their names in it.
+
+        Those that do not exist, run more than once or give no single float tensor are left out.
+        """
+        found: dict[str, list[np.ndarray | None]] = {}
+        modules = dict(self._model.named_modules())
+
+        def keep(name: str, output: Any) -> None:
+            usable = isinstance(output, self._torch.Tensor) and output.is_floating_point()
+            # A copy: an activation that works in place changes it afterwards.
+            value = output.detach().to("cpu", self._torch.float32, copy=True).numpy() if usable else None
+            found.setdefault(name, []).append(value)
+
+        hooks = [
+            modules[name].register_forward_hook(lambda _, __, output, name=name: keep(name, output))
+            for name in names
+            if name in modules
+        ]
+        try:
+            self._run(images)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return {name: values[0] for name, values in found.items() if len(values) == 1 and values[0] is not None}
 
     def _release(self) -> None:
         del self._model

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import f1_score, precision_recall_curve
+from sklearn.metrics import f1_score, precision_recall_curve, precision_score, recall_score
 
+from calibration.label_scores import label_f1, label_precision, label_recall, label_rows, measure_decisions
 from calibration.thresholds import (
     Criterion,
     align_decisions,
@@ -17,9 +18,6 @@ from calibration.thresholds import (
     cross_fitted,
     fit_decisions,
     fit_thresholds,
-    label_f1,
-    label_rows,
-    measure_decisions,
     threshold_curve,
 )
 from multilabel.datasets import MultiLabelDataset
@@ -235,7 +233,18 @@ def test_rows_hold_every_label_and_their_mean():
     assert [row["label"] for row in rows] == [*data.labels.names, "mean"]
     assert (rows[2]["positives"], rows[2]["F1"], rows[2]["F1_at_half"]) == (0, None, None)
     assert rows[0]["F1"] == pytest.approx(f1_score(data.targets[:, 0], unseen[1][:, 0]))
+    for name, score in (("precision", precision_score), ("recall", recall_score)):
+        assert rows[0][name] == pytest.approx(score(data.targets[:, 0], unseen[1][:, 0]))
+    assert rows[2]["recall"] is None
     assert rows[-1]["F1"] == pytest.approx(np.nanmean(label_f1(data.targets, unseen[1], data.ignore)))
+
+
+def test_precision_and_recall_count_known_cells_alone():
+    targets, decisions = np.array([[1, 1], [0, 1], [1, 0]]), np.array([[True, False], [True, False], [True, False]])
+    ignore = np.array([[False, False], [False, False], [True, False]])
+    assert label_precision(targets, decisions, ignore) == pytest.approx([0.5, np.nan], nan_ok=True)
+    assert label_recall(targets, decisions, ignore) == pytest.approx([1.0, 0.0])
+    assert np.isnan(label_recall(np.zeros((3, 2), int), decisions, ignore)).all()
 
 
 @pytest.mark.parametrize("method", ["none", "platt", "isotonic"])

@@ -86,6 +86,12 @@ class EngineContract:
         first[:] = -1  # an answer may be written to, and costs no later one anything
         assert np.array_equal(engine(images[2:4]), second)
 
+    @pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
+    def test_pictures_may_be_read_only(self, engine, images):
+        fixed = np.frombuffer(images[:3].tobytes(), np.uint8).reshape(images[:3].shape)
+        assert not fixed.flags.writeable
+        assert np.array_equal(engine(fixed), engine(images[:3]))
+
     def test_pictures_are_left_as_they_are_and_may_be_views(self, engine, images):
         before = images.copy()
         mirrored = images[:3, :, ::-1]

@@ -21,6 +21,7 @@ import deploy.engines.tensorrt as engine_room
 from deploy.compile import derived_bundle
 from deploy.engines import Engine, open_engine
 from multilabel.bundle import Bundle
+from multilabel.errors import EngineUnavailableError
 
 
 class TestTorch(EngineContract):
@@ -109,11 +110,16 @@ class StandInGpu:
     memory that was allocated and not yet freed.
     """
 
-    def __init__(self, model: Bundle) -> None:
+    def __init__(self, model: Bundle, runtime: str) -> None:
         self.model, self.memory, self.stream = model, {}, []
-        self.trt = types.ModuleType("tensorrt_rtx")
+        self.captured: list[Any] | None = None
+        self.graphs: dict[int, list[Any]] = {}
+        self.asked = {"executed": 0, "launched": 0, "captured": 0, "strategy": None}
+        self.trt = types.ModuleType(runtime)
         logger = type("ILogger", (), {"INTERNAL_ERROR": 0, "ERROR": 1, "WARNING": 2, "__init__": lambda self: None})
         self.trt.__dict__.update(__version__="1.0", ILogger=logger, Runtime=lambda logger: self)
+        self.trt.CudaGraphStrategy = types.SimpleNamespace(WHOLE_GRAPH_CAPTURE="whole graph")
+        self.cudaStreamCaptureMode = types.SimpleNamespace(cudaStreamCaptureModeThreadLocal=1)
         self.cudaError_t = types.SimpleNamespace(cudaSuccess=0)
         self.cudaMemcpyKind = types.SimpleNamespace(cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2)
 
@@ -142,7 +148,36 @@ class StandInGpu:
         self.stream.append(lambda: ctypes.memmove(target, source, size))
         return (0,)
 
+    def cudaStreamBeginCapture(self, stream: int, mode: int) -> tuple[int]:
+        self.captured = []
+        return (0,)
+
+    def cudaStreamEndCapture(self, stream: int) -> tuple[int, int]:
+        graph, self.captured = self.captured, None
+        self.asked["captured"] += 1
+        return self._keep(graph)
+
+    def cudaGraphInstantiate(self, graph: int, flags: int) -> tuple[int, int]:
+        return self._keep(self.graphs[graph])
+
+    def cudaGraphDestroy(self, graph: int) -> tuple[int]:
+        del self.graphs[graph]
+        return (0,)
+
+    cudaGraphExecDestroy = cudaGraphDestroy
+
+    def cudaGraphLaunch(self, graph: int, stream: int) -> tuple[int]:
+        self.asked["launched"] += 1
+        self.stream += self.graphs[graph]
+        return (0,)
+
+    def _keep(self, graph: list[Any]) -> tuple[int, int]:
+        name = 1 + max(self.graphs, default=0)
+        self.graphs[name] = graph
+        return 0, name
+
     def cudaStreamSynchronize(self, stream: int) -> tuple[int]:
+        assert self.captured is None, "a stream that is captured cannot be waited for"
         waiting, self.stream = self.stream, []
         for step in waiting:
             step()
@@ -164,8 +199,13 @@ class StandInGpu:
                 logits = session.run(None, {"images": images})[0]
                 np.frombuffer(given_back, np.float32)[: logits.size] = logits.ravel()
 
-            self.stream.append(step)
+            (self.stream if self.captured is None else self.captured).append(step)
+            self.asked["executed"] += 1
             return True
+
+        def new_context(runtime_config: Any = None) -> Any:
+            self.asked["strategy"] = getattr(runtime_config, "cuda_graph_strategy", None)
+            return context
 
         def set_shape(name: str, given: tuple[int, ...]) -> bool:
             shape[0] = given[0]
@@ -182,7 +222,8 @@ class StandInGpu:
             get_tensor_mode=lambda name: types.SimpleNamespace(name=tensors[int(name)][0]),
             get_tensor_dtype=lambda name: types.SimpleNamespace(name=tensors[int(name)][1]),
             get_tensor_shape=lambda name: tensors[int(name)][2],
-            create_execution_context=lambda: context,
+            create_execution_context=new_context,
+            create_runtime_config=types.SimpleNamespace,
         )
 
 
@@ -191,12 +232,14 @@ class TestTensorRtOnAStandIn(EngineContract):
 
     runs: ClassVar = {"runtime": "tensorrt_rtx", "provider": "cuda SM86", "precision": "f32"}
     closeness = 100
+    flags: ClassVar[dict[str, str]] = {}
     devices = "a TensorRT engine runs on the GPU it was built for, cuda"
 
     @pytest.fixture(scope="class")
     def bundle(self, onnx_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
         out = tmp_path_factory.mktemp("stand-in") / "tensorrt-fp32-sm86"
-        built_for = {"runtime": "tensorrt_rtx", "version": "1.0", "compute_capability": "SM86", "max_batch": "4"}
+        target = {"version": "1.0", "compute_capability": "SM86", "max_batch": "4"}
+        built_for = {"runtime": self.runs["runtime"], **target, **self.flags}
         facts = {"products": {"f32": CONVOLUTIONS}, "types": {"f32": CONVOLUTIONS + 1}}
         fields = {"kind": "tensorrt", "precision": "fp32", "model": "model.plan", "built_for": built_for}
         with derived_bundle(onnx_bundle, out, **fields, facts=facts) as (folder, _):
@@ -205,7 +248,7 @@ class TestTensorRtOnAStandIn(EngineContract):
 
     @pytest.fixture(scope="class")
     def gpu(self, onnx_bundle: Bundle) -> StandInGpu:
-        return StandInGpu(onnx_bundle)
+        return StandInGpu(onnx_bundle, self.runs["runtime"])
 
     @pytest.fixture(scope="class", autouse=True)
     def instead_of_a_gpu(self, gpu: StandInGpu) -> Iterator[None]:
@@ -224,7 +267,88 @@ class TestTensorRtOnAStandIn(EngineContract):
 
     def test_a_run_that_fails_is_told(self, bundle, gpu, images, monkeypatch):
         with open_engine(bundle) as engine:
-            monkeypatch.setattr(gpu, "cudaStreamSynchronize", lambda stream: (700,))
+            monkeypatch.setattr(gpu, "cudaStreamSynchronize", lambda stream: gpu.stream.clear() or (700,))
             monkeypatch.setattr(gpu, "cudaGetErrorString", lambda code: (0, b"an illegal memory access"), raising=False)
             with pytest.raises(RuntimeError, match=r"cudaStreamSynchronize: an illegal memory access \(700\)"):
                 engine(images[:1])
+
+
+class TestTensorRtRtxWithItsOwnCudaGraph(TestTensorRtOnAStandIn):
+    """Not run on a GPU. TensorRT-RTX is asked to capture by itself, and nothing is captured here."""
+
+    flags: ClassVar = {"cuda_graph": "yes"}
+
+    def test_it_is_asked_to_capture(self, engine, gpu, images):
+        engine(images[:2])
+        assert gpu.asked["strategy"] == "whole graph"
+        assert gpu.asked["captured"] == gpu.asked["launched"] == 0
+        assert engine.proof().settings["cuda_graph"] == "by TensorRT-RTX"
+
+
+class TestTensorRtReplayingACudaGraph(TestTensorRtOnAStandIn):
+    """Not run on a GPU. What is captured is the batch size of then, so a graph of another size gives wrong logits."""
+
+    runs: ClassVar = {"runtime": "tensorrt", "provider": "cuda SM86", "precision": "f32"}
+    flags: ClassVar = {"cuda_graph": "yes"}
+
+    def test_it_is_captured_at_the_second_call_of_a_size_and_replayed_from_then_on(self, bundle, gpu, images):
+        gpu.asked.update(executed=0, launched=0, captured=0)
+        before = set(gpu.graphs)
+        with open_engine(bundle) as engine:
+            counts = []
+            for batch in (2, 2, 2, 3, 2, 2):
+                assert np.array_equal(engine(images[:batch]), engine(images[:batch]))
+                counts.append(tuple(gpu.asked[name] for name in ("executed", "captured", "launched")))
+            assert counts == [(2, 1, 1), (2, 1, 3), (2, 1, 5), (4, 2, 6), (6, 3, 7), (6, 3, 9)]
+            assert engine.proof().settings["cuda_graph"] == "replayed"
+            assert gpu.asked["strategy"] is None
+            assert len(set(gpu.graphs) - before) == 1
+        assert set(gpu.graphs) == before
+
+    def test_other_pictures_are_answered_by_the_same_graph(self, bundle, images):
+        with open_engine(bundle) as engine:
+            alone = [engine(images[index : index + 1]) for index in (0, 1, 2)]
+            assert not np.array_equal(alone[0], alone[2])
+            assert np.array_equal(alone[2], engine(images[2:3]))
+
+    @pytest.mark.parametrize("failing", ["cudaStreamEndCapture", "cudaGraphInstantiate", "execute"])
+    def test_an_engine_that_cannot_be_captured_is_told_and_leaves_no_capture(
+        self, bundle, gpu, images, monkeypatch, failing
+    ):
+        monkeypatch.setattr(gpu, "cudaGetErrorString", lambda code: (0, b"capture invalidated"), raising=False)
+        with open_engine(bundle) as engine:
+            engine(images[:1])
+            if failing == "execute":
+                monkeypatch.setattr(engine._context, "execute_async_v3", lambda stream: False)
+                reason = "TensorRT did not run the engine: no reason given"
+            else:
+                kept = getattr(gpu, failing)
+                monkeypatch.setattr(gpu, failing, lambda *given: (901, kept(*given)[1]))
+                reason = rf"{failing}: capture invalidated \(901\)"
+            with pytest.raises(
+                EngineUnavailableError, match=f"no CUDA graph of this engine: {reason}; compile it without"
+            ):
+                engine(images[:1])
+            assert gpu.captured is None
+            gpu.stream.clear()
+
+
+class TestTensorRtOnADla(TestTensorRtOnAStandIn):
+    """Not run on a device. The core is named to the runtime before the plan is opened."""
+
+    runs: ClassVar = {"runtime": "tensorrt", "provider": "cuda SM86 + dla 1", "precision": "f32"}
+    flags: ClassVar = {"dla": "1"}
+
+    @pytest.fixture(scope="class")
+    def gpu(self, onnx_bundle: Bundle) -> StandInGpu:
+        gpu = StandInGpu(onnx_bundle, "tensorrt")
+        gpu.num_DLA_cores, gpu.DLA_core = 2, None
+        return gpu
+
+    def test_the_core_is_the_one_that_it_was_built_for(self, bundle, gpu, monkeypatch):
+        with open_engine(bundle) as engine:
+            assert gpu.DLA_core == 1
+            assert engine.proof().settings["dla"].startswith("core 1; ")
+        monkeypatch.setattr(gpu, "num_DLA_cores", 1)
+        with pytest.raises(EngineUnavailableError, match="built for DLA core 1; found 1 here"):
+            open_engine(bundle)

@@ -17,6 +17,7 @@ from compress.models import make_model
 from deploy.engines import open_engine
 from deploy.export import OPSET, export_onnx
 from deploy.reference import REFERENCE, Reference
+from deploy.torch_graph import MODULES
 from multilabel.errors import InputError
 from multilabel.labels import LabelSpace
 from multilabel.preprocess import Preprocess
@@ -56,6 +57,12 @@ def test_the_file_alone_says_its_labels_and_preprocessing(graph, model):
     said = {entry.key: entry.value for entry in graph.metadata_props}
     assert tuple(json.loads(said["labels"])) == model.labels.names
     assert Preprocess.model_validate_json(said["preprocess"]) == model.preprocess
+
+
+def test_the_file_names_no_path_of_the_machine_that_made_it(graph, onnx_bundle):
+    assert b".py" not in onnx_bundle.model_path.read_bytes()
+    kept = {entry.key for node in graph.graph.node for entry in node.metadata_props}
+    assert kept == {MODULES}
 
 
 def test_the_manifest(onnx_bundle, model, student):

@@ -14,6 +14,7 @@ from onnx import helper, numpy_helper
 from calibration.equalise import equalise
 from deploy.compile import compile_openvino
 from deploy.layers import ALONE_DB, PICTURES, Inspection, inspect_layers
+from deploy.verify import float_parent
 from multilabel.bundle import Bundle, Calibration, Parent, write_bundle
 
 
@@ -161,10 +162,35 @@ def test_channels_that_were_equalised_on_purpose_are_no_divergence(onnx_bundle, 
     assert diverged == {"told": None, "not-told": "first", "corrupted": "first"}
 
 
+def test_the_float_onnx_itself_is_compared_with_the_modules_of_its_student(onnx_bundle, student, splits, tmp_path):
+    parent = float_parent(onnx_bundle)
+    assert parent.digest == student.digest
+    honest = inspected(onnx_bundle, parent, splits)
+    assert (honest.not_inspected, honest.diverged_at, honest.against) == (None, None, "student")
+    names = [row.layer for row in honest.layers]
+    assert len(names) > 15
+    assert names[0] == "backbone.bn1.act"  # the convolution and its norm are one node, which the activation follows
+    assert min(row.alone_db for row in honest.layers) > ALONE_DB["fp32"] + 5
+    for place in (0.2, 0.7):
+        graph = onnx.load(onnx_bundle.model_path)
+        corrupt(graph, node := products(graph)[int(place * len(products(graph)))])
+        bundle = beside(tmp_path / f"{place}", onnx_bundle, student.as_parent, graph)
+        found = inspected(bundle, student, splits)
+        beyond = [row for row in found.layers if row.alone_db < found.threshold_db]
+        assert found.diverged_at == beyond[0].layer
+        assert len(beyond) == 1
+        # The node is of that module, or lies between it and the one before.
+        first = names.index(beyond[0].layer)
+        order = [name for one in graph.graph.node for name in one.output]
+        before = order.index(honest.layers[first - 1].tensor) if first else -1
+        assert before < order.index(node.output[0]) <= order.index(beyond[0].tensor)
+
+
 def test_what_cannot_be_inspected_is_said(onnx_bundle, build, edgepress, tiny_data, splits, tmp_path):
-    answer = edgepress("verify", onnx_bundle.path, "--data", tiny_data, "--layers")
+    alone = Path(shutil.copytree(onnx_bundle.path, tmp_path / "alone" / "onnx-fp32"))
+    answer = edgepress("verify", alone, "--data", tiny_data, "--layers")
     assert answer.code == 0
-    assert "layers not inspected: no fp32 ONNX bundle that it was made from stands beside it" in answer.out
+    assert "layers not inspected: what it was made from, an fp32 ONNX or torch bundle, does not stand" in answer.out
     plan = beside(tmp_path / "plan", onnx_bundle, onnx_bundle.as_parent, kind="tensorrt")
     assert "a TensorRT plan shows no inner tensors" in inspected(plan, onnx_bundle, splits).not_inspected
     stranger = beside(tmp_path / "stranger", onnx_bundle, onnx_bundle.as_parent, two_convolutions("other"))

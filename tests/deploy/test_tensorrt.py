@@ -25,7 +25,7 @@ pytest.importorskip("timm", reason="timm is not installed; the tests export a sm
 import deploy.tensorrt as building  # noqa: E402
 from compress.config import ModelConfig  # noqa: E402
 from compress.models import make_model  # noqa: E402
-from deploy import passport  # noqa: E402
+from deploy import passport, timing_cache  # noqa: E402
 from deploy.cuda import cuda_compute_capability  # noqa: E402
 from deploy.engines import open_engine  # noqa: E402
 from deploy.export import export_onnx  # noqa: E402
@@ -323,7 +323,7 @@ def test_a_plan_that_is_none_is_told_in_the_runtimes_words(engine_bundle, tmp_pa
 
 def test_kernel_timings_are_kept_beside_the_engine(parents, tmp_path, monkeypatch):
     """TensorRT-RTX has the same calls, without effect; that later builds are shorter was not seen on a GPU."""
-    monkeypatch.setattr(building, "keeps_timings", lambda trt: True)
+    monkeypatch.setattr(timing_cache, "is_kept", lambda trt: True)
     for max_batch in (2, 4):  # the second reads what the first wrote
         bundle = build_tensorrt(parents["fp16"], tmp_path / "engine", sm=86, max_batch=max_batch)
     (cache,) = tmp_path.glob("*.cache")
@@ -344,7 +344,7 @@ def test_timings_of_another_device_are_measured_again(tmp_path):
         return not ignore_mismatch and not cache
 
     (tmp_path / "other.cache").write_bytes(b"another device")
-    building.read_timings(
+    timing_cache.read(
         types.SimpleNamespace(create_timing_cache=bytes, set_timing_cache=set_cache), tmp_path / "other.cache"
     )
     assert given == [b"another device", b""]
@@ -353,19 +353,63 @@ def test_timings_of_another_device_are_measured_again(tmp_path):
 def test_tensorrt_rtx_is_given_no_timings(parents, tmp_path):
     build_tensorrt(parents["fp16"], tmp_path / "engine", sm=86)
     assert not list(tmp_path.glob("*.cache"))
-    assert building.keeps_timings(types.ModuleType("tensorrt"))
+    assert timing_cache.is_kept(types.ModuleType("tensorrt"))
+
+
+def test_what_a_cuda_graph_and_dla_ask_of_tensorrt_is_there():
+    """Of the classes themselves: none of these objects exists without a GPU or a Jetson."""
+    assert "WHOLE_GRAPH_CAPTURE" in trt.CudaGraphStrategy.__members__
+    assert hasattr(trt.IRuntimeConfig, "cuda_graph_strategy")
+    assert hasattr(trt.ICudaEngine, "create_runtime_config")
+    assert "runtime_config: " in trt.ICudaEngine.create_execution_context.__doc__
+    assert all(hasattr(trt.Runtime, name) for name in ("num_DLA_cores", "DLA_core"))
+    assert all(hasattr(trt.IBuilderConfig, name) for name in ("default_device_type", "DLA_core", "can_run_on_DLA"))
+
+
+def test_an_engine_to_be_replayed_says_so_and_is_another(parents, tmp_path):
+    plain = build_tensorrt(parents["fp16"], tmp_path / "engine", sm=86)
+    assert "cuda_graph" not in plain.manifest.built_for
+    replayed = build_tensorrt(parents["fp16"], tmp_path / "engine", sm=86, cuda_graph=True)
+    assert replayed.manifest.built_for["cuda_graph"] == "yes"
+    assert replayed.digest != plain.digest
+
+
+def test_a_dla_that_is_not_there_or_does_not_compute_so_is_refused(parents, tmp_path):
+    for precision, given, error, text in (
+        ("fp16", {"max_batch": 1}, EngineUnavailableError, "dla 0: tensorrt_rtx finds 0 DLA cores here"),
+        ("fp32", {"max_batch": 1}, EngineUnavailableError, "is fp32; DLA computes in fp16 and int8"),
+        ("fp16", {"max_batch": 2}, InputError, "an engine for DLA takes one picture a call"),
+    ):
+        with pytest.raises(error, match=text):
+            build_tensorrt(parents[precision], tmp_path / "engine", sm=86, dla=0, **given)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dla_takes_what_it_can_and_the_gpu_the_rest(parents):
+    parsed = parse_network(parents["int8"].model_path)
+    able = {layer.name for layer in parsed.layers if layer.type == trt.LayerType.CONVOLUTION}
+    flags = []
+    config = types.SimpleNamespace(set_flag=flags.append, can_run_on_DLA=lambda layer: layer.name in able)
+    jetson = types.SimpleNamespace(trt=trt, builder=types.SimpleNamespace(num_DLA_cores=2), layers=parsed.layers)
+    assert building._prefer_dla(jetson, config, 1) == TEST_CONVOLUTIONS
+    assert (config.default_device_type, config.DLA_core) == (trt.DeviceType.DLA, 1)
+    assert flags == [trt.BuilderFlag.GPU_FALLBACK]
 
 
 @pytest.mark.skipif(cuda_compute_capability() is None, reason="no GPU here")
-def test_an_engine_gives_the_reference_logits(parents, tmp_path):
+@pytest.mark.parametrize("cuda_graph", [False, True])
+def test_an_engine_gives_the_reference_logits(parents, tmp_path, cuda_graph):
     from deploy.reference import Reference
 
     major, minor = cuda_compute_capability()
     if not hasattr(trt.ComputeCapability, f"SM{major}{minor}"):
         pytest.skip(f"tensorrt_rtx does not build for this GPU, SM{major}{minor}")
-    bundle = build_tensorrt(parents["fp32"], tmp_path / "engine", sm=10 * major + minor, max_batch=3)
+    bundle = build_tensorrt(
+        parents["fp32"], tmp_path / "engine", sm=10 * major + minor, max_batch=3, cuda_graph=cuda_graph
+    )
     reference = Reference.load(bundle.path / REFERENCE)
     images = [bundle.preprocess.load(parents["fp32"].path.parent / f"{i}.png") for i in range(4)]
     with open_engine(bundle) as engine:
-        logits = engine(np.stack(images))  # four pictures of an engine for three: it runs twice
-    assert np.abs(logits - reference.logits).max() < 1e-3
+        for _ in range(3):  # plainly, captured, replayed
+            logits = engine(np.stack(images))  # four pictures of an engine for three: it runs twice
+            assert np.abs(logits - reference.logits).max() < 1e-3

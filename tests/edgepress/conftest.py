@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -77,3 +78,9 @@ def disk(_first: tuple[Any, Disk]) -> Disk:
 def run_folder(recipe: Path, first: Any) -> Path:
     assert first.code in (0, 1), first.err
     return recipe.parent / "run"
+
+
+@pytest.fixture(scope="module")
+def report(run_folder: Path) -> dict[str, Any]:
+    """Its report.json; a test that changes it copies it first."""
+    return json.loads((run_folder / "report.json").read_text())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import copy
 import json
 import math
@@ -10,19 +9,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import pytest
 import yaml
 from rich.console import Console
-from sklearn.metrics import average_precision_score
 
 from compress.config import PRESETS, DistillConfig
 from edgepress.cards import card
 from edgepress.document import Code, Document, Figure, Section, Table, Text, escaped, to_markdown
 from edgepress.document_html import to_html
-from edgepress.evidence import label_intervals, label_precisions, reliability_bins
-from edgepress.flips import MOST_PICTURES, THUMBNAIL, find_flips, name_of, shown_flips, thumbnail
 from edgepress.recipe import Recipe
 from edgepress.report import print_report, telling, to_ship
 from edgepress.report_findings import recipe_text
@@ -30,13 +24,6 @@ from edgepress.report_plots import Model, draw_pareto, frontier
 from edgepress.report_sections import headline, report_document, training
 from edgepress.verified import MINUS, drop_text
 from multilabel.bundle import Bundle
-from multilabel.datasets import load_dataset
-from multilabel.decisions import Decisions
-
-
-@pytest.fixture(scope="module")
-def report(run_folder: Path) -> dict[str, Any]:
-    return json.loads((run_folder / "report.json").read_text())
 
 
 @pytest.fixture
@@ -106,10 +93,33 @@ def test_two_runs_are_compared(edgepress, copied, run_folder, tmp_path):
     assert any("cannot be compared" in line for line in answer.json["cautions"])
     page = out.read_text()
     assert "distill.epochs" in page
-    assert page.count("<figure>") == 2
+    assert page.count("<figure>") == 4  # no line goes through models that cannot be compared
     table = edgepress("report", run_folder, copied)
     assert "distill.epochs" in table.out
     assert "caution" in table.out
+
+
+def test_runs_of_the_same_pictures_on_one_machine_share_a_plot(edgepress, copied, run_folder, tmp_path):
+    out = tmp_path / "compared.html"
+    assert edgepress("report", run_folder, copied, "--out", out, "--json").json["cautions"] == []
+    assert out.read_text().count("<figure>") == 2
+
+
+def test_an_engine_that_was_made_again_since_is_told(edgepress, run_folder, tmp_path):
+    folder = Path(shutil.copytree(run_folder, tmp_path / "run"))
+    manifest = folder / "onnx-fp32" / "manifest.json"
+    digest = Bundle.open(folder / "onnx-fp32").digest
+    assert edgepress("report", folder, "--json").json["made_again"] == []
+    manifest.write_text(manifest.read_text().replace(digest, "0" * 64))
+    answer = edgepress("report", folder, "--json")
+    assert answer.json["made_again"] == ["onnx-fp32"]
+    assert f"{folder / 'onnx-fp32'}: made again since; the report is of the earlier one" in answer.err
+
+
+def test_a_misspelt_folder_is_not_made(bad, copied, run_folder, tmp_path):
+    for arguments in (("report", run_folder, copied), ("card", run_folder / "onnx-fp32")):
+        assert "is no folder" in bad(*arguments, "--out", tmp_path / "misspelt" / "file")
+    assert not (tmp_path / "misspelt").exists()
 
 
 def test_a_run_named_twice_and_an_out_for_one_run_are_refused(bad, run_folder, tmp_path):
@@ -226,15 +236,6 @@ def test_the_drop_of_a_fine_tuned_engine_is_from_the_student():
     assert drop_text({**tuned, "student_drop_interval": None}) == "1.25, fine-tuned"
 
 
-def test_the_card_of_a_fine_tuned_engine_says_what_its_drop_is_from(run_folder, report):
-    bundle, tuned = Bundle.open(run_folder / "onnx-int8-onnxruntime"), copy.deepcopy(report)
-    row = next(row for row in tuned["engines"] if row["digest"] == bundle.digest)
-    row |= {"student_drop_points": 1.25, "student_drop_interval": (0.5, 2.0)}
-    said = "in points (95 % interval): 1.25 (0.50 to 2.00), fine-tuned"
-    assert f"Drop against the student, {said}" in card(bundle, tuned)
-    assert "Drop against the model it was made from, " in card(bundle, report)
-
-
 def test_int8_is_shown_beside_fp16(report):
     timed = copy.deepcopy(report)
     row = next(row for row in timed["engines"] if row["precision"] == "int8")
@@ -244,104 +245,6 @@ def test_int8_is_shown_beside_fp16(report):
     assert said in to_html(report_document(timed))
     del row["against_fp16"]
     assert "times the time of" not in to_markdown(report_document(timed))
-
-
-# What the report keeps of a model.
-
-
-@pytest.fixture(scope="module")
-def pictures(tiny_data):
-    return load_dataset(tiny_data, "test")
-
-
-@pytest.fixture(scope="module")
-def logits(pictures) -> np.ndarray:
-    rng = np.random.default_rng(0)
-    return (2.0 * pictures.targets - 1 + rng.normal(0, 1.5, pictures.targets.shape)).astype(np.float32)
-
-
-def test_ap_by_label_is_scikit_learns_and_lies_in_its_interval(pictures, logits):
-    for column, row in enumerate(label_precisions(logits, pictures)):
-        expected = average_precision_score(pictures.targets[:, column], logits[:, column])
-        assert row["AP"] == pytest.approx(expected)
-        assert row["positives"] == pictures.targets[:, column].sum()
-        low, high = row["interval"]
-        assert 0 <= low <= row["AP"] <= high <= 1
-        assert low < high
-
-
-def test_an_interval_is_the_quantiles_of_resampled_aps(pictures, logits):
-    rng = np.random.default_rng(5)
-    drawn = []
-    for _ in range(800):
-        rows = rng.integers(0, len(pictures), len(pictures))
-        if pictures.targets[rows, 0].any():
-            drawn.append(average_precision_score(pictures.targets[rows, 0], logits[rows, 0]))
-    expected = np.quantile(drawn, [0.025, 0.975])
-    assert label_intervals(logits, pictures)[pictures.labels.names[0]] == pytest.approx(expected, abs=0.05)
-
-
-def test_too_few_pictures_have_no_interval(pictures, logits):
-    few = pictures.subset(np.arange(9))
-    assert set(label_intervals(logits[:9], few).values()) == {None}
-
-
-def test_reliability_counts_every_cell(pictures, logits):
-    found = reliability_bins(Decisions.plain(pictures.labels.names), logits, pictures)
-    for bins in found.values():
-        assert sum(count for _, _, count in bins) == pictures.targets.size
-        assert sum(share * count for _, share, count in bins) == pytest.approx(pictures.targets.sum())
-    assert found["sigmoid"] == found["calibrated"]  # a plain sigmoid is what it was
-
-
-def test_flips_are_the_cells_that_changed_the_surest_first(pictures):
-    names = pictures.labels.names
-    reference = np.full(pictures.targets.shape, -3.0, np.float32)
-    engine = reference.copy()
-    engine[4, 2], engine[7, 0], engine[7, 1] = 0.5, 4.0, 0.1
-    found = find_flips(Decisions.plain(names), engine, reference, pictures)
-    assert (found["decisions"], found["flipped"], found["pictures"]) == (60, 3, 2)
-    assert [one["index"] for one in found["shown"]] == [7, 4]
-    assert [flip["label"] for flip in found["shown"][0]["flips"]] == [names[0], names[1]]
-    assert [name for name, _ in found["shown"][0]["after"]] == [names[0], names[1]]
-    assert found["shown"][0]["before"] == []
-    assert found["shown"][1]["flips"][0]["after"] == pytest.approx(1 / (1 + np.exp(-0.5)))
-    assert found["right"] == pictures.targets[4, 2] + pictures.targets[7, 0] + pictures.targets[7, 1]
-    none = find_flips(Decisions.plain(names), reference, reference, pictures)
-    assert (none["flipped"], none["shown"]) == (0, [])
-
-
-def test_no_more_than_twelve_pictures_are_kept_and_each_is_a_small_jpeg(pictures):
-    reference = np.full(pictures.targets.shape, -3.0, np.float32)
-    found = find_flips(Decisions.plain(pictures.labels.names), -reference, reference, pictures)
-    assert len(found["shown"]) == min(MOST_PICTURES, len(pictures))
-    shown = shown_flips({"engine": "x", "flips": {**found, "shown": found["shown"][:1]}}, pictures)
-    data = base64.b64decode(shown["shown"][0]["jpeg"])
-    assert data.startswith(b"\xff\xd8")
-    assert max(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).shape[:2]) <= THUMBNAIL
-    assert shown_flips(None, pictures) is None
-
-
-def test_a_wide_picture_keeps_its_shape_and_odd_names_stay_text(tmp_path):
-    data = base64.b64decode(thumbnail(np.zeros((10, 1920, 3), np.uint8)))
-    assert cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).shape == (1, 192, 3)
-    assert name_of(tmp_path / "a" / "b.jpg", tmp_path) == "a/b.jpg"
-    name_of(Path("/x/\udcff.jpg"), Path("/x")).encode()
-
-
-def test_every_engine_of_the_run_keeps_its_evidence(report):
-    for row in report["engines"]:
-        if row["verdict"] in ("teacher", "reference") or row["precision"] == "int8":
-            assert all(label["interval"][0] <= label["AP"] <= label["interval"][1] for label in row["labels"])
-        if row["verdict"] not in ("teacher", "reference"):
-            assert row["flips"]["flipped"] == round(row["flip_rate"] * row["flips"]["decisions"])
-        assert (row.get("int8") is not None) == (row["precision"] == "int8")
-    assert [one["model"] for one in report["training"]] == ["teacher", "student"]
-    assert report["training"][1]["terms"].keys() == {"asl", "review_kd"} or report["training"][1]["terms"]
-    assert report["flips"]["engine"] == telling(report)["engine"]
-
-
-# Plots and Markdown.
 
 
 def test_the_frontier_is_what_none_beats_in_both():
@@ -390,69 +293,3 @@ def test_markdown_shows_text_as_it_is():
 
 
 # Cards.
-
-
-def front_matter(text: str) -> dict[str, Any]:
-    _, front, _ = text.split("---\n", 2)
-    return yaml.safe_load(front)
-
-
-def test_a_run_writes_a_card_for_every_bundle(run_folder, report, tiny_data):
-    names = {"teacher", "student", *(row["engine"] for row in report["engines"] if "torch" not in row["engine"])}
-    assert {path.name for path in (run_folder / "cards").iterdir()} == {f"{name}.md" for name in names}
-    for row in report["engines"]:
-        text = (run_folder / "cards" / f"{row['engine'].removesuffix(' (torch)')}.md").read_text()
-        (model,) = front_matter(text)["model-index"]
-        (result,) = model["results"]
-        assert result["metrics"][0]["value"] == round(row["mAP"], 4)
-        assert result["dataset"]["name"] == tiny_data.name
-        assert "license" not in front_matter(text)
-        assert f"{100 * row['mAP']:.2f} points" in text
-        assert row["digest"] in text
-        for heading in ("Intended use", "Labels and thresholds", "Training", "Measured", "Limits", "How to reproduce"):
-            assert f"\n## {heading}\n" in text
-
-
-def test_an_adopted_teacher_is_not_said_to_have_learnt_here(run_folder, report):
-    teacher, adopted = Bundle.open(run_folder / "teacher"), copy.deepcopy(report)
-    assert "pictures taught" in card(teacher, report)
-    adopted["recipe"]["teacher"] = ["elsewhere/teacher"]
-    text = card(teacher, adopted)
-    assert "pictures taught" not in text
-    assert "It was trained before the run that measured it" in text
-    assert f"Trained on {teacher.manifest.facts['pictures']} pictures." in text
-    assert "pictures taught" in card(Bundle.open(run_folder / "student"), adopted)
-
-
-def test_the_verb_writes_the_same_card_and_the_bundle_stays_whole(edgepress, run_folder, tmp_path):
-    folder = Path(shutil.copytree(run_folder, tmp_path / "run"))
-    bundle = folder / "onnx-int8-onnxruntime"
-    answer = edgepress("card", bundle, "--out", bundle / "README.md")
-    assert answer.code == 0, answer.err
-    assert (bundle / "README.md").read_bytes() == (run_folder / "cards" / "onnx-int8-onnxruntime.md").read_bytes()
-    assert Bundle.open(bundle).digest == Bundle.open(run_folder / "onnx-int8-onnxruntime").digest
-
-
-def test_without_a_report_nothing_is_claimed(edgepress, run_folder, tmp_path):
-    alone = Path(shutil.copytree(run_folder / "onnx-fp32", tmp_path / "alone"))
-    answer = edgepress("card", alone)
-    assert answer.code == 0, answer.err
-    assert "model-index" not in front_matter(answer.out)
-    assert "no report of a run was given" in answer.out
-
-
-def test_a_report_of_other_bundles_is_refused(bad, run_folder, tmp_path):
-    other = json.loads((run_folder / "report.json").read_text())
-    for row in other["engines"]:
-        row["digest"] = "0" * 64
-    (tmp_path / "report.json").write_text(json.dumps(other))
-    said = bad("card", run_folder / "onnx-fp32", "--report", tmp_path)
-    assert said.startswith(f"edgepress: {run_folder / 'onnx-fp32'}: the report has no row of this bundle")
-
-
-def test_a_data_set_whose_name_is_markup_stays_text(run_folder, report):
-    hurt = copy.deepcopy(report)
-    hurt["data"]["root"] = "/data/evil: [x]\n---\n# hit <b>"
-    text = card(Bundle.open(run_folder / "onnx-fp32"), hurt)
-    assert front_matter(text)["model-index"][0]["results"][0]["dataset"]["name"] == "evil: [x] --- # hit <b>"
-    assert "\n# hit" not in text.split("---\n\n", 1)[1].split("## How to reproduce")[0]

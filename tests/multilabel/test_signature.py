@@ -55,6 +55,15 @@ def test_it_travels_with_the_bundle_and_tells_its_signer_from_another(tmp_path, 
     assert not is_signed_by(copy, write_keys(tmp_path, "other")[1])
 
 
+def test_anothers_signature_is_not_replaced(tmp_path, keys):
+    bundle = made(tmp_path / "bundle")
+    kept = sign(bundle, keys[0]).read_bytes()
+    assert sign(bundle, keys[0]).read_bytes() == kept
+    with pytest.raises(InputError, match=r"manifest\.sig: another key's signature"):
+        sign(bundle, write_keys(tmp_path, "other")[0])
+    assert is_signed_by(bundle, keys[1])
+
+
 def test_another_bundle_under_the_same_signature_is_not_signed(tmp_path, keys):
     key, public = keys
     file = sign(made(tmp_path / "bundle"), key)

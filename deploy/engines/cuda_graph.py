@@ -1,0 +1,75 @@
+"""TensorRT's many launches of one batch as one: a CUDA graph, captured and replayed. Not run on a GPU.
+
+A captured graph holds for the shapes that it was captured with, and a context that is given another shape changes what
+the graph relies on (TensorRT's documentation, "CUDA Graphs"): only the graph of the present batch size is kept, and it
+is captured at the second call of that size in a row, because TensorRT finishes a new shape's set-up in the first.
+TensorRT-RTX compiles kernels while it runs and captures by itself (its documentation, "Working with RTX CUDA Graphs").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from multilabel.errors import EngineUnavailableError
+
+
+class GraphReplay:
+    """Runs an engine on a stream, from the third call of a batch size in a row by replaying its graph alone.
+
+    Args:
+        cuda: calls a function of the CUDA runtime by name, and raises RuntimeError where its code is not success.
+        cudart: the CUDA runtime.
+        stream: where everything is put; not the default stream, which cannot be captured.
+        execute: puts the engine on the stream for the shape that the context has.
+    """
+
+    def __init__(
+        self, cuda: Callable[..., tuple[Any, ...]], cudart: ModuleType, stream: Any, execute: Callable[[], None]
+    ) -> None:
+        self._cuda, self._stream, self._execute = cuda, stream, execute
+        self._mode = cudart.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        self._batch = 0
+        self._graph: Any = None
+
+    def run(self, batch: int) -> None:
+        """Put the engine on the stream for a batch of so many pictures.
+
+        Raises:
+            EngineUnavailableError: the engine cannot be captured.
+            RuntimeError: TensorRT or CUDA failed.
+        """
+        if batch != self._batch:
+            self.close()
+            self._execute()
+            self._batch = batch
+            return
+        if self._graph is None:
+            self._graph = self._captured()
+        self._cuda("cudaGraphLaunch", self._graph, self._stream)
+
+    def _captured(self) -> Any:
+        try:
+            self._cuda("cudaStreamBeginCapture", self._stream, self._mode)
+            try:
+                self._execute()
+            finally:
+                # Also after a failure, whose graph is none: a stream that is left capturing runs nothing any more.
+                (graph,) = self._cuda("cudaStreamEndCapture", self._stream)
+            try:
+                (replayable,) = self._cuda("cudaGraphInstantiate", graph, 0)
+            finally:
+                self._cuda("cudaGraphDestroy", graph)
+        except RuntimeError as error:
+            first = error.__context__ or error  # the failure that made the capture one
+            raise EngineUnavailableError(
+                f"no CUDA graph of this engine: {first}; compile it without cuda_graph"
+            ) from error
+        return replayable
+
+    def close(self) -> None:
+        """Free the graph; the next call runs without one."""
+        graph, self._graph, self._batch = self._graph, None, 0
+        if graph is not None:
+            self._cuda("cudaGraphExecDestroy", graph)

@@ -1,0 +1,89 @@
+"""Model cards: what a run measured of a bundle, and nothing else."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from edgepress.cards import card
+from multilabel.bundle import Bundle
+
+
+def front_matter(text: str) -> dict[str, Any]:
+    _, front, _ = text.split("---\n", 2)
+    return yaml.safe_load(front)
+
+
+def test_a_run_writes_a_card_for_every_bundle(run_folder, report, tiny_data):
+    names = {"teacher", "student", *(row["engine"] for row in report["engines"] if "torch" not in row["engine"])}
+    assert {path.name for path in (run_folder / "cards").iterdir()} == {f"{name}.md" for name in names}
+    for row in report["engines"]:
+        text = (run_folder / "cards" / f"{row['engine'].removesuffix(' (torch)')}.md").read_text()
+        (model,) = front_matter(text)["model-index"]
+        (result,) = model["results"]
+        assert result["metrics"][0]["value"] == round(row["mAP"], 4)
+        assert result["dataset"]["name"] == tiny_data.name
+        assert "license" not in front_matter(text)
+        assert f"{100 * row['mAP']:.2f} points" in text
+        assert row["digest"] in text
+        for heading in ("Intended use", "Labels and thresholds", "Training", "Measured", "Limits", "How to reproduce"):
+            assert f"\n## {heading}\n" in text
+
+
+def test_an_adopted_teacher_is_not_said_to_have_learnt_here(run_folder, report):
+    teacher, adopted = Bundle.open(run_folder / "teacher"), copy.deepcopy(report)
+    assert "pictures taught" in card(teacher, report)
+    adopted["recipe"]["teacher"] = ["elsewhere/teacher"]
+    text = card(teacher, adopted)
+    assert "pictures taught" not in text
+    assert "It was trained before the run that measured it" in text
+    assert f"Trained on {teacher.manifest.facts['pictures']} pictures." in text
+    assert "pictures taught" in card(Bundle.open(run_folder / "student"), adopted)
+
+
+def test_the_verb_writes_the_same_card_and_the_bundle_stays_whole(edgepress, run_folder, tmp_path):
+    folder = Path(shutil.copytree(run_folder, tmp_path / "run"))
+    bundle = folder / "onnx-int8-onnxruntime"
+    answer = edgepress("card", bundle, "--out", bundle / "README.md")
+    assert answer.code == 0, answer.err
+    assert (bundle / "README.md").read_bytes() == (run_folder / "cards" / "onnx-int8-onnxruntime.md").read_bytes()
+    assert Bundle.open(bundle).digest == Bundle.open(run_folder / "onnx-int8-onnxruntime").digest
+
+
+def test_without_a_report_nothing_is_claimed(edgepress, run_folder, tmp_path):
+    alone = Path(shutil.copytree(run_folder / "onnx-fp32", tmp_path / "alone"))
+    answer = edgepress("card", alone)
+    assert answer.code == 0, answer.err
+    assert "model-index" not in front_matter(answer.out)
+    assert "no report of a run was given" in answer.out
+
+
+def test_a_report_of_other_bundles_is_refused(bad, run_folder, tmp_path):
+    other = json.loads((run_folder / "report.json").read_text())
+    for row in other["engines"]:
+        row["digest"] = "0" * 64
+    (tmp_path / "report.json").write_text(json.dumps(other))
+    said = bad("card", run_folder / "onnx-fp32", "--report", tmp_path)
+    assert said.startswith(f"edgepress: {run_folder / 'onnx-fp32'}: the report has no row of this bundle")
+
+
+def test_a_data_set_whose_name_is_markup_stays_text(run_folder, report):
+    hurt = copy.deepcopy(report)
+    hurt["data"]["root"] = "/data/evil: [x]\n---\n# hit <b>"
+    text = card(Bundle.open(run_folder / "onnx-fp32"), hurt)
+    assert front_matter(text)["model-index"][0]["results"][0]["dataset"]["name"] == "evil: [x] --- # hit <b>"
+    assert "\n# hit" not in text.split("---\n\n", 1)[1].split("## How to reproduce")[0]
+
+
+def test_the_card_of_a_fine_tuned_engine_says_what_its_drop_is_from(run_folder, report):
+    bundle, tuned = Bundle.open(run_folder / "onnx-int8-onnxruntime"), copy.deepcopy(report)
+    row = next(row for row in tuned["engines"] if row["digest"] == bundle.digest)
+    row |= {"student_drop_points": 1.25, "student_drop_interval": (0.5, 2.0)}
+    said = "in points (95 % interval): 1.25 (0.50 to 2.00), fine-tuned"
+    assert f"Drop against the student, {said}" in card(bundle, tuned)
+    assert "Drop against the model it was made from, " in card(bundle, report)
