@@ -13,7 +13,7 @@ from accelerate.utils import set_seed
 
 from compress.checkpoint import load_model, write_model
 from compress.config import TERMS, DistillConfig, TeachConfig
-from compress.gather import process_state
+from compress.gather import process_state, require_same
 from compress.models import MultiLabelModel, make_model, pretrained_cfg
 from compress.tasks import DistillTask, Task, TeachTask
 from compress.teacher import CachedTeacher, Ensemble, LiveTeacher, Teacher
@@ -87,6 +87,7 @@ def _train(
             "weights": _weights_identity(config),
         }
     )
+    require_same(inputs, train.root)
     work = work_of(out)
     kept = finished(out, inputs)
     if kept is not None:

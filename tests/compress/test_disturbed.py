@@ -11,6 +11,7 @@ from lessons import QUICK
 import compress.training
 from compress.config import TeachConfig
 from compress.distill import teach
+from compress.gather import require_same
 from compress.training import STATE
 from multilabel.bundle import file_sha256
 from multilabel.datasets import load_dataset
@@ -94,6 +95,16 @@ def test_a_finished_teacher_of_other_labels_is_made_again(root, tmp_path):
     assert taught(root, tmp_path / "teacher").digest == before
     relabel(root, "val")
     assert taught(root, tmp_path / "teacher").digest != before
+
+
+def test_processes_that_read_other_labels_do_not_train_together(root, tmp_path, monkeypatch):
+    monkeypatch.setattr("compress.gather.processes", lambda: 2)
+    monkeypatch.setattr("compress.gather.gather_object", lambda mine: mine * 2)
+    require_same("inputs", root)
+    monkeypatch.setattr("compress.gather.gather_object", lambda mine: [*mine, "of labels that were edited meanwhile"])
+    with pytest.raises(DataChangedError, match="the processes of this launch read different pictures or labels"):
+        taught(root, tmp_path / "run" / "teacher")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_clock_that_jumps_back_between_a_kill_and_the_resume_changes_nothing(root, tmp_path, monkeypatch, caplog):
