@@ -5,10 +5,10 @@ with at least that precision (so that recall is highest), `fixed=T` is T for eve
 midpoints between distinct scores.
 
 A rare label's few positives are not believed alone: in place of an answer y stands w·y + (1 − w)·p, p the calibrated
-probability and w = n / (n + SHRINKAGE) as in `calibration.probabilities`. With w = 0 that is the plug-in rule, which
+probability and w = n / (n + SHRINKAGE) as in `calibration.probabilities`. As w falls that nears the plug-in rule, which
 maximises what the probabilities let one expect (Koyejo et al. 2014; Lipton et al. 2014): p itself is shrunk towards all
 labels. Averaging thresholds with one over all labels did worse: it suits the frequent labels, and lies too high for the
-weak ones.
+weak ones. A label without a positive keeps 0.5, and is named.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ from multilabel.errors import InputError
 from multilabel.metrics import decide, sigmoid
 
 log = logging.getLogger("edgepress")
+DEFAULT = 0.5
+"""The threshold of a label that no picture shows: nothing can be said of its F1, recall or precision."""
 
 FOLDS = 5
 
@@ -87,7 +89,9 @@ class Curve(NamedTuple):
 
 
 def threshold_curve(targets: np.ndarray, scores: np.ndarray) -> Curve:
-    """Precision, recall and F1 of one label at the lowest score and at the midpoints between distinct scores `[N]`.
+    """Precision, recall and F1 of one label under the lowest score and at the midpoints between distinct scores `[N]`.
+
+    No threshold is a score itself where that can be helped: an engine's last bit would change that picture's answer.
 
     Args:
         targets: `[N]` in [0, 1]; between the two is the share of a positive that a picture counts for.
@@ -104,26 +108,38 @@ def threshold_curve(targets: np.ndarray, scores: np.ndarray) -> Curve:
     # What stands at a threshold or above it is counted from the top.
     predicted = np.bincount(where)[::-1].cumsum()[::-1]
     hit = np.bincount(where, targets)[::-1].cumsum()[::-1]
-    total = float(targets.sum())
-    return Curve(np.append(distinct[:1], middle), hit / predicted, hit / total, 2 * hit / (predicted + total))
+    total = hit[0]  # and not the targets' own sum, which may round otherwise: recall is 1 where all are predicted
+    lowest = np.minimum(distinct[:1] / 2, distinct[:1])
+    return Curve(np.append(lowest, middle), hit / predicted, hit / total, 2 * hit / (predicted + total))
 
 
-def best_threshold(targets: np.ndarray, scores: np.ndarray, criterion: Criterion) -> tuple[float, float | None]:
-    """The threshold of one label by a criterion, and None; where it cannot be reached, of the best, and that best."""
-    curve = threshold_curve(targets, scores)
+def best_threshold(
+    targets: np.ndarray, scores: np.ndarray, criterion: Criterion, believed: np.ndarray | None = None
+) -> tuple[float, float | None]:
+    """The threshold of one label by a criterion, and None; where it cannot be reached, of the best, and that best.
+
+    Args:
+        targets: `[N]` in {0, 1}, with a positive.
+        believed: `[N]` in [0, 1], what the targets are shrunk to; F1 is of that. A recall or a precision that was asked
+            for must hold of both: of the targets, as it was asked, and where they are few also of what is believed.
+    """
+    seen = threshold_curve(targets, scores)
+    curve = seen if believed is None else threshold_curve(believed, scores)
     if criterion.name == "f1":
         return float(curve.thresholds[np.argmax(curve.f1)]), None
     if criterion.name == "recall":  # recall only falls with the threshold, and is 1 at the lowest
-        return float(curve.thresholds[np.flatnonzero(curve.recall >= criterion.value)[-1]]), None
-    reached = np.flatnonzero(curve.precision >= criterion.value)
+        both = np.minimum(curve.recall, seen.recall)
+        return float(curve.thresholds[np.flatnonzero(both >= criterion.value)[-1]]), None
+    precision = np.minimum(curve.precision, seen.precision)
+    reached = np.flatnonzero(precision >= criterion.value)
     if len(reached):
         return float(curve.thresholds[reached[0]]), None
-    best = int(np.argmax(curve.precision))
-    return float(curve.thresholds[best]), float(curve.precision[best])
+    best = int(np.argmax(precision))
+    return float(curve.thresholds[best]), float(precision[best])
 
 
 def fit_thresholds(targets, probabilities, ignore, criterion: Criterion) -> Thresholds:
-    """A threshold for each column of `[N, C]`, with the shrinkage described above; 0.5 where nothing at all is known.
+    """A threshold for each column of `[N, C]`, with the shrinkage described above; 0.5 for a label without a positive.
 
     Args:
         targets: `[N, C]` in {0, 1}.
@@ -135,12 +151,12 @@ def fit_thresholds(targets, probabilities, ignore, criterion: Criterion) -> Thre
     if criterion.name == "fixed":
         return Thresholds(np.full(targets.shape[1], criterion.value), {})
     weights = credibility(rarer_answer(targets, known))
-    values, unreached = np.full(targets.shape[1], 0.5), {}
+    values, unreached = np.full(targets.shape[1], DEFAULT), {}
     for column, weight in enumerate(weights):
-        scores = probabilities[known[:, column], column]
-        believed = weight * targets[known[:, column], column] + (1 - weight) * scores
-        if believed.any():
-            values[column], best = best_threshold(believed, scores, criterion)
+        answers, scores = targets[known[:, column], column], probabilities[known[:, column], column]
+        if answers.any():
+            believed = weight * answers + (1 - weight) * scores
+            values[column], best = best_threshold(answers, scores, criterion, believed)
             if best is not None:
                 unreached[column] = best
     return Thresholds(values, unreached)
@@ -176,6 +192,10 @@ def fit_decisions(
         for p in (sigmoid(cells[0]), unseen[method])
     )
     names = data.labels.names
+    shown = ((data.targets == 1) & ~data.ignore).any(axis=0)
+    unseen_labels = [name for name, any_positive in zip(names, shown, strict=True) if not any_positive]
+    if unseen_labels and criterion.name != "fixed":
+        log.warning("%s: no picture shows %s: the threshold there is %g", where, ", ".join(unseen_labels), DEFAULT)
     unreached = {names[column]: best for column, best in fitted.unreached.items()}
     for name, best in unreached.items():
         log.warning(

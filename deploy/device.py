@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploy.cuda import cuda_compute_capability
+from deploy.cuda import cuda_compute_capability, cuda_driver_version
 
 _JETSON = " (on a Jetson it comes with JetPack: sudo apt install nvidia-jetpack)"
 
@@ -56,7 +56,7 @@ def check_backends() -> list[Backend]:
         _check(
             "tensorrt_rtx", "tensorrt-rtx", "tensorrt-rtx", lambda: _tensorrt("builds engines; no GPU here to run them")
         ),
-        _check("cuda.bindings", "gpu", "cuda-bindings", lambda: "runs TensorRT engines"),
+        _check("cuda.bindings", "gpu", "cuda-bindings", _cuda),
     ]
 
 
@@ -111,6 +111,19 @@ def _tensorrt(without_gpu: str) -> str:
     if importlib.util.find_spec("cuda") is None:
         return "builds engines; to run them pip install 'edgepress[gpu]' (on a Jetson 'edgepress[jetson]')"
     return f"GPU SM{capability[0]}{capability[1]}"
+
+
+def _cuda() -> str:
+    """What the CUDA runtime answers: bindings of a newer CUDA than the driver's import, and then fail at every call."""
+    from cuda.bindings import runtime
+
+    code, count = runtime.cudaGetDeviceCount()
+    if code == runtime.cudaError_t.cudaErrorInsufficientDriver:
+        found = cuda_driver_version()
+        return "no CUDA driver here" if found is None else f"newer than the driver's CUDA, {found[0]}.{found[1]}"
+    if code != runtime.cudaError_t.cudaSuccess:
+        return f"runs nothing here: {code.name}"
+    return f"runs TensorRT engines on {count} GPU{'s' if count != 1 else ''}"
 
 
 def _processor() -> str:

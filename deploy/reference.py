@@ -58,15 +58,19 @@ class Reference:
         """
         try:
             with np.load(path, allow_pickle=False) as file:
-                return cls(
-                    file["hashes"].tolist(),
-                    file["logits"],
-                    file["targets"],
-                    file["ignore"],
-                    tuple(file["labels"].tolist()),
-                )
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+                hashes, labels = file["hashes"], file["labels"]
+                logits, targets, ignore = file["logits"], file["targets"], file["ignore"]
+            if hashes.dtype.kind != "U" or labels.dtype.kind != "U" or hashes.ndim != 1 or labels.ndim != 1:
+                raise ValueError("hashes and labels are not lists of text")
+            for name, cells, kind in (("logits", logits, "f"), ("targets", targets, "u"), ("ignore", ignore, "b")):
+                if cells.dtype.kind != kind or cells.shape != (len(hashes), len(labels)):
+                    found = f"{cells.dtype} {list(cells.shape)}"
+                    raise ValueError(f"{name}: {found} for {len(hashes)} pictures and {len(labels)} labels")
+            if not np.isfinite(logits).all() or not np.isin(targets, (0, 1)).all():
+                raise ValueError("logits that are not finite, or targets other than 0 and 1")
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(f"{path}: not a reference that edgepress made ({error})") from None
+        return cls(hashes.tolist(), logits, targets, ignore, tuple(labels.tolist()))
 
     def rows(self, hashes: list[str]) -> np.ndarray | None:
         """int64 `[N]`, where each picture stands in the reference; None unless all do."""

@@ -66,6 +66,8 @@ def pictures(
     if not (math.isfinite(every) and every > 0):
         raise InputError(f"every is {every:g} seconds; expected a number above 0")
     for name in names:
+        if not str(name):
+            raise InputError("an empty name among the sources; expected pictures, folders, patterns, videos or -")
         if str(name) == STDIN:
             yield from _of_stdin(stdin or _stdin(), prepare, every)
         else:
@@ -86,13 +88,22 @@ def _of_path(path: Path, prepare: Prepare, every: float) -> Iterator[Source]:
         for file in sorted(found):
             yield from _of_file(file, prepare, every)
     elif not _is(path, Path.exists) and glob.has_magic(str(path)):
-        matches = sorted(glob.glob(str(path), recursive=True))
+        matches = sorted(match for match in glob.glob(str(path), recursive=True) if not _through_link(path, match))
         if not matches:
             yield _broken(str(path), "no file matches this pattern")
         for match in matches:
             yield from _of_path(Path(match), prepare, every)
     else:
         yield from _of_file(path, prepare, every)
+
+
+def _through_link(pattern: Path, match: str) -> bool:
+    """Whether `**` came to a match by a link to a folder: of a link to its own parent it would never come to an end."""
+    if "**" not in pattern.parts:
+        return False
+    steps = Path(match).parts
+    below = range(pattern.parts.index("**") + 1, len(steps))
+    return any(_is(Path(*steps[:end]), Path.is_symlink) for end in below)
 
 
 def _is(path: Path, what: Callable[[Path], bool]) -> bool:

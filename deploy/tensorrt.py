@@ -287,7 +287,10 @@ def _prefer_dla(parsed: ParsedNetwork, config: Any, core: int) -> int:
         )
     config.default_device_type, config.DLA_core = trt.DeviceType.DLA, core
     config.set_flag(trt.BuilderFlag.GPU_FALLBACK)  # preprocessing and the head are not for DLA
-    return sum(config.can_run_on_DLA(layer) for layer in parsed.layers if layer.type != trt.LayerType.CONSTANT)
+    able = sum(config.can_run_on_DLA(layer) for layer in parsed.layers if layer.type != trt.LayerType.CONSTANT)
+    if not able:  # the engine would be the GPU's under another name
+        raise EngineUnavailableError(f"dla {core}: the builder finds no layer of this network that DLA can run")
+    return able
 
 
 def _build(parsed: ParsedNetwork, config: Any, parent: Bundle, sm: int, timings: Path | None) -> Any:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,12 +100,15 @@ def run_window(
         Each call's seconds, in the order in which they ended.
     """
     samples: list[float] = []
+    stopped = threading.Event()
     started = time.perf_counter()
     longest = LONGEST * max(seconds, 1.0)
 
     def work() -> None:
         before = time.perf_counter()
         while before - started < seconds or (len(samples) < least and before - started < longest) or not samples:
+            if stopped.is_set():
+                return
             call(next(numbers))
             after = time.perf_counter()
             samples.append(after - before)
@@ -114,8 +118,13 @@ def run_window(
         work()
         return samples
     with ThreadPoolExecutor(streams, thread_name_prefix="stream") as pool:
-        for future in [pool.submit(work) for _ in range(streams)]:
-            future.result()
+        futures = [pool.submit(work) for _ in range(streams)]
+        try:
+            wait(futures, return_when=FIRST_EXCEPTION)
+        finally:
+            stopped.set()  # an interruption, or one stream's error, ends the others
+    for future in futures:
+        future.result()
     return samples
 
 

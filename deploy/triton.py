@@ -152,8 +152,9 @@ def _readme(bundle: Bundle, name: str, header: int) -> str:
     ]
     if manifest.kind == "openvino":
         notes.append(
-            "- Triton does not batch for OpenVINO here: send several pictures in one request. Its backend lets "
-            "OpenVINO choose the precision, which is bf16 on some CPUs."
+            "- Triton does not batch for OpenVINO here: send several pictures in one request, without the parameter "
+            "`classification`, which would rank over all of them. Its backend lets OpenVINO choose the precision, "
+            "which is bf16 on some CPUs."
         )
     if manifest.kind == "tensorrt":
         built_for = manifest.built_for or {}

@@ -147,7 +147,7 @@ def _labels(bundle: Bundle, row: Mapping[str, Any] | None) -> list[Block]:
             "threshold",
             "positives it was fitted on",
             "positives in test",
-            "AP on test, points (95 % interval)",
+            f"AP on test, points{' (95 % interval)' if any(one.get('interval') for one in known.values()) else ''}",
         ),
         rows=[
             [

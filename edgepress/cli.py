@@ -1,16 +1,19 @@
 """The command line: its verbs, its errors and its exit codes. Results go to stdout, all else to stderr.
 
-Exit codes: 0 success, 1 a gate that failed, 2 bad input or usage, 70 a fault of edgepress, 130 interrupted.
+Exit codes: 0 success, 1 a gate that failed, 2 bad input or usage, 70 a fault of edgepress, 130 interrupted,
+141 where whoever read the output went away before its end.
 """
 
 from __future__ import annotations
 
 import errno
 import logging
+import os
 import sys
 import threading
 import traceback
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -20,6 +23,8 @@ from edgepress.options import speaks
 from multilabel.errors import DataChangedError, EngineUnavailableError, InputError
 
 INTERRUPTED = 130
+CLOSED_PIPE = 141
+"""As the shell says it of a program that SIGPIPE ended: neither passed nor failed."""
 INTERNAL = 70
 """A fault of ours; not 1, which means a gate that failed."""
 app = typer.Typer(
@@ -92,6 +97,12 @@ for _verb in (
     app.command(name=_verb.__name__.removesuffix("_verb").replace("_", "-"))(_verb)
 
 
+def _closed() -> int:
+    """Whoever read the output has gone, as `head` does; what is left of it goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return CLOSED_PIPE
+
+
 def main() -> None:
     """Run the command line and turn every expected error into one line and an exit code."""
     handler = logging.StreamHandler()
@@ -101,9 +112,18 @@ def main() -> None:
     debug = "--debug" in sys.argv
     if not debug:
         threading.excepthook = _in_a_thread
+    if sys.stdout is None:  # closed by the shell (>&-)
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 # open as long as the process
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"] or ["--help"]
     try:
         code = app(args=arguments, standalone_mode=False)
+        sys.stdout.flush()  # here, where a reader that has gone away can be told from a failed gate
+    except SystemExit as error:  # what typer makes of a closed pipe
+        if not isinstance(error.__context__, BrokenPipeError):
+            raise
+        code = _closed()
+    except BrokenPipeError:
+        code = _closed()
     except _UsageError as error:
         _complain(f"{error.format_message()} (edgepress --help, or VERB --help, lists what there is)")
         code = 2

@@ -63,7 +63,7 @@ class CompileConfig(Config):
     cuda_graph: bool = False
     """TensorRT engines replay a CUDA graph instead of launching kernel after kernel: less of the host's time a call."""
     dla: int | None = Field(default=None, ge=0, le=9)
-    """A Jetson's DLA core that takes the layers it can, the GPU the rest; fp16 and int8, max_batch 1."""
+    """A Jetson's DLA core that takes the layers it can, the GPU the rest; not fp32, and max_batch 1."""
 
     @model_validator(mode="after")
     def _one_picture_on_dla(self) -> CompileConfig:

@@ -52,12 +52,17 @@ def taught_by(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def telling(report: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The row whose decisions a report shows: of the engine to ship, or of the fastest that was verified."""
+    """The row whose decisions a report shows: of the engine to ship, where any of its decisions is not the student's.
+
+    Else, and where the run failed, it is the engine that changed most: that is what somebody must look at.
+    """
+    changed = [row for row in report["engines"] if row.get("flips") and row["flips"]["flipped"]]
+    failed = [row for row in changed if row["verdict"] == "fail"]
     best = to_ship(report)
-    if best is not None and best.get("flips"):
+    if not failed and best is not None and best in changed:
         return best
-    verified = [row for row in report["engines"] if row.get("flips") and row.get("p50_ms") is not None]
-    return min(verified, key=lambda row: row["p50_ms"], default=None)
+    verified = [row for row in report["engines"] if row.get("flips")]
+    return max(failed or changed or verified, key=lambda row: row["flips"]["flipped"], default=None)
 
 
 def print_report(report: dict[str, Any], console: Console) -> None:

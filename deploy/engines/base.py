@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -130,6 +130,28 @@ class Engine(ABC):
                 f"{len(self.labels)} labels; it does not belong to this manifest"
             )
         return logits
+
+
+def require_shape(bundle: Bundle, shape: Sequence[int | None], dtype: str) -> None:
+    """Stop where a model's input is not what its manifest says: the runtime would say so at the first picture only.
+
+    Args:
+        shape: of the input; None, or a dimension that is not positive, is one of any size.
+        dtype: of its elements, as the runtime calls it.
+
+    Raises:
+        InputError: names both.
+    """
+    size = bundle.preprocess.size
+    found = [dim if isinstance(dim, int) and dim > 0 else None for dim in shape]
+    fits = len(found) == 4 and all(
+        dim in (None, wanted) for dim, wanted in zip(found[1:], (size, size, 3), strict=True)
+    )
+    if not fits or by_precision([dtype]) != {"int8": 1}:
+        shown = ", ".join("any" if dim is None else str(dim) for dim in found)
+        raise InputError(
+            f"{bundle.model_path}: takes {dtype} [{shown}]; by its manifest uint8 pictures [any, {size}, {size}, 3]"
+        )
 
 
 def by_precision(types: Iterable[str]) -> dict[str, int]:

@@ -50,22 +50,23 @@ class GraphReplay:
         self._cuda("cudaGraphLaunch", self._graph, self._stream)
 
     def _captured(self) -> Any:
+        graph: Any = None
         try:
             self._cuda("cudaStreamBeginCapture", self._stream, self._mode)
             try:
                 self._execute()
             finally:
-                # Also after a failure, whose graph is none: a stream that is left capturing runs nothing any more.
+                # Also after a failure: a stream that is left capturing runs nothing any more.
                 (graph,) = self._cuda("cudaStreamEndCapture", self._stream)
-            try:
-                (replayable,) = self._cuda("cudaGraphInstantiate", graph, 0)
-            finally:
-                self._cuda("cudaGraphDestroy", graph)
+            (replayable,) = self._cuda("cudaGraphInstantiate", graph, 0)
         except RuntimeError as error:
             first = error.__context__ or error  # the failure that made the capture one
             raise EngineUnavailableError(
                 f"no CUDA graph of this engine: {first}; compile it without cuda_graph"
             ) from error
+        finally:
+            if graph is not None:
+                self._cuda("cudaGraphDestroy", graph)
         return replayable
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from deploy.engines.base import Engine, Proof, by_precision, require, require_threads, summary
+from deploy.engines.base import Engine, Proof, by_precision, require, require_shape, require_threads, summary
 from multilabel.bundle import Bundle
 from multilabel.errors import EngineUnavailableError, InputError
 
@@ -47,7 +47,10 @@ class OnnxRuntimeEngine(Engine):
             raise EngineUnavailableError(
                 f"asked for {self._provider}; ONNX Runtime fell back to {self._session.get_providers()[0]}"
             )
-        self._input = self._session.get_inputs()[0].name
+        first = self._session.get_inputs()[0]
+        dims = [dim if isinstance(dim, int) else None for dim in first.shape]
+        require_shape(bundle, dims, first.type.removeprefix("tensor(").removesuffix(")"))
+        self._input = first.name
 
     def _open(self, options: Any) -> Any:
         options.log_severity_level = 3

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from deploy.engines.base import Engine, Hint, Proof, by_precision, require, require_threads, summary
+from deploy.engines.base import Engine, Hint, Proof, by_precision, require, require_shape, require_threads, summary
 from multilabel.bundle import Bundle
 from multilabel.errors import EngineUnavailableError, InputError
 
@@ -46,6 +46,8 @@ class OpenVinoEngine(Engine):
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:300]
             raise InputError(f"{bundle.model_path}: OpenVINO cannot compile it: {reason}") from error
+        dims = [None if dim.is_dynamic else dim.get_length() for dim in self._compiled.inputs[0].partial_shape]
+        require_shape(bundle, dims, self._compiled.inputs[0].element_type.get_type_name())
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")):
             self._requests.put(self._compiled.create_infer_request())

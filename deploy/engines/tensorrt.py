@@ -93,8 +93,10 @@ class TensorRtEngine(Engine):
         if self._engine is not None:
             self._context = self._new_context()
         if self._context is None:
-            reason = ", ".join([*header_faults(trt, self._runtime, plan), first_line(logger.errors)])
-            raise EngineUnavailableError(f"{self.bundle.model_path}: TensorRT cannot open it: {reason}")
+            faults = header_faults(trt, self._runtime, plan)
+            reason = ", ".join([*faults, first_line(logger.errors)])
+            kind = InputError if "MALFORMED_ENGINE" in faults else EngineUnavailableError
+            raise kind(f"{self.bundle.model_path}: TensorRT cannot open it: {reason}")
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
         found = {
             (
@@ -105,7 +107,9 @@ class TensorRtEngine(Engine):
             for name in names
         }
         size = self.preprocess.size
-        images, logits = ("INPUT", "UINT8", (-1, size, size, 3)), ("OUTPUT", "FLOAT", (-1, len(self.labels)))
+        # TensorRT says -1 of a size that the profile lets vary; an engine for one picture has none.
+        first = -1 if any(shape[:1] == (-1,) for *_, shape in found) or self.max_batch != 1 else 1
+        images, logits = ("INPUT", "UINT8", (first, size, size, 3)), ("OUTPUT", "FLOAT", (first, len(self.labels)))
         if found.keys() != {images, logits} or len(names) != 2:
             raise InputError(f"{self.bundle.model_path}: the engine has {list(found)}; expected {images} and {logits}")
         self._images, self._logits = found[images], found[logits]
@@ -120,7 +124,8 @@ class TensorRtEngine(Engine):
     def _allocate(self) -> None:
         """A stream, and memory for the largest batch on both sides, which every call uses from now on."""
         assert self.max_batch is not None
-        (self._stream,) = self._cuda("cudaStreamCreate")
+        # Apart from the default stream: what another library puts there would break a capture.
+        (self._stream,) = self._cuda("cudaStreamCreateWithFlags", self._cudart.cudaStreamNonBlocking)
         if self._graph and self._trt.__name__ != "tensorrt_rtx":
             self._replay = GraphReplay(self._cuda, self._cudart, self._stream, self._execute)
         size = self.preprocess.size

@@ -120,12 +120,34 @@ def test_neighbouring_numbers_are_still_told_apart():
     assert (scores >= at).tolist() == [False, True]
 
 
-def test_a_label_without_positives_gets_what_its_probabilities_let_one_expect():
-    p = np.array([[0.9], [0.8], [0.1], [0.1], [0.1]])
-    # Expected F1: at 0.85 2·0.9/(1 + 2), at 0.45 2·1.7/(2 + 2), at 0.1 2·2/(5 + 2).
-    fitted = fit_thresholds(np.zeros((5, 1)), p, None, F1)
-    assert fitted.values == pytest.approx([0.45])
-    assert fit_thresholds(np.zeros((5, 1)), p, np.ones((5, 1), bool), F1).values.tolist() == [0.5]
+def test_a_label_without_positives_keeps_the_default_and_is_named(caplog):
+    logits, data = draw(60)
+    targets = data.targets.copy()
+    targets[:, 2] = 0
+    for thresholds in ("f1", "recall=0.9", "precision=0.9"):
+        caplog.clear()
+        with caplog.at_level("WARNING", logger="edgepress"):
+            fitted = fit_decisions(logits, dataset(targets), thresholds, "platt")
+        assert fitted.thresholds[2] == 0.5
+        assert "no picture shows label2: the threshold there is 0.5" in caplog.text
+        assert "label1" not in caplog.text.split("no picture shows", 1)[1].split(":")[0]
+
+
+@pytest.mark.parametrize("target", [0.3, 0.8, 0.9, 0.95, 1.0])
+def test_a_recall_that_was_asked_for_is_reached_by_every_label_on_the_pictures_it_was_fitted_on(target):
+    for seed in range(5):
+        logits, data = draw(120, seed=seed)
+        fitted = fit_decisions(logits, data, f"recall={target}", "platt")
+        recall = label_recall(data.targets, fitted.decide(logits), data.ignore)
+        assert (recall >= target).all()
+
+
+def test_no_score_is_its_own_threshold():
+    """The engine's last bit would change the answer."""
+    logits, data = draw(100)
+    for thresholds in ("f1", "recall=1", "precision=0.05"):
+        fitted = fit_decisions(logits, data, thresholds, "platt")
+        assert np.abs(fitted.probabilities(logits) - np.array(fitted.thresholds)).min() > 1e-6
 
 
 def test_thousands_of_pictures_are_believed_and_two_are_not():

@@ -87,6 +87,17 @@ def test_a_stage_that_is_absent_is_said_and_not_blamed_alone(onnx_bundle, splits
     assert result.diverged_at == "broken-fp16, or onnx-fp32 before it"
 
 
+def test_an_fp32_onnx_alone_with_torchs_logits_is_blamed_alone(onnx_bundle, splits, tmp_path):
+    beside = broken(onnx_bundle, "broken-fp32", parent=onnx_bundle.manifest.parent)
+    alone = Bundle.open(shutil.copytree(beside.path, tmp_path / "broken-fp32"))
+    result = verify(alone, splits.test)
+    assert stages_of(result) == {
+        "torch (reference.npz)": (None, False, False),
+        "broken-fp32": ("torch (reference.npz)", True, False),
+    }
+    assert result.diverged_at == "broken-fp32"
+
+
 def test_a_stage_that_its_runtime_refuses_is_said(onnx_bundle, edgepress, tiny_data):
     run = onnx_bundle.path.parent
     fields = {"kind": "onnx", "precision": "fp32", "model": "model.onnx", "parent": onnx_bundle.as_parent}

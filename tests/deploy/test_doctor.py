@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy import device
 from deploy.doctor import Board, advice, diagnose, find_board, parse_tegra_release
 
 # Recorded: first lines of /etc/nv_tegra_release as their owners published them (R35 in jetson-containers, R36 and R38
@@ -122,3 +123,19 @@ def test_where_nothing_works_the_exit_code_is_1(edgepress, monkeypatch):
     assert answer.code == 1
     assert not answer.json["usable"]
     assert any("pip install" in line for line in answer.json["advice"])
+
+
+@pytest.mark.parametrize(
+    ("code", "driver", "said"),
+    [
+        ("cudaErrorInsufficientDriver", None, "no CUDA driver here"),
+        ("cudaErrorInsufficientDriver", (12, 6), "newer than the driver's CUDA, 12.6"),
+        ("cudaErrorUnknown", (13, 0), "runs nothing here: cudaErrorUnknown"),
+        ("cudaSuccess", (13, 0), "runs TensorRT engines on 1 GPU"),
+    ],
+)
+def test_cuda_bindings_are_asked_and_not_only_imported(monkeypatch, code, driver, said):
+    runtime = pytest.importorskip("cuda.bindings.runtime", reason="cuda-bindings is not installed")
+    monkeypatch.setattr(runtime, "cudaGetDeviceCount", lambda: (getattr(runtime.cudaError_t, code), 1))
+    monkeypatch.setattr(device, "cuda_driver_version", lambda: driver)
+    assert device._cuda() == said

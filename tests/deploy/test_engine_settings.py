@@ -20,7 +20,7 @@ def test_the_cuda_calls_exist_with_these_arguments():
     kinds = runtime.cudaMemcpyKind
     host = np.zeros(4, np.uint8).ctypes.data
     for name, arguments in {
-        "cudaStreamCreate": (),
+        "cudaStreamCreateWithFlags": (runtime.cudaStreamNonBlocking,),
         "cudaMalloc": (4,),
         "cudaMallocHost": (4,),
         "cudaMemcpyAsync": (host, host, 4, kinds.cudaMemcpyHostToDevice, 0),
@@ -105,6 +105,18 @@ def test_a_model_that_is_no_model_is_one_line(build, tmp_path, name):
     with pytest.raises(InputError, match=r"cannot (load|compile) it") as error:
         open_engine(tmp_path / "broken")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["onnx-fp32", "openvino-fp32"])
+def test_a_model_of_another_size_than_its_manifest_is_refused_when_it_is_opened(build, tmp_path, name):
+    like = build(name)
+    fields = {key: getattr(like.manifest, key) for key in ("kind", "precision", "model", "labels")}
+    other = like.preprocess.model_copy(update={"size": 32})
+    with write_bundle(tmp_path / "other", **fields, preprocess=other) as (folder, _):
+        for file in like.manifest.files:
+            (folder / file).write_bytes((like.path / file).read_bytes())
+    with pytest.raises(InputError, match=r"takes (uint8|u8) \[any, 64, 64, 3\]; by its manifest .* \[any, 32, 32, 3\]"):
+        open_engine(tmp_path / "other")
 
 
 def test_a_folder_that_is_no_bundle(tmp_path):

@@ -110,6 +110,9 @@ class StandInGpu:
     memory that was allocated and not yet freed.
     """
 
+    most = 4
+    """Pictures of its profile; of a profile without a range TensorRT gives the number itself."""
+
     def __init__(self, model: Bundle, runtime: str) -> None:
         self.model, self.memory, self.stream = model, {}, []
         self.captured: list[Any] | None = None
@@ -136,7 +139,10 @@ class StandInGpu:
 
     cudaFreeHost = cudaFree
 
-    def cudaStreamCreate(self) -> tuple[int, int]:
+    cudaStreamNonBlocking = 1
+
+    def cudaStreamCreateWithFlags(self, flags: int) -> tuple[int, int]:
+        assert flags == self.cudaStreamNonBlocking
         return 0, 7
 
     def cudaStreamDestroy(self, stream: int) -> tuple[int]:
@@ -188,7 +194,8 @@ class StandInGpu:
 
         session = onnxruntime.InferenceSession(str(self.model.model_path), providers=["CPUExecutionProvider"])
         size, labels = self.model.preprocess.size, len(self.model.labels)
-        tensors = [("INPUT", "UINT8", (-1, size, size, 3)), ("OUTPUT", "FLOAT", (-1, labels))]
+        first = -1 if self.most > 1 else 1
+        tensors = [("INPUT", "UINT8", (first, size, size, 3)), ("OUTPUT", "FLOAT", (first, labels))]
         addresses, shape = {}, [0]
 
         def execute(stream: int) -> bool:
@@ -209,7 +216,7 @@ class StandInGpu:
 
         def set_shape(name: str, given: tuple[int, ...]) -> bool:
             shape[0] = given[0]
-            return given[0] <= 4
+            return given[0] <= self.most
 
         context = types.SimpleNamespace(
             set_tensor_address=lambda name, address: addresses.update({name: address}) is None,
@@ -233,12 +240,13 @@ class TestTensorRtOnAStandIn(EngineContract):
     runs: ClassVar = {"runtime": "tensorrt_rtx", "provider": "cuda SM86", "precision": "f32"}
     closeness = 100
     flags: ClassVar[dict[str, str]] = {}
+    most = 4
     devices = "a TensorRT engine runs on the GPU it was built for, cuda"
 
     @pytest.fixture(scope="class")
     def bundle(self, onnx_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
         out = tmp_path_factory.mktemp("stand-in") / "tensorrt-fp32-sm86"
-        target = {"version": "1.0", "compute_capability": "SM86", "max_batch": "4"}
+        target = {"version": "1.0", "compute_capability": "SM86", "max_batch": str(self.most)}
         built_for = {"runtime": self.runs["runtime"], **target, **self.flags}
         facts = {"products": {"f32": CONVOLUTIONS}, "types": {"f32": CONVOLUTIONS + 1}}
         fields = {"kind": "tensorrt", "precision": "fp32", "model": "model.plan", "built_for": built_for}
@@ -316,20 +324,26 @@ class TestTensorRtReplayingACudaGraph(TestTensorRtOnAStandIn):
         self, bundle, gpu, images, monkeypatch, failing
     ):
         monkeypatch.setattr(gpu, "cudaGetErrorString", lambda code: (0, b"capture invalidated"), raising=False)
+        before = set(gpu.graphs)
         with open_engine(bundle) as engine:
             engine(images[:1])
             if failing == "execute":
                 monkeypatch.setattr(engine._context, "execute_async_v3", lambda stream: False)
                 reason = "TensorRT did not run the engine: no reason given"
             else:
-                kept = getattr(gpu, failing)
-                monkeypatch.setattr(gpu, failing, lambda *given: (901, kept(*given)[1]))
+
+                def fails(*given: Any) -> tuple[int, None]:
+                    gpu.captured = None
+                    return 901, None
+
+                monkeypatch.setattr(gpu, failing, fails)
                 reason = rf"{failing}: capture invalidated \(901\)"
             with pytest.raises(
                 EngineUnavailableError, match=f"no CUDA graph of this engine: {reason}; compile it without"
             ):
                 engine(images[:1])
             assert gpu.captured is None
+            assert set(gpu.graphs) <= before
             gpu.stream.clear()
 
 
@@ -338,11 +352,12 @@ class TestTensorRtOnADla(TestTensorRtOnAStandIn):
 
     runs: ClassVar = {"runtime": "tensorrt", "provider": "cuda SM86 + dla 1", "precision": "f32"}
     flags: ClassVar = {"dla": "1"}
+    most = 1
 
     @pytest.fixture(scope="class")
     def gpu(self, onnx_bundle: Bundle) -> StandInGpu:
         gpu = StandInGpu(onnx_bundle, "tensorrt")
-        gpu.num_DLA_cores, gpu.DLA_core = 2, None
+        gpu.num_DLA_cores, gpu.DLA_core, gpu.most = 2, None, self.most
         return gpu
 
     def test_the_core_is_the_one_that_it_was_built_for(self, bundle, gpu, monkeypatch):

@@ -132,6 +132,20 @@ class TestTimeCalls:
         with pytest.raises(RuntimeError, match="the engine broke"):
             time_calls(broken, streams=streams, seconds=0.01)
 
+    def test_streams_end_where_one_of_them_fails(self):
+        """Or an interruption would be answered at the end of the window."""
+        calls = itertools.count()
+
+        def call(at: int) -> None:
+            next(calls)
+            if at == 3:
+                raise RuntimeError("the engine broke")
+            time.sleep(0.01)
+
+        with pytest.raises(RuntimeError, match="the engine broke"):
+            run_window(call, itertools.count(), 2, 30.0, 0)
+        assert next(calls) < 1000
+
     def test_a_batch_counts_as_its_pictures(self):
         timing = time_calls(lambda at: time.sleep(0.001), batch=50, seconds=0.01)
         # What lies between two calls is no call's, so this is a little less than 50 a mean call.

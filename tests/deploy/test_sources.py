@@ -80,6 +80,17 @@ def test_a_pattern_gives_what_it_matches(tree):
     assert named(strange) == [str(strange)]
 
 
+def test_a_pattern_for_all_folders_follows_no_link_to_one(tree):
+    (tree / "round").symlink_to(tree, target_is_directory=True)
+    assert named(tree / "**" / "*.jpg") == [str(tree / "b" / "c.jpg")]
+    assert named(tree / "round" / "b" / "*.jpg") == [str(tree / "round" / "b" / "c.jpg")]
+
+
+def test_an_empty_name_is_refused(tree):
+    with pytest.raises(InputError, match="an empty name among the sources"):
+        named("")
+
+
 def test_what_cannot_be_read_is_told_when_it_is_loaded(tree):
     assert "cannot be read" in reason(tree / "absent.png")
     assert "not a picture" in reason(tree / "notes.txt")

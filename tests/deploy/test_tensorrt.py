@@ -317,7 +317,7 @@ def test_a_plan_that_is_none_is_told_in_the_runtimes_words(engine_bundle, tmp_pa
     for number, plan in enumerate((b"no plan", b"\0" * 4096)):
         with write_bundle(tmp_path / str(number), **fields) as (folder, _):
             (folder / "model.plan").write_bytes(plan)
-        with pytest.raises(EngineUnavailableError, match="TensorRT cannot open it: MALFORMED_ENGINE, "):
+        with pytest.raises(InputError, match="TensorRT cannot open it: MALFORMED_ENGINE, "):
             open_engine(tmp_path / str(number))
 
 
@@ -394,6 +394,9 @@ def test_a_dla_takes_what_it_can_and_the_gpu_the_rest(parents):
     assert building._prefer_dla(jetson, config, 1) == TEST_CONVOLUTIONS
     assert (config.default_device_type, config.DLA_core) == (trt.DeviceType.DLA, 1)
     assert flags == [trt.BuilderFlag.GPU_FALLBACK]
+    able.clear()
+    with pytest.raises(EngineUnavailableError, match="dla 1: the builder finds no layer of this network"):
+        building._prefer_dla(jetson, config, 1)
 
 
 @pytest.mark.skipif(cuda_compute_capability() is None, reason="no GPU here")

@@ -70,6 +70,30 @@ def test_a_reference_file_that_is_none_is_one_line(onnx_bundle, splits, tmp_path
         verify(Bundle.open(tmp_path / "odd"), splits.test)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"logits": lambda cells: cells[1:]},
+        {"logits": lambda cells: cells.ravel()},
+        {"logits": lambda cells: np.where(cells == cells[0, 0], np.nan, cells)},
+        {"logits": lambda cells: cells.astype(str)},
+        {"targets": lambda cells: cells + 2},
+        {"ignore": lambda cells: cells.astype(np.uint8)},
+        {"labels": lambda names: names[1:]},
+        {"hashes": lambda names: np.arange(len(names))},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_reference_of_other_shapes_or_values_is_refused(onnx_bundle, tmp_path, change):
+    with np.load(onnx_bundle.path / REFERENCE) as file:
+        fields = dict(file)
+    for name, changed in change.items():
+        fields[name] = changed(fields[name])
+    np.savez(tmp_path / "reference.npz", **fields)
+    with pytest.raises(InputError, match=r"reference\.npz: not a reference that edgepress made"):
+        Reference.load(tmp_path / "reference.npz")
+
+
 def test_a_reference_is_read_back_as_it_was_written(splits, tmp_path):
     logits = np.random.default_rng(0).normal(size=splits.test.targets.shape)
     Reference.of(splits.test, logits).save(tmp_path / REFERENCE)

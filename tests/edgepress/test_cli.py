@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -46,3 +48,15 @@ def test_a_library_s_thread_prints_no_traceback_over_it_but_over_a_fault(edgepre
     told = edgepress("inspect", tmp_path).err
     assert "Traceback" in told
     assert "a fault" in told
+
+
+@pytest.mark.parametrize("verb", ["inspect", "card"])
+def test_a_reader_that_went_away_is_no_failed_gate(run_folder, verb):
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        command = [sys.executable, "-m", "edgepress", verb, str(run_folder / "onnx-fp32")]
+        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")

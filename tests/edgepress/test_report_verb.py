@@ -180,6 +180,14 @@ def test_the_engine_to_ship_is_what_the_budget_chose_else_the_fastest_that_passe
     assert telling({"engines": rows})["engine"] == "b"
     assert telling({"engines": rows[2:3]})["engine"] == "c"
     assert telling({"engines": []}) is None
+    # What changed most is shown where the one to ship changed nothing, and of what failed where anything did.
+    rows[0]["flips"] = {"flipped": 2}
+    rows.append({"engine": "e", "verdict": "pass", "p50_ms": 5.0, "flips": {"flipped": 1}})
+    assert telling({"engines": rows})["engine"] == "a"
+    rows[1]["flips"] = {"flipped": 1}
+    assert telling({"engines": rows})["engine"] == "b"
+    rows[2]["flips"] = {"flipped": 9}
+    assert telling({"engines": rows})["engine"] == "c"
 
 
 def test_a_failure_is_named_with_its_reason(report):
