@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 EXTRAS := train,weights,quantize,openvino,tensorrt-rtx,demo,sign
 
-.PHONY: quickstart test check coverage fuzz survive sbom audit clean
+.PHONY: quickstart test check coverage fuzz survive load sbom audit clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/edgepress run --recipe examples/quickstart.yaml
@@ -26,6 +26,9 @@ fuzz: $(VENV)/.installed-dev
 
 survive: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.surviving
+
+load: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.loading
 
 # What is installed, as a CycloneDX list, and what is known against it; the second asks PyPI's advisories.
 sbom: $(VENV)/.installed-dev $(VENV)/tools/.installed

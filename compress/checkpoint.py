@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import pickle
 import shutil
 from importlib.metadata import version
@@ -21,6 +22,8 @@ from multilabel.bundle import Bundle, Parent, write_atomically, write_bundle
 from multilabel.errors import InputError
 from multilabel.labels import LabelSpace
 from multilabel.preprocess import Preprocess
+
+log = logging.getLogger("edgepress")
 
 WEIGHTS = "model.safetensors"
 _KEY = "edgepress"
@@ -146,7 +149,10 @@ def load_state(path: Path, inputs: str) -> dict[str, Any] | None:
         return None
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        return state if state["inputs"] == inputs else None
+        if state["inputs"] == inputs:
+            return state
+        log.warning("%s: of other pictures, labels or settings; the training begins again", path)
+        return None
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())[:160]
         raise InputError(f"{path}: not a training state ({reason}); remove it to begin again") from None

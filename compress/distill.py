@@ -13,7 +13,7 @@ from accelerate.utils import set_seed
 
 from compress.checkpoint import load_model, write_model
 from compress.config import TERMS, DistillConfig, TeachConfig
-from compress.gather import process_state
+from compress.gather import process_state, require_same
 from compress.models import MultiLabelModel, make_model, pretrained_cfg
 from compress.tasks import DistillTask, Task, TeachTask
 from compress.teacher import CachedTeacher, Ensemble, LiveTeacher, Teacher
@@ -21,6 +21,7 @@ from compress.training import Fit, augmentation_of, evaluate, fit, make_accelera
 from multilabel.bundle import Bundle, Role, file_sha256, inputs_hash, is_current, require_replaceable
 from multilabel.datasets import MultiLabelDataset, refuse_leaks
 from multilabel.datasets.unlabelled import load_unlabelled
+from multilabel.durable import make_folder
 from multilabel.errors import InputError
 from multilabel.metrics import labels_counted, prevalence
 
@@ -86,6 +87,7 @@ def _train(
             "weights": _weights_identity(config),
         }
     )
+    require_same(inputs, train.root)
     work = work_of(out)
     kept = finished(out, inputs)
     if kept is not None:
@@ -113,7 +115,7 @@ def _train(
         "teachers": [teacher.as_parent.model_dump() for teacher in teachers],
         "val_prevalence": prevalence(val.targets, val.ignore),
     }
-    work.mkdir(parents=True, exist_ok=True)
+    make_folder(work)
     with memory_told(config, accelerator.device):
         task: Task
         views: dict[str, Any] = {}

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from accelerate import PartialState
+from accelerate.utils import gather_object
 from torch import Tensor
 
 from compress.loader import Batch
+from multilabel.errors import DataChangedError
 
 
 def launched_on_cpu() -> bool:
@@ -34,6 +37,23 @@ def process_state() -> PartialState:
 def processes() -> int:
     """Number of processes that train together; 1 without a launcher."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def require_same(inputs: str, root: Path) -> None:
+    """Stop, in every process, where those of a launch read different pictures, labels or settings.
+
+    Args:
+        inputs: hash of everything that this process is about to learn from.
+        root: the data set's, for the message.
+
+    Raises:
+        DataChangedError: they differ.
+    """
+    if processes() > 1 and len(set(gather_object([inputs]))) > 1:
+        raise DataChangedError(
+            f"{root}: the processes of this launch read different pictures or labels there, or were given other "
+            "settings; start the same command again"
+        )
 
 
 def gathered(rows: Tensor) -> Tensor:

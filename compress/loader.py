@@ -7,7 +7,7 @@ The sampler yields (epoch, index), so a worker needs no shared state and a pictu
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import cv2
@@ -18,8 +18,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms import v2
 
 from multilabel.datasets import MultiLabelDataset
-from multilabel.errors import InputError
-from multilabel.pictures import Picture, ShardPicture, read_picture
+from multilabel.errors import DataChangedError, InputError
+from multilabel.pictures import Picture, ShardPicture
 from multilabel.preprocess import Preprocess, resize
 
 
@@ -170,7 +170,7 @@ class _Pictures(Dataset):
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[np.ndarray, ...]:
         epoch, index = key
-        image = read_picture(self.data.paths[index])
+        image = self.data.picture(index)
         if self.augmentation is None:
             views = [preprocess(image) for preprocess in self.preprocess]
         else:
@@ -205,7 +205,8 @@ def make_loader(
     """
     training = augmentation is not None and not in_order
     seed = augmentation.seed if augmentation else 0
-    both = data if unlabelled is None else _joined(data, unlabelled)
+    both = data if unlabelled is None else data.followed_by(unlabelled)
+    both.hashes()  # here, and not by every process that reads
     sampler: _EpochSampler | _MixedSampler = _EpochSampler(both.paths, seed, shuffle=training)
     if unlabelled is not None and training:
         labelled = _EpochSampler(data.paths, seed, shuffle=True)
@@ -226,15 +227,6 @@ def make_loader(
     )
 
 
-def _joined(first: MultiLabelDataset, second: MultiLabelDataset) -> MultiLabelDataset:
-    return replace(
-        first,
-        paths=[*first.paths, *second.paths],
-        targets=np.concatenate([first.targets, second.targets]),
-        ignore=np.concatenate([first.ignore, second.ignore]),
-    )
-
-
 def batches(loader, epoch: int, sampler_of: DataLoader) -> Iterator[Batch]:
     """One epoch of batches from a loader, which may be wrapped for a device or several processes.
 
@@ -243,6 +235,7 @@ def batches(loader, epoch: int, sampler_of: DataLoader) -> Iterator[Batch]:
 
     Raises:
         InputError: a picture cannot be read; names it.
+        DataChangedError: see `MultiLabelDataset.stored`.
     """
     sampler = sampler_of.sampler
     assert isinstance(sampler, _EpochSampler | _MixedSampler)
@@ -252,9 +245,10 @@ def batches(loader, epoch: int, sampler_of: DataLoader) -> Iterator[Batch]:
     try:
         for targets, ignore, labelled, index, images, *others in loader:
             yield Batch(images, others[0] if others else None, targets, ignore, labelled, index, epoch)
-    except InputError as error:
+    except (InputError, DataChangedError) as error:
         # torch wraps a worker's error in the worker's whole traceback; the person needs its last line.
-        raise InputError(str(error).strip().rsplit("InputError: ", 1)[-1]) from error
+        kind = type(error)
+        raise kind(str(error).strip().rsplit(f"{kind.__name__}: ", 1)[-1]) from error
 
 
 def _one_thread(worker: int) -> None:

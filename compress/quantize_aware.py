@@ -22,6 +22,7 @@ from compress.tasks import DistillTask
 from compress.training import evaluate, fit, make_accelerator, memory_told
 from multilabel.bundle import Bundle, inputs_hash
 from multilabel.datasets import MultiLabelDataset
+from multilabel.durable import make_folder
 from multilabel.errors import InputError
 from multilabel.metrics import prevalence
 
@@ -84,7 +85,7 @@ def quantize_aware(
     set_seed(lesson.seed)
     accelerator = make_accelerator(lesson)
     model = fuse(load_model(student.path)).to(accelerator.device)
-    work.mkdir(parents=True, exist_ok=True)
+    make_folder(work)
     with memory_told(lesson, accelerator.device):
         views: dict[str, Any] = {}
         known: float | None = None
@@ -155,7 +156,7 @@ def _observe(model: FakeQuantizedModel, train: MultiLabelDataset, pictures: int,
     """Measure ranges on training pictures as a device sees them, not augmented."""
     places = np.random.default_rng(seed).permutation(len(train))[:pictures]
     for start in range(0, len(places), _AT_ONCE):
-        images = np.stack([model.preprocess.load(train.paths[place]) for place in places[start : start + _AT_ONCE]])
+        images = np.stack([model.preprocess(train.picture(place)) for place in places[start : start + _AT_ONCE]])
         model.observe(torch.from_numpy(images).to(model.mean.device))
 
 

@@ -22,6 +22,7 @@ from compress.loader import Augmentation, Batch, batches, make_loader
 from compress.models import MultiLabelModel
 from multilabel.bundle import inputs_hash
 from multilabel.datasets import MultiLabelDataset
+from multilabel.durable import give_name, make_folder
 from multilabel.errors import InputError
 from multilabel.lock import in_turn
 
@@ -179,7 +180,7 @@ class CachedTeacher:
         """Logits `[N, C]`, the embeddings kept `[P, dim]`, and which cells these are, bool `[N, C]`."""
         paths = [self.folder / f"epoch-{epoch:04d}-{name}.npy" for name in ("logits", "embeddings", "kept")]
         if not all(path.is_file() for path in paths):
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder)
             with in_turn(self.folder.with_suffix(".lock"), "the teacher's outputs"):
                 if not all(path.is_file() for path in paths):  # another process may have made them meanwhile
                     self._write(epoch, paths)
@@ -248,7 +249,7 @@ def _npy_of_rows(path: Path, dtype: type, width: int) -> Iterator[Callable[[np.n
             file.seek(0)
             write_header()
             assert file.tell() == begin
-        partial.replace(path)
+        give_name(partial, path)
     except BaseException:  # a full disk, or an interruption
         partial.unlink(missing_ok=True)
         raise

@@ -57,6 +57,7 @@ def export_onnx(
 
     Raises:
         InputError: labels differ, a picture cannot be read, or the backbone cannot be exported with a free batch size.
+        DataChangedError: see `MultiLabelDataset.stored`.
     """
     model.labels.require_equal(verified.labels, "the model", f"the data set {verified.root}")
     shown = {ATTENTION: True} if attention else {}
@@ -177,7 +178,8 @@ def _forget_sources(graph: onnx.ModelProto) -> None:
 def _torch_logits(model: MultiLabelModel, data: MultiLabelDataset, batch: int = 32) -> np.ndarray:
     parts = []
     for start in range(0, len(data), batch):
-        images = np.stack([model.preprocess.load(path) for path in data.paths[start : start + batch]])
+        rows = range(start, min(start + batch, len(data)))
+        images = np.stack([model.preprocess(data.picture(row)) for row in rows])
         parts.append(model.logits(torch.from_numpy(images)).numpy())
     logits = np.concatenate(parts)
     if not np.isfinite(logits).all():

@@ -10,7 +10,6 @@ all earlier tensors: what it adds itself. A layer diverged where that is below `
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -20,7 +19,7 @@ from deploy.agreement import decibels
 from deploy.graph_cuts import FloatGraph, Graph, OnnxGraph, OpenVinoGraph
 from deploy.torch_graph import TorchGraph
 from multilabel.bundle import Bundle
-from multilabel.pictures import Picture
+from multilabel.datasets import MultiLabelDataset
 
 ALONE_DB = {"fp32": 60.0, "fp16": 40.0, "int8": 10.0}
 """Least signal to noise of a layer alone. Measured on the sample student: fp32 in OpenVINO 126 and above, fp16 58 and
@@ -62,21 +61,22 @@ class Inspection:
         return asdict(self)
 
 
-def inspect_layers(bundle: Bundle, parent: Bundle | None, paths: Sequence[Picture]) -> Inspection:
+def inspect_layers(bundle: Bundle, parent: Bundle | None, data: MultiLabelDataset) -> Inspection:
     """Compare a bundle's graph with the fp32 ONNX graph, or the torch model, that it was made from, on a CPU.
 
     Args:
         parent: that ONNX or torch bundle; None where it does not stand beside.
-        paths: pictures; the first `PICTURES` of them are taken, one at a time, which bounds memory.
+        data: of its pictures the first `PICTURES` are taken, one at a time, which bounds memory.
 
     Raises:
         InputError: a picture cannot be read.
+        DataChangedError: see `MultiLabelDataset.stored`.
     """
     reason = _why_not(bundle, parent)
     if reason is not None:
         return Inspection(not_inspected=reason)
     assert parent is not None
-    images = [bundle.preprocess.load(path)[None] for path in paths[:PICTURES]]
+    images = [bundle.preprocess(data.picture(row))[None] for row in range(min(PICTURES, len(data)))]
     exact: FloatGraph | TorchGraph
     if parent.manifest.kind == "torch":
         exact = TorchGraph(parent, bundle.model_path, images[0])

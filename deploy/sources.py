@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from multilabel.datasets.files import PICTURE_SUFFIXES, files_of
+from multilabel.datasets.files import PICTURE_SUFFIXES, named_as
 from multilabel.errors import InputError
 from multilabel.pictures import MAX_BYTES, MAX_PIXELS, decode_picture, looks_like_picture, read_picture
 
@@ -79,10 +79,9 @@ def _of_path(path: Path, prepare: Prepare, every: float) -> Iterator[Source]:
         yield _broken(str(path), "cannot be read; expected a path without NUL")
     elif _is(path, Path.is_dir):
         found = [
-            file
+            Path(folder, name)
             for folder, _, _ in os.walk(path)
-            for name in files_of(Path(folder))
-            if (file := Path(folder, name)).suffix.lower() in (*PICTURE_SUFFIXES, *VIDEO_SUFFIXES)
+            for name in named_as(Path(folder), (*PICTURE_SUFFIXES, *VIDEO_SUFFIXES))
         ]
         if not found:
             yield _broken(str(path), f"no picture in it; expected files that end in {', '.join(PICTURE_SUFFIXES)}")

@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath
 
 from deploy.attention import require_logits_alone
 from multilabel.bundle import MANIFEST, Bundle
+from multilabel.durable import give_name
 from multilabel.errors import InputError
 
 IMAGES, LOGITS = "images", "logits"
@@ -73,7 +74,7 @@ def write_triton(
         (partial / "README.md").write_text(_readme(bundle, name, len(request.encode())), encoding="utf-8")
         if out.exists():
             out.rmdir()
-        partial.rename(out)
+        give_name(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return out

@@ -121,7 +121,7 @@ def verify(
         )
         result = replace(result, stages=walked, diverged_at=first_beyond(walked))
     if layers:
-        result = replace(result, layers=inspect_layers(bundle, float_parent(bundle), data.paths))
+        result = replace(result, layers=inspect_layers(bundle, float_parent(bundle), data))
     return result
 
 
@@ -193,10 +193,12 @@ def predict_split(engine: Engine, data: MultiLabelDataset, batch: int = 32) -> n
 
     Raises:
         InputError: a picture cannot be read; names it.
+        DataChangedError: see `MultiLabelDataset.stored`.
     """
     parts = []
     for start in range(0, len(data), batch):
-        parts.append(engine(np.stack([engine.preprocess.load(path) for path in data.paths[start : start + batch]])))
+        rows = range(start, min(start + batch, len(data)))
+        parts.append(engine(np.stack([engine.preprocess(data.picture(row)) for row in rows])))
     return np.concatenate(parts)
 
 

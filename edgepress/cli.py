@@ -20,7 +20,7 @@ import typer
 
 from edgepress import demonstrating, making, predicting, proving, reporting, using
 from edgepress.options import speaks
-from multilabel.errors import EngineUnavailableError, InputError
+from multilabel.errors import DataChangedError, EngineUnavailableError, InputError
 
 INTERRUPTED = 130
 CLOSED_PIPE = 141
@@ -129,7 +129,7 @@ def main() -> None:
         code = 2
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
-    except (InputError, EngineUnavailableError) as error:
+    except (InputError, EngineUnavailableError, DataChangedError) as error:
         if debug:
             raise
         _complain(str(error))

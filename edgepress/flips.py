@@ -12,7 +12,7 @@ import numpy as np
 
 from multilabel.datasets import MultiLabelDataset
 from multilabel.decisions import Decisions
-from multilabel.pictures import Picture, ShardPicture, read_picture
+from multilabel.pictures import Picture, ShardPicture
 from multilabel.preprocess import resize
 
 MOST_PICTURES = 12
@@ -80,18 +80,17 @@ def shown_flips(row: Mapping[str, Any] | None, data: MultiLabelDataset) -> dict[
     """What `find_flips` found of a row's engine, with each shown picture small, as base64 of a JPEG; None of no row.
 
     Raises:
-        InputError: a picture cannot be read; names it.
+        DataChangedError: see `MultiLabelDataset.stored`.
     """
     if row is None:
         return None
     found = row["flips"]
-    shown = [{**one, "jpeg": thumbnail(data.paths[one["index"]])} for one in found["shown"]]
+    shown = [{**one, "jpeg": thumbnail(data.picture(one["index"]))} for one in found["shown"]]
     return {"engine": row["engine"], "finetuned": row.get("finetuned", False), **found, "shown": shown}
 
 
-def thumbnail(path: Picture) -> str:
-    """A picture of at most `THUMBNAIL` pixels a side, as base64 of a JPEG without any metadata."""
-    image = read_picture(path)
+def thumbnail(image: np.ndarray) -> str:
+    """A picture uint8 RGB at most `THUMBNAIL` pixels a side, as base64 of a JPEG without any metadata."""
     scale = min(1.0, THUMBNAIL / max(image.shape[:2]))
     height, width = (max(1, round(side * scale)) for side in image.shape[:2])
     small = cv2.cvtColor(resize(image, height, width), cv2.COLOR_RGB2BGR)

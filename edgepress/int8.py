@@ -35,6 +35,7 @@ from edgepress.recipe import QuantizeConfig
 from multilabel.bundle import Bundle, Calibration, inputs_hash, is_current, write_bundle
 from multilabel.datasets import MultiLabelDataset
 from multilabel.decisions import changed_share
+from multilabel.durable import sync
 from multilabel.errors import InputError
 from multilabel.metrics import average_precision, mean_average_precision
 
@@ -59,6 +60,7 @@ def quantize_bundle(parent: Bundle, splits: Splits, target: Target, out: Path, c
     Raises:
         InputError: the parent is no fp32 ONNX bundle, its labels are not the data set's, or the calibration set leaks.
         EngineUnavailableError: a package that quantises for the target is not installed.
+        DataChangedError: see `MultiLabelDataset.stored`.
     """
     if (parent.manifest.kind, parent.manifest.precision) != ("onnx", "fp32"):
         raise InputError(f"{parent.path}: {parent.manifest.kind}, {parent.manifest.precision}; expected onnx, fp32")
@@ -95,7 +97,7 @@ def quantize_bundle(parent: Bundle, splits: Splits, target: Target, out: Path, c
             found = quantize(
                 parent.model_path,
                 folder / judge.model,
-                np.stack([parent.preprocess.load(path) for path in pictures.paths]),
+                np.stack([parent.preprocess(pictures.picture(row)) for row in range(len(pictures))]),
                 target=target,
                 evaluate=judge.score,
                 float_map=judge.float_map,
@@ -131,13 +133,17 @@ def gate(bundle: Bundle) -> str | None:
 
 
 def _calibration_set(parent: Bundle, splits: Splits, config: QuantizeConfig) -> MultiLabelDataset:
+    def embedded(pictures: MultiLabelDataset) -> np.ndarray:
+        rows = {path: row for row, path in enumerate(pictures.paths)}
+        return embed(parent.model_path, pictures.paths, lambda path: parent.preprocess(pictures.picture(rows[path])))
+
     chosen = choose_calibration_set(
         splits.train,
         [splits.val, splits.test],
         config.pictures,
         config.seed,
         config.choice,
-        lambda pictures: embed(parent.model_path, pictures.paths, parent.preprocess.load),
+        embedded,
     )
     return splits.train.subset(chosen)
 
@@ -193,8 +199,8 @@ class _Judge:
         pixels = np.lib.format.open_memmap(
             self.folder / "val.npy", mode="w+", dtype=np.uint8, shape=(len(self.val), size, size, 3)
         )
-        for place, path in enumerate(self.val.paths):
-            pixels[place] = self.parent.preprocess.load(path)
+        for row in range(len(self.val)):
+            pixels[row] = self.parent.preprocess(self.val.picture(row))
         return pixels
 
     @contextlib.contextmanager
@@ -203,6 +209,7 @@ class _Judge:
         manifest: dict[str, Any] = {"labels": self.parent.manifest.labels, "preprocess": self.parent.preprocess}
         with write_bundle(path, kind=self.kind, precision="int8", model=self.model, **manifest) as (folder, _):
             for suffix in (".xml", ".bin") if file.suffix == ".xml" else (file.suffix,):
+                sync(file.with_suffix(suffix))  # the candidate's result is kept after this, and must not outlast it
                 shutil.copyfile(file.with_suffix(suffix), (folder / self.model).with_suffix(suffix))
         try:
             yield Bundle.open(path)

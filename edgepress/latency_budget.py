@@ -228,7 +228,7 @@ def _with_random_weights(name: str, recipe: Recipe, few: Splits, folder: Path) -
     shape = recipe.distill.model_dump(include={"head", "width", "size", "resize"})
     config = ModelConfig.parse({**shape, "backbone": name}, "students")
     seen = Preprocess(size=config.size, resize=config.resize)
-    images = np.stack([seen.load(path) for path in few.train.paths])
+    images = np.stack([seen(few.train.picture(row)) for row in range(len(few.train))])
     model = make_untrained(config, few.train.labels, images)
     return export_onnx(model, few.test, folder / "onnx-fp32", identity=inputs_hash(config.model_dump()))
 

@@ -19,9 +19,9 @@ from edgepress.stages import Splits, build_engine, folder_of
 from multilabel.bundle import MANIFEST, Bundle, inputs_hash, require_replaceable
 from multilabel.datasets import Difficult, Format, load_dataset, refuse_leaks
 from multilabel.datasets.unlabelled import load_unlabelled
+from multilabel.durable import make_folder
 from multilabel.errors import EngineUnavailableError, InputError
 from multilabel.metrics import labels_counted
-from multilabel.pictures import read_bytes
 
 log = logging.getLogger("edgepress")
 
@@ -33,12 +33,13 @@ def run(recipe: Recipe) -> dict[str, Any]:
     Raises:
         InputError: see the stages.
         OverBudgetError: see `choose_student`.
+        DataChangedError: a picture changed since the splits were loaded, whatever the stage; what is finished is kept.
     """
     splits = splits_of(recipe)
     out = Path(recipe.out)
     if (out / MANIFEST).is_file():
         raise InputError(f"{out}: is a bundle; name another folder for the run")
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     recipe, students = choose_student(recipe, splits, out)
     teachers, student = _train(recipe, splits, out)
     if not _is_main_process():  # the other processes of a launch were here to train
@@ -48,7 +49,7 @@ def run(recipe: Recipe) -> dict[str, Any]:
         _export(student, splits, recipe, out / "onnx-fp32-attention", attention=True)
     earlier = earlier_rows(read_report(out))
     report = header(recipe, splits, teachers, student)
-    pictures = [read_bytes(path) for path in splits.test.paths[:64]]
+    pictures = [splits.test.stored(row) for row in range(min(64, len(splits.test)))]
     for role, bundle in (*((teacher.name, teacher) for teacher in teachers), ("student", student)):
         report["engines"].append(torch_row(role, bundle, onnx, splits.test, recipe, pictures, earlier))
     tuning = FineTuning(

@@ -12,7 +12,6 @@ import datetime
 import hashlib
 import json
 import logging
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from multilabel.decisions import Decisions
+from multilabel.durable import give_name, make_folder
 from multilabel.errors import InputError
 from multilabel.labels import LabelSpace
 from multilabel.preprocess import Preprocess
@@ -247,7 +247,7 @@ def write_bundle(path: Path, **fields: Any) -> Iterator[tuple[Path, dict[str, An
     require_replaceable(path, fields["kind"], fields["precision"], role)
     if (path / MANIFEST).is_file():
         log.info("%s: what it was made from, or a setting, has changed; it is made again and replaced", path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     partial = path.parent / f".{path.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
@@ -268,19 +268,18 @@ def write_bundle(path: Path, **fields: Any) -> Iterator[tuple[Path, dict[str, An
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name and rename it, so that a reader sees the old or the new one, whole.
+    """Write a file under a temporary name and rename it, so that a reader sees the old or the new one, whole, also
+    after a loss of power.
 
     The temporary name is always the same: what a killed process left there is written over by the next. On an error
     (a full disk) nothing stays behind.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     partial = path.with_name(f".{path.name}.partial")
     try:
         with partial.open("wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        give_name(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
@@ -373,5 +372,5 @@ def _replace_folder(new: Path, path: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
     if path.exists():
         path.rename(old)
-    new.rename(path)
-    shutil.rmtree(old, ignore_errors=True)
+    give_name(new, path)
+    shutil.rmtree(old, ignore_errors=True)  # only now, when the new one is sure to be found

@@ -9,7 +9,18 @@ class InputError(ValueError):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__("".join(char if char.isprintable() else ascii(char)[1:-1] for char in message))
+        super().__init__(_printable(message))
+
+
+class DataChangedError(RuntimeError):
+    """A picture is no longer what it was when its data set was loaded. Exit code 2.
+
+    No InputError: what goes on without an engine that was refused must not go on with half of another data set. The
+    message is as an InputError's.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(_printable(message))
 
 
 class EngineUnavailableError(RuntimeError):
@@ -17,3 +28,7 @@ class EngineUnavailableError(RuntimeError):
 
     A report shows the reason and does not count it as a failure, unless the engine was required.
     """
+
+
+def _printable(message: str) -> str:
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in message)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from multilabel.durable import make_folder
 from multilabel.errors import InputError
 
 log = logging.getLogger("edgepress")
@@ -27,7 +28,7 @@ def only_writer(out: Path) -> Iterator[None]:
     if os.environ.get("RANK", "0") != "0":
         yield
         return
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     whole = out.resolve()
     beside = os.access(whole.parent, os.W_OK) or not whole.is_dir()
     with _locked(whole.parent / f".{whole.name}.lock" if beside else whole / ".lock") as holder:

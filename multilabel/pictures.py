@@ -115,13 +115,15 @@ def picture_hash(path: Picture) -> str:
     return hashlib.sha256(read_bytes(path)).hexdigest()
 
 
-def check_picture(path: Picture) -> None:
-    """Check that a picture is there, whole and of a bounded size; a JPEG without decoding it.
+def check_picture(path: Picture) -> bytes:
+    """Check that a picture is there, whole and of a bounded size, a JPEG without decoding it; gives its bytes.
 
     Raises:
         InputError: names the file and what is wrong with it.
     """
-    check_bytes(read_bytes(path), str(path))
+    data = read_bytes(path)
+    check_bytes(data, str(path))
+    return data
 
 
 def check_bytes(data: bytes, name: str) -> None:

@@ -11,7 +11,6 @@ import hashlib
 import io
 import json
 import logging
-import os
 import re
 import shutil
 import tarfile
@@ -24,7 +23,8 @@ import numpy as np
 from multilabel.bundle import file_sha256, write_atomically
 from multilabel.datasets import MultiLabelDataset, files, webdataset
 from multilabel.datasets.webdataset import Index, IndexedPicture, IndexedTar, index_path, tar_split, unfinished_path
-from multilabel.errors import InputError
+from multilabel.durable import give_name, make_folder
+from multilabel.errors import DataChangedError, InputError
 from multilabel.labels import LabelSpace
 from multilabel.pictures import Picture, ShardPicture, check_bytes, read_bytes, suffix_of
 
@@ -46,6 +46,7 @@ def write_shards(splits: Sequence[MultiLabelDataset], out: Path, *, shard_bytes:
     Raises:
         InputError: no split, splits with differing labels, a folder that holds anything else, a split that was already
             written from other pictures or settings, a broken picture (named; what is finished is kept), a full disk.
+        DataChangedError: a picture's size or time is not what it was when this began.
     """
     if not splits:
         raise InputError("no split to shard; expected at least one")
@@ -83,6 +84,8 @@ class _Plan(NamedTuple):
 
     name: str
     rows: range
+    stamps: list[tuple[int, int]]
+    """What `_stamp` says of each picture."""
     source: str
     """See `IndexedTar.source`."""
 
@@ -91,7 +94,7 @@ def _write_split(data: MultiLabelDataset, out: Path, shard_bytes: int) -> None:
     plans = list(_plan(data, shard_bytes))
     index, unfinished = index_path(out, data.split), unfinished_path(out, data.split)
     if not index.is_file():
-        unfinished.mkdir(exist_ok=True)
+        make_folder(unfinished)
         _write_tars(plans, data, out, unfinished)
     elif [(tar.name, tar.source) for tar in Index.open(index).tars] != [(plan.name, plan.source) for plan in plans]:
         raise InputError(
@@ -118,24 +121,26 @@ def _write_tars(plans: list[_Plan], data: MultiLabelDataset, out: Path, unfinish
             (out / note.stem).unlink(missing_ok=True)
     draft = unfinished / "index"
     write_atomically(draft, Index(tars=tars).model_dump_json().encode())
-    draft.replace(index_path(out, data.split))
+    give_name(draft, index_path(out, data.split))
 
 
 def _plan(data: MultiLabelDataset, shard_bytes: int) -> Iterator[_Plan]:
     """Which pictures go into which tar, from the sizes of their files."""
     start, used, number = 0, _END, 0
     digest = hashlib.sha256()
+    stamps: list[tuple[int, int]] = []
     for row, picture in enumerate(data.paths):
         size, modified = _stamp(picture)
         text = _json(_item(data, row))
         more = _member(size) + _member(len(text))
         if row > start and used + more > shard_bytes:
-            yield _Plan(f"{data.split}-{number:06d}.tar", range(start, row), digest.hexdigest())
+            yield _Plan(f"{data.split}-{number:06d}.tar", range(start, row), stamps, digest.hexdigest())
             start, used, number = row, _END, number + 1
-            digest = hashlib.sha256()
+            digest, stamps = hashlib.sha256(), []
         used += more
+        stamps.append((size, modified))
         digest.update(text + f" {size} {modified}\n".encode())
-    yield _Plan(f"{data.split}-{number:06d}.tar", range(start, len(data)), digest.hexdigest())
+    yield _Plan(f"{data.split}-{number:06d}.tar", range(start, len(data)), stamps, digest.hexdigest())
 
 
 def _stamp(picture: Picture) -> tuple[int, int]:
@@ -188,22 +193,27 @@ def _write_tar(plan: _Plan, data: MultiLabelDataset, out: Path, unfinished: Path
     partial, path = unfinished / plan.name, out / plan.name
     pictures = []
     try:
-        with partial.open("wb") as file:
-            with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-                for row in plan.rows:
-                    content, item = read_bytes(data.paths[row]), _item(data, row)
-                    check_bytes(content, str(data.paths[row]))
-                    offset = tar.offset + tarfile.BLOCKSIZE
-                    pictures.append(IndexedPicture(offset=offset, size=len(content), **item))
-                    _add(tar, f"{row:09d}.{suffix_of(content)}", content)
-                    _add(tar, f"{row:09d}.json", _json(item))
-            file.flush()
-            os.fsync(file.fileno())
+        with (
+            partial.open("wb") as file,
+            tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar,
+        ):
+            for row, stamp in zip(plan.rows, plan.stamps, strict=True):
+                content, item = read_bytes(data.paths[row]), _item(data, row)
+                if _stamp(data.paths[row]) != stamp:
+                    raise DataChangedError(
+                        f"{data.paths[row]}: changed since its data set was loaded; start the same command again; "
+                        "finished shards are kept"
+                    )
+                check_bytes(content, str(data.paths[row]))
+                offset = tar.offset + tarfile.BLOCKSIZE
+                pictures.append(IndexedPicture(offset=offset, size=len(content), **item))
+                _add(tar, f"{row:09d}.{suffix_of(content)}", content)
+                _add(tar, f"{row:09d}.json", _json(item))
         size, sha256 = partial.stat().st_size, file_sha256(partial)
         written = IndexedTar(name=plan.name, size=size, sha256=sha256, source=plan.source, pictures=pictures)
         # The note first: a tar without one would be taken for somebody else's.
         write_atomically(unfinished / f"{plan.name}.json", Index(tars=[written]).model_dump_json().encode())
-        partial.replace(path)
+        give_name(partial, path)
     except OSError as error:
         raise InputError(
             f"{path}: cannot be written ({error.strerror or error}); make room (finished shards may be moved to "

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub: a test never asks a hub
+os.fsync = lambda number: None  # the files of a test need not outlast it, and disks are slow
 
 TINY_LABELS = ("red", "green", "blue", "circle", "bars")
 TINY_SPLITS = {"train": 24, "val": 12, "test": 12}

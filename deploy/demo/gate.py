@@ -63,14 +63,16 @@ class Given:
 class Shelf:
     """The pictures last given, by a token that only the giver knows; the oldest go first."""
 
-    def __init__(self, max_bytes: int, seconds: float) -> None:
+    def __init__(self, max_bytes: int, seconds: float, awaited_seconds: float = 0.0) -> None:
         """
         Args:
-            max_bytes: of all pictures together; the newest stays, whatever its size.
+            max_bytes: of all pictures together; a single one stays, whatever its size.
             seconds: how long a picture is held.
+            awaited_seconds: how long one that nobody has asked about yet is not put away for another.
         """
-        self.max_bytes, self.seconds = max_bytes, seconds
+        self.max_bytes, self.seconds, self.awaited_seconds = max_bytes, seconds, awaited_seconds
         self._given: OrderedDict[str, Given] = OrderedDict()
+        self._awaited: set[str] = set()
         self._lock = threading.Lock()
 
     @property
@@ -80,11 +82,17 @@ class Shelf:
             return sum(len(given.data) for given in self._given.values())
 
     def put(self, name: str, data: bytes) -> str:
-        """Hold a picture; gives its token."""
+        """Hold a picture; gives its token.
+
+        Raises:
+            BusyError: pictures that are still to be asked about leave no room.
+        """
         token = secrets.token_urlsafe(16)
         with self._lock:
+            if self._tidy(len(data)) > self.max_bytes and self._given:
+                raise BusyError("Busy: the pictures given just now fill what is held here. Try again in a moment.")
             self._given[token] = Given(name, data, time.monotonic())
-            self._tidy()
+            self._awaited.add(token)
         return token
 
     def get(self, token: str) -> Given:
@@ -95,16 +103,19 @@ class Shelf:
         with self._lock:
             self._tidy()
             given = self._given.get(token)
+            self._awaited.discard(token)
         if given is None:
             raise InputError("this picture is no longer held here; give it again")
         return given
 
-    def _tidy(self) -> None:
-        held = sum(len(given.data) for given in self._given.values())
-        oldest = time.monotonic() - self.seconds
-        while self._given:
-            first = next(iter(self._given.values()))
-            if first.at >= oldest and (held <= self.max_bytes or len(self._given) == 1):
-                return
-            held -= len(first.data)
-            self._given.popitem(last=False)
+    def _tidy(self, more: int = 0) -> int:
+        """Put away what was held long enough, and for so many bytes more what nobody awaits; gives the bytes then."""
+        now = time.monotonic()
+        held = more + sum(len(given.data) for given in self._given.values())
+        for token, given in list(self._given.items()):
+            awaited = token in self._awaited and given.at > now - self.awaited_seconds
+            if given.at < now - self.seconds or (more and held > self.max_bytes and not awaited):
+                held -= len(given.data)
+                del self._given[token]
+                self._awaited.discard(token)
+        return held

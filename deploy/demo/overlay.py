@@ -16,6 +16,7 @@ import numpy as np
 
 from deploy.sources import is_utf8
 from deploy.tagger import Tagger
+from multilabel.durable import give_name
 from multilabel.errors import InputError
 from multilabel.pictures import MAX_PIXELS
 
@@ -175,7 +176,7 @@ def _file(out: Path, rate: float) -> Iterator:
         written = _count(partial) if given else 0
         if not written or written != given:
             raise InputError(f"--out {out}: only {written:,} of {given:,} frames could be written; is the disk full?")
-        partial.replace(out)
+        give_name(partial, out)
     finally:
         writer.release()
         partial.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ import socket
 from typing import Any
 
 from deploy.demo.answers import Engines
-from deploy.demo.gate import Gate, Shelf
+from deploy.demo.gate import BusyError, Gate, Shelf
 from deploy.demo.page import FRAME, STYLE, make_page, theme
 from multilabel.errors import InputError
 
@@ -21,6 +21,8 @@ RECEIVE_SECONDS = 20.0
 HELD_BYTES = 64_000_000
 """Of the pictures last given, so that another engine can be asked about them."""
 HELD_SECONDS = 600.0
+AWAITED_SECONDS = 15.0
+"""In which a picture that was given is asked about, also where many are."""
 WAITING = 32
 """Pictures that wait for their answer."""
 WAIT_SECONDS = 10.0
@@ -54,7 +56,7 @@ def make_app(engines: Engines, *, gate: Gate | None = None, shelf: Shelf | None 
     from fastapi import FastAPI
     from starlette.routing import Route
 
-    shelf = shelf or Shelf(HELD_BYTES, HELD_SECONDS)
+    shelf = shelf or Shelf(HELD_BYTES, HELD_SECONDS, AWAITED_SECONDS)
     page = make_page(engines, shelf, gate or Gate(WAITING, WAIT_SECONDS), MAX_UPLOAD)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.router.routes.append(Route("/picture", _Receiver(shelf).take, methods=["POST"]))
@@ -146,7 +148,10 @@ class _Receiver:
         if not data:
             return _refuse(400, "The file is empty.")
         name = request.query_params.get("name", "")[:_NAME_LENGTH]
-        return JSONResponse({"token": self.shelf.put(name if name.isprintable() and name else "picture", data)})
+        try:
+            return JSONResponse({"token": self.shelf.put(name if name.isprintable() and name else "picture", data)})
+        except BusyError as error:
+            return _refuse(503, str(error))
 
 
 def _refuse(status: int, reason: str) -> Any:

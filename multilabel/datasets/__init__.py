@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
@@ -14,13 +14,16 @@ import numpy as np
 
 from multilabel.datasets import coco, csv_table, folders, imagefolder, nuswide, voc, webdataset
 from multilabel.datasets.voc import Difficult
-from multilabel.errors import InputError
+from multilabel.errors import DataChangedError, InputError
 from multilabel.labels import LabelSpace
-from multilabel.pictures import Picture, Shard, ShardPicture, check_picture, picture_hash
+from multilabel.pictures import Picture, Shard, ShardPicture, check_picture, decode_picture, picture_hash, read_bytes
 
 Format = Literal["auto", "imagefolder", "voc", "coco", "nuswide", "csv", "folders", "webdataset"]
 
 
+_HASHES = "_hashes"
+"""Where `MultiLabelDataset` keeps the hashes that it knows."""
+_AGAIN = "start the same command again; what does not depend on it is kept"
 UNLABELLED = "unlabelled"
 """The split of pictures that nobody labelled."""
 
@@ -67,14 +70,26 @@ class MultiLabelDataset:
 
     def subset(self, indices: np.ndarray) -> MultiLabelDataset:
         """The pictures at `indices`, in that order."""
-        return MultiLabelDataset(
-            root=self.root,
-            split=self.split,
-            labels=self.labels,
+        made = replace(
+            self,
             paths=[self.paths[i] for i in indices],
             targets=self.targets[indices],
             ignore=self.ignore[indices],
         )
+        if _HASHES in self.__dict__:
+            made.__dict__[_HASHES] = [self._hashes[i] for i in indices]
+        return made
+
+    def followed_by(self, other: MultiLabelDataset) -> MultiLabelDataset:
+        """This split's pictures and behind them another's, of the same labels."""
+        made = replace(
+            self,
+            paths=[*self.paths, *other.paths],
+            targets=np.concatenate([self.targets, other.targets]),
+            ignore=np.concatenate([self.ignore, other.ignore]),
+        )
+        made.__dict__[_HASHES] = [*self.hashes(), *other.hashes()]
+        return made
 
     def check_pictures(self) -> None:
         """Read every picture once, so that a broken one stops the work before it starts and not in the middle.
@@ -86,11 +101,34 @@ class MultiLabelDataset:
             InputError: names the first that is missing, truncated, too large or no picture, or a shard that changed.
         """
         checked: set[Shard] = set()
+        hashes = []
         for path in self.paths:
             if isinstance(path, ShardPicture) and path.shard not in checked:
                 checked.add(path.shard)
                 webdataset.check_shard(path.shard)
-            check_picture(path)
+            hashes.append(hashlib.sha256(check_picture(path)).hexdigest())
+        self.__dict__.setdefault(_HASHES, hashes)  # of the bytes that were checked, and no others
+
+    def picture(self, row: int) -> np.ndarray:
+        """A picture's pixels, uint8 RGB `[H, W, 3]`; errors as `stored`."""
+        return decode_picture(self.stored(row), str(self.paths[row]))
+
+    def stored(self, row: int) -> bytes:
+        """A picture's bytes, the same of which `hashes`, and so `fingerprint`, speak.
+
+        Raises:
+            InputError: a picture cannot be read where no hash was asked for before; names it.
+            DataChangedError: it is another one since, or gone; names it.
+        """
+        expected = self.hashes()[row]
+        path = self.paths[row]
+        try:
+            data = read_bytes(path)
+        except InputError as error:
+            raise DataChangedError(f"{error}; it was there when the data set was loaded: {_AGAIN}") from None
+        if hashlib.sha256(data).hexdigest() != expected:
+            raise DataChangedError(f"{path}: another picture than when the data set was loaded: {_AGAIN}")
+        return data
 
     def hashes(self) -> list[str]:
         """sha256 of every picture file, in order; read once."""

@@ -68,9 +68,25 @@ def files_of(folder: Path) -> list[str]:
     return _names(folder, os.DirEntry.is_file)
 
 
+def named_as(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
+    """The names in a folder that end so, in any case, and are no folder's, sorted.
+
+    Also those of links that lead nowhere, of pipes and of devices: what is named as a picture and is none is not passed
+    over, but told by whoever reads it.
+    """
+    return [name for name in _names(folder, lambda entry: not _is_folder(entry)) if name.lower().endswith(suffixes)]
+
+
 def folders_of(folder: Path) -> list[str]:
     """The names of the folders in a folder, sorted and without hidden ones."""
     return [name for name in _names(folder, os.DirEntry.is_dir) if not name.startswith(".")]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
 
 
 def _names(folder: Path, wanted: Callable[[os.DirEntry[str]], bool]) -> list[str]:

@@ -87,7 +87,7 @@ def _size(path: Path) -> int:
 
 
 def _pictures(folder: Path) -> list[str]:
-    return [name for name in files.files_of(folder) if name.lower().endswith(files.PICTURE_SUFFIXES)]
+    return files.named_as(folder, files.PICTURE_SUFFIXES)
 
 
 def _has_label(split: Path) -> bool:

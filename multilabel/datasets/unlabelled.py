@@ -25,10 +25,9 @@ def load_unlabelled(path: str | Path, labels: LabelSpace) -> MultiLabelDataset:
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; expected one with pictures that nobody labelled")
     paths = sorted(
-        path
+        Path(folder, name)
         for folder, _, _ in os.walk(root)  # links to folders are not followed, so none leads round in a circle
-        for name in files.files_of(Path(folder))
-        if (path := Path(folder, name)).suffix.lower() in files.PICTURE_SUFFIXES
+        for name in files.named_as(Path(folder), files.PICTURE_SUFFIXES)
     )
     if not paths:
         raise InputError(f"{root}: no picture in it; expected files that end in {', '.join(files.PICTURE_SUFFIXES)}")

@@ -46,7 +46,7 @@ def corrupt(graph: onnx.ModelProto, node: onnx.NodeProto) -> None:
 
 
 def inspected(bundle: Bundle, onnx_bundle: Bundle, splits) -> Inspection:
-    return inspect_layers(bundle, onnx_bundle, splits.test.paths)
+    return inspect_layers(bundle, onnx_bundle, splits.test)
 
 
 @pytest.mark.parametrize("name", ["onnx-fp16", "onnx-int8-onnxruntime", "openvino-fp32", "openvino-fp16"])
@@ -158,7 +158,7 @@ def test_channels_that_were_equalised_on_purpose_are_no_divergence(onnx_bundle, 
         bundle = beside(
             tmp_path / name, onnx_bundle, parent.as_parent, graph, precision="int8", calibration=calibration
         )
-        diverged[name] = inspect_layers(bundle, parent, splits.test.paths).diverged_at
+        diverged[name] = inspect_layers(bundle, parent, splits.test).diverged_at
     assert diverged == {"told": None, "not-told": "first", "corrupted": "first"}
 
 

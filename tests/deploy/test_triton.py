@@ -23,6 +23,7 @@ from deploy.engines import open_engine
 from deploy.triton import IMAGES, LOGITS, write_triton
 from multilabel.bundle import Bundle, file_sha256
 from multilabel.errors import InputError
+from tests.durable import watched
 
 pytest.importorskip("google.protobuf", reason="protobuf is not installed; it comes with onnx")
 
@@ -248,7 +249,9 @@ def test_nothing_of_a_persons_is_replaced_and_an_empty_folder_is_taken(onnx_bund
         with pytest.raises(InputError, match="not an empty folder; name a new folder"):
             write_triton(onnx_bundle, tmp_path / taken)
     (tmp_path / "empty").mkdir()
-    assert (write_triton(onnx_bundle, tmp_path / "empty") / "README.md").is_file()
+    with watched(tmp_path) as disk:
+        assert (write_triton(onnx_bundle, tmp_path / "empty") / "README.md").is_file()
+    assert (disk.faults, disk.named) == ([], {tmp_path / "empty"})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file", "mine"]
 
 

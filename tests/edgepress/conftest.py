@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.durable import Disk, watched
+
 pytest.importorskip("torch", reason="torch is not installed; a run trains with it")
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed; a run verifies with it")
 
@@ -55,9 +57,21 @@ def recipe(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def first(edgepress: Callable[..., Any], recipe: Path) -> Any:
+def _first(edgepress: Callable[..., Any], recipe: Path) -> tuple[Any, Disk]:
+    with watched(recipe.parent) as disk:
+        return edgepress("run", "--recipe", recipe), disk
+
+
+@pytest.fixture(scope="session")
+def first(_first: tuple[Any, Disk]) -> Any:
     """The first run, from pictures to report."""
-    return edgepress("run", "--recipe", recipe)
+    return _first[0]
+
+
+@pytest.fixture(scope="session")
+def disk(_first: tuple[Any, Disk]) -> Disk:
+    """What the first run asked of the disk."""
+    return _first[1]
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from deploy.engines import open_engine
 from deploy.verify import predict_split
 from multilabel.bundle import Bundle
 from multilabel.datasets import load_dataset
+from tests.clock import jump, scatter_dates
 
 BUNDLES = {"teacher", "student", "onnx-fp32", "onnx-int8-onnxruntime", "openvino-fp32"}
 
@@ -44,6 +45,12 @@ def test_the_folder_is_as_promised_and_nothing_else_is_left(run_folder):
     }
     for name in BUNDLES:
         Bundle.open(run_folder / name)
+
+
+def test_a_loss_of_power_at_any_moment_leaves_the_old_or_the_new_one_whole(disk):
+    assert disk.faults == []
+    names = {path.name for path in disk.named}
+    assert names >= BUNDLES | {"state.pt", "result.json", "report.json", "report.html", "report.md"}
 
 
 def test_every_bundle_names_the_one_it_was_made_from(run_folder):
@@ -167,6 +174,26 @@ def test_a_second_run_keeps_everything_and_is_quick(edgepress, recipe, first, ru
     assert json.loads((run_folder / "report.json").read_text()) == report
     assert again.err.count("unchanged, kept") == len(BUNDLES)
     assert again.seconds < first.seconds / 2
+
+
+def test_a_clock_that_jumps_ahead_between_stages_changes_nothing(
+    edgepress, recipe, run_folder, report, tmp_path, monkeypatch
+):
+    copy = Path(shutil.copytree(run_folder, tmp_path / "run"))
+    before = {name: Bundle.open(copy / name) for name in BUNDLES}
+    shutil.rmtree(copy / "openvino-fp32")
+    scatter_dates(copy)
+    jump(monkeypatch, 1)
+    answer = edgepress("run", "--recipe", recipe, "--out", copy)
+    assert answer.code in (0, 1), answer.err
+    after = {name: Bundle.open(copy / name) for name in BUNDLES}
+    made = after["openvino-fp32"].manifest
+    assert {name for name in BUNDLES if after[name].digest != before[name].digest} == {"openvino-fp32"}
+    assert made.files["model.bin"] == before["openvino-fp32"].manifest.files["model.bin"]
+    assert made.created[:10] > before["openvino-fp32"].manifest.created[:10]  # the clock did jump
+    again = json.loads((copy / "report.json").read_text())
+    assert [row["mAP"] for row in again["engines"]] == [row["mAP"] for row in report["engines"]]
+    assert 0 < again["engines"][-1]["p50_ms"] < 10_000
 
 
 def test_a_changed_setting_makes_again_only_what_follows_from_it(edgepress, recipe, run_folder, tmp_path):

@@ -6,10 +6,12 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
+from deploy.against import against_record, read_record
 from deploy.sources import pictures
 from edgepress.recipe import CompareRecipe, Recipe, load_recipe
 from multilabel.bundle import MANIFEST, Bundle, write_bundle
@@ -139,6 +141,35 @@ def _stdin(folder: Path, file: Path) -> None:
                     raise LookupError(f"{source.name!r} is not named: {error}") from error
 
 
+def _record(blocks: list[float]) -> dict[str, Any]:
+    """As `bench` writes it, of what is read again."""
+    cells = [{"batch": batch, "streams": 1, "model": {"blocks_ms": blocks, "p50_ms": blocks[0]}} for batch in (1, 8)]
+    return {
+        "engine": "onnx-fp32",
+        "when": "2026-11-24T10:00:00+00:00",
+        "digest": "0" * 64,
+        "machine": {"processor": "one", "cores": 2, "gpu": None},
+        "settings": {"device": "cpu", "hint": "latency", "threads": None},
+        "ran": {"runtime": "onnxruntime", "version": "1.22"},
+        "after": {"clocks": "locked", "clock_ranges": {"cpu0": [100, 2000]}},
+        "pictures": "generated",
+        "cells": cells,
+    }
+
+
+def _records(folder: Path) -> list[Path]:
+    return [write(folder / "earlier.json", json.dumps(_record([2.0, 2.5, 1.5])))]
+
+
+def _against(folder: Path, file: Path) -> None:
+    earlier = read_record(file)
+    try:
+        against_record(_record([4.0, 3.0]), earlier)
+    except InputError as error:  # of two records, one of which was measured just now
+        if not str(error).startswith("the record has "):
+            raise
+
+
 def _dataset(format: str) -> Callable[[Path, Path], None]:
     def read(folder: Path, file: Path) -> None:
         data = load_dataset(
@@ -160,4 +191,5 @@ READERS = {
     "manifest": Reader(_manifest, lambda folder, file: Bundle.open(file.parent)),
     "recipe": Reader(_recipes, _recipe),
     "stdin": Reader(_paths, _stdin),
+    "record": Reader(_records, _against),
 }

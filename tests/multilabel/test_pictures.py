@@ -14,8 +14,7 @@ import pytest
 from multilabel import pictures
 from multilabel.errors import InputError
 from multilabel.pictures import MAX_PIXELS, check_picture, decode_picture, picture_hash, read_picture
-
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+from tests.nasty import PNG, chunk, jpeg_claiming, png_claiming, with_orientation
 
 
 def encode(extension: str, image: np.ndarray, *options: int) -> bytes:
@@ -39,22 +38,6 @@ def jpeg(picture) -> bytes:
 @pytest.fixture(scope="module")
 def png(picture) -> bytes:
     return encode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-
-
-def with_orientation(jpeg: bytes, orientation: int, extra: bytes = b"") -> bytes:
-    """The JPEG with an EXIF segment of one entry, tag 0x0112, behind its start marker."""
-    entry = struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0)
-    exif = b"Exif\0\0" + struct.pack("<2sHIH", b"II", 42, 8, 1) + entry + struct.pack("<I", 0) + extra
-    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:]
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def png_claiming(width: int, height: int) -> bytes:
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return _PNG_SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 64)) + chunk(b"IEND", b"")
 
 
 def test_png_is_read_as_rgb_to_the_bit(tmp_path, picture, png):
@@ -125,7 +108,7 @@ def test_a_png_whose_data_is_cut_short_inside_a_whole_file_is_refused():
     rows = np.random.default_rng(0).integers(0, 256, (16, 49), dtype=np.uint8)
     rows[:, 0] = 0  # filter byte
     packed = zlib.compress(rows.tobytes())
-    head = _PNG_SIGNATURE + chunk(b"IHDR", struct.pack(">IIBBBBB", 16, 16, 8, 2, 0, 0, 0))
+    head = PNG + chunk(b"IHDR", struct.pack(">IIBBBBB", 16, 16, 8, 2, 0, 0, 0))
     whole = head + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
     np.testing.assert_array_equal(decode_picture(whole, "a.png"), rows[:, 1:].reshape(16, 16, 3))
     with pytest.raises(InputError, match=r"a\.png"):
@@ -141,13 +124,11 @@ def test_a_picture_too_large_is_refused_before_it_is_decoded(monkeypatch, jpeg):
         decode_picture(png_claiming(60_000, 60_000), "big.png")
     with pytest.raises(InputError, match=r"big\.png: 1x120000001 pixels"):
         decode_picture(png_claiming(1, MAX_PIXELS + 1), "big.png")
-    frame = jpeg.index(b"\xff\xc0")
-    big = jpeg[: frame + 5] + struct.pack(">HH", 60_000, 50_000) + jpeg[frame + 9 :]
     with pytest.raises(InputError, match=r"big\.jpg: 50000x60000 pixels"):
-        decode_picture(big, "big.jpg")
+        decode_picture(jpeg_claiming(jpeg, 50_000, 60_000), "big.jpg")
 
 
-@pytest.mark.parametrize("content", [b"just a text\n" * 20, b"\x00", b"\xff\xd8\xff\xd9", _PNG_SIGNATURE, b"GIF89a"])
+@pytest.mark.parametrize("content", [b"just a text\n" * 20, b"\x00", b"\xff\xd8\xff\xd9", PNG, b"GIF89a"])
 def test_what_is_no_picture_is_refused_by_name(tmp_path, content):
     file = tmp_path / "note.jpg"
     file.write_bytes(content)

@@ -15,6 +15,7 @@ from deploy.demo.overlay import Frames, draw, has_window, show
 from deploy.tagger import open_tagger
 from multilabel.errors import InputError
 from multilabel.pictures import read_picture
+from tests.durable import watched
 
 SIDE = 240
 
@@ -51,7 +52,9 @@ def frames_of(path: Path) -> list[np.ndarray]:
 @pytest.mark.parametrize("suffix", [".mp4", ".avi"])
 def test_every_frame_is_drawn_into_and_written(edgepress, run, film, tmp_path, suffix):
     video, out = film(".mp4"), tmp_path / f"out{suffix}"
-    answer = edgepress("demo", run / "onnx-fp32", "--video", video, "--out", out)
+    with watched(tmp_path) as disk:
+        answer = edgepress("demo", run / "onnx-fp32", "--video", video, "--out", out)
+    assert (disk.faults, disk.named) == ([], {out})
     assert answer.code == 0, answer.err
     assert answer.out.startswith("24 frames, ")
     assert answer.out.strip().endswith(str(out))

@@ -18,7 +18,7 @@ from deploy.tagger import open_tagger
 from multilabel.pictures import read_picture
 from tests.browser import clean_page
 from tests.deploy.demo.conftest import running
-from tests.deploy.demo.hostile import readable, refused
+from tests.nasty import readable, refused
 
 pytest.importorskip("playwright", reason="playwright is not installed; it drives the browser")
 WAIT = 20_000

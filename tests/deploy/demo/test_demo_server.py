@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
 import threading
 import time
@@ -19,6 +20,8 @@ from deploy.engines.onnxruntime import OnnxRuntimeEngine
 from deploy.tagger import Tagger
 from multilabel.errors import InputError
 from tests.deploy.demo.conftest import SMALL_SHELF, running
+from tests.loading.client import Client
+from tests.loading.load import load
 
 JSON = {"Content_Type": "application/json"}
 
@@ -228,6 +231,19 @@ class TestManyAtOnce:
         assert refused
         assert "data-token" in self.once(hasty, jpeg)
 
+    def test_the_load_that_make_load_gives_in_small(self, hasty, jpeg):
+        asked = {"requests": 60, "at_once": 20, "each": 30}
+        found = load(hasty, os.getpid(), jpeg, engine="onnx-fp32", **asked)
+        assert (found["answered"] + found["busy"], found["failed"], found["failures"]) == (60, 0, [])
+        assert [part["answered"] + part["busy"] for part in found["parts"]] == [30, 30]
+        assert 0 < found["answered_p50_ms"] <= found["answered_p99_ms"] <= found["answered_max_ms"]
+        assert all(0 < part["resident_mb"] <= part["most_mb"] for part in found["parts"])
+        wrong = load(hasty, os.getpid(), b"no picture", engine="onnx-fp32", requests=2, at_once=1)
+        assert (wrong["failed"], wrong["answered_p50_ms"], wrong["failures"][0]["times"]) == (2, None, 2)
+        assert "not a picture" in wrong["failures"][0]["said"]
+        gone = load(Client(1), os.getpid(), jpeg, engine="onnx-fp32", requests=1, at_once=1)
+        assert "ConnectionRefused" in gone["failures"][0]["said"]
+
 
 def test_where_no_engine_shows_what_it_looks_at_the_page_says_how_to_make_one(engines, jpeg):
     blind = Engines(engines.folder, {"onnx-fp32": engines.taggers["onnx-fp32"]})
@@ -283,6 +299,21 @@ class TestShelf:
         shelf = Shelf(10, 60.0)
         token = shelf.put("large", bytes(100))
         assert shelf.get(token).data == bytes(100)
+
+    def test_one_that_is_still_to_be_asked_about_is_not_put_away_for_another(self):
+        shelf = Shelf(10, 60.0, awaited_seconds=0.1)
+        first, second = shelf.put("first", bytes(5)), shelf.put("second", bytes(5))
+        with pytest.raises(BusyError, match="Try again in a moment"):
+            shelf.put("third", bytes(5))
+        assert shelf.get(first).name == "first"  # asked about: it may make room
+        shelf.put("third", bytes(5))
+        assert shelf.get(second).name == "second"
+        with pytest.raises(InputError, match="give it again"):
+            shelf.get(first)
+        shelf.put("fourth", bytes(5))
+        time.sleep(0.15)
+        shelf.put("large", bytes(10))  # nobody came for the third and the fourth
+        assert shelf.held_bytes == 10
 
     def test_time_passes(self):
         shelf = Shelf(10, 0.05)
