@@ -138,6 +138,10 @@ class _Targeted:
         self._openvino: dict[str, OpenVinoQuantizer] = {}
         self.plain = self._of_onnx("plain", lambda file: shutil.copyfile(model, file))
         self.products, self.weights, self.macs = self.plain.products, self.plain.weights, self.plain.macs
+        if target == "openvino":
+            # The others it has fused into attention, which it computes in float: they can neither be chosen nor count.
+            names = self._of_openvino("plain").names
+            self.products = [name for name in self.products if name in names]
 
     def write(self, out: Path, candidate: Candidate) -> bool:
         for count in range(1, len(candidate.touches) + 1):
@@ -147,9 +151,7 @@ class _Targeted:
         if self.target != "openvino":
             self._onnx[name].write(out, candidate.method, candidate.kept)  # type: ignore[arg-type]
             return True
-        if name not in self._openvino:
-            self._openvino[name] = OpenVinoQuantizer(self._file(name), self.images, self.weight_bits)
-        return self._openvino[name].write(out, candidate.method, candidate.kept)
+        return self._of_openvino(name).write(out, candidate.method, candidate.kept)
 
     def float_nodes(self, quantized: Path) -> tuple[str, ...]:
         return self._reader.float_nodes(quantized, self.products)
@@ -161,7 +163,8 @@ class _Targeted:
         from calibration.sensitivity import rank_nodes
 
         # OpenVINO's own search would take minutes; the noise is the model's, and the names are the same.
-        return rank_nodes(self.plain, "min-max" if self.target == "openvino" else method, advance)  # type: ignore[arg-type]
+        ranges = "min-max" if self.target == "openvino" else method
+        return rank_nodes(self.plain, ranges, advance, self.products)  # type: ignore[arg-type]
 
     @property
     def _reader(self) -> Any:
@@ -187,6 +190,11 @@ class _Targeted:
         target: Target = "onnxruntime" if self.target == "openvino" else self.target
         self._onnx[name] = OnnxQuantizer(file, file.parent, self.images, target, self.weight_bits)
         return self._onnx[name]
+
+    def _of_openvino(self, name: str) -> OpenVinoQuantizer:
+        if name not in self._openvino:
+            self._openvino[name] = OpenVinoQuantizer(self._file(name), self.images, self.weight_bits)
+        return self._openvino[name]
 
     def _file(self, name: str) -> Path:
         return self.folder / name / "float.onnx"

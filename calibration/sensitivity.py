@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,17 +33,20 @@ def signal_to_noise(reference: np.ndarray, logits: np.ndarray) -> float:
     return 10 * float(np.log10(float(np.square(reference, dtype=np.float64).sum()) / noise))
 
 
-def rank_nodes(quantizer: OnnxQuantizer, method: Method, advance: Any = lambda: None) -> list[NodeNoise]:
+def rank_nodes(
+    quantizer: OnnxQuantizer, method: Method, advance: Any = lambda: None, nodes: Sequence[str] | None = None
+) -> list[NodeNoise]:
     """Every product that is quantised, worst first.
 
     Args:
         advance: called after each node.
+        nodes: only these products.
     """
     images = spread(quantizer.images, PICTURES)
     reference = _run(quantizer.prepared.read_bytes(), images)
     total = sum(quantizer.macs.values())
     ranked = []
-    for node in quantizer.products:
+    for node in quantizer.products if nodes is None else nodes:
         logits = _run(quantizer.only(node, method).SerializeToString(), images)
         ranked.append(NodeNoise(node, signal_to_noise(reference, logits), quantizer.macs[node] / total))
         advance()

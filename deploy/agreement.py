@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from multilabel.datasets import MultiLabelDataset
 from multilabel.decisions import Decisions, changed_share
 from multilabel.errors import InputError
-from multilabel.metrics import average_precision, top_k
+from multilabel.metrics import average_precision, decide, f1_scores, sigmoid, top_k
 
 DROP_BUDGET = {"fp32": 0.1, "fp16": 0.2, "int8": 1.0}
 """Largest drop in mAP, in points (0 to 100), by precision."""
@@ -151,6 +151,24 @@ def label_rows(
         }
         for column in order
     ]
+
+
+def f1_rows(logits: np.ndarray, data: MultiLabelDataset, decisions: Decisions) -> dict[str, dict[str, float]] | None:
+    """The field's CP, CR, CF1, OP, OR, OF1 (see `multilabel.metrics.f1_scores`) of logits `[N, C]`.
+
+    Returns:
+        By how labels are answered yes: `thresholds` (the bundle's), `0.5` (on the sigmoid) and `top_3` (the best labels
+        of each picture, or all of fewer). None where a logit is not finite.
+    """
+    if not np.isfinite(logits).all():
+        return None
+    found = {
+        "thresholds": decisions.decide(logits),
+        "0.5": decide(sigmoid(logits)),
+        "top_3": top_k(logits, min(3, logits.shape[1]), data.ignore),
+    }
+    scores = {name: asdict(f1_scores(data.targets, answers, data.ignore)) for name, answers in found.items()}
+    return {name: {key: row[key] for key in ("CP", "CR", "CF1", "OP", "OR", "OF1")} for name, row in scores.items()}
 
 
 def signal_to_noise(signal: np.ndarray, noise: np.ndarray) -> float:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from deploy.agreement import DROP_BUDGET, Agreement, agree, label_rows, over_budget
+from deploy.agreement import DROP_BUDGET, Agreement, agree, f1_rows, label_rows, over_budget
 from deploy.confidence import Scored, doubt, drop_interval
 from deploy.divergence import Stage, first_beyond, walk_stages
 from deploy.engines import Engine, open_engine
@@ -50,6 +50,8 @@ class Verification(Agreement):
     """Runtime, provider and precision that really executed."""
     labels: list[dict[str, Any]] = field(default_factory=list)
     """AP of every label before and after; see `label_rows`."""
+    f1: dict[str, dict[str, float]] | None = None
+    """Of the engine: see `f1_rows`."""
     stages: list[Stage] | None = None
     """Every step from torch to the engine; None where the walk was not made."""
     diverged_at: str | None = None
@@ -170,6 +172,7 @@ def compare(
         cautions=_cautions(data),
         ran=ran,
         labels=label_rows(logits, reference, data, reference_targets, reference_ignore),
+        f1=f1_rows(logits, data, bundle.decisions),
         logits=logits,
     )
 

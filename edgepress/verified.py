@@ -63,10 +63,19 @@ def _print_levels(result: dict[str, Any], console: Console) -> None:
         ("mAP", f"reference, over {result['labels_counted']} labels", _number(result["mAP_reference"], 2, 100), ""),
         ("", "engine", _number(result["mAP"], 2, 100), ""),
         ("", "drop in points (95 % interval)", drop_text(result), f"{result['budget_points']:g}"),
+        ("CF1, OF1", "engine, at the bundle's thresholds", _f1(result, "thresholds"), ""),
+        ("", "engine, at 0.5", _f1(result, "0.5"), ""),
+        ("", "engine, the best 3 of a picture", _f1(result, "top_3"), ""),
     ):
         if row[2]:
             table.add_row(*row)
     console.print(table)
+
+
+def _f1(result: dict[str, Any], answered: str) -> str:
+    # Records of earlier versions have none.
+    found = (result.get("f1") or {}).get(answered)
+    return f"{100 * found['CF1']:.2f}, {100 * found['OF1']:.2f}" if found else ""
 
 
 def _print_labels(rows: list[dict[str, Any]], console: Console) -> None:

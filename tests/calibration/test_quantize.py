@@ -19,7 +19,7 @@ from onnx import numpy_helper  # noqa: E402
 from calibration.finished import Finished  # noqa: E402
 from calibration.pixels import fold_normalisation  # noqa: E402
 from calibration.qdq import OnnxQuantizer, check_qdq, convolutions_in_int8  # noqa: E402
-from calibration.quantize import STEPS, quantize  # noqa: E402
+from calibration.quantize import STEPS, _Targeted, quantize  # noqa: E402
 from calibration.search import MOST_FLOAT, Score, Search  # noqa: E402
 from compress.config import ModelConfig  # noqa: E402
 from compress.models import make_model  # noqa: E402
@@ -365,6 +365,19 @@ def test_the_onnx_file_of_a_real_net_is_at_most_a_third(real, tmp_path):
     assert len(real.convolutions) == 49
     assert 1 <= len(result.best.candidate.kept) <= MOST_FLOAT * len(result.sensitivity)
     assert 3 * (tmp_path / "int8.onnx").stat().st_size <= real.path.stat().st_size
+
+
+def test_openvino_chooses_among_the_products_that_it_has(small, tmp_path):
+    """It fuses those of attention, and has no operation of their names that could be left in float."""
+    pytest.importorskip("openvino", reason="openvino is not installed (pip install 'edgepress[openvino]')")
+    pytest.importorskip("nncf", reason="nncf is not installed (pip install 'edgepress[quantize]')")
+    targeted = _Targeted(small.path, tmp_path / "models", small.images, "openvino", 8)
+    assert 1 <= len(targeted.plain.products) - len(targeted.products) <= 2
+    ranked = [one.node for one in targeted.rank("min-max", lambda: None)]
+    assert sorted(ranked) == sorted(targeted.products)
+    every = tuple(targeted.products)
+    assert targeted.write(tmp_path / "float.xml", targeted.steps[0]._replace(kept=every))
+    assert targeted.float_nodes(tmp_path / "float.xml") == every
 
 
 def test_the_openvino_files_of_a_real_net_are_at_most_a_third(real, tmp_path):

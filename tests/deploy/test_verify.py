@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 from corruptions import CORRUPTIONS, wrap
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import average_precision_score, f1_score, precision_recall_fscore_support
 
 from deploy.agreement import DROP_BUDGET
 from deploy.compile import compile_openvino
@@ -48,6 +48,7 @@ KEYS = {
     "cautions",
     "ran",
     "labels",
+    "f1",
     "stages",
     "diverged_at",
     "layers",
@@ -152,7 +153,16 @@ def test_stdout_is_one_object_with_the_documented_keys(onnx_bundle, edgepress, t
     assert answer.out.count("\n") == 1
     table = edgepress("verify", onnx_bundle.path, "--data", tiny_data)
     assert table.code == 0
-    words = ("largest difference", "signal to noise", "changed", "best label", "95 % interval", "AP reference", "moved")
+    words = (
+        "CF1, OF1",
+        "largest difference",
+        "signal to noise",
+        "changed",
+        "best label",
+        "95 % interval",
+        "AP reference",
+        "moved",
+    )
     assert all(word in table.out for word in words)
     assert table.out.rstrip().endswith("onnx-fp32: pass")
 
@@ -181,6 +191,14 @@ def test_the_numbers_are_those_of_scikit_learn_and_numpy(build, splits):
     alike = np.mean([one == other for one, other in zip(*best, strict=True)])
     assert (result.top_k, result.topk_agreement) == (3, pytest.approx(alike))
     assert result.drop_interval[0] <= result.drop_points <= result.drop_interval[1]
+    chosen = np.zeros_like(targets)
+    np.put_along_axis(chosen, np.argsort(-logits, axis=1)[:, :3], 1, axis=1)
+    for name, answers in (("0.5", logits >= 0), ("top_3", chosen)):
+        precision, recall, _, _ = precision_recall_fscore_support(targets, answers, average="macro", zero_division=0)
+        assert result.f1[name]["CF1"] == pytest.approx(2 * precision * recall / (precision + recall))
+        assert result.f1[name]["OF1"] == pytest.approx(f1_score(targets, answers, average="micro"))
+    assert result.f1["thresholds"] == result.f1["0.5"]  # the plain bundle's thresholds are 0.5
+    assert result.f1["top_3"] != result.f1["0.5"]
     assert (result.num_images, result.labels_counted) == targets.shape
 
 
