@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,8 @@ Format = Literal["auto", "imagefolder", "voc", "coco", "nuswide", "csv", "folder
 _HASHES = "_hashes"
 """Where `MultiLabelDataset` keeps the hashes that it knows."""
 _AGAIN = "start the same command again; what does not depend on it is kept"
+_PART = re.compile(r"(?P<split>.+)\[(?:(?P<low>\d{1,3})%)?:(?:(?P<high>\d{1,3})%)?\]")
+"""A part of a split, as `train[:90%]`."""
 UNLABELLED = "unlabelled"
 """The split of pictures that nobody labelled."""
 
@@ -158,7 +161,9 @@ def load_dataset(
 
     Args:
         path: the data set's root folder.
-        split: the name of any of its splits.
+        split: the name of any of its splits, or a part of one, as `train[:90%]` and `train[90%:]`: together these are
+            all of it, and no content stands in both. A picture's part follows from its content alone, so that it
+            stays where it is when others are added.
         format: how the folder is laid out; `auto` recognises it.
         difficult: Pascal VOC only: what a label counts as where every object of it is marked difficult.
 
@@ -173,8 +178,21 @@ def load_dataset(
         options["difficult"] = difficult
     elif difficult != "ignore":
         raise InputError(f"difficult={difficult!r} is for Pascal VOC; {root} is read as {found}")
-    labels, paths, targets, ignore = _READERS[found].read(root, split, **options)
-    return MultiLabelDataset(root=root, split=split, labels=labels, paths=list(paths), targets=targets, ignore=ignore)
+    part = _PART.fullmatch(split)
+    labels, paths, targets, ignore = _READERS[found].read(root, part["split"] if part else split, **options)
+    whole = MultiLabelDataset(root=root, split=split, labels=labels, paths=list(paths), targets=targets, ignore=ignore)
+    return _part(whole, int(part["low"] or 0), int(part["high"] or 100)) if part else whole
+
+
+def _part(whole: MultiLabelDataset, low: int, high: int) -> MultiLabelDataset:
+    """The pictures whose hashes lie between two shares of all that there can be, in per cent."""
+    if not low < high <= 100:
+        raise InputError(f"{whole.root}, split {whole.split!r}: from {low} to {high} %; expected a part of 0 to 100 %")
+    places = [int(name[:8], 16) * 100 >> 32 for name in whole.hashes()]
+    rows = np.array([row for row, place in enumerate(places) if low <= place < high], dtype=np.int64)
+    if not len(rows):
+        raise InputError(f"{whole.root}, split {whole.split!r}: none of {len(whole)} pictures; expected a larger part")
+    return whole.subset(rows)
 
 
 def list_splits(path: str | Path, format: Format = "auto") -> list[str]:

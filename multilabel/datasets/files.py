@@ -47,7 +47,10 @@ def plain(name: str, where: str) -> str:
 
 def unknown_split(root: Path, split: str, looked_for: str, known: Iterable[str]) -> InputError:
     """The error for a split that is not there, with those that are."""
-    return InputError(f"{root}: no split {split!r} (no {looked_for}); splits here: {', '.join(known) or 'none'}")
+    return InputError(
+        f"{root}: no split {split!r} (no {looked_for}); a part of one is named as train[90%:]; "
+        f"splits here: {', '.join(known) or 'none'}"
+    )
 
 
 def empty_split(path: Path, split: str) -> InputError:
@@ -69,12 +72,15 @@ def files_of(folder: Path) -> list[str]:
 
 
 def named_as(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
-    """The names in a folder that end so, in any case, and are no folder's, sorted.
+    """The names in a folder that end so, in any case, and are no folder's, sorted and without hidden ones.
+
+    (macOS leaves a hidden `._a.jpg` beside every `a.jpg` on a disk of another system.)
 
     Also those of links that lead nowhere, of pipes and of devices: what is named as a picture and is none is not passed
     over, but told by whoever reads it.
     """
-    return [name for name in _names(folder, lambda entry: not _is_folder(entry)) if name.lower().endswith(suffixes)]
+    found = _names(folder, lambda entry: not _is_folder(entry))
+    return [name for name in found if name.lower().endswith(suffixes) and not name.startswith(".")]
 
 
 def folders_of(folder: Path) -> list[str]:

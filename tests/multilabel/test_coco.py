@@ -26,7 +26,7 @@ def test_a_short_name_of_a_coco_split_must_fit_one_file(tmp_path):
     write_coco(tmp_path, "val", "val")
     assert load_dataset(tmp_path, "val").paths[0] == tmp_path / "val" / "b.jpg"
     assert refusal(tmp_path, "test").endswith(
-        "(no annotations/instances_test.json); splits here: val, val2014, val2017, valminus2014"
+        "a part of one is named as train[90%:]; splits here: val, val2014, val2017, valminus2014"
     )
     assert "split '../val'" in refusal(tmp_path, "../val")
 

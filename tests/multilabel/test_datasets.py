@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from multilabel.datasets import load_dataset
+from multilabel.datasets import load_dataset, refuse_leaks
 from multilabel.errors import InputError
 from tests.conftest import write_tiny_data
 
@@ -214,3 +216,40 @@ def test_a_misspelt_key_is_told_and_other_keys_are_left_alone(tmp_path, key, mea
     listing.write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(InputError, match=f"metadata.jsonl, line 4: unknown key '{key}'; did you mean '{meant}'"):
         load_dataset(root, "val")
+
+
+def test_parts_of_a_split_are_all_of_it_and_share_nothing(tiny_data):
+    whole = load_dataset(tiny_data, "train")
+    parts = [load_dataset(tiny_data, f"train[{part}]") for part in (":30%", "30%:70%", "70%:")]
+    paths = [path for part in parts for path in part.paths]
+    assert sorted(paths) == sorted(whole.paths)
+    assert len(set(paths)) == len(paths)
+    assert all(0.1 < len(part) / len(whole) < 0.7 for part in parts)
+    first = parts[0]
+    rows = [whole.paths.index(path) for path in first.paths]
+    assert rows == sorted(rows)
+    assert np.array_equal(first.targets, whole.targets[rows])
+    assert first.split == "train[:30%]"
+    assert first.hashes() == whole.subset(np.array(rows)).hashes()
+
+
+def test_copies_of_a_picture_are_in_one_part_and_others_do_not_move(tiny_data, tmp_path):
+    root = Path(shutil.copytree(tiny_data, tmp_path / "data"))
+    before = {part: load_dataset(root, f"train[{part}]") for part in (":50%", "50%:")}
+    listing = root / "train" / "metadata.jsonl"
+    rows = [json.loads(line) for line in listing.read_text().splitlines()]
+    for row in list(rows):
+        shutil.copyfile(root / "train" / row["file_name"], root / "train" / f"copy-{row['file_name']}")
+        rows.append({**row, "file_name": f"copy-{row['file_name']}"})
+    listing.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    after = {part: load_dataset(root, f"train[{part}]") for part in before}
+    for part, data in after.items():
+        assert data.paths[: len(before[part])] == before[part].paths
+        assert len(data) == 2 * len(before[part])
+    refuse_leaks(after[":50%"], [after["50%:"]])
+
+
+@pytest.mark.parametrize("part", ["train[50%:50%]", "train[90%:10%]", "train[:101%]", "train[:0%]"])
+def test_a_part_that_is_none_is_refused(tiny_data, part):
+    with pytest.raises(InputError, match=r"expected a part of 0 to 100 %|expected a larger part"):
+        load_dataset(tiny_data, part)

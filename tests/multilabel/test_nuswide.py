@@ -60,6 +60,8 @@ def test_nuswide_has_two_splits(tmp_path):
     root = write_nus(tmp_path)
     assert refusal(root, "val").endswith("splits here: test, train")
     (root / "ImageList" / "TestImagelist.txt").unlink()
-    assert refusal(root, "test").endswith("(no ImageList/TestImagelist.txt); splits here: train")
+    assert refusal(root, "test").endswith(
+        "(no ImageList/TestImagelist.txt); a part of one is named as train[90%:]; splits here: train"
+    )
     (root / "ConceptsList" / "Concepts81.txt").unlink()
     assert "Concepts81.txt: cannot be read" in refusal(root, "train")

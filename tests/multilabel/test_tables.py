@@ -116,7 +116,7 @@ def test_what_is_wrong_in_a_table_is_named(tmp_path, lines, said):
 
 def test_tables_without_pictures_and_unknown_tables(tmp_path):
     root = write_csv(tmp_path, "path,cat", "a.jpg,1")
-    assert refusal(root, "val").endswith("no split 'val' (no val.csv); splits here: test")
+    assert refusal(root, "val").endswith("(no val.csv); a part of one is named as train[90%:]; splits here: test")
     write(root / "other.csv", "name,cat", "a.jpg,1")
     assert "other.csv: 0 columns for the picture among name, cat" in refusal(root, "other")
     write(root / "labels.txt", "sky")
