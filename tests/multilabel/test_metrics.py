@@ -11,6 +11,7 @@ from sklearn.metrics import average_precision_score, precision_score, recall_sco
 
 from multilabel import metrics
 
+BROKEN = r"^scores hold NaN: the model's output is broken, a ranking is not defined$"
 few = settings(max_examples=50, deadline=None, derandomize=True)
 
 
@@ -79,7 +80,7 @@ def test_map_leaves_out_and_counts_labels_without_a_positive():
     ignore = np.array([[False, False, False], [False, False, True]])
     assert metrics.mean_average_precision(targets, scores, ignore) == pytest.approx(1.0)
     assert metrics.labels_counted(targets, ignore) == 1
-    with pytest.raises(ValueError, match="no label has a positive"):
+    with pytest.raises(ValueError, match=r"^mAP is not defined: no label has a positive picture$"):
         metrics.mean_average_precision(np.zeros((2, 3)), scores)
 
 
@@ -147,6 +148,14 @@ def test_top_k_breaks_ties_by_position_and_gives_ignored_cells_no_place():
             metrics.top_k(scores, k)
 
 
+def test_top_k_takes_scores_of_any_kind_but_nan():
+    """Of bytes and booleans, whose negative is another thing than a number's, the best are the best as well."""
+    for scores in (np.array([[0, 200, 100]], np.uint8), np.array([[False, True, True]]), [[0, 2, 1]]):
+        assert metrics.top_k(scores, 2).tolist() == [[False, True, True]]
+    with pytest.raises(ValueError, match=BROKEN):
+        metrics.top_k([[0.1, np.nan]], 1)
+
+
 def test_decide_includes_the_threshold_and_takes_one_a_label():
     scores = np.array([[0.5, 0.5], [0.4, 0.9]])
     np.testing.assert_array_equal(metrics.decide(scores), [[True, True], [False, True]])
@@ -176,7 +185,7 @@ def test_one_dimension_is_one_label():
         ((np.zeros((2, 3, 1)), np.zeros((2, 3, 1))), r"shape \[2, 3, 1\]; expected \[N, C\]"),
         ((np.full((2, 3), 2), np.zeros((2, 3))), "other than 0 and 1"),
         ((np.full((2, 3), -1), np.zeros((2, 3))), "other than 0 and 1"),
-        ((np.zeros((2, 3)), np.full((2, 3), np.nan)), "scores hold NaN"),
+        ((np.zeros((2, 3)), np.full((2, 3), np.nan)), BROKEN),
     ],
 )
 def test_wrong_arguments_are_refused(arguments, message):
@@ -199,7 +208,9 @@ def test_infinite_scores_tie_like_any_other():
 
 
 def test_raw_probabilities_are_no_decisions():
-    with pytest.raises(ValueError, match="decide"):
+    with pytest.raises(
+        ValueError, match=r"^decisions hold values other than 0 and 1: call decide or top_k on scores first$"
+    ):
         metrics.f1_scores([[0, 1]], [[0.2, 0.7]])
 
 
