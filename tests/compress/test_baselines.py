@@ -102,8 +102,27 @@ def test_logits_of_wrong_shapes_are_refused(loss):
 def test_pooled_features_of_wrong_shapes_are_refused(loss):
     with pytest.raises(ValueError, match=r"student_features: received \[2, 3, 4\]; expected \[N, D\]"):
         loss(torch.zeros(2, 3, 4), torch.zeros(2, 3))
-    with pytest.raises(ValueError, match="teacher_features: received 3 pictures; expected 2"):
+    with pytest.raises(ValueError, match=r"^teacher_features: received \[2\]; expected \[N, D\]$"):
+        loss(torch.zeros(2, 3), torch.zeros(2))
+    with pytest.raises(ValueError, match=r"^teacher_features: received 3 pictures; expected 2 as the student$"):
         loss(torch.zeros(2, 3), torch.zeros(3, 3))
+
+
+def test_maps_that_are_no_maps_are_refused_where_any_width_will_do():
+    for student, teacher, message in (
+        (
+            torch.zeros(2, 3, 4),
+            torch.zeros(2, 3, 4, 4),
+            r"^student map 0: received \[2, 3, 4\]; expected \[2, C, H, W\]$",
+        ),
+        (torch.zeros(2, 3, 4, 4), torch.zeros(3, 3, 4, 4), r"^teacher map 0: received .*; expected \[2, C, H, W\]$"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            AttentionTransfer()([student], [teacher])
+    with pytest.raises(
+        ValueError, match=r"^received 0 student maps and 0 teacher maps; expected as many, at least one$"
+    ):
+        AttentionTransfer()([], [])
 
 
 @pytest.mark.parametrize("make", [ReviewKD, FitNetHints])

@@ -79,6 +79,7 @@ def test_half_precision_is_raised():
     student, teacher, targets, _ = rows(3, 4, 3, 5, 5)
     value = LabelWiseHints(5, 5)(student.half(), teacher.half(), targets)
     assert value.dtype == torch.float32
+    assert LabelWiseHints(5, 5)(student.float(), teacher.double(), targets).dtype == torch.float32
 
 
 def test_autocast_does_not_reach_the_projection():

@@ -76,6 +76,17 @@ def test_fitnet_is_the_formula(channels, seed, n, side):
     )
 
 
+def test_fitnet_averages_or_adds_its_taps():
+    students, teachers = (
+        [normal(2, 3, 4, 4), normal(2, 3, 2, 2)],
+        [normal(2, 3, 4, 4, seed=1), normal(2, 3, 2, 2, seed=1)],
+    )
+    for reduction, factor in (("mean", 0.5), ("published", 1)):
+        alone = [FitNetHints([3], [3], reduction)([s], [t]) for s, t in zip(students, teachers, strict=True)]
+        both = FitNetHints([3, 3], [3, 3], reduction)(students, teachers)
+        torch.testing.assert_close(both, factor * sum(alone), **exact)
+
+
 def test_hierarchical_context_loss_by_hand():
     student, teacher = normal(2, 3, 4, 4), normal(2, 3, 4, 4, seed=1)
     gap = student - teacher

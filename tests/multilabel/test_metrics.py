@@ -195,11 +195,12 @@ def test_wrong_arguments_are_refused(arguments, message):
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-6), (np.float64, 1e-15)])
 def test_sigmoid_is_exact_at_the_middle_and_does_not_overflow(dtype, tolerance):
-    logits = np.array([-200, -3, 0, 3, 200], dtype=dtype)
+    logits = np.array([-200, -3, -0.5, 0, 0.5, 3, 200], dtype=dtype)
     with np.errstate(over="raise", invalid="raise"):
         result = metrics.sigmoid(logits)
     assert result.dtype == dtype
-    np.testing.assert_allclose(result, [0, 1 / (1 + np.e**3), 0.5, 1 / (1 + np.e**-3), 1], atol=tolerance)
+    expected = [0, *(1 / (1 + np.exp(-z)) for z in (-3, -0.5, 0, 0.5, 3)), 1]
+    np.testing.assert_allclose(result, expected, atol=tolerance)
 
 
 def test_infinite_scores_tie_like_any_other():
