@@ -9,6 +9,7 @@ import torch
 from loss_batches import LOGIT_LOSSES, POOLED_LOSSES, TASK_LOSSES, maps, normal, value_and_gradient
 
 from compress.losses import (
+    AsymmetricLoss,
     AttentionTransfer,
     BinaryCrossEntropy,
     BinaryKD,
@@ -82,6 +83,17 @@ def test_autocast_changes_nothing(dtype):
         torch.testing.assert_close(mixed, gradient.to(dtype), msg=name)
 
 
+def test_what_is_not_set_is_what_was_published():
+    assert BinaryKD().temperature == 4
+    assert ReviewKD([600], [8]).fusions[0].enter[0].out_channels == 512
+    assert (RelationalKD().distance_weight, RelationalKD().angle_weight) == (25, 50)
+    focal, asymmetric = FocalLoss(), AsymmetricLoss()
+    assert (focal.alpha, focal.gamma, focal.label_smoothing) == (0.25, 2, 0)
+    assert (asymmetric.gamma_neg, asymmetric.gamma_pos, asymmetric.clip) == (4, 0, 0.05)
+    for loss in BinaryKD().divergence, ProbabilisticKT(), FitNetHints([2], [2]), focal, asymmetric:
+        assert loss.reduction == "mean"
+
+
 # Mistakes.
 
 
@@ -147,6 +159,7 @@ def test_maps_of_wrong_shapes_are_refused(make):
     ("make", "message"),
     [
         (lambda: BinaryKD(0), "temperature 0; expected"),
+        (lambda: BinaryKD(float("inf")), "temperature inf; expected"),
         (lambda: BinaryKD(reduction="sum"), "'sum'; expected one of published, mean"),
         (lambda: RelationalKD(-1), "distance_weight -1"),
         (lambda: ProbabilisticKT("sum"), "'sum'; expected one of published, mean"),

@@ -126,6 +126,12 @@ def test_f1_scores_are_scikit_learns(data):
         assert pytest.approx(recall_score(*flat, zero_division=0)) == masked.OR
 
 
+def test_f1_of_small_precision_and_recall():
+    f1 = metrics.f1_scores([1, 1, 1, 1, 0, 0, 0, 0], np.array([1, 0, 0, 0, 1, 1, 1, 1], dtype=bool))
+    assert pytest.approx((1 / 5, 1 / 4, 2 / 9, 2 / 9)) == (f1.OP, f1.OR, f1.OF1, f1.CF1)
+
+
+@pytest.mark.filterwarnings("error")  # numpy warns where memory that nobody wrote is read
 def test_nothing_over_nothing_is_zero():
     nothing = metrics.f1_scores(np.zeros((3, 2)), np.zeros((3, 2), dtype=bool))
     assert nothing == metrics.F1Scores(CP=0.0, CR=0.0, CF1=0.0, OP=0.0, OR=0.0, OF1=0.0, labels_counted=0)
