@@ -83,6 +83,22 @@ def test_autocast_changes_nothing(dtype):
         torch.testing.assert_close(mixed, gradient.to(dtype), msg=name)
 
 
+@pytest.mark.parametrize("cls", [BinaryCrossEntropy, AsymmetricLoss, FocalLoss])
+def test_smoothed_labels_are_labels_between_and_no_other_setting_is_lost_beside(cls):
+    logits, targets = normal(3, 4), (normal(3, 4, seed=1) > 0).double()
+    for reduction in "mean", "published":
+        settings = {"reduction": reduction, "positive_weights": [0.5, 2.0, 1.0, 3.0]}
+        smoothed = cls(label_smoothing=0.2, **settings)(logits, targets)
+        torch.testing.assert_close(smoothed, cls(**settings)(logits, targets * 0.8 + 0.1))
+        assert smoothed != cls(**settings)(logits, targets)
+
+
+@pytest.mark.parametrize(("alpha", "seen"), [(0, [False, True]), (1, [True, False])])
+def test_focal_may_see_negatives_or_positives_alone(alpha, seen):
+    _, gradient = value_and_gradient(FocalLoss(alpha=alpha), torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]))
+    assert (gradient[0] != 0).tolist() == seen
+
+
 def test_what_is_not_set_is_what_was_published():
     assert BinaryKD().temperature == 4
     assert ReviewKD([600], [8]).fusions[0].enter[0].out_channels == 512
@@ -167,6 +183,7 @@ def test_maps_of_wrong_shapes_are_refused(make):
         (lambda: ReviewKD([1], [1], max_width=0), "max_width 0; expected"),
         (lambda: FocalLoss(alpha=2.0), "alpha 2.0"),
         (lambda: FocalLoss(gamma=-1.0), "gamma -1.0"),
+        (lambda: FocalLoss(gamma=float("inf")), "gamma inf"),
         (lambda: BinaryCrossEntropy(label_smoothing=1.0), "label_smoothing 1.0"),
         (lambda: BinaryCrossEntropy(positive_weights=[1.0, -1.0]), r"positive_weights: received \[1.0, -1.0\]"),
         (lambda: FocalLoss(positive_weights=[float("inf")]), r"positive_weights: received \[inf\]"),
