@@ -189,7 +189,10 @@ def test_one_dimension_is_one_label():
         ((np.zeros((2, 3)), np.zeros((3, 2))), r"targets \[2, 3\] and scores \[3, 2\]"),
         ((np.zeros((2, 3)), np.zeros((2, 3)), np.zeros((1, 3), bool)), r"ignore mask \[1, 3\].*\[2, 3\]"),
         ((np.zeros((2, 3, 1)), np.zeros((2, 3, 1))), r"shape \[2, 3, 1\]; expected \[N, C\]"),
-        ((np.full((2, 3), 2), np.zeros((2, 3))), "other than 0 and 1"),
+        (
+            (np.full((2, 3), 2), np.zeros((2, 3))),
+            r"^targets hold values other than 0 and 1 where the ignore mask is false$",
+        ),
         ((np.full((2, 3), -1), np.zeros((2, 3))), "other than 0 and 1"),
         ((np.zeros((2, 3)), np.full((2, 3), np.nan)), BROKEN),
     ],
@@ -207,6 +210,14 @@ def test_sigmoid_is_exact_at_the_middle_and_does_not_overflow(dtype, tolerance):
     assert result.dtype == dtype
     expected = [0, *(1 / (1 + np.exp(-z)) for z in (-3, -0.5, 0, 0.5, 3)), 1]
     np.testing.assert_allclose(result, expected, atol=tolerance)
+
+
+def test_scores_of_bytes_and_masks_of_numbers_are_what_they_say():
+    """The negative of a byte is a byte, and the complement of 1 is −2: neither is meant."""
+    targets, scores = np.array([1, 0, 0]), np.array([200, 100, 0], np.uint8)
+    assert metrics.average_precision(targets, scores).tolist() == [1.0]
+    assert metrics.average_precision([1, 0, 1], scores, [0, 0, 1]).tolist() == [1.0]
+    assert metrics.top_k([[3, 2, 1]], 1, [[1, 0, 0]]).tolist() == [[False, True, False]]
 
 
 def test_infinite_scores_tie_like_any_other():
