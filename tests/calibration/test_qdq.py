@@ -19,6 +19,12 @@ from multilabel.errors import InputError  # noqa: E402
 TARGETS = ("onnxruntime", "tensorrt")
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch) -> None:
+    """A file written to a wrong place is not found there by another test."""
+    monkeypatch.chdir(tmp_path)
+
+
 def make(folder: Path, target: str = "onnxruntime", model=None, **settings) -> OnnxQuantizer:
     folder.mkdir(parents=True, exist_ok=True)
     onnx.save(model or small_graph(), folder / "float.onnx")
@@ -252,6 +258,16 @@ def test_any_one_zero_point_that_tensorrt_would_misread_is_seen(quantizers, tmp_
             tensor.CopyFrom(numpy_helper.from_array(zero, changed))
     onnx.save(model, tmp_path / "changed.onnx")
     with pytest.raises(InputError, match=f"has a {value.dtype} zero point; TensorRT takes INT8, 0"):
+        check_qdq(tmp_path / "changed.onnx", "tensorrt")
+
+
+def test_what_rounds_is_checked_as_what_reads(quantizers, tmp_path):
+    model = quantizers["tensorrt"].quantized("min-max")
+    model.graph.initializer.append(numpy_helper.from_array(np.uint8(0), "other"))
+    (node,) = (node for node in model.graph.node if node.op_type == "QuantizeLinear" and node.input[0] == "ra")
+    node.input[2] = "other"
+    onnx.save(model, tmp_path / "changed.onnx")
+    with pytest.raises(InputError, match="ra_QuantizeLinear has a uint8 zero point"):
         check_qdq(tmp_path / "changed.onnx", "tensorrt")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,12 @@ from calibration.search import Latency, Score, Search  # noqa: E402
 from multilabel.errors import EngineUnavailableError, InputError  # noqa: E402
 
 GOOD = Score(1.0, 20.0)
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch) -> None:
+    """A file written to a wrong place is not found there by another test."""
+    monkeypatch.chdir(tmp_path)
 
 
 def search(
@@ -113,8 +120,24 @@ def test_touches_add_up_and_a_correction_is_made_for_each_way_to_set_ranges(tmp_
     plain = "plain+equalised+rounded"
     last = ("percentile-99.99", "percentile-99.999", "least-squares", "percentile-99.9", "entropy")
     assert folders == {"plain", "plain+equalised", plain} | {f"{plain}+corrected-{method}" for method in last}
-    names = ("plain", "plain+equalised", plain, f"{plain}+corrected-entropy")
-    assert len({(tmp_path / ".work" / "models" / name / "float.onnx").read_bytes() for name in names}) == 4
+    weights = {}
+    for name in ("plain", "plain+equalised", plain, f"{plain}+corrected-entropy"):
+        model = onnx.load(tmp_path / ".work" / "models" / name / "float.onnx")
+        weights[name] = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    equal, rounded = weights["plain+equalised"]["deep.w"], weights[plain]["deep.w"]
+    step = np.abs(equal).max(axis=(1, 2, 3), keepdims=True) / 127
+    assert 0 < (np.abs(rounded - equal) / step).max() <= 1 + 1e-5  # of what was equalised, and no more
+    assert np.abs(weights["plain"]["deep.w"] - equal).max() > 10 * step.min()
+    assert np.array_equal(weights[f"{plain}+corrected-entropy"]["deep.w"], rounded)
+    assert not np.array_equal(weights[f"{plain}+corrected-entropy"]["deep.b"], weights[plain]["deep.b"])
+
+
+@pytest.mark.parametrize("target", ["onnxruntime", "tensorrt"])
+def test_what_is_handed_out_was_checked_for_its_target(tmp_path, target, monkeypatch):
+    checked = []
+    monkeypatch.setattr(calibration.quantize, "check_qdq", lambda *asked: checked.append(asked))
+    search(tmp_path, target, time_limit=0.0)
+    assert checked == [(tmp_path / "int8.onnx", target)]
 
 
 def test_a_touch_that_changes_nothing_is_no_candidate(tmp_path, monkeypatch):
@@ -162,9 +185,9 @@ def test_slower_than_float_is_told(tmp_path, caplog, latency, told):
 
 
 def test_the_limit_is_a_minute(tmp_path, monkeypatch):
-    now = iter(range(0, 100_000, 25))
-    monkeypatch.setattr("calibration.search.time.monotonic", lambda: float(next(now)))
-    assert len(search(tmp_path).tried) == 3  # begun after 0, 25 and 50 seconds
+    now = itertools.count(0, 30.25)
+    monkeypatch.setattr("calibration.search.time.monotonic", lambda: next(now))
+    assert len(search(tmp_path).tried) == 2  # begun after 0 and 30.25 seconds; the next would be after 60.5
 
 
 def test_weight_bits_reach_the_graph(tmp_path):

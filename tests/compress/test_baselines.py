@@ -91,6 +91,8 @@ def test_smoothed_labels_are_labels_between_and_no_other_setting_is_lost_beside(
         smoothed = cls(label_smoothing=0.2, **settings)(logits, targets)
         torch.testing.assert_close(smoothed, cls(**settings)(logits, targets * 0.8 + 0.1))
         assert smoothed != cls(**settings)(logits, targets)
+        assert smoothed != cls(label_smoothing=0.2, reduction=reduction)(logits, targets)
+    assert not cls(**settings).state_dict()  # a setting is no part of a checkpoint
 
 
 @pytest.mark.parametrize(("alpha", "seen"), [(0, [False, True]), (1, [True, False])])
