@@ -12,7 +12,7 @@ MEANS = (120.0, 110.0, 112.0)
 
 
 def small_graph() -> onnx.ModelProto:
-    """Pixels, a convolution and ReLU, one a channel and Clip, one of 1 x 1 that has no bias, mean, linear, a sum."""
+    """Pixels, a convolution and ReLU, one a channel and Clip, a sum, one of 1 x 1 without bias, mean, linear, a sum."""
     rng = np.random.default_rng(0)
     constants = {
         "mean": np.array(MEANS),
@@ -23,6 +23,7 @@ def small_graph() -> onnx.ModelProto:
         "deep.b": rng.normal(size=8),
         "low": np.array(0.0),
         "high": np.array(6.0),
+        "offset": rng.normal(size=(8, 1, 1)),
         "wide.w": rng.normal(size=(12, 8, 1, 1)),
         "head.w": rng.normal(size=(12, 5)),
         "head.b": rng.normal(size=5),
@@ -37,7 +38,8 @@ def small_graph() -> onnx.ModelProto:
         helper.make_node("Relu", ["a"], ["ra"], "relu"),
         helper.make_node("Conv", ["ra", "deep.w", "deep.b"], ["b"], "deep", group=8, pads=[1] * 4),
         helper.make_node("Clip", ["b", "low", "high"], ["cb"], "clip"),
-        helper.make_node("Conv", ["cb", "wide.w"], ["c"], "wide"),
+        helper.make_node("Add", ["cb", "offset"], ["sum"], "sum"),
+        helper.make_node("Conv", ["sum", "wide.w"], ["c"], "wide"),
         helper.make_node("ReduceMean", ["c", "places"], ["pooled"], "pool", keepdims=0),
         helper.make_node("Gemm", ["pooled", "head.w", "head.b"], ["answers"], "head"),
         helper.make_node("Add", ["answers", "shift"], ["logits"], "add"),
