@@ -72,8 +72,8 @@ def test_all_products_are_found_with_their_weights_and_multiplications(quantizer
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_int8_is_near_float_and_every_product_is_in_it(quantizers, target, tmp_path):
-    quantizers[target].write(tmp_path / "int8.onnx", "min-max")
+def test_int8_is_near_float_and_every_product_is_in_it(target, tmp_path):
+    make(tmp_path, target).write(tmp_path / "int8.onnx", "min-max")
     model = onnx.load(tmp_path / "int8.onnx")
     # Of what is behind the last convolution only the product wins anything, and TensorRT takes nothing else at all.
     assert in_int8(model) == {*PRODUCTS, *(["sum"] if target == "onnxruntime" else [])}
@@ -133,12 +133,13 @@ def test_onnx_runtime_gets_uint8_from_low_to_high_and_int32_biases(quantizers):
     assert activation_range(model, "answers") == pytest.approx(found.ranges.limits["answers"], rel=0.01)
 
 
-def test_pixels_are_their_own_int8(quantizers):
+def test_pixels_are_their_own_int8(tmp_path):
     """The range of a picture's bytes is known, whatever these pictures hold: a level is one of 256."""
-    assert quantizers["onnxruntime"].zero == round(np.mean(MEANS)) == 114
-    assert quantizers["tensorrt"].zero is None
+    found = make(tmp_path / "found")
+    assert found.zero == round(np.mean(MEANS)) == 114
+    assert make(tmp_path / "other", "tensorrt").zero is None
     for method in ("min-max", "percentile-99.9"):
-        known = constants(quantizers["onnxruntime"].quantized(method))
+        known = constants(found.quantized(method))
         assert known["pixels_centred_scale"] == 1
         assert known["pixels_centred_zero_point"] == 114
 
