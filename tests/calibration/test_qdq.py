@@ -187,8 +187,8 @@ def test_one_node_alone_with_the_activation_behind_it(quantizers, target, node, 
     assert 0 < noise < 0.01
 
 
-def test_nothing_that_is_asked_for_changes_the_float_model(quantizers):
-    found = quantizers["onnxruntime"]
+def test_nothing_that_is_asked_for_changes_the_float_model(tmp_path):
+    found = make(tmp_path)
     before = found.float_model.SerializeToString()
     found.quantized("min-max", ("stem",))
     found.only("deep", "min-max")
