@@ -334,7 +334,7 @@ def test_the_error_is_told_where_the_half_written_file_is_gone_as_well(tmp_path,
 
 
 def test_write_atomically_replaces_and_leaves_no_trace(tmp_path):
-    file = tmp_path / "deep" / "state.json"
+    file = tmp_path / "very" / "deep" / "state.json"
     for data in (b"one", b"two"):
         write_atomically(file, data)
         assert file.read_bytes() == data
