@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 EXTRAS := train,weights,quantize,openvino,tensorrt-rtx,demo,sign
 
-.PHONY: quickstart test check coverage fuzz survive load sbom audit clean
+.PHONY: quickstart test check coverage fuzz survive load mutate sbom audit clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/edgepress run --recipe examples/quickstart.yaml
@@ -30,6 +30,11 @@ survive: $(VENV)/.installed-dev
 load: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.loading
 
+# Mutation testing goes on where it was interrupted; `rm -r mutants` begins again.
+mutate: $(VENV)/.installed-dev $(VENV)/mutating/.installed
+	PYTHONPATH="$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" OMP_NUM_THREADS=1 \
+		$(VENV)/mutating/bin/python -m tests.mutating
+
 # What is installed, as a CycloneDX list, and what is known against it; the second asks PyPI's advisories.
 sbom: $(VENV)/.installed-dev $(VENV)/tools/.installed
 	$(VENV)/tools/bin/cyclonedx-py environment $(BIN)/python --output-file sbom.json
@@ -42,8 +47,13 @@ $(VENV)/tools/.installed: | $(BIN)/python
 	$(VENV)/tools/bin/pip install --disable-pip-version-check --quiet 'cyclonedx-bom>=7' 'pip-audit>=2.9'
 	touch $@
 
+$(VENV)/mutating/.installed: constraints.txt | $(BIN)/python
+	$(BIN)/python -m venv $(VENV)/mutating
+	$(VENV)/mutating/bin/pip install --disable-pip-version-check --quiet --constraint constraints.txt 'mutmut>=3.8,<4'
+	touch $@
+
 clean:
-	rm -rf $(VENV) runs build *.egg-info
+	rm -rf $(VENV) runs build mutants *.egg-info
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "edgepress trains on Python 3.11 or newer; set PYTHON=")'

@@ -187,8 +187,7 @@ class _Targeted:
         file = self._file(name)
         file.parent.mkdir(parents=True)
         save(file)
-        target: Target = "onnxruntime" if self.target == "openvino" else self.target
-        self._onnx[name] = OnnxQuantizer(file, file.parent, self.images, target, self.weight_bits)
+        self._onnx[name] = OnnxQuantizer(file, file.parent, self.images, self.target, self.weight_bits)
         return self._onnx[name]
 
     def _of_openvino(self, name: str) -> OpenVinoQuantizer:

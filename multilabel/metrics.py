@@ -127,14 +127,14 @@ def prevalence(targets, ignore=None) -> float:
 def sigmoid(logits: np.ndarray) -> np.ndarray:
     """1 / (1 + exp(−z)) without overflow, in the precision of the input."""
     small = np.exp(-np.abs(logits))
-    return np.where(logits >= 0, 1 / (1 + small), small / (1 + small)).astype(logits.dtype, copy=False)
+    return np.where(logits >= 0, 1 / (1 + small), small / (1 + small))
 
 
 def _average_precision(targets: np.ndarray, scores: np.ndarray) -> float:
     positives = int(targets.sum())
     if positives == 0:
         return float("nan")
-    order = np.argsort(-scores, kind="stable")
+    order = np.argsort(-scores)
     scores, targets = scores[order], targets[order]
     # The last place of each run of equal scores: precision and recall change only there.
     last = np.flatnonzero(np.append(scores[1:] != scores[:-1], True))

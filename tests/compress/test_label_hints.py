@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -77,6 +79,18 @@ def test_half_precision_is_raised():
     student, teacher, targets, _ = rows(3, 4, 3, 5, 5)
     value = LabelWiseHints(5, 5)(student.half(), teacher.half(), targets)
     assert value.dtype == torch.float32
+    assert LabelWiseHints(5, 5)(student.float(), teacher.double(), targets).dtype == torch.float32
+
+
+def test_autocast_does_not_reach_the_projection():
+    student, teacher, targets, ignore = rows(3, 4, 3, 5, 6)
+    torch.manual_seed(0)
+    loss = LabelWiseHints(5, 6)
+    for mixed in False, True:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
+            value = loss(student.float(), teacher.float(), targets, ignore)
+        exactly = copy.deepcopy(loss).double()(student, teacher, targets, ignore)
+        torch.testing.assert_close(value.double(), exactly, rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("shape", [(4, 3), (4, 2, 5), (3, 3, 5)])

@@ -75,6 +75,15 @@ def test_autocast_changes_nothing(dtype):
         torch.testing.assert_close(mixed, gradient.to(dtype))
 
 
+def test_the_students_precision_is_the_losses():
+    random = torch.Generator().manual_seed(0)
+    student, teacher = torch.randn(2, 4, 3, 5, generator=random)
+    loss, targets = LabelWiseEmbeddingDistillation(), torch.ones(4, 3)
+    assert (loss.cd_weight, loss.id_weight, loss.reduction) == (1, 1, "mean")
+    assert loss(student, teacher.double(), targets).dtype == torch.float32
+    assert loss(student.double(), teacher, targets).dtype == torch.float64
+
+
 @pytest.mark.parametrize("elements", [1, 7, 40])
 def test_chunks_change_nothing(monkeypatch, elements):
     random = torch.Generator().manual_seed(1)

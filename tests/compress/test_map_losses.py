@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from hypothesis import given
@@ -74,6 +76,17 @@ def test_fitnet_is_the_formula(channels, seed, n, side):
     )
 
 
+def test_fitnet_averages_or_adds_its_taps():
+    students, teachers = (
+        [normal(2, 3, 4, 4), normal(2, 3, 2, 2)],
+        [normal(2, 3, 4, 4, seed=1), normal(2, 3, 2, 2, seed=1)],
+    )
+    for reduction, factor in (("mean", 0.5), ("published", 1)):
+        alone = [FitNetHints([3], [3], reduction)([s], [t]) for s, t in zip(students, teachers, strict=True)]
+        both = FitNetHints([3, 3], [3, 3], reduction)(students, teachers)
+        torch.testing.assert_close(both, factor * sum(alone), **exact)
+
+
 def test_hierarchical_context_loss_by_hand():
     student, teacher = normal(2, 3, 4, 4), normal(2, 3, 4, 4, seed=1)
     gap = student - teacher
@@ -84,6 +97,79 @@ def test_hierarchical_context_loss_by_hand():
     assert hierarchical_context_loss(student, student) == 0
     single = normal(2, 3, 1, 1)
     torch.testing.assert_close(hierarchical_context_loss(single, single + 2), torch.tensor(4.0).double(), **exact)
+
+
+def test_hierarchical_context_has_four_positions_a_side_and_none_that_the_shorter_side_lacks():
+    gap = normal(2, 3, 8, 8)
+    pooled = [gap.unflatten(3, (side, -1)).unflatten(2, (side, -1)).mean(dim=(3, 5)) for side in (8, 4, 2, 1)]
+    expected = sum(level.square().mean() / 2**index for index, level in enumerate(pooled)) / 1.875
+    torch.testing.assert_close(hierarchical_context_loss(gap, torch.zeros_like(gap)), expected, **exact)
+    flat = normal(2, 3, 2, 8)
+    expected = (flat.square().mean() + 0.5 * flat.mean(dim=(2, 3)).square().mean()) / 1.5
+    for maps_ in flat, flat.mT:
+        torch.testing.assert_close(hierarchical_context_loss(maps_, torch.zeros_like(maps_)), expected, **exact)
+
+
+def test_review_is_the_formula():
+    """Two stages that are not square, the teacher's of other sizes."""
+    torch.manual_seed(0)
+    loss = ReviewKD([4, 6], [3, 5]).double()
+    for parameter in loss.parameters():  # a fresh batch norm's factors of 1 and 0 would hide what is missing
+        parameter.data += 0.3 * normal(*parameter.shape)
+    shallow, deep = normal(2, 4, 4, 6), normal(2, 6, 2, 3)
+    teachers = [normal(2, 3, 8, 3, seed=1), normal(2, 5, 2, 3, seed=2)]
+
+    def convolved(maps: Tensor, layers, padding: int = 0) -> Tensor:
+        convolution, norm = layers
+        maps = torch.nn.functional.conv2d(maps, convolution.weight, padding=padding)
+        mean, variance = maps.mean(dim=(0, 2, 3)), maps.var(dim=(0, 2, 3), correction=0)
+        factor = norm.weight / (variance + 1e-5).sqrt()
+        return (maps - mean[:, None, None]) * factor[:, None, None] + norm.bias[:, None, None]
+
+    def nearest(maps: Tensor, height: int, width: int) -> Tensor:
+        rows, columns = torch.arange(height) * maps.shape[2] // height, torch.arange(width) * maps.shape[3] // width
+        return maps[:, :, rows][:, :, :, columns]
+
+    def by_hand(first: Tensor) -> Tensor:
+        below = convolved(deep, loss.fusions[1].enter)
+        total = hierarchical_context_loss(convolved(below, loss.fusions[1].leave, 1), teachers[1])
+        own, theirs = convolved(first, loss.fusions[0].enter), nearest(below, 4, 6)
+        layer, both = loss.fusions[0].attention, torch.cat([own, theirs], dim=1)
+        weights = (torch.einsum("oi,nihw->nohw", layer.weight[:, :, 0, 0], both) + layer.bias[:, None, None]).sigmoid()
+        fused = weights[:, :1] * own + weights[:, 1:] * theirs
+        return total + hierarchical_context_loss(convolved(nearest(fused, 8, 3), loss.fusions[0].leave, 1), teachers[0])
+
+    mine = value_and_gradient(lambda first: loss([first, deep], teachers), shallow)
+    assert_same(mine, value_and_gradient(by_hand, shallow))
+
+
+def test_review_starts_as_the_authors_do():
+    """Kaiming's uniform distribution with a = 1 on both convolutions, which need no bias in front of a batch norm."""
+    torch.manual_seed(0)
+    fusion = ReviewKD([40], [50], max_width=30).fusions[0]
+    for convolution, inputs in ((fusion.enter[0], 40), (fusion.leave[0], 30 * 9)):
+        bound = (3 / inputs) ** 0.5
+        assert 0.99 * bound < convolution.weight.abs().max() <= bound
+        assert convolution.bias is None
+    assert ReviewKD([4], [4], max_width=1).fusions[0].enter[0].out_channels == 1
+
+
+def test_maps_are_compared_in_full_precision_whatever_autocast_says():
+    torch.manual_seed(0)
+    channels, widths = [3, 4], [5, 6]
+    for loss in ReviewKD(channels, widths), FitNetHints(channels, widths), AttentionTransfer():
+        student, teacher = maps(channels, [4, 2]), maps(widths, [4, 2], seed=7)
+        exactly = copy.deepcopy(loss).double()([m.double() for m in student], [m.double() for m in teacher])
+        for mixed in False, True:
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
+                torch.testing.assert_close(loss(student, teacher).double(), exactly, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("make", [ReviewKD, FitNetHints])
+def test_a_teacher_of_other_widths_than_at_construction_is_refused(make):
+    loss = make([3, 4], [5, 6])
+    with pytest.raises(ValueError, match=r"^teacher map 1: received \[3, 7, 2, 2\]; expected \[3, 6, H, W\]$"):
+        loss(maps([3, 4], [4, 2]), maps([5, 7], [4, 2]))
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -165,6 +167,40 @@ def test_a_sealed_manifest_that_makes_no_sense_is_refused(tmp_path, changes, mes
         Bundle.open(bundle.path)
 
 
+def test_a_folder_of_bundles_names_them(tmp_path):
+    with pytest.raises(InputError, match=r"no manifest\.json\); expected a folder that edgepress made$"):
+        Bundle.open(tmp_path)
+    for name in ("student", ".hidden", "onnx"):
+        make(tmp_path / name)
+    with pytest.raises(InputError, match=r"; expected one of the bundles in it: onnx, student$"):
+        Bundle.open(tmp_path)
+    for number in range(12):
+        make(tmp_path / f"b{number:02d}")
+    with pytest.raises(InputError, match=r"in it: b00, b01, .*, b11$"):
+        Bundle.open(tmp_path)
+
+
+def test_a_manifest_is_read_up_to_a_bound(tmp_path, monkeypatch):
+    bundle = make(tmp_path / "b")
+    size = (bundle.path / MANIFEST).stat().st_size
+    monkeypatch.setattr("multilabel.bundle._MAX_MANIFEST_BYTES", size)
+    assert Bundle.open(bundle.path).digest == bundle.digest
+    monkeypatch.setattr("multilabel.bundle._MAX_MANIFEST_BYTES", size - 1)
+    with pytest.raises(InputError, match="larger than any manifest"):
+        Bundle.open(bundle.path)
+
+
+def test_why_a_manifest_is_not_read_is_told_in_two_hundred_characters(tmp_path):
+    bundle = make(tmp_path / "b")
+    reseal(bundle.path, kind="x" * 1000, precision=7)
+    with pytest.raises(InputError) as caught:
+        Bundle.open(bundle.path)
+    reason = str(caught.value).split("this version reads (")[1].removesuffix("); make the bundle again")
+    assert len(reason) == 200
+    assert "  " not in reason
+    assert reason.startswith("2 validation errors for Manifest kind Input should be 'torch'")
+
+
 def test_another_kind_than_asked_for_is_refused(tmp_path):
     bundle = make(tmp_path / "b")
     assert Bundle.open(bundle.path, kind="onnx").digest == bundle.digest
@@ -251,8 +287,54 @@ def test_inputs_hash_depends_on_content_not_on_order(tmp_path):
     assert len({inputs_hash(inputs) for inputs in different}) == len(different)
 
 
+def test_the_hash_of_inputs_is_that_of_their_json_and_stays_from_version_to_version(tmp_path):
+    canonical = b'{"a": [1, null], "path": "x/y", "\\u00df": 0.5}'
+    assert inputs_hash({"ß": 0.5, "path": Path("x/y"), "a": (1, None)}) == hashlib.sha256(canonical).hexdigest()
+
+
+def test_a_manifest_is_json_that_a_person_can_read(tmp_path):
+    text = (make(tmp_path / "b").path / MANIFEST).read_text(encoding="utf-8")
+    assert text == json.dumps(json.loads(text), indent=2, ensure_ascii=False) + "\n"
+    assert '\n  "labels": [\n    "dog",\n    "Straße"\n  ],\n' in text
+
+
+@pytest.mark.parametrize("size", [0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, (2 << 20) + 5])
+def test_the_hash_of_a_file_is_of_all_its_bytes(tmp_path, size):
+    data = bytes(range(251)) * (size // 251 + 1)
+    (tmp_path / "x").write_bytes(data[:size])
+    assert file_sha256(tmp_path / "x") == hashlib.sha256(data[:size]).hexdigest()
+
+
+def test_what_a_killed_process_left_of_a_file_is_written_over(tmp_path, monkeypatch):
+    (tmp_path / ".state.json.partial").write_bytes(b"much more than what is written now")
+    write_atomically(tmp_path / "state.json", b"one")
+    assert [p.name for p in tmp_path.iterdir()] == ["state.json"]
+    assert (tmp_path / "state.json").read_bytes() == b"one"
+
+    def full(_: int) -> None:
+        assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == [".state.json.partial"]
+        assert (tmp_path / ".state.json.partial").read_bytes() == b"two"  # flushed before it is synchronised
+        raise OSError("no space left")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="no space left"):
+        write_atomically(tmp_path / "state.json", b"two")
+    assert [p.name for p in tmp_path.iterdir()] == ["state.json"]
+    assert (tmp_path / "state.json").read_bytes() == b"one"
+
+
+def test_the_error_is_told_where_the_half_written_file_is_gone_as_well(tmp_path, monkeypatch):
+    def unplugged(_: int) -> None:
+        (tmp_path / ".x.partial").unlink()
+        raise OSError("no such device")
+
+    monkeypatch.setattr("os.fsync", unplugged)
+    with pytest.raises(OSError, match="no such device"):
+        write_atomically(tmp_path / "x", b"one")
+
+
 def test_write_atomically_replaces_and_leaves_no_trace(tmp_path):
-    file = tmp_path / "deep" / "state.json"
+    file = tmp_path / "very" / "deep" / "state.json"
     for data in (b"one", b"two"):
         write_atomically(file, data)
         assert file.read_bytes() == data
@@ -264,10 +346,22 @@ def test_a_persons_own_folder_or_file_is_never_replaced(tmp_path):
     precious = tmp_path / "home" / "precious.txt"
     precious.write_text("mine")
     for path in (tmp_path / "home", precious):
-        with pytest.raises(InputError, match=r"stands there|other files"):
+        with pytest.raises(InputError, match=r": a file stands there|: a folder with other files in it"):
             make(path)
     assert precious.read_text() == "mine"
     assert [p.name for p in tmp_path.iterdir()] == ["home"]
+
+
+def test_an_empty_folder_and_what_a_killed_process_left_beside_are_replaced(tmp_path):
+    (tmp_path / "b").mkdir()
+    (tmp_path / ".b.old").mkdir()
+    (tmp_path / ".b.old" / "stale").write_bytes(b"s")
+    make(tmp_path / "b")
+    assert [p.name for p in tmp_path.iterdir()] == ["b"]
+    (tmp_path / ".b.old").mkdir()
+    (tmp_path / ".b.old" / "stale").write_bytes(b"s")
+    make(tmp_path / "b")
+    assert [p.name for p in tmp_path.iterdir()] == ["b"]
 
 
 TORCH = {"kind": "torch", "precision": "fp32"}

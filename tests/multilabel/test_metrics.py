@@ -11,6 +11,7 @@ from sklearn.metrics import average_precision_score, precision_score, recall_sco
 
 from multilabel import metrics
 
+BROKEN = r"^scores hold NaN: the model's output is broken, a ranking is not defined$"
 few = settings(max_examples=50, deadline=None, derandomize=True)
 
 
@@ -79,7 +80,7 @@ def test_map_leaves_out_and_counts_labels_without_a_positive():
     ignore = np.array([[False, False, False], [False, False, True]])
     assert metrics.mean_average_precision(targets, scores, ignore) == pytest.approx(1.0)
     assert metrics.labels_counted(targets, ignore) == 1
-    with pytest.raises(ValueError, match="no label has a positive"):
+    with pytest.raises(ValueError, match=r"^mAP is not defined: no label has a positive picture$"):
         metrics.mean_average_precision(np.zeros((2, 3)), scores)
 
 
@@ -125,6 +126,12 @@ def test_f1_scores_are_scikit_learns(data):
         assert pytest.approx(recall_score(*flat, zero_division=0)) == masked.OR
 
 
+def test_f1_of_small_precision_and_recall():
+    f1 = metrics.f1_scores([1, 1, 1, 1, 0, 0, 0, 0], np.array([1, 0, 0, 0, 1, 1, 1, 1], dtype=bool))
+    assert pytest.approx((1 / 5, 1 / 4, 2 / 9, 2 / 9)) == (f1.OP, f1.OR, f1.OF1, f1.CF1)
+
+
+@pytest.mark.filterwarnings("error")  # numpy warns where memory that nobody wrote is read
 def test_nothing_over_nothing_is_zero():
     nothing = metrics.f1_scores(np.zeros((3, 2)), np.zeros((3, 2), dtype=bool))
     assert nothing == metrics.F1Scores(CP=0.0, CR=0.0, CF1=0.0, OP=0.0, OR=0.0, OF1=0.0, labels_counted=0)
@@ -145,6 +152,14 @@ def test_top_k_breaks_ties_by_position_and_gives_ignored_cells_no_place():
     for k in (0, 5):
         with pytest.raises(ValueError, match=f"received k = {k}; expected 1 to 4"):
             metrics.top_k(scores, k)
+
+
+def test_top_k_takes_scores_of_any_kind_but_nan():
+    """Of bytes and booleans, whose negative is another thing than a number's, the best are the best as well."""
+    for scores in (np.array([[0, 200, 100]], np.uint8), np.array([[False, True, True]]), [[0, 2, 1]]):
+        assert metrics.top_k(scores, 2).tolist() == [[False, True, True]]
+    with pytest.raises(ValueError, match=BROKEN):
+        metrics.top_k([[0.1, np.nan]], 1)
 
 
 def test_decide_includes_the_threshold_and_takes_one_a_label():
@@ -174,9 +189,12 @@ def test_one_dimension_is_one_label():
         ((np.zeros((2, 3)), np.zeros((3, 2))), r"targets \[2, 3\] and scores \[3, 2\]"),
         ((np.zeros((2, 3)), np.zeros((2, 3)), np.zeros((1, 3), bool)), r"ignore mask \[1, 3\].*\[2, 3\]"),
         ((np.zeros((2, 3, 1)), np.zeros((2, 3, 1))), r"shape \[2, 3, 1\]; expected \[N, C\]"),
-        ((np.full((2, 3), 2), np.zeros((2, 3))), "other than 0 and 1"),
+        (
+            (np.full((2, 3), 2), np.zeros((2, 3))),
+            r"^targets hold values other than 0 and 1 where the ignore mask is false$",
+        ),
         ((np.full((2, 3), -1), np.zeros((2, 3))), "other than 0 and 1"),
-        ((np.zeros((2, 3)), np.full((2, 3), np.nan)), "scores hold NaN"),
+        ((np.zeros((2, 3)), np.full((2, 3), np.nan)), BROKEN),
     ],
 )
 def test_wrong_arguments_are_refused(arguments, message):
@@ -186,11 +204,20 @@ def test_wrong_arguments_are_refused(arguments, message):
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-6), (np.float64, 1e-15)])
 def test_sigmoid_is_exact_at_the_middle_and_does_not_overflow(dtype, tolerance):
-    logits = np.array([-200, -3, 0, 3, 200], dtype=dtype)
+    logits = np.array([-200, -3, -0.5, 0, 0.5, 3, 200], dtype=dtype)
     with np.errstate(over="raise", invalid="raise"):
         result = metrics.sigmoid(logits)
     assert result.dtype == dtype
-    np.testing.assert_allclose(result, [0, 1 / (1 + np.e**3), 0.5, 1 / (1 + np.e**-3), 1], atol=tolerance)
+    expected = [0, *(1 / (1 + np.exp(-z)) for z in (-3, -0.5, 0, 0.5, 3)), 1]
+    np.testing.assert_allclose(result, expected, atol=tolerance)
+
+
+def test_scores_of_bytes_and_masks_of_numbers_are_what_they_say():
+    """The negative of a byte is a byte, and the complement of 1 is −2: neither is meant."""
+    targets, scores = np.array([1, 0, 0]), np.array([200, 100, 0], np.uint8)
+    assert metrics.average_precision(targets, scores).tolist() == [1.0]
+    assert metrics.average_precision([1, 0, 1], scores, [0, 0, 1]).tolist() == [1.0]
+    assert metrics.top_k([[3, 2, 1]], 1, [[1, 0, 0]]).tolist() == [[False, True, False]]
 
 
 def test_infinite_scores_tie_like_any_other():
@@ -199,7 +226,9 @@ def test_infinite_scores_tie_like_any_other():
 
 
 def test_raw_probabilities_are_no_decisions():
-    with pytest.raises(ValueError, match="decide"):
+    with pytest.raises(
+        ValueError, match=r"^decisions hold values other than 0 and 1: call decide or top_k on scores first$"
+    ):
         metrics.f1_scores([[0, 1]], [[0.2, 0.7]])
 
 
