@@ -132,6 +132,15 @@ def gate(bundle: Bundle) -> str | None:
     return f"slower than fp32 ({latency})" if latency.slower else None
 
 
+def missed(bundle: Bundle) -> str | None:
+    """By how much the search for an INT8 bundle missed its budget on val; None where it kept it, or had none."""
+    calibration = bundle.manifest.calibration
+    if calibration is None or calibration.val_mAP is None or calibration.val_mAP_float is None:
+        return None
+    drop, budget = 100 * (calibration.val_mAP_float - calibration.val_mAP), calibration.budget
+    return None if budget is None or drop <= budget else f"val mAP drops by {drop:.2f} points; the budget is {budget:g}"
+
+
 def _calibration_set(parent: Bundle, splits: Splits, config: QuantizeConfig) -> MultiLabelDataset:
     def embedded(pictures: MultiLabelDataset) -> np.ndarray:
         rows = {path: row for row, path in enumerate(pictures.paths)}

@@ -246,11 +246,11 @@ def quantize_verb(
 ) -> None:
     """Calibrate an INT8 model for a target on training pictures: the fastest within the budget on val.
 
-    Prints what every candidate of the search reached. Exit code 1 where the one that was taken is slower than fp32 on
-    this machine.
+    Prints what every candidate of the search reached. Exit code 1 where the one that was taken misses the budget, or is
+    slower than fp32 on this machine.
     """
     config = QuantizeConfig.parse(flags, "flags")
-    from edgepress.int8 import gate, quantize_bundle
+    from edgepress.int8 import gate, missed, quantize_bundle
     from edgepress.pipeline import load_splits
     from edgepress.report import print_trade
     from multilabel.bundle import Bundle
@@ -265,9 +265,10 @@ def quantize_verb(
         made = quantize_bundle(bundle, splits, target, out, config)  # type: ignore[arg-type]
     print_trade(made, stdout())
     print(made.path)
-    reason = gate(made)
-    if reason is not None:
+    reasons = [reason for reason in (missed(made), gate(made)) if reason is not None]
+    for reason in reasons:
         print(f"{made.name}: fail: {reason}")
+    if reasons:
         raise typer.Exit(1)
 
 

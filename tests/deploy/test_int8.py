@@ -17,7 +17,7 @@ pytest.importorskip("sympy", reason="sympy is not installed (pip install 'edgepr
 from calibration.subset import calibration_hash
 from deploy.device import describe_machine
 from edgepress import int8
-from edgepress.int8 import Splits, gate, quantize_bundle
+from edgepress.int8 import Splits, gate, missed, quantize_bundle
 from edgepress.recipe import QuantizeConfig, Recipe
 from edgepress.rows import engine_row
 from multilabel.bundle import Bundle, write_bundle
@@ -148,9 +148,18 @@ def test_the_command_line_prints_the_trade(made, edgepress, tiny_data):
         "quantize", made.path.parent / "onnx-fp32", "--data", tiny_data, "--target", "onnxruntime", "--out", made.path,
         "--pictures", "8", "--time-limit", "3",
     )  # fmt: skip
-    assert answer.code == (0 if gate(made) is None else 1), answer.err
+    assert answer.code == (0 if gate(made) is missed(made) is None else 1), answer.err
     for word in ("candidate", "val mAP", "drop", "SQNR dB", "latency", "in INT8", "min-max", "taken:", str(made.path)):
         assert word in answer.out
+
+
+def test_a_budget_that_was_missed_fails_the_gate(made):
+    drop = 100 * (made.manifest.calibration.val_mAP_float - made.manifest.calibration.val_mAP)
+    for budget, said in ((drop + 0.01, None), (drop, None), (drop - 0.01, f"val mAP drops by {drop:.2f} points; the")):
+        calibration = made.manifest.calibration.model_copy(update={"budget": budget})
+        other = replace(made, manifest=made.manifest.model_copy(update={"calibration": calibration}))
+        reason = missed(other)
+        assert reason is None if said is None else reason.startswith(said)
 
 
 def test_a_set_of_noise_cannot_be_asked_for(edgepress, made, tiny_data):
