@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from multilabel.datasets.files import PICTURE_SUFFIXES, named_as
+from multilabel.datasets.files import PICTURE_SUFFIXES, folders_of, named_as
 from multilabel.errors import InputError
 from multilabel.pictures import MAX_BYTES, MAX_PIXELS, decode_picture, looks_like_picture, read_picture
 
@@ -78,15 +78,11 @@ def _of_path(path: Path, prepare: Prepare, every: float) -> Iterator[Source]:
     if "\0" in str(path):  # no file system takes such a name
         yield _broken(str(path), "cannot be read; expected a path without NUL")
     elif _is(path, Path.is_dir):
-        found = [
-            Path(folder, name)
-            for folder, _, _ in os.walk(path)
-            for name in named_as(Path(folder), (*PICTURE_SUFFIXES, *VIDEO_SUFFIXES))
-        ]
-        if not found:
-            yield _broken(str(path), f"no picture in it; expected files that end in {', '.join(PICTURE_SUFFIXES)}")
-        for file in sorted(found):
+        file = None
+        for file in _below(path):
             yield from _of_file(file, prepare, every)
+        if file is None:
+            yield _broken(str(path), f"no picture in it; expected files that end in {', '.join(PICTURE_SUFFIXES)}")
     elif not _is(path, Path.exists) and glob.has_magic(str(path)):
         matches = sorted(match for match in glob.glob(str(path), recursive=True) if not _through_link(path, match))
         if not matches:
@@ -95,6 +91,26 @@ def _of_path(path: Path, prepare: Prepare, every: float) -> Iterator[Source]:
             yield from _of_path(Path(match), prepare, every)
     else:
         yield from _of_file(path, prepare, every)
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Pictures and videos in a folder and those below it, in order, as they are found: there may be millions.
+
+    Links to folders are not followed, nor hidden ones looked into.
+    """
+    waiting = [folder]
+    while waiting:
+        path = waiting.pop()
+        if path is not folder and not _is_real_folder(path):
+            yield path
+            continue
+        names = named_as(path, (*PICTURE_SUFFIXES, *VIDEO_SUFFIXES))
+        inner = [name for name in folders_of(path) if _is_real_folder(path / name)]
+        waiting += [path / name for name in sorted([*names, *inner], reverse=True)]
+
+
+def _is_real_folder(path: Path) -> bool:
+    return _is(path, Path.is_dir) and not _is(path, Path.is_symlink)
 
 
 def _through_link(pattern: Path, match: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import shutil
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,7 @@ import pytest
 from deploy.ahead import load_ahead
 from deploy.sources import LONGEST_LINE, pictures
 from deploy.tagger import _load
+from multilabel.datasets.files import named_as
 from multilabel.errors import InputError
 from multilabel.pictures import looks_like_picture, read_picture
 
@@ -57,6 +59,21 @@ def test_a_folder_gives_the_pictures_below_it_in_order_and_nothing_else(tree):
     sources = list(pictures([str(tree)], same))
     assert [source.name for source in sources] == [str(tree / name) for name in ("a.png", "b/c.jpg", "b/d.PNG")]
     assert [round(source.load().mean()) for source in sources] == [10, 20, 30]
+
+
+def test_a_folder_is_looked_through_as_its_pictures_are_taken(tree, monkeypatch):
+    """Of a million pictures the first is answered at once."""
+    asked = []
+    monkeypatch.setattr("deploy.sources.named_as", lambda folder, ends: asked.append(folder) or named_as(folder, ends))
+    (tree / "c").mkdir()
+    cv2.imwrite(str(tree / "c" / "e.png"), np.zeros((8, 8, 3), np.uint8))
+    (tree / ".hidden").mkdir()
+    shutil.copyfile(tree / "a.png", tree / ".hidden" / "f.png")
+    found = pictures([str(tree)], same)
+    assert next(found).name == str(tree / "a.png")
+    assert asked == [tree]
+    assert [source.name for source in found] == [str(tree / name) for name in ("b/c.jpg", "b/d.PNG", "c/e.png")]
+    assert asked == [tree, tree / "b", tree / "c"]
 
 
 def test_links_lead_round_in_no_circle(tree):

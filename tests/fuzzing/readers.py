@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -131,9 +132,13 @@ def _paths(folder: Path) -> list[Path]:
     return [write(folder / "stdin", "a.png", "missing.jpg", "clip.mp4")]
 
 
+MOST_SOURCES = 50
+
+
 def _stdin(folder: Path, file: Path) -> None:
     with file.open("rb") as stream:
-        for source in pictures(["-"], PREPROCESS, stdin=stream):
+        # A line may by accident name this machine's whole disk, which is a folder with pictures as any other.
+        for source in itertools.islice(pictures(["-"], PREPROCESS, stdin=stream), MOST_SOURCES):
             try:
                 source.load()
             except InputError as error:  # it names the path that was read, which is not the file that listed it
