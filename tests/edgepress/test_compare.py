@@ -144,6 +144,7 @@ def test_its_flags_are_those_that_it_heeds(edgepress):
         "--ssh-option",
         "--attention",
         "--no-attention",
+        "--no-compile",
     )
     ignored = {flag for flag in shown["run"] if flag.startswith(sections)}
     assert len(ignored) > 8

@@ -134,7 +134,7 @@ def test_an_interrupted_report_leaves_the_old_one_and_no_half_file(edgepress, co
     def interrupted(_: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("multilabel.bundle.os.fsync", interrupted)
+    monkeypatch.setattr("multilabel.durable.os.fsync", interrupted)
     assert edgepress("report", copied).code == 130
     assert {path.name for path in copied.iterdir()} == {"report.json", "report.html"}
     assert (copied / "report.html").read_text() == "the old one"

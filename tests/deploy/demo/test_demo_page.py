@@ -181,7 +181,7 @@ def test_a_picture_whose_upload_took_longer_does_not_replace_the_next_one(demo, 
     with clean_page(browser) as page:
         opened(page, demo)
         held = []
-        page.route("**/picture?name=slow.jpg", held.append)
+        page.route("**/picture?name=slow.jpg", lambda route: held.append(route))  # playwright takes no builtin
         give(page, {"name": "slow.jpg", "mimeType": "image/jpeg", "buffer": Path(splits.test.paths[0]).read_bytes()})
         give(page, picture)
         page.locator("#picture figcaption", has_text=picture.name).wait_for(timeout=WAIT)
