@@ -32,15 +32,15 @@ from typing import Any
 
 import numpy as np
 
-from deploy import open_engine
-from deploy.against import median_interval
-from deploy.ahead import decode_ahead
-from deploy.device import describe_machine
-from deploy.engines import Engine
-from deploy.engines.onnxruntime import OnnxRuntimeEngine
-from deploy.latency import generated_pictures, prepared
-from deploy.state import cautions, read_state
-from multilabel.bundle import Bundle, write_atomically
+from edgepress import open_engine
+from edgepress.deploy.bench.against import median_interval
+from edgepress.deploy.bench.latency import generated_pictures, prepared
+from edgepress.deploy.engines import Engine
+from edgepress.deploy.engines.onnxruntime import OnnxRuntimeEngine
+from edgepress.deploy.machine.device import describe_machine
+from edgepress.deploy.machine.state import cautions, read_state
+from edgepress.deploy.tag.ahead import decode_ahead
+from edgepress.multilabel.bundle import Bundle, write_atomically
 
 Call = Callable[[], object]
 

@@ -21,8 +21,8 @@ from statistics import NormalDist
 
 import numpy as np
 
-from deploy.confidence import Scored, drop_interval, resample_counts, resampled_mean_average_precision
-from multilabel.metrics import mean_average_precision
+from edgepress.deploy.verify.confidence import Scored, drop_interval, resample_counts, resampled_mean_average_precision
+from edgepress.multilabel.metrics import mean_average_precision
 
 NORMAL = NormalDist()
 

@@ -21,23 +21,23 @@ from typing import Any
 
 import numpy as np
 
-from calibration.openvino import OpenVinoQuantizer
-from calibration.sensitivity import signal_to_noise
-from compress.config import QuantizeAwareConfig
-from deploy.against import compare_latency
-from deploy.compile import IR, ONNX, compile_openvino, derived_bundle
-from deploy.confidence import Scored, drop_interval
-from deploy.engines import open_engine
-from deploy.verify import predict_split
-from edgepress.int8 import Splits, quantize_bundle
-from edgepress.pipeline import load_splits
-from edgepress.recipe import QuantizeConfig
-from edgepress.stages import export_student
-from multilabel.bundle import Bundle
-from multilabel.datasets import MultiLabelDataset
-from multilabel.decisions import changed_share
-from multilabel.errors import InputError
-from multilabel.metrics import mean_average_precision, prevalence
+from edgepress.calibration.int8.openvino import OpenVinoQuantizer
+from edgepress.calibration.int8.sensitivity import signal_to_noise
+from edgepress.compress.config import QuantizeAwareConfig
+from edgepress.deploy.bench.against import compare_latency
+from edgepress.deploy.build.compile import IR, ONNX, compile_openvino, derived_bundle
+from edgepress.deploy.engines import open_engine
+from edgepress.deploy.verify.confidence import Scored, drop_interval
+from edgepress.deploy.verify.verification import predict_split
+from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.datasets import MultiLabelDataset
+from edgepress.multilabel.decisions import changed_share
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.metrics import mean_average_precision, prevalence
+from edgepress.run.int8 import Splits, quantize_bundle
+from edgepress.run.pipeline import load_splits
+from edgepress.run.recipe import QuantizeConfig
+from edgepress.run.stages import export_student
 
 UNDERTRAINED = 1.5
 """Multiple of prevalence under which a student's mAP says little of INT8."""
@@ -90,7 +90,7 @@ def made(onnx: Bundle, splits: Splits, folder: Path, time_limit: float):
 
 def finetuned(student: Path, splits: Splits, folder: Path, options: argparse.Namespace):
     """As `made`, of the student fine-tuned as INT8 computes."""
-    from compress.quantize_aware import quantize_aware
+    from edgepress.compress.quantize_aware import quantize_aware
 
     start, teacher = Bundle.open(student, kind="torch"), Bundle.open(options.teacher, kind="torch")
     settings, out = QuantizeAwareConfig(), folder / "finetuned"
@@ -104,7 +104,7 @@ def finetuned(student: Path, splits: Splits, folder: Path, options: argparse.Nam
 
 def calibration_pictures(onnx: Bundle, splits: Splits, config: QuantizeConfig) -> np.ndarray:
     """The pixels that edgepress calibrates on, uint8 `[N, size, size, 3]`."""
-    from calibration.subset import choose_calibration_set
+    from edgepress.calibration.int8.subset import choose_calibration_set
 
     chosen = choose_calibration_set(splits.train, [splits.val, splits.test], config.pictures, config.seed)
     return np.stack([onnx.preprocess.load(splits.train.paths[place]) for place in chosen])

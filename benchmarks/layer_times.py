@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from multilabel.bundle import Bundle
+from edgepress.multilabel.bundle import Bundle
 
 _PRODUCT = re.compile(r"Conv|MatMul|Gemm|FullyConnected|Convolution")
 _INT8 = re.compile(r"int8|_i8|_u8", re.IGNORECASE)

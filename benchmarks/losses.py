@@ -34,7 +34,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from compress.losses import LabelWiseEmbeddingDistillation
+from edgepress.compress.losses import LabelWiseEmbeddingDistillation
 
 Runs = dict[str, Callable[[], None]]
 

@@ -23,11 +23,11 @@ import time
 from datetime import datetime, timezone
 from pathlib import Path
 
-from deploy.device import describe_machine
-from deploy.latency import bench
-from edgepress.cli import app
-from multilabel.bundle import Bundle
-from multilabel.datasets.files import PICTURE_SUFFIXES
+from edgepress.cli.main import app
+from edgepress.deploy.bench.latency import bench
+from edgepress.deploy.machine.device import describe_machine
+from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.datasets.files import PICTURE_SUFFIXES
 
 BATCH = 8
 

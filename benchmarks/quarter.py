@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from multilabel.datasets import MultiLabelDataset, load_dataset
-from multilabel.pictures import read_bytes
+from edgepress.multilabel.datasets import MultiLabelDataset, load_dataset
+from edgepress.multilabel.pictures import read_bytes
 
 
 def main() -> None:

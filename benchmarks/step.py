@@ -19,10 +19,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from compress.config import ModelConfig
-from compress.losses import BinaryCrossEntropy, LabelWiseEmbeddingDistillation, MultiLabelLogitsDistillation
-from compress.models import make_model
-from multilabel.labels import LabelSpace
+from edgepress.compress.config import ModelConfig
+from edgepress.compress.losses import BinaryCrossEntropy, LabelWiseEmbeddingDistillation, MultiLabelLogitsDistillation
+from edgepress.compress.models import make_model
+from edgepress.multilabel.labels import LabelSpace
 
 
 def main() -> None:

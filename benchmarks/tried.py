@@ -28,17 +28,17 @@ from accelerate.utils import set_seed
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
-from compress.checkpoint import load_model
-from compress.config import DistillConfig
-from compress.distill import inherit_head
-from compress.loader import Batch
-from compress.losses import MultiLabelLogitsDistillation
-from compress.models import MultiLabelModel, make_model
-from compress.tasks import DistillTask
-from compress.teacher import CachedTeacher
-from compress.training import augmentation_of, fit, make_accelerator
-from multilabel.bundle import Bundle
-from multilabel.datasets import load_dataset
+from edgepress.compress.checkpoint import load_model
+from edgepress.compress.config import DistillConfig
+from edgepress.compress.distill import inherit_head
+from edgepress.compress.loader import Batch
+from edgepress.compress.losses import MultiLabelLogitsDistillation
+from edgepress.compress.models import MultiLabelModel, make_model
+from edgepress.compress.tasks import DistillTask
+from edgepress.compress.teacher import CachedTeacher
+from edgepress.compress.training import augmentation_of, fit, make_accelerator
+from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.datasets import load_dataset
 
 BANK, BANK_WEIGHT, SELF_WEIGHT = 8, 0.3, 2.0
 

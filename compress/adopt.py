@@ -6,11 +6,11 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from compress.checkpoint import load_model, write_model
-from compress.gather import process_state
-from multilabel.bundle import Bundle, file_sha256, inputs_hash, is_current, write_bundle
-from multilabel.errors import InputError
-from multilabel.labels import LabelSpace
+from edgepress.compress.checkpoint import load_model, write_model
+from edgepress.compress.gather import process_state
+from edgepress.multilabel.bundle import Bundle, file_sha256, inputs_hash, is_current, write_bundle
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.labels import LabelSpace
 
 
 def adopt_teachers(sources: Sequence[str], folder: Path, labels: LabelSpace) -> list[Bundle]:

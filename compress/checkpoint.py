@@ -15,13 +15,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from compress.config import ModelConfig
-from compress.models import MultiLabelModel, fuse
-from compress.weights import read_safetensors
-from multilabel.bundle import Bundle, Parent, write_atomically, write_bundle
-from multilabel.errors import InputError
-from multilabel.labels import LabelSpace
-from multilabel.preprocess import Preprocess
+from edgepress.compress.config import ModelConfig
+from edgepress.compress.models import MultiLabelModel, fuse
+from edgepress.compress.weights import read_safetensors
+from edgepress.multilabel.bundle import Bundle, Parent, write_atomically, write_bundle
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.labels import LabelSpace
+from edgepress.multilabel.preprocess import Preprocess
 
 log = logging.getLogger("edgepress")
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from multilabel.config import Config
+from edgepress.multilabel.config import Config
 
 
 def _no_fraction(gamma: float) -> float:

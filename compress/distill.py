@@ -11,19 +11,19 @@ from typing import Any
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
-from compress.checkpoint import load_model, write_model
-from compress.config import TERMS, DistillConfig, TeachConfig
-from compress.gather import process_state, require_same
-from compress.models import MultiLabelModel, make_model, pretrained_cfg
-from compress.tasks import DistillTask, Task, TeachTask
-from compress.teacher import CachedTeacher, Ensemble, LiveTeacher, Teacher
-from compress.training import Fit, augmentation_of, evaluate, fit, make_accelerator, memory_told, workers_of
-from multilabel.bundle import Bundle, Role, file_sha256, inputs_hash, is_current, require_replaceable
-from multilabel.datasets import MultiLabelDataset, refuse_leaks
-from multilabel.datasets.unlabelled import load_unlabelled
-from multilabel.durable import make_folder
-from multilabel.errors import InputError
-from multilabel.metrics import labels_counted, prevalence
+from edgepress.compress.checkpoint import load_model, write_model
+from edgepress.compress.config import TERMS, DistillConfig, TeachConfig
+from edgepress.compress.gather import process_state, require_same
+from edgepress.compress.models import MultiLabelModel, make_model, pretrained_cfg
+from edgepress.compress.tasks import DistillTask, Task, TeachTask
+from edgepress.compress.teacher import CachedTeacher, Ensemble, LiveTeacher, Teacher
+from edgepress.compress.training import Fit, augmentation_of, evaluate, fit, make_accelerator, memory_told, workers_of
+from edgepress.multilabel.bundle import Bundle, Role, file_sha256, inputs_hash, is_current, require_replaceable
+from edgepress.multilabel.datasets import MultiLabelDataset, refuse_leaks
+from edgepress.multilabel.datasets.unlabelled import load_unlabelled
+from edgepress.multilabel.durable import make_folder
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.metrics import labels_counted, prevalence
 
 log = logging.getLogger("edgepress")
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from compress.models import MLDecoderHead, MultiLabelModel
+from edgepress.compress.models import MLDecoderHead, MultiLabelModel
 
 LEVELS = 255
 """Steps of an activation's range: UInt8, asymmetric."""

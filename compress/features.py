@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from multilabel.errors import InputError
+from edgepress.multilabel.errors import InputError
 
 
 class Features(NamedTuple):

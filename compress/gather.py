@@ -17,8 +17,8 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from compress.loader import Batch
-from multilabel.errors import DataChangedError
+from edgepress.compress.loader import Batch
+from edgepress.multilabel.errors import DataChangedError
 
 
 def launched_on_cpu() -> bool:

@@ -17,10 +17,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms import v2
 
-from multilabel.datasets import MultiLabelDataset
-from multilabel.errors import DataChangedError, InputError
-from multilabel.pictures import Picture, ShardPicture
-from multilabel.preprocess import Preprocess, resize
+from edgepress.multilabel.datasets import MultiLabelDataset
+from edgepress.multilabel.errors import DataChangedError, InputError
+from edgepress.multilabel.pictures import Picture, ShardPicture
+from edgepress.multilabel.preprocess import Preprocess, resize
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,12 +12,12 @@ from timm.layers import PatchEmbed
 from timm.utils import reparameterize_model
 from torch import Tensor, nn
 
-from compress.config import ModelConfig
-from compress.features import tokens_of
-from compress.weights import load_backbone_weights
-from multilabel.errors import InputError
-from multilabel.labels import LabelSpace
-from multilabel.preprocess import Preprocess
+from edgepress.compress.config import ModelConfig
+from edgepress.compress.features import tokens_of
+from edgepress.compress.weights import load_backbone_weights
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.labels import LabelSpace
+from edgepress.multilabel.preprocess import Preprocess
 
 
 class MLDecoderHead(nn.Module):

@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from compress.config import TrainConfig
+from edgepress.compress.config import TrainConfig
 
 log = logging.getLogger("edgepress")
 

@@ -12,19 +12,26 @@ import numpy as np
 import torch
 from accelerate.utils import set_seed
 
-from compress.checkpoint import load_model, write_model
-from compress.config import PROJECTED, TERMS, DistillConfig, QuantizeAwareConfig
-from compress.distill import finished, lesson_of, require_no_teacher, require_trainable, unlabelled_of, work_of
-from compress.fake_quantize import FakeQuantizedModel
-from compress.gather import process_state
-from compress.models import MultiLabelModel, fuse
-from compress.tasks import DistillTask
-from compress.training import evaluate, fit, make_accelerator, memory_told
-from multilabel.bundle import Bundle, inputs_hash
-from multilabel.datasets import MultiLabelDataset
-from multilabel.durable import make_folder
-from multilabel.errors import InputError
-from multilabel.metrics import prevalence
+from edgepress.compress.checkpoint import load_model, write_model
+from edgepress.compress.config import PROJECTED, TERMS, DistillConfig, QuantizeAwareConfig
+from edgepress.compress.distill import (
+    finished,
+    lesson_of,
+    require_no_teacher,
+    require_trainable,
+    unlabelled_of,
+    work_of,
+)
+from edgepress.compress.fake_quantize import FakeQuantizedModel
+from edgepress.compress.gather import process_state
+from edgepress.compress.models import MultiLabelModel, fuse
+from edgepress.compress.tasks import DistillTask
+from edgepress.compress.training import evaluate, fit, make_accelerator, memory_told
+from edgepress.multilabel.bundle import Bundle, inputs_hash
+from edgepress.multilabel.datasets import MultiLabelDataset
+from edgepress.multilabel.durable import make_folder
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.metrics import prevalence
 
 log = logging.getLogger("edgepress")
 MLD_INSTEAD = 4.0

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compress.config import DistillConfig, TeachConfig, TrainConfig
-from compress.features import Features, FeatureTaps
-from compress.gather import gathered, global_batch
-from compress.loader import Batch
-from compress.losses import (
+from edgepress.compress.config import DistillConfig, TeachConfig, TrainConfig
+from edgepress.compress.features import Features, FeatureTaps
+from edgepress.compress.gather import gathered, global_batch
+from edgepress.compress.loader import Batch
+from edgepress.compress.losses import (
     AsymmetricLoss,
     AttentionTransfer,
     BinaryCrossEntropy,
@@ -33,10 +33,10 @@ from compress.losses import (
     RelationalKD,
     ReviewKD,
 )
-from compress.losses.checks import Reduction
-from compress.models import MultiLabelModel
-from compress.teacher import LiveTeacher, Teacher
-from multilabel.datasets import MultiLabelDataset
+from edgepress.compress.losses.checks import Reduction
+from edgepress.compress.models import MultiLabelModel
+from edgepress.compress.teacher import LiveTeacher, Teacher
+from edgepress.multilabel.datasets import MultiLabelDataset
 
 
 class Task(nn.Module, ABC):

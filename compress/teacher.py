@@ -17,14 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compress.features import Features, FeatureTaps
-from compress.loader import Augmentation, Batch, batches, make_loader
-from compress.models import MultiLabelModel
-from multilabel.bundle import inputs_hash
-from multilabel.datasets import MultiLabelDataset
-from multilabel.durable import give_name, make_folder
-from multilabel.errors import InputError
-from multilabel.lock import in_turn
+from edgepress.compress.features import Features, FeatureTaps
+from edgepress.compress.loader import Augmentation, Batch, batches, make_loader
+from edgepress.compress.models import MultiLabelModel
+from edgepress.multilabel.bundle import inputs_hash
+from edgepress.multilabel.datasets import MultiLabelDataset
+from edgepress.multilabel.durable import give_name, make_folder
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.lock import in_turn
 
 log = logging.getLogger("edgepress")
 

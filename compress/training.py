@@ -27,18 +27,18 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from compress.checkpoint import load_state, save_state
-from compress.config import DistillConfig, TeachConfig, TrainConfig
-from compress.gather import launched_on_cpu, process_state
-from compress.loader import Augmentation, Batch, batches, make_loader
-from compress.models import MultiLabelModel
-from compress.progress import progress, report_epoch
-from compress.tasks import Task
-from compress.teacher import Ensemble
-from multilabel.datasets import MultiLabelDataset
-from multilabel.errors import InputError
-from multilabel.metrics import mean_average_precision
-from multilabel.preprocess import Preprocess
+from edgepress.compress.checkpoint import load_state, save_state
+from edgepress.compress.config import DistillConfig, TeachConfig, TrainConfig
+from edgepress.compress.gather import launched_on_cpu, process_state
+from edgepress.compress.loader import Augmentation, Batch, batches, make_loader
+from edgepress.compress.models import MultiLabelModel
+from edgepress.compress.progress import progress, report_epoch
+from edgepress.compress.tasks import Task
+from edgepress.compress.teacher import Ensemble
+from edgepress.multilabel.datasets import MultiLabelDataset
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.metrics import mean_average_precision
+from edgepress.multilabel.preprocess import Preprocess
 
 log = logging.getLogger("edgepress")
 

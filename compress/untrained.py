@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from compress.config import ModelConfig
-from compress.models import MultiLabelModel, make_model
-from multilabel.labels import LabelSpace
+from edgepress.compress.config import ModelConfig
+from edgepress.compress.models import MultiLabelModel, make_model
+from edgepress.multilabel.labels import LabelSpace
 
 _PASSES = 20
 """Enough for running statistics that move by a tenth a pass."""

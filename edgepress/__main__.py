@@ -1,5 +1,5 @@
 """`python -m edgepress`, for launchers that start a module."""
 
-from edgepress.cli import main
+from edgepress.cli.main import main
 
 main()

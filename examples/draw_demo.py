@@ -15,8 +15,8 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from deploy.demo.answers import open_engines
-from deploy.demo.server import bind, make_app, make_server
+from edgepress.deploy.demo.answers import open_engines
+from edgepress.deploy.demo.server import bind, make_app, make_server
 
 WIDTH, HEIGHT = 1200, 826
 BESIDE = "onnx-int8-onnxruntime"

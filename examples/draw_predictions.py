@@ -14,9 +14,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from deploy import open_tagger
-from multilabel.datasets import load_dataset
-from multilabel.pictures import read_picture
+from edgepress import open_tagger
+from edgepress.multilabel.datasets import load_dataset
+from edgepress.multilabel.pictures import read_picture
 
 CELL, LINE, COLUMNS, ROWS = 240, 20, 4, 2
 GREEN, RED, GREY = (30, 120, 40), (190, 40, 30), (140, 140, 140)

@@ -20,11 +20,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
-from multilabel.decisions import Decisions
-from multilabel.durable import give_name, make_folder
-from multilabel.errors import InputError
-from multilabel.labels import LabelSpace
-from multilabel.preprocess import Preprocess
+from edgepress.multilabel.decisions import Decisions
+from edgepress.multilabel.durable import give_name, make_folder
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.labels import LabelSpace
+from edgepress.multilabel.preprocess import Preprocess
 
 log = logging.getLogger("edgepress")
 

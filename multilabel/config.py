@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from multilabel.errors import InputError
+from edgepress.multilabel.errors import InputError
 
 _C = TypeVar("_C", bound="Config")
 

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from multilabel.metrics import decide, sigmoid
+from edgepress.multilabel.metrics import decide, sigmoid
 
 Method = Literal["none", "temperature", "platt", "isotonic"]
 

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from multilabel.datasets import MultiLabelDataset
-from multilabel.duplicates import look, near_groups, same_groups
-from multilabel.errors import InputError
-from multilabel.pictures import Picture, decode_picture, read_bytes
+from edgepress.multilabel.datasets import MultiLabelDataset
+from edgepress.multilabel.duplicates import look, near_groups, same_groups
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.pictures import Picture, decode_picture, read_bytes
 
 _BLOCK = 1024
 

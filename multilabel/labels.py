@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from multilabel.errors import InputError
+from edgepress.multilabel.errors import InputError
 
 
 @dataclass(frozen=True)

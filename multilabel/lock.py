@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from multilabel.durable import make_folder
-from multilabel.errors import InputError
+from edgepress.multilabel.durable import make_folder
+from edgepress.multilabel.errors import InputError
 
 log = logging.getLogger("edgepress")
 

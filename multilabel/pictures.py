@@ -17,7 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from multilabel.errors import InputError
+from edgepress.multilabel.errors import InputError
 
 MAX_PIXELS = 120_000_000
 """Larger pictures are refused before memory is taken for them (a 60,000 x 60,000 PNG may be a few kB on disk)."""

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from multilabel.pictures import Picture, read_picture
+from edgepress.multilabel.pictures import Picture, read_picture
 
 _Triple = tuple[float, float, float]
 

@@ -20,13 +20,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from multilabel.bundle import file_sha256, write_atomically
-from multilabel.datasets import MultiLabelDataset, files, webdataset
-from multilabel.datasets.webdataset import Index, IndexedPicture, IndexedTar, index_path, tar_split, unfinished_path
-from multilabel.durable import give_name, make_folder
-from multilabel.errors import DataChangedError, InputError
-from multilabel.labels import LabelSpace
-from multilabel.pictures import Picture, ShardPicture, check_bytes, read_bytes, suffix_of
+from edgepress.multilabel.bundle import file_sha256, write_atomically
+from edgepress.multilabel.datasets import MultiLabelDataset, files, webdataset
+from edgepress.multilabel.datasets.webdataset import (
+    Index,
+    IndexedPicture,
+    IndexedTar,
+    index_path,
+    tar_split,
+    unfinished_path,
+)
+from edgepress.multilabel.durable import give_name, make_folder
+from edgepress.multilabel.errors import DataChangedError, InputError
+from edgepress.multilabel.labels import LabelSpace
+from edgepress.multilabel.pictures import Picture, ShardPicture, check_bytes, read_bytes, suffix_of
 
 log = logging.getLogger("edgepress")
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from multilabel.bundle import MANIFEST, Bundle, write_atomically
-from multilabel.errors import InputError
+from edgepress.multilabel.bundle import MANIFEST, Bundle, write_atomically
+from edgepress.multilabel.errors import InputError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey

@@ -24,7 +24,7 @@ def jump(patch: pytest.MonkeyPatch, days: int) -> None:
 
     patch.setattr(time, "time", lambda: seconds() + days * DAY)
     patch.setattr(time, "time_ns", lambda: nanoseconds() + days * DAY * 10**9)
-    patch.setattr("multilabel.bundle.datetime", SimpleNamespace(datetime=Moved, timezone=datetime.timezone))
+    patch.setattr("edgepress.multilabel.bundle.datetime", SimpleNamespace(datetime=Moved, timezone=datetime.timezone))
 
 
 def scatter_dates(folder: Path) -> None:

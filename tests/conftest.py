@@ -98,7 +98,7 @@ def run_here(*arguments: object) -> Answer:
     logger = logging.getLogger("edgepress")
     before = (logger.handlers[:], logger.propagate, logger.level, sys.argv)
     out, err = io.StringIO(), io.StringIO()
-    from edgepress.cli import main
+    from edgepress.cli.main import main
 
     sys.argv = ["edgepress", *map(str, arguments)]
     started = time.perf_counter()

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from multilabel import durable
-from multilabel.bundle import Bundle, write_atomically, write_bundle
-from multilabel.datasets import load_dataset
-from multilabel.durable import give_name, make_folder, sync
-from multilabel.preprocess import Preprocess
-from multilabel.shards import write_shards
+from edgepress.multilabel import durable
+from edgepress.multilabel.bundle import Bundle, write_atomically, write_bundle
+from edgepress.multilabel.datasets import load_dataset
+from edgepress.multilabel.durable import give_name, make_folder, sync
+from edgepress.multilabel.preprocess import Preprocess
+from edgepress.multilabel.shards import write_shards
 from tests.durable import watched
 
 FIELDS = {
@@ -43,7 +43,7 @@ def file(folder: Path, tiny_data: Path) -> set[str]:
 
 def state(folder: Path, tiny_data: Path) -> set[str]:
     torch = pytest.importorskip("torch", reason="torch is not installed; a training state is its file")
-    from compress.checkpoint import save_state
+    from edgepress.compress.checkpoint import save_state
 
     save_state(folder / ".student.training" / "state.pt", {"inputs": "x", "model": {"w": torch.ones(3)}})
     return {"state.pt"}
@@ -51,7 +51,7 @@ def state(folder: Path, tiny_data: Path) -> set[str]:
 
 def teachers_outputs(folder: Path, tiny_data: Path) -> set[str]:
     pytest.importorskip("torch", reason="torch is not installed; the teacher's outputs are computed with it")
-    from compress.teacher import _npy_of_rows
+    from edgepress.compress.teacher import _npy_of_rows
 
     with _npy_of_rows(folder / "epoch-0000-logits.npy", np.float32, 3) as append:
         append(np.ones((2, 3), np.float32))
@@ -71,7 +71,7 @@ def signature(folder: Path, tiny_data: Path) -> set[str]:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-    from multilabel.signature import sign
+    from edgepress.multilabel.signature import sign
 
     key = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     (folder / "key.pem").write_bytes(key)

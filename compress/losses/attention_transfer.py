@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from compress.losses.feature_checks import check_maps, common_size, raised, unit
+from edgepress.compress.losses.feature_checks import check_maps, common_size, raised, unit
 
 
 class AttentionTransfer(nn.Module):

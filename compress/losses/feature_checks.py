@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from compress.losses.checks import at_least_float32
+from edgepress.compress.losses.checks import at_least_float32
 
 
 def check_pooled(student: Tensor, teacher: Tensor) -> None:

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from compress.losses.checks import Reduction, check_reduction
-from compress.losses.feature_checks import check_channels, check_maps, common_size, raised
+from edgepress.compress.losses.checks import Reduction, check_reduction
+from edgepress.compress.losses.feature_checks import check_channels, check_maps, common_size, raised
 
 
 class FitNetHints(nn.Module):

@@ -10,8 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from compress.losses.checks import Reduction, at_least_float32
-from compress.losses.mld import MultiLabelLogitsDistillation
+from edgepress.compress.losses.checks import Reduction, at_least_float32
+from edgepress.compress.losses.mld import MultiLabelLogitsDistillation
 
 
 class BinaryKD(nn.Module):

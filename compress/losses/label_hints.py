@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from compress.losses.checks import at_least_float32, positive_rows
+from edgepress.compress.losses.checks import at_least_float32, positive_rows
 
 
 class LabelWiseHints(nn.Module):

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from compress.losses.checks import Reduction, at_least_float32, check_reduction, positive_rows
+from edgepress.compress.losses.checks import Reduction, at_least_float32, check_reduction, positive_rows
 
 _CHUNK_ELEMENTS = 1 << 18
 """Elements of pair differences made at once: 1 MB in float32, which a processor's cache holds."""

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from compress.losses.checks import Reduction, at_least_float32, check_logits, check_reduction
+from edgepress.compress.losses.checks import Reduction, at_least_float32, check_logits, check_reduction
 
 
 class MultiLabelLogitsDistillation(nn.Module):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from compress.losses.checks import at_least_float32, check_logits
+from edgepress.compress.losses.checks import at_least_float32, check_logits
 
 
 class LogitsMSE(nn.Module):

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from compress.losses.checks import at_least_float32, check_logits
+from edgepress.compress.losses.checks import at_least_float32, check_logits
 
 
 class PartialSoftmax(nn.Module):

@@ -10,8 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from compress.losses.checks import Reduction, check_reduction
-from compress.losses.feature_checks import check_pooled, raised, unit
+from edgepress.compress.losses.checks import Reduction, check_reduction
+from edgepress.compress.losses.feature_checks import check_pooled, raised, unit
 
 _SMALLEST_KERNEL = 1e-7
 """Opposite features have a kernel of 0, whose logarithm is not finite."""

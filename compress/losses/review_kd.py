@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from compress.losses.feature_checks import check_channels, check_maps, raised
+from edgepress.compress.losses.feature_checks import check_channels, check_maps, raised
 
 
 class ReviewKD(nn.Module):

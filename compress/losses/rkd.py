@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from compress.losses.feature_checks import check_pooled, raised, unit
+from edgepress.compress.losses.feature_checks import check_pooled, raised, unit
 
 
 class RelationalKD(nn.Module):

@@ -11,13 +11,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from deploy.attention import has_attention
-from deploy.passport import fitted
-from deploy.tagger import Tagger, open_tagger
-from multilabel.bundle import MANIFEST, Bundle
-from multilabel.errors import EngineUnavailableError, InputError
-from multilabel.pictures import decode_picture
-from multilabel.preprocess import resize
+from edgepress.deploy.build.passport import fitted
+from edgepress.deploy.engines.attention import has_attention
+from edgepress.deploy.tag.tagger import Tagger, open_tagger
+from edgepress.multilabel.bundle import MANIFEST, Bundle
+from edgepress.multilabel.errors import EngineUnavailableError, InputError
+from edgepress.multilabel.pictures import decode_picture
+from edgepress.multilabel.preprocess import resize
 
 CALLS = 5
 """Calls of the model a picture; the median is told, for the first one after a decoder ran is slower."""
@@ -37,7 +37,7 @@ class Engines:
 
     @property
     def looking(self) -> Tagger | None:
-        """The one that can tell where it looks (`deploy.attention`), where there is one."""
+        """The one that can tell where it looks (`deploy.engines.attention`), where there is one."""
         attentive = (tagger for tagger in self.taggers.values() if has_attention(tagger.engine.bundle))
         return next(attentive, None)
 
@@ -87,7 +87,7 @@ def open_engines(folder: Path, device: str = "cpu", *, rebuild: bool = False) ->
     """Open a bundle, or every bundle of a run's folder that opens here.
 
     Args:
-        rebuild: make compiled engines that do not fit this machine again; see `deploy.passport.fitted`.
+        rebuild: make compiled engines that do not fit this machine again; see `deploy.build.passport.fitted`.
 
     Raises:
         InputError: neither a bundle nor a folder with some; or none of them opens here, with every reason.

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from multilabel.errors import InputError
+from edgepress.multilabel.errors import InputError
 
 
 class BusyError(Exception):

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from deploy.attention import attention_of
-from deploy.demo.answers import preview_of
-from deploy.tagger import Tagger
-from multilabel.errors import InputError
-from multilabel.pictures import decode_picture
+from edgepress.deploy.demo.answers import preview_of
+from edgepress.deploy.engines.attention import attention_of
+from edgepress.deploy.tag.tagger import Tagger
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.pictures import decode_picture
 
 _SIDE = 480
 """Pixels of the longer side of what is drawn."""

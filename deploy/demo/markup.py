@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 from html import escape
 
-from deploy.demo.answers import CALLS, Answer, Answers, Engines, as_jpeg
-from deploy.demo.looking import Look
+from edgepress.deploy.demo.answers import CALLS, Answer, Answers, Engines, as_jpeg
+from edgepress.deploy.demo.looking import Look
 
 MOST_ROWS = 12
 """Labels that are shown at once, and more where more are at or above their thresholds; the rest is folded away."""

@@ -14,11 +14,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from deploy.sources import is_utf8
-from deploy.tagger import Tagger
-from multilabel.durable import give_name
-from multilabel.errors import InputError
-from multilabel.pictures import MAX_PIXELS
+from edgepress.deploy.tag.sources import is_utf8
+from edgepress.deploy.tag.tagger import Tagger
+from edgepress.multilabel.durable import give_name
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.pictures import MAX_PIXELS
 
 log = logging.getLogger("edgepress")
 MOST_TAGS = 8

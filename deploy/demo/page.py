@@ -11,11 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from deploy.demo import markup
-from deploy.demo.answers import Engines, ask
-from deploy.demo.gate import BusyError, Gate, Shelf
-from deploy.demo.looking import look
-from multilabel.errors import InputError
+from edgepress.deploy.demo import markup
+from edgepress.deploy.demo.answers import Engines, ask
+from edgepress.deploy.demo.gate import BusyError, Gate, Shelf
+from edgepress.deploy.demo.looking import look
+from edgepress.multilabel.errors import InputError
 
 SESSIONS = 64
 """Browser tabs that Gradio remembers; what it remembers of one is its last answer, with the picture in it."""

@@ -8,10 +8,10 @@ import json
 import socket
 from typing import Any
 
-from deploy.demo.answers import Engines
-from deploy.demo.gate import BusyError, Gate, Shelf
-from deploy.demo.page import FRAME, STYLE, make_page, theme
-from multilabel.errors import InputError
+from edgepress.deploy.demo.answers import Engines
+from edgepress.deploy.demo.gate import BusyError, Gate, Shelf
+from edgepress.deploy.demo.page import FRAME, STYLE, make_page, theme
+from edgepress.multilabel.errors import InputError
 
 MAX_UPLOAD = 20_000_000
 """Bytes of a picture."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deploy.engines.base import Engine, Hint, Proof, refuse_settings
-from deploy.passport import fitted
-from multilabel.bundle import Bundle
+from edgepress.deploy.build.passport import fitted
+from edgepress.deploy.engines.base import Engine, Hint, Proof, refuse_settings
+from edgepress.multilabel.bundle import Bundle
 
 __all__ = ["Engine", "Proof", "open_engine"]
 
@@ -27,7 +27,7 @@ def open_engine(
             the CUDA device it was built for, also where this says `cpu`.
         hint: what OpenVINO compiles for; with `throughput` it answers several threads at once.
         threads: of ONNX Runtime and of OpenVINO's CPU; by default the runtime chooses.
-        rebuild: make a compiled engine that does not fit this machine again, in its place; see `deploy.passport`.
+        rebuild: make a compiled engine that does not fit this machine again, in its place; see `deploy.build.passport`.
 
     Raises:
         InputError: no bundle there, a changed byte, a model that its runtime refuses, an unknown device, or a setting
@@ -38,20 +38,20 @@ def open_engine(
     bundle, kind = fitted(bundle, rebuild=rebuild), bundle.manifest.kind
     # Imported here: each runtime is large, and only one of them need be installed.
     if kind == "openvino":
-        from deploy.engines.openvino import OpenVinoEngine
+        from edgepress.deploy.engines.openvino import OpenVinoEngine
 
         return OpenVinoEngine(bundle, device, hint, threads)
     if kind == "onnx":
-        from deploy.engines.onnxruntime import OnnxRuntimeEngine
+        from edgepress.deploy.engines.onnxruntime import OnnxRuntimeEngine
 
         refuse_settings("ONNX Runtime", hint, None)
         return OnnxRuntimeEngine(bundle, device, threads)
     if kind == "tensorrt":
-        from deploy.engines.tensorrt import TensorRtEngine
+        from edgepress.deploy.engines.tensorrt import TensorRtEngine
 
         refuse_settings("TensorRT", hint, threads)
         return TensorRtEngine(bundle, device)
-    from deploy.engines.torch import TorchEngine
+    from edgepress.deploy.engines.torch import TorchEngine
 
     refuse_settings("torch", hint, threads)
     return TorchEngine(bundle, device)

@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from multilabel.bundle import Bundle
-from multilabel.errors import EngineUnavailableError, InputError
-from multilabel.labels import LabelSpace
-from multilabel.preprocess import Preprocess
+from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.errors import EngineUnavailableError, InputError
+from edgepress.multilabel.labels import LabelSpace
+from edgepress.multilabel.preprocess import Preprocess
 
 Hint = Literal["latency", "throughput"]
 _NAMES = {

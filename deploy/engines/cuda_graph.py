@@ -12,7 +12,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from multilabel.errors import EngineUnavailableError
+from edgepress.multilabel.errors import EngineUnavailableError
 
 
 class GraphReplay:

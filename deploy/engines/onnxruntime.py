@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from deploy.engines.base import Engine, Proof, by_precision, require, require_shape, require_threads, summary
-from multilabel.bundle import Bundle
-from multilabel.errors import EngineUnavailableError, InputError
+from edgepress.deploy.engines.base import Engine, Proof, by_precision, require, require_shape, require_threads, summary
+from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.errors import EngineUnavailableError, InputError
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _PRODUCTS = re.compile(r"Conv|MatMul|Gemm")

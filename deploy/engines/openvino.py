@@ -7,9 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from deploy.engines.base import Engine, Hint, Proof, by_precision, require, require_shape, require_threads, summary
-from multilabel.bundle import Bundle
-from multilabel.errors import EngineUnavailableError, InputError
+from edgepress.deploy.engines.base import (
+    Engine,
+    Hint,
+    Proof,
+    by_precision,
+    require,
+    require_shape,
+    require_threads,
+    summary,
+)
+from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.errors import EngineUnavailableError, InputError
 
 _DEVICES = ("CPU", "GPU", "NPU")
 _PRODUCTS = {"Convolution", "GroupConvolution", "FullyConnected", "MatMul", "Gemm"}

@@ -13,17 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from deploy.engines.base import Engine, Proof, require, summary
-from deploy.engines.cuda_graph import GraphReplay
-from multilabel.bundle import Bundle
-from multilabel.errors import EngineUnavailableError, InputError
+from edgepress.deploy.engines.base import Engine, Proof, require, summary
+from edgepress.deploy.engines.cuda_graph import GraphReplay
+from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.errors import EngineUnavailableError, InputError
 
 log = logging.getLogger("edgepress")
 _EXTRAS = {"tensorrt": "gpu", "tensorrt_rtx": "tensorrt-rtx"}
 
 
 class TensorRtEngine(Engine):
-    """A TensorRT bundle that fits this machine (`deploy.passport`), with its device buffers and stream.
+    """A TensorRT bundle that fits this machine (`deploy.build.passport`), with its device buffers and stream.
 
     Buffers hold `max_batch` pictures, are made once and are used by every call; so calls wait for each other. Those of
     the host are page-locked: the device reads and writes them without a copy by the driver.

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from deploy.engines.base import Engine, Proof, by_precision, require, summary
-from multilabel.bundle import Bundle
-from multilabel.errors import EngineUnavailableError, InputError
+from edgepress.deploy.engines.base import Engine, Proof, by_precision, require, summary
+from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.errors import EngineUnavailableError, InputError
 
 
 class TorchEngine(Engine):
@@ -22,7 +22,7 @@ class TorchEngine(Engine):
             require(module, "train")
         import torch
 
-        from compress.checkpoint import load_model
+        from edgepress.compress.checkpoint import load_model
 
         if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
             raise InputError(f"device {device!r}: torch takes cpu, cuda or cuda:N")

@@ -13,11 +13,19 @@ from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 
-from multilabel.datasets import coco, csv_table, folders, imagefolder, nuswide, voc, webdataset
-from multilabel.datasets.voc import Difficult
-from multilabel.errors import DataChangedError, InputError
-from multilabel.labels import LabelSpace
-from multilabel.pictures import Picture, Shard, ShardPicture, check_picture, decode_picture, picture_hash, read_bytes
+from edgepress.multilabel.datasets import coco, csv_table, folders, imagefolder, nuswide, voc, webdataset
+from edgepress.multilabel.datasets.voc import Difficult
+from edgepress.multilabel.errors import DataChangedError, InputError
+from edgepress.multilabel.labels import LabelSpace
+from edgepress.multilabel.pictures import (
+    Picture,
+    Shard,
+    ShardPicture,
+    check_picture,
+    decode_picture,
+    picture_hash,
+    read_bytes,
+)
 
 Format = Literal["auto", "imagefolder", "voc", "coco", "nuswide", "csv", "folders", "webdataset"]
 

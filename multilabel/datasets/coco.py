@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from multilabel.datasets import files
-from multilabel.errors import InputError
-from multilabel.labels import LabelSpace
+from edgepress.multilabel.datasets import files
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.labels import LabelSpace
 
 LOOKS_FOR = "annotations/instances_<split>.json (MS-COCO)"
 

@@ -22,9 +22,9 @@ from pathlib import Path
 
 import numpy as np
 
-from multilabel.datasets import files
-from multilabel.errors import InputError
-from multilabel.labels import LabelSpace
+from edgepress.multilabel.datasets import files
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.labels import LabelSpace
 
 PATH_COLUMNS = ("path", "file", "file_name", "image", "filename")
 LOOKS_FOR = f"<split>.csv with a column {', '.join(PATH_COLUMNS[:-1])} or {PATH_COLUMNS[-1]}"

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from multilabel.datasets import files
-from multilabel.errors import InputError
-from multilabel.labels import LabelSpace
-from multilabel.pictures import picture_hash
+from edgepress.multilabel.datasets import files
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.labels import LabelSpace
+from edgepress.multilabel.pictures import picture_hash
 
 LOOKS_FOR = "<split>/<label>/ with pictures"
 

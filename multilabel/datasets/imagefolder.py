@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from multilabel.datasets import files
-from multilabel.errors import InputError
-from multilabel.labels import LabelSpace
+from edgepress.multilabel.datasets import files
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.labels import LabelSpace
 
 _KEYS = {"file_name", "labels", "ignore"}
 LOOKS_FOR = "labels.txt and, in a folder a split, metadata.jsonl"

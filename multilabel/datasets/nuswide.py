@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from multilabel.datasets import files
-from multilabel.errors import InputError
-from multilabel.labels import LabelSpace
+from edgepress.multilabel.datasets import files
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.labels import LabelSpace
 
 LOOKS_FOR = "ImageList/TrainImagelist.txt or TestImagelist.txt, and TrainTestLabels (NUS-WIDE)"
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from multilabel.datasets import UNLABELLED, MultiLabelDataset, files
-from multilabel.errors import InputError
-from multilabel.labels import LabelSpace
+from edgepress.multilabel.datasets import UNLABELLED, MultiLabelDataset, files
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.labels import LabelSpace
 
 
 def load_unlabelled(path: str | Path, labels: LabelSpace) -> MultiLabelDataset:

@@ -18,9 +18,9 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from multilabel.datasets import files
-from multilabel.errors import InputError
-from multilabel.labels import LabelSpace
+from edgepress.multilabel.datasets import files
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.labels import LabelSpace
 
 LOOKS_FOR = "JPEGImages and ImageSets/Main or Annotations, there or in one folder below (Pascal VOC)"
 MAX_XML_BYTES = 4 * 1024 * 1024

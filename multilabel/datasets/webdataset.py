@@ -28,11 +28,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass
 
-from multilabel.bundle import file_sha256
-from multilabel.datasets import files
-from multilabel.errors import InputError
-from multilabel.labels import LabelSpace
-from multilabel.pictures import Shard, ShardPicture
+from edgepress.multilabel.bundle import file_sha256
+from edgepress.multilabel.datasets import files
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.labels import LabelSpace
+from edgepress.multilabel.pictures import Shard, ShardPicture
 
 LOOKS_FOR = "labels.txt and <split>-000000.tar, ... or <split>/00000.tar, ... (WebDataset, not compressed)"
 MAX_JSON_BYTES = 16 * 1024 * 1024

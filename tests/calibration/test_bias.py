@@ -11,9 +11,9 @@ onnx = pytest.importorskip("onnx", reason="onnx is not installed (pip install 'e
 ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (pip install 'edgepress[quantize]')")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
-from calibration import bias  # noqa: E402
-from calibration.bias import correct_biases  # noqa: E402
-from multilabel.errors import InputError  # noqa: E402
+from edgepress.calibration.int8 import bias  # noqa: E402
+from edgepress.calibration.int8.bias import correct_biases  # noqa: E402
+from edgepress.multilabel.errors import InputError  # noqa: E402
 
 NAMES = ("stem", "deep", "wide", "last")
 

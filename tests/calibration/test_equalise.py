@@ -11,7 +11,7 @@ onnx = pytest.importorskip("onnx", reason="onnx is not installed (pip install 'e
 ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (pip install 'edgepress[quantize]')")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
-from calibration.equalise import equalise  # noqa: E402
+from edgepress.calibration.int8.equalise import equalise  # noqa: E402
 
 RNG = np.random.default_rng(0)
 
@@ -208,10 +208,10 @@ def test_a_real_student_answers_as_before(backbone, tiny_data, tmp_path):
     pytest.importorskip("sympy", reason="sympy is not installed (pip install 'edgepress[quantize]')")
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    from compress.config import ModelConfig
-    from compress.models import make_model
-    from deploy.export import export_onnx
-    from multilabel.datasets import load_dataset
+    from edgepress.compress.config import ModelConfig
+    from edgepress.compress.models import make_model
+    from edgepress.deploy.build.export import export_onnx
+    from edgepress.multilabel.datasets import load_dataset
 
     data = load_dataset(tiny_data, "train").subset(np.arange(4))
     torch.manual_seed(0)

@@ -10,8 +10,8 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss as sklearn_log_loss
 
-from calibration import probabilities
-from calibration.probabilities import (
+from edgepress.calibration.decide import probabilities
+from edgepress.calibration.decide.probabilities import (
     METHODS,
     MIN_SLOPE,
     MOST_STEPS,
@@ -21,8 +21,8 @@ from calibration.probabilities import (
     log_loss,
     reliability,
 )
-from multilabel.errors import InputError
-from multilabel.metrics import average_precision, sigmoid
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.metrics import average_precision, sigmoid
 
 
 def draw(count: int, labels: int = 6, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

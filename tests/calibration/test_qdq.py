@@ -13,8 +13,8 @@ pytest.importorskip("sympy", reason="sympy is not installed (pip install 'edgepr
 from onnx import helper, numpy_helper  # noqa: E402
 from small_graph import MEANS, PICTURES, PRODUCTS, small_graph  # noqa: E402
 
-from calibration.qdq import OnnxQuantizer, check_qdq, convolutions_in_int8, float_products  # noqa: E402
-from multilabel.errors import InputError  # noqa: E402
+from edgepress.calibration.int8.qdq import OnnxQuantizer, check_qdq, convolutions_in_int8, float_products  # noqa: E402
+from edgepress.multilabel.errors import InputError  # noqa: E402
 
 TARGETS = ("onnxruntime", "tensorrt")
 

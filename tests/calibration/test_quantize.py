@@ -16,16 +16,16 @@ torch = pytest.importorskip("torch", reason="torch is not installed; the tests q
 pytest.importorskip("sympy", reason="sympy is not installed (pip install 'edgepress[quantize]')")
 from onnx import numpy_helper  # noqa: E402
 
-from calibration.finished import Finished  # noqa: E402
-from calibration.pixels import fold_normalisation  # noqa: E402
-from calibration.qdq import OnnxQuantizer, check_qdq, convolutions_in_int8  # noqa: E402
-from calibration.quantize import STEPS, _Targeted, quantize  # noqa: E402
-from calibration.search import MOST_FLOAT, Score, Search  # noqa: E402
-from compress.config import ModelConfig  # noqa: E402
-from compress.models import make_model  # noqa: E402
-from deploy.export import export_onnx  # noqa: E402
-from multilabel.datasets import MultiLabelDataset, load_dataset  # noqa: E402
-from multilabel.errors import InputError  # noqa: E402
+from edgepress.calibration.int8.finished import Finished  # noqa: E402
+from edgepress.calibration.int8.pixels import fold_normalisation  # noqa: E402
+from edgepress.calibration.int8.qdq import OnnxQuantizer, check_qdq, convolutions_in_int8  # noqa: E402
+from edgepress.calibration.int8.quantize import STEPS, _Targeted, quantize  # noqa: E402
+from edgepress.calibration.int8.search import MOST_FLOAT, Score, Search  # noqa: E402
+from edgepress.compress.config import ModelConfig  # noqa: E402
+from edgepress.compress.models import make_model  # noqa: E402
+from edgepress.deploy.build.export import export_onnx  # noqa: E402
+from edgepress.multilabel.datasets import MultiLabelDataset, load_dataset  # noqa: E402
+from edgepress.multilabel.errors import InputError  # noqa: E402
 
 SIZE = 64
 
@@ -256,7 +256,7 @@ def test_openvino_computes_in_int8_only_what_reads_two_quantised_tensors(tmp_pat
     ov = pytest.importorskip("openvino", reason="openvino is not installed (pip install 'edgepress[openvino]')")
     from openvino import opset13 as ops
 
-    from calibration.openvino import OpenVinoQuantizer
+    from edgepress.calibration.int8.openvino import OpenVinoQuantizer
 
     picture = source = ops.parameter([1, 4, 8, 8], np.float32, name="x")
     if activation != "float":

@@ -11,8 +11,8 @@ onnx = pytest.importorskip("onnx", reason="onnx is not installed (pip install 'e
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (pip install 'edgepress[quantize]')")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
-from calibration.ranges import BINS, METHODS, Ranges, _divergence, _levels, _squared_error  # noqa: E402
-from calibration.saturation import weight_bits_for  # noqa: E402
+from edgepress.calibration.int8.ranges import BINS, METHODS, Ranges, _divergence, _levels, _squared_error  # noqa: E402
+from edgepress.calibration.int8.saturation import weight_bits_for  # noqa: E402
 
 
 @pytest.fixture(scope="module")

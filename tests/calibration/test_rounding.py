@@ -11,9 +11,9 @@ onnx = pytest.importorskip("onnx", reason="onnx is not installed (pip install 'e
 ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (pip install 'edgepress[quantize]')")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
-from calibration import rounding  # noqa: E402
-from calibration.rounding import grams, round_rows, round_weights  # noqa: E402
-from multilabel.errors import InputError  # noqa: E402
+from edgepress.calibration.int8 import rounding  # noqa: E402
+from edgepress.calibration.int8.rounding import grams, round_rows, round_weights  # noqa: E402
+from edgepress.multilabel.errors import InputError  # noqa: E402
 
 
 def objective(rows: np.ndarray, rounded: np.ndarray, gram: np.ndarray) -> np.ndarray:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from calibration.finished import Finished
-from calibration.search import Candidate, Latency, Score, Search, Searcher
-from calibration.sensitivity import NodeNoise
+from edgepress.calibration.int8.finished import Finished
+from edgepress.calibration.int8.search import Candidate, Latency, Score, Search, Searcher
+from edgepress.calibration.int8.sensitivity import NodeNoise
 
 STEPS = (Candidate("a"), Candidate("b"), Candidate("", ("rounded",)), Candidate("c"))
 NODES = [f"n{i}" for i in range(40)]

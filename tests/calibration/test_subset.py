@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from calibration.embeddings import k_centre
-from calibration.subset import calibration_hash, choose_calibration_set, missing_labels, spread
-from multilabel.datasets import MultiLabelDataset, load_dataset
-from multilabel.errors import InputError
+from edgepress.calibration.int8.embeddings import k_centre
+from edgepress.calibration.int8.subset import calibration_hash, choose_calibration_set, missing_labels, spread
+from edgepress.multilabel.datasets import MultiLabelDataset, load_dataset
+from edgepress.multilabel.errors import InputError
 
 
 @pytest.fixture(scope="module")

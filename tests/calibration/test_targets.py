@@ -15,12 +15,12 @@ pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (pip ins
 pytest.importorskip("sympy", reason="sympy is not installed (pip install 'edgepress[quantize]')")
 from small_graph import PICTURES, PRODUCTS, small_graph  # noqa: E402
 
-import calibration.quantize  # noqa: E402
-from calibration.finished import Finished  # noqa: E402
-from calibration.qdq import float_products  # noqa: E402
-from calibration.quantize import STEPS, quantize  # noqa: E402
-from calibration.search import Latency, Score, Search  # noqa: E402
-from multilabel.errors import EngineUnavailableError, InputError  # noqa: E402
+import edgepress.calibration.int8.quantize  # noqa: E402
+from edgepress.calibration.int8.finished import Finished  # noqa: E402
+from edgepress.calibration.int8.qdq import float_products  # noqa: E402
+from edgepress.calibration.int8.quantize import STEPS, quantize  # noqa: E402
+from edgepress.calibration.int8.search import Latency, Score, Search  # noqa: E402
+from edgepress.multilabel.errors import EngineUnavailableError, InputError  # noqa: E402
 
 GOOD = Score(1.0, 20.0)
 
@@ -87,7 +87,7 @@ class Paper:
 @pytest.fixture
 def paper(monkeypatch) -> type[Paper]:
     Paper.made = []
-    monkeypatch.setattr(calibration.quantize, "OpenVinoQuantizer", Paper)
+    monkeypatch.setattr(edgepress.calibration.int8.quantize, "OpenVinoQuantizer", Paper)
     return Paper
 
 
@@ -136,13 +136,13 @@ def test_touches_add_up_and_a_correction_is_made_for_each_way_to_set_ranges(tmp_
 @pytest.mark.parametrize("target", ["onnxruntime", "tensorrt"])
 def test_what_is_handed_out_was_checked_for_its_target(tmp_path, target, monkeypatch):
     checked = []
-    monkeypatch.setattr(calibration.quantize, "check_qdq", lambda *asked: checked.append(asked))
+    monkeypatch.setattr(edgepress.calibration.int8.quantize, "check_qdq", lambda *asked: checked.append(asked))
     search(tmp_path, target, time_limit=0.0)
     assert checked == [(tmp_path / "int8.onnx", target)]
 
 
 def test_a_touch_that_changes_nothing_is_no_candidate(tmp_path, monkeypatch):
-    monkeypatch.setattr(calibration.quantize, "touched", lambda *_: None)
+    monkeypatch.setattr(edgepress.calibration.int8.quantize, "touched", lambda *_: None)
     found = search(tmp_path)
     assert [trial.candidate for trial in found.tried] == [step for step in STEPS["onnxruntime"] if not step.touches]
     assert found.planned == 9
@@ -190,7 +190,7 @@ def test_slower_than_float_is_told(tmp_path, caplog, latency, told):
 
 def test_the_limit_is_a_minute(tmp_path, monkeypatch):
     now = itertools.count(0, 30.25)
-    monkeypatch.setattr("calibration.search.time.monotonic", lambda: next(now))
+    monkeypatch.setattr("edgepress.calibration.int8.search.time.monotonic", lambda: next(now))
     assert len(search(tmp_path).tried) == 2  # begun after 0 and 30.25 seconds; the next would be after 60.5
 
 
@@ -272,8 +272,8 @@ def test_openvino_has_no_rounding_for_seven_bits(tmp_path, paper):
 
 def test_nodes_go_to_float_for_openvino_by_the_noise_of_min_max(tmp_path, paper, monkeypatch):
     """And what its graph has in float is read off its own files."""
-    monkeypatch.setattr("calibration.search.MOST_FLOAT", 0.5)
-    monkeypatch.setattr("calibration.search.MOST_FLOAT_WEIGHTS", 1.0)
+    monkeypatch.setattr("edgepress.calibration.int8.search.MOST_FLOAT", 0.5)
+    monkeypatch.setattr("edgepress.calibration.int8.search.MOST_FLOAT_WEIGHTS", 1.0)
     found = search(tmp_path, "openvino", worse_each_time(), out="int8.xml", time_limit=0.0)
     assert [len(trial.float_nodes) for trial in found.tried] == [0, 1, 2]
     assert found.tried[1].float_nodes == (found.sensitivity[0].node,)
@@ -289,11 +289,11 @@ def test_nodes_go_to_float_by_the_noise_of_the_method_chosen(tmp_path, monkeypat
         advance()
         return rank_nodes(quantizer, method, advance, nodes)
 
-    from calibration.sensitivity import rank_nodes
+    from edgepress.calibration.int8.sensitivity import rank_nodes
 
-    monkeypatch.setattr("calibration.sensitivity.rank_nodes", rank)
-    monkeypatch.setattr("calibration.search.MOST_FLOAT", 0.5)
-    monkeypatch.setattr("calibration.search.MOST_FLOAT_WEIGHTS", 1.0)
+    monkeypatch.setattr("edgepress.calibration.int8.sensitivity.rank_nodes", rank)
+    monkeypatch.setattr("edgepress.calibration.int8.search.MOST_FLOAT", 0.5)
+    monkeypatch.setattr("edgepress.calibration.int8.search.MOST_FLOAT_WEIGHTS", 1.0)
     scores = {2: 0.95}
     calls: list[Path] = []
 

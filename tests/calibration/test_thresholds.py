@@ -10,8 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score, precision_recall_curve, precision_score, recall_score
 
-from calibration.label_scores import label_f1, label_precision, label_recall, label_rows, measure_decisions
-from calibration.thresholds import (
+from edgepress.calibration.decide.label_scores import (
+    label_f1,
+    label_precision,
+    label_recall,
+    label_rows,
+    measure_decisions,
+)
+from edgepress.calibration.decide.thresholds import (
     Criterion,
     align_decisions,
     best_threshold,
@@ -20,11 +26,11 @@ from calibration.thresholds import (
     fit_thresholds,
     threshold_curve,
 )
-from multilabel.datasets import MultiLabelDataset
-from multilabel.decisions import Decisions, changed_share
-from multilabel.errors import InputError
-from multilabel.labels import LabelSpace
-from multilabel.metrics import sigmoid
+from edgepress.multilabel.datasets import MultiLabelDataset
+from edgepress.multilabel.decisions import Decisions, changed_share
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.labels import LabelSpace
+from edgepress.multilabel.metrics import sigmoid
 
 F1 = Criterion("f1")
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from compress.distill import teach
-from multilabel.bundle import Bundle
-from multilabel.datasets import MultiLabelDataset, load_dataset
+from edgepress.compress.distill import teach
+from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.datasets import MultiLabelDataset, load_dataset
 
 pytest.register_assert_rewrite("lessons", "loss_batches")
 

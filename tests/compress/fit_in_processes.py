@@ -13,13 +13,13 @@ import torch
 from timm.layers import freeze_batch_norm_2d
 from torch import nn
 
-from compress.checkpoint import save_model
-from compress.config import DistillConfig, ModelConfig
-from compress.models import MultiLabelModel, make_model
-from compress.tasks import DistillTask
-from compress.teacher import LiveTeacher
-from compress.training import fit, make_accelerator
-from multilabel.datasets import load_dataset
+from edgepress.compress.checkpoint import save_model
+from edgepress.compress.config import DistillConfig, ModelConfig
+from edgepress.compress.models import MultiLabelModel, make_model
+from edgepress.compress.tasks import DistillTask
+from edgepress.compress.teacher import LiveTeacher
+from edgepress.compress.training import fit, make_accelerator
+from edgepress.multilabel.datasets import load_dataset
 
 TERMS = {"mld": 1.0, "cd": 1.0, "id": 1.0, "hint": 0.1, "mse": 0.1, "ps": 0.1, "kd": 0.1, "rkd": 0.01, "pkt": 0.1}
 MAPS = {"at": 1.0, "fitnet": 0.1, "review_kd": 0.0}  # whose batch norms see a process's own pictures

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from compress.config import DistillConfig, TeachConfig
-from compress.loader import Batch
-from compress.models import MultiLabelModel, make_model
-from compress.tasks import TeachTask
-from compress.training import Fit, fit, make_accelerator
-from multilabel.datasets import MultiLabelDataset
-from multilabel.labels import LabelSpace
+from edgepress.compress.config import DistillConfig, TeachConfig
+from edgepress.compress.loader import Batch
+from edgepress.compress.models import MultiLabelModel, make_model
+from edgepress.compress.tasks import TeachTask
+from edgepress.compress.training import Fit, fit, make_accelerator
+from edgepress.multilabel.datasets import MultiLabelDataset
+from edgepress.multilabel.labels import LabelSpace
 
 LABELS = LabelSpace(("a", "b", "c", "d"))
 COMMON = {"weights": "none", "batch_size": 8, "workers": 0, "epochs": 1, "ema_decay": 0.5, "lr": 5e-3}

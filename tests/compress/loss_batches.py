@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from compress.losses import (
+from edgepress.compress.losses import (
     AsymmetricLoss,
     BinaryCrossEntropy,
     BinaryKD,

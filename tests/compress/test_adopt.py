@@ -8,12 +8,12 @@ import pytest
 import torch
 from lessons import STUDENT, content
 
-from compress.adopt import adopt_teacher
-from compress.checkpoint import load_model
-from compress.distill import distill
-from multilabel.bundle import MANIFEST
-from multilabel.errors import InputError
-from multilabel.labels import LabelSpace
+from edgepress.compress.adopt import adopt_teacher
+from edgepress.compress.checkpoint import load_model
+from edgepress.compress.distill import distill
+from edgepress.multilabel.bundle import MANIFEST
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.labels import LabelSpace
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

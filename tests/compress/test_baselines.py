@@ -8,7 +8,7 @@ import pytest
 import torch
 from loss_batches import LOGIT_LOSSES, POOLED_LOSSES, TASK_LOSSES, maps, normal, value_and_gradient
 
-from compress.losses import (
+from edgepress.compress.losses import (
     AsymmetricLoss,
     AttentionTransfer,
     BinaryCrossEntropy,

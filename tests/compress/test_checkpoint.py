@@ -10,12 +10,20 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from compress.checkpoint import WEIGHTS, architecture, load_model, load_state, load_weights, save_model, save_state
-from compress.config import ModelConfig, TeachConfig
-from compress.models import MultiLabelModel, make_model
-from multilabel.bundle import Bundle, write_bundle
-from multilabel.errors import InputError
-from multilabel.labels import LabelSpace
+from edgepress.compress.checkpoint import (
+    WEIGHTS,
+    architecture,
+    load_model,
+    load_state,
+    load_weights,
+    save_model,
+    save_state,
+)
+from edgepress.compress.config import ModelConfig, TeachConfig
+from edgepress.compress.models import MultiLabelModel, make_model
+from edgepress.multilabel.bundle import Bundle, write_bundle
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.labels import LabelSpace
 
 LABELS = LabelSpace(("red", "grün", "two words"))
 

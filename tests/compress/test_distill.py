@@ -7,21 +7,21 @@ import pytest
 import torch
 from lessons import LABELS, STUDENT, TEACHER, TRAIN, content, models, random_batch, updated, with_labels
 
-from compress.checkpoint import load_model
-from compress.config import ALONE, DistillConfig
-from compress.distill import distill, inherit_head, teach
-from compress.losses import (
+from edgepress.compress.checkpoint import load_model
+from edgepress.compress.config import ALONE, DistillConfig
+from edgepress.compress.distill import distill, inherit_head, teach
+from edgepress.compress.losses import (
     AsymmetricLoss,
     BinaryCrossEntropy,
     LabelWiseEmbeddingDistillation,
     MultiLabelLogitsDistillation,
 )
-from compress.models import make_model
-from compress.tasks import DistillTask, TeachTask
-from compress.teacher import LiveTeacher
-from compress.training import evaluate, make_accelerator
-from multilabel.bundle import Bundle, file_sha256
-from multilabel.errors import InputError
+from edgepress.compress.models import make_model
+from edgepress.compress.tasks import DistillTask, TeachTask
+from edgepress.compress.teacher import LiveTeacher
+from edgepress.compress.training import evaluate, make_accelerator
+from edgepress.multilabel.bundle import Bundle, file_sha256
+from edgepress.multilabel.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -8,14 +8,14 @@ import shutil
 import pytest
 from lessons import QUICK
 
-import compress.training
-from compress.config import TeachConfig
-from compress.distill import teach
-from compress.gather import require_same
-from compress.training import STATE
-from multilabel.bundle import file_sha256
-from multilabel.datasets import load_dataset
-from multilabel.errors import DataChangedError
+import edgepress.compress.training
+from edgepress.compress.config import TeachConfig
+from edgepress.compress.distill import teach
+from edgepress.compress.gather import require_same
+from edgepress.compress.training import STATE
+from edgepress.multilabel.bundle import file_sha256
+from edgepress.multilabel.datasets import load_dataset
+from edgepress.multilabel.errors import DataChangedError
 from tests.clock import jump, scatter_dates
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -37,7 +37,7 @@ def taught(root, out, config=CONFIG):
 
 def after_epochs(monkeypatch, count, act):
     """Do something once, when so many epochs are trained and the last is not yet kept."""
-    evaluate, calls = compress.training.evaluate, []
+    evaluate, calls = edgepress.compress.training.evaluate, []
 
     def evaluate_and_act(*arguments):
         calls.append(1)
@@ -45,7 +45,7 @@ def after_epochs(monkeypatch, count, act):
             act()
         return evaluate(*arguments)
 
-    monkeypatch.setattr(compress.training, "evaluate", evaluate_and_act)
+    monkeypatch.setattr(edgepress.compress.training, "evaluate", evaluate_and_act)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -98,10 +98,12 @@ def test_a_finished_teacher_of_other_labels_is_made_again(root, tmp_path):
 
 
 def test_processes_that_read_other_labels_do_not_train_together(root, tmp_path, monkeypatch):
-    monkeypatch.setattr("compress.gather.processes", lambda: 2)
-    monkeypatch.setattr("compress.gather.gather_object", lambda mine: mine * 2)
+    monkeypatch.setattr("edgepress.compress.gather.processes", lambda: 2)
+    monkeypatch.setattr("edgepress.compress.gather.gather_object", lambda mine: mine * 2)
     require_same("inputs", root)
-    monkeypatch.setattr("compress.gather.gather_object", lambda mine: [*mine, "of labels that were edited meanwhile"])
+    monkeypatch.setattr(
+        "edgepress.compress.gather.gather_object", lambda mine: [*mine, "of labels that were edited meanwhile"]
+    )
     with pytest.raises(DataChangedError, match="the processes of this launch read different pictures or labels"):
         taught(root, tmp_path / "run" / "teacher")
     assert not (tmp_path / "run").exists()

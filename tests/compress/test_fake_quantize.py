@@ -12,17 +12,17 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from compress import training
-from compress.checkpoint import load_model, save_state, write_model
-from compress.config import ALONE, TERMS, DistillConfig, ModelConfig, QuantizeAwareConfig, TeachConfig
-from compress.distill import distill, teach
-from compress.fake_quantize import FakeQuantizedModel, fake_quantize, fake_quantize_weight
-from compress.models import MultiLabelModel, make_model
-from compress.quantize_aware import MLD_INSTEAD, lesson_again, quantize_aware
-from compress.training import evaluate, make_accelerator
-from multilabel.bundle import MANIFEST, Bundle
-from multilabel.errors import InputError
-from multilabel.labels import LabelSpace
+from edgepress.compress import training
+from edgepress.compress.checkpoint import load_model, save_state, write_model
+from edgepress.compress.config import ALONE, TERMS, DistillConfig, ModelConfig, QuantizeAwareConfig, TeachConfig
+from edgepress.compress.distill import distill, teach
+from edgepress.compress.fake_quantize import FakeQuantizedModel, fake_quantize, fake_quantize_weight
+from edgepress.compress.models import MultiLabelModel, make_model
+from edgepress.compress.quantize_aware import MLD_INSTEAD, lesson_again, quantize_aware
+from edgepress.compress.training import evaluate, make_accelerator
+from edgepress.multilabel.bundle import MANIFEST, Bundle
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.labels import LabelSpace
 
 LABELS = LabelSpace(("a", "b", "c", "d"))
 COMMON = {"weights": "none", "batch_size": 8, "workers": 0, "ema_decay": 0.5, "lr": 5e-3, "size": 32, "width": 32}
@@ -246,8 +246,8 @@ def test_the_int8_graph_has_the_same_grids_and_as_much_noise(splits, tmp_path):
     onnx = pytest.importorskip("onnx", reason="onnx is not installed (pip install 'edgepress[quantize]')")
     ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (pip install 'edgepress[quantize]')")
     pytest.importorskip("sympy", reason="sympy is not installed (pip install 'edgepress[quantize]')")
-    from calibration.qdq import OnnxQuantizer
-    from deploy.export import export_onnx
+    from edgepress.calibration.int8.qdq import OnnxQuantizer
+    from edgepress.deploy.build.export import export_onnx
 
     train = splits[0]
     student = lively("test_resnet", size=64, labels=train.labels)

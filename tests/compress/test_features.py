@@ -9,11 +9,11 @@ import timm
 import torch
 from torch import nn
 
-from compress.config import ModelConfig
-from compress.features import FeatureTaps, tokens_of
-from compress.models import make_model
-from multilabel.errors import InputError
-from multilabel.labels import LabelSpace
+from edgepress.compress.config import ModelConfig
+from edgepress.compress.features import FeatureTaps, tokens_of
+from edgepress.compress.models import make_model
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.labels import LabelSpace
 
 BACKBONES = {
     # name: (size, widths, sides, the hooks serve)

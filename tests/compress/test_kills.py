@@ -14,9 +14,9 @@ import pytest
 import torch
 from lessons import COMMON, STUDENT, TEACHER
 
-from compress.checkpoint import WEIGHTS
-from compress.distill import teach
-from multilabel.bundle import Bundle, file_sha256, is_current, write_bundle
+from edgepress.compress.checkpoint import WEIGHTS
+from edgepress.compress.distill import teach
+from edgepress.multilabel.bundle import Bundle, file_sha256, is_current, write_bundle
 
 KILLS = int(os.environ.get("EDGEPRESS_TEST_KILLS", "5"))
 """How often the run below is killed at a random moment; more for a long look."""
@@ -28,9 +28,9 @@ A child that dies kills itself at one moment (half, before or after) of a file's
 import json, os, signal, sys
 from pathlib import Path
 
-import compress.checkpoint
-import compress.distill
-from edgepress.cli import main
+import edgepress.compress.checkpoint
+import edgepress.compress.distill
+from edgepress.cli.main import main
 
 
 def due(path):
@@ -64,7 +64,7 @@ def dying_open(path, mode="r", *rest, original=Path.open, **named):
     return Half(file) if moment == "half" and "w" in mode and due(path) else file
 
 
-def dying_save(tensors, path, *rest, original=compress.checkpoint.save_file, **named):
+def dying_save(tensors, path, *rest, original=edgepress.compress.checkpoint.save_file, **named):
     original(tensors, path, *rest, **named)
     if moment == "half" and due(path):
         os.truncate(path, os.path.getsize(path) // 2)
@@ -93,7 +93,7 @@ for line in sys.stdin:
             moment, name, left = order["dies"]
             Path.open = dying_open
             Path.rename, Path.replace = dying_rename(Path.rename), dying_rename(Path.replace)
-            compress.checkpoint.save_file = dying_save
+            edgepress.compress.checkpoint.save_file = dying_save
         sys.argv = ["edgepress", *order["arguments"]]
         main()
     print(child, flush=True)

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compress.losses import LabelWiseHints
+from edgepress.compress.losses import LabelWiseHints
 
 
 def rows(seed: int, pictures: int, labels: int, ours: int, theirs: int, share: float = 0.5):

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from compress.checkpoint import load_model
-from compress.config import TeachConfig
-from compress.training import evaluate, make_accelerator
-from multilabel.bundle import Bundle
-from multilabel.datasets import load_dataset
+from edgepress.compress.checkpoint import load_model
+from edgepress.compress.config import TeachConfig
+from edgepress.compress.training import evaluate, make_accelerator
+from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.datasets import load_dataset
 
 
 def launch_teach(data: Path, out: Path, *flags: str) -> subprocess.CompletedProcess:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from compress.loader import Augmentation, Batch, batches, make_loader
-from multilabel.datasets import MultiLabelDataset, load_dataset
-from multilabel.errors import InputError
-from multilabel.preprocess import Preprocess, resize
+from edgepress.compress.loader import Augmentation, Batch, batches, make_loader
+from edgepress.multilabel.datasets import MultiLabelDataset, load_dataset
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.preprocess import Preprocess, resize
 
 AUGMENTATION = Augmentation(augment="randaugment", flip=0.5, cutout=0.5, seed=3)
 SMALL, LARGE = Preprocess(size=32), Preprocess(size=64)

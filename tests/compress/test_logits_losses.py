@@ -18,7 +18,7 @@ from loss_batches import (
 )
 from torch import Tensor
 
-from compress.losses import (
+from edgepress.compress.losses import (
     BinaryKD,
     LogitsMSE,
     MultiLabelLogitsDistillation,

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loss_batches import assert_same, few, value_and_gradient
 
-from compress.losses import (
+from edgepress.compress.losses import (
     AsymmetricLoss,
     BinaryCrossEntropy,
     ClassAwareEmbeddingDistillation,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from loss_batches import assert_same, batches, exact, few, value_and_gradient
 from torch import Tensor
 
-from compress.losses import (
+from edgepress.compress.losses import (
     AsymmetricLoss,
     BinaryCrossEntropy,
     ClassAwareEmbeddingDistillation,

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from loss_batches import assert_same, exact, few, maps, normal, value_and_gradient
 from torch import Tensor
 
-from compress.losses import (
+from edgepress.compress.losses import (
     AttentionTransfer,
     FitNetHints,
     ReviewKD,
 )
-from compress.losses.review_kd import hierarchical_context_loss
+from edgepress.compress.losses.review_kd import hierarchical_context_loss
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from compress.config import ModelConfig
-from compress.models import LinearHead, MLDecoderHead, MultiLabelModel, make_model
-from multilabel.errors import InputError
-from multilabel.labels import LabelSpace
-from multilabel.preprocess import Preprocess
+from edgepress.compress.config import ModelConfig
+from edgepress.compress.models import LinearHead, MLDecoderHead, MultiLabelModel, make_model
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.labels import LabelSpace
+from edgepress.multilabel.preprocess import Preprocess
 
 LABELS = LabelSpace(("cat", "dog", "tree"))
 SWIN = "swin_tiny_patch4_window7_224"

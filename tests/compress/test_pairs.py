@@ -17,19 +17,19 @@ import torch
 from onnx import helper
 from torch import nn
 
-import deploy.export
-from compress.checkpoint import write_model
-from compress.config import DistillConfig, ModelConfig
-from compress.distill import distill
-from compress.loader import Batch, batches, make_loader
-from compress.models import MultiLabelModel, make_model
-from compress.tasks import DistillTask
-from compress.teacher import LiveTeacher
-from deploy.export import export_onnx
-from multilabel.bundle import Bundle
-from multilabel.datasets import MultiLabelDataset, load_dataset
-from multilabel.errors import InputError
-from multilabel.labels import LabelSpace
+import edgepress.deploy.build.export
+from edgepress.compress.checkpoint import write_model
+from edgepress.compress.config import DistillConfig, ModelConfig
+from edgepress.compress.distill import distill
+from edgepress.compress.loader import Batch, batches, make_loader
+from edgepress.compress.models import MultiLabelModel, make_model
+from edgepress.compress.tasks import DistillTask
+from edgepress.compress.teacher import LiveTeacher
+from edgepress.deploy.build.export import export_onnx
+from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.datasets import MultiLabelDataset, load_dataset
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.labels import LabelSpace
 
 SIZE = 64
 TEACHERS = {
@@ -206,7 +206,7 @@ def test_branches_that_only_training_needs_are_merged(exported):
 
 def test_without_merging_branches_stay(tiny_data, tmp_path, monkeypatch):
     """The control of the test above."""
-    monkeypatch.setattr(deploy.export, "reparameterize_model", lambda model: model)
+    monkeypatch.setattr(edgepress.deploy.build.export, "reparameterize_model", lambda model: model)
     verified = load_dataset(tiny_data, "test").subset(np.arange(2))
     model = settled("fastvit_t8", SIZE, verified.labels).eval()
     graph = onnx.load(export_onnx(model, verified, tmp_path / "onnx", identity="x").model_path).graph

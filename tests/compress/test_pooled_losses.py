@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from loss_batches import POOLED_LOSSES, assert_same, exact, few, generator, pooled_batches, value_and_gradient
 from torch import Tensor
 
-from compress.losses import (
+from edgepress.compress.losses import (
     ProbabilisticKT,
     RelationalKD,
 )

@@ -11,15 +11,15 @@ import torch
 from lessons import COMMON, QUICK, STUDENT, TEACHER, run_fit, updated, with_arrays
 from safetensors.torch import save_file
 
-from compress.adopt import adopt_teacher
-from compress.checkpoint import WEIGHTS, load_model, load_state, save_model
-from compress.config import ModelConfig, TeachConfig
-from compress.distill import distill, teach
-from compress.models import make_model
-from compress.tasks import TeachTask
-from multilabel.bundle import Bundle, write_atomically, write_bundle
-from multilabel.errors import InputError
-from multilabel.labels import LabelSpace
+from edgepress.compress.adopt import adopt_teacher
+from edgepress.compress.checkpoint import WEIGHTS, load_model, load_state, save_model
+from edgepress.compress.config import ModelConfig, TeachConfig
+from edgepress.compress.distill import distill, teach
+from edgepress.compress.models import make_model
+from edgepress.compress.tasks import TeachTask
+from edgepress.multilabel.bundle import Bundle, write_atomically, write_bundle
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.labels import LabelSpace
 
 LABELS = LabelSpace(("a", "b", "c"))
 

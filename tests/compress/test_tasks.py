@@ -12,14 +12,14 @@ import torch._inductor.config
 from lessons import STUDENT, TEACHER, TRAIN, models, random_batch, run_fit, updated
 from safetensors.torch import load_file
 
-from compress.config import ALONE, PRESETS, TERMS, DistillConfig, TeachConfig
-from compress.distill import distill
-from compress.losses import AttentionTransfer, FitNetHints, ProbabilisticKT, RelationalKD, ReviewKD
-from compress.models import make_model
-from compress.tasks import DistillTask, task_loss
-from compress.teacher import LiveTeacher
-from compress.training import STATE, fit, make_accelerator
-from multilabel.errors import InputError
+from edgepress.compress.config import ALONE, PRESETS, TERMS, DistillConfig, TeachConfig
+from edgepress.compress.distill import distill
+from edgepress.compress.losses import AttentionTransfer, FitNetHints, ProbabilisticKT, RelationalKD, ReviewKD
+from edgepress.compress.models import make_model
+from edgepress.compress.tasks import DistillTask, task_loss
+from edgepress.compress.teacher import LiveTeacher
+from edgepress.compress.training import STATE, fit, make_accelerator
+from edgepress.multilabel.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 import torch
 
-from compress.adopt import adopt_teachers
-from compress.config import PRESETS, DistillConfig, ModelConfig, TeachConfig
-from compress.distill import distill, teach
-from compress.loader import Batch, batches, make_loader
-from compress.models import make_model
-from compress.teacher import CachedTeacher, Ensemble, LiveTeacher, log
-from compress.training import augmentation_of
-from multilabel.bundle import Bundle
-from multilabel.datasets import MultiLabelDataset, load_dataset
-from multilabel.errors import InputError
+from edgepress.compress.adopt import adopt_teachers
+from edgepress.compress.config import PRESETS, DistillConfig, ModelConfig, TeachConfig
+from edgepress.compress.distill import distill, teach
+from edgepress.compress.loader import Batch, batches, make_loader
+from edgepress.compress.models import make_model
+from edgepress.compress.teacher import CachedTeacher, Ensemble, LiveTeacher, log
+from edgepress.compress.training import augmentation_of
+from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.datasets import MultiLabelDataset, load_dataset
+from edgepress.multilabel.errors import InputError
 
 STRUCTURE = {"mld": 4.0, "hint": 1.0, "cd": 0.1, "id": 0.1, "review_kd": 0.0, "inherit_head": "auto"}
 SMALL = {"backbone": "test_efficientnet", "width": 32, "weights": "none", "batch_size": 8, "workers": 0, "epochs": 2}

@@ -15,15 +15,15 @@ import torch
 from lessons import QUICK, run_fit, with_arrays
 from timm.layers import convert_sync_batchnorm
 
-from compress.config import TeachConfig
-from compress.distill import teach
-from compress.models import MultiLabelModel, make_model
-from compress.tasks import Task, TeachTask
-from compress.training import FEW_STEPS, STATE, evaluate, fit, make_accelerator, predict_logits
-from multilabel.bundle import Bundle, file_sha256
-from multilabel.datasets import MultiLabelDataset
-from multilabel.errors import InputError
-from multilabel.metrics import mean_average_precision
+from edgepress.compress.config import TeachConfig
+from edgepress.compress.distill import teach
+from edgepress.compress.models import MultiLabelModel, make_model
+from edgepress.compress.tasks import Task, TeachTask
+from edgepress.compress.training import FEW_STEPS, STATE, evaluate, fit, make_accelerator, predict_logits
+from edgepress.multilabel.bundle import Bundle, file_sha256
+from edgepress.multilabel.datasets import MultiLabelDataset
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.metrics import mean_average_precision
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -9,15 +9,15 @@ import pytest
 import torch
 from lessons import STUDENT, TRAIN, models, random_batch, updated
 
-from compress.config import TERMS, DistillConfig
-from compress.distill import distill
-from compress.loader import Augmentation, batches, make_loader
-from compress.losses import BinaryCrossEntropy, LabelWiseEmbeddingDistillation, MultiLabelLogitsDistillation
-from compress.tasks import DistillTask
-from compress.teacher import LiveTeacher
-from multilabel.bundle import file_sha256
-from multilabel.datasets.unlabelled import load_unlabelled
-from multilabel.errors import InputError
+from edgepress.compress.config import TERMS, DistillConfig
+from edgepress.compress.distill import distill
+from edgepress.compress.loader import Augmentation, batches, make_loader
+from edgepress.compress.losses import BinaryCrossEntropy, LabelWiseEmbeddingDistillation, MultiLabelLogitsDistillation
+from edgepress.compress.tasks import DistillTask
+from edgepress.compress.teacher import LiveTeacher
+from edgepress.multilabel.bundle import file_sha256
+from edgepress.multilabel.datasets.unlabelled import load_unlabelled
+from edgepress.multilabel.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

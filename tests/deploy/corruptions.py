@@ -11,8 +11,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from deploy.reference import REFERENCE
-from multilabel.bundle import Bundle, write_bundle
+from edgepress.deploy.build.reference import REFERENCE
+from edgepress.multilabel.bundle import Bundle, write_bundle
 
 
 def wrap(path: Path, graph: onnx.ModelProto, like: Bundle, **fields: Any) -> Bundle:

@@ -13,9 +13,9 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from deploy.engines import Engine, open_engine
-from multilabel.bundle import Bundle
-from multilabel.errors import InputError
+from edgepress.deploy.engines import Engine, open_engine
+from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.errors import InputError
 
 CONVOLUTIONS = 17  # of timm's test_efficientnet
 REQUESTS = 4

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from deploy.against import (
+from edgepress.deploy.bench.against import (
     MIN_PAIRS,
     against_record,
     compare_latency,
@@ -20,8 +20,8 @@ from deploy.against import (
     ratio_interval,
     read_record,
 )
-from deploy.latency import bench
-from multilabel.errors import InputError
+from edgepress.deploy.bench.latency import bench
+from edgepress.multilabel.errors import InputError
 
 
 class Sleeper:
@@ -47,7 +47,8 @@ def test_two_engines_are_compared_in_turn(monkeypatch, onnx_bundle, first, secon
     sleepers = iter([Sleeper(first), Sleeper(second)])
     opened: list[Sleeper] = []
     monkeypatch.setattr(
-        "deploy.against.open_engine", lambda bundle, device, **settings: opened.append(next(sleepers)) or opened[-1]
+        "edgepress.deploy.bench.against.open_engine",
+        lambda bundle, device, **settings: opened.append(next(sleepers)) or opened[-1],
     )
     images = np.zeros((3, 4, 4, 3), np.uint8)
     measured = compare_latency(onnx_bundle, onnx_bundle, images, seconds=0.05, batch=batch)

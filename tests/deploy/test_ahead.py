@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from deploy.ahead import AHEAD, decode_ahead, load_ahead
+from edgepress.deploy.tag.ahead import AHEAD, decode_ahead, load_ahead
 
 
 def picture(number: int) -> np.ndarray:

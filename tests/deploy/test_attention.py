@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from deploy.attention import attention_of, has_attention
-from deploy.compile import compile_fp16, compile_openvino
-from deploy.engines import open_engine
-from deploy.export import export_onnx
-from deploy.tensorrt import build_tensorrt
-from deploy.triton import write_triton
-from edgepress.int8 import quantize_bundle
-from edgepress.recipe import QuantizeConfig
-from multilabel.errors import InputError
+from edgepress.deploy.build.compile import compile_fp16, compile_openvino
+from edgepress.deploy.build.export import export_onnx
+from edgepress.deploy.build.tensorrt import build_tensorrt
+from edgepress.deploy.build.triton import write_triton
+from edgepress.deploy.engines import open_engine
+from edgepress.deploy.engines.attention import attention_of, has_attention
+from edgepress.multilabel.errors import InputError
+from edgepress.run.int8 import quantize_bundle
+from edgepress.run.recipe import QuantizeConfig
 
 
 @pytest.fixture(scope="module")

@@ -9,15 +9,15 @@ import cv2
 import numpy as np
 import pytest
 
-from calibration.thresholds import align_decisions, fit_decisions
-from deploy import open_engine, open_tagger
-from deploy.export import export_onnx
-from deploy.verify import predict_split, verify
-from edgepress.recipe import CompileConfig, DecisionsConfig, QuantizeConfig
-from edgepress.stages import calibrate_bundle, compile_bundle, export_student, quantize_bundle
-from multilabel.bundle import Bundle
-from multilabel.decisions import changed_share
-from multilabel.errors import InputError
+from edgepress import open_engine, open_tagger
+from edgepress.calibration.decide.thresholds import align_decisions, fit_decisions
+from edgepress.deploy.build.export import export_onnx
+from edgepress.deploy.verify.verification import predict_split, verify
+from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.decisions import changed_share
+from edgepress.multilabel.errors import InputError
+from edgepress.run.recipe import CompileConfig, DecisionsConfig, QuantizeConfig
+from edgepress.run.stages import calibrate_bundle, compile_bundle, export_student, quantize_bundle
 
 
 def logits_of(bundle: Bundle, data) -> np.ndarray:

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.engines import open_engine
-from deploy.engines.onnxruntime import OnnxRuntimeEngine
-from deploy.engines.openvino import OpenVinoEngine
-from deploy.engines.torch import TorchEngine
-from multilabel.bundle import MANIFEST, Bundle
-from multilabel.errors import InputError
+from edgepress.deploy.engines import open_engine
+from edgepress.deploy.engines.onnxruntime import OnnxRuntimeEngine
+from edgepress.deploy.engines.openvino import OpenVinoEngine
+from edgepress.deploy.engines.torch import TorchEngine
+from edgepress.multilabel.bundle import MANIFEST, Bundle
+from edgepress.multilabel.errors import InputError
 
 CHANGES = 1000
 

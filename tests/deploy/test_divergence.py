@@ -11,12 +11,12 @@ import onnx
 import pytest
 from corruptions import CORRUPTIONS, perturbed_weights, wrap
 
-from deploy.divergence import walk_stages
-from deploy.engines import open_engine
-from deploy.verify import Verification, verify
-from multilabel.bundle import Bundle, write_bundle
-from multilabel.datasets import MultiLabelDataset, load_dataset
-from multilabel.decisions import Affine, Decisions
+from edgepress.deploy.engines import open_engine
+from edgepress.deploy.verify.divergence import walk_stages
+from edgepress.deploy.verify.verification import Verification, verify
+from edgepress.multilabel.bundle import Bundle, write_bundle
+from edgepress.multilabel.datasets import MultiLabelDataset, load_dataset
+from edgepress.multilabel.decisions import Affine, Decisions
 
 
 def broken(bundle: Bundle, name: str, **fields: Any) -> Bundle:
@@ -48,7 +48,8 @@ def test_the_first_stage_that_diverged_is_named_and_each_runs_once(onnx_bundle, 
     bundle = wrap(first.path.parent / "after-broken", onnx.load(first.model_path), first, **fields)
     opened = []
     monkeypatch.setattr(
-        "deploy.verify.open_engine", lambda one, *more: opened.append(one.name) or open_engine(one, *more)
+        "edgepress.deploy.verify.verification.open_engine",
+        lambda one, *more: opened.append(one.name) or open_engine(one, *more),
     )
     # Pictures that reference.npz does not cover, so all must run; a broken float ONNX passes as its own reference.
     result = verify(bundle, splits.val, stages=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy import device
-from deploy.doctor import Board, advice, diagnose, find_board, parse_tegra_release
+from edgepress.deploy.machine import device
+from edgepress.deploy.machine.doctor import Board, advice, diagnose, find_board, parse_tegra_release
 
 # Recorded: first lines of /etc/nv_tegra_release as their owners published them (R35 in jetson-containers, R36 and R38
 # in notes of an Orin and a Thor, R39 in a tutorial on JetPack 7.2.1).
@@ -118,7 +118,7 @@ def test_here_something_works_and_the_exit_code_says_so(edgepress):
 
 
 def test_where_nothing_works_the_exit_code_is_1(edgepress, monkeypatch):
-    monkeypatch.setattr("deploy.device.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("edgepress.deploy.machine.device.importlib.util.find_spec", lambda name: None)
     answer = edgepress("doctor", "--json")
     assert answer.code == 1
     assert not answer.json["usable"]

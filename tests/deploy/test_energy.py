@@ -9,9 +9,17 @@ from pathlib import Path
 import pytest
 from jetson import put, recorded
 
-from deploy import latency
-from deploy.energy import Sampled, TegrastatsMeter, _nvml_handle, find_meter, integrate, joules, read_rails
-from deploy.engines import open_engine
+from edgepress.deploy.bench import latency
+from edgepress.deploy.engines import open_engine
+from edgepress.deploy.machine.energy import (
+    Sampled,
+    TegrastatsMeter,
+    _nvml_handle,
+    find_meter,
+    integrate,
+    joules,
+    read_rails,
+)
 
 
 @pytest.fixture(autouse=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deploy.cuda import cuda_compute_capability
-from deploy.engines import open_engine
-from deploy.engines.base import by_precision, summary
-from deploy.engines.onnxruntime import require_placed
-from multilabel.bundle import write_bundle
-from multilabel.errors import EngineUnavailableError, InputError
+from edgepress.deploy.engines import open_engine
+from edgepress.deploy.engines.base import by_precision, summary
+from edgepress.deploy.engines.onnxruntime import require_placed
+from edgepress.deploy.machine.cuda import cuda_compute_capability
+from edgepress.multilabel.bundle import write_bundle
+from edgepress.multilabel.errors import EngineUnavailableError, InputError
 
 
 @pytest.mark.skipif(cuda_compute_capability() is not None, reason="a GPU is present here, and would be written to")

@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 from engine_contract import CONVOLUTIONS, EngineContract
 
-import deploy.engines
-import deploy.engines.tensorrt as engine_room
-from deploy.compile import derived_bundle
-from deploy.engines import Engine, open_engine
-from multilabel.bundle import Bundle
-from multilabel.errors import EngineUnavailableError
+import edgepress.deploy.engines
+import edgepress.deploy.engines.tensorrt as engine_room
+from edgepress.deploy.build.compile import derived_bundle
+from edgepress.deploy.engines import Engine, open_engine
+from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.errors import EngineUnavailableError
 
 
 class TestTorch(EngineContract):
@@ -261,7 +261,7 @@ class TestTensorRtOnAStandIn(EngineContract):
     @pytest.fixture(scope="class", autouse=True)
     def instead_of_a_gpu(self, gpu: StandInGpu) -> Iterator[None]:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(deploy.engines, "fitted", lambda bundle, rebuild: bundle)
+            patch.setattr(edgepress.deploy.engines, "fitted", lambda bundle, rebuild: bundle)
             patch.setattr(engine_room, "load_runtime", lambda name: gpu.trt)
             patch.setattr(engine_room, "_cuda_runtime", lambda: gpu)
             yield

@@ -12,15 +12,15 @@ import onnxruntime
 import pytest
 import torch
 
-from compress.config import ModelConfig
-from compress.models import make_model
-from deploy.engines import open_engine
-from deploy.export import OPSET, export_onnx
-from deploy.reference import REFERENCE, Reference
-from deploy.torch_graph import MODULES
-from multilabel.errors import InputError
-from multilabel.labels import LabelSpace
-from multilabel.preprocess import Preprocess
+from edgepress.compress.config import ModelConfig
+from edgepress.compress.models import make_model
+from edgepress.deploy.build.export import OPSET, export_onnx
+from edgepress.deploy.build.reference import REFERENCE, Reference
+from edgepress.deploy.engines import open_engine
+from edgepress.deploy.verify.torch_graph import MODULES
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.labels import LabelSpace
+from edgepress.multilabel.preprocess import Preprocess
 
 
 def torch_logits(model, images: np.ndarray) -> np.ndarray:

@@ -10,11 +10,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from deploy.compile import compile_openvino
-from deploy.engines import open_engine
-from multilabel.bundle import Bundle, write_bundle
-from multilabel.errors import InputError
-from multilabel.preprocess import Preprocess
+from edgepress.deploy.build.compile import compile_openvino
+from edgepress.deploy.engines import open_engine
+from edgepress.multilabel.bundle import Bundle, write_bundle
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.preprocess import Preprocess
 
 SIZE = 8
 

@@ -14,14 +14,14 @@ import pytest
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (pip install 'edgepress[quantize]')")
 pytest.importorskip("sympy", reason="sympy is not installed (pip install 'edgepress[quantize]')")
 
-from calibration.subset import calibration_hash
-from deploy.device import describe_machine
-from edgepress import int8
-from edgepress.int8 import Splits, gate, missed, quantize_bundle
-from edgepress.recipe import QuantizeConfig, Recipe
-from edgepress.rows import engine_row
-from multilabel.bundle import Bundle, write_bundle
-from multilabel.datasets import load_dataset
+from edgepress.calibration.int8.subset import calibration_hash
+from edgepress.deploy.machine.device import describe_machine
+from edgepress.multilabel.bundle import Bundle, write_bundle
+from edgepress.multilabel.datasets import load_dataset
+from edgepress.run import int8
+from edgepress.run.int8 import Splits, gate, missed, quantize_bundle
+from edgepress.run.recipe import QuantizeConfig, Recipe
+from edgepress.run.rows import engine_row
 
 SLOWER = {"ratio": 1.12, "low": 1.05, "high": 1.2}
 
@@ -175,8 +175,8 @@ def test_the_worst_node_is_the_one_that_is_broken(onnx_bundle, splits, tmp_path)
     import onnx
     from onnx import numpy_helper
 
-    from calibration.qdq import OnnxQuantizer
-    from calibration.sensitivity import rank_nodes
+    from edgepress.calibration.int8.qdq import OnnxQuantizer
+    from edgepress.calibration.int8.sensitivity import rank_nodes
 
     model = onnx.load(str(onnx_bundle.model_path))
     convolution = [node for node in model.graph.node if node.op_type == "Conv"][6]

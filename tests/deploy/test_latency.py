@@ -9,13 +9,13 @@ import time
 
 import pytest
 
-from deploy.energy import Sampled
-from deploy.engines.onnxruntime import OnnxRuntimeEngine
-from deploy.latency import bench
-from deploy.memory import PeakMemory
-from deploy.timing import BLOCKS, MIN_CALLS, run_window, time_calls
-from multilabel.errors import EngineUnavailableError, InputError
-from multilabel.pictures import read_bytes
+from edgepress.deploy.bench.latency import bench
+from edgepress.deploy.bench.memory import PeakMemory
+from edgepress.deploy.bench.timing import BLOCKS, MIN_CALLS, run_window, time_calls
+from edgepress.deploy.engines.onnxruntime import OnnxRuntimeEngine
+from edgepress.deploy.machine.energy import Sampled
+from edgepress.multilabel.errors import EngineUnavailableError, InputError
+from edgepress.multilabel.pictures import read_bytes
 
 SHORT = {"seconds": 0.05}
 NAMES = ("p50", "p90", "p95", "p99")
@@ -84,7 +84,9 @@ class TellingEngine(OnnxRuntimeEngine):
 
 
 def test_copies_are_told_where_the_engine_tells_them(onnx_bundle, monkeypatch):
-    monkeypatch.setattr("deploy.latency.open_engine", lambda bundle, device, **settings: TellingEngine(bundle))
+    monkeypatch.setattr(
+        "edgepress.deploy.bench.latency.open_engine", lambda bundle, device, **settings: TellingEngine(bundle)
+    )
     result = bench(onnx_bundle, **SHORT)
     (cell,) = result.cells
     assert (cell.copies["copy_in_ms"], cell.copies["copy_out_ms"]) == (0.25, 0.5)
@@ -99,7 +101,7 @@ class TestTimeCalls:
         assert timing.p95_ms is not None
 
     def test_slow_calls_are_cut_off(self, monkeypatch):
-        monkeypatch.setattr("deploy.timing.LONGEST", 0.01)
+        monkeypatch.setattr("edgepress.deploy.bench.timing.LONGEST", 0.01)
         timing = time_calls(lambda at: time.sleep(0.01), seconds=0.001)
         assert 1 <= timing.calls < MIN_CALLS
         assert timing.calls_needed["p95"] == 130

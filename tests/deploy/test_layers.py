@@ -11,11 +11,11 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from calibration.equalise import equalise
-from deploy.compile import compile_openvino
-from deploy.layers import ALONE_DB, PICTURES, Inspection, inspect_layers
-from deploy.verify import float_parent
-from multilabel.bundle import Bundle, Calibration, Parent, write_bundle
+from edgepress.calibration.int8.equalise import equalise
+from edgepress.deploy.build.compile import compile_openvino
+from edgepress.deploy.verify.layers import ALONE_DB, PICTURES, Inspection, inspect_layers
+from edgepress.deploy.verify.verification import float_parent
+from edgepress.multilabel.bundle import Bundle, Calibration, Parent, write_bundle
 
 
 def beside(path: Path, like: Bundle, parent: Parent, graph: onnx.ModelProto | None = None, **fields: Any) -> Bundle:

@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 import pytest
 
-from calibration.embeddings import embed
-from calibration.subset import choose_calibration_set
-from compress.loader import Augmentation, batches, make_loader
-from multilabel.datasets import MultiLabelDataset, load_dataset
-from multilabel.datasets.unlabelled import load_unlabelled
-from multilabel.errors import InputError
+from edgepress.calibration.int8.embeddings import embed
+from edgepress.calibration.int8.subset import choose_calibration_set
+from edgepress.compress.loader import Augmentation, batches, make_loader
+from edgepress.multilabel.datasets import MultiLabelDataset, load_dataset
+from edgepress.multilabel.datasets.unlabelled import load_unlabelled
+from edgepress.multilabel.errors import InputError
 from tests.conftest import TINY_LABELS, tiny_picture
 from tests.nasty import write_corpus
 

@@ -21,15 +21,15 @@ import numpy as np
 import onnx
 import pytest
 
-import deploy.tensorrt as building
-from deploy import passport
-from deploy.compile import compile_fp16, compile_openvino
-from deploy.engines import open_engine
-from deploy.passport import differences, fitted
-from deploy.tensorrt import build_tensorrt
-from multilabel.bundle import Bundle, file_sha256, write_bundle
-from multilabel.decisions import Decisions
-from multilabel.errors import EngineUnavailableError, InputError
+import edgepress.deploy.build.tensorrt as building
+from edgepress.deploy.build import passport
+from edgepress.deploy.build.compile import compile_fp16, compile_openvino
+from edgepress.deploy.build.passport import differences, fitted
+from edgepress.deploy.build.tensorrt import build_tensorrt
+from edgepress.deploy.engines import open_engine
+from edgepress.multilabel.bundle import Bundle, file_sha256, write_bundle
+from edgepress.multilabel.decisions import Decisions
+from edgepress.multilabel.errors import EngineUnavailableError, InputError
 
 HERE = passport._platform()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deploy.percentiles import calls_needed, chance_of_so_few, claimed, percentile
+from edgepress.deploy.bench.percentiles import calls_needed, chance_of_so_few, claimed, percentile
 
 
 @pytest.mark.parametrize(

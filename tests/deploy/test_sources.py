@@ -12,12 +12,12 @@ import cv2
 import numpy as np
 import pytest
 
-from deploy.ahead import load_ahead
-from deploy.sources import LONGEST_LINE, pictures
-from deploy.tagger import _load
-from multilabel.datasets.files import named_as
-from multilabel.errors import InputError
-from multilabel.pictures import looks_like_picture, read_picture
+from edgepress.deploy.tag.ahead import load_ahead
+from edgepress.deploy.tag.sources import LONGEST_LINE, pictures
+from edgepress.deploy.tag.tagger import _load
+from edgepress.multilabel.datasets.files import named_as
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.pictures import looks_like_picture, read_picture
 
 
 def same(image: np.ndarray) -> np.ndarray:
@@ -64,7 +64,9 @@ def test_a_folder_gives_the_pictures_below_it_in_order_and_nothing_else(tree):
 def test_a_folder_is_looked_through_as_its_pictures_are_taken(tree, monkeypatch):
     """Of a million pictures the first is answered at once."""
     asked = []
-    monkeypatch.setattr("deploy.sources.named_as", lambda folder, ends: asked.append(folder) or named_as(folder, ends))
+    monkeypatch.setattr(
+        "edgepress.deploy.tag.sources.named_as", lambda folder, ends: asked.append(folder) or named_as(folder, ends)
+    )
     (tree / "c").mkdir()
     cv2.imwrite(str(tree / "c" / "e.png"), np.zeros((8, 8, 3), np.uint8))
     (tree / ".hidden").mkdir()

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from jetson import clocks_tree, put, recorded
 
-from deploy.state import cautions, read_state
-from deploy.tegra import parse_nvpmodel, parse_tegrastats, total_power
+from edgepress.deploy.machine.state import cautions, read_state
+from edgepress.deploy.machine.tegra import parse_nvpmodel, parse_tegrastats, total_power
 
 
 class TestTegrastats:

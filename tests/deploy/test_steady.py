@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deploy.steady import WINDOW_CALLS, is_steady, spread, warm_up
+from edgepress.deploy.bench.steady import WINDOW_CALLS, is_steady, spread, warm_up
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
-from deploy import open_engine, open_tagger
-from deploy.compile import derived_bundle
-from multilabel.bundle import Bundle
-from multilabel.errors import InputError
+from edgepress import open_engine, open_tagger
+from edgepress.deploy.build.compile import derived_bundle
+from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.errors import InputError
 
 
 @pytest.mark.parametrize("name", ["onnx-fp32", "openvino-int8"])

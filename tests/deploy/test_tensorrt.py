@@ -22,20 +22,20 @@ trt = pytest.importorskip(
 onnx = pytest.importorskip("onnx", reason="onnx is not installed; the tests make their parents with it")
 pytest.importorskip("timm", reason="timm is not installed; the tests export a small model of it")
 
-import deploy.tensorrt as building  # noqa: E402
-from compress.config import ModelConfig  # noqa: E402
-from compress.models import make_model  # noqa: E402
-from deploy import passport, timing_cache  # noqa: E402
-from deploy.cuda import cuda_compute_capability  # noqa: E402
-from deploy.engines import open_engine  # noqa: E402
-from deploy.export import export_onnx  # noqa: E402
-from deploy.passport import driver_cuda  # noqa: E402
-from deploy.reference import REFERENCE  # noqa: E402
-from deploy.tensorrt import build_tensorrt, builder_config, parse_network, runtime_module  # noqa: E402
-from multilabel.bundle import Bundle, Calibration, file_sha256, write_bundle  # noqa: E402
-from multilabel.datasets import MultiLabelDataset  # noqa: E402
-from multilabel.errors import EngineUnavailableError, InputError  # noqa: E402
-from multilabel.labels import LabelSpace  # noqa: E402
+import edgepress.deploy.build.tensorrt as building  # noqa: E402
+from edgepress.compress.config import ModelConfig  # noqa: E402
+from edgepress.compress.models import make_model  # noqa: E402
+from edgepress.deploy.build import passport, timing_cache  # noqa: E402
+from edgepress.deploy.build.export import export_onnx  # noqa: E402
+from edgepress.deploy.build.passport import driver_cuda  # noqa: E402
+from edgepress.deploy.build.reference import REFERENCE  # noqa: E402
+from edgepress.deploy.build.tensorrt import build_tensorrt, builder_config, parse_network, runtime_module  # noqa: E402
+from edgepress.deploy.engines import open_engine  # noqa: E402
+from edgepress.deploy.machine.cuda import cuda_compute_capability  # noqa: E402
+from edgepress.multilabel.bundle import Bundle, Calibration, file_sha256, write_bundle  # noqa: E402
+from edgepress.multilabel.datasets import MultiLabelDataset  # noqa: E402
+from edgepress.multilabel.errors import EngineUnavailableError, InputError  # noqa: E402
+from edgepress.multilabel.labels import LabelSpace  # noqa: E402
 
 SIZE = 64
 LABELS = LabelSpace(("cat", "dog", "snow"))
@@ -402,7 +402,7 @@ def test_a_dla_takes_what_it_can_and_the_gpu_the_rest(parents):
 @pytest.mark.skipif(cuda_compute_capability() is None, reason="no GPU here")
 @pytest.mark.parametrize("cuda_graph", [False, True])
 def test_an_engine_gives_the_reference_logits(parents, tmp_path, cuda_graph):
-    from deploy.reference import Reference
+    from edgepress.deploy.build.reference import Reference
 
     major, minor = cuda_compute_capability()
     if not hasattr(trt.ComputeCapability, f"SM{major}{minor}"):

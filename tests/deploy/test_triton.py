@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deploy.compile import derived_bundle
-from deploy.engines import open_engine
-from deploy.triton import IMAGES, LOGITS, write_triton
-from multilabel.bundle import Bundle, file_sha256
-from multilabel.errors import InputError
+from edgepress.deploy.build.compile import derived_bundle
+from edgepress.deploy.build.triton import IMAGES, LOGITS, write_triton
+from edgepress.deploy.engines import open_engine
+from edgepress.multilabel.bundle import Bundle, file_sha256
+from edgepress.multilabel.errors import InputError
 from tests.durable import watched
 
 pytest.importorskip("google.protobuf", reason="protobuf is not installed; it comes with onnx")

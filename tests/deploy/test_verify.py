@@ -14,11 +14,11 @@ import pytest
 from corruptions import CORRUPTIONS, wrap
 from sklearn.metrics import average_precision_score, f1_score, precision_recall_fscore_support
 
-from deploy.agreement import DROP_BUDGET
-from deploy.compile import compile_openvino
-from deploy.engines import open_engine
-from deploy.reference import REFERENCE, Reference
-from deploy.verify import compare, verify
+from edgepress.deploy.build.compile import compile_openvino
+from edgepress.deploy.build.reference import REFERENCE, Reference
+from edgepress.deploy.engines import open_engine
+from edgepress.deploy.verify.agreement import DROP_BUDGET
+from edgepress.deploy.verify.verification import compare, verify
 
 ENGINES = ["onnx-fp32", "onnx-fp16", "onnx-int8-onnxruntime", "openvino-fp32", "openvino-fp16", "openvino-int8"]
 

@@ -10,12 +10,12 @@ import onnx
 import pytest
 from corruptions import wrap
 
-from deploy.compile import derived_bundle
-from deploy.reference import REFERENCE, Reference
-from deploy.verify import verify
-from multilabel.bundle import Bundle, write_bundle
-from multilabel.datasets import load_dataset
-from multilabel.errors import InputError
+from edgepress.deploy.build.compile import derived_bundle
+from edgepress.deploy.build.reference import REFERENCE, Reference
+from edgepress.deploy.verify.verification import verify
+from edgepress.multilabel.bundle import Bundle, write_bundle
+from edgepress.multilabel.datasets import load_dataset
+from edgepress.multilabel.errors import InputError
 
 
 @pytest.mark.parametrize(("name", "reference"), [("onnx-fp16", "onnx-fp32"), ("openvino-int8", "onnx-fp32")])

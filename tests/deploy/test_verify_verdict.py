@@ -10,10 +10,10 @@ import onnx
 import pytest
 from corruptions import perturbed_weights, wrap
 
-from deploy.confidence import LEAST_PICTURES
-from deploy.verify import Verification, compare, verify
-from multilabel.bundle import Bundle
-from multilabel.datasets import MultiLabelDataset, load_dataset
+from edgepress.deploy.verify.confidence import LEAST_PICTURES
+from edgepress.deploy.verify.verification import Verification, compare, verify
+from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.datasets import MultiLabelDataset, load_dataset
 
 
 def noisy(data: MultiLabelDataset, noise: float) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from multilabel.bundle import MANIFEST, Bundle, write_bundle
+from edgepress.multilabel.bundle import MANIFEST, Bundle, write_bundle
 
 
 @pytest.fixture

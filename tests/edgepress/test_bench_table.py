@@ -8,7 +8,7 @@ import io
 import pytest
 from rich.console import Console
 
-from edgepress.bench_table import lines, print_bench
+from edgepress.report.bench_table import lines, print_bench
 
 TIMING = {
     "p50_ms": 2.0,

@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from edgepress.cards import card
-from multilabel.bundle import Bundle
+from edgepress.multilabel.bundle import Bundle
+from edgepress.report.cards import card
 
 
 def front_matter(text: str) -> dict[str, Any]:

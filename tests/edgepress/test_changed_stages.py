@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from edgepress import pipeline
-from multilabel.bundle import Bundle
+from edgepress.multilabel.bundle import Bundle
+from edgepress.run import pipeline
 
 KEPT = ("teacher", "student", "onnx-fp32", "openvino-fp32")
 

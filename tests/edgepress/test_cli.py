@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from multilabel.bundle import Bundle
+from edgepress.multilabel.bundle import Bundle
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])

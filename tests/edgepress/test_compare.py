@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import yaml
 
-from compress.checkpoint import load_model
-from edgepress.compare import summarise
-from multilabel.bundle import Bundle
-from multilabel.datasets import load_dataset
-from multilabel.metrics import mean_average_precision
+from edgepress.compress.checkpoint import load_model
+from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.datasets import load_dataset
+from edgepress.multilabel.metrics import mean_average_precision
+from edgepress.run.compare import summarise
 
 
 @pytest.fixture(scope="module")

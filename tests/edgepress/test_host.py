@@ -19,22 +19,22 @@ import numpy as np
 import pytest
 import sshd
 
-from edgepress.host import Host, _send, as_flags, run_there
-from edgepress.latency_budget import TIMES, choose_engine, choose_student
-from edgepress.pipeline import splits_of
-from edgepress.receive import unpack
-from edgepress.recipe import Recipe
-from multilabel.bundle import Bundle, _serialise
-from multilabel.datasets import load_dataset
-from multilabel.errors import InputError
+from edgepress.multilabel.bundle import Bundle, _serialise
+from edgepress.multilabel.datasets import load_dataset
+from edgepress.multilabel.errors import InputError
+from edgepress.remote.host import Host, _send, as_flags, run_there
+from edgepress.remote.receive import unpack
+from edgepress.run.latency_budget import TIMES, choose_engine, choose_student
+from edgepress.run.pipeline import splits_of
+from edgepress.run.recipe import Recipe
 
 torch = pytest.importorskip("torch", reason="torch is not installed; the bundles are made of a model of it")
 pytest.importorskip("openvino", reason="openvino is not installed; one of the bundles is made with it")
 
-from compress.config import ModelConfig  # noqa: E402
-from compress.models import make_model  # noqa: E402
-from deploy.compile import compile_openvino  # noqa: E402
-from deploy.export import export_onnx  # noqa: E402
+from edgepress.compress.config import ModelConfig  # noqa: E402
+from edgepress.compress.models import make_model  # noqa: E402
+from edgepress.deploy.build.compile import compile_openvino  # noqa: E402
+from edgepress.deploy.build.export import export_onnx  # noqa: E402
 
 
 @pytest.fixture(scope="module")

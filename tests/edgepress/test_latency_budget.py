@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import yaml
 
-from compress.gather import process_state
-from edgepress.latency_budget import TIMES, OverBudgetError, choose_engine, choose_student, val_map
-from edgepress.latency_budget import _read as read_times
-from edgepress.pipeline import splits_of
-from edgepress.recipe import Recipe
-from multilabel.bundle import Bundle
-from multilabel.errors import InputError
+from edgepress.compress.gather import process_state
+from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.errors import InputError
+from edgepress.run.latency_budget import TIMES, OverBudgetError, choose_engine, choose_student, val_map
+from edgepress.run.latency_budget import _read as read_times
+from edgepress.run.pipeline import splits_of
+from edgepress.run.recipe import Recipe
 
 STUDENTS = ("test_resnet", "test_efficientnet")
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from deploy.tagger import open_tagger
-from edgepress.predicting import _csv
-from multilabel.errors import InputError
+from edgepress.cli.predicting import _csv
+from edgepress.deploy.tag.tagger import open_tagger
+from edgepress.multilabel.errors import InputError
 
 
 @pytest.fixture(scope="module")

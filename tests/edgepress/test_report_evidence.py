@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from edgepress.evidence import label_intervals, label_precisions, reliability_bins
-from edgepress.flips import MOST_PICTURES, THUMBNAIL, find_flips, name_of, shown_flips, thumbnail
-from edgepress.report import telling
-from multilabel.datasets import load_dataset
-from multilabel.decisions import Decisions
+from edgepress.multilabel.datasets import load_dataset
+from edgepress.multilabel.decisions import Decisions
+from edgepress.report.summary import telling
+from edgepress.run.evidence import label_intervals, label_precisions, reliability_bins
+from edgepress.run.flips import MOST_PICTURES, THUMBNAIL, find_flips, name_of, shown_flips, thumbnail
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from edgepress.document_html import to_html
-from edgepress.report_sections import report_document
+from edgepress.report.html import to_html
+from edgepress.report.sections import report_document
 from tests.browser import clean_page
 
 HOSTILE = '<script>window.hit = 1</script><img src=x onerror="window.hit = 1">"&\'`'

@@ -13,17 +13,17 @@ import pytest
 import yaml
 from rich.console import Console
 
-from compress.config import PRESETS, DistillConfig
-from edgepress.cards import card
-from edgepress.document import Code, Document, Figure, Section, Table, Text, escaped, to_markdown
-from edgepress.document_html import to_html
-from edgepress.recipe import Recipe
-from edgepress.report import print_report, telling, to_ship
-from edgepress.report_findings import recipe_text
-from edgepress.report_plots import Model, draw_pareto, frontier
-from edgepress.report_sections import headline, report_document, training
-from edgepress.verified import MINUS, drop_text
-from multilabel.bundle import Bundle
+from edgepress.compress.config import PRESETS, DistillConfig
+from edgepress.multilabel.bundle import Bundle
+from edgepress.report.cards import card
+from edgepress.report.document import Code, Document, Figure, Section, Table, Text, escaped, to_markdown
+from edgepress.report.figures import Model, draw_pareto, frontier
+from edgepress.report.findings import recipe_text
+from edgepress.report.html import to_html
+from edgepress.report.sections import headline, report_document, training
+from edgepress.report.summary import print_report, telling, to_ship
+from edgepress.report.verification import MINUS, drop_text
+from edgepress.run.recipe import Recipe
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_an_interrupted_report_leaves_the_old_one_and_no_half_file(edgepress, co
     def interrupted(_: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("multilabel.durable.os.fsync", interrupted)
+    monkeypatch.setattr("edgepress.multilabel.durable.os.fsync", interrupted)
     assert edgepress("report", copied).code == 130
     assert {path.name for path in copied.iterdir()} == {"report.json", "report.html"}
     assert (copied / "report.html").read_text() == "the old one"

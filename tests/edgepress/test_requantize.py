@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import yaml
 
-from deploy.confidence import Scored, drop_interval
-from deploy.reference import REFERENCE, Reference
-from edgepress import requantize
-from edgepress.recipe import Recipe
-from edgepress.requantize import FINETUNED, FineTuning, held_to_student, missed, within_budget
-from edgepress.rows import engine_row
-from multilabel.bundle import Bundle, write_bundle
-from multilabel.datasets import load_dataset
-from multilabel.metrics import mean_average_precision
+from edgepress.deploy.build.reference import REFERENCE, Reference
+from edgepress.deploy.verify.confidence import Scored, drop_interval
+from edgepress.multilabel.bundle import Bundle, write_bundle
+from edgepress.multilabel.datasets import load_dataset
+from edgepress.multilabel.metrics import mean_average_precision
+from edgepress.run import requantize
+from edgepress.run.recipe import Recipe
+from edgepress.run.requantize import FINETUNED, FineTuning, held_to_student, missed, within_budget
+from edgepress.run.rows import engine_row
 
 INT8 = "onnx-int8-onnxruntime"
 ROW = {"mAP": 0.40, "budget_points": 1.0, "verdict": "pass", "reasons": []}

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from deploy.against import LatencyRatio
-from deploy.compile import compile_fp16
-from edgepress import rows
-from edgepress.latency_budget import OVER
-from edgepress.recipe import Recipe
-from edgepress.requantize import FINETUNED
-from edgepress.rows import earlier_rows, engine_row, half_of, held_to_half, torch_row
-from multilabel.bundle import Bundle
-from multilabel.datasets import load_dataset
-from multilabel.errors import EngineUnavailableError
+from edgepress.deploy.bench.against import LatencyRatio
+from edgepress.deploy.build.compile import compile_fp16
+from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.datasets import load_dataset
+from edgepress.multilabel.errors import EngineUnavailableError
+from edgepress.run import rows
+from edgepress.run.latency_budget import OVER
+from edgepress.run.recipe import Recipe
+from edgepress.run.requantize import FINETUNED
+from edgepress.run.rows import earlier_rows, engine_row, half_of, held_to_half, torch_row
 
 
 def test_a_row_is_kept_without_what_a_latency_budget_said():

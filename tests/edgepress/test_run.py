@@ -12,10 +12,10 @@ import pytest
 import yaml
 from sklearn.metrics import average_precision_score, f1_score
 
-from deploy.engines import open_engine
-from deploy.verify import predict_split
-from multilabel.bundle import Bundle
-from multilabel.datasets import load_dataset
+from edgepress.deploy.engines import open_engine
+from edgepress.deploy.verify.verification import predict_split
+from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.datasets import load_dataset
 from tests.clock import jump, scatter_dates
 
 BUNDLES = {"teacher", "student", "onnx-fp32", "onnx-int8-onnxruntime", "openvino-fp32"}
@@ -259,7 +259,7 @@ def test_a_damaged_bundle_is_made_again(edgepress, recipe, run_folder, tmp_path)
 
 
 def impossible_engine() -> str:
-    from deploy.cuda import cuda_compute_capability
+    from edgepress.deploy.machine.cuda import cuda_compute_capability
 
     if cuda_compute_capability() is not None:
         pytest.skip("a GPU is present here: a TensorRT engine may be possible")

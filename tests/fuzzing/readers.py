@@ -12,14 +12,14 @@ from typing import Any
 import cv2
 import numpy as np
 
-from deploy.against import against_record, read_record
-from deploy.sources import pictures
-from edgepress.recipe import CompareRecipe, Recipe, load_recipe
-from multilabel.bundle import MANIFEST, Bundle, write_bundle
-from multilabel.datasets import load_dataset
-from multilabel.errors import InputError
-from multilabel.pictures import check_bytes, decode_picture
-from multilabel.preprocess import Preprocess
+from edgepress.deploy.bench.against import against_record, read_record
+from edgepress.deploy.tag.sources import pictures
+from edgepress.multilabel.bundle import MANIFEST, Bundle, write_bundle
+from edgepress.multilabel.datasets import load_dataset
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.pictures import check_bytes, decode_picture
+from edgepress.multilabel.preprocess import Preprocess
+from edgepress.run.recipe import CompareRecipe, Recipe, load_recipe
 from tests.multilabel.layouts import write, write_coco, write_csv, write_nus, write_voc
 from tests.multilabel.tars import GOOD, write_tar
 

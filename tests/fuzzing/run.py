@@ -20,8 +20,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 
-from deploy.memory import PeakMemory
-from multilabel.errors import InputError
+from edgepress.deploy.bench.memory import PeakMemory
+from edgepress.multilabel.errors import InputError
 from tests.fuzzing.mutate import mutated
 from tests.fuzzing.readers import READERS
 

@@ -25,7 +25,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from deploy.device import describe_machine
+from edgepress.deploy.machine.device import describe_machine
 from tests.conftest import tiny_picture
 from tests.loading.client import Client
 from tests.loading.load import load

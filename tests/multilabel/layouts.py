@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from multilabel.datasets import load_dataset
-from multilabel.errors import InputError
+from edgepress.multilabel.datasets import load_dataset
+from edgepress.multilabel.errors import InputError
 
 
 def picture(path: Path, shade: int = 0) -> Path:

@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 import pytest
 
-from multilabel.datasets import list_splits, load_dataset
-from multilabel.errors import InputError
-from multilabel.pictures import read_bytes
-from multilabel.shards import write_shards
+from edgepress.multilabel.datasets import list_splits, load_dataset
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.pictures import read_bytes
+from edgepress.multilabel.shards import write_shards
 
 SMALL = 16_000
 """Bytes of a tar in most tests; it holds one to three pictures."""

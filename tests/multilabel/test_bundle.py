@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from multilabel.bundle import (
+from edgepress.multilabel.bundle import (
     MANIFEST,
     Bundle,
     Calibration,
@@ -20,8 +20,8 @@ from multilabel.bundle import (
     write_atomically,
     write_bundle,
 )
-from multilabel.errors import InputError
-from multilabel.preprocess import Preprocess
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.preprocess import Preprocess
 
 FIELDS = {
     "kind": "onnx",
@@ -183,9 +183,9 @@ def test_a_folder_of_bundles_names_them(tmp_path):
 def test_a_manifest_is_read_up_to_a_bound(tmp_path, monkeypatch):
     bundle = make(tmp_path / "b")
     size = (bundle.path / MANIFEST).stat().st_size
-    monkeypatch.setattr("multilabel.bundle._MAX_MANIFEST_BYTES", size)
+    monkeypatch.setattr("edgepress.multilabel.bundle._MAX_MANIFEST_BYTES", size)
     assert Bundle.open(bundle.path).digest == bundle.digest
-    monkeypatch.setattr("multilabel.bundle._MAX_MANIFEST_BYTES", size - 1)
+    monkeypatch.setattr("edgepress.multilabel.bundle._MAX_MANIFEST_BYTES", size - 1)
     with pytest.raises(InputError, match="larger than any manifest"):
         Bundle.open(bundle.path)
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from multilabel import shards
-from multilabel.datasets import MultiLabelDataset, load_dataset
-from multilabel.errors import DataChangedError
-from multilabel.pictures import read_picture
+from edgepress.multilabel import shards
+from edgepress.multilabel.datasets import MultiLabelDataset, load_dataset
+from edgepress.multilabel.errors import DataChangedError
+from edgepress.multilabel.pictures import read_picture
 
 
 @pytest.fixture

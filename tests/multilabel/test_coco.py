@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from layouts import CATEGORIES, IMAGES, check, refusal, write_coco
 
-from multilabel.datasets import detect_format, list_splits, load_dataset
+from edgepress.multilabel.datasets import detect_format, list_splits, load_dataset
 
 
 @pytest.mark.parametrize("folder", ["val2017", "images/val2017", "images"])

@@ -7,8 +7,8 @@ from typing import Literal
 import pytest
 from pydantic import Field, ValidationError
 
-from multilabel.config import Config
-from multilabel.errors import InputError
+from edgepress.multilabel.config import Config
+from edgepress.multilabel.errors import InputError
 
 
 class Optimizer(Config):

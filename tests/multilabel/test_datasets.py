@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from multilabel.datasets import load_dataset, refuse_leaks
-from multilabel.errors import InputError
+from edgepress.multilabel.datasets import load_dataset, refuse_leaks
+from edgepress.multilabel.errors import InputError
 from tests.conftest import write_tiny_data
 
 ROWS = [

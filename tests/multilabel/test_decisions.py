@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from multilabel.bundle import MANIFEST, Bundle, inputs_hash, write_bundle
-from multilabel.decisions import Affine, Decisions, Isotonic, changed_share
-from multilabel.errors import InputError
-from multilabel.preprocess import Preprocess
+from edgepress.multilabel.bundle import MANIFEST, Bundle, inputs_hash, write_bundle
+from edgepress.multilabel.decisions import Affine, Decisions, Isotonic, changed_share
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.preprocess import Preprocess
 
 LABELS = ("dog", "cat")
 PLATT = Affine(method="platt", slopes=(0.5, 2.0), offsets=(0.0, -1.0))

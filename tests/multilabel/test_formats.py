@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from layouts import check, picture, refusal, write, write_coco, write_csv, write_nus, write_voc
 
-from multilabel.datasets import detect_format, list_splits, load_dataset
+from edgepress.multilabel.datasets import detect_format, list_splits, load_dataset
 
 # A folder a label
 

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multilabel.datasets import MultiLabelDataset, load_dataset
-from multilabel.duplicates import difference_hash, near_pairs
-from multilabel.errors import InputError
-from multilabel.inspection import LabelPair, inspect_dataset, unions
-from multilabel.labels import LabelSpace
+from edgepress.multilabel.datasets import MultiLabelDataset, load_dataset
+from edgepress.multilabel.duplicates import difference_hash, near_pairs
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.inspection import LabelPair, inspect_dataset, unions
+from edgepress.multilabel.labels import LabelSpace
 
 LABELS = ("cat", "dog", "sky", "sea")
 

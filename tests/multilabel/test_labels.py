@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from multilabel.errors import InputError
-from multilabel.labels import LabelSpace
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.labels import LabelSpace
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,13 @@ import textwrap
 
 import pytest
 
-from multilabel.errors import InputError
-from multilabel.lock import only_writer
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.lock import only_writer
 
 HOLD = textwrap.dedent("""
     import sys, time
     from pathlib import Path
-    from multilabel.lock import only_writer
+    from edgepress.multilabel.lock import only_writer
     with only_writer(Path(sys.argv[1])):
         print("held", flush=True)
         time.sleep(600)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import average_precision_score, precision_score, recall_score
 
-from multilabel import metrics
+from edgepress.multilabel import metrics
 
 BROKEN = r"^scores hold NaN: the model's output is broken, a ranking is not defined$"
 few = settings(max_examples=50, deadline=None, derandomize=True)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from layouts import check, refusal, write_nus
 
-from multilabel.datasets import list_splits, load_dataset
+from edgepress.multilabel.datasets import list_splits, load_dataset
 
 
 @pytest.mark.parametrize("folder", ["Flickr", "images"])

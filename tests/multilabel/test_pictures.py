@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import pytest
 
-from multilabel import pictures
-from multilabel.errors import InputError
-from multilabel.pictures import MAX_PIXELS, check_picture, decode_picture, picture_hash, read_picture
+from edgepress.multilabel import pictures
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.pictures import MAX_PIXELS, check_picture, decode_picture, picture_hash, read_picture
 from tests.nasty import PNG, chunk, jpeg_claiming, png_claiming, with_orientation
 
 

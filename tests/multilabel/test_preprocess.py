@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from multilabel.preprocess import Preprocess, resize
+from edgepress.multilabel.preprocess import Preprocess, resize
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tars import GOOD, MORE, SIZE, with_header, write_tar
 
-from multilabel.datasets import load_dataset
-from multilabel.errors import InputError
-from multilabel.pictures import read_picture
-from multilabel.shards import write_shards
+from edgepress.multilabel.datasets import load_dataset
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.pictures import read_picture
+from edgepress.multilabel.shards import write_shards
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from tars import GOOD, MORE, encoded, refusal, write_tar
 
-from multilabel.datasets import load_dataset
-from multilabel.inspection import inspect_dataset
-from multilabel.pictures import ShardPicture, check_picture, picture_hash, read_bytes, read_picture
+from edgepress.multilabel.datasets import load_dataset
+from edgepress.multilabel.inspection import inspect_dataset
+from edgepress.multilabel.pictures import ShardPicture, check_picture, picture_hash, read_bytes, read_picture
 
 
 def edit(out: Path, change) -> None:

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from tars import shard, write_tar
 
-from compress.loader import Augmentation, batches, make_loader
-from multilabel.datasets import load_dataset
-from multilabel.preprocess import Preprocess
+from edgepress.compress.loader import Augmentation, batches, make_loader
+from edgepress.multilabel.datasets import load_dataset
+from edgepress.multilabel.preprocess import Preprocess
 
 PREPROCESS = [Preprocess(size=32), Preprocess(size=48)]
 AUGMENTATION = Augmentation(augment="randaugment", flip=0.5, cutout=0.5, seed=3)

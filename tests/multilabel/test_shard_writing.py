@@ -10,10 +10,10 @@ import shutil
 import pytest
 from tars import SMALL, assert_same, refusal, shard, stamps
 
-from multilabel import shards
-from multilabel.datasets import list_splits, load_dataset
-from multilabel.errors import InputError
-from multilabel.shards import write_shards
+from edgepress.multilabel import shards
+from edgepress.multilabel.datasets import list_splits, load_dataset
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.shards import write_shards
 
 
 def test_a_broken_picture_stops_and_its_repair_goes_on(source, tmp_path):

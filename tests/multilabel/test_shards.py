@@ -9,9 +9,9 @@ import tarfile
 import numpy as np
 from tars import NAMES, SMALL, assert_same, refusal, shard, stamps
 
-from multilabel.datasets import detect_format, list_splits, load_dataset, refuse_leaks
-from multilabel.inspection import inspect_dataset
-from multilabel.pictures import picture_hash, read_picture
+from edgepress.multilabel.datasets import detect_format, list_splits, load_dataset, refuse_leaks
+from edgepress.multilabel.inspection import inspect_dataset
+from edgepress.multilabel.pictures import picture_hash, read_picture
 
 
 def test_a_data_set_comes_back_the_same(source, out):

@@ -18,10 +18,10 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from multilabel.bundle import MANIFEST, Bundle, write_bundle
-from multilabel.errors import InputError
-from multilabel.preprocess import Preprocess
-from multilabel.signature import SIGNATURE, is_signed_by, sign
+from edgepress.multilabel.bundle import MANIFEST, Bundle, write_bundle
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.preprocess import Preprocess
+from edgepress.multilabel.signature import SIGNATURE, is_signed_by, sign
 
 
 def write_keys(folder, name):

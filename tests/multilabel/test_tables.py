@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from layouts import check, picture, refusal, write, write_csv
 
-from multilabel.datasets import detect_format, list_splits, load_dataset
+from edgepress.multilabel.datasets import detect_format, list_splits, load_dataset
 
 
 @pytest.mark.parametrize("column", ["path", "file", "file_name", "image", "filename"])

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from tars import GOOD, MORE, SIZE, encoded, refusal, special, with_header, write_tar
 
-from multilabel.datasets import detect_format, list_splits, load_dataset
-from multilabel.pictures import read_bytes
+from edgepress.multilabel.datasets import detect_format, list_splits, load_dataset
+from edgepress.multilabel.pictures import read_bytes
 
 
 @pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])

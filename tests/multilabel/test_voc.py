@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from layouts import VOC, VOC_TARGETS, annotation, check, picture, refusal, write, write_voc
 
-from multilabel.datasets import list_splits, load_dataset
+from edgepress.multilabel.datasets import list_splits, load_dataset
 
 
 @pytest.fixture(params=[True, False], ids=["lists", "annotations"])

@@ -19,7 +19,7 @@ from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 
-from deploy.device import describe_machine
+from edgepress.deploy.machine.device import describe_machine
 
 GROUPS = {
     "losses": "compress/losses/*.py",

@@ -25,9 +25,9 @@ from typing import Any
 
 import yaml
 
-from deploy.device import describe_machine
-from multilabel.bundle import MANIFEST, Bundle, file_sha256
-from multilabel.errors import InputError
+from edgepress.deploy.machine.device import describe_machine
+from edgepress.multilabel.bundle import MANIFEST, Bundle, file_sha256
+from edgepress.multilabel.errors import InputError
 from tests.conftest import write_tiny_data
 
 _MICRO = Path(__file__).parents[1] / "micro.yaml"

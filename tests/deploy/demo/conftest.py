@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from deploy.demo.answers import Engines, open_engines
-from deploy.demo.gate import Gate, Shelf
-from deploy.export import export_onnx
+from edgepress.deploy.build.export import export_onnx
+from edgepress.deploy.demo.answers import Engines, open_engines
+from edgepress.deploy.demo.gate import Gate, Shelf
 from tests.loading.client import Client
 
 SMALL_SHELF = 4_000_000
@@ -61,7 +61,7 @@ def engines(run: Path) -> Iterator[Engines]:
 def running(engines: Engines, gate: Gate, local: bool = True) -> Iterator[Demo]:
     """The demo's server in a thread of this process."""
     pytest.importorskip("gradio", reason="gradio is not installed; the page is made with it")
-    from deploy.demo.server import bind, make_app, make_server
+    from edgepress.deploy.demo.server import bind, make_app, make_server
 
     shelf = Shelf(SMALL_SHELF, 600.0)
     with bind("127.0.0.1", 0) as listening:

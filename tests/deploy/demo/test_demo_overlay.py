@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 import pytest
 
-from deploy.demo.overlay import Frames, draw, has_window, show
-from deploy.tagger import open_tagger
-from multilabel.errors import InputError
-from multilabel.pictures import read_picture
+from edgepress.deploy.demo.overlay import Frames, draw, has_window, show
+from edgepress.deploy.tag.tagger import open_tagger
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.pictures import read_picture
 from tests.durable import watched
 
 SIDE = 240
@@ -69,7 +69,7 @@ def test_every_frame_is_drawn_into_and_written(edgepress, run, film, tmp_path, s
 
 def test_the_lines_are_the_tags_and_the_rate(tagger, film, monkeypatch, tmp_path):
     drawn: list[list[str]] = []
-    monkeypatch.setattr("deploy.demo.overlay.draw", lambda frame, lines: drawn.append(lines) or frame)
+    monkeypatch.setattr("edgepress.deploy.demo.overlay.draw", lambda frame, lines: drawn.append(lines) or frame)
     video = film(".avi")
     with Frames(video) as frames:
         show(tagger, frames, tmp_path / "out.avi")

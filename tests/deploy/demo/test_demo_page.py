@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 import pytest
 
-from deploy.demo.gate import Gate
-from deploy.tagger import open_tagger
-from multilabel.pictures import read_picture
+from edgepress.deploy.demo.gate import Gate
+from edgepress.deploy.tag.tagger import open_tagger
+from edgepress.multilabel.pictures import read_picture
 from tests.browser import clean_page
 from tests.deploy.demo.conftest import running
 from tests.nasty import readable, refused
@@ -112,7 +112,7 @@ def test_two_engines_side_by_side_and_the_one_that_is_not_here(demo, browser, pi
 
 
 def test_what_the_label_that_is_pressed_is_read_from(demo, browser, picture, splits, artifacts):
-    from deploy.attention import attention_of
+    from edgepress.deploy.engines.attention import attention_of
 
     with clean_page(browser, 1440) as page:
         opened(page, demo)

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.demo.answers import Engines
-from deploy.demo.gate import BusyError, Gate, Shelf
-from deploy.engines.onnxruntime import OnnxRuntimeEngine
-from deploy.tagger import Tagger
-from multilabel.errors import InputError
+from edgepress.deploy.demo.answers import Engines
+from edgepress.deploy.demo.gate import BusyError, Gate, Shelf
+from edgepress.deploy.engines.onnxruntime import OnnxRuntimeEngine
+from edgepress.deploy.tag.tagger import Tagger
+from edgepress.multilabel.errors import InputError
 from tests.deploy.demo.conftest import SMALL_SHELF, running
 from tests.loading.client import Client
 from tests.loading.load import load
@@ -172,14 +172,14 @@ class TestRefusals:
         assert headers["x-content-type-options"] == "nosniff"
 
     def test_a_picture_that_never_arrives(self, demo, monkeypatch):
-        monkeypatch.setattr("deploy.demo.server.RECEIVE_SECONDS", 0.3)
+        monkeypatch.setattr("edgepress.deploy.demo.server.RECEIVE_SECONDS", 0.3)
         with socket.create_connection(("127.0.0.1", demo.port), timeout=30) as slow:
             head = f"POST /picture HTTP/1.1\r\nHost: 127.0.0.1:{demo.port}\r\nContent-Length: 1000\r\n"
             slow.sendall(f"{head}Content-Type: application/octet-stream\r\n\r\nabc".encode())
             assert slow.recv(4096).startswith(b"HTTP/1.1 408")
 
     def test_more_pictures_at_once_than_are_received(self, demo, jpeg, monkeypatch):
-        monkeypatch.setattr("deploy.demo.server.RECEIVED_BYTES", 2000 + len(jpeg) // 2)
+        monkeypatch.setattr("edgepress.deploy.demo.server.RECEIVED_BYTES", 2000 + len(jpeg) // 2)
         head = f"POST /picture HTTP/1.1\r\nHost: 127.0.0.1:{demo.port}\r\nContent-Length: 1000\r\n"
         slow = [socket.create_connection(("127.0.0.1", demo.port), timeout=30) for _ in range(2)]
         for connection in slow:
@@ -325,7 +325,7 @@ class TestShelf:
 
 
 def test_the_ring_and_the_light_are_where_the_maximum_is():
-    from deploy.demo.looking import draw
+    from edgepress.deploy.demo.looking import draw
 
     attention = np.zeros((4, 8), np.float32)
     attention[1, 6] = 1

@@ -11,9 +11,9 @@ import sys
 
 import pytest
 
-from deploy.demo.answers import ask, open_engines
-from multilabel.errors import InputError
-from multilabel.pictures import read_picture
+from edgepress.deploy.demo.answers import ask, open_engines
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.pictures import read_picture
 
 
 def test_the_engines_of_a_run(engines):

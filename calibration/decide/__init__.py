@@ -1,0 +1,1 @@
+"""From logits to calibrated probabilities and decisions, fitted on val."""

@@ -1,0 +1,269 @@
+"""A threshold a label on its calibrated probability, and the decisions that both make together.
+
+`f1` takes the threshold with the highest F1, `recall=R` the highest with at least that recall, `precision=P` the lowest
+with at least that precision (so that recall is highest), `fixed=T` is T for every label. The search is exact: over the
+midpoints between distinct scores.
+
+A rare label's few positives are not believed alone: in place of an answer y stands w·y + (1 − w)·p, p the calibrated
+probability and w = n / (n + SHRINKAGE) as in `calibration.decide.probabilities`. As w falls that nears the plug-in
+rule, which maximises what the probabilities let one expect (Koyejo et al. 2014; Lipton et al. 2014): p itself is shrunk
+towards all labels. Averaging thresholds with one over all labels did worse: it suits the frequent labels, and lies too high for the
+weak ones. A label without a positive keeps 0.5, and is named.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from edgepress.calibration.decide.probabilities import (
+    METHODS,
+    MIN_SLOPE,
+    SHRINKAGE,
+    credibility,
+    expected_calibration_error,
+    fit_probabilities,
+    log_loss,
+    rarer_answer,
+)
+from edgepress.multilabel.datasets import MultiLabelDataset
+from edgepress.multilabel.decisions import Decisions, Fit, Method
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.metrics import decide, sigmoid
+
+log = logging.getLogger("edgepress")
+DEFAULT = 0.5
+"""The threshold of a label that no picture shows: nothing can be said of its F1, recall or precision."""
+
+FOLDS = 5
+
+
+class Criterion(NamedTuple):
+    """What a threshold is chosen for."""
+
+    name: str
+    value: float = 0.0
+
+    @classmethod
+    def parse(cls, text: str) -> Criterion:
+        """Read `f1`, `recall=R`, `precision=P` or `fixed=T`.
+
+        Raises:
+            InputError: anything else, or a number outside (0, 1]; for `fixed` outside [0, 1].
+        """
+        name, _, number = text.partition("=")
+        if text == "f1":
+            return cls("f1")
+        try:
+            value = float(number)
+        except ValueError:
+            value = -1.0
+        if name not in ("recall", "precision", "fixed") or not (0 < value <= 1 or (name == "fixed" and value == 0)):
+            raise InputError(
+                f"thresholds: received {text!r}; expected f1, recall=R, precision=P or fixed=T, the number in (0, 1]"
+            )
+        return cls(name, value)
+
+
+@dataclass(frozen=True, eq=False)
+class Thresholds:
+    """A threshold a label, and what could not be reached."""
+
+    values: np.ndarray
+    """float64 `[C]`."""
+    unreached: dict[int, float]
+    """Labels (columns) without a threshold that meets the target, and the best of that estimate, which was taken."""
+
+
+class Curve(NamedTuple):
+    """What one label's decisions are worth at every threshold that changes one, rising; each float64 `[K]`."""
+
+    thresholds: np.ndarray
+    precision: np.ndarray
+    recall: np.ndarray
+    f1: np.ndarray
+
+
+def threshold_curve(targets: np.ndarray, scores: np.ndarray) -> Curve:
+    """Precision, recall and F1 of one label under the lowest score and at the midpoints between distinct scores `[N]`.
+
+    No threshold is a score itself where that can be helped: an engine's last bit would change that picture's answer.
+
+    Args:
+        targets: `[N]` in [0, 1]; between the two is the share of a positive that a picture counts for.
+
+    Raises:
+        ValueError: the targets sum to 0, so recall is not defined.
+    """
+    if not targets.any():
+        raise ValueError("no picture shows this label: recall and F1 are not defined")
+    distinct, where = np.unique(scores, return_inverse=True)
+    middle = (distinct[:-1] + distinct[1:]) / 2
+    # Between two neighbouring floating-point numbers there is no third: there the upper one is the threshold.
+    middle = np.where(middle > distinct[:-1], middle, distinct[1:])
+    # What stands at a threshold or above it is counted from the top.
+    predicted = np.bincount(where)[::-1].cumsum()[::-1]
+    hit = np.bincount(where, targets)[::-1].cumsum()[::-1]
+    total = hit[0]  # and not the targets' own sum, which may round otherwise: recall is 1 where all are predicted
+    lowest = np.minimum(distinct[:1] / 2, distinct[:1])
+    return Curve(np.append(lowest, middle), hit / predicted, hit / total, 2 * hit / (predicted + total))
+
+
+def best_threshold(
+    targets: np.ndarray, scores: np.ndarray, criterion: Criterion, believed: np.ndarray | None = None
+) -> tuple[float, float | None]:
+    """The threshold of one label by a criterion, and None; where it cannot be reached, of the best, and that best.
+
+    Args:
+        targets: `[N]` in {0, 1}, with a positive.
+        believed: `[N]` in [0, 1], what the targets are shrunk to; F1 is of that. A recall or a precision that was asked
+            for must hold of both: of the targets, as it was asked, and where they are few also of what is believed.
+    """
+    seen = threshold_curve(targets, scores)
+    curve = seen if believed is None else threshold_curve(believed, scores)
+    if criterion.name == "f1":
+        return float(curve.thresholds[np.argmax(curve.f1)]), None
+    if criterion.name == "recall":  # recall only falls with the threshold, and is 1 at the lowest
+        both = np.minimum(curve.recall, seen.recall)
+        return float(curve.thresholds[np.flatnonzero(both >= criterion.value)[-1]]), None
+    precision = np.minimum(curve.precision, seen.precision)
+    reached = np.flatnonzero(precision >= criterion.value)
+    if len(reached):
+        return float(curve.thresholds[reached[0]]), None
+    best = int(np.argmax(precision))
+    return float(curve.thresholds[best]), float(precision[best])
+
+
+def fit_thresholds(targets, probabilities, ignore, criterion: Criterion) -> Thresholds:
+    """A threshold for each column of `[N, C]`, with the shrinkage described above; 0.5 for a label without a positive.
+
+    Args:
+        targets: `[N, C]` in {0, 1}.
+        probabilities: `[N, C]`, calibrated.
+        ignore: bool `[N, C]`, or None.
+    """
+    targets, probabilities = np.asarray(targets), np.asarray(probabilities, np.float64)
+    known = np.ones(targets.shape, bool) if ignore is None else ~np.asarray(ignore, bool)
+    if criterion.name == "fixed":
+        return Thresholds(np.full(targets.shape[1], criterion.value), {})
+    weights = credibility(rarer_answer(targets, known))
+    values, unreached = np.full(targets.shape[1], DEFAULT), {}
+    for column, weight in enumerate(weights):
+        answers, scores = targets[known[:, column], column], probabilities[known[:, column], column]
+        if answers.any():
+            believed = weight * answers + (1 - weight) * scores
+            values[column], best = best_threshold(answers, scores, criterion, believed)
+            if best is not None:
+                unreached[column] = best
+    return Thresholds(values, unreached)
+
+
+def fit_decisions(
+    logits: np.ndarray, data: MultiLabelDataset, thresholds: str = "f1", probabilities: str = "auto"
+) -> Decisions:
+    """Fit calibrators and thresholds on a split's logits `[N, C]`, in the order of its pictures and labels.
+
+    `auto` takes the calibrator with the least log loss, each picture judged by a fit that did not see it; of equals the
+    simplest.
+
+    Raises:
+        InputError: fewer than two pictures, logits that are not finite, no label with both answers, or an unknown
+            criterion or method.
+    """
+    criterion = Criterion.parse(thresholds)
+    if probabilities not in ("auto", *METHODS):
+        raise InputError(f"probabilities: received {probabilities!r}; expected one of auto, {', '.join(METHODS)}")
+    where = f"{data.root}, split {data.split!r}"
+    if len(data) < 2 or not np.isfinite(logits).all():
+        raise InputError(f"{where}: {len(data)} pictures; expected at least 2, and logits that are all finite")
+    cells = np.asarray(logits, np.float64), data.targets, data.ignore
+    asked: tuple[Method, ...] = METHODS if probabilities == "auto" else (probabilities,)  # type: ignore[assignment]
+    unseen = {method: cross_fitted(*cells, method, criterion)[0] for method in asked}
+    losses = {method: log_loss(data.targets, p, data.ignore) for method, p in unseen.items()}
+    method = min(asked, key=lambda method: losses[method])
+    calibrator = fit_probabilities(*cells, method)
+    fitted = fit_thresholds(data.targets, calibrator(cells[0]), data.ignore, criterion)
+    before, after = (
+        float(np.nanmean(expected_calibration_error(data.targets, p, data.ignore)))
+        for p in (sigmoid(cells[0]), unseen[method])
+    )
+    names = data.labels.names
+    shown = ((data.targets == 1) & ~data.ignore).any(axis=0)
+    unseen_labels = [name for name, any_positive in zip(names, shown, strict=True) if not any_positive]
+    if unseen_labels and criterion.name != "fixed":
+        log.warning("%s: no picture shows %s: the threshold there is %g", where, ", ".join(unseen_labels), DEFAULT)
+    unreached = {names[column]: best for column, best in fitted.unreached.items()}
+    for name, best in unreached.items():
+        log.warning(
+            "%s: %s cannot be reached on %s; the best is %.3f, whose threshold is used", name, thresholds, where, best
+        )
+    return Decisions(
+        labels=names,
+        thresholds=tuple(fitted.values.tolist()),
+        calibrator=calibrator,
+        fit=Fit(
+            thresholds=thresholds,
+            probabilities=probabilities,
+            split=data.split,
+            fingerprint=data.fingerprint(),
+            pictures=len(data),
+            positives=tuple(((data.targets == 1) & ~data.ignore).sum(axis=0).tolist()),
+            unreached=unreached,
+            ece_before=before,
+            ece_after=after,
+        ),
+    )
+
+
+def align_decisions(decisions: Decisions, reference: np.ndarray, logits: np.ndarray) -> Decisions:
+    """Decisions for another engine of the same model, which agree with the model's own as closely as its logits allow.
+
+    Each label's logits are taken to the model's by a line, fitted by least squares on the same pictures, and the
+    model's calibrator and thresholds hold there. A picture weighs p(1 − p) of the model's probability, for where the
+    answer is certain a difference changes nothing; the line counts N / (N + SHRINKAGE) beside the identity. Targets
+    are not asked for: thresholds chosen afresh for INT8 change more decisions than INT8 itself does, because on a few
+    hundred pictures the best F1 moves by chance.
+
+    Args:
+        decisions: of the model.
+        reference: the model's logits `[N, C]`.
+        logits: the engine's, of the same pictures.
+    """
+    p = decisions.probabilities(reference)
+    weights = p * (1 - p) + np.finfo(np.float64).tiny  # where all is certain, any line will do
+    x, y = np.asarray(logits, np.float64), np.asarray(reference, np.float64)
+    mean_x, mean_y = ((weights * values).sum(axis=0) / weights.sum(axis=0) for values in (x, y))
+    spread = (weights * (x - mean_x) ** 2).sum(axis=0)
+    together = (weights * (x - mean_x) * (y - mean_y)).sum(axis=0)
+    slopes = np.divide(together, spread, out=np.zeros_like(spread), where=spread > 0)
+    credible = len(x) / (len(x) + SHRINKAGE)
+    # A label whose logits say nothing of the model's is left as it is.
+    sound = slopes > MIN_SLOPE
+    offsets = np.where(sound, credible * (mean_y - slopes * mean_x), 0.0)
+    slopes = np.where(sound, credible * slopes + 1 - credible, 1.0)
+    aligned = decisions.calibrator.after(slopes, offsets)
+    return decisions.model_copy(update={"calibrator": aligned, "refitted_from": decisions})
+
+
+def cross_fitted(
+    logits: np.ndarray, targets: np.ndarray, ignore: np.ndarray, method: Method, criterion: Criterion
+) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities float64 and decisions bool `[N, C]`, each picture's by a fit on the folds that it is not in."""
+    probabilities, decisions = np.zeros(logits.shape), np.zeros(logits.shape, bool)
+    for rest, fold in _folds(len(logits)):
+        calibrator = fit_probabilities(logits[rest], targets[rest], ignore[rest], method)
+        thresholds = fit_thresholds(targets[rest], calibrator(logits[rest]), ignore[rest], criterion)
+        probabilities[fold] = calibrator(logits[fold])
+        decisions[fold] = decide(probabilities[fold], thresholds.values)
+    return probabilities, decisions
+
+
+def _folds(count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(the rest, the fold) of pictures in an order drawn once and for all."""
+    order = np.random.default_rng(0).permutation(count)
+    for fold in np.array_split(order, min(FOLDS, count)):
+        yield np.setdiff1d(order, fold), fold

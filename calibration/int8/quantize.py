@@ -1,0 +1,204 @@
+"""INT8 graphs, one recipe a target, found by a search on val.
+
+One Q/DQ graph does not serve all: ONNX Runtime on x86 is fastest with asymmetric UInt8 activations and quantised
+biases; TensorRT takes only symmetric INT8 with zero point 0 and float biases, around Conv, MatMul and Gemm; OpenVINO is
+quantised by NNCF in its own representation.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgepress.calibration.int8.finished import Finished
+from edgepress.calibration.int8.openvino import OpenVinoQuantizer
+from edgepress.calibration.int8.qdq import OnnxQuantizer, Target, check_qdq, convolutions_in_int8
+from edgepress.calibration.int8.search import Candidate, Latency, Score, Search, Searcher, Trial
+from edgepress.calibration.int8.touches import TOUCHES, touched
+from edgepress.multilabel.errors import EngineUnavailableError, InputError
+
+log = logging.getLogger("edgepress")
+
+_ONNX_STEPS = (
+    Candidate("min-max"),
+    Candidate("percentile-99.99"),
+    Candidate("", ("equalised",)),  # before rounding: it moves weights off their grid
+    Candidate("", ("rounded",)),
+    Candidate("", ("corrected",)),
+    Candidate("percentile-99.999"),
+    Candidate("least-squares"),
+    Candidate("percentile-99.9"),
+    Candidate("entropy"),
+)
+_OPENVINO_STEPS = (
+    Candidate("nncf"),
+    Candidate("min-max"),
+    Candidate("", ("equalised",)),
+    Candidate("", ("rounded",)),
+    Candidate("percentile-99.99"),
+    Candidate("smooth-quant"),
+    Candidate("percentile-99.9"),
+)
+STEPS: dict[Target, tuple[Candidate, ...]] = {
+    "onnxruntime": _ONNX_STEPS,
+    "tensorrt": _ONNX_STEPS,
+    "openvino": _OPENVINO_STEPS,
+}
+"""What is tried, the most promising first; see `calibration.int8.search`."""
+
+
+def quantize(
+    model: Path,
+    out: Path,
+    images: np.ndarray,
+    *,
+    target: Target,
+    evaluate: Callable[[Path], Score],
+    float_map: float,
+    finished: Finished,
+    measure: Callable[[Path], Latency] | None = None,
+    budget: float = 0.005,
+    time_limit: float = 60.0,
+    weight_bits: int = 8,
+) -> Search:
+    """Write the fastest INT8 model within the budget on val that this search finds; see `calibration.int8.search`.
+
+    Args:
+        model: the fp32 ONNX file.
+        out: file to write, .onnx, or .xml for OpenVINO.
+        images: uint8 calibration pictures `[N, size, size, 3]`.
+        target: the runtime that will execute it.
+        evaluate: a model file to its score on val.
+        float_map: the fp32 model's mAP in [0, 1] on val.
+        finished: where candidates are kept until the search is over; the caller removes it.
+        measure: a model file to its latency against fp32; None where the target does not run here.
+        budget: largest drop of val mAP in [0, 1].
+        time_limit: seconds after which no further candidate is begun.
+        weight_bits: 7 for x86 processors whose INT8 products saturate, else 8.
+
+    Raises:
+        InputError: the graph has nothing to quantise, or holds zero points that the target misreads.
+    """
+    try:
+        quantizer = _Targeted(model, finished.folder / "models", images, target, weight_bits)
+        searcher = Searcher(
+            quantizer,
+            out.name,
+            evaluate=evaluate,
+            measure=measure,
+            float_map=float_map,
+            budget=budget,
+            finished=finished,
+        )
+        found = searcher.run(time_limit)
+    except (InputError, OSError, MemoryError, EngineUnavailableError):
+        raise
+    except Exception as error:  # what a quantiser or a runtime raises is its own, and a graph's fault
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"{model}: cannot be quantised for {target}: {reason}") from error
+    for suffix in (out.suffix, ".bin") if target == "openvino" else (out.suffix,):
+        shutil.copyfile(found.best.file.with_suffix(suffix), out.with_suffix(suffix))
+    if target != "openvino":
+        check_qdq(out, target)
+        log.info("  convolutions with a DequantizeLinear on both inputs: %d of %d", *convolutions_in_int8(out))
+    _warn(found, searcher, target)
+    return found
+
+
+def _warn(found: Search, searcher: Searcher, target: Target) -> None:
+    best: Trial = found.best
+    if searcher.drop(best) > searcher.budget:
+        log.warning(
+            "int8 for %s: val mAP drops by %.2f points, over the budget of %g, with %d nodes in float",
+            target,
+            100 * searcher.drop(best),
+            100 * searcher.budget,
+            len(best.float_nodes),
+        )
+    if best.latency is not None and best.latency.slower:
+        log.warning("int8 for %s: slower than fp32 here (%.2f times): the gate fails", target, best.latency.ratio)
+
+
+class _Targeted:
+    """The quantiser of a target, over every float model that the touches make of one."""
+
+    def __init__(self, model: Path, folder: Path, images: np.ndarray, target: Target, weight_bits: int) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        self.folder, self.images, self.target, self.weight_bits = folder, images, target, weight_bits
+        self.steps = STEPS[target]
+        if target == "openvino" and weight_bits == 7:
+            # NNCF's grid then has the largest weight half-way between two integers: none can be rounded for it before.
+            self.steps = tuple(step for step in self.steps if "rounded" not in step.touches)
+        self._onnx: dict[str, OnnxQuantizer] = {}
+        self._openvino: dict[str, OpenVinoQuantizer] = {}
+        self.plain = self._of_onnx("plain", lambda file: shutil.copyfile(model, file))
+        self.products, self.weights, self.macs = self.plain.products, self.plain.weights, self.plain.macs
+        if target == "openvino":
+            # The others it has fused into attention, which it computes in float: they can neither be chosen nor count.
+            names = self._of_openvino("plain").names
+            self.products = [name for name in self.products if name in names]
+
+    def write(self, out: Path, candidate: Candidate) -> bool:
+        for count in range(1, len(candidate.touches) + 1):
+            if not self._touch(candidate.touches[:count], candidate):
+                return False
+        name = _name(candidate.touches, candidate.method)
+        if self.target != "openvino":
+            self._onnx[name].write(out, candidate.method, candidate.kept)  # type: ignore[arg-type]
+            return True
+        return self._of_openvino(name).write(out, candidate.method, candidate.kept)
+
+    def float_nodes(self, quantized: Path) -> tuple[str, ...]:
+        return self._reader.float_nodes(quantized, self.products)
+
+    def structure(self, quantized: Path) -> tuple:
+        return self._reader.structure(quantized)
+
+    def rank(self, method: str, advance: Callable[[], None]) -> list:
+        from edgepress.calibration.int8.sensitivity import rank_nodes
+
+        # OpenVINO's own search would take minutes; the noise is the model's, and the names are the same.
+        ranges = "min-max" if self.target == "openvino" else method
+        return rank_nodes(self.plain, ranges, advance, self.products)  # type: ignore[arg-type]
+
+    @property
+    def _reader(self) -> Any:
+        return OpenVinoQuantizer if self.target == "openvino" else OnnxQuantizer
+
+    def _touch(self, touches: tuple[str, ...], candidate: Candidate) -> bool:
+        name = _name(touches, candidate.method)
+        if name in self._onnx:
+            return True
+        before = self._onnx[_name(touches[:-1], candidate.method)]
+        result = touched(before, touches[-1], candidate.method, self.images)  # type: ignore[arg-type]
+        if result is None:
+            return False
+        import onnx
+
+        self._of_onnx(name, lambda file: onnx.save(result, str(file)))
+        return True
+
+    def _of_onnx(self, name: str, save: Callable[[Path], Any]) -> OnnxQuantizer:
+        file = self._file(name)
+        file.parent.mkdir(parents=True)
+        save(file)
+        self._onnx[name] = OnnxQuantizer(file, file.parent, self.images, self.target, self.weight_bits)
+        return self._onnx[name]
+
+    def _of_openvino(self, name: str) -> OpenVinoQuantizer:
+        if name not in self._openvino:
+            self._openvino[name] = OpenVinoQuantizer(self._file(name), self.images, self.weight_bits)
+        return self._openvino[name]
+
+    def _file(self, name: str) -> Path:
+        return self.folder / name / "float.onnx"
+
+
+def _name(touches: tuple[str, ...], method: str) -> str:
+    """Of a float model; only a correction depends on how ranges are set."""
+    return "+".join(["plain", *(f"{touch}-{method}" if TOUCHES[touch] else touch for touch in touches)])

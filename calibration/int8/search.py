@@ -1,0 +1,250 @@
+"""The search for an INT8 graph: candidates in the order of what they are worth, and the choice among them.
+
+Coordinate descent: a step changes one thing about the best graph so far, how ranges are set or what was done to the
+float model. Weights quantised by tensor are no candidate: where they were tried they cost mAP and ran no faster.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from edgepress.calibration.int8.finished import Finished
+from edgepress.calibration.int8.progress import progress
+from edgepress.calibration.int8.sensitivity import NodeNoise, worst_within
+
+log = logging.getLogger("edgepress")
+
+TOLERANCE = 0.005
+"""Differences of val mAP, in [0, 1], that are chance on a few hundred pictures."""
+MOST_FLOAT = 0.10
+"""Largest share of convolutions and matrix products that may be left in float."""
+MOST_FLOAT_WEIGHTS = 0.05
+"""Largest share of the weights that may be left in float for it, so that the file stays a third of fp32's."""
+
+
+SLOWER = 1.02
+"""Multiple of fp32's time from which a graph counts as slower."""
+
+
+class Candidate(NamedTuple):
+    """An INT8 graph that can be made."""
+
+    method: str
+    """How ranges are set."""
+    touches: tuple[str, ...] = ()
+    """What is done to the float model before, in this order."""
+    kept: tuple[str, ...] = ()
+    """Nodes that are left in float on purpose."""
+
+    def __str__(self) -> str:
+        kept = f", {len(self.kept)} left in float" if self.kept else ""
+        return ", ".join([self.method, *self.touches]) + kept
+
+
+class Score(NamedTuple):
+    """What a candidate reaches on val."""
+
+    mAP: float
+    """In [0, 1]."""
+    sqnr: float
+    """Signal to quantisation noise of its logits against the fp32 model's, in dB."""
+
+
+class Latency(NamedTuple):
+    """Time a call takes of the fp32 model's in the same runtime, and the 95 % interval."""
+
+    ratio: float
+    low: float
+    high: float
+
+    @property
+    def slower(self) -> bool:
+        """Slower than fp32 beyond chance, and by enough to matter."""
+        return self.low > SLOWER
+
+    def __str__(self) -> str:
+        return f"{self.ratio:.2f} times, {self.low:.2f} to {self.high:.2f}"
+
+
+class Trial(NamedTuple):
+    """A candidate that was made and measured."""
+
+    candidate: Candidate
+    score: Score
+    latency: Latency | None
+    """None for a target that does not run here."""
+    float_nodes: tuple[str, ...]
+    """All convolutions and matrix products that its graph has in float."""
+    int8_share: float
+    """Share of the multiply-accumulates that are in INT8."""
+    file: Path
+
+
+class Quantizer(Protocol):
+    """What the search needs of a target."""
+
+    steps: tuple[Candidate, ...]
+    """Changes to the best so far, in the order of what they are worth: a method, or one touch more (no method)."""
+    products: list[str]
+    weights: dict[str, int]
+    """Constants of each product."""
+    macs: dict[str, int]
+
+    def write(self, out: Path, candidate: Candidate) -> bool:
+        """Make a candidate's files; False where it would be the same graph as without its last touch."""
+
+    def float_nodes(self, quantized: Path) -> tuple[str, ...]: ...
+
+    def structure(self, quantized: Path) -> Hashable:
+        """What latency depends on: graphs of the same structure take the same time."""
+
+    def rank(self, method: str, advance: Callable[[], None]) -> list[NodeNoise]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """What was found."""
+
+    best: Trial
+    tried: list[Trial]
+    planned: int
+    """Candidates that there would have been time for without a limit."""
+    sensitivity: list[NodeNoise]
+
+
+class Searcher:
+    """One search: makes and measures candidates, and keeps them as it goes.
+
+    Args:
+        name: of the model file to make in each candidate's folder.
+        evaluate: a model file to its score on val.
+        measure: a model file to its latency; None where the target does not run here.
+        float_map: the fp32 model's mAP in [0, 1] on val.
+        budget: largest drop of val mAP in [0, 1].
+        finished: where candidates are kept, those of an interrupted search among them.
+    """
+
+    def __init__(
+        self,
+        quantizer: Quantizer,
+        name: str,
+        *,
+        evaluate: Callable[[Path], Score],
+        measure: Callable[[Path], Latency] | None,
+        float_map: float,
+        budget: float,
+        finished: Finished,
+    ) -> None:
+        self.quantizer, self.name, self.finished = quantizer, name, finished
+        self.evaluate, self.measure = evaluate, measure
+        self.float_map, self.budget = float_map, budget
+        self.trials: list[Trial] = []
+        self.timed: dict[Hashable, Latency] = {}
+
+    def run(self, time_limit: float) -> Search:
+        """Try candidates for `time_limit` seconds, then leave the worst nodes in float while the budget is missed.
+
+        The first candidate is tried in any case, and so are those with nodes in float, which are few.
+        """
+        started, planned = time.monotonic(), len(self.quantizer.steps)
+        with progress("candidates", planned) as advance:
+            for step in self.quantizer.steps:
+                if self.trials and time.monotonic() - started > time_limit:
+                    break
+                self._try(self._changed(step))
+                advance()
+        if len(self.trials) < planned:
+            log.info("  %d of %d candidates tried", len(self.trials), planned)
+        with progress("sensitivity", len(self.quantizer.products)) as advance:
+            ranked = self.quantizer.rank(self.chosen().candidate.method, advance)
+        most, count = int(MOST_FLOAT * len(self.quantizer.products)), 1
+        room = MOST_FLOAT_WEIGHTS * sum(self.quantizer.weights.values())
+        while self.drop(self.chosen()) > self.budget and count <= most:
+            kept = worst_within(ranked, self.quantizer.weights, count, room)
+            self._try(self.chosen().candidate._replace(kept=kept))
+            count *= 2
+        return Search(best=self.chosen(), tried=self.trials, planned=planned, sensitivity=ranked)
+
+    def drop(self, trial: Trial) -> float:
+        """Loss of val mAP in [0, 1] against fp32."""
+        return self.float_map - trial.score.mAP
+
+    def least_noise(self, trials: list[Trial] | None = None) -> Trial:
+        """Of the trials that are as good as the best but for chance, the one with the least noise."""
+        trials = self.trials if trials is None else trials
+        highest = max(trial.score.mAP for trial in trials)
+        near = [trial for trial in trials if trial.score.mAP >= highest - TOLERANCE]
+        return max(near, key=lambda trial: trial.score[::-1])
+
+    def chosen(self) -> Trial:
+        """The fastest within the budget; what is not faster beyond chance is as fast, and then the least noise decides.
+
+        A graph that is slower than fp32 is not chosen where there is another.
+        """
+        trials = [t for t in self.trials if t.latency is None or not t.latency.slower] or self.trials
+        within = [trial for trial in trials if self.drop(trial) <= self.budget]
+        timed = [trial.latency for trial in within if trial.latency is not None]
+        if timed:
+            fastest = min(timed, key=lambda latency: latency.ratio)
+            within = [t for t in within if t.latency is None or t.latency.low <= fastest.high]
+        return self.least_noise(within or trials)
+
+    def _changed(self, step: Candidate) -> Candidate:
+        if not self.trials:
+            return step
+        best = self.least_noise().candidate
+        return Candidate(step.method or best.method, (*best.touches, *step.touches))
+
+    def _try(self, candidate: Candidate) -> None:
+        if any(trial.candidate == candidate for trial in self.trials):
+            return
+        file = self.finished.folder_of(candidate) / self.name
+        kept = self.finished.load(candidate)
+        if kept is None:
+            kept = self._make(candidate, file)
+            self.finished.save(candidate, kept)
+        if not kept:
+            return
+        latency = None if kept["latency"] is None else Latency(*kept["latency"])
+        if latency is not None:  # of an interrupted search, perhaps
+            self.timed.setdefault(self.quantizer.structure(file), latency)
+        trial = Trial(
+            candidate,
+            Score(*kept["score"]),
+            latency,
+            tuple(kept["float_nodes"]),
+            kept["int8_share"],
+            file,
+        )
+        self.trials.append(trial)
+        log.info(
+            "  %s: val mAP %.2f (fp32 %.2f), %.1f dB%s",
+            candidate,
+            100 * trial.score.mAP,
+            100 * self.float_map,
+            trial.score.sqnr,
+            "" if latency is None else f", {latency.ratio:.2f} times fp32's time",
+        )
+
+    def _make(self, candidate: Candidate, file: Path) -> dict[str, Any]:
+        """Make and measure; empty where a touch changes nothing."""
+        if not self.quantizer.write(file, candidate):
+            log.info("  %s: nothing to change", candidate)
+            return {}
+        score, float_nodes = self.evaluate(file), self.quantizer.float_nodes(file)
+        latency = None
+        if self.measure is not None:
+            structure = self.quantizer.structure(file)
+            if structure not in self.timed:
+                found = self.measure(file)
+                # A whole engine is failed for it: what was chance does not come twice.
+                self.timed[structure] = min(found, self.measure(file)) if found.slower else found
+            latency = self.timed[structure]
+        products, macs = self.quantizer.products, self.quantizer.macs
+        share = sum(macs[name] for name in products if name not in float_nodes) / sum(macs.values())
+        return {"score": score, "latency": latency, "float_nodes": float_nodes, "int8_share": share}

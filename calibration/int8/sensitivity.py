@@ -1,0 +1,75 @@
+"""Which nodes INT8 costs most: the noise in the logits with only that node quantised."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from edgepress.calibration.int8.qdq import OnnxQuantizer
+from edgepress.calibration.int8.ranges import Method
+from edgepress.calibration.int8.subset import spread
+
+PICTURES = 24
+"""Enough to rank nodes by noise, which every logit of every picture shows."""
+
+
+class NodeNoise(NamedTuple):
+    """One node's share in the noise."""
+
+    node: str
+    sqnr: float
+    """Signal to quantisation noise of the logits, dB, with only this node quantised; lower is worse."""
+    macs: float
+    """Share of the model's multiply-accumulates."""
+
+
+def signal_to_noise(reference: np.ndarray, logits: np.ndarray) -> float:
+    """10·log10(Σ r² / Σ (r − l)²) of logits against the float model's, in dB."""
+    # A float of Python's: numpy's float32 would make the quotient below infinite where there is no noise.
+    least = float(np.finfo(np.float32).tiny)
+    noise = max(float(np.square(np.subtract(logits, reference, dtype=np.float64)).sum()), least)
+    return 10 * float(np.log10(float(np.square(reference, dtype=np.float64).sum()) / noise))
+
+
+def rank_nodes(
+    quantizer: OnnxQuantizer, method: Method, advance: Any = lambda: None, nodes: Sequence[str] | None = None
+) -> list[NodeNoise]:
+    """Every product that is quantised, worst first.
+
+    Args:
+        advance: called after each node.
+        nodes: only these products.
+    """
+    images = spread(quantizer.images, PICTURES)
+    reference = _run(quantizer.prepared.read_bytes(), images)
+    total = sum(quantizer.macs.values())
+    ranked = []
+    for node in quantizer.products if nodes is None else nodes:
+        logits = _run(quantizer.only(node, method).SerializeToString(), images)
+        ranked.append(NodeNoise(node, signal_to_noise(reference, logits), quantizer.macs[node] / total))
+        advance()
+    return sorted(ranked, key=lambda noise: noise.sqnr)
+
+
+def worst_within(ranked: list[NodeNoise], weights: dict[str, int], count: int, room: float) -> tuple[str, ...]:
+    """The worst nodes, at most `count`, whose constants are together at most `room`; a node that is too large is passed
+    over."""
+    chosen: list[str] = []
+    for noise in ranked:
+        if len(chosen) < count and weights[noise.node] <= room:
+            chosen.append(noise.node)
+            room -= weights[noise.node]
+    return tuple(sorted(chosen))
+
+
+def _run(model: bytes, images: np.ndarray) -> np.ndarray:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    session = ort.InferenceSession(
+        model, options, providers=["CPUExecutionProvider"], disabled_optimizers=["WeightBiasQuantization"]
+    )
+    return session.run(None, {session.get_inputs()[0].name: images})[0]

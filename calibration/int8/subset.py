@@ -1,0 +1,115 @@
+"""The calibration set: a few hundred training pictures; by default they show every label between them."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+
+from edgepress.calibration.int8.embeddings import k_centre
+from edgepress.multilabel.datasets import MultiLabelDataset, refuse_leaks
+from edgepress.multilabel.errors import InputError
+
+log = logging.getLogger("edgepress")
+
+Choice = Literal["covering", "random", "k-centre"]
+FEW = 5
+"""Pictures of a label below which it is reported."""
+POOL = 20
+"""Most training pictures that k-centre embeds, as a multiple of those it chooses; more are drawn from at random."""
+
+
+def choose_calibration_set(
+    train: MultiLabelDataset,
+    others: list[MultiLabelDataset],
+    count: int,
+    seed: int = 0,
+    choice: Choice = "covering",
+    embed: Callable[[MultiLabelDataset], np.ndarray] | None = None,
+) -> np.ndarray:
+    """Places in `train`, int64 `[min(count, N)]`, sorted.
+
+    `covering` takes every label at least once, rare labels first, then at random; `random` draws; `k-centre` takes
+    pictures as far apart as it can, from one drawn at random. Labels that no chosen picture shows are named in a
+    warning.
+
+    Args:
+        train: the split that pictures are drawn from.
+        others: the splits that measure; a training picture whose content is also in one of them is refused.
+        count: how many pictures.
+        seed: the same seed draws the same pictures.
+        embed: pictures to embeddings `[N, D]`, for k-centre.
+
+    Raises:
+        InputError: a training picture also stands in another split, or count is too small to show every label.
+    """
+    if count < 1:
+        raise InputError(f"calibration pictures: received {count}; expected at least 1")
+    refuse_leaks(train, others)
+    order = np.random.default_rng(seed).permutation(len(train))
+    count = min(count, len(train))
+    if choice == "covering":
+        chosen = _covering(train, order, count)
+    elif choice == "random":
+        chosen = order[:count].tolist()
+    else:
+        assert embed is not None, "k-centre needs embeddings"
+        pool = order[: POOL * count]
+        chosen = [int(pool[row]) for row in k_centre(embed(train.subset(pool)), count, first=0)]
+    _report(train, chosen)
+    return np.array(sorted(chosen), dtype=np.int64)
+
+
+def missing_labels(pictures: MultiLabelDataset) -> tuple[str, ...]:
+    """Labels that none of the pictures shows."""
+    return tuple(pictures.labels.names[label] for label in np.flatnonzero(~(pictures.targets == 1).any(axis=0)))
+
+
+def calibration_hash(pictures: MultiLabelDataset) -> str:
+    """sha256 over the sorted content hashes of the pictures: the same set gives the same name in any order."""
+    return hashlib.sha256("".join(sorted(pictures.hashes())).encode()).hexdigest()
+
+
+def _covering(train: MultiLabelDataset, order: np.ndarray, count: int) -> list[int]:
+    chosen: set[int] = set()
+    positives = train.targets.sum(axis=0, dtype=np.int64)
+    covered = positives == 0
+    for label in np.argsort(positives, kind="stable"):
+        if covered[label]:
+            continue
+        # Of the pictures with this label, the one that shows most labels still missing.
+        having = order[train.targets[order, label] == 1]
+        gain = train.targets[having][:, ~covered].sum(axis=1)
+        best = int(having[int(gain.argmax())])
+        chosen.add(best)
+        covered |= train.targets[best].astype(bool)
+    if len(chosen) > count:
+        raise InputError(f"{count} calibration pictures cannot show every label; at least {len(chosen)} are needed")
+    for index in order:
+        if len(chosen) >= count:
+            break
+        chosen.add(int(index))
+    return list(chosen)
+
+
+def _report(train: MultiLabelDataset, chosen: list[int]) -> None:
+    """Name the labels that the chosen pictures lack, and those that few of them show, the rarest first."""
+    pictures = train.subset(np.array(chosen))
+    missing = missing_labels(pictures)
+    if missing:
+        untaught = set(missing_labels(train))
+        names = [f"{name} (none in train does)" if name in untaught else name for name in missing]
+        log.warning("no calibration picture shows %s", ", ".join(names))
+    shown = (pictures.targets == 1).sum(axis=0)
+    few = [label for label in np.argsort(shown, kind="stable") if 0 < shown[label] < FEW]
+    if few:
+        names = [f"{train.labels.names[label]} ({shown[label]})" for label in few]
+        log.info("fewer than %d calibration pictures show %s", FEW, ", ".join(names))
+
+
+def spread(images: np.ndarray, count: int) -> np.ndarray:
+    """At most so many of a set's pictures, from all over it: in the order of folders it begins with one label."""
+    return images[:: max(1, -(-len(images) // count))]

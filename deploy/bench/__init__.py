@@ -1,0 +1,1 @@
+"""How long an engine takes on this machine, alone and against another."""

@@ -1,0 +1,273 @@
+"""One engine against another: two bundles in turn on this machine, or a measurement against an earlier record."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import BaseModel, Field, ValidationError
+
+from edgepress.deploy.bench.latency import generated_pictures, prepared
+from edgepress.deploy.engines import Engine, open_engine
+from edgepress.deploy.engines.base import Hint
+from edgepress.multilabel.bundle import MANIFEST, Bundle
+from edgepress.multilabel.errors import InputError
+
+WARMUP_SECONDS = 0.5
+MIN_PAIRS = 20
+BLOCK_CALLS = 4
+BLOCK_SECONDS = 0.02
+"""A block of calls of one engine, before the other's turn; short, so that what disturbs the machine disturbs both."""
+MIN_BLOCKS = 6
+"""Fewer parts of a recorded measurement give no interval."""
+DRAWS = 4000
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatencyRatio:
+    """How long an engine takes of what another takes, measured in turn: below 1 it is the faster."""
+
+    ratio: float
+    """Median over the pairs of blocks."""
+    low: float
+    high: float
+    """95 % interval of that median; assumes no shape of the noise (order statistics)."""
+    pairs: int
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordRatio:
+    """How long an engine takes of what a record says: below 1 it is the faster. Not interleaved."""
+
+    batch: int
+    streams: int
+    ratio: float
+    """Of the medians of the two measurements' parts."""
+    low: float | None
+    high: float | None
+    """95 % interval of that ratio for what varied within the two measurements (bootstrap over their parts); None where
+    one has too few. What differed between them, in the machine or beside it, is not in it."""
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def compare_latency(
+    bundle: Bundle,
+    other: Bundle,
+    images: np.ndarray,
+    *,
+    device: str = "cpu",
+    seconds: float = 2.0,
+    batch: int = 1,
+    hint: Hint = "latency",
+    threads: int | None = None,
+) -> LatencyRatio:
+    """Time a bundle's engine against another's, in one process and in turn: A B B A A B ...
+
+    Each turn is a block of calls, of which the quickest counts, and not the first, in which the threads of the other
+    engine may still spin: what else runs here only ever adds to a call. What slows the machine for longer than two
+    blocks slows both, so the ratio stands where two timings one after the other would not.
+
+    Args:
+        images: uint8 `[N, size, size, 3]`, used in turn.
+        seconds: how long to measure, after warming up; at least `MIN_PAIRS` pairs are timed.
+        batch: pictures a call.
+
+    Raises:
+        EngineUnavailableError: this machine cannot run one of them.
+        InputError: the two take pictures of different sizes, or a setting that a runtime does not have.
+    """
+    if bundle.preprocess.size != other.preprocess.size:
+        sizes = f"{bundle.preprocess.size} and {other.preprocess.size} pixels"
+        raise InputError(f"{bundle.path} and {other.path} take pictures of {sizes}; expected the same size")
+    settings: dict[str, Any] = {"hint": hint, "threads": threads}
+    with open_engine(bundle, device, **settings) as first, open_engine(other, device, **settings) as second:
+        batches = [np.take(images, range(at, at + batch), axis=0, mode="wrap") for at in range(0, len(images), batch)]
+        return take_turns(first, second, batches, seconds)
+
+
+def take_turns(first: Engine, second: Engine, batches: list[np.ndarray], seconds: float) -> LatencyRatio:
+    """The first engine's time over the second's; see `compare_latency`."""
+    at = 0
+
+    def block(engine: Engine) -> float:
+        nonlocal at
+        samples: list[float] = []
+        started = time.perf_counter()
+        while len(samples) < BLOCK_CALLS or time.perf_counter() - started < BLOCK_SECONDS:
+            images = batches[at % len(batches)]
+            before = time.perf_counter()
+            engine(images)
+            samples.append(time.perf_counter() - before)
+            at += 1
+        return min(samples[1:])
+
+    warm = time.perf_counter()
+    while time.perf_counter() - warm < WARMUP_SECONDS:
+        block(first)
+        block(second)
+    ratios: list[float] = []
+    started = time.perf_counter()
+    while len(ratios) < MIN_PAIRS or time.perf_counter() - started < seconds:
+        pair = [first, second] if len(ratios) % 2 == 0 else [second, first]
+        taken = {id(engine): block(engine) for engine in pair}
+        ratios.append(taken[id(first)] / taken[id(second)])
+    low, high = median_interval(len(ratios))
+    ordered = np.sort(ratios)
+    return LatencyRatio(
+        ratio=float(np.median(ratios)), low=float(ordered[low]), high=float(ordered[high]), pairs=len(ratios)
+    )
+
+
+def median_interval(count: int) -> tuple[int, int]:
+    """Places of the two order statistics between which the median lies with 95 %: binomial, by its normal limit."""
+    low = max(int(count / 2 - 0.98 * count**0.5 - 0.5), 0)
+    return low, count - 1 - low
+
+
+_Scalar = str | int | float | None
+_Facts = dict[str, _Scalar | list[_Scalar] | dict[str, _Scalar | list[_Scalar]]]
+"""What is told of a machine, flat: it is printed where it differs."""
+
+
+class _Timing(BaseModel):
+    blocks_ms: list[Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]] = Field(min_length=1)
+
+
+class _Cell(BaseModel):
+    batch: int = Field(ge=1, strict=True)
+    streams: int = Field(ge=1, strict=True)
+    model: _Timing
+
+
+class _Record(BaseModel):
+    """Of a record what is read here: the file may come from anyone."""
+
+    engine: str | None = None
+    when: str | None = None
+    digest: str | None = None
+    pictures: str | None = None
+    cells: list[_Cell] = Field(min_length=1)
+    machine: _Facts
+    settings: _Facts = {}
+    ran: _Facts = {}
+    after: _Facts = {}
+
+
+def open_other(path: Path) -> Bundle | dict[str, Any]:
+    """What a measurement shall be compared with: a bundle, or an earlier record of `edgepress bench --save`.
+
+    Raises:
+        InputError: it is neither.
+    """
+    return Bundle.open(path) if path.is_dir() or (path / MANIFEST).is_file() else read_record(path)
+
+
+def against_bundle(
+    bundle: Bundle, other: Bundle, encoded: list[bytes] | None, batches: Sequence[int], **settings: Any
+) -> dict[str, Any]:
+    """The two in turn at each batch size, for a record; see `compare_latency`, which takes the settings."""
+    pixels = np.stack([prepared(bundle, data) for data in encoded or generated_pictures()])
+    ratios = [
+        {"batch": batch, "streams": 1, **compare_latency(bundle, other, pixels, batch=batch, **settings).as_dict()}
+        for batch in batches
+    ]
+    return {"other": other.name, "digest": other.digest, "interleaved": True, "differences": [], "ratios": ratios}
+
+
+def against_record(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
+    """A measurement against an earlier one, for a record; see `compare_records` and `differences`.
+
+    Raises:
+        InputError: they have no batch size and number of streams in common.
+    """
+    return {
+        "other": f"{theirs.get('engine')}, recorded {theirs.get('when')}",
+        "digest": theirs.get("digest"),
+        "interleaved": False,
+        "differences": differences(ours, theirs),
+        "ratios": [ratio.as_dict() for ratio in compare_records(ours, theirs)],
+    }
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """What `edgepress bench --save FILE` wrote.
+
+    Raises:
+        InputError: the file is missing or holds something else.
+    """
+    wanted = "expected a record made by bench --save"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); {wanted}, or a bundle") from None
+    except (ValueError, RecursionError):
+        raise InputError(f"{path}: no JSON; {wanted}, or a bundle") from None
+    try:
+        _Record.model_validate(record)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"][:4])) or "the file"
+        raise InputError(f"{path}: no record of bench ({where}: {first['msg']}); {wanted}") from None
+    return record
+
+
+def compare_records(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[RecordRatio]:
+    """The model alone, at every batch size and number of streams that both records have.
+
+    Raises:
+        InputError: they have none in common.
+    """
+    earlier = {(cell["batch"], cell["streams"]): cell for cell in theirs["cells"]}
+    ratios = []
+    for cell in ours["cells"]:
+        key = (cell["batch"], cell["streams"])
+        if key in earlier:
+            measured, recorded = (np.array(one["model"]["blocks_ms"]) for one in (cell, earlier[key]))
+            low, high = ratio_interval(measured, recorded)
+            ratio = float(np.median(measured) / np.median(recorded))
+            ratios.append(RecordRatio(batch=key[0], streams=key[1], ratio=ratio, low=low, high=high))
+    if not ratios:
+        have = ", ".join(f"batch {batch} with {streams} streams" for batch, streams in earlier)
+        raise InputError(f"the record has {have}: name one of them with --batch and --streams")
+    return ratios
+
+
+def ratio_interval(measured: np.ndarray, recorded: np.ndarray) -> tuple[float | None, float | None]:
+    """95 % interval of the ratio of two independent medians: each series is drawn again from itself, 4000 times."""
+    if min(len(measured), len(recorded)) < MIN_BLOCKS:
+        return None, None
+    rng = np.random.default_rng(0)
+    medians = [np.median(rng.choice(series, (DRAWS, len(series))), axis=1) for series in (measured, recorded)]
+    low, high = np.quantile(medians[0] / medians[1], (0.025, 0.975))
+    return float(low), float(high)
+
+
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """What makes two records hard to compare: another machine, other settings, another state of it."""
+    found = []
+    for name in sorted({*ours["machine"], *theirs["machine"]}):
+        now, then = ours["machine"].get(name), theirs["machine"].get(name)
+        if now != then:
+            found.append(f"machine, {name}: {now} here, {then} in the record")
+    for section, names in (
+        ("settings", ("device", "hint", "threads")),
+        ("ran", ("runtime", "version", "provider", "precision")),
+        ("after", ("power_mode", "clocks", "clock_ranges")),
+    ):
+        for name in names:
+            now, then = (record.get(section, {}).get(name) for record in (ours, theirs))
+            if now != then:
+                found.append(f"{section}, {name}: {now} here, {then} in the record")
+    if ours.get("pictures") != theirs.get("pictures"):
+        found.append(f"pictures: {ours.get('pictures')} here, {theirs.get('pictures')} in the record")
+    return found

@@ -1,0 +1,242 @@
+"""bench: how long a picture takes on this machine, in the model alone and from JPEG bytes to logits.
+
+What each number means stands in docs/benchmarking.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from importlib.metadata import version
+from typing import Any, Protocol, runtime_checkable
+
+import cv2
+import numpy as np
+
+from edgepress.deploy.bench.memory import Memory, PeakMemory
+from edgepress.deploy.bench.percentiles import calls_needed
+from edgepress.deploy.bench.timing import Timing, time_calls
+from edgepress.deploy.engines import Engine, open_engine
+from edgepress.deploy.engines.base import Hint
+from edgepress.deploy.machine.device import describe_machine
+from edgepress.deploy.machine.energy import Meter, find_meter
+from edgepress.deploy.machine.state import cautions, read_state
+from edgepress.deploy.tag.ahead import decode_ahead
+from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.pictures import decode_picture
+
+
+@runtime_checkable
+class TellsCopies(Protocol):
+    """An engine that times its copies to and from a device apart from what it computes."""
+
+    def timed(self, images: np.ndarray) -> dict[str, float]:
+        """One call's `copy_in_ms`, `compute_ms` and `copy_out_ms`, by the device's own clock."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """What was measured at one batch size and number of streams."""
+
+    batch: int
+    streams: int
+    """Threads that call the one engine at once."""
+    model: Timing
+    """Prepared pixels to logits."""
+    end_to_end: Timing
+    """Encoded picture bytes to logits, one step after the other: decode, preprocess, model."""
+    decode_ms: float
+    """Median of what decoding and preprocessing took of `end_to_end`, per call."""
+    ahead: Timing | None
+    """As `end_to_end` with the next batches decoded by threads meanwhile; of one stream with batches above 1."""
+    copies: dict[str, float] | None
+    """Medians of `copy_in_ms`, `compute_ms`, `copy_out_ms`; None where the engine does not tell."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """One engine's timings on one machine."""
+
+    edgepress: str
+    when: str
+    engine: str
+    digest: str
+    settings: dict[str, Any]
+    """Device, hint and threads as asked for."""
+    load_ms: float
+    """From the bundle on disk to an engine that is ready."""
+    first_ms: float
+    """The first call, in which runtimes allocate and compile."""
+    memory: Memory
+    pictures: str
+    """What was timed: the data set's pictures or generated ones."""
+    cells: list[Cell]
+    copies_reason: str
+    """Why copies are not told; empty where they are."""
+    energy_source: str | None
+    energy_reason: str
+    """Why energy is not told; empty where it is."""
+    ran: dict[str, str]
+    machine: dict[str, Any]
+    before: dict[str, Any]
+    """The device's state before the measurement; see `deploy.machine.state`."""
+    after: dict[str, Any]
+    cautions: list[str]
+    """What a reader must know: clocks that were not locked, throttling, a timing that never got steady."""
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def bench(
+    bundle: Bundle,
+    encoded: list[bytes] | None = None,
+    *,
+    device: str = "cpu",
+    batches: Sequence[int] = (1,),
+    streams: Sequence[int] = (1,),
+    hint: Hint = "latency",
+    threads: int | None = None,
+    seconds: float = 3.0,
+) -> Benchmark:
+    """Time a bundle's engine on this machine, at every batch size with every number of streams.
+
+    Args:
+        encoded: picture files' bytes, used in turn; generated JPEGs of 640x480 where none are given.
+        batches: pictures a call.
+        streams: threads that call the engine at once.
+        seconds: how long each measurement lasts after warming up, and at most that long to warm up.
+
+    Raises:
+        EngineUnavailableError: this machine cannot run the engine.
+        InputError: a batch, number of streams or duration that is no positive number, bytes that are no picture, or a
+            setting that the runtime does not have.
+    """
+    if min(batches, default=0) < 1 or min(streams, default=0) < 1 or seconds <= 0:
+        received = f"batches {list(batches)}, streams {list(streams)}, seconds {seconds}"
+        raise InputError(f"bench: received {received}; expected at least one each of at least 1, and more than 0")
+    pictures = f"{len(encoded)} pictures of the data set" if encoded else "generated JPEGs, 640x480"
+    encoded = encoded or generated_pictures()
+    pixels = np.stack([prepared(bundle, data) for data in encoded])
+    before, memory, started = read_state(), PeakMemory(), time.perf_counter()
+    with open_engine(bundle, device, hint=hint, threads=threads) as engine:
+        loaded = time.perf_counter()
+        engine(_wrapped(pixels, 0, batches[0]))
+        answered = time.perf_counter()
+        on_gpu = device.startswith("cuda") or bundle.manifest.kind == "tensorrt"
+        meter, reason = find_meter(int(device.partition(":")[2] or 0) if on_gpu else None)
+        cells = [
+            _cell(engine, encoded, pixels, batch, count, seconds, meter)
+            for batch, count in itertools.product(batches, streams)
+        ]
+        after, held = read_state(), memory.read()  # before the proof, which may open the model a second time
+        return Benchmark(
+            edgepress=version("edgepress"),
+            when=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            engine=bundle.name,
+            digest=bundle.digest,
+            settings={"device": device, "hint": hint, "threads": threads, "seconds": seconds},
+            load_ms=1e3 * (loaded - started),
+            first_ms=1e3 * (answered - loaded),
+            memory=held,
+            pictures=pictures,
+            cells=cells,
+            copies_reason="" if isinstance(engine, TellsCopies) else _no_copies(device, on_gpu),
+            energy_source=meter.source if meter else None,
+            energy_reason=reason,
+            ran=engine.ran,
+            machine=describe_machine(),
+            before=before.as_dict(),
+            after=after.as_dict(),
+            cautions=[*cautions(before, after), *(line for cell in cells for line in _unsteady(cell))],
+        )
+
+
+def _cell(
+    engine: Engine,
+    encoded: list[bytes],
+    pixels: np.ndarray,
+    batch: int,
+    streams: int,
+    seconds: float,
+    meter: Meter | None,
+) -> Cell:
+    ready = [_wrapped(pixels, at, batch) for at in range(0, len(pixels), batch)]
+    decoding: list[float] = []
+
+    def from_bytes(at: int) -> None:
+        started = time.perf_counter()
+        chosen = (encoded[(at * batch + place) % len(encoded)] for place in range(batch))
+        images = np.stack([prepared(engine.bundle, data) for data in chosen])
+        decoding.append(time.perf_counter() - started)
+        engine(images)
+
+    def time_it(call: Callable[[int], object]) -> Timing:
+        return time_calls(call, batch=batch, streams=streams, seconds=seconds, meter=meter)
+
+    model = time_it(lambda at: engine(ready[at % len(ready)]))
+    end_to_end = time_it(from_bytes)
+    ahead = None
+    if batch > 1 and streams == 1:
+        pictures = itertools.cycle(encoded)
+        with contextlib.closing(decode_ahead(lambda data: prepared(engine.bundle, data), pictures, batch)) as coming:
+            ahead = time_it(lambda at: engine(next(coming)))
+    return Cell(
+        batch=batch,
+        streams=streams,
+        model=model,
+        end_to_end=end_to_end,
+        decode_ms=1e3 * statistics.median(decoding[-end_to_end.calls :]),
+        ahead=ahead,
+        copies=_copies(engine, ready[0]) if isinstance(engine, TellsCopies) else None,
+    )
+
+
+def _copies(engine: TellsCopies, images: np.ndarray) -> dict[str, float]:
+    calls = [engine.timed(images) for _ in range(calls_needed(0.5))]
+    return {name: statistics.median(call[name] for call in calls) for name in calls[0]}
+
+
+def _no_copies(device: str, on_gpu: bool) -> str:
+    if device == "cpu" and not on_gpu:
+        return "on a CPU nothing is copied to a device"
+    return "this runtime copies within its own call and does not time it apart"
+
+
+def _unsteady(cell: Cell) -> list[str]:
+    lines = []
+    for name, timing in (("model", cell.model), ("end to end", cell.end_to_end), ("decoded ahead", cell.ahead)):
+        if timing is not None and not timing.warmup.steady:
+            spread = timing.warmup.spread
+            shown = "too few windows to tell" if spread is None else f"windows {spread:.0%} apart"
+            lines.append(
+                f"not steady: {name}, batch {cell.batch}, streams {cell.streams}, after {timing.warmup.seconds:.1f} s "
+                f"({shown})"
+            )
+    return lines
+
+
+def prepared(bundle: Bundle, data: bytes) -> np.ndarray:
+    """An encoded picture as the bundle's model takes it: uint8 `[size, size, 3]`."""
+    return bundle.preprocess(decode_picture(data, "picture"))
+
+
+def _wrapped(pixels: np.ndarray, at: int, batch: int) -> np.ndarray:
+    return np.take(pixels, range(at, at + batch), axis=0, mode="wrap")
+
+
+def generated_pictures() -> list[bytes]:
+    """JPEGs of about a photograph's size in bytes: smooth noise."""
+    rng = np.random.default_rng(0)
+    pictures = []
+    for _ in range(8):
+        coarse = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)
+        picture = cv2.resize(coarse, (640, 480), interpolation=cv2.INTER_CUBIC)
+        pictures.append(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes())
+    return pictures

@@ -1,0 +1,133 @@
+"""compile: an ONNX bundle to what a runtime loads fastest, each with the reference that proves it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+from edgepress.deploy.engines.attention import require_logits_alone
+from edgepress.deploy.engines.base import require
+from edgepress.deploy.build.passport import stamp
+from edgepress.deploy.build.reference import REFERENCE
+from edgepress.multilabel.bundle import Bundle, inputs_hash, is_current, write_bundle
+from edgepress.multilabel.errors import InputError
+
+log = logging.getLogger("edgepress")
+
+IR = "model.xml"
+ONNX = "model.onnx"
+
+
+def compile_fp16(parent: Bundle, out: Path) -> Bundle:
+    """The typed half-precision graph of an fp32 ONNX bundle: float16 inside, uint8 in and float32 out as before.
+
+    Raises:
+        InputError: the parent is no fp32 ONNX bundle.
+        EngineUnavailableError: onnx or onnxruntime is not installed.
+    """
+    _require_float_onnx(parent)
+    for module in ("onnx", "onnxruntime"):
+        require(module, "quantize")
+    inputs = inputs_hash({"parent": parent.digest, "make": "fp16", "tools": _tools("onnx", "onnxruntime")})
+    if is_current(out, inputs):
+        log.info("%s: unchanged, kept", out)
+        return Bundle.open(out)
+    import onnx
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    graph = convert_float_to_float16(onnx.load(str(parent.model_path)), keep_io_types=True)
+    with derived_bundle(
+        parent, out, kind="onnx", precision="fp16", model=ONNX, tools=_tools("onnx", "onnxruntime"), inputs=inputs
+    ) as (folder, _):
+        onnx.save(graph, str(folder / ONNX))
+    return Bundle.open(out)
+
+
+def compile_openvino(
+    parent: Bundle, out: Path, precision: Literal["fp32", "fp16"], *, replaces: Bundle | None = None
+) -> Bundle:
+    """OpenVINO's representation of an fp32 ONNX bundle, its weights stored in `precision`.
+
+    Args:
+        replaces: an engine whose place this one takes, with its decisions, though it was made from the same.
+
+    Raises:
+        InputError: the parent is no fp32 ONNX bundle.
+        EngineUnavailableError: openvino is not installed.
+        OSError: it cannot be written, as on a full disk.
+    """
+    _require_float_onnx(parent)
+    require("openvino", "openvino")
+    decisions = decisions_of(replaces, parent)
+    inputs = inputs_hash({"parent": parent.digest, "precision": precision, "tools": _tools("openvino"), **decisions})
+    if replaces is None and is_current(out, inputs):
+        log.info("%s: unchanged, kept", out)
+        return Bundle.open(out)
+    import openvino as ov
+
+    try:
+        model = ov.convert_model(str(parent.model_path))
+    except Exception as error:  # its frontends raise types of their own
+        raise InputError(
+            f"{parent.model_path}: OpenVINO cannot read it: {' '.join(str(error).split())[:300]}"
+        ) from error
+    with derived_bundle(
+        parent,
+        out,
+        kind="openvino",
+        precision=precision,
+        model=IR,
+        built_for=stamp(parent, "openvino", version("openvino")),
+        tools=_tools("openvino"),
+        inputs=inputs,
+        **decisions,
+    ) as (folder, _):
+        try:
+            # save_model halves the weights unless it is told not to.
+            ov.save_model(model, str(folder / IR), compress_to_fp16=precision == "fp16")
+        except RuntimeError as error:  # all that it says of a full disk is "iostream error"
+            reason = f"OpenVINO cannot write {IR}: {' '.join(str(error).split())[:200]}; is the disk full?"
+            raise OSError(f"{out}: {reason}") from error
+    return Bundle.open(out)
+
+
+def decisions_of(replaces: Bundle | None, parent: Bundle) -> dict[str, Any]:
+    """Manifest fields of an engine that takes another's place: the other's decisions, where not its parent's too."""
+    if replaces is None:
+        return {}
+    fields = {name: getattr(replaces.manifest, name) for name in ("decisions", "thresholds")}
+    return {} if all(value == getattr(parent.manifest, name) for name, value in fields.items()) else fields
+
+
+@contextlib.contextmanager
+def derived_bundle(parent: Bundle, out: Path, **fields: Any) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """`write_bundle` with what a model inherits from the one it was made from: labels, preprocess, reference, ..."""
+    inherited = {
+        "labels": parent.manifest.labels,
+        "preprocess": parent.preprocess,
+        "thresholds": parent.manifest.thresholds,
+        "decisions": parent.manifest.decisions,
+        "parent": parent.as_parent,
+        "opset": parent.manifest.opset,
+    }
+    with write_bundle(out, **{**inherited, **fields}) as (folder, fields_now):
+        yield folder, fields_now
+        if REFERENCE in parent.manifest.files:
+            shutil.copyfile(parent.path / REFERENCE, folder / REFERENCE)
+
+
+def _require_float_onnx(parent: Bundle) -> None:
+    if (parent.manifest.kind, parent.manifest.precision) != ("onnx", "fp32"):
+        raise InputError(
+            f"{parent.path}: a bundle of kind {parent.manifest.kind}, {parent.manifest.precision}; expected onnx, fp32"
+        )
+    require_logits_alone(parent)
+
+
+def _tools(*names: str) -> dict[str, str]:
+    return {name: version(name) for name in (*names, "edgepress")}

@@ -1,0 +1,187 @@
+"""Student to ONNX: the only source of truth for every engine.
+
+uint8 NHWC RGB pictures in, normalisation inside the graph, float32 logits out, a batch of any size.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import warnings
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from timm.utils import reparameterize_model
+from torch import Tensor, nn
+
+from edgepress.compress.models import MultiLabelModel
+from edgepress.deploy.engines.attention import ATTENTION
+from edgepress.deploy.build.reference import REFERENCE, Reference
+from edgepress.deploy.verify.torch_graph import MODULES
+from edgepress.multilabel.bundle import Bundle, Parent, inputs_hash, is_current, write_bundle
+from edgepress.multilabel.datasets import MultiLabelDataset
+from edgepress.multilabel.decisions import Decisions
+from edgepress.multilabel.errors import InputError
+
+OPSET = 20
+MODEL = "model.onnx"
+log = logging.getLogger("edgepress")
+
+
+def export_onnx(
+    model: MultiLabelModel,
+    verified: MultiLabelDataset,
+    out: Path,
+    *,
+    parent: Parent | None = None,
+    identity: str,
+    decisions: Callable[[Callable[[MultiLabelDataset], np.ndarray]], Decisions] | None = None,
+    attention: bool = False,
+) -> Bundle:
+    """Export a model as the bundle `onnx-fp32`, with its logits on the verified split beside it.
+
+    Args:
+        model: in evaluation mode.
+        verified: the split that engines will be verified on; its labels must be the model's.
+        parent: the torch bundle the model came from, where there is one.
+        identity: sha256 of what the model was loaded from, and of what its decisions are fitted on; an artifact made
+            from the same is kept.
+        decisions: fits the bundle's decisions; given a function from a split to the model's logits `[N, C]`.
+        attention: also give what each label looks at, as a second output; see `deploy.engines.attention`.
+
+    Raises:
+        InputError: labels differ, a picture cannot be read, or the backbone cannot be exported with a free batch size.
+        DataChangedError: see `MultiLabelDataset.stored`.
+    """
+    model.labels.require_equal(verified.labels, "the model", f"the data set {verified.root}")
+    shown = {ATTENTION: True} if attention else {}
+    inputs = inputs_hash(
+        {
+            "model": identity,
+            "verified": verified.fingerprint(),
+            "opset": OPSET,
+            "parent": parent.model_dump() if parent else None,
+            **shown,
+        }
+    )
+    if is_current(out, inputs):
+        log.info("%s: unchanged, kept", out)
+        return Bundle.open(out)
+    log.info("exporting %s to ONNX (opset %d)", model.config.backbone, OPSET)
+    reference = Reference.of(verified, _torch_logits(model, verified))
+    graph = _to_onnx(model, attention)
+    for key, value in (
+        ("labels", json.dumps(model.labels.names)),
+        ("preprocess", model.preprocess.model_dump_json()),
+        ("edgepress", version("edgepress")),
+    ):
+        entry = graph.metadata_props.add()
+        entry.key, entry.value = key, value
+    with write_bundle(
+        out,
+        kind="onnx",
+        precision="fp32",
+        model=MODEL,
+        labels=model.labels.names,
+        preprocess=model.preprocess,
+        parent=parent,
+        opset=OPSET,
+        decisions=decisions(lambda data: _torch_logits(model, data)) if decisions else None,
+        facts={
+            "backbone": model.config.backbone,
+            "head": model.config.head,
+            "verified_pictures": len(verified),
+            **shown,
+        },
+        tools={name: version(name) for name in ("torch", "timm", "onnx", "edgepress")},
+        inputs=inputs,
+    ) as (folder, _):
+        onnx.save(graph, folder / MODEL)
+        reference.save(folder / REFERENCE)
+    return Bundle.open(out)
+
+
+class _Logits(nn.Module):
+    """The model without its embeddings, which only training needs."""
+
+    def __init__(self, model: MultiLabelModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model.logits(images)
+
+
+class _Attention(_Logits):
+    """Logits and what each label looks at."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self.model.with_attention(images)
+
+
+def _to_onnx(model: MultiLabelModel, attention: bool) -> onnx.ModelProto:
+    # Branches that training needs (RepVGG, RepViT, MobileOne) become one convolution; others pass unchanged.
+    fused = reparameterize_model(model)
+    module = (_Attention(fused) if attention else _Logits(fused)).eval()
+    size = model.preprocess.size
+    # Two pictures: a batch of one is taken for a constant.
+    images = torch.zeros(2, size, size, 3, dtype=torch.uint8)
+    if attention:
+        module(images)  # what it refuses is told as it says it, not as the exporter wraps it
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it tells of every constant that it does not fold
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                module,
+                (images,),
+                input_names=["images"],
+                output_names=["logits", ATTENTION] if attention else ["logits"],
+                opset_version=OPSET,
+                dynamo=True,
+                external_data=False,
+                dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1, max=4096)}},
+            )
+    except Exception as error:  # the exporter raises types of its own, nested
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"{model.config.backbone} cannot be exported with a free batch size: {reason}") from error
+    assert program is not None
+    graph = program.model_proto
+    for value in (*graph.graph.input, *graph.graph.output):
+        first = value.type.tensor_type.shape.dim[0]
+        if not first.dim_param:  # a Python number in the model's code froze it without an error
+            raise InputError(f"{model.config.backbone}: the exported {value.name} has a fixed batch {first.dim_value}")
+    _forget_sources(graph)
+    onnx.checker.check_model(graph, full_check=True)
+    return graph
+
+
+def _forget_sources(graph: onnx.ModelProto) -> None:
+    """Drop what the exporter says of the code that was traced, with the paths of this machine: a bundle is given away.
+
+    What stays is the module that each node is of, for `deploy.verify.layers`.
+    """
+    inner = graph.graph
+    for one in (inner, *inner.node, *inner.input, *inner.output, *inner.value_info, *inner.initializer):
+        kept = [entry for entry in one.metadata_props if entry.key == MODULES]
+        del one.metadata_props[:]
+        one.metadata_props.extend(kept)
+
+
+@torch.inference_mode()
+def _torch_logits(model: MultiLabelModel, data: MultiLabelDataset, batch: int = 32) -> np.ndarray:
+    parts = []
+    for start in range(0, len(data), batch):
+        rows = range(start, min(start + batch, len(data)))
+        images = np.stack([model.preprocess(data.picture(row)) for row in rows])
+        parts.append(model.logits(torch.from_numpy(images)).numpy())
+    logits = np.concatenate(parts)
+    if not np.isfinite(logits).all():
+        raise InputError(f"{model.config.backbone}: the weights give logits that are not finite; train it again")
+    return logits

@@ -1,0 +1,88 @@
+"""reference.npz: what the torch model said of every picture it was verified on.
+
+It travels with every artifact, so that a device without torch can prove an engine against the model it came from.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgepress.multilabel.datasets import MultiLabelDataset
+from edgepress.multilabel.errors import InputError
+
+REFERENCE = "reference.npz"
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """Torch's logits of a split, known by content hash."""
+
+    hashes: list[str]
+    """sha256 of each picture file."""
+    logits: np.ndarray
+    """float32 `[N, C]`."""
+    targets: np.ndarray
+    """uint8 `[N, C]`, the labels as they were when the reference was made."""
+    ignore: np.ndarray
+    """bool `[N, C]`."""
+    labels: tuple[str, ...]
+    """The names of the C columns."""
+
+    @classmethod
+    def of(cls, data: MultiLabelDataset, logits: np.ndarray) -> Reference:
+        """The reference of a split whose logits `[N, C]` are in the split's order."""
+        return cls(data.hashes(), logits.astype(np.float32), data.targets, data.ignore, data.labels.names)
+
+    def save(self, path: Path) -> None:
+        """Write an .npz without pickled objects."""
+        np.savez_compressed(
+            path,
+            hashes=np.array(self.hashes),
+            logits=self.logits,
+            targets=self.targets,
+            ignore=self.ignore,
+            labels=np.array(self.labels),
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> Reference:
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: not such a file.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                hashes, labels = file["hashes"], file["labels"]
+                logits, targets, ignore = file["logits"], file["targets"], file["ignore"]
+            if hashes.dtype.kind != "U" or labels.dtype.kind != "U" or hashes.ndim != 1 or labels.ndim != 1:
+                raise ValueError("hashes and labels are not lists of text")
+            for name, cells, kind in (("logits", logits, "f"), ("targets", targets, "u"), ("ignore", ignore, "b")):
+                if cells.dtype.kind != kind or cells.shape != (len(hashes), len(labels)):
+                    found = f"{cells.dtype} {list(cells.shape)}"
+                    raise ValueError(f"{name}: {found} for {len(hashes)} pictures and {len(labels)} labels")
+            if not np.isfinite(logits).all() or not np.isin(targets, (0, 1)).all():
+                raise ValueError("logits that are not finite, or targets other than 0 and 1")
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise InputError(f"{path}: not a reference that edgepress made ({error})") from None
+        return cls(hashes.tolist(), logits, targets, ignore, tuple(labels.tolist()))
+
+    def rows(self, hashes: list[str]) -> np.ndarray | None:
+        """int64 `[N]`, where each picture stands in the reference; None unless all do."""
+        # A file that stands twice is told apart by its turn: its labels may differ from one time to the other.
+        places: dict[str, list[int]] = {}
+        for row, name in enumerate(self.hashes):
+            places.setdefault(name, []).append(row)
+        turns: Counter[str] = Counter()
+        rows = []
+        for name in hashes:
+            if name not in places:
+                return None
+            rows.append(places[name][min(turns[name], len(places[name]) - 1)])
+            turns[name] += 1
+        return np.array(rows, dtype=np.int64)

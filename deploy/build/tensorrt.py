@@ -1,0 +1,307 @@
+"""ONNX to a TensorRT engine, with `tensorrt` where it is installed, else with `tensorrt_rtx`.
+
+Precision is in the graph's types and Q/DQ nodes and the network is strongly typed, so one path serves TensorRT 10, 11
+and TensorRT-RTX. `tensorrt` builds for the GPU that is present, `tensorrt_rtx` for a named compute capability without
+one.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import re
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from edgepress.deploy.build import timing_cache
+from edgepress.deploy.engines.attention import require_logits_alone
+from edgepress.deploy.build.compile import decisions_of, derived_bundle
+from edgepress.deploy.machine.cuda import cuda_compute_capability, sm_name
+from edgepress.deploy.engines.base import by_precision
+from edgepress.deploy.engines.tensorrt import collecting_logger, first_line, load_runtime, one_line
+from edgepress.deploy.build.passport import driver_cuda, stamp
+from edgepress.multilabel.bundle import Bundle, inputs_hash, is_current
+from edgepress.multilabel.errors import EngineUnavailableError, InputError
+
+MODEL = "model.plan"
+TYPICAL_BATCH = 8
+"""The batch that kernels are chosen for."""
+_RUNTIMES = ("tensorrt", "tensorrt_rtx")
+log = logging.getLogger("edgepress")
+
+
+@dataclass(frozen=True)
+class ParsedNetwork:
+    """A network that TensorRT read from an ONNX file, with the objects that own its memory."""
+
+    trt: ModuleType
+    builder: Any
+    parser: Any  # owns the weights: the network is empty without it
+    network: Any
+    warnings: tuple[str, ...]
+    """What the parser warned of."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """How many layers and convolutions; layers without constants (`types`) and convolutions and matrix products
+        (`products`) by precision.
+
+        A product is int8 where its input and its weights both come from a dequantize layer, else what it gives. The
+        network is strongly typed: the builder may fuse layers, and computes in the types that are written here.
+        """
+        kinds = self.trt.LayerType
+        layers = self.layers
+        producers = {layer.get_output(i).name: layer.type for layer in layers for i in range(layer.num_outputs)}
+        executed = [layer for layer in layers if layer.type != kinds.CONSTANT]
+
+        def computed(layer: Any) -> str:
+            # One input where the weights are constant; a third is the bias.
+            tensors = [layer.get_input(i) for i in range(min(2, layer.num_inputs))]
+            sources = [producers.get(tensor.name) for tensor in tensors if tensor is not None]
+            return "int8" if sources == [kinds.DEQUANTIZE] * 2 else layer.get_output(0).dtype.name
+
+        convolutions = [layer for layer in layers if layer.type == kinds.CONVOLUTION]
+        products = [*convolutions, *(layer for layer in layers if layer.type == kinds.MATRIX_MULTIPLY)]
+        return {
+            "convolutions": len(convolutions),
+            "quantized_convolutions": [computed(layer) for layer in convolutions].count("int8"),
+            "layers": len(layers),
+            "products": by_precision(map(computed, products)),
+            "types": by_precision(layer.get_output(0).dtype.name for layer in executed),
+        }
+
+    @property
+    def layers(self) -> list[Any]:
+        return [self.network.get_layer(i) for i in range(self.network.num_layers)]
+
+    def profile(self, max_batch: int) -> Any:
+        """An IOptimizationProfile: batches of 1 to `max_batch`, fastest at the typical one."""
+        images = self.network.get_input(0)
+        picture = tuple(images.shape)[1:]
+        profile = self.builder.create_optimization_profile()
+        typical = min(TYPICAL_BATCH, max_batch)
+        profile.set_shape(images.name, (1, *picture), (typical, *picture), (max_batch, *picture))
+        return profile
+
+
+def runtime_module() -> ModuleType:
+    """`tensorrt` where it is installed, else `tensorrt_rtx`.
+
+    Raises:
+        EngineUnavailableError: neither is installed, or the one that is cannot be loaded.
+    """
+    for name in _RUNTIMES:
+        if importlib.util.find_spec(name) is not None:
+            return load_runtime(name)
+    raise EngineUnavailableError(
+        "neither tensorrt nor tensorrt_rtx is installed here "
+        "(pip install 'edgepress[gpu]' or 'edgepress[tensorrt-rtx]'; on a Jetson it comes with JetPack)"
+    )
+
+
+def parse_network(model: Path) -> ParsedNetwork:
+    """Read an ONNX file into a strongly typed network.
+
+    Raises:
+        EngineUnavailableError: no TensorRT is installed.
+        InputError: TensorRT cannot read the graph; carries the parser's first message.
+    """
+    trt = runtime_module()
+    logger = collecting_logger(trt)
+    logger.forget()
+    # Newer versions know no other network and may drop the flag.
+    typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    builder = trt.Builder(logger)
+    network = builder.create_network(0 if typed is None else 1 << int(typed))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse_from_file(str(model)):
+        reason = "no reason given"
+        if parser.num_errors:
+            error = parser.get_error(0)
+            # Without a node, as for a file that is no ONNX, the node's number is -1.
+            where = f"node {error.node()}: " if error.node() >= 0 else ""
+            reason = where + one_line(error.desc())
+        raise InputError(f"{model}: TensorRT cannot read the graph: {reason}")
+    return ParsedNetwork(trt, builder, parser, network, tuple(logger.warnings))
+
+
+def build_tensorrt(
+    parent: Bundle,
+    out: Path,
+    *,
+    sm: int,
+    max_batch: int = 64,
+    cuda_graph: bool = False,
+    dla: int | None = None,
+    replaces: Bundle | None = None,
+) -> Bundle:
+    """Build the engine of an ONNX bundle; its precision is the parent's.
+
+    `tensorrt` keeps the timings of kernels in a cache beside the bundle, so that the next build is shorter (not run on
+    a GPU; in TensorRT-RTX such a cache is without effect, and it is given none).
+
+    Args:
+        parent: fp32, an fp16 typed graph, or an int8 Q/DQ graph made for TensorRT (symmetric INT8, float bias).
+        out: the bundle to write; one that was made from the same is kept.
+        sm: compute capability of the GPU it will run on, 86 for 8.6.
+        max_batch: most pictures at once.
+        cuda_graph: the engine is to replay a CUDA graph wherever it is opened (`deploy.engines.cuda_graph`).
+        dla: core of a Jetson's deep learning accelerator that takes the layers it can; the GPU takes the rest.
+        replaces: an engine whose place this one takes, with its decisions, though it was made from the same.
+
+    Raises:
+        InputError: not such a parent, a graph that TensorRT refuses, or DLA with more than one picture a call.
+        EngineUnavailableError: no TensorRT here, none that builds for this compute capability here, no such DLA core,
+            or fp32 for DLA.
+    """
+    if parent.manifest.kind != "onnx":
+        raise InputError(f"{parent.path}: a bundle of kind {parent.manifest.kind}; expected onnx")
+    require_logits_alone(parent)
+    if max_batch < 1:
+        raise InputError(f"max_batch {max_batch}: expected at least 1")
+    if dla is not None and max_batch != 1:  # TensorRT wants one fixed shape there
+        raise InputError(
+            f"dla {dla} with max_batch {max_batch}: an engine for DLA takes one picture a call (max_batch 1)"
+        )
+    if dla is not None and parent.manifest.precision == "fp32":
+        raise EngineUnavailableError(f"dla {dla}: {parent.path} is fp32; DLA computes in fp16 and int8")
+    trt = runtime_module()
+    target = {"compute_capability": f"SM{sm}", "max_batch": str(max_batch)}
+    if cuda_graph:
+        target["cuda_graph"] = "yes"
+    if dla is not None:
+        target["dla"] = str(dla)
+    decisions = decisions_of(replaces, parent)
+    made_by = {"runtime": trt.__name__, "version": trt.__version__}
+    inputs = inputs_hash({"parent": parent.digest, **made_by, **target, **decisions})
+    if replaces is None and is_current(out, inputs):
+        log.info("%s: unchanged, kept", out)
+        return Bundle.open(out)
+    _require_target(trt, sm, parent.manifest.precision)
+    log.info("building a TensorRT engine for SM%d from %s", sm, parent.path)
+    parsed = parse_network(parent.model_path)
+    _require_contract(parsed, parent)
+    facts = parsed.facts
+    if parent.manifest.precision == "int8":
+        shown = facts["quantized_convolutions"], facts["convolutions"]
+        log.info("  the parsed network: %d of %d convolutions with dequantized input and weights", *shown)
+    config = builder_config(parsed, precision=parent.manifest.precision, sm=sm, max_batch=max_batch)
+    if dla is not None:
+        facts["dla_layers"] = _prefer_dla(parsed, config, dla)
+    flags = ", ".join(name for name, flag in trt.BuilderFlag.__members__.items() if config.get_flag(flag)) or "none"
+    timings = (
+        out.parent / f"timing-{trt.__name__}-{trt.__version__}-SM{sm}.cache" if timing_cache.is_kept(trt) else None
+    )
+    plan = _build(parsed, config, parent, sm, timings)
+    with derived_bundle(
+        parent,
+        out,
+        kind="tensorrt",
+        precision=parent.manifest.precision,
+        model=MODEL,
+        calibration=parent.manifest.calibration,
+        built_for=stamp(parent, **made_by, **target, driver_cuda=driver_cuda(), flags=flags),
+        facts=facts,
+        tools={trt.__name__: trt.__version__, "edgepress": version("edgepress")},
+        inputs=inputs,
+        **decisions,
+    ) as (folder, _):
+        (folder / MODEL).write_bytes(plan)
+    return Bundle.open(out)
+
+
+def _require_target(trt: ModuleType, sm: int, precision: str) -> None:
+    """Stop where no engine can be built for this compute capability here."""
+    if trt.__name__ == "tensorrt":
+        present = cuda_compute_capability()
+        if present is None:
+            raise EngineUnavailableError(f"tensorrt builds on the GPU that it builds for; SM{sm} asked, no GPU here")
+        if sm_name(present) != f"SM{sm}":
+            raise EngineUnavailableError(
+                f"SM{sm}: tensorrt builds for the GPU present, {sm_name(present)}; build on an SM{sm} GPU"
+            )
+        return
+    known = [int(name[2:]) for name in trt.ComputeCapability.__members__ if re.fullmatch(r"SM\d+", name)]
+    # Turing has no FP32 matrix product in TensorRT-RTX, and a Q/DQ graph keeps some in float.
+    usable = [f"SM{number}" for number in sorted(known) if precision == "fp16" or number >= 80]
+    if f"SM{sm}" not in usable:
+        raise EngineUnavailableError(
+            f"SM{sm}: {trt.__name__} {trt.__version__} builds {precision} for {', '.join(usable)}; "
+            "for another GPU build on it with tensorrt"
+        )
+
+
+def _require_contract(parsed: ParsedNetwork, parent: Bundle) -> None:
+    """Stop where the network is not uint8 pictures in, float32 logits out, in the precision that the parent names."""
+    trt, network, path = parsed.trt, parsed.network, parent.model_path
+    if (network.num_inputs, network.num_outputs) != (1, 1):
+        raise InputError(f"{path}: {network.num_inputs} inputs and {network.num_outputs} outputs; expected one of each")
+    size = parent.preprocess.size
+    for tensor, dtype, shape in (
+        (network.get_input(0), trt.DataType.UINT8, (-1, size, size, 3)),
+        (network.get_output(0), trt.DataType.FLOAT, (-1, len(parent.labels))),
+    ):
+        if (tensor.dtype, tuple(tensor.shape)) != (dtype, shape):
+            raise InputError(
+                f"{path}: {tensor.name} is {tensor.dtype.name} {list(tensor.shape)}; "
+                f"expected {dtype.name} {list(shape)} (-1: a batch of any size)"
+            )
+    precision = parent.manifest.precision
+    types = {layer.get_output(i).dtype for layer in parsed.layers for i in range(layer.num_outputs)}
+    if precision == "fp16" and trt.DataType.HALF not in types:
+        raise InputError(f"{path}: not an fp16 graph: no layer gives float16")
+    if precision == "int8" and parsed.facts["quantized_convolutions"] == 0:
+        raise InputError(f"{path}: not a Q/DQ graph for TensorRT: no convolution takes dequantized input and weights")
+    # TensorRT reads such a tensor as INT8, and the engine is wrong.
+    if any("UINT8 zero_point" in message for message in parsed.warnings):
+        raise InputError(f"{path}: not a Q/DQ graph for TensorRT: UINT8 zero points; expected symmetric INT8")
+
+
+def builder_config(parsed: ParsedNetwork, *, precision: str, sm: int, max_batch: int) -> Any:
+    """An IBuilderConfig: one optimisation profile, the target where the runtime takes one, true fp32 for fp32.
+
+    Raises:
+        InputError: the runtime refuses the compute capability.
+    """
+    trt = parsed.trt
+    config = parsed.builder.create_builder_config()
+    if precision == "fp32" and hasattr(trt.BuilderFlag, "TF32"):
+        config.clear_flag(trt.BuilderFlag.TF32)  # on by default: products of 10-bit mantissas
+    if trt.__name__ == "tensorrt_rtx":
+        config.num_compute_capabilities = 1
+        if not config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{sm}"), 0):
+            raise InputError(f"SM{sm}: {trt.__name__} {trt.__version__} refuses this compute capability")
+    config.add_optimization_profile(parsed.profile(max_batch))
+    return config
+
+
+def _prefer_dla(parsed: ParsedNetwork, config: Any, core: int) -> int:
+    """Give a DLA core the layers that it can run: how many the builder says these are, constants left out."""
+    trt, cores = parsed.trt, parsed.builder.num_DLA_cores
+    if core >= cores:
+        raise EngineUnavailableError(
+            f"dla {core}: {trt.__name__} finds {cores} DLA cores here; they are numbered from 0"
+        )
+    config.default_device_type, config.DLA_core = trt.DeviceType.DLA, core
+    config.set_flag(trt.BuilderFlag.GPU_FALLBACK)  # preprocessing and the head are not for DLA
+    able = sum(config.can_run_on_DLA(layer) for layer in parsed.layers if layer.type != trt.LayerType.CONSTANT)
+    if not able:  # the engine would be the GPU's under another name
+        raise EngineUnavailableError(f"dla {core}: the builder finds no layer of this network that DLA can run")
+    return able
+
+
+def _build(parsed: ParsedNetwork, config: Any, parent: Bundle, sm: int, timings: Path | None) -> Any:
+    """The serialised engine, an object with the buffer protocol."""
+    if timings is not None:
+        timing_cache.read(config, timings)
+    logger = collecting_logger(parsed.trt)
+    logger.forget()
+    plan = parsed.builder.build_serialized_network(parsed.network, config)
+    if plan is None:
+        raise InputError(f"{parent.model_path}: TensorRT cannot build it for SM{sm}: {first_line(logger.errors)}")
+    if timings is not None:
+        timing_cache.write(config, timings)
+    return plan

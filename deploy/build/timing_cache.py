@@ -1,0 +1,30 @@
+"""TensorRT's timing cache, a file beside the engines: kernels that were timed once are not timed again."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from edgepress.multilabel.bundle import write_atomically
+
+log = logging.getLogger("edgepress")
+
+
+def is_kept(trt: ModuleType) -> bool:
+    """TensorRT-RTX measures nothing when it builds; its timing cache is deprecated and without effect."""
+    return trt.__name__ == "tensorrt"
+
+
+def read(config: Any, file: Path) -> None:
+    """Give a builder the timing cache of earlier builds; a new one where there is none, or one of another device."""
+    cache = config.create_timing_cache(file.read_bytes() if file.is_file() else b"")
+    if not config.set_timing_cache(cache, False):
+        log.info("%s: of another device or version; the kernels are timed again", file)
+        config.set_timing_cache(config.create_timing_cache(b""), False)
+
+
+def write(config: Any, file: Path) -> None:
+    """Keep what a builder measured for the next build."""
+    write_atomically(file, bytes(config.get_timing_cache().serialize()))

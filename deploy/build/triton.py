@@ -1,0 +1,191 @@
+"""Serving hand-off: a Triton Inference Server model repository of a finished bundle.
+
+    OUT/models/NAME/1/model.onnx            or model.xml and model.bin, or model.plan
+    OUT/models/NAME/config.pbtxt            a ModelConfig in protobuf's text format
+    OUT/models/NAME/labels.txt              a label a line, in the order of the logits
+    OUT/manifest.json                       the bundle's: preprocessing, thresholds and provenance
+    OUT/request.json, OUT/README.md         how to serve it and how to ask
+
+The server runs the same file as the bundle: raw uint8 pixels in, float32 logits out. Sources: Triton's
+`model_config.proto`, its protocol extensions "Binary tensor data" and "Classification", and the README of its OpenVINO
+backend. Not run on a server: tests parse the configuration and send the README's request to a stand-in.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path, PurePosixPath
+
+from edgepress.deploy.engines.attention import require_logits_alone
+from edgepress.multilabel.bundle import MANIFEST, Bundle
+from edgepress.multilabel.durable import give_name
+from edgepress.multilabel.errors import InputError
+
+IMAGES, LOGITS = "images", "logits"
+"""The names that `deploy.build.export` gives to every model's input and output."""
+LABELS = "labels.txt"
+_BACKENDS = {"onnx": "onnxruntime", "openvino": "openvino", "tensorrt": "tensorrt"}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+_PREFERRED_BATCH = 8
+_QUEUE_MICROSECONDS = 100
+_SHOWN = 5
+"""Labels that the README's request asks for."""
+
+
+def write_triton(
+    bundle: Bundle, out: Path, *, name: str | None = None, max_batch: int = 64, device: str = "cpu"
+) -> Path:
+    """Write a model repository that Triton serves a bundle from; returns `out`.
+
+    ONNX and TensorRT are batched by the server. OpenVINO's backend takes no batch smaller than the largest, so that
+    model is given with a free first dimension, and a client sends batches itself.
+
+    Args:
+        bundle: of kind onnx, openvino, or tensorrt built by the full TensorRT.
+        out: a new or empty folder; it is whole or absent.
+        name: the model's name, which is in every request's address; by default the bundle's folder.
+        max_batch: most pictures at once for ONNX; a TensorRT engine has its own.
+        device: `cpu` or `cuda`, where the server runs an ONNX model.
+
+    Raises:
+        InputError: a bundle that Triton does not serve, a name or device that it does not take, or `out` is not empty.
+    """
+    name = bundle.name if name is None else name
+    if not _NAME.fullmatch(name):
+        raise InputError(f"model name {name!r}: expected letters, digits, _ . and -, as it is part of an address")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out}: not an empty folder; name a new folder for the model repository")
+    require_logits_alone(bundle)
+    config = model_config(bundle, name, max_batch, device)
+    partial = out.parent / f".{out.name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        version = partial / "models" / name / "1"
+        version.mkdir(parents=True)
+        for file in _model_files(bundle):
+            shutil.copyfile(bundle.path / file, version / file)
+        (version.parent / "config.pbtxt").write_text(config, encoding="utf-8")
+        (version.parent / LABELS).write_text("".join(f"{label}\n" for label in bundle.labels.names), encoding="utf-8")
+        shutil.copyfile(bundle.path / MANIFEST, partial / MANIFEST)
+        request = json.dumps(_request(bundle))
+        (partial / "request.json").write_text(request, encoding="utf-8")
+        (partial / "README.md").write_text(_readme(bundle, name, len(request.encode())), encoding="utf-8")
+        if out.exists():
+            out.rmdir()
+        give_name(partial, out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return out
+
+
+def model_config(bundle: Bundle, name: str, max_batch: int = 64, device: str = "cpu") -> str:
+    """A bundle's `config.pbtxt`; arguments and errors as `write_triton`."""
+    kind, built_for = bundle.manifest.kind, bundle.manifest.built_for or {}
+    if kind not in _BACKENDS:
+        raise InputError(f"{bundle.path}: a bundle of kind {kind}; expected one of {', '.join(_BACKENDS)} (export it)")
+    if device not in ("cpu", "cuda") or (kind == "openvino" and device != "cpu"):
+        raise InputError(f"device {device!r}: expected cpu or cuda; an OpenVINO model is served on the cpu")
+    if kind == "tensorrt":
+        if built_for.get("runtime") != "tensorrt":
+            raise InputError(
+                f"{bundle.path}: built by {built_for.get('runtime', 'an unknown runtime')}; Triton's backend opens "
+                "plans of tensorrt, built on the server's GPU by the server's version"
+            )
+        device, max_batch = "cuda", int(built_for["max_batch"])
+    if max_batch < 1:
+        raise InputError(f"max_batch {max_batch}: expected at least 1")
+    size, batched = bundle.preprocess.size, kind != "openvino"
+    first = "" if batched else "-1, "
+    lines = [
+        f'name: "{name}"',
+        f'backend: "{_BACKENDS[kind]}"',
+        f"max_batch_size: {max_batch if batched else 0}",
+        f'input [ {{ name: "{IMAGES}" data_type: TYPE_UINT8 dims: [ {first}{size}, {size}, 3 ] }} ]',
+        f'output [ {{ name: "{LOGITS}" data_type: TYPE_FP32 dims: [ {first}{len(bundle.labels)} ] '
+        f'label_filename: "{LABELS}" }} ]',
+        f"instance_group [ {{ count: 1 kind: KIND_{'GPU' if device == 'cuda' else 'CPU'} }} ]",
+    ]
+    if batched:
+        preferred = ", ".join(map(str, sorted({min(_PREFERRED_BATCH, max_batch), max_batch})))
+        lines += [
+            f"dynamic_batching {{ preferred_batch_size: [ {preferred} ] "
+            f"max_queue_delay_microseconds: {_QUEUE_MICROSECONDS} }}"
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _model_files(bundle: Bundle) -> list[str]:
+    """The model, and what its runtime reads beside it under the same name (OpenVINO's weights)."""
+    stem = PurePosixPath(bundle.manifest.model).stem
+    return [name for name in bundle.manifest.files if PurePosixPath(name).stem == stem]
+
+
+def _request(bundle: Bundle) -> dict[str, object]:
+    """The JSON before a picture's bytes: one picture in, the labels with the highest logits out."""
+    size = bundle.preprocess.size
+    pixels = size * size * 3
+    return {
+        "inputs": [
+            {
+                "name": IMAGES,
+                "shape": [1, size, size, 3],
+                "datatype": "UINT8",
+                "parameters": {"binary_data_size": pixels},
+            }
+        ],
+        "outputs": [{"name": LOGITS, "parameters": {"classification": min(_SHOWN, len(bundle.labels))}}],
+    }
+
+
+def _readme(bundle: Bundle, name: str, header: int) -> str:
+    manifest, size, labels = bundle.manifest, bundle.preprocess.size, len(bundle.labels)
+    made_with = ", ".join(f"{tool} {number}" for tool, number in manifest.tools.items())
+    notes = [
+        f"- The model is the bundle `{bundle.name}` ({manifest.kind}, {manifest.precision}), digest `{bundle.digest}`, "
+        f"made with {made_with or 'unknown versions'}.",
+        f"- It takes raw RGB pixels, uint8 `[B, {size}, {size}, 3]`, resized as `preprocess` in `manifest.json` says, "
+        f"and gives float32 logits `[B, {labels}]` in the order of `labels.txt`.",
+        "- A logit is no probability. What `decisions` in `manifest.json` says turns logits into probabilities and "
+        "those into yes and no; where there is none it is the sigmoid and 0.5.",
+    ]
+    if manifest.kind == "openvino":
+        notes.append(
+            "- Triton does not batch for OpenVINO here: send several pictures in one request, without the parameter "
+            "`classification`, which would rank over all of them. Its backend lets OpenVINO choose the precision, "
+            "which is bf16 on some CPUs."
+        )
+    if manifest.kind == "tensorrt":
+        built_for = manifest.built_for or {}
+        notes.append(
+            f"- The plan opens only in a server with TensorRT {built_for.get('version')} on a GPU of compute "
+            f"capability {built_for.get('compute_capability')}."
+        )
+    return f"""# {name} on Triton Inference Server
+
+Serve it; TRITON_IMAGE is an image of Triton Inference Server that has this model's backend:
+
+```
+docker run --rm -p 8000:8000 -v "$PWD/models:/models" $TRITON_IMAGE \\
+    tritonserver --model-repository=/models
+```
+
+Ask it, in this folder; `edgepress` prepares the pixels as they were in training:
+
+```sh
+python -c 'import json, pathlib, sys
+from edgepress.multilabel.preprocess import Preprocess
+preprocess = Preprocess.model_validate(json.load(open("{MANIFEST}"))["preprocess"])
+sys.stdout.buffer.write(preprocess.load(pathlib.Path(sys.argv[1])).tobytes())' "$PICTURE" > pixels.rgb
+cat request.json pixels.rgb | curl --silent --fail --data-binary @- \\
+    --header "Content-Type: application/octet-stream" \\
+    --header "Inference-Header-Content-Length: {header}" \\
+    "${{SERVER:-http://localhost:8000}}/v2/models/{name}/infer"
+```
+
+The answer's `data` holds the {min(_SHOWN, labels)} highest logits as `logit:index:label`. Without `parameters` in
+`request.json` (and with its new length in the header) it holds every logit.
+
+{chr(10).join(notes)}
+"""

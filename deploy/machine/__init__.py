@@ -1,0 +1,1 @@
+"""What machine this is: processor, GPU, board, clocks, energy, and which runtimes work on it."""

@@ -1,0 +1,140 @@
+"""What machine this is, and which backends work on it."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgepress.deploy.machine.cuda import cuda_compute_capability, cuda_driver_version
+
+_JETSON = " (on a Jetson it comes with JetPack: sudo apt install nvidia-jetpack)"
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One runtime or tool, and whether it works here."""
+
+    name: str
+    works: bool
+    detail: str
+    """Version and devices, or why not and the command that mends it."""
+
+
+def describe_machine() -> dict[str, Any]:
+    """Processor, cores, clock governor, system, Python and GPU, as a record of a measurement needs them."""
+    capability = cuda_compute_capability()
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "architecture": platform.machine(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or "unknown",
+        "model": (_read("/proc/device-tree/model") or "").rstrip("\x00") or None,
+        "gpu": f"SM{capability[0]}{capability[1]}" if capability else None,
+    }
+
+
+def check_backends() -> list[Backend]:
+    """Try every backend the way an engine would."""
+    return [
+        _check("torch", "train", "torch", _torch),
+        _check("timm", "train", "timm", lambda: ""),
+        _check("onnx", "train", "onnx", lambda: ""),
+        _check("onnxruntime", "onnxruntime", "onnxruntime", _onnxruntime),
+        _check("openvino", "openvino", "openvino", _openvino),
+        _check("nncf", "quantize", "nncf", lambda: ""),
+        _check("sympy", "quantize", "sympy", lambda: ""),
+        _check("tensorrt", "gpu", "tensorrt", lambda: _tensorrt("no GPU here, and it needs one"), _JETSON),
+        _check(
+            "tensorrt_rtx", "tensorrt-rtx", "tensorrt-rtx", lambda: _tensorrt("builds engines; no GPU here to run them")
+        ),
+        _check("cuda.bindings", "gpu", "cuda-bindings", _cuda),
+    ]
+
+
+def installed() -> list[str]:
+    """The runtimes that are installed and their versions, without importing them."""
+    found = []
+    for name in ("torch", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found.append(f"{name} {importlib.metadata.version(name)}")
+    return found
+
+
+def _check(module: str, extra: str, distribution: str, detail: Callable[[], str], elsewhere: str = "") -> Backend:
+    # Of `cuda.bindings` the package is asked first: find_spec raises where it is missing.
+    names = module.split(".")
+    if any(importlib.util.find_spec(".".join(names[: end + 1])) is None for end in range(len(names))):
+        return Backend(module, False, f"not installed: pip install 'edgepress[{extra}]'{elsewhere}")
+    try:
+        importlib.import_module(module)
+        devices = detail()
+    except Exception as error:  # whatever a broken installation raises is the answer
+        return Backend(module, False, f"{type(error).__name__}: {' '.join(str(error).split())[:160]}")
+    try:
+        version = importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        version = "version unknown"  # a device's own package, such as JetPack's TensorRT
+    return Backend(module, True, f"{version}{'; ' if devices else ''}{devices}")
+
+
+def _torch() -> str:
+    import torch
+
+    return "cuda: " + (torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no GPU here")
+
+
+def _onnxruntime() -> str:
+    import onnxruntime
+
+    return ", ".join(onnxruntime.get_available_providers())
+
+
+def _openvino() -> str:
+    import openvino
+
+    return ", ".join(openvino.Core().available_devices)
+
+
+def _tensorrt(without_gpu: str) -> str:
+    capability = cuda_compute_capability()
+    if capability is None:
+        return without_gpu
+    if importlib.util.find_spec("cuda") is None:
+        return "builds engines; to run them pip install 'edgepress[gpu]' (on a Jetson 'edgepress[jetson]')"
+    return f"GPU SM{capability[0]}{capability[1]}"
+
+
+def _cuda() -> str:
+    """What the CUDA runtime answers: bindings of a newer CUDA than the driver's import, and then fail at every call."""
+    from cuda.bindings import runtime
+
+    code, count = runtime.cudaGetDeviceCount()
+    if code == runtime.cudaError_t.cudaErrorInsufficientDriver:
+        found = cuda_driver_version()
+        return "no CUDA driver here" if found is None else f"newer than the driver's CUDA, {found[0]}.{found[1]}"
+    if code != runtime.cudaError_t.cudaSuccess:
+        return f"runs nothing here: {code.name}"
+    return f"runs TensorRT engines on {count} GPU{'s' if count != 1 else ''}"
+
+
+def _processor() -> str:
+    for line in (_read("/proc/cpuinfo") or "").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _read(path: str) -> str | None:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return None

@@ -1,0 +1,153 @@
+"""doctor: which board this is, which backends work on it, and what mends the rest.
+
+Nothing here was tried on a Jetson; releases and versions are as published, see docs/devices.md.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgepress.deploy.machine.device import check_backends, describe_machine
+
+TEGRA_RELEASE = "etc/nv_tegra_release"
+MODEL = "proc/device-tree/model"
+_JETPACK = {34: 5, 35: 5, 36: 6, 38: 7, 39: 7}
+"""JetPack by Jetson Linux: R38 is JetPack 7.0 and 7.1, R39 is 7.2 (developer.nvidia.com, "JetPack archive")."""
+_TENSORRT_10 = (36, 4, 0)
+"""JetPack 6.1: the first with TensorRT 10; 6.0 has 8.6, which knows no strongly typed network."""
+_CUDA = {6: "'cuda-python>=12.6,<13'", 7: "'cuda-python>=13,<14'"}
+_INTEL = "0x8086"
+_CPU_RUNTIMES = frozenset({"onnxruntime", "openvino", "torch"})
+_TENSORRT = frozenset({"tensorrt", "tensorrt_rtx"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Board:
+    """What the system's files say of the machine."""
+
+    model: str | None
+    """As the device tree names it; None of a machine without one."""
+    jetson_linux: tuple[int, ...] | None = None
+    """Release of Jetson Linux, (36, 4, 3); None of any other machine."""
+    intel_gpu: bool = False
+    """A render node of an Intel GPU, which needs a driver before OpenVINO sees it."""
+    intel_npu: bool = False
+
+    @property
+    def jetpack(self) -> int | None:
+        """JetPack's major version; None where there is none, or one that is not known here."""
+        return _JETPACK.get(self.jetson_linux[0]) if self.jetson_linux else None
+
+    @property
+    def is_raspberry_pi(self) -> bool:
+        return (self.model or "").startswith("Raspberry Pi")
+
+    def __str__(self) -> str:
+        named = self.model or platform.machine()
+        if self.jetson_linux is None:
+            return named
+        release = ".".join(map(str, self.jetson_linux))
+        return f"{named}, Jetson Linux {release} (JetPack {self.jetpack or 'unknown'})"
+
+
+def diagnose() -> dict[str, Any]:
+    """What `edgepress doctor` prints: machine, board, backends, advice, and whether any engine can run (`usable`)."""
+    backends, machine, board = check_backends(), describe_machine(), find_board()
+    works = frozenset(backend.name for backend in backends if backend.works)
+    openvino = next(backend.detail for backend in backends if backend.name == "openvino")
+    on_gpu = machine["gpu"] is not None and "cuda.bindings" in works and bool(works & _TENSORRT)
+    return {
+        "machine": machine,
+        "board": str(board) if board.model or board.jetson_linux else None,
+        "usable": bool(works & _CPU_RUNTIMES) or on_gpu,
+        "backends": [vars(backend) for backend in backends],
+        "advice": advice(board, works, openvino),
+    }
+
+
+def find_board(root: Path = Path("/")) -> Board:
+    """Read the system's files below a root."""
+    release = _text(root / TEGRA_RELEASE)
+    model = _text(root / MODEL)
+    return Board(
+        model=model.rstrip("\x00\n") if model else None,
+        jetson_linux=parse_tegra_release(release) if release is not None else None,
+        intel_gpu=any(_vendors(root / "sys/class/drm", "renderD*")),
+        intel_npu=any(_vendors(root / "sys/class/accel", "accel*")),
+    )
+
+
+def parse_tegra_release(text: str) -> tuple[int, ...] | None:
+    """(36, 4, 3) of the first line of /etc/nv_tegra_release, `# R36 (release), REVISION: 4.3, ...`; None of another."""
+    found = re.match(r"#\s*R(\d{1,4})\s*\(release\),\s*REVISION:\s*(\d{1,4}(?:\.\d{1,4})*)", text)
+    return (int(found[1]), *map(int, found[2].split("."))) if found else None
+
+
+def advice(board: Board, works: frozenset[str], openvino_devices: str = "") -> list[str]:
+    """What this machine lacks for its engines, each with the command that mends it.
+
+    Args:
+        works: names of the backends that work here.
+        openvino_devices: as OpenVINO lists them.
+    """
+    found: list[str] = []
+    if board.jetson_linux is not None:
+        found += _jetson(board, works)
+    elif not works & (_CPU_RUNTIMES | _TENSORRT):
+        found.append("no runtime for finished engines: pip install 'edgepress[onnxruntime]' or 'edgepress[openvino]'")
+    if board.is_raspberry_pi and platform.machine() != "aarch64":
+        found.append(
+            f"a 32-bit system ({platform.machine()}), for which there are no runtimes: install 64-bit Raspberry Pi OS"
+        )
+    for there, device, remedy in (
+        (board.intel_gpu, "GPU", "sudo apt install intel-opencl-icd; sudo usermod -aG render $USER, and log in again"),
+        (board.intel_npu, "NPU", "sudo snap install intel-npu-driver, or github.com/intel/linux-npu-driver"),
+    ):
+        if there and "openvino" not in works:
+            found.append(f"an Intel {device}, for which there is OpenVINO: pip install 'edgepress[openvino]'")
+        elif there and device not in openvino_devices:
+            found.append(f"an Intel {device} that OpenVINO does not see, for want of its driver or of rights: {remedy}")
+    return found
+
+
+def _jetson(board: Board, works: frozenset[str]) -> list[str]:
+    assert board.jetson_linux is not None
+    found = []
+    if board.jetson_linux < _TENSORRT_10:
+        found.append(
+            f"{board}: its TensorRT is older than 10 and builds no engine of edgepress; flash JetPack 6.1 or newer. "
+            "ONNX Runtime runs on the CPU: pip install 'edgepress[onnxruntime]'"
+        )
+    elif "tensorrt" not in works:
+        found.append("JetPack's TensorRT: sudo apt install nvidia-jetpack (or tensorrt and python3-libnvinfer)")
+        if _hides_system_packages():
+            found.append(
+                "this virtual environment does not see JetPack's packages: python3 -m venv --system-site-packages"
+            )
+    if "cuda.bindings" not in works and board.jetpack in _CUDA:
+        found.append(f"the CUDA bindings that run TensorRT engines: pip install {_CUDA[board.jetpack]}")
+    return found
+
+
+def _hides_system_packages() -> bool:
+    if sys.prefix == sys.base_prefix:
+        return False
+    settings = _text(Path(sys.prefix) / "pyvenv.cfg") or ""
+    return re.search(r"include-system-site-packages\s*=\s*true", settings, re.IGNORECASE) is None
+
+
+def _vendors(folder: Path, pattern: str) -> list[Path]:
+    """Devices of Intel in a folder of /sys/class."""
+    return [path for path in folder.glob(pattern) if (_text(path / "device/vendor") or "").strip() == _INTEL]
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None  # such a machine has no such file

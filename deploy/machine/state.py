@@ -1,0 +1,187 @@
+"""What state a device is in: its clocks, power mode, temperatures and whether it throttles, as /sys and /proc tell.
+
+A latency is worth as much as this: clocks that the governor moves, or that heat holds down, are another machine's.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from edgepress.deploy.machine.tegra import parse_nvpmodel
+from edgepress.deploy.tag.ahead import cores
+
+Clocks = Literal["locked", "unlocked", "unknown"]
+_GPU = re.compile(r"gpu|gpc|gv11b|gp10b|ga10b")
+_COOLING = re.compile(r"throttle|cpufreq|devfreq|Processor", re.IGNORECASE)
+WARMER = 10.0
+"""Degrees that a zone may gain while measured before it is said."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceState:
+    """What was read at one moment; what a device does not have is None or empty."""
+
+    model: str | None
+    """As the board calls itself (device tree, or the PC's product name)."""
+    l4t: str | None
+    """A Jetson's Linux release: `R36 (release), REVISION: 4.7`."""
+    power_mode: str | None
+    """nvpmodel's."""
+    clocks: Clocks
+    """Locked where every core's and the GPU's lowest clock is its highest, as after `jetson_clocks`."""
+    clock_ranges: dict[str, list[float]]
+    """Lowest and highest MHz allowed, by core and GPU."""
+    governors: list[str]
+    temperatures: dict[str, float]
+    """Degrees Celsius by thermal zone."""
+    throttle_events: dict[str, int]
+    """Counters of throttling, since the machine started."""
+    throttling: list[str]
+    """What holds the clocks down now."""
+    load: float | None
+    """Processes that ran or waited, averaged over a minute."""
+    driver: str | None
+    """The GPU driver's version; a Jetson's before JetPack 7 is that of its release."""
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def read_state(root: Path = Path("/"), nvpmodel: str | None = None) -> DeviceState:
+    """Read the state.
+
+    Args:
+        root: where /sys and /proc stand.
+        nvpmodel: what `nvpmodel -q` printed; by default it is asked where it is installed.
+    """
+    ranges = _clock_ranges(root)
+    locked = all(low == high for low, high in ranges.values())
+    text = _ask_nvpmodel() if nvpmodel is None else nvpmodel
+    release = _read(root / "etc/nv_tegra_release") or ""
+    driver = re.search(r"\b(\d+\.\d+(?:\.\d+)?)\b", _read(root / "proc/driver/nvidia/version") or "")
+    load = (_read(root / "proc/loadavg") or "").split()
+    return DeviceState(
+        model=_read(root / "proc/device-tree/model") or _read(root / "sys/class/dmi/id/product_name"),
+        l4t=release.lstrip("# ").split(", GCID")[0] or None,
+        power_mode=parse_nvpmodel(text),
+        clocks="unknown" if not ranges else "locked" if locked else "unlocked",
+        clock_ranges=ranges,
+        governors=sorted({name for path in _policies(root) if (name := _read(path / "scaling_governor"))}),
+        temperatures=_temperatures(root),
+        throttle_events=_throttle_events(root),
+        throttling=_throttling(root),
+        load=float(load[0]) if load else None,
+        driver=driver[1] if driver else None,
+    )
+
+
+def cautions(before: DeviceState, after: DeviceState) -> list[str]:
+    """What a reader of the measurement between the two must know, a line each; empty where nothing disturbs."""
+    found = []
+    if after.clocks == "unlocked":
+        moving = [f"{name} {low:g} to {high:g} MHz" for name, (low, high) in after.clock_ranges.items() if low != high]
+        shown = ", ".join(moving[:2]) + (f" and {len(moving) - 2} more" if len(moving) > 2 else "")
+        mend = "; `sudo jetson_clocks` locks them" if after.l4t else ""
+        found.append(f"clocks: unlocked ({shown}){mend}")
+    elif after.clocks == "unknown":
+        found.append("clocks: unknown, the system does not show them (a virtual machine or container)")
+    for name, count in after.throttle_events.items():
+        if count > before.throttle_events.get(name, 0):
+            found.append(f"throttled while measured: {name} rose by {count - before.throttle_events.get(name, 0)}")
+    held = sorted({*before.throttling, *after.throttling})
+    if held:
+        found.append(f"throttling: {', '.join(held)}")
+    for zone, degrees in after.temperatures.items():
+        if degrees - before.temperatures.get(zone, degrees) > WARMER:
+            found.append(f"{zone} went from {before.temperatures[zone]:.0f} to {degrees:.0f} °C while measured")
+    if before.load is not None and before.load > 0.5 * cores():
+        found.append(f"busy: {before.load:.1f} processes ran on {cores()} cores before the measurement began")
+    return found
+
+
+def _policies(root: Path) -> list[Path]:
+    """The clock settings of every core that is on."""
+    folders = sorted((root / "sys/devices/system/cpu").glob("cpu[0-9]*"), key=lambda path: int(path.name[3:]))
+    return [folder / "cpufreq" for folder in folders if _read(folder / "online") != "0"]
+
+
+def _clock_ranges(root: Path) -> dict[str, list[float]]:
+    ranges = {}
+    for path in _policies(root):
+        found = _numbers(path / "scaling_min_freq", path / "scaling_max_freq")
+        if found:
+            ranges[path.parent.name] = [value / 1e3 for value in found]  # kHz
+    for path in sorted((root / "sys/class/devfreq").glob("*")):
+        found = _numbers(path / "min_freq", path / "max_freq") if _GPU.search(path.name) else None
+        if found:
+            ranges[path.name] = [value / 1e6 for value in found]  # Hz
+    return ranges
+
+
+def _temperatures(root: Path) -> dict[str, float]:
+    zones = {}
+    for path in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
+        name, found = _read(path / "type"), _numbers(path / "temp")
+        if name and found and found[0] > -40_000:  # a zone that is off reads -256000, or an error
+            zones[name] = found[0] / 1e3
+    return zones
+
+
+def _throttle_events(root: Path) -> dict[str, int]:
+    """Counters: over-current events of a Jetson, thermal events of an Intel processor."""
+    events: dict[str, int] = {}
+    for chip in (root / "sys/class/hwmon").glob("hwmon*"):
+        if _read(chip / "name") == "soctherm_oc":
+            for path in sorted(chip.glob("oc*_event_cnt")):
+                events[path.name.removesuffix("_event_cnt")] = int((_numbers(path) or [0])[0])
+    for name in ("core_throttle_count", "package_throttle_count"):
+        counts = [_numbers(path.parent / "thermal_throttle" / name) for path in _policies(root)]
+        if any(counts):
+            events[name] = int(sum(count[0] for count in counts if count))
+    return events
+
+
+def _throttling(root: Path) -> list[str]:
+    """Cooling devices that hold clocks down now (fans are none), and a Raspberry Pi's own word."""
+    active = []
+    for path in (root / "sys/class/thermal").glob("cooling_device*"):
+        name, found = _read(path / "type"), _numbers(path / "cur_state")
+        if name and found and found[0] > 0 and _COOLING.search(name):
+            active.append(name)
+    firmware = _read(root / "sys/devices/platform/soc/soc:firmware/get_throttled")
+    # Bits 0 to 3: under-voltage, capped, throttled, soft temperature limit, each now.
+    if firmware and int(firmware, 16) & 0xF:
+        active.append(f"get_throttled {firmware}")
+    return sorted(set(active))
+
+
+def _ask_nvpmodel() -> str:
+    command = shutil.which("nvpmodel")
+    if command is None:
+        return ""
+    try:
+        done = subprocess.run([command, "-q"], capture_output=True, text=True, timeout=10)  # noqa: S603 - its own path
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout
+
+
+def _numbers(*paths: Path) -> list[float] | None:
+    """The numbers in some files; None where one is missing or holds something else."""
+    texts = [_read(path) for path in paths]
+    try:
+        return [float(text) for text in texts if text is not None] if None not in texts else None
+    except ValueError:
+        return None
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip().rstrip("\x00")
+    except OSError:
+        return None

@@ -1,0 +1,1 @@
+"""Pictures in, label names and probabilities out."""

@@ -1,0 +1,83 @@
+"""Tagger: an engine with pictures on one side and label names on the other."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from pathlib import Path
+
+import numpy as np
+
+from edgepress.deploy.engines import Engine, open_engine
+from edgepress.deploy.tag.ahead import load_ahead
+from edgepress.deploy.tag.sources import Source
+from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.pictures import read_picture
+
+
+class Tagger:
+    """Tags pictures with a bundle's engine; a context manager."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.decisions = engine.bundle.decisions
+        self.thresholds = np.array(self.decisions.thresholds)
+        """float64 `[C]`, a label's decision threshold on its probability."""
+
+    def predict(self, image: str | Path | np.ndarray) -> dict[str, float]:
+        """Every label's probability for one picture, calibrated where the bundle is, in the order of the labels.
+
+        Args:
+            image: a picture file, or uint8 RGB `[H, W, 3]` of any size.
+
+        Raises:
+            InputError: the file is missing, truncated or no picture.
+            ValueError: an array of another type or shape.
+        """
+        pixels = image if isinstance(image, np.ndarray) else read_picture(Path(image))
+        return self._probabilities(self.engine.preprocess(pixels)[None])[0]
+
+    def stream(
+        self, sources: Iterable[Source], batch: int = 8
+    ) -> Generator[tuple[str, dict[str, float] | InputError], None, None]:
+        """Every source's name and its probabilities, as `predict` gives them, or why it could not be read; in order.
+
+        Pictures are decoded by threads while the engine runs, and no more than three batches are held.
+        """
+        for loaded in load_ahead(_load, sources, batch):
+            pixels = [pixels for _, pixels in loaded if not isinstance(pixels, InputError)]
+            rows = iter(self._probabilities(np.stack(pixels)) if pixels else ())
+            for name, result in loaded:
+                yield name, result if isinstance(result, InputError) else next(rows)
+
+    def _probabilities(self, pixels: np.ndarray) -> list[dict[str, float]]:
+        probabilities = self.decisions.probabilities(self.engine(pixels))
+        return [dict(zip(self.engine.labels.names, row, strict=True)) for row in probabilities.tolist()]
+
+    def tags(self, probabilities: dict[str, float]) -> list[str]:
+        """The labels at or above their thresholds, most probable first."""
+        chosen = [name for name, bar in zip(probabilities, self.thresholds, strict=True) if probabilities[name] >= bar]
+        return sorted(chosen, key=lambda name: -probabilities[name])
+
+    def close(self) -> None:
+        """Free the engine."""
+        self.engine.close()
+
+    def __enter__(self) -> Tagger:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def open_tagger(bundle_dir: str | Path | Bundle, device: str = "cpu") -> Tagger:
+    """Open a bundle for tagging pictures; arguments and errors as `open_engine`."""
+    return Tagger(open_engine(bundle_dir, device))
+
+
+def _load(source: Source) -> tuple[str, np.ndarray | InputError]:
+    try:
+        return source.name, source.load()
+    except InputError as error:  # one broken picture must not cost the others their tags
+        # Without the frames it passed through, which hold the picture's bytes: many may be broken.
+        return source.name, error.with_traceback(None)

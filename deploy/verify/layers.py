@@ -1,0 +1,164 @@
+"""Which layer went wrong: the tensors inside a bundle's graph against those of the same name in its float ONNX graph.
+
+Those of the float ONNX graph itself are compared with what the modules of the torch model give.
+
+Two numbers a tensor, both signal to noise in dB. `so_far_db` is of the graph as it runs: noise gathers from layer to
+layer, so a low one blames nobody. `alone_db` is of that layer alone, given the float graph's own values in the place of
+all earlier tensors: what it adds itself. A layer diverged where that is below `ALONE_DB` of the bundle's precision.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from edgepress.deploy.verify.agreement import decibels
+from edgepress.deploy.verify.graph_cuts import FloatGraph, Graph, OnnxGraph, OpenVinoGraph
+from edgepress.deploy.verify.torch_graph import TorchGraph
+from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.datasets import MultiLabelDataset
+
+ALONE_DB = {"fp32": 60.0, "fp16": 40.0, "int8": 10.0}
+"""Least signal to noise of a layer alone. Measured on the sample student: fp32 in OpenVINO 126 and above, fp16 58 and
+above, INT8 31 and above by ONNX Runtime's quantiser and 14 and above by NNCF; noise on a layer's weights as large as
+their own spread gives about 0."""
+PICTURES = 8
+"""A wrong layer is wrong on every picture."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerNoise:
+    """One tensor that both graphs have."""
+
+    layer: str
+    """The node that makes it in the bundle's graph; of a float ONNX graph the torch model's module. What lies between
+    it and the tensors before is judged with it."""
+    operator: str
+    tensor: str
+    so_far_db: float
+    alone_db: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """What `--layers` found."""
+
+    not_inspected: str | None = None
+    """Why nothing was compared."""
+    against: str | None = None
+    """The float bundle."""
+    pictures: int = 0
+    threshold_db: float | None = None
+    diverged_at: str | None = None
+    """The first layer whose `alone_db` is below the threshold."""
+    layers: list[LayerNoise] = field(default_factory=list)
+    """In the order of execution."""
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def inspect_layers(bundle: Bundle, parent: Bundle | None, data: MultiLabelDataset) -> Inspection:
+    """Compare a bundle's graph with the fp32 ONNX graph, or the torch model, that it was made from, on a CPU.
+
+    Args:
+        parent: that ONNX or torch bundle; None where it does not stand beside.
+        data: of its pictures the first `PICTURES` are taken, one at a time, which bounds memory.
+
+    Raises:
+        InputError: a picture cannot be read.
+        DataChangedError: see `MultiLabelDataset.stored`.
+    """
+    reason = _why_not(bundle, parent)
+    if reason is not None:
+        return Inspection(not_inspected=reason)
+    assert parent is not None
+    images = [bundle.preprocess(data.picture(row))[None] for row in range(min(PICTURES, len(data)))]
+    exact: FloatGraph | TorchGraph
+    if parent.manifest.kind == "torch":
+        exact = TorchGraph(parent, bundle.model_path, images[0])
+    else:
+        exact = FloatGraph(parent.model_path)
+    kind = OpenVinoGraph if bundle.manifest.kind == "openvino" else OnnxGraph
+    graph: Graph = kind(bundle.model_path, exact.tensors)
+    if isinstance(exact, TorchGraph):
+        graph.layers = [exact.named(layer) for layer in graph.layers]
+    if not graph.layers:
+        return Inspection(not_inspected=f"no tensor of its graph has a name that {parent.name}'s has")
+    calibration = bundle.manifest.calibration
+    # Channels of an equalised graph are scaled on purpose.
+    gains = _gains(graph, exact, images) if calibration and "equalised" in calibration.method else {}
+    layers = _noise(graph, exact, images, gains)
+    threshold = ALONE_DB[bundle.manifest.precision]
+    return Inspection(
+        against=parent.name,
+        pictures=len(images),
+        threshold_db=threshold,
+        diverged_at=next((one.layer for one in layers if one.alone_db < threshold), None),
+        layers=layers,
+    )
+
+
+def _why_not(bundle: Bundle, parent: Bundle | None) -> str | None:
+    """Why a bundle's layers cannot be compared here."""
+    if bundle.manifest.kind == "tensorrt":
+        return "a TensorRT plan shows no inner tensors; give --layers the ONNX bundle that it was built from"
+    if parent is None:
+        return "what it was made from, an fp32 ONNX or torch bundle, does not stand beside it, unchanged"
+    if parent.manifest.kind == "torch" and importlib.util.find_spec("torch") is None:
+        return "torch is not installed here, and the model that it was exported from is torch's"
+    for module, extra in (("onnx", "quantize"), ("onnxruntime", "onnxruntime")):
+        if importlib.util.find_spec(module) is None:
+            return f"{module} is not installed here (pip install 'edgepress[{extra}]')"
+    return None
+
+
+def _noise(
+    graph: Graph, exact: FloatGraph | TorchGraph, images: list[np.ndarray], gains: dict[str, np.ndarray]
+) -> list[LayerNoise]:
+    powers = np.zeros((len(graph.layers), 3))
+    for image in images:
+        given = {name: value * gains.get(name, np.float32(1)) for name, value in exact.values(image).items()}
+        so_far, alone = graph.so_far(image), graph.alone(image, given)
+        for row, layer in zip(powers, graph.layers, strict=True):
+            wanted = given[layer.tensor]
+            row += _power(wanted), _power(so_far[layer.tensor] - wanted), _power(alone[layer.tensor] - wanted)
+    return [
+        LayerNoise(
+            layer=layer.node,
+            operator=layer.operator,
+            tensor=layer.tensor,
+            so_far_db=decibels(signal, noise),
+            alone_db=decibels(signal, own),
+        )
+        for layer, (signal, noise, own) in zip(graph.layers, powers.tolist(), strict=True)
+    ]
+
+
+def _gains(graph: Graph, exact: FloatGraph | TorchGraph, images: list[np.ndarray]) -> dict[str, np.ndarray]:
+    """For each tensor `[B, C, H, W]` the scale of each channel, `[1, C, 1, 1]`, that brings the float graph's nearest.
+
+    So a layer that only scales whole channels is not found in an equalised graph; anything else is.
+    """
+    both: dict[str, np.ndarray] = {}
+    for image in images:
+        values, found = exact.values(image), graph.so_far(image)
+        for name in found:
+            if found[name].ndim == 4:
+                pair = (found[name] * values[name], np.square(values[name]))
+                sums = np.stack([part.sum(axis=(0, 2, 3), dtype=np.float64) for part in pair])
+                both[name] = both.get(name, 0) + sums
+    # A channel that is always 0 has no scale.
+    return {
+        name: np.divide(product, square, out=np.ones_like(square), where=square > 0)
+        .astype(np.float32)
+        .reshape(1, -1, 1, 1)
+        for name, (product, square) in both.items()
+    }
+
+
+def _power(values: np.ndarray) -> float:
+    return float(np.square(values, dtype=np.float64).sum())

@@ -1,0 +1,269 @@
+"""verify: is this engine still the model it came from? On real pictures, against torch's own logits."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from edgepress.deploy.build.reference import REFERENCE, Reference
+from edgepress.deploy.engines import Engine, open_engine
+from edgepress.deploy.verify.agreement import DROP_BUDGET, Agreement, agree, f1_rows, label_rows, over_budget
+from edgepress.deploy.verify.confidence import Scored, doubt, drop_interval
+from edgepress.deploy.verify.divergence import Stage, first_beyond, walk_stages
+from edgepress.deploy.verify.layers import Inspection, inspect_layers
+from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.datasets import MultiLabelDataset
+from edgepress.multilabel.errors import EngineUnavailableError, InputError
+from edgepress.multilabel.metrics import labels_counted
+
+log = logging.getLogger("edgepress")
+
+FEW_PICTURES = 100
+"""Below this a drop in mAP says little; a caution is told."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification(Agreement):
+    """What was compared, how far apart it was, and the verdict."""
+
+    engine: str
+    precision: str
+    reference: str
+    """Whose logits the engine's were compared with."""
+    num_images: int
+    labels_counted: int
+    drop_interval: tuple[float, float] | None
+    """95 % interval of `drop_points` over pictures; None where a logit is not finite, and of too few pictures."""
+    budget_points: float
+    verdict: str
+    """`pass`; `fail` beyond a budget; `unproven` where the drop is within its budget but its interval is not, or there
+    is none."""
+    reasons: list[str] = field(default_factory=list)
+    """Why it did not pass."""
+    cautions: list[str] = field(default_factory=list)
+    """What makes these pictures a weak proof."""
+    ran: dict[str, str] = field(default_factory=dict)
+    """Runtime, provider and precision that really executed."""
+    labels: list[dict[str, Any]] = field(default_factory=list)
+    """AP of every label before and after; see `label_rows`."""
+    f1: dict[str, dict[str, float]] | None = None
+    """Of the engine: see `f1_rows`."""
+    stages: list[Stage] | None = None
+    """Every step from torch to the engine; None where the walk was not made."""
+    diverged_at: str | None = None
+    """The first stage beyond its own budgets."""
+    layers: Inspection | None = None
+    """None where it was not asked for."""
+    logits: np.ndarray | None = field(default=None, repr=False, compare=False)
+    """The engine's own, float32 `[N, C]`, in the data set's order of labels; not in `as_dict`."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: what it is about and the verdict first."""
+        values = {name: value for name, value in asdict(replace(self, logits=None)).items() if name != "logits"}
+        values["stages"] = None if self.stages is None else [stage.as_dict() for stage in self.stages]
+        first = ("engine", "precision", "reference", "verdict", "reasons", "cautions")
+        return {name: values[name] for name in first} | values
+
+
+def verify(
+    bundle: Bundle,
+    data: MultiLabelDataset,
+    device: str = "cpu",
+    budget: float | None = None,
+    *,
+    stages: bool = False,
+    layers: bool = False,
+) -> Verification:
+    """Run a bundle's engine over a split and compare it with the model it came from.
+
+    The reference is `reference.npz` where it covers every picture of the split; elsewhere the fp32 ONNX among the
+    bundle's parents (for that ONNX itself, its torch parent). Where the verdict is not `pass`, the bundles that it was
+    made from are run too and the first that went wrong is named.
+
+    Args:
+        budget: largest drop in mAP points; by default `DROP_BUDGET` of the bundle's precision.
+        stages: walk the stages whatever the verdict.
+        layers: compare the tensors inside the graph as well; see `deploy.verify.layers`.
+
+    Raises:
+        InputError: the data set has other labels, a picture cannot be read, or there is no reference for it.
+        EngineUnavailableError: this machine cannot run the engine.
+    """
+    if budget is not None and not math.isfinite(budget):
+        raise InputError(f"budget is {budget}; expected a number of mAP points")
+    columns = _columns(bundle, data)
+    reference = _reference(bundle, data)
+    with open_engine(bundle, device) as engine:
+        # From here on everything is in the data set's order of labels, matched by name.
+        logits, ran = predict_split(engine, data)[:, columns], engine.ran
+    result = compare(
+        bundle,
+        logits,
+        reference.logits,
+        data,
+        reference_name=reference.name,
+        reference_targets=reference.targets,
+        reference_ignore=reference.ignore,
+        budget=budget,
+        ran=ran,
+    )
+    if stages or result.verdict != "pass":
+        known = {bundle.digest: logits} | ({reference.digest: reference.logits} if reference.digest else {})
+        walked = walk_stages(
+            bundle,
+            data,
+            known,
+            lambda one: _answers(one, data),
+            torch=None if reference.digest else reference.logits,
+            budget=result.budget_points,
+        )
+        result = replace(result, stages=walked, diverged_at=first_beyond(walked))
+    if layers:
+        result = replace(result, layers=inspect_layers(bundle, float_parent(bundle), data))
+    return result
+
+
+def compare(
+    bundle: Bundle,
+    logits: np.ndarray,
+    reference: np.ndarray,
+    data: MultiLabelDataset,
+    *,
+    reference_name: str,
+    reference_targets: np.ndarray,
+    reference_ignore: np.ndarray,
+    budget: float | None,
+    ran: dict[str, str],
+) -> Verification:
+    """The verdict on logits `[N, C]` against a reference `[N, C]`, both in the data set's order of labels."""
+    precision = bundle.manifest.precision
+    budget = DROP_BUDGET[precision] if budget is None else budget
+    reasons = []
+    if bundle.labels.names != data.labels.names:
+        reasons.append("the data set has the bundle's labels in another order: give its labels.txt the bundle's order")
+    changed = ((reference_targets != data.targets) | (reference_ignore != data.ignore)).any(axis=1).sum()
+    if changed:
+        reasons.append(f"the labels of {changed} pictures have changed since the reference was made: export again")
+    found = agree(logits, reference, data, bundle.decisions, reference_targets, reference_ignore)
+    reasons += over_budget(found, precision, budget)
+    interval, verdict = None, "fail" if reasons else "pass"
+    if found.drop_points is not None:
+        before = Scored(reference_targets, reference, reference_ignore)
+        interval = drop_interval(before, Scored(data.targets, logits, data.ignore))
+        unproven = doubt(interval, budget, len(data))
+        if not reasons and unproven is not None:
+            verdict = "unproven"
+            reasons.append(f"mAP drops by {found.drop_points:.2f} points, but {unproven}")
+    return Verification(
+        **asdict(found),
+        engine=bundle.name,
+        precision=precision,
+        reference=reference_name,
+        num_images=len(data),
+        labels_counted=labels_counted(data.targets, data.ignore),
+        drop_interval=interval,
+        budget_points=budget,
+        verdict=verdict,
+        reasons=reasons,
+        cautions=_cautions(data),
+        ran=ran,
+        labels=label_rows(logits, reference, data, reference_targets, reference_ignore),
+        f1=f1_rows(logits, data, bundle.decisions),
+        logits=logits,
+    )
+
+
+def _cautions(data: MultiLabelDataset) -> list[str]:
+    cautions = []
+    if len(data) < FEW_PICTURES:
+        cautions.append(f"only {len(data)} pictures: with fewer than {FEW_PICTURES} a drop in mAP says little")
+    positive = ((data.targets == 1) & ~data.ignore).any(axis=0)
+    absent = [name for name, found in zip(data.labels.names, positive, strict=True) if not found]
+    if absent:
+        named = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
+        cautions.append(
+            f"{len(absent)} of {len(positive)} labels have no positive picture and are not proven by mAP: {named}"
+        )
+    return cautions
+
+
+def predict_split(engine: Engine, data: MultiLabelDataset, batch: int = 32) -> np.ndarray:
+    """An engine's float32 logits `[N, C]` on a split, in its order.
+
+    Raises:
+        InputError: a picture cannot be read; names it.
+        DataChangedError: see `MultiLabelDataset.stored`.
+    """
+    parts = []
+    for start in range(0, len(data), batch):
+        rows = range(start, min(start + batch, len(data)))
+        parts.append(engine(np.stack([engine.preprocess(data.picture(row)) for row in rows])))
+    return np.concatenate(parts)
+
+
+def float_parent(bundle: Bundle) -> Bundle | None:
+    """The nearest fp32 ONNX among a bundle's parents; of an fp32 ONNX with none the torch model; None where none stands
+    beside it."""
+    first = parent = bundle.open_parent()
+    while parent is not None and (parent.manifest.kind, parent.manifest.precision) != ("onnx", "fp32"):
+        parent = parent.open_parent()
+    # Whatever is nearer than an fp32 ONNX would be compared with itself.
+    itself = (bundle.manifest.kind, bundle.manifest.precision) == ("onnx", "fp32")
+    return first if parent is None and itself else parent
+
+
+def _columns(bundle: Bundle, data: MultiLabelDataset) -> list[int]:
+    """Where each of the data set's labels stands among the bundle's; the two must hold the same names."""
+    if set(bundle.labels.names) != set(data.labels.names):
+        bundle.labels.require_equal(data.labels, f"the bundle {bundle.path}", f"the data set {data.root}")
+    return [bundle.labels.index(name) for name in data.labels.names]
+
+
+class _Found(NamedTuple):
+    """What an engine is compared with, in the data set's order of labels."""
+
+    logits: np.ndarray
+    name: str
+    targets: np.ndarray
+    ignore: np.ndarray
+    digest: str | None
+    """Of the bundle that was run for it; None where torch's own logits are stored."""
+
+
+def _answers(bundle: Bundle, data: MultiLabelDataset) -> np.ndarray:
+    columns = _columns(bundle, data)
+    with open_engine(bundle) as engine:
+        return predict_split(engine, data)[:, columns]
+
+
+def _reference(bundle: Bundle, data: MultiLabelDataset) -> _Found:
+    if bundle.manifest.kind == "torch":
+        raise InputError(f"{bundle.path}: a torch bundle is what engines are verified against; verify its ONNX instead")
+    file = bundle.path / REFERENCE
+    if REFERENCE in bundle.manifest.files:
+        stored = Reference.load(file)
+        rows = stored.rows(data.hashes())
+        if rows is not None and set(stored.labels) == set(data.labels.names):
+            columns = [stored.labels.index(name) for name in data.labels.names]
+            return _Found(
+                stored.logits[rows][:, columns],
+                f"torch ({REFERENCE})",
+                stored.targets[rows][:, columns],
+                stored.ignore[rows][:, columns],
+                None,
+            )
+    parent = float_parent(bundle)
+    if parent is None:
+        raise InputError(
+            f"{bundle.path}: its {REFERENCE} does not cover these pictures, and the bundle it was made from "
+            f"({bundle.manifest.parent.name if bundle.manifest.parent else 'none'}) does not stand beside it, unchanged"
+        )
+    log.info("%s does not cover these pictures: the reference is %s", REFERENCE, parent.path)
+    try:
+        return _Found(_answers(parent, data), parent.name, data.targets, data.ignore, parent.digest)
+    except EngineUnavailableError as error:  # of the reference, not of the engine that is asked about
+        raise InputError(f"{bundle.path}: the reference {parent.path} cannot run here: {error}") from error

@@ -1,0 +1,78 @@
+"""demo: a page where pictures are given to an engine, or an overlay over a video or a camera."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgepress.cli.options import Device, Rebuild
+from edgepress.multilabel.errors import InputError
+
+log = logging.getLogger("edgepress")
+LOOPBACK = "127.0.0.1"
+
+
+def demo_verb(
+    bundle: Annotated[Path, typer.Argument(help="A bundle, or a run's folder: then each of its engines.")],
+    device: Device = "cpu",
+    rebuild: Rebuild = False,
+    listen: Annotated[str, typer.Option("--listen", help="The IP address of the page.")] = LOOPBACK,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="The port; 0 takes a free one.")] = 7860,
+    video: Annotated[Path | None, typer.Option("--video", help="No page: draw the labels into this video.")] = None,
+    camera: Annotated[int | None, typer.Option("--camera", min=0, help="No page: draw into a camera's, 0, 1.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The video to write; without it a window opens.")] = None,
+) -> None:
+    """Show what engines say of pictures on a web page, or of a video's frames; Ctrl-C ends it."""
+    if video is not None and camera is not None:
+        raise InputError("--video and --camera: expected one of them")
+    source = video if video is not None else camera
+    if source is not None:
+        _overlay(bundle, device, rebuild, source, out)
+    elif out is not None:
+        raise InputError("--out is the video that --video or --camera writes; the page writes none")
+    else:
+        _serve(bundle, device, rebuild, listen, port)
+
+
+def _serve(bundle: Path, device: str, rebuild: bool, listen: str, port: int) -> None:
+    import gradio  # noqa: F401 # before engines are opened, which takes longer than to find that it is missing
+
+    from edgepress.deploy.demo.answers import open_engines
+    from edgepress.deploy.demo.server import bind, is_loopback, make_app, make_server
+
+    local = is_loopback(listen)
+    with bind(listen, port) as listening, open_engines(bundle, device, rebuild=rebuild) as engines:
+        for name, reason in engines.refused.items():
+            log.info("%s is not offered: %s", name, reason)
+        if not local:
+            log.warning(
+                "--listen %s: whoever reaches this machine can give it pictures; there is no password, and no https",
+                listen,
+            )
+        server = make_server(make_app(engines, local=local))
+        host = f"[{listen}]" if ":" in listen else listen
+        print(
+            f"http://{host}:{listening.getsockname()[1]}/  ({', '.join(engines.taggers)}; Ctrl-C ends it)", flush=True
+        )
+        with contextlib.suppress(KeyboardInterrupt):  # the way it is meant to end
+            server.run(sockets=[listening])
+
+
+def _overlay(bundle: Path, device: str, rebuild: bool, source: Path | int, out: Path | None) -> None:
+    from edgepress.deploy.build.passport import fitted
+    from edgepress.deploy.demo.overlay import Frames, show
+    from edgepress.deploy.tag.tagger import open_tagger
+    from edgepress.multilabel.bundle import MANIFEST, Bundle
+
+    if not (bundle / MANIFEST).is_file() and any(bundle.glob(f"*/{MANIFEST}")):
+        raise InputError(f"{bundle}: a run's folder; for a video name one of its engines, a folder in it")
+    if out is not None and isinstance(source, Path) and out.resolve() == source.resolve():
+        raise InputError(f"--out {out}: the video that is read; name another file")
+    with open_tagger(fitted(Bundle.open(bundle), rebuild=rebuild), device) as tagger, Frames(source) as frames:
+        shown = show(tagger, frames, out)
+    rate = shown.frames / max(shown.seconds, 1e-9)
+    print(f"{shown.frames:,} frames, {rate:.1f} a second" + (f": {shown.out}" if shown.out else ""))

@@ -1,0 +1,176 @@
+"""The command line: its verbs, its errors and its exit codes. Results go to stdout, all else to stderr.
+
+Exit codes: 0 success, 1 a gate that failed, 2 bad input or usage, 70 a fault of edgepress, 130 interrupted,
+141 where whoever read the output went away before its end.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sys
+import threading
+import traceback
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edgepress.cli import demonstrating, making, predicting, proving, reporting, using
+from edgepress.cli.options import speaks
+from edgepress.multilabel.errors import DataChangedError, EngineUnavailableError, InputError
+
+INTERRUPTED = 130
+CLOSED_PIPE = 141
+"""As the shell says it of a program that SIGPIPE ended: neither passed nor failed."""
+INTERNAL = 70
+"""A fault of ours; not 1, which means a gate that failed."""
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Distil a multi-label tagger, compile it for an edge device, and prove it there.",
+)
+# The base of typer's usage errors is click's own or typer's copy of it, by version.
+_UsageError: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+_EXTRAS = {
+    "torch": "train",
+    "torchvision": "train",
+    "timm": "train",
+    "accelerate": "train",
+    "safetensors": "train",
+    "tensorboard": "train",
+    "onnxscript": "train",
+    "matplotlib": "train",
+    "onnx": "quantize",
+    "sympy": "quantize",
+    "nncf": "quantize",
+    "onnxruntime": "onnxruntime",
+    "openvino": "openvino",
+    "gradio": "demo",
+    "cryptography": "sign",
+}
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"edgepress {version('edgepress')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    show_version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Say only warnings and errors.")] = False,
+) -> None:
+    logging.getLogger("edgepress").setLevel(logging.INFO if speaks() and not quiet else logging.WARNING)
+
+
+for _verb in (
+    making.run_verb,
+    making.compare_verb,
+    making.teach_verb,
+    making.distill_verb,
+    making.finetune_verb,
+    making.export_verb,
+    making.quantize_verb,
+    making.compile_verb,
+    making.calibrate_verb,
+    proving.verify_verb,
+    proving.bench_verb,
+    predicting.predict_verb,
+    reporting.report_verb,
+    reporting.card_verb,
+    demonstrating.demo_verb,
+    using.inspect_verb,
+    using.data_verb,
+    using.shard_verb,
+    using.doctor_verb,
+    using.sign_verb,
+    using.verify_signature_verb,
+):
+    app.command(name=_verb.__name__.removesuffix("_verb").replace("_", "-"))(_verb)
+
+
+def _closed() -> int:
+    """Whoever read the output has gone, as `head` does; what is left of it goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return CLOSED_PIPE
+
+
+def main() -> None:
+    """Run the command line and turn every expected error into one line and an exit code."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", datefmt="%H:%M:%S"))
+    logging.getLogger("edgepress").addHandler(handler)
+    logging.getLogger("edgepress").propagate = False
+    debug = "--debug" in sys.argv
+    if not debug:
+        threading.excepthook = _in_a_thread
+    if sys.stdout is None:  # closed by the shell (>&-)
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 # open as long as the process
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"] or ["--help"]
+    try:
+        code = app(args=arguments, standalone_mode=False)
+        sys.stdout.flush()  # here, where a reader that has gone away can be told from a failed gate
+    except SystemExit as error:  # what typer makes of a closed pipe
+        if not isinstance(error.__context__, BrokenPipeError):
+            raise
+        code = _closed()
+    except BrokenPipeError:
+        code = _closed()
+    except _UsageError as error:
+        _complain(f"{error.format_message()} (edgepress --help, or VERB --help, lists what there is)")
+        code = 2
+    except (typer.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
+    except (InputError, EngineUnavailableError, DataChangedError) as error:
+        if debug:
+            raise
+        _complain(str(error))
+        code = 2
+    except OSError as error:
+        if debug:
+            raise
+        _complain(_failed(error))
+        code = 2
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get((error.name or "").split(".")[0])
+        if debug or extra is None:
+            raise
+        _complain(f"this needs {error.name}, which is not installed here (pip install 'edgepress[{extra}]')")
+        code = 2
+    except Exception:
+        traceback.print_exc()
+        _complain("this is a fault of edgepress, not of what you gave it; please report it with the lines above")
+        code = INTERNAL
+    if code == INTERRUPTED:  # raised here, or by newer versions of typer returned
+        _complain("interrupted; the same command continues where it can")
+    sys.exit(code or 0)
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def _failed(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename is not None else ""
+    if error.errno in _FULL:  # a write does not say to which file
+        return f"{where}{error.strerror}: make room and start the same command again; what is finished is kept"
+    return f"{where}{error.strerror}" if where else str(error)
+
+
+def _in_a_thread(failure: threading.ExceptHookArgs) -> None:
+    """A library's thread (TensorBoard's writer) prints no traceback over a full disk; the main thread stops."""
+    if isinstance(failure.exc_value, OSError):
+        _complain(_failed(failure.exc_value))
+    else:
+        threading.__excepthook__(failure)
+
+
+def _complain(message: str) -> None:
+    print(f"edgepress: {' '.join(message.split())}", file=sys.stderr)

@@ -1,0 +1,141 @@
+"""predict: what an engine says of pictures, folders, videos and what comes over stdin, a line each."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn
+
+from edgepress.cli.options import BundlePath, Device, Rebuild
+from edgepress.multilabel.errors import InputError
+
+MOST_BROKEN = 20
+"""Broken pictures that are named at the end; with --json and --csv each has its own line besides."""
+Answer = dict[str, float] | InputError
+Write = Callable[[str, list[str], Answer], None]
+"""Takes a picture's name, its tags, and every label's probability or why it could not be read."""
+
+
+def predict_verb(
+    bundle: BundlePath,
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            help="Pictures, folders, patterns, videos, or - for stdin: paths, one a line, or a picture's bytes."
+        ),
+    ],
+    device: Device = "cpu",
+    rebuild: Rebuild = False,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Pictures a call of the engine.")] = 8,
+    every: Annotated[float, typer.Option("--every", help="Seconds between two pictures of a video.")] = 1.0,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first picture that cannot be read.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="A table: file, labels, every probability, error.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a picture, with every probability.")] = False,
+) -> None:
+    """Tag pictures: a line each, with the labels at or above their thresholds.
+
+    What cannot be read is told at the end; exit code 2 where nothing could be, or with --strict.
+    """
+    from edgepress.deploy.build.passport import fitted
+    from edgepress.deploy.tag.sources import pictures
+    from edgepress.deploy.tag.tagger import open_tagger
+    from edgepress.multilabel.bundle import Bundle
+
+    if as_csv and as_json:
+        raise InputError("--csv and --json: expected one of them")
+    broken: list[InputError] = []
+    told = 0
+    with open_tagger(fitted(Bundle.open(bundle), rebuild=rebuild), device) as tagger, _progress() as advance:
+        write = _csv(tagger.engine.labels.names) if as_csv else _json if as_json else _line
+        try:
+            for name, answer in tagger.stream(pictures(sources, tagger.engine.preprocess, every=every), batch):
+                if isinstance(answer, InputError):
+                    if strict:
+                        raise answer
+                    broken.append(answer)
+                    write(name, [], answer)
+                else:
+                    write(name, tagger.tags(answer), answer)
+                    told += 1
+                advance()
+            sys.stdout.flush()
+        except BrokenPipeError:  # whoever read this has what it wanted, as `head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return
+    _tell(broken)
+    if not broken and not told:
+        raise InputError("nothing to tag: stdin named no picture; expected paths, one a line, or a picture's bytes")
+    if broken and not told:
+        raise typer.Exit(2)
+
+
+def _line(name: str, tags: list[str], answer: Answer) -> None:
+    if isinstance(answer, InputError):
+        return  # it is told at the end
+    shown = "  ".join(f"{tag} {answer[tag]:.2f}" for tag in tags)
+    print(f"{_printable(name)}  {shown or '(no label over its threshold)'}", flush=True)
+
+
+def _json(name: str, tags: list[str], answer: Answer) -> None:
+    failed = isinstance(answer, InputError)
+    row = {"file": name} | ({"error": str(answer)} if failed else {"tags": tags, "probabilities": answer})
+    # A name that is no text (Linux takes any bytes) is escaped as Python and JSON know it.
+    text = json.dumps(row, ensure_ascii=False)
+    print(text if _is_text(text) else json.dumps(row), flush=True)
+
+
+def _csv(labels: tuple[str, ...]) -> Write:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["file", "labels", *labels, "error"])
+
+    def write(name: str, tags: list[str], answer: Answer) -> None:
+        file = name if _is_text(name) else ascii(name)
+        if isinstance(answer, InputError):
+            reason = str(answer)
+            writer.writerow([file, "", *("" for _ in labels), reason if _is_text(reason) else ascii(reason)])
+        else:
+            writer.writerow([file, "|".join(tags), *(f"{answer[label]:.6f}" for label in labels), ""])
+        sys.stdout.flush()
+
+    return write
+
+
+def _tell(broken: list[InputError]) -> None:
+    for error in broken[:MOST_BROKEN]:
+        print(f"edgepress: {_printable(str(error))}", file=sys.stderr)
+    if len(broken) > MOST_BROKEN:
+        print(f"edgepress: and {len(broken) - MOST_BROKEN:,} more that could not be read", file=sys.stderr)
+
+
+def _printable(text: str) -> str:
+    """A name may hold a newline, or bytes that are no text: one line each, whatever it holds."""
+    return text if text.isprintable() else ascii(text)
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[], None]]:
+    """A count on a terminal; nothing in a log file, or where the answers themselves go to the terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal or sys.stdout.isatty():
+        yield lambda: None  # a bar that is not shown takes as long to count as a picture takes to be written
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.completed:,} pictures, {task.fields[rate]} a second"))
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=None, rate="0")
+        yield lambda: bar.update(task, advance=1, rate=f"{bar.tasks[0].speed or 0:.0f}")

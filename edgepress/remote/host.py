@@ -1,0 +1,297 @@
+"""--host: a verb's work done on another machine, over the system's ssh, and its record brought back.
+
+Two connections: one asks for the other side's version, one carries a tar of the bundle (and pictures) to
+`edgepress.remote.receive` there and its answer back. Ports, keys and jump hosts come from the user's ssh configuration.
+No local shell is involved; the other side's login shell gets quoted words.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import os
+import re
+import shlex
+import subprocess
+import tarfile
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO, Any
+
+from edgepress.multilabel.bundle import MANIFEST, Bundle
+from edgepress.multilabel.datasets import MultiLabelDataset
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.shards import write_shards
+
+log = logging.getLogger("edgepress")
+
+CONNECT_SECONDS = 10
+LEAVE_SECONDS = 10.0
+"""How long an interrupted command waits for the other side to remove its folder."""
+DATA = "data"
+"""Folder of the pictures there."""
+OTHER = "other"
+"""Folder of a second bundle there: it may have the first one's name."""
+_OPTIONS = ("BatchMode=yes", f"ConnectTimeout={CONNECT_SECONDS}", "ServerAliveInterval=15", "ServerAliveCountMax=4")
+_SSH_FAILED, _NOT_FOUND, _NOT_RUNNABLE = 255, 127, 126
+_CLOCK = re.compile(r"^\d\d:\d\d:\d\d\s+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """A machine that ssh reaches.
+
+    Raises:
+        InputError: a name that ssh would take for an option, or no name.
+    """
+
+    name: str
+    """As ssh takes it: `user@jetson`, or a name of ~/.ssh/config."""
+    python: str = "python3"
+    """The Python there that edgepress is installed for: a command, or a path from the user's home or from /."""
+    options: tuple[str, ...] = ()
+    """Values of ssh's -o; before ours, for ssh takes the first that it reads."""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[^-\s]\S*", self.name):
+            raise InputError(f"--host is {self.name!r}; expected a host as ssh takes it: user@jetson")
+
+    def command(self, *words: str) -> list[str]:
+        """The local command that runs these words there."""
+        options = [part for option in (*self.options, *_OPTIONS) for part in ("-o", option)]
+        return ["ssh", *options, "--", self.name, " ".join(map(shlex.quote, (self.python, *words)))]
+
+
+def host_of(name: str | None, python: str | None, options: Sequence[str] | None) -> Host | None:
+    """The host that a verb's flags name, where they name one.
+
+    Raises:
+        InputError: how to reach a host, and no host; or see `Host`.
+    """
+    if name is None:
+        if python or options:
+            raise InputError("--host-python and --ssh-option say how to reach a host: give --host as well")
+        return None
+    return Host(name=name, python=python or "python3", options=tuple(options or ()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a verb said on another machine."""
+
+    record: dict[str, Any]
+    """Its JSON, and `host` and `rebuilt`: whether the engine was built again there."""
+    code: int
+    """0, or 1 of a gate that failed."""
+
+
+def run_there(
+    host: Host,
+    verb: str,
+    bundle: Bundle,
+    arguments: Sequence[str] = (),
+    data: MultiLabelDataset | None = None,
+    other: Bundle | None = None,
+) -> Answer:
+    """Run a verb on a bundle on another machine, where an engine that does not fit is built again from its ONNX.
+
+    Args:
+        arguments: what follows the bundle's name.
+        data: pictures to take along.
+        other: a bundle to take along, into the folder `OTHER` there.
+
+    Raises:
+        InputError: no connection, no edgepress there, one of another version, or whatever stopped the verb there; one
+            line that names the host. Nothing stays behind there.
+    """
+    require_edgepress(host)
+    words = ["-m", "edgepress.remote.receive", verb, bundle.name, *arguments, "--json"]
+    if verb in ("bench", "verify"):
+        words.append("--rebuild")
+    with tempfile.TemporaryDirectory(prefix="edgepress-") as scratch:
+        if data is not None:
+            words += [f"--data={DATA}", f"--split={data.split}"]
+            write_shards([data], Path(scratch) / DATA, shard_bytes=256_000_000)
+        files = [*_files(bundle), *(_files(other, f"{OTHER}/") if other else ()), *_below(Path(scratch) / DATA, DATA)]
+        size = sum(path.stat().st_size for path, _ in files)
+        log.info("%s: sending %s, %.1f MB", host.name, bundle.name, size / 1e6)
+        code, out, said = _exchange(host, host.command(*words), files)
+    if code:
+        raise InputError(_explain(host, code, said))
+    answer = _last_object(host, out)
+    return Answer(record={"host": host.name, "rebuilt": answer["rebuilt"], **answer["record"]}, code=answer["code"])
+
+
+def as_flags(values: Mapping[str, Any]) -> list[str]:
+    """Options of a verb as words for its command line; what is None or False is left out, lists are joined."""
+    words = []
+    for name, value in values.items():
+        flag = "--" + name.replace("_", "-")
+        if value is True:
+            words.append(flag)
+        elif value is not None and value is not False:
+            words.append(f"{flag}={','.join(map(str, value)) if isinstance(value, list | tuple) else value}")
+    return words
+
+
+def doctor_there(host: Host) -> dict[str, Any]:
+    """What `edgepress doctor --json` says on another machine.
+
+    Raises:
+        InputError: as `run_there`.
+    """
+    require_edgepress(host)
+    code, out, said = _exchange(host, host.command("-m", "edgepress", "doctor", "--json"), ())
+    if code not in (0, 1):
+        raise InputError(_explain(host, code, said))
+    return _last_object(host, out)
+
+
+def require_edgepress(host: Host) -> None:
+    """Stop where the other side has no edgepress whose major and minor version are ours.
+
+    Raises:
+        InputError: says what to install there.
+    """
+    code, out, said = _exchange(host, host.command("-m", "edgepress", "--version"), ())
+    found = re.search(r"^edgepress (\d+)\.(\d+)\S*\s*\Z", out, re.MULTILINE)
+    if code or found is None:
+        raise InputError(_explain(host, code, said or out.splitlines()))
+    ours = version("edgepress")
+    if [found[1], found[2]] != ours.split(".")[:2]:
+        raise InputError(
+            f"{host.name}: has {found[0].strip()}, and here is edgepress {ours}; expected the same major and minor "
+            f"version: {_install(host)}"
+        )
+
+
+def _files(bundle: Bundle, under: str = "") -> list[tuple[Path, str]]:
+    """A bundle's files, and those of the ONNX bundles beside it that it was made from; and their names there."""
+    found = [(bundle.path / file, f"{under}{bundle.name}/{file}") for file in (*bundle.manifest.files, MANIFEST)]
+    parent = bundle.open_parent()
+    return found if parent is None or parent.manifest.kind != "onnx" else [*found, *_files(parent, under)]
+
+
+def _below(folder: Path, name: str) -> list[tuple[Path, str]]:
+    found = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [(path, f"{name}/{path.relative_to(folder).as_posix()}") for path in found]
+
+
+def _exchange(host: Host, command: list[str], files: Sequence[tuple[Path, str]]) -> tuple[int, str, list[str]]:
+    """Run ssh, send the files as a tar, and wait: its exit code, standard output, and what it said, line by line."""
+    with tempfile.TemporaryFile() as out:
+        try:
+            # A session of its own: Ctrl-C must reach us first, so that the other side can still be told.
+            ssh = subprocess.Popen(  # noqa: S603 # a list of arguments; the host is no option
+                command, stdin=subprocess.PIPE, stdout=out, stderr=subprocess.PIPE, start_new_session=True
+            )
+        except FileNotFoundError:
+            raise InputError("ssh is not installed here (apt install openssh-client)") from None
+        assert ssh.stdin is not None
+        assert ssh.stderr is not None
+        said: list[str] = []
+        listener = threading.Thread(target=_listen, args=(host, ssh.stderr, said), daemon=True)
+        listener.start()
+        try:
+            if files:
+                _send(ssh.stdin, files)
+            ssh.wait()
+        finally:
+            _hang_up(ssh)
+            listener.join(LEAVE_SECONDS)
+        out.seek(0)
+        return ssh.returncode, out.read().decode(errors="replace"), said
+
+
+def _send(stream: IO[bytes], files: Sequence[tuple[Path, str]]) -> None:
+    """Write a tar and leave the stream open: its end would end the work there."""
+    sink = _Pipe(stream)
+    with tarfile.open(fileobj=sink, mode="w|") as archive:
+        for path, name in files:
+            with path.open("rb") as file:  # its bytes, whatever links lead to it here
+                member = tarfile.TarInfo(name)
+                member.size = os.fstat(file.fileno()).st_size
+                archive.addfile(member, file)
+    sink.flush()
+
+
+class _Pipe(io.RawIOBase):
+    """A stream whose other end may go away: what is written then goes nowhere, and ssh's exit code tells why."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.stream, self.broken = stream, False
+
+    def write(self, data: Any) -> int:
+        if not self.broken:
+            try:
+                self.stream.write(data)
+            except BrokenPipeError:
+                self.broken = True
+        return len(data)
+
+    def flush(self) -> None:
+        if not self.broken:
+            try:
+                self.stream.flush()
+            except BrokenPipeError:
+                self.broken = True
+
+
+def _hang_up(ssh: subprocess.Popen[bytes]) -> None:
+    """End the connection, which ends the work on the other side; see `edgepress.remote.receive`."""
+    assert ssh.stdin is not None
+    with contextlib.suppress(BrokenPipeError):  # it was gone before
+        ssh.stdin.close()
+    try:
+        ssh.wait(LEAVE_SECONDS)
+    except subprocess.TimeoutExpired:
+        ssh.kill()
+        ssh.wait()
+
+
+def _listen(host: Host, stream: IO[bytes], said: list[str]) -> None:
+    for raw in stream:
+        line = raw.decode(errors="replace").strip()
+        if line:
+            said.append(line)
+            if not line.startswith("edgepress: "):  # told at the end, as an error
+                log.info("%s: %s", host.name, _CLOCK.sub("", line))
+
+
+def _explain(host: Host, code: int, said: Sequence[str]) -> str:
+    """One line on why a command on another machine gave nothing."""
+    last = said[-1] if said else ""
+    if code == _SSH_FAILED:
+        return f"{host.name}: ssh failed: {last or 'the connection broke off'} (try: ssh {host.name} true)"
+    if code in (_NOT_FOUND, _NOT_RUNNABLE):
+        return f"{host.name}: {host.python} does not run there ({last}); name its Python with --host-python"
+    ours = [line.removeprefix("edgepress: ") for line in said if line.startswith("edgepress: ")]
+    if ours:
+        return f"{host.name}: {ours[-1]}"
+    if re.search(r"No module named", last):
+        return f"{host.name}: edgepress is not installed for {host.python} there ({last}): {_install(host)}"
+    return f"{host.name}: {host.python} -m edgepress ended with exit code {code} ({last or 'it said nothing'})"
+
+
+def _install(host: Host) -> str:
+    return (
+        f"install it there with {host.python} -m pip install 'edgepress[onnxruntime]=={version('edgepress')}' "
+        f"(or .[onnxruntime] in a clone); on a Jetson 'edgepress[onnxruntime,jetson]'"
+    )
+
+
+def _last_object(host: Host, out: str) -> dict[str, Any]:
+    """The JSON on the last line: a login shell may print lines of its own before."""
+    try:
+        found = json.loads(out.strip().splitlines()[-1])
+    except (IndexError, ValueError):
+        found = None
+    if not isinstance(found, dict):
+        raise InputError(f"{host.name}: answered {out.strip()[:160]!r}; expected a record of edgepress")
+    return found

@@ -1,0 +1,1 @@
+"""Reports for people and for programs: report.json, report.html, report.md, tables, model cards."""

@@ -1,0 +1,266 @@
+"""Model cards: what a bundle is, for whoever gets it; Markdown as the Hugging Face hub reads it.
+
+Numbers come from the bundle's manifest and from the report of the run that measured it, and no claim is made beyond
+them. The licence is its owner's to choose, so none is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path as FilePath
+from typing import Any
+
+import yaml
+
+from edgepress.compress.config import TERMS
+from edgepress.multilabel.bundle import Bundle, write_atomically
+from edgepress.multilabel.errors import InputError
+from edgepress.report.document import Block, Code, Listing, Section, Table, Text, escaped, section_markdown
+from edgepress.report.findings import recipe_text
+from edgepress.report.sections import label_precision, megabytes, milliseconds, points
+from edgepress.report.summary import taught_by
+from edgepress.report.verification import drop_text
+from edgepress.run.requantize import FINETUNED
+
+CARDS = "cards"
+"""Folder of a run for its cards. They stand beside the bundles: a card follows the report, which may be made again, and
+a bundle never changes."""
+_PRECISION = {"fp32": "32-bit float", "fp16": "16-bit float", "int8": "INT8"}
+
+
+def write_cards(folder: FilePath, bundles: Sequence[Bundle], report: Mapping[str, Any]) -> None:
+    """Write `NAME.md` for every bundle of a run, each whole or not at all; what would be the same again stays."""
+    for bundle in bundles:
+        file, data = folder / f"{bundle.name}.md", card(bundle, report).encode("utf-8", "backslashreplace")
+        if not file.is_file() or file.read_bytes() != data:
+            write_atomically(file, data)
+
+
+def card(bundle: Bundle, report: Mapping[str, Any] | None) -> str:
+    """The card of a bundle.
+
+    Args:
+        report: of the run that made it; without one the card says that nothing was measured.
+
+    Raises:
+        InputError: the report is of other bundles.
+    """
+    row = None if report is None else measured_row(bundle, report)
+    sections = [
+        Section("Intended use", _use(bundle)),
+        Section("Labels and thresholds", _labels(bundle, row)),
+        Section("Training", _training(bundle, report)),
+        Section("Measured", _measured(bundle, report, row)),
+        Section("Limits", _limits(bundle, row)),
+        Section("How to reproduce", _reproduction(bundle, report)),
+    ]
+    front = yaml.safe_dump(_front_matter(bundle, report, row), sort_keys=False, allow_unicode=True)
+    what = f"A multi-label image tagger, {_PRECISION[bundle.manifest.precision]}, as {bundle.manifest.kind}."
+    title = f"# {escaped(_title(bundle, report))}\n\n{what}"
+    return f"---\n{front}---\n\n" + "\n\n".join([title, *map(section_markdown, sections)]) + "\n"
+
+
+def measured_row(bundle: Bundle, report: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The row of a report that is of exactly this bundle.
+
+    Raises:
+        InputError: there is none.
+    """
+    for row in report["engines"]:
+        if row.get("digest") == bundle.digest:
+            return row
+    known = ", ".join(row["engine"] for row in report["engines"])
+    raise InputError(
+        f"{bundle.path}: the report has no row of this bundle (digest {bundle.digest[:12]}); it knows {known}, as they "
+        "were when it was made. Run again, or give the report of the run that made the bundle"
+    )
+
+
+def _title(bundle: Bundle, report: Mapping[str, Any] | None) -> str:
+    backbone = (bundle.manifest.architecture or {}).get("backbone") or bundle.manifest.facts.get("backbone")
+    if backbone is None and report is not None:
+        backbone = report["student"]["backbone"]
+    return f"{backbone or 'Tagger'}, {bundle.name}"
+
+
+def _front_matter(bundle: Bundle, report: Mapping[str, Any] | None, row: Mapping[str, Any] | None) -> dict[str, Any]:
+    manifest = bundle.manifest
+    tags = ["multi-label-classification", "edgepress", manifest.kind, manifest.precision]
+    if manifest.role != "teacher" and (report is None or taught_by(report)):
+        tags.append("knowledge-distillation")
+    fields: dict[str, Any] = {
+        "library_name": "edgepress",
+        "pipeline_tag": "image-classification",
+        "tags": tags,
+        "metrics": ["mean_average_precision"],
+    }
+    if report is None or row is None or row.get("mAP") is None:
+        return fields
+    name = _data_name(report)
+    result = {
+        "task": {"type": "image-classification", "name": "Multi-label image classification"},
+        "dataset": {"type": name, "name": name, "split": report["recipe"]["test"]},
+        "metrics": [
+            {"type": "mean_average_precision", "name": "mAP (mean over labels)", "value": round(row["mAP"], 4)}
+        ],
+    }
+    return {**fields, "model-index": [{"name": _title(bundle, report), "results": [result]}]}
+
+
+def _data_name(report: Mapping[str, Any]) -> str:
+    return " ".join(FilePath(report["data"]["root"]).name.split())
+
+
+def _use(bundle: Bundle) -> list[Block]:
+    size = bundle.preprocess.size
+    fitted = "stretched" if bundle.preprocess.resize == "squash" else "cut to its middle square and scaled"
+    return [
+        Text(
+            f"It says which of {len(bundle.labels)} labels a picture shows; each label is a question of its own, and "
+            "none or several may be answered yes. It is meant for pictures like those that it learnt from."
+        ),
+        Text(
+            f"It takes uint8 RGB pixels [B, {size}, {size}, 3], not normalised (the picture is {fitted}), and gives a "
+            "float32 logit a label."
+        ),
+        Code(caption="To tag pictures:", text=f"edgepress predict {bundle.name} PICTURE..."),
+    ]
+
+
+def _labels(bundle: Bundle, row: Mapping[str, Any] | None) -> list[Block]:
+    decisions = bundle.decisions
+    fit = decisions.fit
+    known = {one["label"]: one for one in (row or {}).get("labels", [])}
+    if fit is None:
+        said = (
+            "No thresholds were fitted for it: a label is answered yes where the sigmoid of its logit is 0.5 or more."
+        )
+    else:
+        said = (
+            f"A label is answered yes where its calibrated probability reaches its threshold, fitted for "
+            f"{fit.thresholds} on {fit.pictures} pictures of {fit.split} (probabilities: {fit.probabilities})."
+        )
+    table = Table(
+        caption="Every label",
+        columns=(
+            "label",
+            "threshold",
+            "positives it was fitted on",
+            "positives in test",
+            f"AP on test, points{' (95 % interval)' if any(one.get('interval') for one in known.values()) else ''}",
+        ),
+        rows=[
+            [
+                name,
+                f"{decisions.thresholds[place]:.3f}",
+                "" if fit is None else str(fit.positives[place]),
+                str(known[name]["positives"]) if name in known else "",
+                label_precision(known.get(name)),
+            ]
+            for place, name in enumerate(bundle.manifest.labels)
+        ],
+    )
+    return [Text(said), table]
+
+
+def _training(bundle: Bundle, report: Mapping[str, Any] | None) -> list[Block]:
+    facts = bundle.manifest.facts
+    adopted = report is not None and bundle.manifest.role == "teacher" and bool(report["recipe"]["teacher"])
+    said = []
+    if report is not None and not adopted:
+        data, recipe = report["data"], report["recipe"]
+        said.append(
+            f"Data set {_data_name(report)}: {data['train_pictures']} pictures taught, {data['val_pictures']} "
+            f"chose epochs, thresholds and quantisation, {data['test_pictures']} were only measured on."
+        )
+        if bundle.manifest.role != "teacher":
+            said.append(_distillation(report, recipe["distill"]))
+        if bundle.name.endswith(FINETUNED):
+            said.append("The student was fine-tuned as its INT8 graph computes.")
+    else:
+        if adopted:
+            said.append("It was trained before the run that measured it, which taught it nothing.")
+        if "pictures" in facts:
+            said.append(f"Trained on {facts['pictures']} pictures.")
+    if "weights" in facts:
+        said.append(f"It began from these weights: {facts['weights']}.")
+    calibration = bundle.manifest.calibration
+    if calibration is not None:
+        said.append(
+            f"INT8 ranges: {calibration.method}, from {calibration.pictures} pictures of {calibration.split}; "
+            f"{len(calibration.kept_float)} nodes left in float."
+        )
+    # A student names its teacher as what it comes from, though it may not have learnt from it.
+    alone = report is not None and bundle.manifest.role == "student" and not taught_by(report)
+    if bundle.manifest.parent is not None and not alone:
+        said.append(f"Made from the bundle {bundle.manifest.parent.name} ({bundle.manifest.parent.digest[:12]}).")
+    return [Listing(said)] if said else [Text("The bundle does not say how it was trained, and no report was given.")]
+
+
+def _distillation(report: Mapping[str, Any], distill: Mapping[str, Any]) -> str:
+    """What the student learnt from, and by which terms."""
+    teachers = taught_by(report)
+    if not teachers:
+        return f"Trained on the labels alone, by no teacher, over {distill['epochs']} epochs."
+    weights = ", ".join(f"{name} {distill[name]:g}" for name in _terms(distill))
+    return (
+        f"Distilled from {' and '.join(one['backbone'] for one in teachers)} over {distill['epochs']} epochs; weights "
+        f"of the loss terms: {weights}."
+    )
+
+
+def _terms(distill: Mapping[str, Any]) -> list[str]:
+    return [name for name in ("task", *TERMS) if distill.get(name)]
+
+
+def _measured(bundle: Bundle, report: Mapping[str, Any] | None, row: Mapping[str, Any] | None) -> list[Block]:
+    if report is None or row is None:
+        return [Text("Nothing: no report of a run was given with this bundle.")]
+    if row.get("mAP") is None:
+        return [Text(f"Nothing: {row['verdict']} ({'; '.join(row.get('reasons', [])) or 'no reason is known'}).")]
+    machine = report["machine"]
+    facts = [
+        f"mAP on {report['data']['test_pictures']} test pictures: {points(row['mAP'])} points over "
+        f"{report['data']['labels_counted']} labels (random scores: {points(report['data']['prevalence'])})",
+    ]
+    made_from = "the model it was made from"
+    if drop_text(dict(row)):
+        source = made_from if row.get("student_drop_points") is None else "the student"
+        facts.append(f"Drop against {source}, in points (95 % interval): {drop_text(dict(row))}")
+    if row.get("flip_rate") is not None:
+        facts.append(f"Decisions that differ from those of {made_from}: {100 * row['flip_rate']:.2f} %")
+    if row.get("p50_ms") is not None:
+        facts.append(
+            f"Latency, batch {report['bench']['batch'].split(',')[0]}, the model alone: p50 "
+            f"{milliseconds(row['p50_ms'])} ms on {machine['processor']}, {machine['cores']} cores"
+        )
+    facts += [f"Size: {megabytes(row['size_bytes'])} MB", f"Verdict: {row['verdict']}"]
+    return [Listing([*facts, *row.get("reasons", [])])]
+
+
+def _limits(bundle: Bundle, row: Mapping[str, Any] | None) -> list[Block]:
+    limits = [
+        "Pictures of another kind than the training data were not tried, nor was anything of bias between groups of "
+        "people, places or times.",
+        "Probabilities were calibrated for how often each label stands in val; where labels are rarer or more frequent "
+        "they mislead."
+        if bundle.decisions.fit
+        else "Its sigmoid was not calibrated: 0.8 need not mean 80 %.",
+    ]
+    weak = [one["label"] for one in (row or {}).get("labels", []) if one["AP"] is None or one["positives"] < 10]
+    if weak:
+        limits.append(f"Labels with fewer than 10 positive test pictures, whose AP says little: {', '.join(weak)}.")
+    limits += [f"{one[0].upper()}{one[1:]}." for one in (row or {}).get("cautions", [])]
+    if bundle.manifest.built_for:
+        built = ", ".join(f"{name} {value}" for name, value in bundle.manifest.built_for.items())
+        limits.append(f"It was built for: {built}.")
+    return [Listing(limits)]
+
+
+def _reproduction(bundle: Bundle, report: Mapping[str, Any] | None) -> list[Block]:
+    tools = ", ".join(f"{name} {value}" for name, value in bundle.manifest.tools.items())
+    blocks: list[Block] = [Listing([f"Digest of the bundle: {bundle.digest}", f"Made with: {tools or 'not recorded'}"])]
+    if report is None:
+        return [*blocks, Text("No recipe is known: no report was given.")]
+    said = f"edgepress {report['edgepress']}, this recipe as recipe.yaml, and: edgepress run --recipe recipe.yaml"
+    return [*blocks, Code(caption=said, text=recipe_text(report["recipe"]), language="yaml")]

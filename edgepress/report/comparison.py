@@ -1,0 +1,151 @@
+"""Several runs beside each other: their engines in one table and one plot, and where their recipes differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table as Terminal
+
+from edgepress.report.document import Document, Listing, Section, Table
+from edgepress.report.sections import ENGINE_COLUMNS, engine_cells, megabytes, milliseconds, points, trade_offs
+from edgepress.report.summary import to_ship
+
+_RUN_COLUMNS = ("run", "verdict", "student", "teacher", "test pictures", "to ship", "test mAP", "p50 ms", "MB")
+_WIDE = ("precision", "p90 ms", "p99 ms", "images/s")
+"""Columns that a terminal has no room for."""
+_NOT_COMPARED = ("out",)
+"""Keys of a recipe that say nothing of what comes out."""
+
+
+def compare_runs(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What `edgepress report --json` prints of several runs: by run, the recipe's differences, and cautions."""
+    return {
+        "runs": [
+            {
+                "run": name,
+                "verdict": report["verdict"],
+                "to_ship": (to_ship(report) or {}).get("engine"),
+                "engines": [
+                    {key: row.get(key) for key in ("engine", "precision", "size_bytes", "mAP", "p50_ms", "verdict")}
+                    for row in report["engines"]
+                ],
+            }
+            for name, report in runs.items()
+        ],
+        "differences": differences({name: report["recipe"] for name, report in runs.items()}),
+        "cautions": cautions(runs),
+    }
+
+
+def comparison_document(runs: Mapping[str, Mapping[str, Any]]) -> Document:
+    """The comparison as one document."""
+    found = differences({name: report["recipe"] for name, report in runs.items()})
+    rows = {f"{name}: ": report["engines"] for name, report in runs.items()}
+    # A frontier through runs that cannot be compared would be read as a comparison.
+    together = [rows] if len(_test_sets(runs)) == len(_machines(runs)) == 1 else [{name: rows[name]} for name in rows]
+    plots = [plot for some in together for plot in trade_offs(some)]
+    return Document(
+        title=f"{len(runs)} runs compared",
+        headline=cautions(runs) or ["The runs have the same test pictures and were timed on the same machine."],
+        sections=[
+            Section("Runs", [_runs(runs)]),
+            Section("Accuracy against latency", [*plots, _engines(runs)]),
+            Section("Differences of the recipes", [_differences(list(runs), found)]),
+            Section("How to reproduce", [Listing([f"edgepress report {' '.join(runs)}"])]),
+        ],
+    )
+
+
+def cautions(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Why numbers of these runs may not be compared."""
+    found = []
+    tests = _test_sets(runs)
+    if None in tests:
+        found.append("A run does not say which test pictures it has: whether mAP can be compared is not known.")
+    elif len(tests) > 1:
+        found.append("The runs have different test pictures or labels: their mAP cannot be compared.")
+    if len(_machines(runs)) > 1:
+        found.append("The runs were timed on different machines: their latencies cannot be compared.")
+    if any(report["verdict"] == "incomplete" for report in runs.values()):
+        found.append("A run is incomplete: some of its rows are of an earlier time.")
+    return found
+
+
+def _test_sets(runs: Mapping[str, Mapping[str, Any]]) -> set[str | None]:
+    """Fingerprints of what the runs were measured on."""
+    return {(report.get("made_with") or {}).get("fingerprints", {}).get("test") for report in runs.values()}
+
+
+def _machines(runs: Mapping[str, Mapping[str, Any]]) -> set[tuple[Any, ...]]:
+    return {tuple(report["machine"].get(key) for key in ("processor", "cores", "gpu")) for report in runs.values()}
+
+
+def differences(recipes: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Every setting in which recipes differ: key, and values in the order of the recipes."""
+    flat = [_flat(recipe) for recipe in recipes.values()]
+    keys = dict.fromkeys(key for one in flat for key in one)
+    return [
+        {"key": key, "values": [one.get(key) for one in flat]}
+        for key in keys
+        if key not in _NOT_COMPARED and any(one.get(key) != flat[0].get(key) for one in flat)
+    ]
+
+
+def print_runs(runs: Mapping[str, Mapping[str, Any]], console: Console) -> None:
+    """The tables of the comparison on a terminal."""
+    found = differences({name: report["recipe"] for name, report in runs.items()})
+    for table in (_runs(runs), _engines(runs), _differences(list(runs), found)):
+        kept = [place for place, name in enumerate(table.columns) if name not in _WIDE]
+        shown = Terminal(title=table.caption)
+        for place in kept:
+            words = place == 0 or table.columns[place] in table.words
+            shown.add_column(table.columns[place], justify="left" if words else "right", overflow="fold")
+        for row in table.rows:
+            shown.add_row(*(row[place] for place in kept))
+        console.print(shown)
+    for line in cautions(runs):
+        console.print(f"caution: {line}", highlight=False, soft_wrap=True)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return found
+
+
+def _runs(runs: Mapping[str, Mapping[str, Any]]) -> Table:
+    rows = []
+    for name, report in runs.items():
+        best = to_ship(report) or {}
+        described = [report["verdict"], report["student"]["backbone"], report["teacher"]["backbone"]]
+        measurements = [points(best.get("mAP")), milliseconds(best.get("p50_ms")), megabytes(best.get("size_bytes"))]
+        pictures = str(report["data"]["test_pictures"])
+        rows.append([name, *described, pictures, best.get("engine", "none"), *measurements])
+    return Table(
+        caption="The runs, each with the engine that it would ship",
+        columns=_RUN_COLUMNS,
+        words=("verdict", "student", "teacher", "to ship"),
+        rows=rows,
+    )
+
+
+def _engines(runs: Mapping[str, Mapping[str, Any]]) -> Table:
+    return Table(
+        caption="Every model of every run",
+        columns=("run", *ENGINE_COLUMNS),
+        words=("model", "precision", "verdict"),
+        rows=[[name, *engine_cells(row)] for name, report in runs.items() for row in report["engines"]],
+    )
+
+
+def _differences(names: list[str], found: list[dict[str, Any]]) -> Table:
+    rows = [[one["key"], *("" if value is None else str(value) for value in one["values"])] for one in found]
+    return Table(
+        caption="Settings that differ" if rows else "No setting differs",
+        columns=("setting", *names),
+        words=names,
+        rows=rows,
+    )

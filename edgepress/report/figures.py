@@ -1,0 +1,218 @@
+"""The plots of a report, each with the words that say the same."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edgepress.report.document import Figure
+from edgepress.report.svg import (
+    SERIES,
+    WIDTH,
+    Axis,
+    curve,
+    grid,
+    legend,
+    line,
+    linear_ticks,
+    mark,
+    picture,
+    places,
+    shortened,
+    text,
+    widened,
+)
+
+MOST_LABELS = 40
+MOST_NODES = 12
+LEAST_SPAN = 2.0
+"""Points of mAP that an axis shows at least: what differs by less is not made to look like more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A point of a plot of accuracy against a cost."""
+
+    name: str
+    series: str
+    """a: torch, b: a float engine, c: INT8."""
+    points: float
+    """mAP, 0 to 100."""
+    cost: float
+    """Above 0, in whatever the plot's cost is."""
+
+
+_SERIES = (("a", "torch"), ("b", "float engine"), ("c", "INT8 engine"))
+
+
+def draw_pareto(models: Sequence[Model], what: str, unit: str) -> Figure:
+    """mAP against a cost of at least one model; a dashed line joins those that no other beats in both.
+
+    Args:
+        what: the cost, such as latency.
+    """
+    best = frontier(models)
+    least, most = min(model.cost for model in models), max(model.cost for model in models)
+    margin = max((most / least) ** 0.1, 1.15)
+    x = Axis(least / margin, most * margin, 46, WIDTH - 12, log=True)
+    y = Axis(*widened((model.points for model in models), LEAST_SPAN), 262, 52)
+    parts, _ = legend([one for one in _SERIES if any(model.series == one[0] for model in models)], 14)
+    parts += grid(x, y, f"{what}, {unit} (log scale); left is better", "test mAP, points; up is better")
+    steps: list[tuple[float, float]] = []
+    for model in best:
+        if steps:
+            steps.append((x(model.cost), steps[-1][1]))
+        steps.append((x(model.cost), y(model.points)))
+    parts.append(curve(steps, "bound"))
+    spots = [(x(model.cost), y(model.points)) for model in models]
+    parts += [mark(*spot, model.series) for spot, model in zip(spots, models, strict=True)]
+    numbers = [str(number) for number in range(1, len(models) + 1)]
+    parts += [text(*place, number, "middle") for place, number in zip(places(spots, numbers), numbers, strict=True)]
+    names, bottom = _numbered([model.name for model in models], 318)
+    named = "; ".join(f"{one.name} {one.points:.2f} points at {one.cost:.3g} {unit}" for one in models)
+    beaten = "No other model is better in both than: " + ", ".join(model.name for model in best)
+    return Figure(
+        svg=picture(bottom, [*parts, *names]),
+        alt=f"Accuracy against {what} of {len(models)} models. {named}. {beaten}.",
+        caption=f"Accuracy against {what}. {beaten} (dashed line).",
+    )
+
+
+def _numbered(names: Sequence[str], top: float) -> tuple[list[str], float]:
+    """Names with their numbers, in two columns where they are short, and where they end."""
+    columns = 1 if max(map(len, names)) > 22 else 2
+    lines = math.ceil(len(names) / columns)
+    width = WIDTH / columns
+    words = [shortened(f"{number}  {name}", width - 16) for number, name in enumerate(names, 1)]
+    parts = [text(8 + at // lines * width, top + at % lines * 16, word) for at, word in enumerate(words)]
+    return parts, top + 16 * lines
+
+
+def frontier(models: Sequence[Model]) -> list[Model]:
+    """Those that no other beats in both mAP and cost, the cheapest first."""
+    best: list[Model] = []
+    for model in sorted(models, key=lambda one: (one.cost, -one.points)):
+        if not best or model.points > best[-1].points:
+            best.append(model)
+    return best
+
+
+def draw_labels(models: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure | None:
+    """AP of every label by up to four models with its interval, best first by the first model; None without any AP.
+
+    Args:
+        models: by name, rows with label, AP and interval, both in [0, 1] or None.
+    """
+    first = {row["label"]: row["AP"] for row in next(iter(models.values()))}
+    names = sorted((name for name, ap in first.items() if ap is not None), key=lambda name: -first[name])
+    if not names:
+        return None
+    shown = names if len(names) <= MOST_LABELS else [*names[: MOST_LABELS // 2], *names[-MOST_LABELS // 2 :]]
+    series = list(zip(SERIES, models.items(), strict=False))
+    parts, top = legend([(kind, name) for kind, (name, _) in series], 14)
+    step = 5.0 * len(series) + 7
+    bottom = top + 6 + step * len(shown)
+    x = Axis(0, 100, 118, WIDTH - 14)
+    for value in linear_ticks(0, 100):
+        parts.append(line(x(value), top + 2, x(value), bottom, "grid"))
+        parts.append(text(x(value), bottom + 15, f"{value:g}", "middle", soft=True))
+    parts.append(text((x.start + x.end) / 2, bottom + 31, "AP on test, points, with 95 % interval", "middle"))
+    for place, name in enumerate(shown):
+        middle = top + 4 + step * (place + 0.5)
+        parts.append(text(112, middle + 4, shortened(name, 106), "end"))
+        for number, (kind, (_, rows)) in enumerate(series):
+            row = next((row for row in rows if row["label"] == name), None)
+            if row is None or row["AP"] is None:
+                continue
+            height = middle + 5 * (number - (len(series) - 1) / 2)
+            if row.get("interval"):
+                low, high = (x(100 * end) for end in row["interval"])
+                parts.append(line(low, height, high, height, f"line {kind}"))
+            parts.append(mark(x(100 * row["AP"]), height, kind, 2.6))
+    left_out = len(names) - len(shown)
+    most = f"; the {left_out} in the middle stand in the table" if left_out else ""
+    return Figure(
+        svg=picture(bottom + 38, parts),
+        alt=f"Average precision of {len(shown)} labels with intervals, by {', '.join(models)}. Best: {names[0]}, "
+        f"{100 * first[names[0]]:.1f} points; worst: {names[-1]}, {100 * first[names[-1]]:.1f} points.",
+        caption=f"AP of each label, best first{most}. Where intervals overlap widely the order says little.",
+    )
+
+
+def draw_curves(name: str, models: Mapping[str, Sequence[float]], y_name: str) -> Figure:
+    """Values an epoch of each model, at least one of them finite: the first four are drawn, the others named."""
+    left_out = list(models)[len(SERIES) :]
+    models = dict(list(models.items())[: len(SERIES)])
+    known = [value for values in models.values() for value in values if math.isfinite(value)]
+    series = list(zip(SERIES, models.items(), strict=False))
+    parts, top = legend([(kind, model) for kind, (model, _) in series], 14)
+    x = Axis(1, max(2, *(len(values) for values in models.values())), 52, WIDTH - 14)
+    y = Axis(*widened(known, max(1e-6, 0.02 * max(map(abs, known)))), top + 180, top + 22)
+    parts += grid(x, y, "epoch", y_name)
+    for kind, (_, values) in series:
+        points = [(x(epoch), y(value)) for epoch, value in enumerate(values, 1) if math.isfinite(value)]
+        parts.append(curve(points, kind))
+        parts += [mark(*point, kind, 2.6) for point in points]
+    said = "; ".join(f"{model} from {values[0]:.4g} to {values[-1]:.4g}" for model, values in models.items())
+    epochs = max(len(values) for values in models.values())
+    more = f" Not drawn: {', '.join(left_out)}." if left_out else ""
+    return Figure(
+        svg=picture(top + 218, parts),
+        alt=f"{name} over {epochs} epochs: {said}.{more}",
+        caption=f"{name}.{more}",
+    )
+
+
+def draw_sensitivity(engine: str, search: Mapping[str, Any]) -> Figure | None:
+    """The worst nodes of an INT8 engine, each by the noise that it alone brings; None where none was measured."""
+    worst = search["sensitivity"][:MOST_NODES]
+    if not worst:
+        return None
+    kept = set(search["kept_float"])
+    low = min(0.0, *(row["sqnr"] for row in worst))
+    x = Axis(low, max(low + 1, *(row["sqnr"] for row in worst)) * 1.02, 6, WIDTH - 50)
+    parts = []
+    for place, row in enumerate(worst):
+        top = 8 + 34 * place
+        left_float = row["node"] in kept
+        parts.append(text(6, top + 10, shortened(row["node"] + (" (in float)" if left_float else ""), WIDTH - 12)))
+        width = max(1.0, x(row["sqnr"]) - 6)
+        kind = "mark a open" if left_float else "mark a"
+        parts.append(f'<rect x="6" y="{top + 15:.1f}" width="{width:.1f}" height="9" class="{kind}"/>')
+        parts.append(text(12 + width, top + 24, f"{row['sqnr']:.1f} dB", soft=True))
+    first = worst[0]
+    return Figure(
+        svg=picture(16 + 34 * len(worst), parts),
+        alt=f"The {len(worst)} most sensitive of {search['nodes']} nodes of {engine}, by the signal to noise of the "
+        f"logits with that node alone in INT8. Worst: {first['node']}, {first['sqnr']:.1f} dB.",
+        caption=f"{engine}: the {len(worst)} worst of {search['nodes']} nodes: signal to noise of the logits with that "
+        "node alone in INT8; a short bar is worse. An outlined bar is a node that was left in float.",
+    )
+
+
+def draw_reliability(engine: str, bins: Mapping[str, Sequence[Sequence[float]]]) -> Figure:
+    """How often what is given a probability is so: by the sigmoid, and calibrated."""
+    series = list(zip(("b", "a"), bins.items(), strict=True))
+    parts, top = legend([(kind, name) for kind, (name, _) in series], 14)
+    x = Axis(0, 100, 46, WIDTH - 14)
+    y = Axis(0, 100, top + 250, top + 22)
+    parts += grid(x, y, "probability that was given, %", "share of positives, %")
+    parts.append(curve([(x(0), y(0)), (x(100), y(100))], "bound"))
+    for kind, (_, values) in series:
+        points = [(x(100 * given), y(100 * share)) for given, share, _ in values]
+        parts.append(curve(points, kind))
+        parts += [mark(*point, kind, 3) for point in points]
+    gaps = {
+        name: sum(count * abs(given - share) for given, share, count in values) / sum(one[2] for one in values)
+        for name, values in bins.items()
+    }
+    said = ", ".join(f"{name} {100 * gap:.1f}" for name, gap in gaps.items())
+    return Figure(
+        svg=picture(top + 288, parts),
+        alt=f"Reliability of {engine}: mean gap between the probability that was given and the share of positives, in "
+        f"percent: {said}.",
+        caption=f"{engine}: how often what is given a probability is so, over all labels. On the dashed line "
+        f"probabilities mean what they say; mean gap: {said} %.",
+    )

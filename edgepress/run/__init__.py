@@ -1,0 +1,1 @@
+"""The one-shot pipeline: build everything, prove everything, relate, judge, write."""

@@ -1,0 +1,119 @@
+"""What changed: the pictures of which an engine decides otherwise than the model it came from."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from edgepress.multilabel.datasets import MultiLabelDataset
+from edgepress.multilabel.decisions import Decisions
+from edgepress.multilabel.pictures import Picture, ShardPicture
+from edgepress.multilabel.preprocess import resize
+
+MOST_PICTURES = 12
+THUMBNAIL = 192
+"""Longer side of an embedded picture, in pixels."""
+_QUALITY = 72
+"""Of its JPEG: about 8 kB a picture."""
+
+
+def find_flips(
+    decisions: Decisions, logits: np.ndarray, reference: np.ndarray, data: MultiLabelDataset
+) -> dict[str, Any]:
+    """The decisions that differ from the reference's, and the pictures with the surest of them.
+
+    A flip is as sure as both models were, each in its own answer: the two distances of a probability to its threshold,
+    added. A picture is as sure as its surest flip.
+
+    Args:
+        decisions: the engine's, in the order of the labels of `data`; the reference's are those that they were refitted
+            from, else the same.
+        logits: the engine's, `[N, C]`, as is `reference`, in the order of the pictures and labels of `data`.
+
+    Returns:
+        decisions (known cells), flipped (cells), right (flipped cells that the engine has right), pictures (with a
+        flip) and shown: at most `MOST_PICTURES` pictures, the surest first.
+    """
+    theirs = decisions.refitted_from or decisions
+    before, after = theirs.probabilities(reference), decisions.probabilities(logits)
+    was, now = theirs.decide(reference), decisions.decide(logits)
+    flipped = (was != now) & ~data.ignore
+    margins = np.abs(before - np.array(theirs.thresholds)) + np.abs(after - np.array(decisions.thresholds))
+    surest = np.where(flipped, margins, -1.0).max(axis=1)
+    order = [int(row) for row in np.argsort(-surest, kind="stable") if surest[row] >= 0]
+    return {
+        "decisions": int((~data.ignore).sum()),
+        "flipped": int(flipped.sum()),
+        "right": int((flipped & (now == (data.targets == 1))).sum()),
+        "pictures": len(order),
+        "shown": [
+            {
+                "index": row,
+                "picture": name_of(data.paths[row], data.root),
+                "truth": _names(data, data.targets[row] == 1),
+                "unknown": _names(data, data.ignore[row]),
+                "before": _answers(data, was[row], before[row]),
+                "after": _answers(data, now[row], after[row]),
+                "flips": [
+                    {
+                        "label": data.labels.names[column],
+                        "before": float(before[row, column]),
+                        "after": float(after[row, column]),
+                        "answer": bool(now[row, column]),
+                        "right": bool(now[row, column] == (data.targets[row, column] == 1)),
+                    }
+                    for column in np.argsort(-margins[row], kind="stable")
+                    if flipped[row, column]
+                ],
+            }
+            for row in order[:MOST_PICTURES]
+        ],
+    }
+
+
+def shown_flips(row: Mapping[str, Any] | None, data: MultiLabelDataset) -> dict[str, Any] | None:
+    """What `find_flips` found of a row's engine, with each shown picture small, as base64 of a JPEG; None of no row.
+
+    Raises:
+        DataChangedError: see `MultiLabelDataset.stored`.
+    """
+    if row is None:
+        return None
+    found = row["flips"]
+    shown = [{**one, "jpeg": thumbnail(data.picture(one["index"]))} for one in found["shown"]]
+    return {"engine": row["engine"], "finetuned": row.get("finetuned", False), **found, "shown": shown}
+
+
+def thumbnail(image: np.ndarray) -> str:
+    """A picture uint8 RGB at most `THUMBNAIL` pixels a side, as base64 of a JPEG without any metadata."""
+    scale = min(1.0, THUMBNAIL / max(image.shape[:2]))
+    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+    small = cv2.cvtColor(resize(image, height, width), cv2.COLOR_RGB2BGR)
+    written, data = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    assert written, "OpenCV writes any uint8 picture"
+    return base64.b64encode(data.tobytes()).decode()
+
+
+def name_of(path: Picture, root: Path) -> str:
+    """What a report calls a picture: its place in the data set; bytes that are no text are shown escaped."""
+    if isinstance(path, ShardPicture):
+        name = f"{path.shard.path.name}:{path.name}"
+    else:
+        name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _names(data: MultiLabelDataset, mask: np.ndarray) -> list[str]:
+    return [data.labels.names[column] for column in np.flatnonzero(mask)]
+
+
+def _answers(data: MultiLabelDataset, decided: np.ndarray, p: np.ndarray) -> list[tuple[str, float]]:
+    """The labels of one picture that are answered yes, with their probabilities, the likeliest first."""
+    return [
+        (data.labels.names[column], float(p[column])) for column in np.argsort(-p, kind="stable") if decided[column]
+    ]

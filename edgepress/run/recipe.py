@@ -1,0 +1,274 @@
+"""Recipe: every setting of a run, as a YAML file and as flags."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import Field, field_validator, model_validator
+
+from edgepress.calibration.decide.thresholds import Criterion
+from edgepress.calibration.int8.subset import Choice
+from edgepress.compress.config import DistillConfig, QuantizeAwareConfig, TeachConfig
+from edgepress.deploy.verify.agreement import DROP_BUDGET
+from edgepress.multilabel.bundle import Precision
+from edgepress.multilabel.config import Config
+from edgepress.multilabel.datasets import Difficult, Format
+from edgepress.multilabel.errors import InputError
+
+EngineName = Literal[
+    "onnx-fp32",
+    "onnx-fp16",
+    "onnx-int8-onnxruntime",
+    "openvino-fp32",
+    "openvino-fp16",
+    "openvino-int8",
+    "tensorrt-fp32",
+    "tensorrt-fp16",
+    "tensorrt-int8",
+]
+ALL_ENGINES: tuple[EngineName, ...] = EngineName.__args__  # type: ignore[attr-defined]
+
+
+class QuantizeConfig(Config):
+    """How INT8 models are calibrated."""
+
+    pictures: int = Field(default=256, ge=8)
+    """Pictures of the calibration set, drawn from train."""
+    seed: int = Field(default=0, ge=0)
+    """Which pictures are drawn."""
+    choice: Choice = "covering"
+    """How they are chosen: so that every label is shown, at random, or as different as the fp32 model sees them."""
+    budget: float = Field(default=0.5, ge=0)
+    """Most points of val mAP that INT8 may cost; nodes are left in float for it."""
+    time_limit: float = Field(default=60.0, ge=0)
+    """Seconds a target after which no further candidate is begun, except that nodes are left in float while the budget
+    is missed."""
+    weight_bits: int | None = Field(default=None, ge=7, le=8)
+    """Bits of INT8 weights for onnxruntime and openvino: 7 where products saturate, on x86 without VNNI; by default
+    what this machine needs."""
+
+
+class CompileConfig(Config):
+    """What engines are compiled for."""
+
+    sm: int | None = Field(default=None, ge=50)
+    """Compute capability of the TensorRT device: 86 for SM86, 87 for Jetson Orin; by default that of the GPU here, else
+    86."""
+    max_batch: int = Field(default=64, ge=1)
+    """Most pictures a call that a TensorRT engine takes."""
+    cuda_graph: bool = False
+    """TensorRT engines replay a CUDA graph instead of launching kernel after kernel: less of the host's time a call."""
+    dla: int | None = Field(default=None, ge=0, le=9)
+    """A Jetson's DLA core that takes the layers it can, the GPU the rest; not fp32, and max_batch 1."""
+
+    @model_validator(mode="after")
+    def _one_picture_on_dla(self) -> CompileConfig:
+        if self.dla is not None and self.max_batch != 1:
+            raise ValueError(f"dla takes one picture a call: give max_batch 1 as well (it is {self.max_batch})")
+        return self
+
+
+class DecisionsConfig(Config):
+    """How logits become probabilities, and probabilities a yes or no; fitted on val."""
+
+    thresholds: str = "f1"
+    """What each label's threshold is chosen for: f1, recall=R (the highest with at least that recall), precision=P (the
+    lowest with at least that precision), or fixed=T."""
+    probabilities: Literal["auto", "none", "temperature", "platt", "isotonic"] = "auto"
+    """How each label's probability is calibrated; auto takes what fits best the pictures that it was not fitted on."""
+
+    @field_validator("thresholds")
+    @classmethod
+    def _are_known(cls, thresholds: str) -> str:
+        Criterion.parse(thresholds)
+        return thresholds
+
+
+class VerifyConfig(Config):
+    """How many points of mAP an engine may lose on test, by its precision. It passes where the upper end of the drop's
+    95 % interval is within; the fewer the test pictures, the wider the interval."""
+
+    fp32: float = Field(default=DROP_BUDGET["fp32"], ge=0, allow_inf_nan=False)
+    """Points that an fp32 engine may lose."""
+    fp16: float = Field(default=DROP_BUDGET["fp16"], ge=0, allow_inf_nan=False)
+    """Points that an fp16 engine may lose."""
+    int8: float = Field(default=DROP_BUDGET["int8"], ge=0, allow_inf_nan=False)
+    """Points that an INT8 engine may lose."""
+
+    def budget(self, precision: Precision) -> float:
+        """Of one precision."""
+        return {"fp32": self.fp32, "fp16": self.fp16, "int8": self.int8}[precision]
+
+
+class BenchConfig(Config):
+    """How engines are timed."""
+
+    batch: str = "1"
+    """Pictures a call; several batch sizes by commas, of which a report's table shows the first."""
+    streams: str = "1"
+    """Threads that call the engine at once; several numbers by commas."""
+    seconds: float = Field(default=3.0, gt=0, allow_inf_nan=False)
+    """Length of each measurement, after warming up until the timing is steady, for at most as long again."""
+
+    @field_validator("batch", "streams", mode="before")
+    @classmethod
+    def _is_a_list(cls, value: Any) -> Any:
+        """A recipe may say 8 or [1, 8]."""
+        return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+    @model_validator(mode="after")
+    def _counts(self) -> BenchConfig:
+        for name in ("batch", "streams"):
+            given = getattr(self, name)
+            if not all(part.strip().isdecimal() and int(part) >= 1 for part in given.split(",")):
+                raise ValueError(f"{name} is {given}; expected whole numbers of at least 1, by commas")
+        return self
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        return tuple(dict.fromkeys(int(part) for part in self.batch.split(",")))
+
+    @property
+    def stream_counts(self) -> tuple[int, ...]:
+        return tuple(dict.fromkeys(int(part) for part in self.streams.split(",")))
+
+
+class TrainRecipe(Config):
+    """What `run` and `compare` share: the pictures, and how a teacher and a student are made."""
+
+    data: str
+    """The data set's folder."""
+    out: str = "runs/edgepress"
+    """Folder of the run; finished stages in it are kept while their inputs are unchanged."""
+    format: Format = "auto"
+    """How the folder is laid out."""
+    difficult: Difficult = "ignore"
+    """What Pascal VOC's difficult objects count as."""
+    train: str = "train"
+    """The split to learn and to calibrate on."""
+    val: str = "val"
+    """The split that chooses: epochs, thresholds, quantisation."""
+    test: str = "test"
+    """The split that reports, once."""
+    teacher: tuple[str, ...] = ()
+    """A finished teacher, bundle or .safetensors file of edgepress; several answer as one. `teach` is skipped."""
+    teach: TeachConfig = TeachConfig()
+    distill: DistillConfig = DistillConfig()
+
+    @field_validator("teacher", mode="before")
+    @classmethod
+    def _may_be_one(cls, teacher: Any) -> Any:
+        return (teacher,) if isinstance(teacher, str) else () if teacher is None else teacher
+
+
+class Recipe(TrainRecipe):
+    """Everything that `edgepress run` needs to know."""
+
+    engines: tuple[EngineName, ...] = Field(default=ALL_ENGINES, min_length=1)
+    """What to build, verify and time."""
+    required: tuple[EngineName, ...] = ()
+    """Engines that must run here and pass; any other may be impossible on this machine."""
+    attention: bool = False
+    """Also export onnx-fp32-attention, which gives the demo what each label looks at."""
+    decisions: DecisionsConfig = DecisionsConfig()
+    quantize: QuantizeConfig = QuantizeConfig()
+    finetune: QuantizeAwareConfig = QuantizeAwareConfig()
+    """How the student is fine-tuned where INT8 misses its budget on val."""
+    compile: CompileConfig = CompileConfig()
+    verify: VerifyConfig = VerifyConfig()
+    bench: BenchConfig = BenchConfig()
+    latency_budget: str | None = None
+    """Most milliseconds (p50) that an engine may take for one picture, such as 8ms: the first of students that keeps it
+    is trained, and the best engine that keeps it is the one to ship."""
+    students: tuple[str, ...] = ()
+    """Backbones that timm knows, the best first, for a latency budget; by default distill's."""
+    host: str | None = None
+    """Where the latency budget is measured: a machine that ssh reaches, such as user@jetson; by default here."""
+    host_python: str | None = None
+    """The Python there that edgepress is installed for; by default python3."""
+    ssh_option: tuple[str, ...] = ()
+    """A value of ssh's -o, such as Port=2222."""
+
+    @field_validator("latency_budget", mode="before")
+    @classmethod
+    def _is_a_time(cls, value: Any) -> Any:
+        """A recipe may say 8, 8ms or 8.5 ms."""
+        if value is None:
+            return None
+        with contextlib.suppress(ValueError):
+            time = float(str(value).removesuffix("ms"))
+            if math.isfinite(time) and time > 0:
+                return f"{time:g}ms"
+        raise ValueError("expected milliseconds, such as 8ms")
+
+    @model_validator(mode="after")
+    def _budget_fits(self) -> Recipe:
+        given = [name for name in ("students", "host", "host_python", "ssh_option") if getattr(self, name)]
+        if given and self.latency_budget is None:
+            raise ValueError(f"{given[0]} is for a latency budget: give latency_budget as well")
+        if self.latency_budget is not None and self.bench.batches[0] != 1:
+            raise ValueError("a latency budget is for one picture a call: bench.batch must begin with 1")
+        named = "backbone" in self.distill.model_fields_set
+        if named and self.students and self.distill.backbone not in self.students:
+            raise ValueError(f"distill.backbone is {self.distill.backbone!r}, which is not among students")
+        return self
+
+    @property
+    def latency_budget_ms(self) -> float | None:
+        return None if self.latency_budget is None else float(self.latency_budget.removesuffix("ms"))
+
+    @field_validator("required")
+    @classmethod
+    def _are_built(cls, required: tuple[str, ...], info: Any) -> tuple[str, ...]:
+        missing = [name for name in required if name not in info.data.get("engines", required)]
+        if missing:
+            raise ValueError(f"{missing[0]} is required but not among engines")
+        return required
+
+
+class CompareRecipe(Recipe):
+    """A recipe whose distill section is trained by several methods."""
+
+    methods: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Methods of your own: a name, and what it changes in the distill section; terms that it does not name have weight
+    0."""
+
+
+_R = TypeVar("_R", bound=Recipe)
+
+
+def load_recipe(path: Path | None, flags: dict[str, Any], kind: type[_R]) -> _R:
+    """A recipe file with flags laid over it.
+
+    Args:
+        flags: nested as the file is; what a flag gives wins.
+        kind: `Recipe`, or one with more sections.
+
+    Raises:
+        InputError: the file is missing or no YAML mapping, a key is unknown, a value is wrong; names it.
+    """
+    values: dict[str, Any] = {}
+    where = "flags"
+    if path is not None:
+        where = str(path)
+        try:
+            loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror}); expected a recipe (YAML)") from None
+        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+            raise InputError(f"{path}: not YAML ({' '.join(str(error).split())[:160]})") from None
+        if not isinstance(loaded, dict):
+            raise InputError(f"{path}: holds {type(loaded).__name__}; expected keys and values")
+        if "ssh_option" in loaded:  # some of them are commands, and a recipe may come from anyone
+            raise InputError(f"{where}: ssh_option is not taken from a file; give --ssh-option, or use ~/.ssh/config")
+        values = loaded
+    for key, value in flags.items():
+        section = values.get(key)
+        values[key] = {**section, **value} if isinstance(value, dict) and isinstance(section, dict) else value
+    if "data" not in values:
+        raise InputError(f"{where}: no data set given; expected the key data, or --data DIR")
+    return kind.parse(values, where)

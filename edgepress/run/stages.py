@@ -1,0 +1,192 @@
+"""The stages of a run that join two rooms: exporting what is described, decisions, an engine by its name."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgepress.calibration.decide.thresholds import fit_decisions
+from edgepress.deploy.build.compile import compile_fp16, compile_openvino
+from edgepress.deploy.engines.base import require
+from edgepress.deploy.machine.cuda import cuda_compute_capability
+from edgepress.multilabel.bundle import Bundle, file_sha256, inputs_hash, is_current, write_bundle
+from edgepress.multilabel.datasets import MultiLabelDataset
+from edgepress.multilabel.decisions import Decisions
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.labels import LabelSpace
+from edgepress.multilabel.lock import only_writer
+from edgepress.report.plots import draw_reliability, draw_thresholds, write_plot
+from edgepress.run.int8 import Splits, quantize_bundle, split_logits
+from edgepress.run.recipe import CompileConfig, DecisionsConfig, EngineName, QuantizeConfig
+
+log = logging.getLogger("edgepress")
+
+
+def folder_of(engine: EngineName, compile: CompileConfig) -> str:
+    """The folder of an engine in a run: its name, and for TensorRT the compute capability it is built for."""
+    return f"{engine}-sm{target_sm(compile)}" if engine.startswith("tensorrt") else engine
+
+
+def target_sm(compile: CompileConfig) -> int:
+    """The compute capability asked for; by default that of the GPU here, else 86."""
+    if compile.sm is not None:
+        return compile.sm
+    present = cuda_compute_capability()
+    return 86 if present is None else 10 * present[0] + present[1]
+
+
+def tensorrt_target(compile: CompileConfig) -> dict[str, Any]:
+    """What `build_tensorrt` builds for."""
+    given = compile.model_dump(exclude={"sm"})
+    return {"sm": target_sm(compile), **given}
+
+
+def build_engine(
+    engine: EngineName,
+    onnx: Bundle,
+    run: Path,
+    splits: Splits,
+    quantize_config: QuantizeConfig,
+    compile_config: CompileConfig,
+    ending: str = "",
+) -> Bundle:
+    """Make an engine's bundle in a run's folder from the fp32 ONNX bundle, and whatever lies between.
+
+    Args:
+        ending: of the names of the bundles that are made.
+
+    Raises:
+        InputError: the graph cannot be quantised or built for the target.
+        EngineUnavailableError: what builds it is not installed here; says which extra is.
+    """
+    out = run / f"{folder_of(engine, compile_config)}{ending}"
+    if engine == "onnx-fp32":
+        return onnx
+    if engine == "onnx-fp16":
+        return compile_fp16(onnx, out)
+    if engine == "onnx-int8-onnxruntime":
+        return quantize_bundle(onnx, splits, "onnxruntime", out, quantize_config)
+    if engine in ("openvino-fp32", "openvino-fp16"):
+        return compile_openvino(onnx, out, "fp32" if engine == "openvino-fp32" else "fp16")
+    if engine == "openvino-int8":
+        require("openvino", "openvino")
+        return quantize_bundle(onnx, splits, "openvino", out, quantize_config)
+    from edgepress.deploy.build.tensorrt import build_tensorrt, runtime_module
+
+    runtime_module()  # without it the graphs below are made for nothing
+    parent = onnx
+    if engine == "tensorrt-fp16":
+        parent = compile_fp16(onnx, run / f"onnx-fp16{ending}")
+    elif engine == "tensorrt-int8":
+        parent = quantize_bundle(onnx, splits, "tensorrt", run / f"onnx-int8-tensorrt{ending}", quantize_config)
+    return build_tensorrt(parent, out, **tensorrt_target(compile_config))
+
+
+def calibrate_bundle(
+    bundle: Bundle, data: MultiLabelDataset, out: Path, config: DecisionsConfig, device: str = "cpu"
+) -> tuple[Bundle, np.ndarray]:
+    """`edgepress calibrate`: the same model with decisions fitted on a split, and its logits `[N, C]` there.
+
+    Raises:
+        InputError: other labels, `out` is the bundle itself, or see `fit_decisions`.
+        EngineUnavailableError: this machine cannot run the engine.
+    """
+    bundle.labels.require_equal(data.labels, f"the bundle {bundle.path}", f"the data set {data.root}")
+    if out.resolve() == bundle.path.resolve():
+        raise InputError(f"{out}: is the bundle itself, which others may be made from; name a new folder")
+    logits = split_logits(bundle, data, device)
+    inputs = inputs_hash({"bundle": bundle.digest, "data": data.fingerprint(), "decisions": config.model_dump()})
+    if is_current(out, inputs):
+        log.info("%s: unchanged, kept", out)
+        return Bundle.open(out), logits
+    decisions = fit_decisions(logits, data, config.thresholds, config.probabilities)
+    kept = {name: value for name, value in bundle.manifest if name not in ("files", "created", "thresholds")}
+    facts = {**bundle.manifest.facts, "calibrated_from": bundle.digest}
+    with write_bundle(out, **{**kept, "decisions": decisions, "facts": facts, "inputs": inputs}) as (folder, _):
+        for name in bundle.manifest.files:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(bundle.path / name, folder / name)
+    return Bundle.open(out), logits
+
+
+def write_decision_plots(
+    bundle: Bundle, decisions: Decisions, logits: np.ndarray, probabilities: np.ndarray, data: MultiLabelDataset
+) -> None:
+    """`reliability-NAME.png` and `thresholds-NAME.png` in the folder `plots` beside a bundle; see `write_plot`.
+
+    Arguments as `edgepress.report.plots.draw_reliability` and `draw_thresholds`.
+    """
+    write_plot(bundle, "reliability", lambda: draw_reliability(logits, probabilities, data, bundle.name))
+    write_plot(bundle, "thresholds", lambda: draw_thresholds(decisions, logits, data, bundle.name))
+
+
+def export_student(
+    student: Path | None,
+    weights: Path | None,
+    labels: Path | None,
+    flags: dict[str, Any],
+    verified: MultiLabelDataset,
+    out: Path,
+    *,
+    attention: bool = False,
+) -> Bundle:
+    """`edgepress export`: find the model that the arguments describe, and export it.
+
+    Raises:
+        InputError: nothing or too much is given, or the weights do not fit.
+    """
+    from edgepress.compress.checkpoint import load_model, load_weights
+    from edgepress.compress.config import ModelConfig
+    from edgepress.compress.models import make_model
+    from edgepress.deploy.build import export
+
+    export_onnx = functools.partial(export.export_onnx, verified=verified, out=out, attention=attention)
+    if student is not None and not student.is_dir():
+        raise InputError(f"{student}: not a bundle; give weights from a file as --weights")
+    identity = inputs_hash({"weights": file_sha256(weights) if weights and weights.is_file() else None, **flags})
+    if flags:
+        if student is not None or weights is None:
+            raise InputError(f"--{min(flags)} describes weights from elsewhere: give --weights FILE and no bundle")
+        names = LabelSpace.from_file(labels) if labels else verified.labels
+        model, _ = make_model(ModelConfig.parse({**flags, "weights": "none"}, "flags"), names)
+        return export_onnx(load_weights(model, weights), identity=identity)
+    if student is None and weights is None:
+        raise InputError("nothing to export: give a student's bundle, or --weights FILE")
+    if student is None:
+        assert weights is not None
+        return export_onnx(load_model(weights), identity=identity)
+    bundle = Bundle.open(student, kind="torch")
+    if weights is None:
+        model, parent, decisions = load_model(student), bundle.as_parent, bundle.manifest.decisions
+        keep = (lambda _: decisions) if decisions is not None else None  # ONNX gives the same logits
+        return export_onnx(model, parent=parent, identity=bundle.digest, decisions=keep)
+    # Other weights in the student's architecture: what comes out is not that student's, so it has no parent.
+    identity = inputs_hash({"architecture": bundle.digest, "weights": identity})
+    return export_onnx(load_model(student, weights), identity=identity)
+
+
+def compile_bundle(onnx: Bundle, engine: str, out: Path | None, config: CompileConfig) -> Bundle:
+    """`edgepress compile`: one engine of an ONNX bundle, by default beside it under a run's usual name.
+
+    Raises:
+        InputError: an unknown engine, or an ONNX bundle it cannot be made from.
+        EngineUnavailableError: what builds it is not installed here.
+    """
+    if engine not in ("onnx-fp16", "openvino-fp32", "openvino-fp16", "tensorrt"):
+        raise InputError(f"--engine is {engine!r}; expected onnx-fp16, openvino-fp32, openvino-fp16 or tensorrt")
+    sm = target_sm(config)
+    name = f"tensorrt-{onnx.manifest.precision}-sm{sm}" if engine == "tensorrt" else engine
+    out = out or onnx.path.parent / name
+    with only_writer(out):
+        if engine == "onnx-fp16":
+            return compile_fp16(onnx, out)
+        if engine != "tensorrt":
+            return compile_openvino(onnx, out, "fp32" if engine == "openvino-fp32" else "fp16")
+        from edgepress.deploy.build.tensorrt import build_tensorrt
+
+        return build_tensorrt(onnx, out, **tensorrt_target(config))

@@ -1,0 +1,35 @@
+"""Ratio: one latency as a multiple of another, with its 95 % interval; the one form of every such comparison."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Ratio(BaseModel):
+    """How long one thing takes as a multiple of another; below 1 it is the faster.
+
+    Example:
+        >>> str(Ratio(ratio=0.42, low=0.4, high=0.45))
+        '0.42 times, 0.40 to 0.45'
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    ratio: float
+    low: float | None = None
+    """Lower end of the 95 % interval; None where there were too few measurements for one."""
+    high: float | None = None
+    """Upper end of the 95 % interval; None where there were too few measurements for one."""
+
+    def slower(self, beyond: float = 1.0) -> bool:
+        """Whether it is slower by more than the factor `beyond`, and not by chance."""
+        return self.low is not None and self.low > beyond
+
+    def faster(self) -> bool:
+        """Whether it is faster, and not by chance."""
+        return self.high is not None and self.high < 1.0
+
+    def __str__(self) -> str:
+        if self.low is None or self.high is None:
+            return f"{self.ratio:.2f} times"
+        return f"{self.ratio:.2f} times, {self.low:.2f} to {self.high:.2f}"
