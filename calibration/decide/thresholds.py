@@ -7,8 +7,8 @@ midpoints between distinct scores.
 A rare label's few positives are not believed alone: in place of an answer y stands w·y + (1 − w)·p, p the calibrated
 probability and w = n / (n + SHRINKAGE) as in `calibration.decide.probabilities`. As w falls that nears the plug-in
 rule, which maximises what the probabilities let one expect (Koyejo et al. 2014; Lipton et al. 2014): p itself is shrunk
-towards all labels. Averaging thresholds with one over all labels did worse: it suits the frequent labels, and lies too high for the
-weak ones. A label without a positive keeps 0.5, and is named.
+towards all labels. Averaging thresholds with one over all labels did worse: it suits the frequent labels, and lies too
+high for the weak ones. A label without a positive keeps 0.5, and is named.
 """
 
 from __future__ import annotations
