@@ -34,10 +34,10 @@ from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.decisions import changed_share
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.metrics import mean_average_precision, prevalence
-from edgepress.run.int8 import Splits, quantize_bundle
+from edgepress.run.build import export_student
 from edgepress.run.pipeline import load_splits
+from edgepress.run.quantize import Splits, quantize_bundle
 from edgepress.run.recipe import QuantizeConfig
-from edgepress.run.stages import export_student
 
 UNDERTRAINED = 1.5
 """Multiple of prevalence under which a student's mAP says little of INT8."""

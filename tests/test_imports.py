@@ -124,7 +124,7 @@ def test_imports_point_down_only(file):
         ("deploy/build/tensorrt.py", "def f():\n    import tensorrt\n    from cuda.bindings import runtime", 0),
         ("compress/models.py", "import torch, timm\nfrom edgepress.multilabel.labels import LabelSpace", 0),
         (
-            "edgepress/run/stages.py",
+            "edgepress/run/build.py",
             "from edgepress.calibration.int8.quantize import quantize\nfrom edgepress.deploy.build.compile import IR",
             0,
         ),

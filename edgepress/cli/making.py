@@ -56,9 +56,9 @@ def run_verb(
 ) -> None:
     """Everything: teach, distill, export, quantize, compile, verify, bench, and one table."""
     settings = load_recipe(recipe, flags, Recipe)
-    from edgepress.report.documents import HTML
     from edgepress.report.summary import print_report
-    from edgepress.run.latency_budget import OverBudgetError
+    from edgepress.report.write import HTML
+    from edgepress.run.latency_limit import OverBudgetError
     from edgepress.run.pipeline import run
 
     try:
@@ -187,7 +187,7 @@ def export_verb(
     --backbone, --head, --width and --size. With --layout triton a bundle that runs is written as a model repository
     of Triton Inference Server instead.
     """
-    from edgepress.run.stages import export_student
+    from edgepress.run.build import export_student
 
     if layout is not None:
         if layout != "triton" or student is None or weights or labels or data or attention or flags:
@@ -252,8 +252,8 @@ def quantize_verb(
     config = QuantizeConfig.parse(flags, "flags")
     from edgepress.multilabel.bundle import Bundle
     from edgepress.report.summary import print_trade
-    from edgepress.run.int8 import gate, missed, quantize_bundle
     from edgepress.run.pipeline import load_splits
+    from edgepress.run.quantize import gate, missed, quantize_bundle
 
     names = {"onnxruntime": "onnx-int8-onnxruntime", "tensorrt": "onnx-int8-tensorrt", "openvino": "openvino-int8"}
     if target not in names:
@@ -282,7 +282,7 @@ def compile_verb(
 ) -> None:
     """Compile an ONNX bundle for a runtime; a TensorRT engine takes the precision of its ONNX."""
     config = CompileConfig.parse(flags, "flags")
-    from edgepress.run.stages import compile_bundle
+    from edgepress.run.build import compile_bundle
 
     bundle = Bundle.open(onnx, kind="onnx")
     if out is not None:
@@ -314,7 +314,7 @@ def calibrate_verb(
     config = DecisionsConfig.parse(flags, "flags")
     from edgepress.calibration.decide.label_scores import label_rows
     from edgepress.calibration.decide.thresholds import Criterion, cross_fitted
-    from edgepress.run.stages import calibrate_bundle, write_decision_plots
+    from edgepress.run.build import calibrate_bundle, write_decision_plots
 
     opened = Bundle.open(bundle)
     require_replaceable(out, opened.manifest.kind, opened.manifest.precision, opened.manifest.role)

@@ -30,8 +30,8 @@ def report_verb(
     No data set and no engine is opened.
     """
     from edgepress.report.comparison import compare_runs, comparison_document, print_runs
-    from edgepress.report.documents import HTML, MARKDOWN, load_report, made_again, write_documents
     from edgepress.report.html import to_html
+    from edgepress.report.write import HTML, MARKDOWN, load_report, made_again, write_documents
 
     _require_folder_of(out)
     if len({run.resolve() for run in runs}) < len(runs):
@@ -77,8 +77,8 @@ def card_verb(
     """
     from edgepress.multilabel.bundle import Bundle
     from edgepress.report.cards import card
-    from edgepress.report.documents import load_report
     from edgepress.report.summary import REPORT
+    from edgepress.report.write import load_report
 
     _require_folder_of(out)
     opened = Bundle.open(bundle)

@@ -15,12 +15,12 @@ import yaml
 from edgepress.compress.config import TERMS
 from edgepress.multilabel.bundle import Bundle, write_atomically
 from edgepress.multilabel.errors import InputError
-from edgepress.report.document import Block, Code, Listing, Section, Table, Text, escaped, section_markdown
-from edgepress.report.findings import recipe_text
-from edgepress.report.sections import label_precision, megabytes, milliseconds, points
+from edgepress.report.blocks import Block, Code, Listing, Section, Table, Text, escaped, section_markdown
+from edgepress.report.details import recipe_text
+from edgepress.report.overview import label_precision, megabytes, milliseconds, points
 from edgepress.report.summary import taught_by
 from edgepress.report.verification import drop_text
-from edgepress.run.requantize import FINETUNED
+from edgepress.run.finetune import FINETUNED
 
 CARDS = "cards"
 """Folder of a run for its cards. They stand beside the bundles: a card follows the report, which may be made again, and

@@ -8,8 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table as Terminal
 
-from edgepress.report.document import Document, Listing, Section, Table
-from edgepress.report.sections import ENGINE_COLUMNS, engine_cells, megabytes, milliseconds, points, trade_offs
+from edgepress.report.blocks import Document, Listing, Section, Table
+from edgepress.report.overview import ENGINE_COLUMNS, engine_cells, megabytes, milliseconds, points, trade_offs
 from edgepress.report.summary import to_ship
 
 _RUN_COLUMNS = ("run", "verdict", "student", "teacher", "test pictures", "to ship", "test mAP", "p50 ms", "MB")

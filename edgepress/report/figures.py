@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgepress.report.document import Figure
+from edgepress.report.blocks import Figure
 from edgepress.report.svg import (
     SERIES,
     WIDTH,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from html import escape
 
-from edgepress.report.document import (
+from edgepress.report.blocks import (
     Block,
     Code,
     Document,

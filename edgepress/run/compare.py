@@ -27,9 +27,9 @@ from edgepress.multilabel.datasets.unlabelled import load_unlabelled
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.metrics import mean_average_precision, prevalence
 from edgepress.report.plots import draw_comparison
+from edgepress.run.build import Splits
 from edgepress.run.pipeline import teachers_of
 from edgepress.run.recipe import CompareRecipe
-from edgepress.run.stages import Splits
 
 log = logging.getLogger("edgepress")
 RECORD, PLOT = "compare.json", "compare.png"

@@ -14,14 +14,14 @@ from edgepress.multilabel.durable import make_folder
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
 from edgepress.multilabel.metrics import labels_counted
 from edgepress.report.cards import CARDS, write_cards
-from edgepress.report.documents import write_documents
 from edgepress.report.summary import read_report, telling, write_report
+from edgepress.report.write import write_documents
+from edgepress.run.build import Splits, build_engine, folder_of
+from edgepress.run.finetune import FineTuning, within_budget
 from edgepress.run.flips import shown_flips
-from edgepress.run.latency_budget import choose_engine, choose_student
+from edgepress.run.latency_limit import choose_engine, choose_student
+from edgepress.run.prove import earlier_rows, engine_row, half_of, header, torch_row, verdict_of
 from edgepress.run.recipe import EngineName, Recipe, TrainRecipe
-from edgepress.run.requantize import FineTuning, within_budget
-from edgepress.run.rows import earlier_rows, engine_row, half_of, header, torch_row, verdict_of
-from edgepress.run.stages import Splits, build_engine, folder_of
 
 log = logging.getLogger("edgepress")
 

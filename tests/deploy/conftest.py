@@ -18,8 +18,8 @@ from edgepress.compress.models import MultiLabelModel, make_model  # noqa: E402
 from edgepress.deploy.build.export import export_onnx  # noqa: E402
 from edgepress.multilabel.bundle import Bundle, write_bundle  # noqa: E402
 from edgepress.multilabel.datasets import MultiLabelDataset, load_dataset  # noqa: E402
+from edgepress.run.build import Splits, build_engine  # noqa: E402
 from edgepress.run.recipe import CompileConfig, QuantizeConfig  # noqa: E402
-from edgepress.run.stages import Splits, build_engine  # noqa: E402
 
 SIZE = 64
 

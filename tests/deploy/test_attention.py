@@ -16,7 +16,7 @@ from edgepress.deploy.build.triton import write_triton
 from edgepress.deploy.engines import open_engine
 from edgepress.deploy.engines.attention import attention_of, has_attention
 from edgepress.multilabel.errors import InputError
-from edgepress.run.int8 import quantize_bundle
+from edgepress.run.quantize import quantize_bundle
 from edgepress.run.recipe import QuantizeConfig
 
 

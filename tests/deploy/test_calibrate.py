@@ -16,8 +16,8 @@ from edgepress.deploy.verify.verification import predict_split, verify
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.decisions import changed_share
 from edgepress.multilabel.errors import InputError
+from edgepress.run.build import calibrate_bundle, compile_bundle, export_student, quantize_bundle
 from edgepress.run.recipe import CompileConfig, DecisionsConfig, QuantizeConfig
-from edgepress.run.stages import calibrate_bundle, compile_bundle, export_student, quantize_bundle
 
 
 def logits_of(bundle: Bundle, data) -> np.ndarray:

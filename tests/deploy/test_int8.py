@@ -18,10 +18,10 @@ from edgepress.calibration.int8.subset import calibration_hash
 from edgepress.deploy.machine.device import describe_machine
 from edgepress.multilabel.bundle import Bundle, write_bundle
 from edgepress.multilabel.datasets import load_dataset
-from edgepress.run import int8
-from edgepress.run.int8 import Splits, gate, missed, quantize_bundle
+from edgepress.run import quantize
+from edgepress.run.prove import engine_row
+from edgepress.run.quantize import Splits, gate, missed, quantize_bundle
 from edgepress.run.recipe import QuantizeConfig, Recipe
-from edgepress.run.rows import engine_row
 
 SLOWER = {"ratio": 1.12, "low": 1.05, "high": 1.2}
 
@@ -59,7 +59,7 @@ def test_the_plot_stands_beside_it_and_nothing_of_the_search(made):
 
 def test_it_is_kept_until_a_setting_changes(made, splits, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("edgepress"), "propagate", True)
-    monkeypatch.setattr(int8, "quantize", lambda *_, **__: pytest.fail("searched again"))
+    monkeypatch.setattr(quantize, "quantize", lambda *_, **__: pytest.fail("searched again"))
     parent, config = Bundle.open(made.path.parent / "onnx-fp32"), QuantizeConfig(pictures=8, time_limit=3.0)
     with caplog.at_level(logging.INFO, logger="edgepress"):
         assert quantize_bundle(parent, splits, "onnxruntime", made.path, config).digest == made.digest
@@ -93,7 +93,7 @@ def test_pictures_can_be_chosen_otherwise(onnx_bundle, splits, tmp_path, choice)
         sets.append(made.manifest.calibration.sha256)
     assert made.manifest.calibration.choice == choice
     assert sets[0] == sets[1]
-    covering = int8._calibration_set(onnx_bundle, splits, config.model_copy(update={"choice": "covering"}))
+    covering = quantize._calibration_set(onnx_bundle, splits, config.model_copy(update={"choice": "covering"}))
     assert sets[0] != calibration_hash(covering)
     assert made.manifest.calibration.latency is None  # TensorRT does not run here
     assert gate(made) is None
@@ -105,13 +105,13 @@ def test_an_interrupted_search_is_taken_up_again(onnx_bundle, splits, tmp_path, 
 
     config = QuantizeConfig(pictures=8, time_limit=0.0)
     with monkeypatch.context() as patch:
-        patch.setattr(int8, "_record", interrupt)
+        patch.setattr(quantize, "_record", interrupt)
         with pytest.raises(KeyboardInterrupt):
             quantize_bundle(onnx_bundle, splits, "onnxruntime", tmp_path / "int8", config)
     (left,) = tmp_path.iterdir()
     assert left.name == ".int8.quantizing"
     with monkeypatch.context() as patch:
-        patch.setattr(int8, "compare_latency", lambda *_, **__: pytest.fail("measured again"))
+        patch.setattr(quantize, "compare_latency", lambda *_, **__: pytest.fail("measured again"))
         made = quantize_bundle(onnx_bundle, splits, "onnxruntime", tmp_path / "int8", config)
     assert len(made.manifest.calibration.tried) >= 1
     assert {path.name for path in tmp_path.iterdir()} == {"int8", "plots"}

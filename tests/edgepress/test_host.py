@@ -24,7 +24,7 @@ from edgepress.multilabel.datasets import load_dataset
 from edgepress.multilabel.errors import InputError
 from edgepress.remote.host import Host, _send, as_flags, run_there
 from edgepress.remote.receive import unpack
-from edgepress.run.latency_budget import TIMES, choose_engine, choose_student
+from edgepress.run.latency_limit import TIMES, choose_engine, choose_student
 from edgepress.run.pipeline import splits_of
 from edgepress.run.recipe import Recipe
 

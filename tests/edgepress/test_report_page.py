@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from edgepress.report.html import to_html
-from edgepress.report.sections import report_document
+from edgepress.report.overview import report_document
 from tests.browser import clean_page
 
 HOSTILE = '<script>window.hit = 1</script><img src=x onerror="window.hit = 1">"&\'`'

@@ -15,12 +15,12 @@ from rich.console import Console
 
 from edgepress.compress.config import PRESETS, DistillConfig
 from edgepress.multilabel.bundle import Bundle
+from edgepress.report.blocks import Code, Document, Figure, Section, Table, Text, escaped, to_markdown
 from edgepress.report.cards import card
-from edgepress.report.document import Code, Document, Figure, Section, Table, Text, escaped, to_markdown
+from edgepress.report.details import recipe_text
 from edgepress.report.figures import Model, draw_pareto, frontier
-from edgepress.report.findings import recipe_text
 from edgepress.report.html import to_html
-from edgepress.report.sections import headline, report_document, training
+from edgepress.report.overview import headline, report_document, training
 from edgepress.report.summary import print_report, telling, to_ship
 from edgepress.report.verification import MINUS, drop_text
 from edgepress.run.recipe import Recipe

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgepress.report.document import Block, Document, Figure, Listing, Path, Section, Step, Table, Text
+from edgepress.report.blocks import Block, Document, Figure, Listing, Path, Section, Step, Table, Text
+from edgepress.report.details import device, flips, int8, reliability, reproduction
 from edgepress.report.figures import Model, draw_curves, draw_labels, draw_pareto
-from edgepress.report.findings import device, flips, int8, reliability, reproduction
 from edgepress.report.summary import taught_by, to_ship
 from edgepress.report.verification import drop_text
 

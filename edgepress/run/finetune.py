@@ -17,7 +17,7 @@ from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.metrics import mean_average_precision
-from edgepress.run.int8 import Splits
+from edgepress.run.quantize import Splits
 
 FINETUNED = "-finetuned"
 """Ends the names of bundles that come from the fine-tuned student."""

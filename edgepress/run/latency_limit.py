@@ -23,8 +23,8 @@ from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
 from edgepress.multilabel.preprocess import Preprocess
 from edgepress.remote.host import Host, host_of, require_edgepress, run_there
+from edgepress.run.build import Splits, build_engine, folder_of
 from edgepress.run.recipe import QuantizeConfig, Recipe
-from edgepress.run.stages import Splits, build_engine, folder_of
 
 log = logging.getLogger("edgepress")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from edgepress.report.document import Block, Code, Gallery, Listing, Picture, Table, Text
+from edgepress.report.blocks import Block, Code, Gallery, Listing, Picture, Table, Text
 from edgepress.report.figures import draw_reliability, draw_sensitivity
 from edgepress.report.summary import telling
 

@@ -21,12 +21,12 @@ from edgepress.multilabel.bundle import Bundle, inputs_hash
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
 from edgepress.multilabel.metrics import labels_counted, mean_average_precision, prevalence
+from edgepress.run.build import Splits, folder_of, write_decision_plots
 from edgepress.run.evidence import engine_evidence, int8_search, label_precisions, training_curves
-from edgepress.run.int8 import gate
-from edgepress.run.latency_budget import OVER
+from edgepress.run.finetune import FINETUNED, held_to_student
+from edgepress.run.latency_limit import OVER
+from edgepress.run.quantize import gate
 from edgepress.run.recipe import EngineName, Recipe
-from edgepress.run.requantize import FINETUNED, held_to_student
-from edgepress.run.stages import Splits, folder_of, write_decision_plots
 
 log = logging.getLogger("edgepress")
 

@@ -16,10 +16,10 @@ from edgepress.deploy.verify.confidence import Scored, drop_interval
 from edgepress.multilabel.bundle import Bundle, write_bundle
 from edgepress.multilabel.datasets import load_dataset
 from edgepress.multilabel.metrics import mean_average_precision
-from edgepress.run import requantize
+from edgepress.run import finetune
+from edgepress.run.finetune import FINETUNED, FineTuning, held_to_student, missed, within_budget
+from edgepress.run.prove import engine_row
 from edgepress.run.recipe import Recipe
-from edgepress.run.requantize import FINETUNED, FineTuning, held_to_student, missed, within_budget
-from edgepress.run.rows import engine_row
 
 INT8 = "onnx-int8-onnxruntime"
 ROW = {"mAP": 0.40, "budget_points": 1.0, "verdict": "pass", "reasons": []}
@@ -33,7 +33,7 @@ def tuned_run(edgepress, tiny_data, micro, run_folder, tmp_path_factory) -> tupl
     settings |= {"data": str(tiny_data), "out": str(folder / "run"), "finetune": {"epochs": 1, "pictures": 8}}
     (folder / "recipe.yaml").write_text(yaml.safe_dump(settings))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(requantize, "missed", lambda bundle: not bundle.name.endswith(FINETUNED))
+        patch.setattr(finetune, "missed", lambda bundle: not bundle.name.endswith(FINETUNED))
         answers = [edgepress("run", "--recipe", folder / "recipe.yaml") for _ in range(2)]
     return folder / "run", answers
 

@@ -1,4 +1,4 @@
-"""A document as blocks of plain text, made once and written twice: as HTML (`document_html`) and as Markdown (here).
+"""A document as blocks of plain text, made once and written twice: as HTML (`edgepress.report.html`) and Markdown.
 
 Whatever stands in a block may come from a data set or a recipe: the writers escape all of it.
 """

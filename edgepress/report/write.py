@@ -10,9 +10,9 @@ from typing import Any
 from edgepress.deploy.build.passport import named_digest
 from edgepress.multilabel.bundle import MANIFEST, write_atomically
 from edgepress.multilabel.errors import InputError
-from edgepress.report.document import to_markdown
+from edgepress.report.blocks import to_markdown
 from edgepress.report.html import to_html
-from edgepress.report.sections import report_document
+from edgepress.report.overview import report_document
 from edgepress.report.summary import REPORT
 
 HTML, MARKDOWN = "report.html", "report.md"

@@ -14,8 +14,8 @@ import yaml
 from edgepress.compress.gather import process_state
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.errors import InputError
-from edgepress.run.latency_budget import TIMES, OverBudgetError, choose_engine, choose_student, val_map
-from edgepress.run.latency_budget import _read as read_times
+from edgepress.run.latency_limit import TIMES, OverBudgetError, choose_engine, choose_student, val_map
+from edgepress.run.latency_limit import _read as read_times
 from edgepress.run.pipeline import splits_of
 from edgepress.run.recipe import Recipe
 

@@ -21,7 +21,7 @@ from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.lock import only_writer
 from edgepress.report.plots import draw_reliability, draw_thresholds, write_plot
-from edgepress.run.int8 import Splits, quantize_bundle, split_logits
+from edgepress.run.quantize import Splits, quantize_bundle, split_logits
 from edgepress.run.recipe import CompileConfig, DecisionsConfig, EngineName, QuantizeConfig
 
 log = logging.getLogger("edgepress")

@@ -13,11 +13,11 @@ from edgepress.deploy.build.compile import compile_fp16
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.datasets import load_dataset
 from edgepress.multilabel.errors import EngineUnavailableError
-from edgepress.run import rows
-from edgepress.run.latency_budget import OVER
+from edgepress.run import prove
+from edgepress.run.finetune import FINETUNED
+from edgepress.run.latency_limit import OVER
+from edgepress.run.prove import earlier_rows, engine_row, half_of, held_to_half, torch_row
 from edgepress.run.recipe import Recipe
-from edgepress.run.requantize import FINETUNED
-from edgepress.run.rows import earlier_rows, engine_row, half_of, held_to_half, torch_row
 
 
 def test_a_row_is_kept_without_what_a_latency_budget_said():
@@ -71,7 +71,7 @@ def test_a_fine_tuned_engine_that_cannot_run_here_is_still_called_as_its_bundle(
     def refused(*_, **__):
         raise EngineUnavailableError("not here")
 
-    monkeypatch.setattr(rows, "verify", refused)
+    monkeypatch.setattr(prove, "verify", refused)
     row = engine_row(tuned, tuned, test, Recipe.parse({"data": str(tiny_data)}, "recipe"), [], {})
     assert (row["verdict"], row["bundle"], row["finetuned"]) == ("not run", tuned.name, True)
 
@@ -97,7 +97,7 @@ def test_int8_that_is_slower_than_fp16_beyond_chance_fails(int8, half, tiny_data
         asked.append((one.name, other.name, images.shape))
         return LatencyRatio(ratio=(low + high) / 2, low=low, high=high, pairs=9)
 
-    monkeypatch.setattr(rows, "compare_latency", measured)
+    monkeypatch.setattr(prove, "compare_latency", measured)
     row = held_to_half(int8, half, {"verdict": "pass", "reasons": []}, pictures)
     size = int8.preprocess.size
     assert asked == [("onnx-int8-onnxruntime", "onnx-fp16", (2, size, size, 3))]
