@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-Verdict = Literal["pass", "fail", "unproven", "not run"]
+Verdict = Literal["pass", "unproven", "fail", "not run", "not built"]
 Kind = Literal[
     "labels",  # the data set's labels are not the reference's
     "logits",  # a logit that is not finite, or differs beyond what its precision is allowed
@@ -17,11 +17,12 @@ Kind = Literal[
     "slower",  # slower than what it is held to
     "latency",  # slower than the person's own limit
     "machine",  # cannot run on this machine
+    "build",  # cannot be built on this machine
     "model",  # its runtime refuses the model
 ]
 """What a reason is about."""
-_VERDICTS: dict[Kind, Verdict] = {"interval": "unproven", "machine": "not run"}
-_SEVERITY: tuple[Verdict, ...] = ("pass", "unproven", "fail", "not run")
+_VERDICTS: dict[Kind, Verdict] = {"interval": "unproven", "machine": "not run", "build": "not built"}
+_SEVERITY: tuple[Verdict, ...] = ("pass", "unproven", "fail", "not run", "not built")
 
 
 class Reason(BaseModel):
@@ -55,7 +56,7 @@ def judge(checks: Iterable[Reason | None]) -> Judgement:
     """The verdict on every check that was made; a check that passed is None.
 
     Args:
-        checks: at least one is expected; the worst decides, in the order pass, unproven, fail, not run.
+        checks: at least one is expected; the worst decides, in the order pass, unproven, fail, not run, not built.
 
     Example:
         >>> judge([None, Reason(kind="drop", text="mAP drops by 3.00 points; 1 is allowed")]).verdict
@@ -64,5 +65,5 @@ def judge(checks: Iterable[Reason | None]) -> Judgement:
         'pass'
     """
     reasons = tuple(check for check in checks if check is not None)
-    verdict = max((reason.verdict for reason in reasons), key=_SEVERITY.index, default="pass")
+    verdict = max((_SEVERITY[0], *(reason.verdict for reason in reasons)), key=_SEVERITY.index)
     return Judgement(verdict=verdict, reasons=reasons)
