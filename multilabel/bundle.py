@@ -16,134 +16,20 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+from pydantic import ValidationError
 
 from edgepress.multilabel.decisions import Decisions
 from edgepress.multilabel.durable import give_name, make_folder
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.labels import LabelSpace
+from edgepress.multilabel.manifest import MANIFEST, Kind, Manifest, Parent, Precision, Role, role_of
 from edgepress.multilabel.preprocess import Preprocess
 
 log = logging.getLogger("edgepress")
 
-Kind = Literal["torch", "onnx", "openvino", "tensorrt"]
-Precision = Literal["fp32", "fp16", "int8"]
-Role = Literal["teacher", "student"]
-MANIFEST = "manifest.json"
 _MAX_MANIFEST_BYTES = 16 * 1024 * 1024
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Parent(_Frozen):
-    """The bundle this one was made from: its folder's name, beside this one, and its digest."""
-
-    name: str
-    digest: str
-
-
-class Calibration(_Frozen):
-    """What an INT8 model was calibrated on, and how."""
-
-    pictures: int
-    sha256: str
-    """sha256 over the sorted content hashes of the pictures."""
-    split: str
-    method: str
-    """How ranges are set and what was done to the float model before, by commas."""
-    kept_float: tuple[str, ...] = ()
-    """Names of the convolutions and matrix products that the graph has in float."""
-    convolutions: int | None = None
-    """Of bundles made before `products` were counted."""
-    products: int | None = None
-    """How many convolutions and matrix products INT8 is tried on."""
-    val_mAP: float | None = None
-    val_mAP_float: float | None = None
-    """Of the fp32 model."""
-    budget: float | None = None
-    """Points of val mAP that INT8 may cost."""
-    choice: str | None = None
-    """How the pictures were chosen."""
-    missing_labels: tuple[str, ...] = ()
-    """Labels that none of the pictures shows."""
-    weight_bits: int = 8
-    """7 for x86 processors without VNNI, whose products saturate."""
-    int8_share: float | None = None
-    """Share of multiply-accumulates in INT8."""
-    latency: dict[str, float] | None = None
-    """Time of a call at batch 1 as a multiple of the fp32 model's in the same runtime: ratio, low and high (95 %)."""
-    measured_on: str | None = None
-    """Processor that latency was measured on."""
-    planned: int | None = None
-    """Candidates that the search would have tried without a time limit."""
-    tried: tuple[dict[str, Any], ...] = ()
-    """Every candidate: name, val_mAP, drop_points, sqnr, latency, int8_share, kept (nodes left in float)."""
-    sensitivity: tuple[dict[str, Any], ...] = ()
-    """Every node, the worst first: node, sqnr (dB of the logits with only it in INT8), macs (share)."""
-
-
-class Manifest(_Frozen):
-    """What a bundle says of itself."""
-
-    format: Literal[1] = 1
-    kind: Kind
-    precision: Precision
-    model: str
-    """Name of the file that the runtime opens."""
-    files: dict[str, str]
-    """sha256 of every file but the manifest."""
-    labels: tuple[str, ...]
-    preprocess: Preprocess
-    thresholds: tuple[float, ...] | None = None
-    """Thresholds on the sigmoid, of bundles made before there were `decisions`; 0.5 where there are none either."""
-    decisions: Decisions | None = None
-    """Calibrated probabilities and a threshold a label; see `Bundle.decisions`."""
-    parent: Parent | None = None
-    opset: int | None = None
-    calibration: Calibration | None = None
-    built_for: dict[str, str] | None = None
-    """What a compiled engine runs on: runtime, compute capability, device."""
-    architecture: dict[str, Any] | None = None
-    """What builds the torch module that the weights fit."""
-    facts: dict[str, Any] = {}
-    """What was measured while it was made, e.g. val mAP by epoch."""
-    tools: dict[str, str] = {}
-    """Versions of the packages that made it."""
-    inputs: str = ""
-    """sha256 of everything it was made from; a stage whose inputs are unchanged is not run again."""
-    created: str = ""
-
-    @property
-    def role(self) -> Role | None:
-        """What a torch model was trained as; None of any other kind."""
-        return _role(self.kind, self.facts, self.parent)
-
-    @model_validator(mode="after")
-    def _one_threshold_a_label(self) -> Manifest:
-        if self.thresholds is not None and (
-            len(self.thresholds) != len(self.labels) or not all(0 <= value <= 1 for value in self.thresholds)
-        ):
-            raise ValueError(f"thresholds: expected {len(self.labels)} numbers in [0, 1], one a label")
-        return self
-
-    @model_validator(mode="after")
-    def _decide_its_labels(self) -> Manifest:
-        if self.decisions is not None and (self.thresholds is not None or self.decisions.labels != self.labels):
-            raise ValueError("decisions: expected the manifest's labels, in its order, and no thresholds beside")
-        return self
-
-    @field_validator("files")
-    @classmethod
-    def _stay_inside(cls, files: dict[str, str]) -> dict[str, str]:
-        for name in files:
-            path = PurePosixPath(name)
-            if path.is_absolute() or ".." in path.parts or "\\" in name or name == MANIFEST or not path.parts:
-                raise ValueError(f"the file name {name!r} leaves the bundle")
-        return files
 
 
 @dataclass(frozen=True)
@@ -168,12 +54,16 @@ class Bundle:
 
     @property
     def decisions(self) -> Decisions:
-        """What its logits mean; of a bundle for which nothing was fitted the sigmoid and its thresholds, or 0.5."""
-        return self.manifest.decisions or Decisions.plain(self.manifest.labels, self.manifest.thresholds)
+        """What its logits mean; of a bundle for which nothing was fitted the sigmoid and 0.5."""
+        return self.manifest.decisions or Decisions.plain(self.manifest.labels)
 
     @property
     def model_path(self) -> Path:
         return self.path / self.manifest.model
+
+    @property
+    def model_sha256(self) -> str:
+        return self.manifest.files[self.manifest.model]
 
     @property
     def size_bytes(self) -> int:
@@ -243,7 +133,7 @@ def write_bundle(path: Path, **fields: Any) -> Iterator[tuple[Path, dict[str, An
         InputError: see `require_replaceable`.
     """
     path = Path(path)
-    role = _role(fields["kind"], fields.get("facts", {}), fields.get("parent"))
+    role = role_of(fields["kind"], fields.get("facts", {}))
     require_replaceable(path, fields["kind"], fields["precision"], role)
     if (path / MANIFEST).is_file():
         log.info("%s: what it was made from, or a setting, has changed; it is made again and replaced", path)
@@ -327,6 +217,15 @@ def _read_manifest(folder: Path) -> tuple[Manifest, str]:
     return manifest, digest
 
 
+def named_digest(file: Path) -> object:
+    """The digest that a manifest names; None of a file that is none. Opening the bundle checks it."""
+    try:
+        fields = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None  # a neighbour's file, and no reason to stop
+    return fields.get("digest") if isinstance(fields, dict) else None
+
+
 def require_replaceable(path: Path, kind: Kind, precision: Precision, role: Role | None = None) -> None:
     """Only an empty folder or a bundle of the same kind, precision and role is ever replaced.
 
@@ -354,13 +253,6 @@ def require_replaceable(path: Path, kind: Kind, precision: Precision, role: Role
         raise InputError(
             f"{path}: {standing} stands there and {made} was to be written; name another folder, or remove that one"
         )
-
-
-def _role(kind: Kind, facts: Mapping[str, Any], parent: Parent | None) -> Role | None:
-    if kind != "torch":
-        return None
-    # Older bundles do not say it; of these a student always had a teacher.
-    return facts.get("role", "student" if parent else "teacher")
 
 
 def _describe(kind: Kind, precision: Precision, role: Role | None) -> str:

@@ -25,6 +25,10 @@ class Ratio(BaseModel):
         """Whether it is slower by more than the factor `beyond`, and not by chance."""
         return self.low is not None and self.low > beyond
 
+    def slower_than(self, other: Ratio) -> bool:
+        """Whether it is slower than what another ratio to the same thing is of: the two intervals are apart."""
+        return self.low is not None and other.high is not None and self.low > other.high
+
     def faster(self) -> bool:
         """Whether it is faster, and not by chance."""
         return self.high is not None and self.high < 1.0

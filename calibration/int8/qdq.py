@@ -16,8 +16,8 @@ from edgepress.calibration.int8.pixels import CENTRED, fold_normalisation, read_
 from edgepress.calibration.int8.products import PRODUCTS, float_anyway, multiplications, weight_elements
 from edgepress.calibration.int8.ranges import Method, Ranges
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.manifest import Target
 
-Target = Literal["onnxruntime", "tensorrt", "openvino"]
 _ENDINGS = ("Clip", "Relu")
 """Activations that a runtime computes with the convolution in front."""
 

@@ -17,10 +17,12 @@ import numpy as np
 
 from edgepress.calibration.int8.finished import Finished
 from edgepress.calibration.int8.openvino import OpenVinoQuantizer
-from edgepress.calibration.int8.qdq import OnnxQuantizer, Target, check_qdq, convolutions_in_int8
-from edgepress.calibration.int8.search import Candidate, Latency, Score, Search, Searcher, Trial
+from edgepress.calibration.int8.qdq import OnnxQuantizer, check_qdq, convolutions_in_int8
+from edgepress.calibration.int8.search import SLOWER, Candidate, Score, Search, Searcher, Trial
 from edgepress.calibration.int8.touches import TOUCHES, touched
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
+from edgepress.multilabel.manifest import Target
+from edgepress.multilabel.ratio import Ratio
 
 log = logging.getLogger("edgepress")
 
@@ -61,7 +63,7 @@ def quantize(
     evaluate: Callable[[Path], Score],
     float_map: float,
     finished: Finished,
-    measure: Callable[[Path], Latency] | None = None,
+    measure: Callable[[Path], Ratio] | None = None,
     budget: float = 0.005,
     time_limit: float = 60.0,
     weight_bits: int = 8,
@@ -120,7 +122,7 @@ def _warn(found: Search, searcher: Searcher, target: Target) -> None:
             100 * searcher.budget,
             len(best.float_nodes),
         )
-    if best.latency is not None and best.latency.slower:
+    if best.latency is not None and best.latency.slower(SLOWER):
         log.warning("int8 for %s: slower than fp32 here (%.2f times): the gate fails", target, best.latency.ratio)
 
 

@@ -15,7 +15,9 @@ from typing import Any, NamedTuple, Protocol
 
 from edgepress.calibration.int8.finished import Finished
 from edgepress.calibration.int8.progress import progress
-from edgepress.calibration.int8.sensitivity import NodeNoise, worst_within
+from edgepress.calibration.int8.sensitivity import worst_within
+from edgepress.multilabel.manifest import NodeNoise
+from edgepress.multilabel.ratio import Ratio
 
 log = logging.getLogger("edgepress")
 
@@ -55,28 +57,12 @@ class Score(NamedTuple):
     """Signal to quantisation noise of its logits against the fp32 model's, in dB."""
 
 
-class Latency(NamedTuple):
-    """Time a call takes of the fp32 model's in the same runtime, and the 95 % interval."""
-
-    ratio: float
-    low: float
-    high: float
-
-    @property
-    def slower(self) -> bool:
-        """Slower than fp32 beyond chance, and by enough to matter."""
-        return self.low > SLOWER
-
-    def __str__(self) -> str:
-        return f"{self.ratio:.2f} times, {self.low:.2f} to {self.high:.2f}"
-
-
 class Trial(NamedTuple):
     """A candidate that was made and measured."""
 
     candidate: Candidate
     score: Score
-    latency: Latency | None
+    latency: Ratio | None
     """None for a target that does not run here."""
     float_nodes: tuple[str, ...]
     """All convolutions and matrix products that its graph has in float."""
@@ -135,7 +121,7 @@ class Searcher:
         name: str,
         *,
         evaluate: Callable[[Path], Score],
-        measure: Callable[[Path], Latency] | None,
+        measure: Callable[[Path], Ratio] | None,
         float_map: float,
         budget: float,
         finished: Finished,
@@ -144,7 +130,7 @@ class Searcher:
         self.evaluate, self.measure = evaluate, measure
         self.float_map, self.budget = float_map, budget
         self.trials: list[Trial] = []
-        self.timed: dict[Hashable, Latency] = {}
+        self.timed: dict[Hashable, Ratio] = {}
 
     def run(self, time_limit: float) -> Search:
         """Try candidates for `time_limit` seconds, then leave the worst nodes in float while the budget is missed.
@@ -186,12 +172,12 @@ class Searcher:
 
         A graph that is slower than fp32 is not chosen where there is another.
         """
-        trials = [t for t in self.trials if t.latency is None or not t.latency.slower] or self.trials
+        trials = [t for t in self.trials if t.latency is None or not t.latency.slower(SLOWER)] or self.trials
         within = [trial for trial in trials if self.drop(trial) <= self.budget]
         timed = [trial.latency for trial in within if trial.latency is not None]
         if timed:
             fastest = min(timed, key=lambda latency: latency.ratio)
-            within = [t for t in within if t.latency is None or t.latency.low <= fastest.high]
+            within = [t for t in within if t.latency is None or not t.latency.slower_than(fastest)]
         return self.least_noise(within or trials)
 
     def _changed(self, step: Candidate) -> Candidate:
@@ -210,7 +196,7 @@ class Searcher:
             self.finished.save(candidate, kept)
         if not kept:
             return
-        latency = None if kept["latency"] is None else Latency(*kept["latency"])
+        latency = None if kept["latency"] is None else Ratio(**kept["latency"])
         if latency is not None:  # of an interrupted search, perhaps
             self.timed.setdefault(self.quantizer.structure(file), latency)
         trial = Trial(
@@ -243,8 +229,14 @@ class Searcher:
             if structure not in self.timed:
                 found = self.measure(file)
                 # A whole engine is failed for it: what was chance does not come twice.
-                self.timed[structure] = min(found, self.measure(file)) if found.slower else found
+                both = (found, self.measure(file)) if found.slower(SLOWER) else (found,)
+                self.timed[structure] = min(both, key=lambda latency: latency.ratio)
             latency = self.timed[structure]
         products, macs = self.quantizer.products, self.quantizer.macs
         share = sum(macs[name] for name in products if name not in float_nodes) / sum(macs.values())
-        return {"score": score, "latency": latency, "float_nodes": float_nodes, "int8_share": share}
+        return {
+            "score": score,
+            "latency": None if latency is None else latency.model_dump(),
+            "float_nodes": float_nodes,
+            "int8_share": share,
+        }

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from edgepress.calibration.int8.qdq import OnnxQuantizer
 from edgepress.calibration.int8.ranges import Method
 from edgepress.calibration.int8.subset import spread
+from edgepress.multilabel.manifest import NodeNoise
 
 PICTURES = 24
 """Enough to rank nodes by noise, which every logit of every picture shows."""
-
-
-class NodeNoise(NamedTuple):
-    """One node's share in the noise."""
-
-    node: str
-    sqnr: float
-    """Signal to quantisation noise of the logits, dB, with only this node quantised; lower is worse."""
-    macs: float
-    """Share of the model's multiply-accumulates."""
 
 
 def signal_to_noise(reference: np.ndarray, logits: np.ndarray) -> float:
@@ -48,7 +39,7 @@ def rank_nodes(
     ranked = []
     for node in quantizer.products if nodes is None else nodes:
         logits = _run(quantizer.only(node, method).SerializeToString(), images)
-        ranked.append(NodeNoise(node, signal_to_noise(reference, logits), quantizer.macs[node] / total))
+        ranked.append(NodeNoise(node=node, sqnr=signal_to_noise(reference, logits), macs=quantizer.macs[node] / total))
         advance()
     return sorted(ranked, key=lambda noise: noise.sqnr)
 

@@ -12,10 +12,11 @@ from typing import Any, Literal
 
 from edgepress.deploy.engines.attention import require_logits_alone
 from edgepress.deploy.engines.base import require
-from edgepress.deploy.build.passport import stamp
+from edgepress.deploy.engines.passport import platform_here
 from edgepress.deploy.build.reference import REFERENCE
 from edgepress.multilabel.bundle import Bundle, inputs_hash, is_current, write_bundle
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.manifest import BuiltForOpenVino
 
 log = logging.getLogger("edgepress")
 
@@ -82,7 +83,7 @@ def compile_openvino(
         kind="openvino",
         precision=precision,
         model=IR,
-        built_for=stamp(parent, "openvino", version("openvino")),
+        built_for=built_for_openvino(parent),
         tools=_tools("openvino"),
         inputs=inputs,
         **decisions,
@@ -96,12 +97,18 @@ def compile_openvino(
     return Bundle.open(out)
 
 
+def built_for_openvino(parent: Bundle) -> BuiltForOpenVino:
+    """The passport of what OpenVINO here makes of an ONNX bundle."""
+    return BuiltForOpenVino(
+        version=version("openvino"), onnx_sha256=parent.model_sha256, platform=platform_here()
+    )
+
+
 def decisions_of(replaces: Bundle | None, parent: Bundle) -> dict[str, Any]:
     """Manifest fields of an engine that takes another's place: the other's decisions, where not its parent's too."""
-    if replaces is None:
+    if replaces is None or replaces.manifest.decisions == parent.manifest.decisions:
         return {}
-    fields = {name: getattr(replaces.manifest, name) for name in ("decisions", "thresholds")}
-    return {} if all(value == getattr(parent.manifest, name) for name, value in fields.items()) else fields
+    return {"decisions": replaces.manifest.decisions}
 
 
 @contextlib.contextmanager
@@ -110,7 +117,6 @@ def derived_bundle(parent: Bundle, out: Path, **fields: Any) -> Iterator[tuple[P
     inherited = {
         "labels": parent.manifest.labels,
         "preprocess": parent.preprocess,
-        "thresholds": parent.manifest.thresholds,
         "decisions": parent.manifest.decisions,
         "parent": parent.as_parent,
         "opset": parent.manifest.opset,

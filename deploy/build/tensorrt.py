@@ -7,7 +7,6 @@ one.
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import re
 from dataclasses import dataclass
@@ -21,15 +20,15 @@ from edgepress.deploy.engines.attention import require_logits_alone
 from edgepress.deploy.build.compile import decisions_of, derived_bundle
 from edgepress.deploy.machine.cuda import cuda_compute_capability, sm_name
 from edgepress.deploy.engines.base import by_precision
-from edgepress.deploy.engines.tensorrt import collecting_logger, first_line, load_runtime, one_line
-from edgepress.deploy.build.passport import driver_cuda, stamp
+from edgepress.deploy.engines.passport import driver_cuda, platform_here
+from edgepress.deploy.engines.tensorrt_runtime import collecting_logger, first_line, one_line, runtime_module
 from edgepress.multilabel.bundle import Bundle, inputs_hash, is_current
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
+from edgepress.multilabel.manifest import BuiltForTensorRt
 
 MODEL = "model.plan"
 TYPICAL_BATCH = 8
 """The batch that kernels are chosen for."""
-_RUNTIMES = ("tensorrt", "tensorrt_rtx")
 log = logging.getLogger("edgepress")
 
 
@@ -85,21 +84,6 @@ class ParsedNetwork:
         typical = min(TYPICAL_BATCH, max_batch)
         profile.set_shape(images.name, (1, *picture), (typical, *picture), (max_batch, *picture))
         return profile
-
-
-def runtime_module() -> ModuleType:
-    """`tensorrt` where it is installed, else `tensorrt_rtx`.
-
-    Raises:
-        EngineUnavailableError: neither is installed, or the one that is cannot be loaded.
-    """
-    for name in _RUNTIMES:
-        if importlib.util.find_spec(name) is not None:
-            return load_runtime(name)
-    raise EngineUnavailableError(
-        "neither tensorrt nor tensorrt_rtx is installed here "
-        "(pip install 'edgepress[gpu]' or 'edgepress[tensorrt-rtx]'; on a Jetson it comes with JetPack)"
-    )
 
 
 def parse_network(model: Path) -> ParsedNetwork:
@@ -169,14 +153,16 @@ def build_tensorrt(
     if dla is not None and parent.manifest.precision == "fp32":
         raise EngineUnavailableError(f"dla {dla}: {parent.path} is fp32; DLA computes in fp16 and int8")
     trt = runtime_module()
-    target = {"compute_capability": f"SM{sm}", "max_batch": str(max_batch)}
-    if cuda_graph:
-        target["cuda_graph"] = "yes"
-    if dla is not None:
-        target["dla"] = str(dla)
+    asked: dict[str, Any] = {
+        "runtime": trt.__name__,
+        "version": trt.__version__,
+        "compute_capability": f"SM{sm}",
+        "max_batch": max_batch,
+        "cuda_graph": cuda_graph,
+        "dla": dla,
+    }
     decisions = decisions_of(replaces, parent)
-    made_by = {"runtime": trt.__name__, "version": trt.__version__}
-    inputs = inputs_hash({"parent": parent.digest, **made_by, **target, **decisions})
+    inputs = inputs_hash({"parent": parent.digest, **asked, **decisions})
     if replaces is None and is_current(out, inputs):
         log.info("%s: unchanged, kept", out)
         return Bundle.open(out)
@@ -203,7 +189,13 @@ def build_tensorrt(
         precision=parent.manifest.precision,
         model=MODEL,
         calibration=parent.manifest.calibration,
-        built_for=stamp(parent, **made_by, **target, driver_cuda=driver_cuda(), flags=flags),
+        built_for=BuiltForTensorRt(
+            **asked,
+            onnx_sha256=parent.model_sha256,
+            platform=platform_here(),
+            driver_cuda=driver_cuda(),
+            flags=flags,
+        ),
         facts=facts,
         tools={trt.__name__: trt.__version__, "edgepress": version("edgepress")},
         inputs=inputs,

@@ -22,6 +22,7 @@ from edgepress.deploy.engines.attention import require_logits_alone
 from edgepress.multilabel.bundle import MANIFEST, Bundle
 from edgepress.multilabel.durable import give_name
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.manifest import BuiltForTensorRt
 
 IMAGES, LOGITS = "images", "logits"
 """The names that `deploy.build.export` gives to every model's input and output."""
@@ -82,18 +83,18 @@ def write_triton(
 
 def model_config(bundle: Bundle, name: str, max_batch: int = 64, device: str = "cpu") -> str:
     """A bundle's `config.pbtxt`; arguments and errors as `write_triton`."""
-    kind, built_for = bundle.manifest.kind, bundle.manifest.built_for or {}
+    kind, built_for = bundle.manifest.kind, bundle.manifest.built_for
     if kind not in _BACKENDS:
         raise InputError(f"{bundle.path}: a bundle of kind {kind}; expected one of {', '.join(_BACKENDS)} (export it)")
     if device not in ("cpu", "cuda") or (kind == "openvino" and device != "cpu"):
         raise InputError(f"device {device!r}: expected cpu or cuda; an OpenVINO model is served on the cpu")
-    if kind == "tensorrt":
-        if built_for.get("runtime") != "tensorrt":
+    if isinstance(built_for, BuiltForTensorRt):
+        if built_for.runtime != "tensorrt":
             raise InputError(
-                f"{bundle.path}: built by {built_for.get('runtime', 'an unknown runtime')}; Triton's backend opens "
-                "plans of tensorrt, built on the server's GPU by the server's version"
+                f"{bundle.path}: built by {built_for.runtime}; Triton's backend opens plans of tensorrt, built on the "
+                "server's GPU by the server's version"
             )
-        device, max_batch = "cuda", int(built_for["max_batch"])
+        device, max_batch = "cuda", built_for.max_batch
     if max_batch < 1:
         raise InputError(f"max_batch {max_batch}: expected at least 1")
     size, batched = bundle.preprocess.size, kind != "openvino"
@@ -156,11 +157,10 @@ def _readme(bundle: Bundle, name: str, header: int) -> str:
             "`classification`, which would rank over all of them. Its backend lets OpenVINO choose the precision, "
             "which is bf16 on some CPUs."
         )
-    if manifest.kind == "tensorrt":
-        built_for = manifest.built_for or {}
+    if isinstance(manifest.built_for, BuiltForTensorRt):
         notes.append(
-            f"- The plan opens only in a server with TensorRT {built_for.get('version')} on a GPU of compute "
-            f"capability {built_for.get('compute_capability')}."
+            f"- The plan opens only in a server with TensorRT {manifest.built_for.version} on a GPU of compute "
+            f"capability {manifest.built_for.compute_capability}."
         )
     return f"""# {name} on Triton Inference Server
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edgepress.deploy.build.passport import fitted
+from edgepress.deploy.build.rebuild import fitted
 from edgepress.deploy.engines.attention import has_attention
 from edgepress.deploy.tag.tagger import Tagger, open_tagger
 from edgepress.multilabel.bundle import MANIFEST, Bundle
@@ -87,7 +87,7 @@ def open_engines(folder: Path, device: str = "cpu", *, rebuild: bool = False) ->
     """Open a bundle, or every bundle of a run's folder that opens here.
 
     Args:
-        rebuild: make compiled engines that do not fit this machine again; see `deploy.build.passport.fitted`.
+        rebuild: make compiled engines that do not fit this machine again; see `deploy.build.rebuild.fitted`.
 
     Raises:
         InputError: neither a bundle nor a folder with some; or none of them opens here, with every reason.

@@ -182,15 +182,3 @@ def require_threads(threads: int | None) -> None:
     """
     if threads is not None and threads < 1:
         raise InputError(f"threads {threads}: expected at least 1")
-
-
-def refuse_settings(runtime: str, hint: Hint, threads: int | None) -> None:
-    """Stop where a setting was given that a runtime does not have: it would be dropped in silence.
-
-    Raises:
-        InputError: names the setting.
-    """
-    if hint != "latency":
-        raise InputError(f"hint {hint!r}: only OpenVINO takes one; {runtime} has none")
-    if threads is not None:
-        raise InputError(f"threads {threads}: ONNX Runtime and OpenVINO take them on a CPU; {runtime} takes none")

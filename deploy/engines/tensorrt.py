@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import importlib
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -13,17 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from edgepress.deploy.engines.base import Engine, Proof, require, summary
+from edgepress.deploy.engines.base import Engine, Proof, summary
 from edgepress.deploy.engines.cuda_graph import GraphReplay
+from edgepress.deploy.engines.tensorrt_runtime import collecting_logger, first_line, load_runtime, one_line
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
+from edgepress.multilabel.manifest import BuiltForTensorRt
 
 log = logging.getLogger("edgepress")
-_EXTRAS = {"tensorrt": "gpu", "tensorrt_rtx": "tensorrt-rtx"}
 
 
 class TensorRtEngine(Engine):
-    """A TensorRT bundle that fits this machine (`deploy.build.passport`), with its device buffers and stream.
+    """A TensorRT bundle that fits this machine (`deploy.engines.passport`), with its device buffers and stream.
 
     Buffers hold `max_batch` pictures, are made once and are used by every call; so calls wait for each other. Those of
     the host are page-locked: the device reads and writes them without a copy by the driver.
@@ -33,8 +33,8 @@ class TensorRtEngine(Engine):
         if device not in ("cpu", "cuda"):
             raise InputError(f"device {device!r}: a TensorRT engine runs on the GPU it was built for, cuda")
         built_for = bundle.manifest.built_for
-        assert built_for is not None, "the passport was checked"
-        super().__init__(bundle, int(built_for["max_batch"]))
+        assert isinstance(built_for, BuiltForTensorRt), "the manifest was checked"
+        super().__init__(bundle, built_for.max_batch)
         self._lock = threading.Lock()
         self._buffers: list[int] = []
         self._pinned: list[int] = []
@@ -43,10 +43,8 @@ class TensorRtEngine(Engine):
         self._context: Any = None
         self._engine: Any = None
         self._runtime: Any = None
-        self._trt = load_runtime(built_for["runtime"])
-        self._device = built_for["compute_capability"]
-        self._dla = built_for.get("dla")
-        self._graph = "cuda_graph" in built_for
+        self._trt = load_runtime(built_for.runtime)
+        self._device, self._dla, self._graph = built_for.compute_capability, built_for.dla, built_for.cuda_graph
         self._cudart = _cuda_runtime()
         try:
             self._load()
@@ -59,12 +57,12 @@ class TensorRtEngine(Engine):
 
     def proof(self) -> Proof:
         facts = self.bundle.manifest.facts
-        products = facts.get("products", {})  # bundles of earlier versions do not say
+        products = facts["products"]
         settings = {"max_batch": str(self.max_batch)}
         if self._graph:
             settings["cuda_graph"] = "by TensorRT-RTX" if self._replay is None else "replayed"
         if self._dla is not None:
-            able = facts.get("dla_layers", "unknown")
+            able = facts["dla_layers"]
             settings["dla"] = f"core {self._dla}; {able} layers can run there, said the builder"
         return Proof(
             runtime=self._trt.__name__,
@@ -72,7 +70,7 @@ class TensorRtEngine(Engine):
             provider=f"cuda {self._device}" + ("" if self._dla is None else f" + dla {self._dla}"),
             precision=summary(products),
             products=products,
-            layers=facts.get("types", {}),
+            layers=facts["types"],
             source="the strongly typed network that was built; the plan itself was not asked",
             settings=settings,
         )
@@ -85,9 +83,9 @@ class TensorRtEngine(Engine):
         self._runtime = trt.Runtime(logger)
         if self._dla is not None:
             cores = self._runtime.num_DLA_cores
-            if int(self._dla) >= cores:
+            if self._dla >= cores:
                 raise EngineUnavailableError(f"{self.bundle.path}: built for DLA core {self._dla}; found {cores} here")
-            self._runtime.DLA_core = int(self._dla)
+            self._runtime.DLA_core = self._dla
         plan = self.bundle.model_path.read_bytes()
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is not None:
@@ -239,56 +237,6 @@ class TensorRtEngine(Engine):
             text = self._cudart.cudaGetErrorString(code)[1]
             raise RuntimeError(f"{function}: {text.decode() if isinstance(text, bytes) else text} ({int(code)})")
         return tuple(results)
-
-
-def load_runtime(name: str) -> ModuleType:
-    """Import an installed `tensorrt` or `tensorrt_rtx`.
-
-    Raises:
-        EngineUnavailableError: it is not installed, or its libraries do not load; says why.
-    """
-    require(name, _EXTRAS[name])
-    try:
-        return importlib.import_module(name)
-    except (ImportError, OSError) as error:
-        raise EngineUnavailableError(f"{name} is installed but does not load: {one_line(error)}") from error
-
-
-@functools.cache
-def collecting_logger(trt: ModuleType) -> Any:
-    """TensorRT's logger: keeps `warnings` and `errors` and prints nothing.
-
-    One a process, because TensorRT goes on using the first logger it was ever given.
-    """
-    severe = (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR)
-
-    class Collector(trt.ILogger):  # type: ignore[name-defined]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.errors: list[str] = []
-            self.warnings: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in severe:
-                self.errors.append(message)
-            elif severity == trt.ILogger.WARNING:
-                self.warnings.append(message)
-
-        def forget(self) -> None:
-            self.errors.clear()
-            self.warnings.clear()
-
-    return Collector()
-
-
-def one_line(reason: object) -> str:
-    """A reason from elsewhere, on one line and bounded."""
-    return " ".join(str(reason).split())[:300]
-
-
-def first_line(messages: list[str]) -> str:
-    """The first message: TensorRT's cause comes before its consequences."""
-    return one_line(messages[0]) if messages else "no reason given"
 
 
 def header_faults(trt: ModuleType, runtime: Any, plan: bytes) -> list[str]:

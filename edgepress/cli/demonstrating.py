@@ -63,7 +63,7 @@ def _serve(bundle: Path, device: str, rebuild: bool, listen: str, port: int) -> 
 
 
 def _overlay(bundle: Path, device: str, rebuild: bool, source: Path | int, out: Path | None) -> None:
-    from edgepress.deploy.build.passport import fitted
+    from edgepress.deploy.build.rebuild import fitted
     from edgepress.deploy.demo.overlay import Frames, show
     from edgepress.deploy.tag.tagger import open_tagger
     from edgepress.multilabel.bundle import MANIFEST, Bundle

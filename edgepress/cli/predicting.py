@@ -44,7 +44,7 @@ def predict_verb(
 
     What cannot be read is told at the end; exit code 2 where nothing could be, or with --strict.
     """
-    from edgepress.deploy.build.passport import fitted
+    from edgepress.deploy.build.rebuild import fitted
     from edgepress.deploy.tag.sources import pictures
     from edgepress.deploy.tag.tagger import open_tagger
     from edgepress.multilabel.bundle import Bundle

@@ -66,7 +66,7 @@ def verify_verb(
     An engine that this machine cannot run gets the verdict "not run" with the reason, and exit code 0 unless it is
     required.
     """
-    from edgepress.deploy.build.passport import fitted
+    from edgepress.deploy.build.rebuild import fitted
     from edgepress.deploy.verify.verification import verify
     from edgepress.multilabel.bundle import Bundle
 
@@ -130,7 +130,7 @@ def bench_verb(
         raise InputError(f"--hint {hint!r}: expected latency or throughput")
     from edgepress.deploy.bench.against import against_bundle, against_record, open_other
     from edgepress.deploy.bench.latency import bench
-    from edgepress.deploy.build.passport import fitted
+    from edgepress.deploy.build.rebuild import fitted
     from edgepress.multilabel.bundle import Bundle
     from edgepress.multilabel.pictures import read_bytes
 

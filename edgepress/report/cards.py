@@ -252,7 +252,7 @@ def _limits(bundle: Bundle, row: Mapping[str, Any] | None) -> list[Block]:
         limits.append(f"Labels with fewer than 10 positive test pictures, whose AP says little: {', '.join(weak)}.")
     limits += [f"{one[0].upper()}{one[1:]}." for one in (row or {}).get("cautions", [])]
     if bundle.manifest.built_for:
-        built = ", ".join(f"{name} {value}" for name, value in bundle.manifest.built_for.items())
+        built = ", ".join(f"{name} {value}" for name, value in bundle.manifest.built_for if value is not None)
         limits.append(f"It was built for: {built}.")
     return [Listing(limits)]
 

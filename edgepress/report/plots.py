@@ -68,9 +68,9 @@ def draw_int8(bundle: Bundle, float_precision: np.ndarray, int8_precision: np.nd
     figure, (left, right) = _two_axes(f"{bundle.name} on val, {calibration.method}")
     worst = list(calibration.sensitivity[:WORST])[::-1]
     kept = set(calibration.kept_float)
-    colors = [BEFORE if row["node"] in kept else AFTER for row in worst]
-    left.barh(range(len(worst)), [row["sqnr"] for row in worst], color=colors)
-    left.set_yticks(range(len(worst)), [row["node"] for row in worst], fontsize=7)
+    colors = [BEFORE if row.node in kept else AFTER for row in worst]
+    left.barh(range(len(worst)), [row.sqnr for row in worst], color=colors)
+    left.set_yticks(range(len(worst)), [row.node for row in worst], fontsize=7)
     left.set_xlabel("SQNR of the logits with this node alone in INT8 (dB); short is worse")
     left.set_title(f"the worst {len(worst)} of {len(calibration.sensitivity)}; orange: left in float", fontsize=9)
     shown = ~np.isnan(float_precision)

@@ -119,7 +119,7 @@ def print_trade(bundle: Bundle, console: Console) -> None:
     """What every candidate of an INT8 bundle's search reached, and below it what was taken."""
     calibration = bundle.manifest.calibration
     assert calibration is not None
-    whole = sum(not row["kept"] for row in calibration.tried)
+    whole = sum(not row.kept for row in calibration.tried)
     table = Table(
         title=f"{bundle.name}: {whole} of {calibration.planned} candidates tried",
         caption=(
@@ -131,14 +131,13 @@ def print_trade(bundle: Bundle, console: Console) -> None:
     for name in ("val mAP", "drop", "SQNR dB", "latency", "in INT8"):
         table.add_column(name, justify="right")
     for row in calibration.tried:
-        latency = row["latency"]
         table.add_row(
-            row["candidate"],
-            _number(row["val_mAP"], 100, 2),
-            _number(row["drop_points"], 1, 2),
-            _number(row["sqnr"], 1, 1),
-            "" if latency is None else f"{latency['ratio']:.2f} ({latency['low']:.2f} to {latency['high']:.2f})",
-            _number(row["int8_share"], 100, 1, "%"),
+            row.candidate,
+            _number(row.val_mAP, 100, 2),
+            _number(row.drop_points, 1, 2),
+            _number(row.sqnr, 1, 1),
+            "" if row.latency is None else str(row.latency),
+            _number(row.int8_share, 100, 1, "%"),
         )
     console.print(table)
     console.print(

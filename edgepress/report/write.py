@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgepress.deploy.build.passport import named_digest
-from edgepress.multilabel.bundle import MANIFEST, write_atomically
+from edgepress.multilabel.bundle import MANIFEST, named_digest, write_atomically
 from edgepress.multilabel.errors import InputError
 from edgepress.report.blocks import to_markdown
 from edgepress.report.html import to_html

@@ -13,6 +13,8 @@ import numpy as np
 from edgepress.calibration.decide.thresholds import fit_decisions
 from edgepress.deploy.build.compile import compile_fp16, compile_openvino
 from edgepress.deploy.engines.base import require
+from edgepress.deploy.engines.table import ENGINES, OPENVINO
+from edgepress.deploy.engines.tensorrt_runtime import runtime_module
 from edgepress.deploy.machine.cuda import cuda_compute_capability
 from edgepress.multilabel.bundle import Bundle, file_sha256, inputs_hash, is_current, write_bundle
 from edgepress.multilabel.datasets import MultiLabelDataset
@@ -29,7 +31,7 @@ log = logging.getLogger("edgepress")
 
 def folder_of(engine: EngineName, compile: CompileConfig) -> str:
     """The folder of an engine in a run: its name, and for TensorRT the compute capability it is built for."""
-    return f"{engine}-sm{target_sm(compile)}" if engine.startswith("tensorrt") else engine
+    return ENGINES[engine].folder(target_sm(compile))
 
 
 def target_sm(compile: CompileConfig) -> int:
@@ -64,27 +66,20 @@ def build_engine(
         InputError: the graph cannot be quantised or built for the target.
         EngineUnavailableError: what builds it is not installed here; says which extra is.
     """
-    out = run / f"{folder_of(engine, compile_config)}{ending}"
-    if engine == "onnx-fp32":
-        return onnx
-    if engine == "onnx-fp16":
-        return compile_fp16(onnx, out)
-    if engine == "onnx-int8-onnxruntime":
-        return quantize_bundle(onnx, splits, "onnxruntime", out, quantize_config)
-    if engine in ("openvino-fp32", "openvino-fp16"):
-        return compile_openvino(onnx, out, "fp32" if engine == "openvino-fp32" else "fp16")
-    if engine == "openvino-int8":
+    spec, out = ENGINES[engine], run / f"{folder_of(engine, compile_config)}{ending}"
+    if spec.runtime is OPENVINO:
         require("openvino", "openvino")
-        return quantize_bundle(onnx, splits, "openvino", out, quantize_config)
-    from edgepress.deploy.build.tensorrt import build_tensorrt, runtime_module
-
-    runtime_module()  # without it the graphs below are made for nothing
-    parent = onnx
-    if engine == "tensorrt-fp16":
-        parent = compile_fp16(onnx, run / f"onnx-fp16{ending}")
-    elif engine == "tensorrt-int8":
-        parent = quantize_bundle(onnx, splits, "tensorrt", run / f"onnx-int8-tensorrt{ending}", quantize_config)
-    return build_tensorrt(parent, out, **tensorrt_target(compile_config))
+    if spec.runtime.needs_sm:
+        runtime_module()  # without it the graph below is made for nothing
+    graph, at = onnx, out if spec.graph is None else run / f"{spec.graph}{ending}"
+    if spec.target is not None:
+        graph = quantize_bundle(onnx, splits, spec.target, at, quantize_config)
+    elif (spec.graph or spec.name) == "onnx-fp16":
+        graph = compile_fp16(onnx, at)
+    if spec.graph is None:
+        return graph
+    settings = tensorrt_target(compile_config) if spec.runtime.needs_sm else {"precision": spec.precision}
+    return spec.runtime.build(graph, out, **settings)
 
 
 def calibrate_bundle(
@@ -105,7 +100,7 @@ def calibrate_bundle(
         log.info("%s: unchanged, kept", out)
         return Bundle.open(out), logits
     decisions = fit_decisions(logits, data, config.thresholds, config.probabilities)
-    kept = {name: value for name, value in bundle.manifest if name not in ("files", "created", "thresholds")}
+    kept = {name: value for name, value in bundle.manifest if name not in ("files", "created")}
     facts = {**bundle.manifest.facts, "calibrated_from": bundle.digest}
     with write_bundle(out, **{**kept, "decisions": decisions, "facts": facts, "inputs": inputs}) as (folder, _):
         for name in bundle.manifest.files:

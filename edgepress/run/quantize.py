@@ -16,26 +16,26 @@ import numpy as np
 from edgepress.calibration.decide.thresholds import align_decisions
 from edgepress.calibration.int8.embeddings import embed
 from edgepress.calibration.int8.finished import Finished
-from edgepress.calibration.int8.qdq import Target
 from edgepress.calibration.int8.quantize import STEPS, quantize
 from edgepress.calibration.int8.saturation import weight_bits_here
-from edgepress.calibration.int8.search import MOST_FLOAT, MOST_FLOAT_WEIGHTS, TOLERANCE, Latency, Score, Search, Trial
+from edgepress.calibration.int8.search import MOST_FLOAT, MOST_FLOAT_WEIGHTS, SLOWER, TOLERANCE, Score, Search, Trial
 from edgepress.calibration.int8.sensitivity import signal_to_noise
 from edgepress.calibration.int8.subset import calibration_hash, choose_calibration_set, missing_labels
 from edgepress.deploy.bench.against import compare_latency
-from edgepress.deploy.build.compile import IR, ONNX, compile_openvino, derived_bundle
-from edgepress.deploy.build.passport import stamp
+from edgepress.deploy.build.compile import IR, ONNX, built_for_openvino, compile_openvino, derived_bundle
 from edgepress.deploy.engines import open_engine
 from edgepress.deploy.engines.attention import require_logits_alone
 from edgepress.deploy.engines.base import require
 from edgepress.deploy.machine.device import describe_machine
 from edgepress.deploy.verify.verification import predict_split
-from edgepress.multilabel.bundle import Bundle, Calibration, inputs_hash, is_current, write_bundle
+from edgepress.multilabel.bundle import Bundle, inputs_hash, is_current, write_bundle
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.decisions import changed_share
 from edgepress.multilabel.durable import sync
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.manifest import Calibration, Target, Tried
 from edgepress.multilabel.metrics import average_precision, mean_average_precision
+from edgepress.multilabel.ratio import Ratio
 from edgepress.report.plots import draw_int8, write_plot
 from edgepress.run.recipe import QuantizeConfig
 
@@ -90,9 +90,15 @@ def quantize_bundle(parent: Bundle, splits: Splits, target: Target, out: Path, c
     # Latencies of another machine are none of this one's.
     with _workplace(out, inputs_hash({"inputs": inputs, "processor": describe_machine()["processor"]})) as finished:
         judge = _Judge(parent, splits.val, target, finished.folder)
-        fields = {"kind": judge.kind, "precision": "int8", "model": judge.model, "inputs": inputs, "tools": tools}
+        fields: dict[str, Any] = {
+            "kind": judge.kind,
+            "precision": "int8",
+            "model": judge.model,
+            "inputs": inputs,
+            "tools": tools,
+        }
         if target == "openvino":
-            fields["built_for"] = stamp(parent, "openvino", tools["openvino"])
+            fields["built_for"] = built_for_openvino(parent)
         with derived_bundle(parent, out, **fields) as (folder, manifest):
             found = quantize(
                 parent.model_path,
@@ -128,8 +134,8 @@ def gate(bundle: Bundle) -> str | None:
     calibration = bundle.manifest.calibration
     if calibration is None or calibration.latency is None or calibration.measured_on != describe_machine()["processor"]:
         return None
-    latency = Latency(**calibration.latency)
-    return f"slower than fp32 ({latency})" if latency.slower else None
+    latency = calibration.latency
+    return f"slower than fp32 ({latency})" if latency.slower(SLOWER) else None
 
 
 def missed(bundle: Bundle) -> str | None:
@@ -186,12 +192,12 @@ class _Judge:
             mean_average_precision(self.val.targets, logits, self.val.ignore), signal_to_noise(self.reference, logits)
         )
 
-    def latency(self, file: Path) -> Latency:
+    def latency(self, file: Path) -> Ratio:
         if self._float is None:
             self._float = compile_openvino(self.parent, self.folder / "fp32", "fp32")
         with self._candidate(file) as bundle:
             measured = compare_latency(bundle, self._float, self.pixels[:64])
-        return Latency(measured.ratio, measured.low, measured.high)
+        return Ratio(ratio=measured.ratio, low=measured.low, high=measured.high)
 
     def logits(self, file: Path) -> np.ndarray:
         with self._candidate(file) as bundle:
@@ -244,24 +250,24 @@ def _record(
         budget=config.budget,
         weight_bits=bits,
         int8_share=best.int8_share,
-        latency=None if best.latency is None else best.latency._asdict(),
+        latency=best.latency,
         measured_on=None if best.latency is None else describe_machine()["processor"],
         planned=found.planned,
         tried=tuple(_row(trial, float_map) for trial in found.tried),
-        sensitivity=tuple(noise._asdict() for noise in found.sensitivity),
+        sensitivity=tuple(found.sensitivity),
     )
 
 
-def _row(trial: Trial, float_map: float) -> dict[str, Any]:
-    return {
-        "candidate": str(trial.candidate),
-        "val_mAP": trial.score.mAP,
-        "drop_points": 100 * (float_map - trial.score.mAP),
-        "sqnr": trial.score.sqnr,
-        "latency": None if trial.latency is None else trial.latency._asdict(),
-        "int8_share": trial.int8_share,
-        "kept": len(trial.candidate.kept),
-    }
+def _row(trial: Trial, float_map: float) -> Tried:
+    return Tried(
+        candidate=str(trial.candidate),
+        val_mAP=trial.score.mAP,
+        drop_points=100 * (float_map - trial.score.mAP),
+        sqnr=trial.score.sqnr,
+        latency=trial.latency,
+        int8_share=trial.int8_share,
+        kept=len(trial.candidate.kept),
+    )
 
 
 def _aligned(parent: Bundle, reference: np.ndarray, logits: np.ndarray, val: MultiLabelDataset):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import yaml
 from pydantic import Field, field_validator, model_validator
@@ -13,24 +13,18 @@ from pydantic import Field, field_validator, model_validator
 from edgepress.calibration.decide.thresholds import Criterion
 from edgepress.calibration.int8.subset import Choice
 from edgepress.compress.config import DistillConfig, QuantizeAwareConfig, TeachConfig
+from edgepress.deploy.engines.table import ENGINES
 from edgepress.deploy.verify.agreement import DROP_BUDGET
 from edgepress.multilabel.bundle import Precision
 from edgepress.multilabel.config import Config
 from edgepress.multilabel.datasets import Difficult, Format
 from edgepress.multilabel.errors import InputError
 
-EngineName = Literal[
-    "onnx-fp32",
-    "onnx-fp16",
-    "onnx-int8-onnxruntime",
-    "openvino-fp32",
-    "openvino-fp16",
-    "openvino-int8",
-    "tensorrt-fp32",
-    "tensorrt-fp16",
-    "tensorrt-int8",
-]
-ALL_ENGINES: tuple[EngineName, ...] = EngineName.__args__  # type: ignore[attr-defined]
+ALL_ENGINES = tuple(ENGINES)
+if TYPE_CHECKING:
+    EngineName = str
+else:
+    EngineName = Literal[ALL_ENGINES]  # flags and messages list the names
 
 
 class QuantizeConfig(Config):

@@ -8,11 +8,16 @@ from pathlib import Path
 import pytest
 
 from edgepress.calibration.int8.finished import Finished
-from edgepress.calibration.int8.search import Candidate, Latency, Score, Search, Searcher
-from edgepress.calibration.int8.sensitivity import NodeNoise
+from edgepress.calibration.int8.search import Candidate, Score, Search, Searcher
+from edgepress.multilabel.manifest import NodeNoise
+from edgepress.multilabel.ratio import Ratio
 
 STEPS = (Candidate("a"), Candidate("b"), Candidate("", ("rounded",)), Candidate("c"))
 NODES = [f"n{i}" for i in range(40)]
+
+
+def ratio(middle: float, low: float, high: float) -> Ratio:
+    return Ratio(ratio=middle, low=low, high=high)
 
 
 class Paper:
@@ -38,7 +43,7 @@ class Paper:
         return self.float_nodes(quantized)
 
     def rank(self, method: str, advance) -> list[NodeNoise]:
-        return [NodeNoise(node, float(place), 1 / 40) for place, node in enumerate(NODES)]
+        return [NodeNoise(node=node, sqnr=float(place), macs=1 / 40) for place, node in enumerate(NODES)]
 
 
 def search(
@@ -59,7 +64,7 @@ def search(
         quantizer or Paper(),
         "model.onnx",
         evaluate=lambda file: Score(*scores.get(named(file), (0.1, 1.0))),
-        measure=None if latencies is None else lambda file: Latency(*latencies[named(file)]),
+        measure=None if latencies is None else lambda file: ratio(*latencies[named(file)]),
         float_map=0.6,
         budget=budget,
         finished=Finished(folder / ".work", "inputs"),
@@ -89,7 +94,7 @@ def test_the_fastest_within_the_budget_is_taken_and_chance_is_no_gain(tmp_path):
     # Over the budget: the fastest of all is no choice.
     found = search(tmp_path / "1", {"a": (0.590, 20), kept: (0.599, 25)}, times)
     assert str(found.best.candidate) == kept
-    assert found.best.latency == Latency(0.6, 0.58, 0.62)
+    assert found.best.latency == ratio(0.6, 0.58, 0.62)
     # Within it, but slower than another beyond chance, however little its noise.
     scores = {"a": (0.599, 20), "b": (0.599, 40)}
     found = search(tmp_path / "2", scores, {name: (0.5, 0.48, 0.52) for name in times})
@@ -155,7 +160,7 @@ def test_slower_is_measured_twice_before_it_counts(tmp_path):
         def __getitem__(self, name: str):
             return next(answers)
 
-    assert search(tmp_path, {"a": (0.6, 20)}, Times()).best.latency == Latency(0.9, 0.8, 1.0)
+    assert search(tmp_path, {"a": (0.6, 20)}, Times()).best.latency == ratio(0.9, 0.8, 1.0)
 
 
 def test_nodes_go_to_float_in_the_graph_that_can_be_chosen(tmp_path):
@@ -185,7 +190,7 @@ def test_an_interrupted_search_times_no_structure_again(tmp_path):
     # All graphs have a's structure: a look at any other time would raise here.
     found = search(tmp_path, scores, {})
     assert str(found.best.candidate) == "b"
-    assert found.best.latency == Latency(0.5, 0.48, 0.52)
+    assert found.best.latency == ratio(0.5, 0.48, 0.52)
 
 
 def test_an_interrupted_search_goes_on_behind_what_it_finished(tmp_path):

@@ -19,8 +19,9 @@ import edgepress.calibration.int8.quantize  # noqa: E402
 from edgepress.calibration.int8.finished import Finished  # noqa: E402
 from edgepress.calibration.int8.qdq import float_products  # noqa: E402
 from edgepress.calibration.int8.quantize import STEPS, quantize  # noqa: E402
-from edgepress.calibration.int8.search import Latency, Score, Search  # noqa: E402
+from edgepress.calibration.int8.search import Score, Search  # noqa: E402
 from edgepress.multilabel.errors import EngineUnavailableError, InputError  # noqa: E402
+from edgepress.multilabel.ratio import Ratio  # noqa: E402
 
 GOOD = Score(1.0, 20.0)
 
@@ -177,9 +178,9 @@ def test_slower_than_float_is_told(tmp_path, caplog, latency, told):
     caplog.set_level(logging.WARNING, "edgepress")
     measured: list[str] = []
 
-    def measure(file: Path) -> Latency:
+    def measure(file: Path) -> Ratio:
         measured.append(file.name)
-        return Latency(*latency)
+        return Ratio(ratio=latency[0], low=latency[1], high=latency[2])
 
     found = search(tmp_path, time_limit=0.0, measure=measure)
     assert found.best.latency == latency

@@ -22,6 +22,7 @@ from edgepress.deploy.build.compile import derived_bundle
 from edgepress.deploy.engines import Engine, open_engine
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.errors import EngineUnavailableError
+from edgepress.multilabel.manifest import BuiltForTensorRt
 
 
 class TestTorch(EngineContract):
@@ -239,15 +240,16 @@ class TestTensorRtOnAStandIn(EngineContract):
 
     runs: ClassVar = {"runtime": "tensorrt_rtx", "provider": "cuda SM86", "precision": "f32"}
     closeness = 100
-    flags: ClassVar[dict[str, str]] = {}
+    flags: ClassVar[dict[str, Any]] = {}
     most = 4
     devices = "a TensorRT engine runs on the GPU it was built for, cuda"
 
     @pytest.fixture(scope="class")
     def bundle(self, onnx_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
         out = tmp_path_factory.mktemp("stand-in") / "tensorrt-fp32-sm86"
-        target = {"version": "1.0", "compute_capability": "SM86", "max_batch": str(self.most)}
-        built_for = {"runtime": self.runs["runtime"], **target, **self.flags}
+        target = {"version": "1.0", "compute_capability": "SM86", "max_batch": self.most, **self.flags}
+        of = {"onnx_sha256": onnx_bundle.model_sha256, "platform": "linux-x86_64"}
+        built_for = BuiltForTensorRt(runtime=self.runs["runtime"], **of, **target)
         facts = {"products": {"f32": CONVOLUTIONS}, "types": {"f32": CONVOLUTIONS + 1}}
         fields = {"kind": "tensorrt", "precision": "fp32", "model": "model.plan", "built_for": built_for}
         with derived_bundle(onnx_bundle, out, **fields, facts=facts) as (folder, _):
@@ -261,7 +263,7 @@ class TestTensorRtOnAStandIn(EngineContract):
     @pytest.fixture(scope="class", autouse=True)
     def instead_of_a_gpu(self, gpu: StandInGpu) -> Iterator[None]:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(edgepress.deploy.engines, "fitted", lambda bundle, rebuild: bundle)
+            patch.setattr(edgepress.deploy.engines, "require_fit", lambda bundle: None)
             patch.setattr(engine_room, "load_runtime", lambda name: gpu.trt)
             patch.setattr(engine_room, "_cuda_runtime", lambda: gpu)
             yield
@@ -284,7 +286,7 @@ class TestTensorRtOnAStandIn(EngineContract):
 class TestTensorRtRtxWithItsOwnCudaGraph(TestTensorRtOnAStandIn):
     """Not run on a GPU. TensorRT-RTX is asked to capture by itself, and nothing is captured here."""
 
-    flags: ClassVar = {"cuda_graph": "yes"}
+    flags: ClassVar = {"cuda_graph": True}
 
     def test_it_is_asked_to_capture(self, engine, gpu, images):
         engine(images[:2])
@@ -297,7 +299,7 @@ class TestTensorRtReplayingACudaGraph(TestTensorRtOnAStandIn):
     """Not run on a GPU. What is captured is the batch size of then, so a graph of another size gives wrong logits."""
 
     runs: ClassVar = {"runtime": "tensorrt", "provider": "cuda SM86", "precision": "f32"}
-    flags: ClassVar = {"cuda_graph": "yes"}
+    flags: ClassVar = {"cuda_graph": True}
 
     def test_it_is_captured_at_the_second_call_of_a_size_and_replayed_from_then_on(self, bundle, gpu, images):
         gpu.asked.update(executed=0, launched=0, captured=0)
@@ -351,7 +353,7 @@ class TestTensorRtOnADla(TestTensorRtOnAStandIn):
     """Not run on a device. The core is named to the runtime before the plan is opened."""
 
     runs: ClassVar = {"runtime": "tensorrt", "provider": "cuda SM86 + dla 1", "precision": "f32"}
-    flags: ClassVar = {"dla": "1"}
+    flags: ClassVar = {"dla": 1}
     most = 1
 
     @pytest.fixture(scope="class")

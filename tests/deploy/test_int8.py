@@ -38,18 +38,18 @@ def test_everything_that_was_found_is_in_the_bundle(made, splits):
     found = made.manifest.calibration
     assert (found.choice, found.pictures, found.missing_labels, found.budget) == ("covering", 8, (), 0.5)
     assert found.weight_bits in (7, 8)
-    assert 1 <= len([row for row in found.tried if not row["kept"]]) <= found.planned == 9
-    assert found.tried[0]["candidate"] == "min-max"
-    taken = [row for row in found.tried if row["val_mAP"] == found.val_mAP and row["int8_share"] == found.int8_share]
-    assert any(row["candidate"].startswith(found.method) for row in taken)
+    assert 1 <= len([row for row in found.tried if not row.kept]) <= found.planned == 9
+    assert found.tried[0].candidate == "min-max"
+    taken = [row for row in found.tried if row.val_mAP == found.val_mAP and row.int8_share == found.int8_share]
+    assert any(row.candidate.startswith(found.method) for row in taken)
     for row in found.tried:
-        assert row["drop_points"] == pytest.approx(100 * (found.val_mAP_float - row["val_mAP"]))
-        assert 0 < row["latency"]["low"] <= row["latency"]["ratio"] <= row["latency"]["high"]
+        assert row.drop_points == pytest.approx(100 * (found.val_mAP_float - row.val_mAP))
+        assert 0 < row.latency.low <= row.latency.ratio <= row.latency.high
     assert found.measured_on == describe_machine()["processor"]
-    noise = [row["sqnr"] for row in found.sensitivity]
+    noise = [row.sqnr for row in found.sensitivity]
     assert len(noise) == found.products > 17
     assert noise == sorted(noise)
-    assert sum(row["macs"] for row in found.sensitivity) == pytest.approx(1, abs=0.01)
+    assert sum(row.macs for row in found.sensitivity) == pytest.approx(1, abs=0.01)
 
 
 def test_the_plot_stands_beside_it_and_nothing_of_the_search(made):

@@ -25,21 +25,22 @@ pytest.importorskip("timm", reason="timm is not installed; the tests export a sm
 import edgepress.deploy.build.tensorrt as building  # noqa: E402
 from edgepress.compress.config import ModelConfig  # noqa: E402
 from edgepress.compress.models import make_model  # noqa: E402
-from edgepress.deploy.build import passport, timing_cache  # noqa: E402
+from edgepress.deploy.build import timing_cache  # noqa: E402
 from edgepress.deploy.build.export import export_onnx  # noqa: E402
-from edgepress.deploy.build.passport import driver_cuda  # noqa: E402
 from edgepress.deploy.build.reference import REFERENCE  # noqa: E402
-from edgepress.deploy.build.tensorrt import build_tensorrt, builder_config, parse_network, runtime_module  # noqa: E402
-from edgepress.deploy.engines import open_engine  # noqa: E402
+from edgepress.deploy.build.tensorrt import build_tensorrt, builder_config, parse_network  # noqa: E402
+from edgepress.deploy.engines import open_engine, passport, tensorrt_runtime  # noqa: E402
 from edgepress.deploy.machine.cuda import cuda_compute_capability  # noqa: E402
-from edgepress.multilabel.bundle import Bundle, Calibration, file_sha256, write_bundle  # noqa: E402
+from edgepress.multilabel.bundle import Bundle, file_sha256, write_bundle  # noqa: E402
 from edgepress.multilabel.datasets import MultiLabelDataset  # noqa: E402
+from edgepress.multilabel.decisions import Decisions  # noqa: E402
 from edgepress.multilabel.errors import EngineUnavailableError, InputError  # noqa: E402
 from edgepress.multilabel.labels import LabelSpace  # noqa: E402
+from edgepress.multilabel.manifest import BuiltForTensorRt, Calibration  # noqa: E402
 
 SIZE = 64
 LABELS = LabelSpace(("cat", "dog", "snow"))
-THRESHOLDS = (0.25, 0.5, 0.75)
+DECISIONS = Decisions.plain(LABELS.names, (0.25, 0.5, 0.75))
 CALIBRATION = Calibration(pictures=4, sha256="ab", split="train", method="min-max")
 TEST_CONVOLUTIONS = 17  # of timm's test_efficientnet
 no_gpu = pytest.mark.skipif(cuda_compute_capability() is not None, reason="a GPU is present here")
@@ -49,7 +50,7 @@ no_gpu = pytest.mark.skipif(cuda_compute_capability() is not None, reason="a GPU
 def only_rtx():
     """Build without a GPU, also where the full TensorRT is installed."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(building, "_RUNTIMES", ("tensorrt_rtx",))
+        patch.setattr(tensorrt_runtime, "RUNTIMES", {"tensorrt_rtx": "tensorrt-rtx"})
         yield
 
 
@@ -71,7 +72,7 @@ def parents(tmp_path_factory) -> dict[str, Bundle]:
     images = np.stack([model.preprocess.load(path) for path in paths])
     return {
         "fp32": fp32,
-        "fp16": wrap(root / "onnx-fp16", half(fp32), fp32, precision="fp16", thresholds=THRESHOLDS),
+        "fp16": wrap(root / "onnx-fp16", half(fp32), fp32, precision="fp16", decisions=DECISIONS),
         "int8": wrap(
             root / "onnx-int8-tensorrt",
             quantized(fp32, images, root),
@@ -129,13 +130,13 @@ def quantized(parent: Bundle, images: np.ndarray, root: Path) -> bytes:
 
 
 def test_the_runtime_without_a_gpu_is_found():
-    assert runtime_module() is trt
+    assert tensorrt_runtime.runtime_module() is trt
 
 
 def test_no_runtime_names_what_to_install(monkeypatch):
-    monkeypatch.setattr(building, "_RUNTIMES", ("tensorrt_of_nobody",))
+    monkeypatch.setattr(tensorrt_runtime, "RUNTIMES", {"tensorrt_of_nobody": "none"})
     with pytest.raises(EngineUnavailableError, match=r"edgepress\[gpu\].*edgepress\[tensorrt-rtx\]"):
-        runtime_module()
+        tensorrt_runtime.runtime_module()
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
@@ -191,18 +192,18 @@ def test_an_engine_is_built_for_the_named_gpu(parents, tmp_path, precision, sm):
     bundle = build_tensorrt(parent, tmp_path / "engine", sm=sm, max_batch=16)
     manifest = bundle.manifest
     assert (manifest.kind, manifest.precision, manifest.model) == ("tensorrt", precision, "model.plan")
-    assert manifest.built_for == {
-        "runtime": "tensorrt_rtx",
-        "version": trt.__version__,
-        "onnx_sha256": file_sha256(parent.model_path),
-        "platform": f"{sys.platform}-{platform.machine().lower()}",
-        "compute_capability": f"SM{sm}",
-        "max_batch": "16",
-        "driver_cuda": driver_cuda(),
-        "flags": "TF32" if precision != "fp32" else "none",
-    }
+    assert manifest.built_for == BuiltForTensorRt(
+        runtime="tensorrt_rtx",
+        version=trt.__version__,
+        onnx_sha256=file_sha256(parent.model_path),
+        platform=f"{sys.platform}-{platform.machine().lower()}",
+        compute_capability=f"SM{sm}",
+        max_batch=16,
+        driver_cuda=passport.driver_cuda(),
+        flags="TF32" if precision != "fp32" else "none",
+    )
     assert manifest.parent == parent.as_parent
-    for name in ("labels", "preprocess", "thresholds", "calibration", "opset"):
+    for name in ("labels", "preprocess", "decisions", "calibration", "opset"):
         assert getattr(manifest, name) == getattr(parent.manifest, name), name
     assert manifest.facts == parse_network(parent.model_path).facts
     assert manifest.tools["tensorrt_rtx"] == trt.__version__
@@ -368,9 +369,9 @@ def test_what_a_cuda_graph_and_dla_ask_of_tensorrt_is_there():
 
 def test_an_engine_to_be_replayed_says_so_and_is_another(parents, tmp_path):
     plain = build_tensorrt(parents["fp16"], tmp_path / "engine", sm=86)
-    assert "cuda_graph" not in plain.manifest.built_for
+    assert not plain.manifest.built_for.cuda_graph
     replayed = build_tensorrt(parents["fp16"], tmp_path / "engine", sm=86, cuda_graph=True)
-    assert replayed.manifest.built_for["cuda_graph"] == "yes"
+    assert replayed.manifest.built_for.cuda_graph
     assert replayed.digest != plain.digest
 
 

@@ -23,6 +23,7 @@ from edgepress.deploy.build.triton import IMAGES, LOGITS, write_triton
 from edgepress.deploy.engines import open_engine
 from edgepress.multilabel.bundle import Bundle, file_sha256
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.manifest import BuiltForTensorRt
 from tests.durable import watched
 
 pytest.importorskip("google.protobuf", reason="protobuf is not installed; it comes with onnx")
@@ -90,7 +91,8 @@ def message_of_tritonclient() -> Any:
 def tensorrt(onnx_bundle: Bundle, tmp_path: Path) -> Bundle:
     """As the full TensorRT would leave it; the plan itself is not opened by what is tested here."""
     fields = {"kind": "tensorrt", "precision": "fp32", "model": "model.plan"}
-    built_for = {"runtime": "tensorrt", "version": "10.3.0", "compute_capability": "SM86", "max_batch": "16"}
+    of = {"onnx_sha256": onnx_bundle.model_sha256, "platform": "linux-x86_64"}
+    built_for = BuiltForTensorRt(runtime="tensorrt", version="10.3.0", compute_capability="SM86", max_batch=16, **of)
     with derived_bundle(onnx_bundle, tmp_path / "plan", **fields, built_for=built_for) as (folder, _):
         (folder / "model.plan").write_bytes(b"a plan")
     return Bundle.open(tmp_path / "plan")
@@ -222,7 +224,9 @@ def test_the_readmes_request_gets_the_pictures_tags(onnx_bundle, splits, server,
 
 def test_what_triton_does_not_serve_is_refused(student, onnx_bundle, build, tensorrt, tmp_path):
     out = tmp_path / "out"
-    rtx = tensorrt.manifest.model_copy(update={"built_for": {**tensorrt.manifest.built_for, "runtime": "tensorrt_rtx"}})
+    rtx = tensorrt.manifest.model_copy(
+        update={"built_for": tensorrt.manifest.built_for.model_copy(update={"runtime": "tensorrt_rtx"})}
+    )
     for bundle, options, text in (
         (student, {}, "a bundle of kind torch; expected one of onnx, openvino, tensorrt"),
         (

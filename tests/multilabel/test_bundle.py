@@ -12,15 +12,15 @@ from pydantic import ValidationError
 from edgepress.multilabel.bundle import (
     MANIFEST,
     Bundle,
-    Calibration,
-    Parent,
     file_sha256,
     inputs_hash,
     is_current,
     write_atomically,
     write_bundle,
 )
+from edgepress.multilabel.decisions import Decisions
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.manifest import Calibration, Parent
 from edgepress.multilabel.preprocess import Preprocess
 
 FIELDS = {
@@ -29,7 +29,7 @@ FIELDS = {
     "model": "model.onnx",
     "labels": ("dog", "Straße"),
     "preprocess": Preprocess(size=32, std=(0.1, 0.2, 0.3)),
-    "thresholds": (0.25, 1 / 3),
+    "decisions": Decisions.plain(("dog", "Straße"), (0.25, 1 / 3)),
     "opset": 20,
     "calibration": Calibration(pictures=3, sha256="ab", split="train", method="min-max", kept_float=("conv1",)),
     "facts": {"val_mAP": [0.1, 0.7], "by": {"epoch": 3}},
@@ -37,6 +37,14 @@ FIELDS = {
     "inputs": "abc",
 }
 MODEL = bytes(range(256))
+PLAN = {
+    "runtime": "tensorrt",
+    "version": "10.3.0",
+    "onnx_sha256": "ab",
+    "platform": "linux-x86_64",
+    "compute_capability": "SM86",
+    "max_batch": "16",
+}
 
 
 def make(path, **changes) -> Bundle:
@@ -155,9 +163,14 @@ def test_a_link_that_leads_outside_is_refused(tmp_path):
         ({"model": "../x"}, "not among the bundle's files"),
         ({"format": 2}, "not a manifest this version reads"),
         ({"kind": "coreml"}, "not a manifest this version reads"),
-        ({"labels": ["a", "a"]}, "stands twice"),
-        ({"labels": [], "thresholds": None}, "no labels"),
+        ({"labels": ["a", "a"], "decisions": None}, "stands twice"),
+        ({"labels": [], "decisions": None}, "no labels"),
         ({"surprise": 1}, "not a manifest this version reads"),
+        ({"kind": "tensorrt"}, "built_for: a TensorRT engine must say what it was built for"),
+        ({"built_for": {**PLAN, "runtime": "cuda"}}, "'cuda' found using 'runtime' does not match"),
+        ({"built_for": {**PLAN, "max_batch": "0"}}, "max_batch"),
+        ({"built_for": {**PLAN, "max_batch": "many"}}, "max_batch"),
+        ({"built_for": {**PLAN, "runtime": "openvino", "version": "new"}}, "version"),
     ],
 )
 def test_a_sealed_manifest_that_makes_no_sense_is_refused(tmp_path, changes, message):
@@ -366,7 +379,6 @@ def test_an_empty_folder_and_what_a_killed_process_left_beside_are_replaced(tmp_
 
 TORCH = {"kind": "torch", "precision": "fp32"}
 TEACHER, STUDENT = (TORCH | {"facts": {"role": role}} for role in ("teacher", "student"))
-OLDER_STUDENT = TORCH | {"facts": {}, "parent": Parent(name="teacher", digest="ab")}
 
 
 @pytest.mark.parametrize(
@@ -374,8 +386,6 @@ OLDER_STUDENT = TORCH | {"facts": {}, "parent": Parent(name="teacher", digest="a
     [
         (STUDENT, TEACHER, "a student stands there and a teacher was to be written"),
         (TEACHER, STUDENT, "a teacher stands there and a student was to be written"),
-        (OLDER_STUDENT, TEACHER, "a student stands there and a teacher"),
-        (TORCH | {"facts": {}}, STUDENT, "a teacher stands there and a student"),
         (STUDENT, {}, r"a student stands there and a bundle of kind onnx \(int8\) was to be written"),
         ({}, {"kind": "openvino"}, r"kind onnx \(int8\) stands there and a bundle of kind openvino \(int8\)"),
         ({}, {"precision": "fp16"}, r"kind onnx \(int8\) stands there and a bundle of kind onnx \(fp16\)"),
@@ -396,7 +406,31 @@ def test_what_says_nothing_that_holds_is_made_again(tmp_path):
     assert make(bundle.path, **STUDENT).manifest.facts == {"role": "student"}
 
 
-@pytest.mark.parametrize("thresholds", [(0.5,), (0.5, 7.0), (-1.0, 0.5)])
-def test_thresholds_are_one_probability_a_label(tmp_path, thresholds):
-    with pytest.raises(ValidationError, match="thresholds"):
-        make(tmp_path / "b", thresholds=thresholds)
+def test_a_manifest_of_an_earlier_version_opens(tmp_path):
+    """As 0.1's last commit wrote it: a plan's numbers as strings, and fields that are gone, without a value."""
+    made = make(tmp_path / "b")
+    fields = json.loads((made.path / MANIFEST).read_bytes())
+    written = {**PLAN, "cuda_graph": "yes", "dla": "1", "driver_cuda": "13.0", "flags": "TF32"}
+    calibration = fields["calibration"] | {
+        "convolutions": None,
+        "latency": {"ratio": 0.5, "low": 0.4, "high": 0.6},
+        "tried": [
+            {
+                "candidate": "min-max",
+                "val_mAP": 0.5,
+                "drop_points": 0.1,
+                "sqnr": 20.0,
+                "latency": {"ratio": 0.5, "low": 0.4, "high": 0.6},
+                "int8_share": 1.0,
+                "kept": 0,
+            }
+        ],
+        "sensitivity": [{"node": "conv1", "sqnr": 30.0, "macs": 0.5}],
+    }
+    reseal(made.path, thresholds=None, kind="tensorrt", built_for=written, calibration=calibration)
+    opened = Bundle.open(made.path).manifest
+    assert (opened.built_for.max_batch, opened.built_for.cuda_graph, opened.built_for.dla) == (16, True, 1)
+    assert opened.calibration.tried[0].latency == opened.calibration.latency
+    reseal(made.path, convolutions=7)
+    with pytest.raises(InputError, match="convolutions"):
+        Bundle.open(made.path)

@@ -1,0 +1,131 @@
+"""The table of engines: what a run can build, verify and time. A new runtime is one entry in `RUNTIMES`, its engines in
+`ENGINES`, a class in this folder, and a builder in `deploy/build` where it does not open ONNX itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.manifest import Kind, Precision, Target
+
+Setting = Literal["hint", "threads"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpuTarget:
+    """What an engine that runs on one kind of GPU is built for."""
+
+    sm: int
+    """Compute capability, 86 for 8.6."""
+    max_batch: int = 64
+    """Most pictures per call."""
+    cuda_graph: bool = False
+    """Replay a CUDA graph wherever the engine is opened (`deploy.engines.cuda_graph`)."""
+    dla: int | None = None
+    """Core of a Jetson's deep learning accelerator that takes the layers it can; the GPU takes the rest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """What opens the bundles of one kind. Modules are named, not imported: each runtime is large, and only one of them
+    need be installed."""
+
+    name: str
+    kind: Kind
+    """Of the bundles that it opens."""
+    extra: str
+    """Installs it: pip install 'edgepress[EXTRA]'."""
+    engine: str
+    """`module:class`; the class takes a bundle, a device and `settings`."""
+    settings: tuple[Setting, ...] = ()
+    """Settings of `open_engine` that it has."""
+    builder: str | None = None
+    """`module:function` that compiles an ONNX bundle into its own format; None where it opens the graph itself."""
+    needs_sm: bool = False
+    """Whether its engines are built for one compute capability, by a `GpuTarget`."""
+
+    def engine_class(self) -> Callable[..., Any]:
+        return _found(self.engine)
+
+    def build(self, graph: Bundle, *arguments: Any, **settings: Any) -> Bundle:
+        """Call its builder."""
+        assert self.builder is not None, f"{self.name} opens ONNX itself"
+        return _found(self.builder)(graph, *arguments, **settings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineSpec:
+    """One engine that a run can build from the fp32 ONNX bundle."""
+
+    name: str
+    """What `--engines` calls it."""
+    runtime: Runtime
+    precision: Precision
+    graph: str | None = None
+    """The bundle that its runtime's builder compiles, `onnx-fp32` or one that is made from it; None where what is
+    exported, converted or quantised is the engine already."""
+    target: Target | None = None
+    """What it is quantised for; None of a float engine."""
+
+    @property
+    def held_to(self) -> tuple[str, ...]:
+        """Engines that an INT8 engine must not be slower than: those of the same runtime in fp16 and fp32."""
+        if self.precision != "int8":
+            return ()
+        others = [one for one in ENGINES.values() if one.runtime is self.runtime and one.precision != "int8"]
+        return tuple(one.name for one in sorted(others, key=lambda one: one.precision))
+
+    def folder(self, sm: int) -> str:
+        """The folder of its bundle in a run: its name, and the compute capability where it is built for one."""
+        return f"{self.name}-sm{sm}" if self.runtime.needs_sm else self.name
+
+
+_HERE, _BUILD = "edgepress.deploy.engines", "edgepress.deploy.build"
+TORCH = Runtime(name="torch", kind="torch", extra="train", engine=f"{_HERE}.torch:TorchEngine")
+ONNX_RUNTIME = Runtime(
+    name="ONNX Runtime",
+    kind="onnx",
+    extra="onnxruntime",
+    engine=f"{_HERE}.onnxruntime:OnnxRuntimeEngine",
+    settings=("threads",),
+)
+OPENVINO = Runtime(
+    name="OpenVINO",
+    kind="openvino",
+    extra="openvino",
+    engine=f"{_HERE}.openvino:OpenVinoEngine",
+    settings=("hint", "threads"),
+    builder=f"{_BUILD}.compile:compile_openvino",
+)
+TENSORRT = Runtime(
+    name="TensorRT",
+    kind="tensorrt",
+    extra="gpu",
+    engine=f"{_HERE}.tensorrt:TensorRtEngine",
+    builder=f"{_BUILD}.tensorrt:build_tensorrt",
+    needs_sm=True,
+)
+RUNTIMES: dict[Kind, Runtime] = {runtime.kind: runtime for runtime in (TORCH, ONNX_RUNTIME, OPENVINO, TENSORRT)}
+"""By the kind of bundle that they open."""
+_ROWS = (
+    EngineSpec(name="onnx-fp32", runtime=ONNX_RUNTIME, precision="fp32"),
+    EngineSpec(name="onnx-fp16", runtime=ONNX_RUNTIME, precision="fp16"),
+    EngineSpec(name="onnx-int8-onnxruntime", runtime=ONNX_RUNTIME, precision="int8", target="onnxruntime"),
+    EngineSpec(name="openvino-fp32", runtime=OPENVINO, precision="fp32", graph="onnx-fp32"),
+    EngineSpec(name="openvino-fp16", runtime=OPENVINO, precision="fp16", graph="onnx-fp32"),
+    EngineSpec(name="openvino-int8", runtime=OPENVINO, precision="int8", target="openvino"),
+    EngineSpec(name="tensorrt-fp32", runtime=TENSORRT, precision="fp32", graph="onnx-fp32"),
+    EngineSpec(name="tensorrt-fp16", runtime=TENSORRT, precision="fp16", graph="onnx-fp16"),
+    EngineSpec(name="tensorrt-int8", runtime=TENSORRT, precision="int8", graph="onnx-int8-tensorrt", target="tensorrt"),
+)
+ENGINES: dict[str, EngineSpec] = {spec.name: spec for spec in _ROWS}
+"""By their names, in the order in which a run builds them by default."""
+
+
+def _found(place: str) -> Callable[..., Any]:
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)

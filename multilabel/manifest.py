@@ -1,0 +1,194 @@
+"""Manifest: what a bundle says of itself, in types; `multilabel.bundle` reads and writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from edgepress.multilabel.decisions import Decisions
+from edgepress.multilabel.preprocess import Preprocess
+from edgepress.multilabel.ratio import Ratio
+
+Kind = Literal["torch", "onnx", "openvino", "tensorrt"]
+Precision = Literal["fp32", "fp16", "int8"]
+Role = Literal["teacher", "student"]
+Target = Literal["onnxruntime", "tensorrt", "openvino"]
+"""What an INT8 model is quantised for."""
+MANIFEST = "manifest.json"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _says_nothing(cls, values: Any) -> Any:
+        """A field without a value is no unknown field: another version wrote it, and it says nothing."""
+        if not isinstance(values, dict):
+            return values
+        return {name: value for name, value in values.items() if value is not None or name in cls.model_fields}
+
+
+class Parent(_Frozen):
+    """The bundle this one was made from: its folder's name, beside this one, and its digest."""
+
+    name: str
+    digest: str
+
+
+class BuiltForOpenVino(_Frozen):
+    """What OpenVINO wrote: newer releases read it, on any machine; devices are compiled for on opening."""
+
+    runtime: Literal["openvino"] = "openvino"
+    version: str = Field(pattern=r"^\d{1,9}\.\d{1,9}")
+    onnx_sha256: str
+    """Of the ONNX file that it was made from."""
+    platform: str
+    """Operating system and processor, `linux-x86_64`."""
+
+
+class BuiltForTensorRt(_Frozen):
+    """What a TensorRT plan opens on: one version of its runtime, one compute capability."""
+
+    runtime: Literal["tensorrt", "tensorrt_rtx"]
+    version: str
+    onnx_sha256: str
+    platform: str
+    compute_capability: str = Field(pattern=r"^SM\d{2,3}$")
+    max_batch: int = Field(ge=1, lt=1_000_000)
+    cuda_graph: bool = False
+    dla: int | None = Field(default=None, ge=0, le=9)
+    """Core of a Jetson's deep learning accelerator."""
+    driver_cuda: str = "none"
+    """CUDA version that the driver supports where it was built, `13.0`."""
+    flags: str = "none"
+    """The builder's, by commas."""
+
+
+BuiltFor = Annotated[BuiltForOpenVino | BuiltForTensorRt, Field(discriminator="runtime")]
+"""What a compiled engine runs on, by its runtime; `deploy.engines.passport` compares it with a machine."""
+
+
+class NodeNoise(_Frozen):
+    """One node's share in the noise of an INT8 model."""
+
+    node: str
+    sqnr: float
+    """Signal to quantisation noise of the logits, dB, with only this node quantised; lower is worse."""
+    macs: float
+    """Share of the model's multiply-accumulates."""
+
+
+class Tried(_Frozen):
+    """A candidate of the search for an INT8 graph, and what it reached on val."""
+
+    candidate: str
+    val_mAP: float
+    drop_points: float
+    """Below the fp32 model, in points of val mAP."""
+    sqnr: float
+    """Signal to quantisation noise of the logits, dB."""
+    latency: Ratio | None
+    """Against the fp32 model in the same runtime; None for a target that does not run here."""
+    int8_share: float
+    """Share of multiply-accumulates in INT8."""
+    kept: int
+    """Nodes left in float on purpose."""
+
+
+class Calibration(_Frozen):
+    """What an INT8 model was calibrated on, and how."""
+
+    pictures: int
+    sha256: str
+    """sha256 over the sorted content hashes of the pictures."""
+    split: str
+    method: str
+    """How ranges are set and what was done to the float model before, by commas."""
+    kept_float: tuple[str, ...] = ()
+    """Names of the convolutions and matrix products that the graph has in float."""
+    products: int | None = None
+    """How many convolutions and matrix products INT8 is tried on."""
+    val_mAP: float | None = None
+    val_mAP_float: float | None = None
+    """Of the fp32 model."""
+    budget: float | None = None
+    """Points of val mAP that INT8 may cost."""
+    choice: str | None = None
+    """How the pictures were chosen."""
+    missing_labels: tuple[str, ...] = ()
+    """Labels that none of the pictures shows."""
+    weight_bits: int = 8
+    """7 for x86 processors without VNNI, whose products saturate."""
+    int8_share: float | None = None
+    """Share of multiply-accumulates in INT8."""
+    latency: Ratio | None = None
+    """Of a call at batch 1, against the fp32 model in the same runtime."""
+    measured_on: str | None = None
+    """Processor that latency was measured on."""
+    planned: int | None = None
+    """Candidates that the search would have tried without a time limit."""
+    tried: tuple[Tried, ...] = ()
+    """Every candidate, in the order of the search."""
+    sensitivity: tuple[NodeNoise, ...] = ()
+    """Every node, the worst first."""
+
+
+class Manifest(_Frozen):
+    """What a bundle says of itself."""
+
+    format: Literal[1] = 1
+    kind: Kind
+    precision: Precision
+    model: str
+    """Name of the file that the runtime opens."""
+    files: dict[str, str]
+    """sha256 of every file but the manifest."""
+    labels: tuple[str, ...]
+    preprocess: Preprocess
+    decisions: Decisions | None = None
+    """Calibrated probabilities and a threshold a label; see `Bundle.decisions`."""
+    parent: Parent | None = None
+    opset: int | None = None
+    calibration: Calibration | None = None
+    built_for: BuiltFor | None = None
+    """None of what its runtime opens anywhere."""
+    architecture: dict[str, Any] | None = None
+    """What builds the torch module that the weights fit."""
+    facts: dict[str, Any] = {}
+    """What was measured while it was made, e.g. val mAP by epoch."""
+    tools: dict[str, str] = {}
+    """Versions of the packages that made it."""
+    inputs: str = ""
+    """sha256 of everything it was made from; a stage whose inputs are unchanged is not run again."""
+    created: str = ""
+
+    @property
+    def role(self) -> Role | None:
+        """What a torch model was trained as; None of any other kind."""
+        return role_of(self.kind, self.facts)
+
+    @model_validator(mode="after")
+    def _says_what_it_needs(self) -> Manifest:
+        if self.decisions is not None and self.decisions.labels != self.labels:
+            raise ValueError("decisions: expected the manifest's labels, in its order")
+        if self.kind == "tensorrt" and not isinstance(self.built_for, BuiltForTensorRt):
+            raise ValueError("built_for: a TensorRT engine must say what it was built for")
+        return self
+
+    @field_validator("files")
+    @classmethod
+    def _stay_inside(cls, files: dict[str, str]) -> dict[str, str]:
+        for name in files:
+            path = PurePosixPath(name)
+            if path.is_absolute() or ".." in path.parts or "\\" in name or name == MANIFEST or not path.parts:
+                raise ValueError(f"the file name {name!r} leaves the bundle")
+        return files
+
+
+def role_of(kind: Kind, facts: Mapping[str, Any]) -> Role | None:
+    """What a model was trained as, by its facts; None of any kind but torch."""
+    return facts.get("role") if kind == "torch" else None
