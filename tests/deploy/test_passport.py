@@ -274,8 +274,7 @@ class TestTensorRt:
         monkeypatch.setattr(passport, "driver_cuda", lambda: "99.0")
         (difference,) = differences(original)
         assert (
-            str(difference)
-            == f"CUDA version of the driver: recorded {passport_of(original)['driver_cuda']}, found 99.0"
+            str(difference) == f"CUDA version of the driver: recorded {passport_of(original).driver_cuda}, found 99.0"
         )
         require_fit(original)
 
