@@ -15,6 +15,8 @@ from itertools import combinations
 import cv2
 import numpy as np
 
+from edgepress.multilabel.preprocess import without_ipp
+
 NEAR_BITS = 2
 
 MAX_CELL = 32
@@ -31,8 +33,9 @@ def look(image: np.ndarray) -> np.ndarray:
 
     Both are means over areas, so that size and compression hardly change them.
     """
-    small = cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
-    cells = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (9, 8), interpolation=cv2.INTER_AREA)
+    with without_ipp():
+        small = cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
+        cells = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (9, 8), interpolation=cv2.INTER_AREA)
     return np.concatenate([small.ravel(), cells.ravel()])
 
 

@@ -6,7 +6,9 @@ Training's evaluation, calibration, verification and prediction all call this on
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from typing import Literal
 
 import cv2
@@ -63,10 +65,30 @@ class Preprocess(BaseModel):
 
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Area interpolation along a side that shrinks (no aliasing), cubic along a side that grows."""
+    """Area interpolation along a side that shrinks (no aliasing), cubic along a side that grows.
+
+    The bytes are the same on every processor and in OpenCV 4.8 to 5.0.
+    """
     shrunk = (min(image.shape[0], height), min(image.shape[1], width))
-    if shrunk != image.shape[:2]:
-        image = cv2.resize(image, (shrunk[1], shrunk[0]), interpolation=cv2.INTER_AREA)
-    if shrunk != (height, width):
-        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
+    with without_ipp():
+        if shrunk != image.shape[:2]:
+            image = cv2.resize(image, (shrunk[1], shrunk[0]), interpolation=cv2.INTER_AREA)
+        if shrunk != (height, width):
+            image = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
     return image
+
+
+@contextlib.contextmanager
+def without_ipp() -> Iterator[None]:
+    """Keep OpenCV from Intel IPP in this thread, for as long as the block lasts.
+
+    OpenCV's wheels for x86 resize with IPP, which computes other pixels on other processors, and those for ARM have
+    none. The switch holds for the thread that turns it, so it is turned around each call. The environment's
+    OPENCV_IPP=disabled would do the same for the whole process, with a warning on stderr.
+    """
+    used = cv2.ipp.useIPP()
+    cv2.ipp.setUseIPP(False)
+    try:
+        yield
+    finally:
+        cv2.ipp.setUseIPP(used)

@@ -30,6 +30,7 @@ from edgepress.deploy.tag.ahead import decode_ahead
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.pictures import decode_picture
+from edgepress.multilabel.preprocess import resize
 
 
 @runtime_checkable
@@ -237,6 +238,6 @@ def generated_pictures() -> list[bytes]:
     pictures = []
     for _ in range(8):
         coarse = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)
-        picture = cv2.resize(coarse, (640, 480), interpolation=cv2.INTER_CUBIC)
+        picture = resize(coarse, 480, 640)
         pictures.append(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes())
     return pictures

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -9,7 +13,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from edgepress.multilabel.preprocess import Preprocess, resize
+from edgepress.multilabel.preprocess import Preprocess, resize, without_ipp
+
+# What OpenCV 4.8 to 5.0 give with Intel IPP off, on x86 with and without AVX2; compared in docs/devices.md.
+SAME_EVERYWHERE = "b9b824f765c0146ea7723f247f0be2322b8ba9718601e4bb017c49415e6990ca"
+_HASH = """
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+import numpy as np
+from edgepress.multilabel.preprocess import resize
+
+def hashed(_):
+    noise = np.random.default_rng(0).integers(0, 256, (333, 517, 3), dtype=np.uint8)
+    sizes = ((100, 900), (600, 100), (111, 47), (224, 224), (999, 1234), (166, 258))
+    return hashlib.sha256(b"".join(resize(noise, *size).tobytes() for size in sizes)).hexdigest()
+
+with ThreadPoolExecutor(2) as pool:
+    print(hashed(0), *pool.map(hashed, range(4)))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -18,17 +39,38 @@ def noise() -> np.ndarray:
 
 
 def test_resize_is_area_down_cubic_up_and_nothing_at_the_same_size(noise):
-    down = cv2.resize(noise, (31, 20), interpolation=cv2.INTER_AREA)
+    with without_ipp():
+        down = cv2.resize(noise, (31, 20), interpolation=cv2.INTER_AREA)
+        up = cv2.resize(noise, (200, 100), interpolation=cv2.INTER_CUBIC)
     np.testing.assert_array_equal(resize(noise, 20, 31), down)
-    up = cv2.resize(noise, (200, 100), interpolation=cv2.INTER_CUBIC)
     np.testing.assert_array_equal(resize(noise, 100, 200), up)
     np.testing.assert_array_equal(resize(noise, 60, 90), noise)
+
+
+@pytest.mark.parametrize("setting", ["", "disabled", "sse42", "avx2", "avx512"])
+def test_resize_gives_the_same_bytes_whatever_intel_ipp_would_do_in_every_thread(setting):
+    environment = {**os.environ, "OPENCV_IPP": setting}
+    done = subprocess.run([sys.executable, "-c", _HASH], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [SAME_EVERYWHERE] * 5
+
+
+def test_the_switch_of_ipp_is_left_as_it_was(noise):
+    before = cv2.ipp.useIPP()
+    try:
+        for used in (True, False):
+            cv2.ipp.setUseIPP(used)
+            used = cv2.ipp.useIPP()  # stays off in a build without IPP
+            resize(noise, 200, 200)
+            assert cv2.ipp.useIPP() == used
+    finally:
+        cv2.ipp.setUseIPP(before)
 
 
 def test_resize_takes_each_side_by_its_own_rule(noise):
     # A picture whose rows are all alike loses nothing when its height shrinks: what is left is the cubic growth.
     alike = np.repeat(noise[:1], 60, axis=0)
-    expected = cv2.resize(alike, (180, 60), interpolation=cv2.INTER_CUBIC)[:1]
+    with without_ipp():
+        expected = cv2.resize(alike, (180, 60), interpolation=cv2.INTER_CUBIC)[:1]
     np.testing.assert_array_equal(resize(alike, 15, 180), np.repeat(expected, 15, axis=0))
     # The same the other way round: columns alike, width grows, height shrinks by whole factors to block means.
     alike = np.repeat(noise[:, :1], 90, axis=1)
