@@ -1,0 +1,71 @@
+"""rebuild: a compiled engine that does not fit this machine is made again in its place, from its ONNX bundle beside it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from typing import Any
+
+from edgepress.deploy.engines.passport import NO_GPU, differences, require_fit
+from edgepress.deploy.engines.table import RUNTIMES, GpuTarget
+from edgepress.deploy.machine.cuda import cuda_compute_capability
+from edgepress.multilabel.bundle import Bundle, named_digest
+from edgepress.multilabel.errors import EngineUnavailableError
+from edgepress.multilabel.manifest import MANIFEST, BuiltForTensorRt
+
+log = logging.getLogger("edgepress")
+
+
+def fitted(bundle: Bundle, *, rebuild: bool) -> Bundle:
+    """The bundle itself where it fits this machine, else the same engine made again in its place.
+
+    The new engine keeps the old one's decisions; the old one stays until the new one is whole.
+
+    Args:
+        rebuild: whether an engine that does not fit may be made again.
+
+    Raises:
+        EngineUnavailableError: it does not fit, and cannot be or was not to be made again here; says why.
+        InputError: its ONNX bundle is damaged, or is refused by the runtime that is here.
+    """
+    if not rebuild:
+        require_fit(bundle)
+        return bundle
+    stopping = [difference for difference in differences(bundle) if difference.matters]
+    if not stopping:
+        return bundle
+    said = "; ".join(map(str, stopping))
+    if any(difference.found == NO_GPU for difference in stopping):
+        raise EngineUnavailableError(f"{bundle.path}: {said}; without one it can be neither run nor rebuilt")
+    log.info("%s: %s; rebuilding it from its ONNX bundle", bundle.path, said)
+    manifest = bundle.manifest
+    if manifest.kind == "openvino" and manifest.precision == "int8":
+        raise EngineUnavailableError(
+            f"{bundle.path}: INT8 for OpenVINO is calibrated on pictures: edgepress quantize {_named(bundle)} "
+            f"--target openvino --data DIR --out {bundle.path}"
+        )
+    settings: dict[str, Any] = {"precision": manifest.precision}
+    if isinstance(manifest.built_for, BuiltForTensorRt):
+        present, old = cuda_compute_capability(), manifest.built_for
+        assert present is not None, "without a GPU nothing is rebuilt"
+        sm = 10 * present[0] + present[1]
+        settings = asdict(GpuTarget(sm=sm, max_batch=old.max_batch, cuda_graph=old.cuda_graph, dla=old.dla))
+    return RUNTIMES[manifest.kind].build(_onnx_beside(bundle), bundle.path, **settings, replaces=bundle)
+
+
+def _onnx_beside(bundle: Bundle) -> Bundle:
+    """The ONNX bundle with the parent's digest, in whatever folder beside this one."""
+    parent = bundle.manifest.parent
+    if parent is not None:
+        for file in sorted(bundle.path.resolve().parent.glob(f"*/{MANIFEST}")):
+            if named_digest(file) == parent.digest:
+                return Bundle.open(file.parent, kind="onnx")
+    digest = f"{parent.digest[:12]}..." if parent is not None else "unknown"
+    raise EngineUnavailableError(
+        f"{bundle.path}: to rebuild it, its ONNX bundle {_named(bundle)} (digest {digest}) must stand beside it, "
+        f"unchanged; {bundle.path.resolve().parent} holds none with that digest"
+    )
+
+
+def _named(bundle: Bundle) -> str:
+    return bundle.manifest.parent.name if bundle.manifest.parent is not None else "it was made from"
