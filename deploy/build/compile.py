@@ -10,10 +10,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
+from edgepress.deploy.build.reference import REFERENCE
 from edgepress.deploy.engines.attention import require_logits_alone
 from edgepress.deploy.engines.base import require
 from edgepress.deploy.engines.passport import platform_here
-from edgepress.deploy.build.reference import REFERENCE
 from edgepress.multilabel.bundle import Bundle, inputs_hash, is_current, write_bundle
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.manifest import BuiltForOpenVino
@@ -99,9 +99,7 @@ def compile_openvino(
 
 def built_for_openvino(parent: Bundle) -> BuiltForOpenVino:
     """The passport of what OpenVINO here makes of an ONNX bundle."""
-    return BuiltForOpenVino(
-        version=version("openvino"), onnx_sha256=parent.model_sha256, platform=platform_here()
-    )
+    return BuiltForOpenVino(version=version("openvino"), onnx_sha256=parent.model_sha256, platform=platform_here())
 
 
 def decisions_of(replaces: Bundle | None, parent: Bundle) -> dict[str, Any]:

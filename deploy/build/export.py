@@ -21,8 +21,8 @@ from timm.utils import reparameterize_model
 from torch import Tensor, nn
 
 from edgepress.compress.models import MultiLabelModel
-from edgepress.deploy.engines.attention import ATTENTION
 from edgepress.deploy.build.reference import REFERENCE, Reference
+from edgepress.deploy.engines.attention import ATTENTION
 from edgepress.deploy.verify.torch_graph import MODULES
 from edgepress.multilabel.bundle import Bundle, Parent, inputs_hash, is_current, write_bundle
 from edgepress.multilabel.datasets import MultiLabelDataset

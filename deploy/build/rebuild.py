@@ -1,4 +1,4 @@
-"""rebuild: a compiled engine that does not fit this machine is made again in its place, from its ONNX bundle beside it."""
+"""rebuild: a compiled engine that does not fit this machine is made again in its place, from the ONNX beside it."""
 
 from __future__ import annotations
 

@@ -16,12 +16,12 @@ from types import ModuleType
 from typing import Any
 
 from edgepress.deploy.build import timing_cache
-from edgepress.deploy.engines.attention import require_logits_alone
 from edgepress.deploy.build.compile import decisions_of, derived_bundle
-from edgepress.deploy.machine.cuda import cuda_compute_capability, sm_name
+from edgepress.deploy.engines.attention import require_logits_alone
 from edgepress.deploy.engines.base import by_precision
 from edgepress.deploy.engines.passport import driver_cuda, platform_here
 from edgepress.deploy.engines.tensorrt_runtime import collecting_logger, first_line, one_line, runtime_module
+from edgepress.deploy.machine.cuda import cuda_compute_capability, sm_name
 from edgepress.multilabel.bundle import Bundle, inputs_hash, is_current
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
 from edgepress.multilabel.manifest import BuiltForTensorRt
