@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +16,7 @@ from edgepress.deploy.engines import Engine, open_engine
 from edgepress.deploy.engines.base import Hint
 from edgepress.multilabel.bundle import MANIFEST, Bundle
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.ratio import Ratio
 
 WARMUP_SECONDS = 0.5
 MIN_PAIRS = 20
@@ -28,36 +28,24 @@ MIN_BLOCKS = 6
 DRAWS = 4000
 
 
-@dataclass(frozen=True, kw_only=True)
-class LatencyRatio:
-    """How long an engine takes of what another takes, measured in turn: below 1 it is the faster."""
-
-    ratio: float
-    """Median over the pairs of blocks."""
-    low: float
-    high: float
-    """95 % interval of that median; assumes no shape of the noise (order statistics)."""
-    pairs: int
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecordRatio:
-    """How long an engine takes of what a record says: below 1 it is the faster. Not interleaved."""
+class CellRatio(Ratio):
+    """The ratio at one batch size and number of streams."""
 
     batch: int
     streams: int
-    ratio: float
-    """Of the medians of the two measurements' parts."""
-    low: float | None
-    high: float | None
-    """95 % interval of that ratio for what varied within the two measurements (bootstrap over their parts); None where
-    one has too few. What differed between them, in the machine or beside it, is not in it."""
 
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+
+class Against(BaseModel):
+    """One measurement against another, for a record of bench."""
+
+    other: str
+    digest: str | None
+    interleaved: bool
+    """Whether the two were measured in turn. Where not, what differed between the two measurements, in the machine or
+    beside it, is in no interval."""
+    differences: list[str]
+    """What makes them hard to compare; see `record_differences`."""
+    ratios: list[CellRatio]
 
 
 def compare_latency(
@@ -70,7 +58,7 @@ def compare_latency(
     batch: int = 1,
     hint: Hint = "latency",
     threads: int | None = None,
-) -> LatencyRatio:
+) -> Ratio:
     """Time a bundle's engine against another's, in one process and in turn: A B B A A B ...
 
     Each turn is a block of calls, of which the quickest counts, and not the first, in which the threads of the other
@@ -80,7 +68,11 @@ def compare_latency(
     Args:
         images: uint8 `[N, size, size, 3]`, used in turn.
         seconds: how long to measure, after warming up; at least `MIN_PAIRS` pairs are timed.
-        batch: pictures a call.
+        batch: pictures per call.
+
+    Returns:
+        The first's time over the other's: the median over the pairs of blocks, and the 95 % interval of that median,
+        which assumes no shape of the noise (order statistics).
 
     Raises:
         EngineUnavailableError: this machine cannot run one of them.
@@ -95,7 +87,7 @@ def compare_latency(
         return take_turns(first, second, batches, seconds)
 
 
-def take_turns(first: Engine, second: Engine, batches: list[np.ndarray], seconds: float) -> LatencyRatio:
+def take_turns(first: Engine, second: Engine, batches: list[np.ndarray], seconds: float) -> Ratio:
     """The first engine's time over the second's; see `compare_latency`."""
     at = 0
 
@@ -123,9 +115,7 @@ def take_turns(first: Engine, second: Engine, batches: list[np.ndarray], seconds
         ratios.append(taken[id(first)] / taken[id(second)])
     low, high = median_interval(len(ratios))
     ordered = np.sort(ratios)
-    return LatencyRatio(
-        ratio=float(np.median(ratios)), low=float(ordered[low]), high=float(ordered[high]), pairs=len(ratios)
-    )
+    return Ratio(ratio=float(np.median(ratios)), low=float(ordered[low]), high=float(ordered[high]))
 
 
 def median_interval(count: int) -> tuple[int, int]:
@@ -149,8 +139,8 @@ class _Cell(BaseModel):
     model: _Timing
 
 
-class _Record(BaseModel):
-    """Of a record what is read here: the file may come from anyone."""
+class Record(BaseModel):
+    """Of a record of `edgepress bench` what is compared: the file may come from anyone."""
 
     engine: str | None = None
     when: str | None = None
@@ -163,7 +153,7 @@ class _Record(BaseModel):
     after: _Facts = {}
 
 
-def open_other(path: Path) -> Bundle | dict[str, Any]:
+def open_other(path: Path) -> Bundle | Record:
     """What a measurement shall be compared with: a bundle, or an earlier record of `edgepress bench --save`.
 
     Raises:
@@ -174,32 +164,31 @@ def open_other(path: Path) -> Bundle | dict[str, Any]:
 
 def against_bundle(
     bundle: Bundle, other: Bundle, encoded: list[bytes] | None, batches: Sequence[int], **settings: Any
-) -> dict[str, Any]:
-    """The two in turn at each batch size, for a record; see `compare_latency`, which takes the settings."""
+) -> Against:
+    """The two in turn at each batch size; see `compare_latency`, which takes the settings."""
     pixels = np.stack([prepared(bundle, data) for data in encoded or generated_pictures()])
-    ratios = [
-        {"batch": batch, "streams": 1, **compare_latency(bundle, other, pixels, batch=batch, **settings).as_dict()}
-        for batch in batches
-    ]
-    return {"other": other.name, "digest": other.digest, "interleaved": True, "differences": [], "ratios": ratios}
+    found = {batch: compare_latency(bundle, other, pixels, batch=batch, **settings) for batch in batches}
+    ratios = [CellRatio(batch=batch, streams=1, **dict(ratio)) for batch, ratio in found.items()]
+    return Against(other=other.name, digest=other.digest, interleaved=True, differences=[], ratios=ratios)
 
 
-def against_record(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
-    """A measurement against an earlier one, for a record; see `compare_records` and `differences`.
+def against_record(ours: Mapping[str, Any], theirs: Record) -> Against:
+    """A measurement, as `edgepress bench --json` prints it, against an earlier one.
 
     Raises:
         InputError: they have no batch size and number of streams in common.
     """
-    return {
-        "other": f"{theirs.get('engine')}, recorded {theirs.get('when')}",
-        "digest": theirs.get("digest"),
-        "interleaved": False,
-        "differences": differences(ours, theirs),
-        "ratios": [ratio.as_dict() for ratio in compare_records(ours, theirs)],
-    }
+    now = Record.model_validate(ours)
+    return Against(
+        other=f"{theirs.engine}, recorded {theirs.when}",
+        digest=theirs.digest,
+        interleaved=False,
+        differences=record_differences(now, theirs),
+        ratios=compare_records(now, theirs),
+    )
 
 
-def read_record(path: Path) -> dict[str, Any]:
+def read_record(path: Path) -> Record:
     """What `edgepress bench --save FILE` wrote.
 
     Raises:
@@ -207,35 +196,33 @@ def read_record(path: Path) -> dict[str, Any]:
     """
     wanted = "expected a record made by bench --save"
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        return Record.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); {wanted}, or a bundle") from None
-    except (ValueError, RecursionError):
-        raise InputError(f"{path}: no JSON; {wanted}, or a bundle") from None
-    try:
-        _Record.model_validate(record)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"][:4])) or "the file"
         raise InputError(f"{path}: no record of bench ({where}: {first['msg']}); {wanted}") from None
-    return record
+    except (ValueError, RecursionError):
+        raise InputError(f"{path}: no JSON; {wanted}, or a bundle") from None
 
 
-def compare_records(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[RecordRatio]:
-    """The model alone, at every batch size and number of streams that both records have.
+def compare_records(ours: Record, theirs: Record) -> list[CellRatio]:
+    """The model alone, at every batch size and number of streams that both records have: the ratio of the medians of
+    their parts, and its 95 % interval for what varied within the two measurements.
 
     Raises:
         InputError: they have none in common.
     """
-    earlier = {(cell["batch"], cell["streams"]): cell for cell in theirs["cells"]}
+    earlier = {(cell.batch, cell.streams): np.array(cell.model.blocks_ms) for cell in theirs.cells}
     ratios = []
-    for cell in ours["cells"]:
-        key = (cell["batch"], cell["streams"])
-        if key in earlier:
-            measured, recorded = (np.array(one["model"]["blocks_ms"]) for one in (cell, earlier[key]))
+    for cell in ours.cells:
+        recorded = earlier.get((cell.batch, cell.streams))
+        if recorded is not None:
+            measured = np.array(cell.model.blocks_ms)
             low, high = ratio_interval(measured, recorded)
             ratio = float(np.median(measured) / np.median(recorded))
-            ratios.append(RecordRatio(batch=key[0], streams=key[1], ratio=ratio, low=low, high=high))
+            ratios.append(CellRatio(batch=cell.batch, streams=cell.streams, ratio=ratio, low=low, high=high))
     if not ratios:
         have = ", ".join(f"batch {batch} with {streams} streams" for batch, streams in earlier)
         raise InputError(f"the record has {have}: name one of them with --batch and --streams")
@@ -252,22 +239,20 @@ def ratio_interval(measured: np.ndarray, recorded: np.ndarray) -> tuple[float | 
     return float(low), float(high)
 
 
-def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+def record_differences(ours: Record, theirs: Record) -> list[str]:
     """What makes two records hard to compare: another machine, other settings, another state of it."""
+    compared = {
+        "machine": sorted({*ours.machine, *theirs.machine}),
+        "settings": ("device", "hint", "threads"),
+        "ran": ("runtime", "version", "provider", "precision"),
+        "after": ("power_mode", "clocks", "clock_ranges"),
+    }
     found = []
-    for name in sorted({*ours["machine"], *theirs["machine"]}):
-        now, then = ours["machine"].get(name), theirs["machine"].get(name)
-        if now != then:
-            found.append(f"machine, {name}: {now} here, {then} in the record")
-    for section, names in (
-        ("settings", ("device", "hint", "threads")),
-        ("ran", ("runtime", "version", "provider", "precision")),
-        ("after", ("power_mode", "clocks", "clock_ranges")),
-    ):
+    for section, names in compared.items():
         for name in names:
-            now, then = (record.get(section, {}).get(name) for record in (ours, theirs))
+            now, then = (getattr(record, section).get(name) for record in (ours, theirs))
             if now != then:
                 found.append(f"{section}, {name}: {now} here, {then} in the record")
-    if ours.get("pictures") != theirs.get("pictures"):
-        found.append(f"pictures: {ours.get('pictures')} here, {theirs.get('pictures')} in the record")
+    if ours.pictures != theirs.pictures:
+        found.append(f"pictures: {ours.pictures} here, {theirs.pictures} in the record")
     return found

@@ -128,7 +128,7 @@ def bench_verb(
     config = BenchConfig.parse(flags, "flags")
     if hint not in ("latency", "throughput"):
         raise InputError(f"--hint {hint!r}: expected latency or throughput")
-    from edgepress.deploy.bench.against import against_bundle, against_record, open_other
+    from edgepress.deploy.bench.against import Record, against_bundle, against_record, open_other
     from edgepress.deploy.bench.latency import bench
     from edgepress.deploy.build.rebuild import fitted
     from edgepress.multilabel.bundle import Bundle
@@ -143,8 +143,8 @@ def bench_verb(
         given = {"device": device, "hint": hint, "threads": threads}
         given["against"] = f"{OTHER}/{second.name}" if second else None
         answer = run_there(there, "bench", opened, as_flags({**given, **flags}), timed, second)
-        if isinstance(other, dict) and "cells" in answer.record:
-            answer.record["against"] = against_record(answer.record, other)
+        if isinstance(other, Record) and "cells" in answer.record:
+            answer.record["against"] = against_record(answer.record, other).model_dump()
         print_timed(answer.record, save, json)
         raise typer.Exit(answer.code)
     pictures = [read_bytes(path) for path in load(data, format, difficult, split).paths[:64]] if data else None
@@ -154,9 +154,9 @@ def bench_verb(
         result = bench(opened, pictures, batches=config.batches, streams=config.stream_counts, **settings).as_dict()
         if isinstance(other, Bundle):
             other = fitted(other, rebuild=rebuild)
-            result["against"] = against_bundle(opened, other, pictures, config.batches, **settings)
+            result["against"] = against_bundle(opened, other, pictures, config.batches, **settings).model_dump()
         elif other is not None:
-            result["against"] = against_record(result, other)
+            result["against"] = against_record(result, other).model_dump()
     except EngineUnavailableError as error:
         result = {"engine": opened.name, "verdict": "not run", "reasons": [str(error)]}
     print_timed(result, save, json)

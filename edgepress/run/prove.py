@@ -21,7 +21,6 @@ from edgepress.multilabel.bundle import Bundle, inputs_hash
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
 from edgepress.multilabel.metrics import labels_counted, mean_average_precision, prevalence
-from edgepress.multilabel.ratio import Ratio
 from edgepress.run.build import Splits, folder_of, write_decision_plots
 from edgepress.run.evidence import engine_evidence, int8_search, label_precisions, training_curves
 from edgepress.run.finetune import FINETUNED, held_to_student
@@ -192,8 +191,7 @@ def half_of(engine: EngineName, built: dict[str, Bundle], rows: list[dict[str, A
 
 def held_to_half(bundle: Bundle, half: Bundle, row: dict[str, Any], pictures: list[bytes]) -> dict[str, Any]:
     """An INT8 engine's row with its time as a multiple of the fp16 engine's, in turn; slower beyond chance it fails."""
-    measured = compare_latency(bundle, half, np.stack([prepared(bundle, data) for data in pictures]))
-    latency = Ratio(ratio=measured.ratio, low=measured.low, high=measured.high)
+    latency = compare_latency(bundle, half, np.stack([prepared(bundle, data) for data in pictures]))
     row |= {"against_fp16": {"engine": half.name, **latency.model_dump()}}
     if latency.slower(SLOWER):
         row |= {"verdict": "fail", "reasons": [*row["reasons"], f"slower than {half.name} ({latency})"]}

@@ -196,8 +196,7 @@ class _Judge:
         if self._float is None:
             self._float = compile_openvino(self.parent, self.folder / "fp32", "fp32")
         with self._candidate(file) as bundle:
-            measured = compare_latency(bundle, self._float, self.pixels[:64])
-        return Ratio(ratio=measured.ratio, low=measured.low, high=measured.high)
+            return compare_latency(bundle, self._float, self.pixels[:64])
 
     def logits(self, file: Path) -> np.ndarray:
         with self._candidate(file) as bundle:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from edgepress.deploy.bench.against import LatencyRatio
 from edgepress.deploy.build.compile import compile_fp16
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.datasets import load_dataset
 from edgepress.multilabel.errors import EngineUnavailableError
+from edgepress.multilabel.ratio import Ratio
 from edgepress.run import prove
 from edgepress.run.finetune import FINETUNED
 from edgepress.run.latency_limit import OVER
@@ -95,7 +95,7 @@ def test_int8_that_is_slower_than_fp16_beyond_chance_fails(int8, half, tiny_data
 
     def measured(one, other, images):
         asked.append((one.name, other.name, images.shape))
-        return LatencyRatio(ratio=(low + high) / 2, low=low, high=high, pairs=9)
+        return Ratio(ratio=(low + high) / 2, low=low, high=high)
 
     monkeypatch.setattr(prove, "compare_latency", measured)
     row = held_to_half(int8, half, {"verdict": "pass", "reasons": []}, pictures)
