@@ -43,7 +43,6 @@ _EXTRAS = {
     "safetensors": "train",
     "tensorboard": "train",
     "onnxscript": "train",
-    "matplotlib": "train",
     "onnx": "quantize",
     "sympy": "quantize",
     "nncf": "quantize",

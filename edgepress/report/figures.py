@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edgepress.multilabel.manifest import NodeNoise
 from edgepress.report.blocks import Figure
 from edgepress.report.svg import (
     SERIES,
     WIDTH,
     Axis,
+    Panel,
     curve,
     grid,
     legend,
@@ -74,7 +76,7 @@ def draw_pareto(models: Sequence[Model], what: str, unit: str) -> Figure:
     named = "; ".join(f"{one.name} {one.points:.2f} points at {one.cost:.3g} {unit}" for one in models)
     beaten = "No other model is better in both than: " + ", ".join(model.name for model in best)
     return Figure(
-        svg=picture(bottom, [*parts, *names]),
+        svg=picture([*parts, *names], bottom),
         alt=f"Accuracy against {what} of {len(models)} models. {named}. {beaten}.",
         caption=f"Accuracy against {what}. {beaten} (dashed line).",
     )
@@ -134,7 +136,7 @@ def draw_labels(models: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure | N
     left_out = len(names) - len(shown)
     most = f"; the {left_out} in the middle stand in the table" if left_out else ""
     return Figure(
-        svg=picture(bottom + 38, parts),
+        svg=picture(parts, bottom + 38),
         alt=f"Average precision of {len(shown)} labels with intervals, by {', '.join(models)}. Best: {names[0]}, "
         f"{100 * first[names[0]]:.1f} points; worst: {names[-1]}, {100 * first[names[-1]]:.1f} points.",
         caption=f"AP of each label, best first{most}. Where intervals overlap widely the order says little.",
@@ -159,7 +161,7 @@ def draw_curves(name: str, models: Mapping[str, Sequence[float]], y_name: str) -
     epochs = max(len(values) for values in models.values())
     more = f" Not drawn: {', '.join(left_out)}." if left_out else ""
     return Figure(
-        svg=picture(top + 218, parts),
+        svg=picture(parts, top + 218),
         alt=f"{name} over {epochs} epochs: {said}.{more}",
         caption=f"{name}.{more}",
     )
@@ -167,52 +169,71 @@ def draw_curves(name: str, models: Mapping[str, Sequence[float]], y_name: str) -
 
 def draw_sensitivity(engine: str, search: Mapping[str, Any]) -> Figure | None:
     """The worst nodes of an INT8 engine, each by the noise that it alone brings; None where none was measured."""
-    worst = search["sensitivity"][:MOST_NODES]
+    worst = [NodeNoise(**row) for row in search["sensitivity"][:MOST_NODES]]
     if not worst:
         return None
-    kept = set(search["kept_float"])
-    low = min(0.0, *(row["sqnr"] for row in worst))
-    x = Axis(low, max(low + 1, *(row["sqnr"] for row in worst)) * 1.02, 6, WIDTH - 50)
-    parts = []
-    for place, row in enumerate(worst):
-        top = 8 + 34 * place
-        left_float = row["node"] in kept
-        parts.append(text(6, top + 10, shortened(row["node"] + (" (in float)" if left_float else ""), WIDTH - 12)))
-        width = max(1.0, x(row["sqnr"]) - 6)
-        kind = "mark a open" if left_float else "mark a"
-        parts.append(f'<rect x="6" y="{top + 15:.1f}" width="{width:.1f}" height="9" class="{kind}"/>')
-        parts.append(text(12 + width, top + 24, f"{row['sqnr']:.1f} dB", soft=True))
     first = worst[0]
     return Figure(
-        svg=picture(16 + 34 * len(worst), parts),
+        svg=picture(*sensitivity_panel(worst, search["kept_float"])),
         alt=f"The {len(worst)} most sensitive of {search['nodes']} nodes of {engine}, by the signal to noise of the "
-        f"logits with that node alone in INT8. Worst: {first['node']}, {first['sqnr']:.1f} dB.",
+        f"logits with that node alone in INT8. Worst: {first.node}, {first.sqnr:.1f} dB.",
         caption=f"{engine}: the {len(worst)} worst of {search['nodes']} nodes: signal to noise of the logits with that "
         "node alone in INT8; a short bar is worse. An outlined bar is a node that was left in float.",
     )
 
 
+def sensitivity_panel(worst: Sequence[NodeNoise], kept: Sequence[str]) -> Panel:
+    """A bar for each node: signal to noise of the logits with that node alone in INT8.
+
+    Args:
+        worst: at least one node, the worst first.
+        kept: nodes that were left in float; their bars are outlined.
+    """
+    low = min(0.0, *(row.sqnr for row in worst))
+    x = Axis(low, max(low + 1, *(row.sqnr for row in worst)) * 1.02, 6, WIDTH - 50)
+    parts = []
+    for place, row in enumerate(worst):
+        top = 8 + 34 * place
+        left_float = row.node in kept
+        parts.append(text(6, top + 10, shortened(row.node + (" (in float)" if left_float else ""), WIDTH - 12)))
+        width = max(1.0, x(row.sqnr) - 6)
+        kind = "mark a open" if left_float else "mark a"
+        parts.append(f'<rect x="6" y="{top + 15:.1f}" width="{width:.1f}" height="9" class="{kind}"/>')
+        parts.append(text(12 + width, top + 24, f"{row.sqnr:.1f} dB", soft=True))
+    return parts, 16 + 34 * len(worst)
+
+
 def draw_reliability(engine: str, bins: Mapping[str, Sequence[Sequence[float]]]) -> Figure:
     """How often what is given a probability is so: by the sigmoid, and calibrated."""
-    series = list(zip(("b", "a"), bins.items(), strict=True))
-    parts, top = legend([(kind, name) for kind, (name, _) in series], 14)
-    x = Axis(0, 100, 46, WIDTH - 14)
-    y = Axis(0, 100, top + 250, top + 22)
-    parts += grid(x, y, "probability that was given, %", "share of positives, %")
-    parts.append(curve([(x(0), y(0)), (x(100), y(100))], "bound"))
-    for kind, (_, values) in series:
-        points = [(x(100 * given), y(100 * share)) for given, share, _ in values]
-        parts.append(curve(points, kind))
-        parts += [mark(*point, kind, 3) for point in points]
     gaps = {
         name: sum(count * abs(given - share) for given, share, count in values) / sum(one[2] for one in values)
         for name, values in bins.items()
     }
     said = ", ".join(f"{name} {100 * gap:.1f}" for name, gap in gaps.items())
     return Figure(
-        svg=picture(top + 288, parts),
+        svg=picture(*reliability_panel(bins)),
         alt=f"Reliability of {engine}: mean gap between the probability that was given and the share of positives, in "
         f"percent: {said}.",
         caption=f"{engine}: how often what is given a probability is so, over all labels. On the dashed line "
         f"probabilities mean what they say; mean gap: {said} %.",
     )
+
+
+def reliability_panel(bins: Mapping[str, Sequence[Sequence[float]]]) -> Panel:
+    """The share of positives by the probability that was given.
+
+    Args:
+        bins: by the sigmoid, and calibrated: of each bin the mean probability, the share of positives, the cells.
+    """
+    series = list(zip(("b", "a"), bins.items(), strict=True))
+    parts, top = legend([(kind, name) for kind, (name, _) in series], 14)
+    x, y = Axis(0, 100, 46, WIDTH - 14), Axis(0, 100, top + 250, top + 22)
+    parts += [
+        *grid(x, y, "probability that was given, %", "share of positives, %"),
+        curve([(x(0), y(0)), (x(100), y(100))], "bound"),
+    ]
+    for kind, (_, values) in series:
+        points = [(x(100 * given), y(100 * share)) for given, share, _ in values]
+        parts.append(curve(points, kind))
+        parts += [mark(*point, kind, 3) for point in points]
+    return parts, top + 288

@@ -1,12 +1,27 @@
 """How a document looks: on a telephone and on a wide screen, light and dark, and on paper. Contrast is AA or better."""
 
-STYLE = """
+_COLOURS = """
 :root { --back: #fff; --front: #1b1f24; --soft: #57606a; --line: #8a939d; --panel: #f3f5f7; --link: #0b57a8;
   --a: #1f4e79; --b: #b3470b; --c: #1b6e3c; --d: #6b3fa0; --pass: #1b6e3c; --fail: #a3211b; --open: #7a5200; }
 @media screen and (prefers-color-scheme: dark) {
   :root { --back: #14181d; --front: #e8ebee; --soft: #aab3bc; --line: #76808a; --panel: #20262d; --link: #86bdff;
     --a: #8cc4ff; --b: #ffb26b; --c: #7ddc9a; --d: #d3b6ff; --pass: #7ddc9a; --fail: #ff9d94; --open: #f1c257; }
 }
+"""
+_PLOTS = """svg { font: 12px system-ui, sans-serif; }
+svg text { fill: var(--front); paint-order: stroke; stroke: var(--back); stroke-width: 3px; }
+svg .soft { fill: var(--soft); font-size: 11px; }
+svg .grid { stroke: var(--line); stroke-width: .5; opacity: .45; }
+svg .axis { stroke: var(--line); stroke-width: 1; fill: none; }
+svg .bound { stroke: var(--soft); stroke-dasharray: 4 4; fill: none; }
+svg .line { fill: none; stroke-width: 1.6; }
+svg .a { stroke: var(--a); } svg .b { stroke: var(--b); } svg .c { stroke: var(--c); } svg .d { stroke: var(--d); }
+svg .mark { stroke-width: 1.5; fill: var(--back); }
+svg .mark.a { fill: var(--a); } svg .mark.b { fill: var(--b); } svg .mark.c { fill: var(--c); }
+svg .mark.open { fill: var(--back); }
+svg .thin { stroke: var(--line); stroke-width: .7; opacity: .5; fill: none; }
+"""
+_PAGE = """
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 74rem; padding: 0 1rem 3rem; background: var(--back); color: var(--front);
   font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
@@ -42,17 +57,7 @@ th[scope=row] { font-weight: 600; position: sticky; left: 0; background: var(--b
 td.number { white-space: nowrap; }
 figure { display: inline-block; vertical-align: top; margin: .6rem 1rem .6rem 0; width: 100%; max-width: 32rem; }
 figcaption { font-size: .875rem; color: var(--soft); }
-svg { display: block; width: 100%; height: auto; font: 12px system-ui, sans-serif; overflow: visible; }
-svg text { fill: var(--front); paint-order: stroke; stroke: var(--back); stroke-width: 3px; }
-svg .soft { fill: var(--soft); font-size: 11px; }
-svg .grid { stroke: var(--line); stroke-width: .5; opacity: .45; }
-svg .axis { stroke: var(--line); stroke-width: 1; fill: none; }
-svg .bound { stroke: var(--soft); stroke-dasharray: 4 4; fill: none; }
-svg .line { fill: none; stroke-width: 1.6; }
-svg .a { stroke: var(--a); } svg .b { stroke: var(--b); } svg .c { stroke: var(--c); } svg .d { stroke: var(--d); }
-svg .mark { stroke-width: 1.5; fill: var(--back); }
-svg .mark.a { fill: var(--a); } svg .mark.b { fill: var(--b); } svg .mark.c { fill: var(--c); }
-svg .mark.open { fill: var(--back); }
+svg { display: block; width: 100%; height: auto; overflow: visible; }
 .gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(19rem, 1fr)); gap: .8rem; padding: 0;
   list-style: none; }
 .gallery li { border: 1px solid var(--line); border-radius: .4rem; padding: .6rem; font-size: .875rem; }
@@ -75,4 +80,7 @@ pre { background: var(--panel); padding: .6rem; overflow-x: auto; font-size: .8r
   details::details-content { content-visibility: visible; display: block; height: auto; }
 }
 """
-"""One style sheet; colours are named once, by light and dark."""
+PLOT_STYLE = _COLOURS + _PLOTS + "svg { background: var(--back); }\n"
+"""Of a plot that is a file of its own."""
+STYLE = _COLOURS + _PAGE + _PLOTS
+"""Of a page: one style sheet; colours are named once, by light and dark."""

@@ -11,6 +11,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from edgepress.report.style import PLOT_STYLE
+
+Panel = tuple[list[str], float]
+"""What is drawn, and how high it is; `WIDTH` wide."""
 WIDTH = 360.0
 SERIES = "abcd"
 """Classes of the style sheet, one a series."""
@@ -64,9 +68,25 @@ def widened(values: Iterable[float], least: float, share: float = 0.08) -> tuple
     return middle - half, middle + half
 
 
-def picture(height: float, parts: Iterable[str]) -> str:
+def picture(parts: Iterable[str], height: float) -> str:
     """The whole plot; hidden from screen readers, which are told its alternative text."""
     return f'<svg viewBox="0 0 {WIDTH:g} {height:g}" aria-hidden="true" focusable="false">{"".join(parts)}</svg>'
+
+
+def file(title: str, panels: Sequence[Panel]) -> bytes:
+    """An SVG file with its own style: the title, and below it the panels side by side."""
+    width, top = WIDTH * len(panels), 26
+    drawn = "".join(
+        f'<g transform="translate({WIDTH * place:g} {top})">{"".join(parts)}</g>'
+        for place, (parts, _) in enumerate(panels)
+    )
+    svg = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{1.5 * width:g}" viewBox="0 0 {width:g} '
+        f'{top + max(height for _, height in panels):g}"><title>{escape(title)}</title><style>{PLOT_STYLE}</style>'
+        f"{text(8, 16, shortened(title, width - 16))}{drawn}</svg>\n"
+    )
+    # XML has no control characters, and a name may hold any.
+    return "".join(one for one in svg if one == "\n" or one.isprintable()).encode("utf-8", "backslashreplace")
 
 
 def text(x: float, y: float, words: str, anchor: str = "start", soft: bool = False) -> str:
@@ -81,9 +101,9 @@ def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
 
 
 def curve(points: Sequence[tuple[float, float]], series: str) -> str:
-    """Points joined by the line of a series; `bound` is a line that is no series."""
+    """Points joined by the line of a series; `bound` and `thin` are lines that are no series."""
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    kind = series if series == "bound" else f"line {series}"
+    kind = f"line {series}" if series in SERIES else series
     return f'<polyline points="{path}" class="{kind}"{_DASHES.get(series, "")}/>'
 
 

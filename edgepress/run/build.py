@@ -112,12 +112,12 @@ def calibrate_bundle(
 def write_decision_plots(
     bundle: Bundle, decisions: Decisions, logits: np.ndarray, probabilities: np.ndarray, data: MultiLabelDataset
 ) -> None:
-    """`reliability-NAME.png` and `thresholds-NAME.png` in the folder `plots` beside a bundle; see `write_plot`.
+    """`reliability-NAME.svg` and `thresholds-NAME.svg` in the folder `plots` beside a bundle; see `write_plot`.
 
     Arguments as `edgepress.report.plots.draw_reliability` and `draw_thresholds`.
     """
-    write_plot(bundle, "reliability", lambda: draw_reliability(logits, probabilities, data, bundle.name))
-    write_plot(bundle, "thresholds", lambda: draw_thresholds(decisions, logits, data, bundle.name))
+    write_plot(bundle, "reliability", draw_reliability(logits, probabilities, data, bundle.name))
+    write_plot(bundle, "thresholds", draw_thresholds(decisions, logits, data, bundle.name))
 
 
 def export_student(

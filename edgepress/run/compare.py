@@ -32,7 +32,7 @@ from edgepress.run.pipeline import teachers_of
 from edgepress.run.recipe import CompareRecipe
 
 log = logging.getLogger("edgepress")
-RECORD, PLOT = "compare.json", "compare.png"
+RECORD, PLOT = "compare.json", "compare.svg"
 _RESULTS: dict[str, Any] = {"students": [], "methods": [], "teacher_leads_points": None}
 """What a comparison finds; the rest of its record says under which conditions."""
 _METHOD = ("preset", "reduction", "task", "inherit_head", *TERMS)
@@ -54,7 +54,7 @@ def known_methods(recipe: CompareRecipe) -> list[str]:
 
 
 def compare(recipe: CompareRecipe, config: CompareConfig, splits: Splits) -> dict[str, Any]:
-    """Train what is missing and return the record, also written to compare.json and drawn as compare.png.
+    """Train what is missing and return the record, also written to compare.json and drawn as compare.svg.
 
     Both are written again after every student.
 

@@ -284,6 +284,6 @@ def _aligned(parent: Bundle, reference: np.ndarray, logits: np.ndarray, val: Mul
 
 
 def _plot(bundle: Bundle, reference: np.ndarray, logits: np.ndarray, val: MultiLabelDataset) -> None:
-    """`int8-NAME.png` in the folder `plots` beside the bundle."""
+    """`int8-NAME.svg` in the folder `plots` beside the bundle."""
     precisions = [average_precision(val.targets, values, val.ignore) for values in (reference, logits)]
-    write_plot(bundle, "int8", lambda: draw_int8(bundle, *precisions))
+    write_plot(bundle, "int8", draw_int8(bundle, *precisions))

@@ -54,7 +54,7 @@ def test_everything_that_was_found_is_in_the_bundle(made, splits):
 
 def test_the_plot_stands_beside_it_and_nothing_of_the_search(made):
     assert {path.name for path in made.path.parent.iterdir()} == {"onnx-fp32", "int8", "plots"}
-    assert (made.path.parent / "plots" / "int8-int8.png").read_bytes().startswith(b"\x89PNG")
+    assert (made.path.parent / "plots" / "int8-int8.svg").read_bytes().startswith(b"<svg")
 
 
 def test_it_is_kept_until_a_setting_changes(made, splits, caplog, monkeypatch):

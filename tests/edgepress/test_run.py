@@ -40,8 +40,8 @@ def test_the_folder_is_as_promised_and_nothing_else_is_left(run_folder):
         "plots",
     }
     assert {path.name for path in (run_folder / "plots").iterdir()} == {
-        "int8-onnx-int8-onnxruntime.png",
-        *(f"{what}-{name}.png" for what in ("reliability", "thresholds") for name in BUNDLES - {"teacher", "student"}),
+        "int8-onnx-int8-onnxruntime.svg",
+        *(f"{what}-{name}.svg" for what in ("reliability", "thresholds") for name in BUNDLES - {"teacher", "student"}),
     }
     for name in BUNDLES:
         Bundle.open(run_folder / name)
