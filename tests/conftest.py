@@ -23,6 +23,10 @@ from tests.browser import chromium
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+    from edgepress.compress.models import MultiLabelModel
+    from edgepress.multilabel.bundle import Bundle
+    from edgepress.run.build import Splits
+
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub: a test never asks a hub
 os.fsync = lambda number: None  # the files of a test need not outlast it, and disks are slow
 
@@ -121,3 +125,85 @@ def browser() -> Iterator[Browser]:
     """A headless Chromium for the tests of a module: Playwright's event loop, while it runs, lets no other one run."""
     with chromium() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def fit() -> Callable[..., MultiLabelModel]:
+    pytest.importorskip("torch", reason="torch is not installed; the tests make their engines from a model of it")
+    from tests.student import fit_model
+
+    return fit_model
+
+
+@pytest.fixture(scope="session")
+def splits(tiny_data: Path) -> Splits:
+    from edgepress.multilabel.datasets import load_dataset
+    from edgepress.run.build import Splits
+
+    train, val, test = (load_dataset(tiny_data, split) for split in ("train", "val", "test"))
+    return Splits(train=train, val=val, test=test)
+
+
+@pytest.fixture(scope="session")
+def model(fit: Callable[..., MultiLabelModel], splits: Splits) -> MultiLabelModel:
+    return fit(splits.test)
+
+
+@pytest.fixture(scope="session")
+def images(model: MultiLabelModel, splits: Splits) -> np.ndarray:
+    """uint8 `[33, 64, 64, 3]`: pictures that the model learnt, and others."""
+    return np.stack([model.preprocess.load(path) for path in (splits.test.paths + splits.train.paths)[:33]])
+
+
+@pytest.fixture(scope="session")
+def logits(model: MultiLabelModel, images: np.ndarray) -> np.ndarray:
+    """Torch's logits `[33, 5]` of `images`."""
+    import torch
+
+    with torch.inference_mode():
+        return model.logits(torch.from_numpy(images)).numpy()
+
+
+@pytest.fixture(scope="session")
+def student(model: MultiLabelModel, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The model as a torch bundle, in a run's folder that is its own."""
+    from edgepress.compress.checkpoint import WEIGHTS, architecture, save_model
+    from edgepress.multilabel.bundle import Bundle, write_bundle
+
+    out = tmp_path_factory.mktemp("run") / "student"
+    with write_bundle(
+        out,
+        kind="torch",
+        precision="fp32",
+        model=WEIGHTS,
+        labels=model.labels.names,
+        preprocess=model.preprocess,
+        architecture=architecture(model),
+    ) as (folder, _):
+        save_model(model, folder / WEIGHTS)
+    return Bundle.open(out)
+
+
+@pytest.fixture(scope="session")
+def onnx_bundle(model: MultiLabelModel, student: Bundle, splits: Splits) -> Bundle:
+    from edgepress.deploy.build.export import export_onnx
+
+    out = student.path.parent / "onnx-fp32"
+    return export_onnx(model, splits.test, out, parent=student.as_parent, identity=student.digest)
+
+
+@pytest.fixture(scope="session")
+def build(onnx_bundle: Bundle, splits: Splits) -> Callable[[str], Bundle]:
+    """An engine's bundle by its name in a recipe, beside its parents; each is made once."""
+    from edgepress.run.build import build_engine
+    from edgepress.run.recipe import CompileConfig, QuantizeConfig
+
+    made: dict[str, Bundle] = {}
+
+    def build_once(name: str) -> Bundle:
+        if name not in made:
+            run, pictures = onnx_bundle.path.parent, QuantizeConfig(pictures=16, time_limit=0.0)
+            made[name] = build_engine(name, onnx_bundle, run, splits, pictures, CompileConfig())
+        return made[name]
+
+    return build_once

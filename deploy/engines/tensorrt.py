@@ -1,4 +1,7 @@
-"""A TensorRT engine on the CUDA device that it was built for. Not run on a GPU: see tests/deploy/test_engines.py."""
+"""A TensorRT engine on the CUDA device that it was built for.
+
+Not run on a GPU: see tests/deploy/engines/test_engines.py.
+"""
 
 from __future__ import annotations
 

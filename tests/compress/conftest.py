@@ -11,7 +11,7 @@ from edgepress.compress.distill import teach
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.datasets import MultiLabelDataset, load_dataset
 
-pytest.register_assert_rewrite("lessons", "loss_batches")
+pytest.register_assert_rewrite("tests.compress.lessons", "tests.compress.losses.loss_batches")
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +31,6 @@ def splits(tiny_data: Path) -> tuple[MultiLabelDataset, MultiLabelDataset]:
 @pytest.fixture(scope="module")
 def teacher(splits, tmp_path_factory) -> Bundle:
     """A trained ViT: another size, other mean and std, another width than the student's."""
-    from lessons import TEACHER
+    from tests.compress.lessons import TEACHER
 
     return teach(*splits, TEACHER, tmp_path_factory.mktemp("taught") / "teacher")

@@ -6,7 +6,6 @@ import shutil
 
 import pytest
 import torch
-from lessons import STUDENT, content
 
 from edgepress.compress.adopt import adopt_teacher
 from edgepress.compress.checkpoint import load_model
@@ -14,6 +13,7 @@ from edgepress.compress.distill import distill
 from edgepress.multilabel.bundle import MANIFEST
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.labels import LabelSpace
+from tests.compress.lessons import STUDENT, content
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from lessons import LABELS, STUDENT, TEACHER, TRAIN, content, models, random_batch, updated, with_labels
 
 from edgepress.compress.checkpoint import load_model
 from edgepress.compress.config import ALONE, DistillConfig
@@ -22,6 +21,7 @@ from edgepress.compress.teacher import LiveTeacher
 from edgepress.compress.training import evaluate, make_accelerator
 from edgepress.multilabel.bundle import Bundle, file_sha256
 from edgepress.multilabel.errors import InputError
+from tests.compress.lessons import LABELS, STUDENT, TEACHER, TRAIN, content, models, random_batch, updated, with_labels
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

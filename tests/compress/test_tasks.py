@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 import torch._inductor.config
-from lessons import STUDENT, TEACHER, TRAIN, models, random_batch, run_fit, updated
 from safetensors.torch import load_file
 
 from edgepress.compress.config import ALONE, PRESETS, TERMS, DistillConfig, TeachConfig
@@ -20,6 +19,7 @@ from edgepress.compress.tasks import DistillTask, task_loss
 from edgepress.compress.teacher import LiveTeacher
 from edgepress.compress.training import STATE, fit, make_accelerator
 from edgepress.multilabel.errors import InputError
+from tests.compress.lessons import STUDENT, TEACHER, TRAIN, models, random_batch, run_fit, updated
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

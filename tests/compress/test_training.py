@@ -12,7 +12,6 @@ import time
 import numpy as np
 import pytest
 import torch
-from lessons import QUICK, run_fit, with_arrays
 from timm.layers import convert_sync_batchnorm
 
 from edgepress.compress.config import TeachConfig
@@ -24,6 +23,7 @@ from edgepress.multilabel.bundle import Bundle, file_sha256
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.metrics import mean_average_precision
+from tests.compress.lessons import QUICK, run_fit, with_arrays
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -306,7 +306,7 @@ def test_killed_and_started_again_is_the_undisturbed_teacher(tiny_data, splits, 
     settings = {**QUICK, "epochs": 6, "batch_size": 2}
     flags = [part for name, value in settings.items() for part in (f"--{name.replace('_', '-')}", str(value))]
     out, state = tmp_path / "teacher", tmp_path / ".teacher.training" / STATE
-    command = [sys.executable, "-c", "from edgepress.cli import main; main()", "teach", str(tiny_data)]
+    command = [sys.executable, "-c", "from edgepress.cli.main import main; main()", "teach", str(tiny_data)]
     command += ["--out", str(out), *flags]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("tars", "layouts")
+pytest.register_assert_rewrite("tests.multilabel.tars", "tests.multilabel.layouts")
 
 
 @pytest.fixture
 def source(tmp_path) -> Path:
     """An imagefolder data set: ten pictures in every format in `train`, in no order of the alphabet; two in `test`."""
-    from tars import LABELS, NAMES, encoded
+    from tests.multilabel.tars import LABELS, NAMES, encoded
 
     root = tmp_path / "source"
     root.mkdir()
@@ -35,7 +35,7 @@ def source(tmp_path) -> Path:
 
 @pytest.fixture
 def out(source, tmp_path) -> Path:
-    from tars import shard
+    from tests.multilabel.tars import shard
 
     return shard(source, tmp_path / "out")
 

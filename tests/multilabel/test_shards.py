@@ -7,11 +7,11 @@ import shutil
 import tarfile
 
 import numpy as np
-from tars import NAMES, SMALL, assert_same, refusal, shard, stamps
 
 from edgepress.multilabel.datasets import detect_format, list_splits, load_dataset, refuse_leaks
 from edgepress.multilabel.inspection import inspect_dataset
 from edgepress.multilabel.pictures import picture_hash, read_picture
+from tests.multilabel.tars import NAMES, SMALL, assert_same, refusal, shard, stamps
 
 
 def test_a_data_set_comes_back_the_same(source, out):

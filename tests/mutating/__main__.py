@@ -22,10 +22,10 @@ from pathlib import Path
 from edgepress.deploy.machine.device import describe_machine
 
 GROUPS = {
-    "losses": "compress/losses/*.py",
-    "metrics": "multilabel/metrics.py",
-    "quantise": "calibration/q*.py",
-    "bundle": "multilabel/bundle.py",
+    "losses": "edgepress/compress/losses/*.py",
+    "metrics": "edgepress/multilabel/metrics.py",
+    "quantise": "edgepress/calibration/int8/q*.py",
+    "bundle": "edgepress/multilabel/bundle.py",
 }
 LEAST = 85.0
 """Percent of a group's mutants that must be killed."""

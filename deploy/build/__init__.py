@@ -1,0 +1,1 @@
+"""From a student to engines: export, compile, and the passport that says where an engine fits."""

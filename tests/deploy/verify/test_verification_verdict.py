@@ -1,0 +1,139 @@
+"""verify: what passes, what fails, and what these pictures do not prove."""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+import numpy as np
+import onnx
+import pytest
+
+from edgepress.deploy.verify.confidence import LEAST_PICTURES
+from edgepress.deploy.verify.verification import Verification, compare, verify
+from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.datasets import MultiLabelDataset, load_dataset
+from tests.deploy.verify.corruptions import perturbed_weights, wrap
+
+
+def noisy(data: MultiLabelDataset, noise: float) -> tuple[np.ndarray, np.ndarray]:
+    """A reference of these labels and an engine's logits; all are above 0, so no decision at 0.5 changes."""
+    rng = np.random.default_rng(0)
+    reference = 8 + data.targets + rng.normal(size=data.targets.shape).clip(-3, 3)
+    return reference, reference + noise * rng.normal(size=reference.shape).clip(-3, 3)
+
+
+def compared(bundle: Bundle, data: MultiLabelDataset, noise: float, budget: float | None = None) -> Verification:
+    reference, logits = noisy(data, noise)
+    same = {"reference_targets": data.targets, "reference_ignore": data.ignore, "ran": {}}
+    return compare(bundle, logits, reference, data, reference_name="r", budget=budget, **same)
+
+
+def test_only_an_interval_within_the_budget_passes(build, splits):
+    bundle = build("onnx-int8-onnxruntime")
+    found = compared(bundle, splits.train, 0.5)
+    low, high = found.drop_interval
+    assert low < found.drop_points < high
+    verdicts = {
+        budget: compared(bundle, splits.train, 0.5, budget)
+        for budget in (found.drop_points - 0.01, found.drop_points + 0.01, high - 0.01, high + 0.01)
+    }
+    assert [one.verdict for one in verdicts.values()] == ["fail", "unproven", "unproven", "pass"]
+    budget, unproven = list(verdicts.items())[1]
+    (reason,) = unproven.reasons
+    assert f"drops by {found.drop_points:.2f} points" in reason
+    assert "on 24 pictures" in reason
+    assert f"the budget of {budget:g}: give more test pictures or a larger budget" in reason
+    said = float(re.search(r"up to (\S+) ", reason).group(1))
+    assert high <= said < high + 0.001 + 1e-9
+    assert verdicts[high + 0.01].reasons == []
+
+
+def test_more_pictures_prove_what_few_cannot(build, splits):
+    bundle, few = build("onnx-int8-onnxruntime"), splits.train
+    many = few.subset(np.tile(np.arange(len(few)), 20))
+    budget = compared(bundle, many, 0.5).drop_interval[1] + 0.01
+    assert compared(bundle, many, 0.5, budget).verdict == "pass"
+    assert compared(bundle, few, 0.5, budget).verdict != "pass"
+    assert compared(bundle, many, 0.5).cautions == []
+    assert compared(bundle, few, 0.5).cautions[0].startswith("only 24 pictures")
+
+
+def test_so_few_pictures_that_they_prove_nothing_are_no_pass(build, splits, edgepress, tiny_data, tmp_path):
+    """Of one picture the interval would be [0, 0], whatever the engine."""
+    bundle = build("onnx-fp32")
+    for count, verdict in ((1, "unproven"), (LEAST_PICTURES - 1, "unproven"), (LEAST_PICTURES, "pass")):
+        found = compared(bundle, splits.train.subset(np.arange(count)), 0.0)
+        assert (found.verdict, found.drop_interval is None) == (verdict, verdict == "unproven")
+        assert len(found.reasons) == (verdict == "unproven")
+    data = shutil.copytree(tiny_data, tmp_path / "data")
+    listing = data / "test" / "metadata.jsonl"
+    listing.write_text(listing.read_text().splitlines()[0] + "\n")
+    answer = edgepress("verify", bundle.path, "--data", data)
+    assert answer.code == 1, answer.err
+    assert "unproven: mAP drops by 0.00 points, but 1 test pictures prove nothing: give at least 10" in answer.out
+
+
+def test_labels_are_listed_by_what_moved(build, splits):
+    rows = compared(build("onnx-int8-onnxruntime"), splits.train, 0.5).labels
+    moved = [abs(row["moved_points"]) for row in rows]
+    assert moved == sorted(moved, reverse=True)
+    assert moved[0] > moved[-1]
+    assert {row["label"] for row in rows} == set(splits.train.labels.names)
+    for row in rows:
+        assert row["moved_points"] == pytest.approx(100 * (row["AP"] - row["AP_reference"]))
+        assert row["positives"] == splits.train.targets[:, splits.train.labels.names.index(row["label"])].sum()
+
+
+def test_what_is_unproven_is_no_success(onnx_bundle, edgepress, tiny_data):
+    """An engine with some noise, as INT8, which has no bound on a logit; on pictures it does not know by heart."""
+    graph = onnx.load(onnx_bundle.model_path)
+    perturbed_weights(graph, 0.03)
+    name, fields = onnx_bundle.path.parent / "noisy-int8", {"precision": "int8", "parent": onnx_bundle.as_parent}
+    bundle, data = wrap(name, graph, onnx_bundle, **fields), load_dataset(tiny_data, "train")
+    found = verify(bundle, data)
+    assert found.drop_points < found.drop_interval[1]
+    assert not [reason for reason in found.reasons if "decisions" in reason], found.reasons
+    arguments = ("verify", bundle.path, "--data", tiny_data, "--split", "train", "--budget")
+    answer = edgepress(*arguments, (found.drop_points + found.drop_interval[1]) / 2, "--json")
+    assert (answer.code, answer.json["verdict"]) == (1, "unproven")
+    assert [stage["stage"] for stage in answer.json["stages"]] == ["student", "onnx-fp32", "noisy-int8"]
+    assert answer.json["diverged_at"] is None
+    table = edgepress(*arguments, (found.drop_points + found.drop_interval[1]) / 2)
+    assert table.code == 1
+    assert "unproven: mAP drops by" in table.out
+    assert "no stage that was compared goes beyond its own budgets" in table.out
+    assert max(map(len, table.out.splitlines()[:-2])) <= 140
+    assert edgepress(*arguments, found.drop_interval[1] + 0.01).code == 0
+
+
+def test_a_smaller_budget_is_kept(build, edgepress, tiny_data):
+    bundle = build("onnx-int8-onnxruntime")
+    data = load_dataset(tiny_data, "val")
+    known = verify(bundle, data)
+    drop, bound = known.drop_points, known.drop_interval[1]
+    arguments = ("verify", bundle.path, "--data", tiny_data, "--split", "val", "--json", "--budget")
+    tight = edgepress(*arguments, drop - 0.01).json
+    assert tight["verdict"] == "fail"
+    assert any(reason.startswith("mAP drops by") for reason in tight["reasons"])
+    assert not any(
+        reason.startswith("mAP drops by") for reason in edgepress(*arguments, max(bound, 0) + 0.01).json["reasons"]
+    )
+
+
+def test_a_budget_that_is_no_number_of_points_is_refused(edgepress, onnx_bundle, tiny_data):
+    for budget in ("nan", "inf"):
+        answer = edgepress("verify", onnx_bundle.path, "--data", tiny_data, "--budget", budget)
+        assert answer.code == 2
+        assert "budget" in answer.err
+
+
+def test_what_cannot_run_here_is_no_failure_unless_it_is_required(build, edgepress, tiny_data):
+    command = ("verify", build("openvino-fp32").path, "--data", tiny_data, "--device", "npu", "--json")
+    answer = edgepress(*command)
+    if answer.json["verdict"] in ("pass", "fail"):
+        pytest.skip("an NPU is present here")
+    assert (answer.code, answer.json["verdict"]) == (0, "not run")
+    assert "OpenVINO sees no NPU" in answer.json["reasons"][0]
+    answer = edgepress(*command, "--required")
+    assert (answer.code, answer.json["verdict"]) == (1, "not run")

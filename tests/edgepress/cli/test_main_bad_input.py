@@ -1,0 +1,352 @@
+"""Bad input: one line that names it, exit code 2, and nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from edgepress.multilabel.bundle import MANIFEST, Bundle, write_bundle
+
+
+@pytest.fixture
+def write_recipe(data: Path, tmp_path: Path, micro):
+    def write(**changes: object) -> Path:
+        file = tmp_path / "recipe.yaml"
+        file.write_text(yaml.safe_dump({"data": str(data), "out": str(tmp_path / "run"), **micro, **changes}))
+        return file
+
+    return write
+
+
+def nothing_was_made(folder: Path) -> bool:
+    """No bundle, no part of one, no training state."""
+    return not list(folder.rglob(MANIFEST)) and not list(folder.rglob("*.partial")) and not list(folder.rglob("*.pt"))
+
+
+def break_missing(data: Path) -> list[str]:
+    (data / "train" / "00003.jpg").unlink()
+    return ["train/00003.jpg", "no such file"]
+
+
+def break_truncated(data: Path) -> list[str]:
+    picture = data / "val" / "00005.jpg"
+    picture.write_bytes(picture.read_bytes()[:-200])
+    return ["val/00005.jpg", "truncated JPEG"]
+
+
+def break_no_picture(data: Path) -> list[str]:
+    (data / "test" / "00002.jpg").write_bytes(b"not a picture")
+    return ["test/00002.jpg", "not a picture"]
+
+
+def break_label(data: Path) -> list[str]:
+    with (data / "test" / "metadata.jsonl").open("a") as file:
+        file.write(json.dumps({"file_name": "00000.jpg", "labels": ["purple"]}).replace("00000", "./00000") + "\n")
+    listing = data / "test" / "metadata.jsonl"
+    rows = [json.loads(line) for line in listing.read_text().splitlines()][:-1]
+    rows[4]["labels"] = ["red", "purple"]
+    listing.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return ["test/metadata.jsonl, line 5", "'purple' is not in labels.txt"]
+
+
+def break_empty(data: Path) -> list[str]:
+    (data / "val" / "metadata.jsonl").write_text("")
+    return ["val/metadata.jsonl", "the split 'val' is empty"]
+
+
+def break_absent(data: Path) -> list[str]:
+    shutil.rmtree(data / "val")
+    return ["no split 'val'", "splits here: test, train"]
+
+
+def break_root(data: Path) -> list[str]:
+    shutil.rmtree(data)
+    return ["data: no such folder"]
+
+
+BREAKS = [break_missing, break_truncated, break_no_picture, break_label, break_empty, break_absent, break_root]
+
+
+@pytest.mark.parametrize("damage", BREAKS)
+def test_a_broken_data_set_stops_a_run_before_it_starts(bad, data, tmp_path, write_recipe, damage):
+    words = damage(data)
+    line = bad("run", "--recipe", write_recipe())
+    assert all(word in line for word in words), line
+    assert nothing_was_made(tmp_path)
+
+
+@pytest.mark.parametrize("damage", [break_missing, break_truncated, break_label, break_empty])
+def test_and_stops_verify(bad, data, run_folder, damage):
+    words = damage(data)
+    split = words[0].split("/")[0]
+    line = bad("verify", run_folder / "onnx-fp32", "--data", data, "--split", split, "--json")
+    assert all(word in line for word in words), line
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"teech": {}}, ["unknown key 'teech'", "valid keys: data, out, format", "teach, distill"]),
+        ({"teach": {"epoch": 3}}, ["unknown key 'teach.epoch'", "valid keys: ", "backbone", "epochs"]),
+        ({"engines": ["onnx-fp33"]}, ["engines.0", "'onnx-fp33'", "onnx-fp32"]),
+        ({"required": ["openvino-int8"]}, ["openvino-int8 is required but not among engines"]),
+        ({"teach": {"epochs": 0}}, ["teach.epochs is 0", "greater than or equal to 1"]),
+        ({"teach": {"epochs": "many"}}, ["teach.epochs is 'many'", "integer"]),
+        ({"bench": {"seconds": -1}}, ["bench.seconds is -1"]),
+        ({"distill": {"review_kd": 0}}, ["nothing would be distilled"]),
+        ({"ssh_option": ["ProxyCommand=touch bad"]}, ["ssh_option is not taken from a file"]),
+        ({"teach": None}, ["teach is None"]),
+        ({"teach": {"backbone": "test_efficientnot", "weights": "none"}}, ["'test_efficientnot'", "test_efficientnet"]),
+        ({"teach": {"backbone": "test_efficientnet", "weights": "absent.safetensors"}}, ["absent.safetensors"]),
+        ({"teacher": "absent"}, ["absent"]),
+    ],
+)
+def test_a_wrong_recipe_is_named(bad, tmp_path, write_recipe, changes, words):
+    line = bad("run", "--recipe", write_recipe(**changes))
+    assert all(word in line for word in words), line
+    assert nothing_was_made(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, ["recipe.yaml: cannot be read"]),
+        ("data: [unclosed", ["recipe.yaml: not YAML"]),
+        ("\tdata: x", ["recipe.yaml: not YAML"]),
+        ("- a\n- b\n", ["recipe.yaml: holds list; expected keys and values"]),
+        ("", ["recipe.yaml", "expected keys and values"]),
+        ("out: x\n", ["recipe.yaml: no data set given"]),
+        ("data: !!python/object/apply:os.getcwd []\n", ["recipe.yaml: not YAML"]),
+        (b"data: \xff\xfe", ["recipe.yaml: not YAML"]),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_named(bad, tmp_path, content, words):
+    file = tmp_path / "recipe.yaml"
+    if content is not None:
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    line = bad("run", "--recipe", file)
+    assert all(word in line for word in words), line
+    assert nothing_was_made(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--epochs", "0"), ["epochs is 0"]),
+        (("--head", "round"), ["head is 'round'", "ml_decoder"]),
+        (("--backbone", "nosuchnet"), ["'nosuchnet'"]),
+        (("--width", "33"), ["width is 33", "multiple of 8"]),
+        (("--train", "nowhere"), ["no split 'nowhere'", "test, train, val"]),
+    ],
+)
+def test_a_wrong_flag_of_teach_is_named(bad, data, tmp_path, arguments, words):
+    line = bad("teach", data, "--out", tmp_path / "teacher", "--weights", "none", *arguments)
+    assert all(word in line for word in words), line
+    assert nothing_was_made(tmp_path)
+
+
+def test_a_teacher_of_other_labels_teaches_no_student(bad, data, tmp_path, run_folder):
+    (data / "labels.txt").write_text((data / "labels.txt").read_text().replace("bars", "stripes"))
+    for split in ("train", "val"):
+        listing = data / split / "metadata.jsonl"
+        listing.write_text(listing.read_text().replace('"bars"', '"stripes"'))
+    line = bad("distill", data, "--teacher", run_folder / "teacher", "--out", tmp_path / "student", "--weights", "none")
+    assert "only in the teacher" in line
+    assert "bars" in line
+    assert "stripes" in line
+    assert nothing_was_made(tmp_path)
+
+
+def test_the_same_labels_in_another_order_are_other_labels(bad, data, tmp_path, run_folder):
+    names = (data / "labels.txt").read_text().split()
+    (data / "labels.txt").write_text("\n".join(names[::-1]))
+    line = bad("distill", data, "--teacher", run_folder / "teacher", "--out", tmp_path / "student", "--weights", "none")
+    assert "same names, other order, first at 1: 'red' against 'bars'" in line
+    assert nothing_was_made(tmp_path)
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "reference.npz", MANIFEST])
+@pytest.mark.parametrize("verb", ["inspect", "verify", "bench", "predict"])
+def test_a_bundle_with_one_changed_byte_is_refused(bad, data, run_folder, tmp_path, file, verb):
+    bundle = Path(shutil.copytree(run_folder / "onnx-fp32", tmp_path / "onnx-fp32"))
+    content = bytearray((bundle / file).read_bytes())
+    content[len(content) // 2] ^= 1
+    (bundle / file).write_bytes(content)
+    more = {"verify": ("--data", data), "predict": (data / "test" / "00000.jpg",)}
+    line = bad(verb, bundle, *more.get(verb, ()))
+    assert f"onnx-fp32/{file}" in line
+
+
+@pytest.mark.parametrize("verb", ["inspect", "verify", "quantize", "compile", "export"])
+def test_a_folder_that_is_no_bundle_is_named(bad, data, tmp_path, verb):
+    (tmp_path / "folder").mkdir()
+    more = {
+        "verify": ("--data", data),
+        "quantize": ("--data", data, "--target", "onnxruntime"),
+        "compile": ("--engine", "onnx-fp16"),
+        "export": ("--data", data, "--out", tmp_path / "onnx"),
+    }
+    line = bad(verb, tmp_path / "folder", *more.get(verb, ()))
+    assert "folder: not a finished bundle" in line
+    assert nothing_was_made(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            ("quantize", "BUNDLE", "--data", "DATA", "--target", "toaster"),
+            ["'toaster'", "onnxruntime, tensorrt, openvino"],
+        ),
+        (("compile", "BUNDLE", "--engine", "toaster"), ["'toaster'", "onnx-fp16, openvino-fp32"]),
+        (("predict", "BUNDLE", "absent.jpg"), ["absent.jpg"]),
+        (("predict", "BUNDLE", "--device", "toaster", "absent.jpg"), ["'toaster'", "cpu, cuda"]),
+        (("verify", "BUNDLE", "--data", "DATA", "--split", "nowhere"), ["'nowhere'", "test, train, val"]),
+        (("bench", "BUNDLE", "--batch", "0"), ["batch is 0"]),
+        (("export", "--data", "DATA", "--out", "OUT"), ["nothing to export"]),
+        (("export", "--data", "DATA", "--out", "OUT", "--backbone", "resnet18"), ["--weights FILE"]),
+        (("export", "--data", "DATA", "--out", "OUT", "--weights", "absent.safetensors"), ["absent.safetensors"]),
+    ],
+)
+def test_a_wrong_value_is_named_with_the_right_ones(bad, data, run_folder, tmp_path, arguments, words):
+    places = {"BUNDLE": run_folder / "onnx-fp32", "DATA": data, "OUT": tmp_path / "made"}
+    line = bad(*(places.get(part, part) for part in arguments))
+    assert all(word in line for word in words), line
+    assert nothing_was_made(tmp_path)
+
+
+def test_a_wrong_kind_of_bundle_is_named(bad, data, run_folder, tmp_path):
+    line = bad("distill", data, "--teacher", run_folder / "onnx-fp32", "--out", tmp_path / "s", "--weights", "none")
+    assert "a bundle of kind onnx; expected torch" in line
+    line = bad("compile", run_folder / "student", "--engine", "onnx-fp16")
+    assert "a bundle of kind torch; expected onnx" in line
+    assert nothing_was_made(tmp_path)
+
+
+def test_a_leak_between_splits_is_named(bad, data, run_folder, tmp_path):
+    shutil.copyfile(data / "train" / "00004.jpg", data / "test" / "00009.jpg")
+    out = tmp_path / "int8"
+    line = bad("quantize", run_folder / "onnx-fp32", "--data", data, "--target", "onnxruntime", "--out", out)
+    assert "train/00004.jpg is the same picture as" in line
+    assert "test/00009.jpg" in line
+    assert nothing_was_made(tmp_path)
+
+
+def test_a_persons_folder_is_not_replaced(bad, run_folder, tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("years of work")
+    line = bad("compile", run_folder / "onnx-fp32", "--engine", "openvino-fp32", "--out", mine)
+    assert "mine: a folder with other files in it" in line
+    assert (mine / "thesis.txt").read_text() == "years of work"
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_a_bundle_of_another_role_is_not_replaced(bad, data, run_folder, tmp_path):
+    """A finished teacher, student or engine stays, and nothing is trained or converted before that is said."""
+    kept = {name: Path(shutil.copytree(run_folder / name, tmp_path / name)) for name in ("teacher", "student")}
+    onnx = Path(shutil.copytree(run_folder / "onnx-fp32", tmp_path / "onnx-fp32"))
+    before = {path: Bundle.open(path).digest for path in (*kept.values(), onnx)}
+    (data / "test" / "00000.jpg").unlink()  # `export` would stumble over it
+    (data / "val" / "00000.jpg").unlink()
+    own = ("--weights", "none", "--backbone", "test_efficientnet", "--epochs", "1")
+    distil = ("distill", data, "--teacher", run_folder / "teacher", *own)
+    for command, out, words in (
+        (("export", run_folder / "student", "--data", data), kept["student"], "a student stands there and a bundle"),
+        (("compile", onnx, "--engine", "onnx-fp16"), onnx, "kind onnx (fp32) stands there and a bundle of kind onnx"),
+        (("calibrate", onnx, "--data", data), kept["teacher"], "a teacher stands there and a bundle of kind onnx"),
+    ):
+        line = bad(*command, "--out", out)
+        assert words in line
+        assert "name another folder" in line
+    for name in ("test", "val"):
+        shutil.copyfile(data / name / "00001.jpg", data / name / "00000.jpg")
+    for command, out, words in (
+        (("teach", data, *own), kept["student"], "a student stands there and a teacher was to be written"),
+        (("teach", data, *own), onnx, "a bundle of kind onnx (fp32) stands there and a teacher was to be written"),
+        (distil, kept["teacher"], "a teacher stands there and a student was to be written"),
+    ):
+        assert words in bad(*command, "--out", out)
+    assert {path: Bundle.open(path).digest for path in before} == before
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("split", ["test", "val"])
+def test_decisions_are_not_fitted_on_pictures_that_are_verified(bad, data, run_folder, tmp_path, split):
+    """A whole split of them, or one that stands among others."""
+    shutil.copyfile(data / "test" / "00004.jpg", data / "val" / "00007.jpg")
+    before = Bundle.open(run_folder / "onnx-fp32").digest
+    line = bad("calibrate", run_folder / "onnx-fp32", "--data", data, "--split", split, "--out", tmp_path / "new")
+    first, count = {"test": ("test/00000.jpg", 12), "val": ("val/00007.jpg", 1)}[split]
+    assert f"{first}: one of {count} pictures of the split '{split}' that" in line
+    assert "verified" in line
+    assert nothing_was_made(tmp_path)
+    assert Bundle.open(run_folder / "onnx-fp32").digest == before
+
+
+def test_a_message_of_many_lines_becomes_one(bad, run_folder, tmp_path):
+    bundle = Bundle.open(run_folder / "onnx-fp32")
+    fields = {"kind": "onnx", "precision": "fp32", "model": "model.onnx", "labels": bundle.manifest.labels}
+    with write_bundle(tmp_path / "broken", **fields, preprocess=bundle.preprocess) as (folder, _):
+        (folder / "model.onnx").write_bytes(b"no graph")
+    assert "cannot load it" in bad("predict", tmp_path / "broken", "x.jpg")
+
+
+@pytest.mark.parametrize(("debug", "traceback"), [([], False), (["--debug"], True)])
+def test_debug_shows_where_it_happened(tmp_path, debug, traceback):
+    """In a process of its own: nothing but the interpreter prints a traceback."""
+    code = "from edgepress.cli.main import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *debug, "inspect", tmp_path / "absent"],
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "absent: not a finished bundle" in done.stderr
+    assert ("Traceback" in done.stderr) == traceback
+    if not traceback:
+        assert (done.returncode, done.stderr.count("\n"), done.stdout) == (2, 1, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["teach", "data", "--out", "x", "--epochs", "abc"], "--epochs"),
+        (["teach", "data", "--out", "x", "--nosuch", "3"], "--nosuch"),
+        (["frob"], "frob"),
+        (["verify"], "bundle"),
+    ],
+)
+def test_wrong_usage(edgepress, arguments, named):
+    answer = edgepress(*arguments)
+    assert answer.code == 2
+    assert named in answer.err.lower()
+    assert len(answer.err.strip().splitlines()) == 1
+
+
+def test_lists_are_given_by_commas_or_repeated(bad):
+    line = bad("run", "--data", "nowhere", "--engines", "onnx-fp32,onnx-fp16", "--engines", "nonsense")
+    assert "engines.2" in line
+    assert "nonsense" in line
+
+
+def test_a_file_where_a_folder_is_wanted_is_named(bad, tmp_path, data):
+    (tmp_path / "taken").write_text("mine")
+    assert "taken" in bad("run", "--data", data, "--out", tmp_path / "taken")
+
+
+def test_the_version(edgepress):
+    assert edgepress("--version").out.startswith("edgepress 0.")
+
+
+def test_a_run_does_not_begin_inside_a_bundle(bad, recipe, run_folder):
+    student = run_folder / "student"
+    assert f"{student}: is a bundle; name another folder" in bad("run", "--recipe", recipe, "--out", student)
