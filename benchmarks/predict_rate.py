@@ -23,7 +23,7 @@ import time
 from datetime import datetime, timezone
 from pathlib import Path
 
-from edgepress.cli.main import app
+from edgepress.cli.main import command_line_of
 from edgepress.deploy.bench.latency import bench
 from edgepress.deploy.machine.device import describe_machine
 from edgepress.multilabel.bundle import Bundle
@@ -81,7 +81,8 @@ def predict(bundle: Path, sources: list[Path]) -> float:
     """Seconds that the verb takes."""
     started = time.perf_counter()
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
-        app(["predict", str(bundle), *map(str, sources), "--json", "--batch", str(BATCH)], standalone_mode=False)
+        arguments = ["predict", str(bundle), *map(str, sources), "--json", "--batch", str(BATCH)]
+        command_line_of(arguments)(args=arguments, standalone_mode=False)
     return time.perf_counter() - started
 
 

@@ -1,84 +1,138 @@
-"""Every field of a settings class as a flag of a verb, so that recipe and command line cannot drift apart."""
+"""A verb's parameters as typer takes them: settings classes become flags, groups of options their fields.
+
+So recipe and command line cannot drift apart, and options that several verbs share are written once.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, get_args, get_origin
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from edgepress.cli.help import HELP_ALL
 
-def with_flags(config: type[BaseModel]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Decorate a verb `f(..., flags)`: its command line gets a flag a field, and `flags` the values that were given.
+Flags = dict[str, Any]
+"""The settings that were given, nested as their class is."""
 
-    Fields of a section become `--section-field`, and `flags` is nested as the class is.
+
+@dataclass(frozen=True)
+class FlagsOf:
+    """Annotates a verb's parameter of type `Flags`: every field of a settings class is a flag.
+
+    A field of a section becomes `--section-field`. Where `often` names some flags, `--help` shows these alone and
+    `--help-all` the rest by section.
     """
 
-    def decorate(verb: Callable[..., None]) -> Callable[..., None]:
-        paths: dict[str, tuple[str, ...]] = {}
-        signature = inspect.signature(verb, eval_str=True)
-        own = [parameter for name, parameter in signature.parameters.items() if name != "flags"]
-        taken = {parameter.name for parameter in own}
-        added = [
-            parameter
-            for path, field in _leaves(config)
-            if (parameter := _parameter(path, field)).name not in taken and not paths.update({parameter.name: path})
-        ]
-
-        def wrapper(**values: Any) -> None:
-            flags: dict[str, Any] = {}
-            for name, path in paths.items():
-                value = values.pop(name)
-                if value is None or value == []:
-                    continue
-                if isinstance(value, list):  # repeated, by commas, or both
-                    value = [part for one in value for part in one.split(",")]
-                section = flags
-                for part in path[:-1]:
-                    section = section.setdefault(part, {})
-                section[path[-1]] = value
-            verb(**values, flags=flags)
-
-        wrapper.__name__, wrapper.__doc__ = verb.__name__, verb.__doc__
-        wrapper.__signature__ = inspect.Signature([*own, *added])  # type: ignore[attr-defined]
-        wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *added)}
-        return wrapper
-
-    return decorate
+    config: type[BaseModel]
+    often: tuple[str, ...] = ()
 
 
-def _leaves(config: type[BaseModel]) -> list[tuple[tuple[str, ...], FieldInfo]]:
-    found: list[tuple[tuple[str, ...], FieldInfo]] = []
+def command_line(verb: Callable[..., None]) -> Callable[..., None]:
+    """A verb with the signature that typer reads: a parameter that is a dataclass becomes its fields, `flags` a flag a
+    setting."""
+    parameters: list[inspect.Parameter] = []
+    groups: dict[str, tuple[type, list[str]]] = {}
+    paths: dict[str, tuple[str, ...]] = {}
+    signature = inspect.signature(verb, eval_str=True)
+    for parameter in signature.parameters.values():
+        group = parameter.annotation
+        if isinstance(group, type) and dataclasses.is_dataclass(group):
+            fields = _fields(group)
+            groups[parameter.name] = group, [field.name for field in fields]
+            parameters += fields
+        elif parameter.name != "flags":
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+    if has_flags := "flags" in signature.parameters:
+        _, settings = get_args(signature.parameters["flags"].annotation)
+        taken = {parameter.name for parameter in parameters}
+        flags = {
+            "-".join(path).replace("_", "-"): (path, field, purpose)
+            for path, field, purpose in _leaves(settings.config)
+        }
+        for name in dict.fromkeys((*settings.often, *flags)):
+            flag = _flag(name, *flags[name], hidden=bool(settings.often) and name not in settings.often)
+            if flag.name not in taken:
+                parameters.append(flag)
+                paths[flag.name] = flags[name][0]
+        if settings.often:
+            parameters.append(HELP_ALL)
+
+    def wrapper(**values: Any) -> None:
+        for name, (group, fields) in groups.items():
+            values[name] = group(**{field: values.pop(field) for field in fields})
+        if has_flags:
+            values.pop(HELP_ALL.name, None)
+            values["flags"] = _nested({path: values.pop(name) for name, path in paths.items()})
+        verb(**values)
+
+    wrapper.__doc__ = verb.__doc__
+    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return wrapper
+
+
+def _fields(group: type) -> list[inspect.Parameter]:
+    hints = get_type_hints(group, include_extras=True)
+    return [
+        inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+        )
+        for field in dataclasses.fields(group)
+    ]
+
+
+def _nested(given: dict[tuple[str, ...], Any]) -> Flags:
+    flags: Flags = {}
+    for path, value in given.items():
+        if value is None or value == []:
+            continue
+        if isinstance(value, list):  # repeated, by commas, or both
+            value = [part for one in value for part in one.split(",")]
+        section = flags
+        for part in path[:-1]:
+            section = section.setdefault(part, {})
+        section[path[-1]] = value
+    return flags
+
+
+def _leaves(config: type[BaseModel]) -> list[tuple[tuple[str, ...], FieldInfo, str | None]]:
+    """Every setting: where it is, the field, and what its section is for."""
+    found: list[tuple[tuple[str, ...], FieldInfo, str | None]] = []
     for name, field in config.model_fields.items():
-        if get_origin(field.annotation) is dict:
+        kind = field.annotation
+        if get_origin(kind) is dict:
             continue  # names that a person chooses: only a file has room for them
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            found += [((name, *path), leaf) for path, leaf in _leaves(field.annotation)]
+        # Asked before issubclass, which refuses list[str] in Python 3.10.
+        if get_origin(kind) is None and isinstance(kind, type) and issubclass(kind, BaseModel):
+            inside = inspect.cleandoc(field.description or kind.__doc__ or "").partition("\n\n")[0]
+            found += [((name, *path), leaf, f"{name}: {inside}") for path, leaf, _ in _leaves(kind)]
         else:
-            found.append(((name,), field))
+            found.append(((name,), field, None))
     return found
 
 
-def _parameter(path: tuple[str, ...], field: FieldInfo) -> inspect.Parameter:
+def _flag(
+    name: str, path: tuple[str, ...], field: FieldInfo, purpose: str | None, *, hidden: bool
+) -> inspect.Parameter:
     annotation, choices = _flag_type(field.annotation)
-    help = field.description or ""
-    if choices:
-        help += f" ({', '.join(choices)})"
     default = field.default
-    if annotation == list[str]:
-        help += " (by commas, or repeated)"
     if isinstance(default, tuple):
         default = "all" if len(default) > 1 else "none"
+    asides = [", ".join(choices)] if choices else []
     if not field.is_required() and default is not None:
-        help += f" (default: {default})"
-    flag = "--" + "-".join(path).replace("_", "-")
+        asides.append(f"default: {default}")
+    said = " ".join((field.description or "").split()) + "  " + " ".join(f"({aside})" for aside in asides)
+    flag = f"--{name}"
     if annotation is bool:  # so that a flag can also undo what a recipe says
-        flag += f"/--no-{flag[2:]}"
-    panel = f"{path[0]}" if len(path) > 1 else None
-    option = typer.Option(flag, help=help, rich_help_panel=panel, show_default=False)
+        flag += f"/--no-{name}"
+    metavar = "<str,...>" if annotation == list[str] else None
+    option = typer.Option(flag, help=said, rich_help_panel=purpose, show_default=False, hidden=hidden, metavar=metavar)
     return inspect.Parameter(
         "_".join(path),
         inspect.Parameter.KEYWORD_ONLY,

@@ -12,14 +12,16 @@ import os
 import sys
 import threading
 import traceback
+from collections.abc import Sequence
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from edgepress.cli import demonstrating, making, predicting, proving, reporting, using
-from edgepress.cli.options import speaks
+from edgepress.cli.flags import command_line
+from edgepress.cli.help import VerbHelp
 from edgepress.multilabel.errors import DataChangedError, EngineUnavailableError, InputError
 
 INTERRUPTED = 130
@@ -27,12 +29,12 @@ CLOSED_PIPE = 141
 """As the shell says it of a program that SIGPIPE ended: neither passed nor failed."""
 INTERNAL = 70
 """A fault of ours; not 1, which means a gate that failed."""
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="Distil a multi-label tagger, compile it for an edge device, and prove it there.",
+VERBS = (
+    *("run", "compare", "teach", "distill", "finetune", "export", "quantize", "compile", "calibrate"),
+    *("verify", "bench", "predict", "report", "card", "demo"),
+    *("inspect", "data", "shard", "doctor", "sign", "verify-signature"),
 )
+"""Each is the function `verb` of a module of its name."""
 # The base of typer's usage errors is click's own or typer's copy of it, by version.
 _UsageError: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 _EXTRAS = {
@@ -59,7 +61,23 @@ def _print_version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+def command_line_of(arguments: Sequence[str]) -> typer.Typer:
+    """The command line, with the module of the verb that is asked for alone: of all of them where none is."""
+    app = typer.Typer(
+        add_completion=False,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        help="Distil a multi-label tagger, compile it for an edge device, and prove it there.",
+    )
+    app.callback()(_common)
+    asked = next((argument for argument in arguments if not argument.startswith("-")), None)
+    for name in [asked] if asked in VERBS else VERBS:
+        module = import_module(f"edgepress.cli.{name.replace('-', '_')}")
+        app.command(name=name, cls=VerbHelp)(command_line(module.verb))
+    return app
+
+
 def _common(
     show_version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
@@ -67,33 +85,9 @@ def _common(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Say only warnings and errors.")] = False,
 ) -> None:
-    logging.getLogger("edgepress").setLevel(logging.INFO if speaks() and not quiet else logging.WARNING)
-
-
-for _verb in (
-    making.run_verb,
-    making.compare_verb,
-    making.teach_verb,
-    making.distill_verb,
-    making.finetune_verb,
-    making.export_verb,
-    making.quantize_verb,
-    making.compile_verb,
-    making.calibrate_verb,
-    proving.verify_verb,
-    proving.bench_verb,
-    predicting.predict_verb,
-    reporting.report_verb,
-    reporting.card_verb,
-    demonstrating.demo_verb,
-    using.inspect_verb,
-    using.data_verb,
-    using.shard_verb,
-    using.doctor_verb,
-    using.sign_verb,
-    using.verify_signature_verb,
-):
-    app.command(name=_verb.__name__.removesuffix("_verb").replace("_", "-"))(_verb)
+    # Of several processes under `accelerate launch` the first speaks for all.
+    speaks = os.environ.get("RANK", "0") == "0"
+    logging.getLogger("edgepress").setLevel(logging.INFO if speaks and not quiet else logging.WARNING)
 
 
 def _closed() -> int:
@@ -115,7 +109,7 @@ def main() -> None:
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 # open as long as the process
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"] or ["--help"]
     try:
-        code = app(args=arguments, standalone_mode=False)
+        code = command_line_of(arguments)(args=arguments, prog_name="edgepress", standalone_mode=False)
         sys.stdout.flush()  # here, where a reader that has gone away can be told from a failed gate
     except SystemExit as error:  # what typer makes of a closed pipe
         if not isinstance(error.__context__, BrokenPipeError):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from edgepress.cli.predicting import _csv
+from edgepress.cli.predict import _csv
 from edgepress.deploy.tag.tagger import open_tagger
 from edgepress.multilabel.errors import InputError
 

@@ -24,7 +24,7 @@ Write = Callable[[str, list[str], Answer], None]
 """Takes a picture's name, its tags, and every label's probability or why it could not be read."""
 
 
-def predict_verb(
+def verb(
     bundle: BundlePath,
     sources: Annotated[
         list[str],
@@ -40,7 +40,9 @@ def predict_verb(
     as_csv: Annotated[bool, typer.Option("--csv", help="A table: file, labels, every probability, error.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a picture, with every probability.")] = False,
 ) -> None:
-    """Tag pictures: a line each, with the labels at or above their thresholds.
+    """Tag pictures with an engine.
+
+    Prints a line for each picture, with the labels at or above their thresholds.
 
     What cannot be read is told at the end; exit code 2 where nothing could be, or with --strict.
     """

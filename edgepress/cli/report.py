@@ -1,39 +1,39 @@
-"""The verbs that tell what was made: report and card."""
+"""report: a run's page made again, or several runs compared."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from json import dumps
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from edgepress.cli.options import BundlePath, Json, stdout
+from edgepress.cli.options import Json, print_json
+from edgepress.cli.tables import stdout
 from edgepress.multilabel.bundle import write_atomically
 from edgepress.multilabel.errors import InputError
 
 log = logging.getLogger("edgepress")
 
 
-def report_verb(
+def verb(
     runs: Annotated[list[Path], typer.Argument(help="Folders of runs: one is told again, several are compared.")],
     out: Annotated[
         Path | None, typer.Option("--out", help="HTML file of a comparison (default: only the terminal's tables).")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Make a run's report.html and report.md again from its report.json, or compare several runs.
+    """Make a run's report again, or compare several runs.
 
-    No data set and no engine is opened.
+    report.html and report.md are made from report.json alone: no data set and no engine is opened.
     """
     from edgepress.report.comparison import compare_runs, comparison_document, print_runs
     from edgepress.report.html import to_html
     from edgepress.report.write import HTML, MARKDOWN, load_report, made_again, write_documents
 
-    _require_folder_of(out)
+    require_folder_of(out)
     if len({run.resolve() for run in runs}) < len(runs):
         raise InputError(f"a run is named twice: {' '.join(map(str, runs))}; expected each once")
     loaded = {str(run): load_report(run) for run in runs}
@@ -41,66 +41,38 @@ def report_verb(
         if out is not None:
             raise InputError("--out is for a comparison of several runs; one run's report.html stands in its folder")
         (report,) = loaded.values()
-        with _of_this_version(runs):
+        with of_this_version(runs):
             write_documents(runs[0], report)
             changed = made_again(runs[0], report)
         for name in changed:
             log.warning("%s: made again since; the report is of the earlier one. Run again", runs[0] / name)
         files = {"html": str(runs[0] / HTML), "markdown": str(runs[0] / MARKDOWN), "verdict": report["verdict"]}
         said = files | {"made_again": changed}
-        print(dumps(said, ensure_ascii=False) if json else f"{files['html']}: {report['verdict']}")
+        if json:
+            print_json(said)
+        else:
+            print(f"{files['html']}: {report['verdict']}")
         return
-    with _of_this_version(runs):
+    with of_this_version(runs):
         compared, page = compare_runs(loaded), to_html(comparison_document(loaded))
         if out is not None:
             write_atomically(out, page.encode("utf-8", "backslashreplace"))
         if json:
-            print(dumps(compared, ensure_ascii=False))
+            print_json(compared)
         else:
             print_runs(loaded, stdout())
     if out is not None and not json:
         print(out)
 
 
-def card_verb(
-    bundle: BundlePath,
-    report: Annotated[
-        Path | None, typer.Option("--report", help="Folder of the run that measured it (default: the bundle's own).")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="File to write, such as README.md (default: stdout).")
-    ] = None,
-) -> None:
-    """Write a bundle's model card: what it is, for what, how it was made and what was measured of it.
-
-    A run writes one for every bundle into its folder cards. The licence is yours to add.
-    """
-    from edgepress.multilabel.bundle import Bundle
-    from edgepress.report.cards import card
-    from edgepress.report.summary import REPORT
-    from edgepress.report.write import load_report
-
-    _require_folder_of(out)
-    opened = Bundle.open(bundle)
-    folder = report if report is not None else bundle.resolve().parent
-    loaded = load_report(folder) if report is not None or (folder / REPORT).is_file() else None
-    with _of_this_version([folder]):
-        text = card(opened, loaded)
-    if out is None:
-        print(text, end="")
-        return
-    write_atomically(out, text.encode("utf-8", "backslashreplace"))
-    print(out)
-
-
-def _require_folder_of(out: Path | None) -> None:
+def require_folder_of(out: Path | None) -> None:
     """Stop before work where a file's folder is misspelt; it would be made."""
     if out is not None and not out.parent.is_dir():
         raise InputError(f"--out {out}: {out.parent} is no folder; expected a file in one that exists")
 
 
 @contextmanager
-def _of_this_version(folders: list[Path]) -> Iterator[None]:
+def of_this_version(folders: list[Path]) -> Iterator[None]:
     """A report.json that anybody may have changed: what is missing or odd in it is its fault, not ours."""
     try:
         yield

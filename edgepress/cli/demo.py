@@ -16,7 +16,7 @@ log = logging.getLogger("edgepress")
 LOOPBACK = "127.0.0.1"
 
 
-def demo_verb(
+def verb(
     bundle: Annotated[Path, typer.Argument(help="A bundle, or a run's folder: then each of its engines.")],
     device: Device = "cpu",
     rebuild: Rebuild = False,
@@ -26,7 +26,10 @@ def demo_verb(
     camera: Annotated[int | None, typer.Option("--camera", min=0, help="No page: draw into a camera's, 0, 1.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="The video to write; without it a window opens.")] = None,
 ) -> None:
-    """Show what engines say of pictures on a web page, or of a video's frames; Ctrl-C ends it."""
+    """Show engines at work, on a web page or in a video.
+
+    Ctrl-C ends it.
+    """
     if video is not None and camera is not None:
         raise InputError("--video and --camera: expected one of them")
     source = video if video is not None else camera

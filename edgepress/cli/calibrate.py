@@ -1,0 +1,80 @@
+"""calibrate: probabilities that mean what they say, and a threshold for each label."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from rich.table import Table
+
+from edgepress.cli.flags import Flags, FlagsOf
+from edgepress.cli.options import BundlePath, Data, Device, Json, Out, Reader, Split, print_json
+from edgepress.cli.tables import stdout
+from edgepress.multilabel.bundle import Bundle, require_replaceable
+from edgepress.multilabel.datasets import MultiLabelDataset
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.lock import only_writer
+from edgepress.run.recipe import DecisionsConfig
+
+
+def verb(
+    bundle: BundlePath,
+    data: Data,
+    out: Out,
+    reader: Reader,
+    split: Split = "val",
+    device: Device = "cpu",
+    json: Json = False,
+    *,
+    flags: Annotated[Flags, FlagsOf(DecisionsConfig)],
+) -> None:
+    """Calibrate a bundle's probabilities and thresholds.
+
+    Give pictures that it neither learnt from nor is verified on. The table says of every label what its probability and
+    its threshold are worth on pictures that they were not fitted on (in five parts, each judged by a fit on the other
+    four); so does the reliability diagram in plots/ beside the bundle.
+    """
+    config = DecisionsConfig.parse(flags, "flags")
+    from edgepress.calibration.decide.label_scores import label_rows
+    from edgepress.calibration.decide.thresholds import Criterion, cross_fitted
+    from edgepress.run.build import calibrate_bundle, write_decision_plots
+
+    opened = Bundle.open(bundle)
+    require_replaceable(out, opened.manifest.kind, opened.manifest.precision, opened.manifest.role)
+    (pictures,) = reader.checked(data, split)
+    _refuse_verified(opened, pictures)
+    with only_writer(out):
+        made, logits = calibrate_bundle(opened, pictures, out, config, device)
+    method, criterion = made.decisions.calibrator.method, Criterion.parse(config.thresholds)
+    unseen = cross_fitted(logits, pictures.targets, pictures.ignore, method, criterion)
+    write_decision_plots(made, made.decisions, logits, unseen[0], pictures)
+    rows = label_rows(made.decisions, logits, unseen, pictures)
+    if json:
+        print_json({"bundle": str(made.path), "method": method, "labels": rows})
+        return
+    table = Table("label", title=f"{made.name}: {method}, {config.thresholds}")
+    for name in ("positives", "threshold", "F1 at 0.5", "F1", "precision", "recall", "ECE before", "ECE after"):
+        table.add_column(name, justify="right")
+    for label, positives, *numbers in (row.values() for row in rows):
+        table.add_row(label, f"{positives:g}", *("" if number is None else f"{number:.3f}" for number in numbers))
+    stdout().print(table)
+    print(made.path)
+
+
+def _refuse_verified(bundle: Bundle, pictures: MultiLabelDataset) -> None:
+    """Stop before decisions are fitted on pictures that a bundle is verified on: their verification would mean nothing.
+
+    Raises:
+        InputError: names the first of them and says how many there are.
+    """
+    from edgepress.deploy.build.reference import REFERENCE, Reference
+
+    if REFERENCE not in bundle.manifest.files:
+        return  # a torch bundle is what others are verified against
+    verified = set(Reference.load(bundle.path / REFERENCE).hashes)
+    shared = [path for path, name in zip(pictures.paths, pictures.hashes(), strict=True) if name in verified]
+    if shared:
+        raise InputError(
+            f"{shared[0]}: one of {len(shared)} pictures of the split {pictures.split!r} that {bundle.path} is "
+            f"verified on, which would prove nothing once its decisions were fitted there; expected a split that it "
+            f"neither learnt from nor is verified on (--split val)"
+        )

@@ -1,0 +1,45 @@
+"""compare: several distillation methods and seeds on the same pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgepress.cli.flags import Flags, FlagsOf
+from edgepress.cli.options import RecipeFile
+from edgepress.cli.run import LEARNING
+from edgepress.cli.tables import stdout
+from edgepress.multilabel.lock import only_writer
+from edgepress.run.recipe import CompareRecipe, TrainRecipe, load_recipe
+
+
+def verb(
+    recipe: RecipeFile = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            "--methods", help="Presets, `ours` (the distill section) and the recipe's own, by commas (default: all)."
+        ),
+    ] = None,
+    seeds: Annotated[
+        str | None, typer.Option("--seeds", help="Whole numbers, by commas (default: the distill section's seed).")
+    ] = None,
+    *,
+    flags: Annotated[Flags, FlagsOf(TrainRecipe, LEARNING)],
+) -> None:
+    """Train several distillation methods and compare them.
+
+    Every method sees the same pictures. Prints a table of test mAP, and writes compare.json and a plot.
+    """
+    settings = load_recipe(recipe, flags, CompareRecipe)
+    from edgepress.run.compare import CompareConfig, compare, known_methods, print_comparison
+    from edgepress.run.pipeline import splits_of
+
+    chosen = methods.split(",") if methods else known_methods(settings)
+    drawn = seeds.split(",") if seeds else [settings.distill.seed]
+    config = CompareConfig.parse({"seeds": drawn, "methods": chosen}, "flags")
+    splits = splits_of(settings)
+    with only_writer(Path(settings.out)):
+        print_comparison(compare(settings, config, splits), stdout())

@@ -1,0 +1,36 @@
+"""data: a data set looked over before anything learns from it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from edgepress.cli.options import DataArgument, Json, Reader, print_json
+from edgepress.cli.tables import stdout
+from edgepress.multilabel.datasets import list_splits
+
+
+def verb(
+    data: DataArgument,
+    reader: Reader,
+    split: Annotated[list[str] | None, typer.Option("--split", help="Only these splits (default: all).")] = None,
+    json: Json = False,
+) -> None:
+    """Look a data set over.
+
+    Tells counts, imbalance, co-occurrence, broken pictures, and duplicates across splits.
+    """
+    from edgepress.multilabel.inspection import inspect_dataset, unions
+    from edgepress.report.summary import print_data
+
+    names = split or list_splits(data, reader.format)  # type: ignore[arg-type] # checked there
+    splits = {name: reader.load(data, name) for name in names}
+    joined = unions(splits)
+    report = inspect_dataset({name: one for name, one in splits.items() if name not in joined})
+    if json:
+        print_json(report.as_dict() | {"unions": joined})
+        return
+    print_data(report, stdout())
+    for name, parts in joined.items():
+        print(f"{name} holds the pictures of {' and '.join(parts)}, and was not looked over twice")

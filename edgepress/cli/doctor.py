@@ -1,0 +1,43 @@
+"""doctor: which backends work on a machine, and what mends the rest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from edgepress.cli.options import Json, Remote, print_json
+from edgepress.cli.tables import stdout
+
+
+def verb(remote: Remote, json: Json = False) -> None:
+    """Say which backends work on a machine.
+
+    Also says what mends the rest. Exit code 1 where none works.
+    """
+    from edgepress.deploy.machine.doctor import diagnose
+    from edgepress.remote.host import doctor_there
+
+    there = remote.host_given()
+    report = doctor_there(there) if there else diagnose()
+    if json:
+        print_json(report)
+    else:
+        print_doctor(report, stdout())
+    if not report["usable"]:
+        raise typer.Exit(1)
+
+
+def print_doctor(report: dict[str, Any], console: Console) -> None:
+    """A row a backend, and below them what is missing and the command that mends it."""
+    machine = report["machine"]
+    table = Table("backend", "works", "detail", title=f"{machine['processor']}, {machine['cores']} cores")
+    for backend in report["backends"]:
+        table.add_row(backend["name"], "yes" if backend["works"] else "no", backend["detail"])
+    console.print(table)
+    if report["board"]:
+        console.print(report["board"], highlight=False, soft_wrap=True)
+    for line in report["advice"]:
+        console.print(f"missing: {line}", highlight=False, soft_wrap=True)

@@ -1,0 +1,61 @@
+"""export: write a student as ONNX, or an engine as a model repository of Triton."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgepress.cli.flags import Flags, FlagsOf
+from edgepress.cli.options import Out, Reader, Split
+from edgepress.compress.config import ModelConfig
+from edgepress.multilabel.bundle import Bundle, require_replaceable
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.lock import only_writer
+
+
+def verb(
+    out: Out,
+    reader: Reader,
+    student: Annotated[
+        Path | None, typer.Argument(help="The student: a bundle of kind torch; for --layout an engine's.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="The pictures that engines are verified on.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", help="A whole model's .safetensors; replaces the bundle's weights.")
+    ] = None,
+    labels: Annotated[Path | None, typer.Option("--labels", help="labels.txt, for weights from elsewhere.")] = None,
+    layout: Annotated[
+        str | None, typer.Option("--layout", help="triton: a model repository of a finished engine's bundle.")
+    ] = None,
+    attention: Annotated[
+        bool, typer.Option("--attention", help="Also give what each label looks at, for the demo.")
+    ] = False,
+    split: Split = "test",
+    *,
+    flags: Annotated[Flags, FlagsOf(ModelConfig)],
+) -> None:
+    """Write a student as ONNX, the parent of every engine.
+
+    Torch's logits on a split go with it: engines are verified against them.
+
+    The model is a STUDENT bundle, or --weights of a file that edgepress wrote, or --weights of any file that fits
+    --backbone, --head, --width and --size. With --layout triton a bundle that runs is written as a model repository
+    of Triton Inference Server instead.
+    """
+    from edgepress.run.build import export_student
+
+    if layout is not None:
+        if layout != "triton" or student is None or weights or labels or data or attention or flags:
+            raise InputError(f"--layout {layout}: expected edgepress export BUNDLE --layout triton --out DIR, no more")
+        from edgepress.deploy.build.triton import write_triton
+
+        print(write_triton(Bundle.open(student), out))
+        return
+    if data is None:
+        raise InputError("export needs --data DIR: the pictures that the engines made from it are verified on")
+    require_replaceable(out, "onnx", "fp32")
+    verified = reader.checked(data, split)[0]
+    with only_writer(out):
+        print(export_student(student, weights, labels, flags, verified, out, attention=attention).path)

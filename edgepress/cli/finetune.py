@@ -1,0 +1,42 @@
+"""finetune: train a student on as its INT8 graph computes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgepress.cli.flags import Flags, FlagsOf
+from edgepress.cli.options import Data, Out, Reader, Teachers, Train, Val, print_path
+from edgepress.compress.config import QuantizeAwareConfig
+from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.datasets import refuse_leaks
+from edgepress.multilabel.lock import only_writer
+
+
+def verb(
+    student: Annotated[Path, typer.Argument(help="The student: a bundle of kind torch.")],
+    data: Data,
+    out: Out,
+    reader: Reader,
+    teacher: Teachers = None,
+    train: Train = "train",
+    val: Val = "val",
+    *,
+    flags: Annotated[Flags, FlagsOf(QuantizeAwareConfig)],
+) -> None:
+    """Fine-tune a student as its INT8 graph computes.
+
+    This is for a student that loses too much where quantize alone is used; export and quantize the result.
+    """
+    config = QuantizeAwareConfig.parse(flags, "flags")
+    from edgepress.compress.quantize_aware import quantize_aware
+
+    teachers = [Bundle.open(path, kind="torch") for path in teacher or ()]
+    first = teachers[0] if teachers else None
+    learnt, chosen = reader.checked(data, train, val)
+    refuse_leaks(learnt, [chosen])
+    start = Bundle.open(student, kind="torch")
+    with only_writer(out):
+        print_path(quantize_aware(learnt, chosen, first, start, config, out, ensemble=teachers[1:]))

@@ -1,0 +1,19 @@
+"""inspect: every byte of a bundle checked, and what it says of itself."""
+
+from __future__ import annotations
+
+from edgepress.cli.options import BundlePath, Json, print_json
+from edgepress.cli.tables import print_record
+from edgepress.multilabel.bundle import Bundle
+
+
+def verb(bundle: BundlePath, json: Json = False) -> None:
+    """Check every byte of a bundle and print its manifest."""
+    opened = Bundle.open(bundle)
+    manifest = opened.manifest.model_dump(mode="json")
+    record = {"path": str(opened.path), "digest": opened.digest, "size_bytes": opened.size_bytes, **manifest}
+    if json:
+        print_json(record)
+    else:
+        manifest.get("facts", {}).pop("history", None)
+        print_record(record)

@@ -1,0 +1,55 @@
+"""quantize: an INT8 model for a target, calibrated on training pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgepress.cli.flags import Flags, FlagsOf
+from edgepress.cli.options import Data, Reader, Test, Train, Val
+from edgepress.cli.tables import stdout
+from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.lock import only_writer
+from edgepress.run.recipe import QuantizeConfig
+
+
+def verb(
+    onnx: Annotated[Path, typer.Argument(help="The fp32 ONNX bundle.")],
+    data: Data,
+    target: Annotated[str, typer.Option("--target", help="onnxruntime, tensorrt or openvino.")],
+    reader: Reader,
+    out: Annotated[Path | None, typer.Option("--out", help="The bundle to make; by default beside ONNX.")] = None,
+    train: Train = "train",
+    val: Val = "val",
+    test: Test = "test",
+    *,
+    flags: Annotated[Flags, FlagsOf(QuantizeConfig)],
+) -> None:
+    """Calibrate an INT8 model for a target.
+
+    Takes the fastest candidate that is within the budget on val, and prints what every candidate of the search reached.
+    Exit code 1 where the one that was taken misses the budget, or is slower than fp32 on this machine.
+    """
+    config = QuantizeConfig.parse(flags, "flags")
+    from edgepress.report.summary import print_trade
+    from edgepress.run.pipeline import load_splits
+    from edgepress.run.quantize import gate, missed, quantize_bundle
+
+    names = {"onnxruntime": "onnx-int8-onnxruntime", "tensorrt": "onnx-int8-tensorrt", "openvino": "openvino-int8"}
+    if target not in names:
+        raise InputError(f"--target is {target!r}; expected one of {', '.join(names)}")
+    bundle = Bundle.open(onnx, kind="onnx")
+    splits = load_splits(str(data), train, val, test, format=reader.format, difficult=reader.difficult)  # type: ignore[arg-type]
+    out = out or bundle.path.parent / names[target]
+    with only_writer(out):
+        made = quantize_bundle(bundle, splits, target, out, config)  # type: ignore[arg-type]
+    print_trade(made, stdout())
+    print(made.path)
+    reasons = [reason for reason in (missed(made), gate(made)) if reason is not None]
+    for reason in reasons:
+        print(f"{made.name}: fail: {reason}")
+    if reasons:
+        raise typer.Exit(1)

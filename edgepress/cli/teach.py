@@ -1,0 +1,43 @@
+"""teach: fine-tune a large model on the labels."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from edgepress.cli.flags import Flags, FlagsOf
+from edgepress.cli.options import DataArgument, Out, Reader, Train, Val, print_path
+from edgepress.compress.config import TeachConfig
+from edgepress.multilabel.datasets import refuse_leaks
+from edgepress.multilabel.lock import only_writer
+
+TRAINING = (
+    "backbone",
+    "size",
+    "width",
+    "epochs",
+    "batch-size",
+    "lr",
+    "task-loss",
+    "weights",
+    "mixed-precision",
+    "workers",
+)
+
+
+def verb(
+    data: DataArgument,
+    out: Out,
+    reader: Reader,
+    train: Train = "train",
+    val: Val = "val",
+    *,
+    flags: Annotated[Flags, FlagsOf(TeachConfig, TRAINING)],
+) -> None:
+    """Fine-tune a large model on the labels: the teacher."""
+    config = TeachConfig.parse(flags, "flags")
+    from edgepress.compress.distill import teach
+
+    learnt, chosen = reader.checked(data, train, val)
+    refuse_leaks(learnt, [chosen])
+    with only_writer(out):
+        print_path(teach(learnt, chosen, config, out))
