@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
 
 from accelerate import Accelerator
 from rich.console import Console
@@ -57,3 +60,26 @@ class progress:
 
     def __exit__(self, *error: object) -> None:
         self.bar.stop()
+
+
+@contextlib.contextmanager
+def heartbeat(message: str, every: float = 15.0) -> Iterator[None]:
+    """Say a line every so often while something outside works without a word, such as a download.
+
+    Args:
+        message: what is waited for and what ends it; the seconds that have passed are added.
+        every: seconds between two lines.
+    """
+    over, started = threading.Event(), time.monotonic()
+
+    def beat() -> None:
+        while not over.wait(every):
+            log.info("%s (%.0f s so far)", message, time.monotonic() - started)
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

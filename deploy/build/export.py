@@ -10,7 +10,7 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -134,10 +134,8 @@ def _to_onnx(model: MultiLabelModel, attention: bool) -> onnx.ModelProto:
     images = torch.zeros(2, size, size, 3, dtype=torch.uint8)
     if attention:
         module(images)  # what it refuses is told as it says it, not as the exporter wraps it
-    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it tells of every constant that it does not fold
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
+        with _quiet():
             program = torch.onnx.export(
                 module,
                 (images,),
@@ -149,8 +147,7 @@ def _to_onnx(model: MultiLabelModel, attention: bool) -> onnx.ModelProto:
                 dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1, max=4096)}},
             )
     except Exception as error:  # the exporter raises types of its own, nested
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"{model.config.backbone} cannot be exported with a free batch size: {reason}") from error
+        raise InputError(f"{model.config.backbone} cannot be exported with a free batch size: {_cause(error)}") from error
     assert program is not None
     graph = program.model_proto
     for value in (*graph.graph.input, *graph.graph.output):
@@ -160,6 +157,34 @@ def _to_onnx(model: MultiLabelModel, attention: bool) -> onnx.ModelProto:
     _forget_sources(graph)
     onnx.checker.check_model(graph, full_check=True)
     return graph
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the exporter prints: every constant that it does not fold, and, where it fails, the whole traced
+    graph, hundreds of lines, several times. What went wrong is in the exception."""
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
+        warnings.simplefilter("ignore")
+        loud = [logging.getLogger(name) for name in ("onnxscript", "torch")]
+        before = [logger.level for logger in loud]
+        for logger in loud:
+            logger.setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loud, before, strict=True):
+                logger.setLevel(level)
+
+
+def _cause(error: BaseException) -> str:
+    """What went wrong first: the exporter wraps it in advice about its own steps, which is longer than what is shown."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def _forget_sources(graph: onnx.ModelProto) -> None:

@@ -128,6 +128,24 @@ def test_a_backbone_that_freezes_the_batch_is_refused(splits, tmp_path, monkeypa
     assert not list(tmp_path.iterdir())
 
 
+def stays_positive(features: torch.Tensor) -> torch.Tensor:
+    return features if features.sum() > 0 else -features  # a way that depends on the picture: no graph can hold it
+
+
+def test_what_cannot_be_traced_is_named_by_its_cause_alone(splits, tmp_path, capfd):
+    """The exporter wraps the cause in pages of advice and prints the graph that it has so far."""
+    model, _ = make_model(
+        ModelConfig(backbone="test_efficientnet", width=32, size=64, weights="none"), splits.test.labels
+    )
+    whole = model.backbone.forward_features
+    model.backbone.forward_features = lambda pixels: stays_positive(whole(pixels))
+    capfd.readouterr()
+    with pytest.raises(InputError, match=r"cannot be exported with a free batch size: \w+: .*data-dependent"):
+        export_onnx(model.eval(), splits.test, tmp_path / "onnx", identity="x")
+    assert capfd.readouterr() == ("", "")
+    assert not (tmp_path / "onnx").exists()
+
+
 def test_another_label_space_is_refused(model, splits, tmp_path, monkeypatch):
     monkeypatch.setattr(model, "labels", LabelSpace(splits.test.labels.names[::-1]))
     with pytest.raises(InputError, match="same names, other order"):
