@@ -147,7 +147,9 @@ def _to_onnx(model: MultiLabelModel, attention: bool) -> onnx.ModelProto:
                 dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1, max=4096)}},
             )
     except Exception as error:  # the exporter raises types of its own, nested
-        raise InputError(f"{model.config.backbone} cannot be exported with a free batch size: {_cause(error)}") from error
+        raise InputError(
+            f"{model.config.backbone} cannot be exported with a free batch size: {_cause(error)}"
+        ) from error
     assert program is not None
     graph = program.model_proto
     for value in (*graph.graph.input, *graph.graph.output):

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from edgepress.deploy.build.rebuild import fitted
 
+from edgepress.deploy.build.rebuild import fitted
 from edgepress.deploy.engines.attention import has_attention
 from edgepress.deploy.tag.tagger import Tagger, open_tagger
 from edgepress.multilabel.bundle import MANIFEST, Bundle

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from edgepress.deploy.build.rebuild import fitted
 
 from edgepress.deploy.build import rebuild as rebuilding
 from edgepress.deploy.build.compile import compile_fp16, compile_openvino
+from edgepress.deploy.build.rebuild import fitted
 from edgepress.deploy.build.tensorrt import build_tensorrt
 from edgepress.deploy.engines import open_engine, passport, tensorrt_runtime
 from edgepress.deploy.engines.passport import differences, require_fit
