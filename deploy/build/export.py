@@ -183,7 +183,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _cause(error: BaseException) -> str:
-    """What went wrong first: the exporter wraps it in advice about its own steps, which is longer than what is shown."""
+    """What went wrong first; the exporter wraps it in advice about its own steps, longer than what is shown."""
     while error.__cause__ is not None:
         error = error.__cause__
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
