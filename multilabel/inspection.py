@@ -7,7 +7,6 @@ across splits, byte for byte or to the eye, and the same picture with differing 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from edgepress.multilabel.cores import cores
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.duplicates import look, near_groups, same_groups
 from edgepress.multilabel.errors import InputError
@@ -137,7 +137,7 @@ def inspect_dataset(
         raise InputError("no split to inspect; expected at least one")
     members = [(name, row) for name, data in splits.items() for row in range(len(data))]
     paths = [splits[name].paths[row] for name, row in members]
-    read = _read_all(paths, progress, workers or min(4, os.cpu_count() or 1))
+    read = _read_all(paths, progress, workers or min(4, cores()))
     broken: dict[str, list[BrokenPicture]] = {name: [] for name in splits}
     for (name, _), path, picture in zip(members, paths, read, strict=True):
         if picture.reason:

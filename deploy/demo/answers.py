@@ -13,6 +13,7 @@ import numpy as np
 
 from edgepress.deploy.build.rebuild import fitted
 from edgepress.deploy.engines.attention import has_attention
+from edgepress.deploy.engines.table import RUNTIMES
 from edgepress.deploy.tag.tagger import Tagger, open_tagger
 from edgepress.multilabel.bundle import MANIFEST, Bundle
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
@@ -24,6 +25,23 @@ CALLS = 5
 _WARM_UP = 3
 PREVIEW_SIDE = 720
 """Pixels of the longer side of the picture that is shown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opening:
+    """How a page or an overlay opens its engines."""
+
+    device: str = "cpu"
+    threads: int | None = None
+    """As `open_engine` takes them, of the runtimes that take any; the others choose."""
+    rebuild: bool = False
+    """Make compiled engines that do not fit this machine again; see `deploy.build.rebuild.fitted`."""
+
+    def tagger(self, path: Path) -> Tagger:
+        """Raises: see `open_tagger`."""
+        bundle = fitted(Bundle.open(path), rebuild=self.rebuild)
+        takes = "threads" in RUNTIMES[bundle.manifest.kind].settings
+        return open_tagger(bundle, self.device, threads=self.threads if takes else None)
 
 
 @dataclass
@@ -83,18 +101,16 @@ class Answers:
     of: tuple[Answer, ...]
 
 
-def open_engines(folder: Path, device: str = "cpu", *, rebuild: bool = False) -> Engines:
+def open_engines(folder: Path, opening: Opening | None = None) -> Engines:
     """Open a bundle, or every bundle of a run's folder that opens here.
-
-    Args:
-        rebuild: make compiled engines that do not fit this machine again; see `deploy.build.rebuild.fitted`.
 
     Raises:
         InputError: neither a bundle nor a folder with some; or none of them opens here, with every reason.
         EngineUnavailableError: the bundle that was named cannot be run here.
     """
+    opening = opening or Opening()
     if (folder / MANIFEST).is_file() or not folder.is_dir():
-        return Engines(folder, {folder.resolve().name: _opened(folder, device, rebuild)})
+        return Engines(folder, {folder.resolve().name: _opened(folder, opening)})
     found = sorted(file.parent for file in folder.glob(f"*/{MANIFEST}") if not file.parent.name.startswith("."))
     if not found:
         raise InputError(f"{folder}: neither a bundle nor a run's folder (no {MANIFEST} in it or one folder below)")
@@ -102,7 +118,7 @@ def open_engines(folder: Path, device: str = "cpu", *, rebuild: bool = False) ->
     try:
         for path in found:
             try:
-                engines.taggers[path.name] = _opened(path, device, rebuild)
+                engines.taggers[path.name] = _opened(path, opening)
             except (InputError, EngineUnavailableError) as error:
                 engines.refused[path.name] = str(error).removeprefix(f"{path}: ")
             except ModuleNotFoundError as error:
@@ -122,9 +138,9 @@ def _rank(bundle: Bundle) -> tuple[bool, bool, str]:
     return bundle.manifest.kind == "torch", bundle.manifest.precision != "fp32", bundle.name
 
 
-def _opened(path: Path, device: str, rebuild: bool) -> Tagger:
+def _opened(path: Path, opening: Opening) -> Tagger:
     """An engine that has run already: a first call takes many times as long as the next."""
-    tagger = open_tagger(fitted(Bundle.open(path), rebuild=rebuild), device)
+    tagger = opening.tagger(path)
     size = tagger.engine.preprocess.size
     try:
         for _ in range(_WARM_UP):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgepress.deploy.engines.base import Engine, Hint, Proof
+from edgepress.deploy.engines.lifetime import require_own_threads
 from edgepress.deploy.engines.passport import require_fit
 from edgepress.deploy.engines.table import RUNTIMES
 from edgepress.multilabel.bundle import Bundle
@@ -27,12 +28,14 @@ def open_engine(
         device: `cpu`, or `cuda` (torch, ONNX Runtime), or an OpenVINO device (`gpu`, `npu`). A TensorRT engine runs on
             the CUDA device it was built for, also where this says `cpu`.
         hint: what OpenVINO compiles for; with `throughput` it answers several threads at once.
-        threads: of ONNX Runtime and of OpenVINO's CPU; by default the runtime chooses.
+        threads: of ONNX Runtime and of OpenVINO's CPU; by default the runtime chooses, within what this process may
+            use (its affinity, a container's quota).
 
     Raises:
         InputError: no bundle there, a changed byte, a model that its runtime refuses, an unknown device, or a setting
             that the runtime does not have.
         EngineUnavailableError: this machine cannot run it; says why. `deploy.build.rebuild` mends what does not fit it.
+        RuntimeError: this process was forked in the middle of its parent's work with the same runtime.
     """
     bundle = bundle_dir if isinstance(bundle_dir, Bundle) else Bundle.open(bundle_dir)
     require_fit(bundle)
@@ -41,5 +44,7 @@ def open_engine(
         raise InputError(f"hint {hint!r}: only OpenVINO takes one; {runtime.name} has none")
     if threads is not None and "threads" not in runtime.settings:
         raise InputError(f"threads {threads}: ONNX Runtime and OpenVINO take them on a CPU; {runtime.name} takes none")
+    if runtime.shares_threads:
+        require_own_threads(bundle.path, runtime.name)
     given = {"hint": hint, "threads": threads}
     return runtime.engine_class()(bundle, device, **{name: given[name] for name in runtime.settings})

@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from edgepress.deploy.engines.lifetime import Lifetime
+from edgepress.deploy.engines.table import RUNTIMES
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
 from edgepress.multilabel.labels import LabelSpace
@@ -56,7 +58,9 @@ class Engine(ABC):
     """A model that is loaded and ready: `engine(images) -> logits`.
 
     Several threads may call one engine; each gets the answer to its own pictures, and where the runtime cannot compute
-    two at once they wait for each other. Use it in a `with` block, or call `close` after the last call.
+    two at once they wait for each other. Use it in a `with` block, or call `close`.
+
+    An engine belongs to the process that opened it. After a fork the child opens its own.
     """
 
     def __init__(self, bundle: Bundle, max_batch: int | None = None) -> None:
@@ -65,21 +69,27 @@ class Engine(ABC):
         self.preprocess: Preprocess = bundle.preprocess
         self.max_batch = max_batch
         """Most pictures that the runtime takes at once; larger batches are split."""
-        self._closed = False
+        self._lifetime = Lifetime(bundle.path, RUNTIMES[bundle.manifest.kind].name, self, self._release)
 
-    @abstractmethod
     def proof(self) -> Proof:
         """What really executes, layer by layer where the runtime tells; may take as long as opening the engine did.
 
         Raises:
             EngineUnavailableError: something else executes than what was asked for, such as a CPU in a GPU's stead.
+            RuntimeError: see `__call__`.
         """
+        with self._lifetime.call():
+            return self._proof()
 
     @property
     def ran(self) -> dict[str, str]:
         """The proof in four words: runtime, its version, provider or device, precision of execution."""
         proof = self.proof()
         return {name: getattr(proof, name) for name in ("runtime", "version", "provider", "precision")}
+
+    @abstractmethod
+    def _proof(self) -> Proof:
+        """See `proof`."""
 
     @abstractmethod
     def _run(self, images: np.ndarray) -> np.ndarray:
@@ -90,10 +100,12 @@ class Engine(ABC):
         """Free what the runtime holds."""
 
     def close(self) -> None:
-        """Free what the runtime holds; the engine cannot be called any more. A second time does nothing."""
-        if not self._closed:
-            self._closed = True
-            self._release()
+        """Wait for the calls that are running and free what the runtime holds; a second time does nothing.
+
+        From its beginning on nobody can call the engine any more. In a forked child, whose engine it is not, nothing is
+        freed.
+        """
+        self._lifetime.close()
 
     def __enter__(self) -> Engine:
         return self
@@ -106,10 +118,9 @@ class Engine(ABC):
 
         Raises:
             ValueError: another type or shape; says what was received and what is expected.
-            RuntimeError: the engine is closed, or its runtime failed.
+            RuntimeError: the engine is closed, this process is a fork of the one that opened it, or its runtime failed.
         """
-        if self._closed:
-            raise RuntimeError(f"{self.bundle.path}: this engine is closed; open it again")
+        self._lifetime.require_own_process()
         size = self.preprocess.size
         if (
             not isinstance(images, np.ndarray)
@@ -122,7 +133,8 @@ class Engine(ABC):
             raise ValueError(f"received {received}; expected uint8 RGB pictures [B, {size}, {size}, 3] with B >= 1")
         images = np.ascontiguousarray(images)
         step = self.max_batch or len(images)
-        parts = [self._run(images[start : start + step]) for start in range(0, len(images), step)]
+        with self._lifetime.call():
+            parts = [self._run(images[start : start + step]) for start in range(0, len(images), step)]
         logits = (parts[0] if len(parts) == 1 else np.concatenate(parts)).astype(np.float32, copy=False)
         if logits.shape != (len(images), len(self.labels)):
             raise InputError(

@@ -14,6 +14,7 @@ import numpy as np
 
 from edgepress.deploy.engines.base import Engine, Proof, by_precision, require, require_shape, require_threads, summary
 from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.cores import thread_limit
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -54,8 +55,10 @@ class OnnxRuntimeEngine(Engine):
 
     def _open(self, options: Any) -> Any:
         options.log_severity_level = 3
-        if self._threads is not None:
-            options.intra_op_num_threads = self._threads
+        # Left to itself it counts the machine's cores, whatever this process is bound to.
+        threads = self._threads or thread_limit()
+        if threads is not None:
+            options.intra_op_num_threads = threads
         file = self.bundle.model_path
         try:
             return self._ort.InferenceSession(
@@ -77,7 +80,7 @@ class OnnxRuntimeEngine(Engine):
                 ) from error
             raise InputError(f"{file}: ONNX Runtime cannot load it: {reason[:300]}") from error
 
-    def proof(self) -> Proof:
+    def _proof(self) -> Proof:
         kernels = self._kernels
         products = [kernel for kernel in kernels if _PRODUCTS.search(kernel["op_name"])]
         require_placed(products, self._provider)
@@ -113,7 +116,8 @@ class OnnxRuntimeEngine(Engine):
 
     def output(self, name: str, images: np.ndarray) -> np.ndarray:
         """Another output of the graph, of prepared pixels uint8 RGB `[B, size, size, 3]`."""
-        return self._session.run([name], {self._input: images})[0]
+        with self._lifetime.call():
+            return self._session.run([name], {self._input: images})[0]
 
     def _release(self) -> None:
         del self._session

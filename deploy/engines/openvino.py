@@ -18,6 +18,7 @@ from edgepress.deploy.engines.base import (
     summary,
 )
 from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.cores import thread_limit
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
 
 _DEVICES = ("CPU", "GPU", "NPU")
@@ -46,8 +47,9 @@ class OpenVinoEngine(Engine):
         options: dict[str, object] = {"PERFORMANCE_HINT": hint.upper()}
         if self._device == "CPU":
             options["INFERENCE_PRECISION_HINT"] = "f32"
-            if threads is not None:
-                options["INFERENCE_NUM_THREADS"] = threads
+            limit = threads or thread_limit()
+            if limit is not None:
+                options["INFERENCE_NUM_THREADS"] = limit
         elif threads is not None:
             raise InputError(f"threads {threads}: only OpenVINO's CPU takes them; {self._device} takes none")
         try:
@@ -61,7 +63,7 @@ class OpenVinoEngine(Engine):
         for _ in range(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")):
             self._requests.put(self._compiled.create_infer_request())
 
-    def proof(self) -> Proof:
+    def _proof(self) -> Proof:
         layers = [layer for layer in map(_executed, self._compiled.get_runtime_model().get_ordered_ops()) if layer]
         products = by_precision(precision for kind, precision in layers if kind in _PRODUCTS)
         devices = self._compiled.get_property("EXECUTION_DEVICES")

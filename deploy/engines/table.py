@@ -45,6 +45,8 @@ class Runtime:
     """Settings of `open_engine` that it has."""
     builder: str | None = None
     """`module:function` that compiles an ONNX bundle into its own format; None where it opens the graph itself."""
+    shares_threads: bool = False
+    """Whether its engines share the process's threads: a fork of a process with an open one can open none."""
     needs_sm: bool = False
     """Whether its engines are built for one compute capability, by a `GpuTarget`."""
 
@@ -85,7 +87,7 @@ class EngineSpec:
 
 
 _HERE, _BUILD = "edgepress.deploy.engines", "edgepress.deploy.build"
-TORCH = Runtime(name="torch", kind="torch", extra="train", engine=f"{_HERE}.torch:TorchEngine")
+TORCH = Runtime(name="torch", kind="torch", extra="train", engine=f"{_HERE}.torch:TorchEngine", shares_threads=True)
 ONNX_RUNTIME = Runtime(
     name="ONNX Runtime",
     kind="onnx",
@@ -100,6 +102,7 @@ OPENVINO = Runtime(
     engine=f"{_HERE}.openvino:OpenVinoEngine",
     settings=("hint", "threads"),
     builder=f"{_BUILD}.compile:compile_openvino",
+    shares_threads=True,
 )
 TENSORRT = Runtime(
     name="TensorRT",

@@ -58,7 +58,7 @@ class TensorRtEngine(Engine):
                 raise EngineUnavailableError(f"{bundle.model_path}: {one_line(error)}") from error
             raise
 
-    def proof(self) -> Proof:
+    def _proof(self) -> Proof:
         facts = self.bundle.manifest.facts
         products = facts["products"]
         settings = {"max_batch": str(self.max_batch)}
@@ -159,16 +159,17 @@ class TensorRtEngine(Engine):
         assert self.max_batch is not None
         names = ("copy_in_ms", "compute_ms", "copy_out_ms")
         total = dict.fromkeys(names, 0.0)
-        events = [self._cuda("cudaEventCreate")[0] for _ in range(4)]
-        try:
-            for start in range(0, len(images), self.max_batch):
-                with self._lock:
-                    self._infer(images[start : start + self.max_batch], events)
-                for name, before, after in zip(names, events, events[1:], strict=False):
-                    total[name] += self._cuda("cudaEventElapsedTime", before, after)[0]
-        finally:
-            for event in events:
-                self._cuda("cudaEventDestroy", event)
+        with self._lifetime.call():
+            events = [self._cuda("cudaEventCreate")[0] for _ in range(4)]
+            try:
+                for start in range(0, len(images), self.max_batch):
+                    with self._lock:
+                        self._infer(images[start : start + self.max_batch], events)
+                    for name, before, after in zip(names, events, events[1:], strict=False):
+                        total[name] += self._cuda("cudaEventElapsedTime", before, after)[0]
+            finally:
+                for event in events:
+                    self._cuda("cudaEventDestroy", event)
         return total
 
     def _infer(self, images: np.ndarray, events: Sequence[Any] = ()) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 
 from edgepress.deploy.engines.base import Engine, Proof, by_precision, require, summary
 from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.cores import thread_limit
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
 
 
@@ -32,10 +33,13 @@ class TorchEngine(Engine):
                 raise EngineUnavailableError("torch sees no CUDA device here")
             if int(device.partition(":")[2] or 0) >= count:
                 raise EngineUnavailableError(f"device {device!r}: torch sees cuda:0 to cuda:{count - 1} here")
+        limit = thread_limit()
+        if limit is not None and torch.get_num_threads() > limit:
+            torch.set_num_threads(limit)  # of the whole process: torch has no other
         self._torch, self._device = torch, device
         self._model = load_model(bundle.path).to(device)
 
-    def proof(self) -> Proof:
+    def _proof(self) -> Proof:
         owners = [
             module for module in self._model.modules() if next(module.parameters(recurse=False), None) is not None
         ]
@@ -72,16 +76,17 @@ class TorchEngine(Engine):
             value = output.detach().to("cpu", self._torch.float32, copy=True).numpy() if usable else None
             found.setdefault(name, []).append(value)
 
-        hooks = [
-            modules[name].register_forward_hook(lambda _, __, output, name=name: keep(name, output))
-            for name in names
-            if name in modules
-        ]
-        try:
-            self._run(images)
-        finally:
-            for hook in hooks:
-                hook.remove()
+        with self._lifetime.call():
+            hooks = [
+                modules[name].register_forward_hook(lambda _, __, output, name=name: keep(name, output))
+                for name in names
+                if name in modules
+            ]
+            try:
+                self._run(images)
+            finally:
+                for hook in hooks:
+                    hook.remove()
         return {name: values[0] for name, values in found.items() if len(values) == 1 and values[0] is not None}
 
     def _release(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import importlib.util
-import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepress.deploy.machine.cuda import cuda_compute_capability, cuda_driver_version
+from edgepress.multilabel.cores import cores
 
 _JETSON = " (on a Jetson it comes with JetPack: sudo apt install nvidia-jetpack)"
 
@@ -32,7 +32,7 @@ def describe_machine() -> dict[str, Any]:
     capability = cuda_compute_capability()
     return {
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "architecture": platform.machine(),
         "system": platform.platform(),
         "python": platform.python_version(),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgepress.deploy.machine.tegra import parse_nvpmodel
-from edgepress.deploy.tag.ahead import cores
+from edgepress.multilabel.cores import cores
 
 Clocks = Literal["locked", "unlocked", "unknown"]
 _GPU = re.compile(r"gpu|gpc|gv11b|gp10b|ga10b")

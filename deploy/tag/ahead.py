@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterable
@@ -12,17 +11,14 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
+from edgepress.multilabel.cores import cores
+
 _S = TypeVar("_S")
 _T = TypeVar("_T")
 AHEAD = 2
 """Batches that are being decoded or wait while one is taken: the next, and one for the threads to go on with."""
 LEAVE_SECONDS = 0.2
 """How long the end waits for a source that is being looked for: it may be a line that nobody types."""
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def load_ahead(

@@ -70,9 +70,9 @@ class Tagger:
         self.close()
 
 
-def open_tagger(bundle_dir: str | Path | Bundle, device: str = "cpu") -> Tagger:
+def open_tagger(bundle_dir: str | Path | Bundle, device: str = "cpu", *, threads: int | None = None) -> Tagger:
     """Open a bundle for tagging pictures; arguments and errors as `open_engine`."""
-    return Tagger(open_engine(bundle_dir, device))
+    return Tagger(open_engine(bundle_dir, device, threads=threads))
 
 
 def _load(source: Source) -> tuple[str, np.ndarray | InputError]:

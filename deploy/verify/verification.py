@@ -75,6 +75,7 @@ def verify(
     device: str = "cpu",
     budget: float | None = None,
     *,
+    threads: int | None = None,
     stages: bool = False,
     layers: bool = False,
 ) -> Verification:
@@ -86,6 +87,7 @@ def verify(
 
     Args:
         budget: largest drop in mAP points; by default `DROP_BUDGET` of the bundle's precision.
+        threads: of the engine that is proven, as `open_engine` takes them.
         stages: walk the stages whatever the verdict.
         layers: compare the tensors inside the graph as well; see `deploy.verify.layers`.
 
@@ -97,7 +99,7 @@ def verify(
         raise InputError(f"budget is {budget}; expected a number of mAP points")
     columns = _columns(bundle, data)
     reference = _reference(bundle, data)
-    with open_engine(bundle, device) as engine:
+    with open_engine(bundle, device, threads=threads) as engine:
         # From here on everything is in the data set's order of labels, matched by name.
         logits, ran = predict_split(engine, data)[:, columns], engine.ran
     result = compare(

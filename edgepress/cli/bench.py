@@ -10,7 +10,7 @@ import numpy as np
 import typer
 
 from edgepress.cli.flags import Flags, FlagsOf
-from edgepress.cli.options import BundlePath, Device, Json, Reader, Rebuild, Remote, Split, print_json
+from edgepress.cli.options import BundlePath, Device, Json, Reader, Rebuild, Remote, Split, Threads, print_json
 from edgepress.cli.tables import print_record, stdout
 from edgepress.multilabel.bundle import Bundle, write_atomically
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
@@ -27,9 +27,7 @@ def verb(
     split: Split = "test",
     device: Device = "cpu",
     hint: Annotated[str, typer.Option("--hint", help="What OpenVINO compiles for: latency, throughput.")] = "latency",
-    threads: Annotated[
-        int | None, typer.Option("--threads", help="Of ONNX Runtime and OpenVINO's CPU (default: they choose).")
-    ] = None,
+    threads: Threads = None,
     against: Annotated[
         Path | None,
         typer.Option("--against", help="Another bundle, timed in turn with this one; or a record made by --save."),

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import logging
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgepress.cli.options import Device, Rebuild
+from edgepress.cli.options import Device, Rebuild, Threads
 from edgepress.multilabel.errors import InputError
+
+if TYPE_CHECKING:
+    from edgepress.deploy.demo.answers import Opening
 
 log = logging.getLogger("edgepress")
 LOOPBACK = "127.0.0.1"
@@ -19,6 +22,7 @@ LOOPBACK = "127.0.0.1"
 def verb(
     bundle: Annotated[Path, typer.Argument(help="A bundle, or a run's folder: then each of its engines.")],
     device: Device = "cpu",
+    threads: Threads = None,
     rebuild: Rebuild = False,
     listen: Annotated[str, typer.Option("--listen", help="The IP address of the page.")] = LOOPBACK,
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="The port; 0 takes a free one.")] = 7860,
@@ -32,23 +36,26 @@ def verb(
     """
     if video is not None and camera is not None:
         raise InputError("--video and --camera: expected one of them")
+    from edgepress.deploy.demo.answers import Opening
+
+    opening = Opening(device=device, threads=threads, rebuild=rebuild)
     source = video if video is not None else camera
     if source is not None:
-        _overlay(bundle, device, rebuild, source, out)
+        _overlay(bundle, opening, source, out)
     elif out is not None:
         raise InputError("--out is the video that --video or --camera writes; the page writes none")
     else:
-        _serve(bundle, device, rebuild, listen, port)
+        _serve(bundle, opening, listen, port)
 
 
-def _serve(bundle: Path, device: str, rebuild: bool, listen: str, port: int) -> None:
+def _serve(bundle: Path, opening: Opening, listen: str, port: int) -> None:
     import gradio  # noqa: F401 # before engines are opened, which takes longer than to find that it is missing
 
     from edgepress.deploy.demo.answers import open_engines
     from edgepress.deploy.demo.server import bind, is_loopback, make_app, make_server
 
     local = is_loopback(listen)
-    with bind(listen, port) as listening, open_engines(bundle, device, rebuild=rebuild) as engines:
+    with bind(listen, port) as listening, open_engines(bundle, opening) as engines:
         for name, reason in engines.refused.items():
             log.info("%s is not offered: %s", name, reason)
         if not local:
@@ -65,17 +72,15 @@ def _serve(bundle: Path, device: str, rebuild: bool, listen: str, port: int) -> 
             server.run(sockets=[listening])
 
 
-def _overlay(bundle: Path, device: str, rebuild: bool, source: Path | int, out: Path | None) -> None:
-    from edgepress.deploy.build.rebuild import fitted
+def _overlay(bundle: Path, opening: Opening, source: Path | int, out: Path | None) -> None:
     from edgepress.deploy.demo.overlay import Frames, show
-    from edgepress.deploy.tag.tagger import open_tagger
-    from edgepress.multilabel.bundle import MANIFEST, Bundle
+    from edgepress.multilabel.bundle import MANIFEST
 
     if not (bundle / MANIFEST).is_file() and any(bundle.glob(f"*/{MANIFEST}")):
         raise InputError(f"{bundle}: a run's folder; for a video name one of its engines, a folder in it")
     if out is not None and isinstance(source, Path) and out.resolve() == source.resolve():
         raise InputError(f"--out {out}: the video that is read; name another file")
-    with open_tagger(fitted(Bundle.open(bundle), rebuild=rebuild), device) as tagger, Frames(source) as frames:
+    with opening.tagger(bundle) as tagger, Frames(source) as frames:
         shown = show(tagger, frames, out)
     rate = shown.frames / max(shown.seconds, 1e-9)
     print(f"{shown.frames:,} frames, {rate:.1f} a second" + (f": {shown.out}" if shown.out else ""))

@@ -34,6 +34,10 @@ Teachers = Annotated[
 ]
 Out = Annotated[Path, typer.Option("--out", help="The bundle to make.")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, or an OpenVINO device.")]
+Threads = Annotated[
+    int | None,
+    typer.Option("--threads", help="Of ONNX Runtime and OpenVINO's CPU (default: they choose, within a CPU quota)."),
+]
 Rebuild = Annotated[
     bool,
     typer.Option("--rebuild", help="Make an engine that does not fit this machine again from its ONNX bundle."),

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
-from edgepress.cli.options import BundlePath, Device, Rebuild
+from edgepress.cli.options import BundlePath, Device, Rebuild, Threads
 from edgepress.multilabel.errors import InputError
 
 MOST_BROKEN = 20
@@ -33,6 +33,7 @@ def verb(
         ),
     ],
     device: Device = "cpu",
+    threads: Threads = None,
     rebuild: Rebuild = False,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Pictures a call of the engine.")] = 8,
     every: Annotated[float, typer.Option("--every", help="Seconds between two pictures of a video.")] = 1.0,
@@ -55,7 +56,8 @@ def verb(
         raise InputError("--csv and --json: expected one of them")
     broken: list[InputError] = []
     told = 0
-    with open_tagger(fitted(Bundle.open(bundle), rebuild=rebuild), device) as tagger, _progress() as advance:
+    opened = fitted(Bundle.open(bundle), rebuild=rebuild)
+    with open_tagger(opened, device, threads=threads) as tagger, _progress() as advance:
         write = _csv(tagger.engine.labels.names) if as_csv else _json if as_json else _line
         try:
             for name, answer in tagger.stream(pictures(sources, tagger.engine.preprocess, every=every), batch):

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgepress.cli.options import BundlePath, Data, Device, Json, Reader, Rebuild, Remote, Split, print_json
+from edgepress.cli.options import BundlePath, Data, Device, Json, Reader, Rebuild, Remote, Split, Threads, print_json
 from edgepress.cli.tables import stdout
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.errors import EngineUnavailableError
@@ -21,6 +21,7 @@ def verb(
     remote: Remote,
     split: Split = "test",
     device: Device = "cpu",
+    threads: Threads = None,
     budget: Annotated[
         float | None, typer.Option("--budget", help="Largest drop in mAP points (default: fp32 0.1, fp16 0.2, int8 1)")
     ] = None,
@@ -51,14 +52,16 @@ def verb(
     opened = Bundle.open(bundle)
     there = remote.host_given()
     if there is not None:
-        given = as_flags({"device": device, "budget": budget, "required": required, "stages": stages, "layers": layers})
+        asked = {"device": device, "threads": threads, "budget": budget, "required": required}
+        given = as_flags({**asked, "stages": stages, "layers": layers})
         answer = run_there(there, "verify", opened, given, reader.load(data, split))
         print_verified(answer.record, json)
         raise typer.Exit(answer.code)
     try:
         opened = fitted(opened, rebuild=rebuild)
         pictures = reader.load(data, split)
-        result = verify(opened, pictures, device, budget, stages=stages, layers=layers).as_dict()
+        found = verify(opened, pictures, device, budget, threads=threads, stages=stages, layers=layers)
+        result = found.as_dict()
     except EngineUnavailableError as error:
         result = {"engine": opened.name, "verdict": "not run", "reasons": [str(error)]}
     print_verified(result, json)
