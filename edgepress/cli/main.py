@@ -31,6 +31,7 @@ INTERNAL = 70
 """A fault of ours; not 1, which means a gate that failed."""
 VERBS = (
     *("run", "compare", "teach", "distill", "finetune", "export", "quantize", "compile", "calibrate"),
+    "adopt",
     *("verify", "bench", "predict", "report", "card", "demo"),
     *("inspect", "data", "shard", "doctor", "sign", "verify-signature"),
 )

@@ -1,0 +1,195 @@
+"""The front and the tail of an adopted graph: uint8 pictures in, logits of the data set's labels out, a free batch."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgepress.deploy.build.foreign import Activation, AdoptConfig, Foreign
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    import onnx
+
+log = logging.getLogger("edgepress")
+OPSET = 20
+"""What a graph of an older opset than `OLDEST` is converted to."""
+OLDEST = 13
+"""The first opset whose Q/DQ nodes have a scale for each channel."""
+LEAST = np.float32(1e-7)
+"""Probabilities nearer to 0 or 1 than this have the logit of this one: 16.1."""
+
+
+def normalised(pixels: np.ndarray, foreign: Foreign, config: AdoptConfig) -> np.ndarray:
+    """uint8 RGB `[N, size, size, 3]` as the model takes them: its dtype, colours and layout.
+
+    The arithmetic is that of the front, (x − 255·mean)·(1 / (255·std)) in float32, so that a difference of the answers
+    is the graph's.
+    """
+    if config.colors == "bgr":
+        pixels = pixels[..., ::-1]
+    if foreign.dtype == "float32":
+        assert config.mean is not None
+        assert config.std is not None
+        shift, scale = _shift_and_scale(config.mean, config.std)
+        pixels = (pixels.astype(np.float32) - shift) * scale
+    return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2) if foreign.layout == "nchw" else pixels)
+
+
+def _shift_and_scale(mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
+    return np.float32(mean) * np.float32(255), np.float32(1) / (np.float32(std) * np.float32(255))
+
+
+def logits_of(answers: np.ndarray, activation: Activation) -> np.ndarray:
+    """Logits whose sigmoid is the probability that the model gives."""
+    if activation == "none":
+        return answers
+    p = np.clip(answers, LEAST, np.float32(1) - LEAST)
+    return np.log(p) - np.log(np.float32(1) - p)
+
+
+def fronted(
+    foreign: Foreign,
+    preprocess: Preprocess,
+    config: AdoptConfig,
+    activation: Activation,
+    columns: list[int],
+    names: int,
+) -> onnx.ModelProto:
+    """The graph with a uint8 front, logits of the data set's labels behind it, and a free batch."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    model = _modern(foreign)
+    graph = model.graph
+    for node in graph.node:  # a name of ours may be taken
+        for names_of in (node.input, node.output):
+            for at, name in enumerate(names_of):
+                if name in ("images", "logits"):
+                    names_of[at] = f"own_{name}"
+    for tensor in graph.initializer:
+        tensor.name = f"own_{tensor.name}" if tensor.name in ("images", "logits") else tensor.name
+    inside, outside = (
+        f"own_{name}" if name in ("images", "logits") else name for name in (foreign.input, foreign.output)
+    )
+    front, constants, last = [], [], "images"
+
+    def constant(name: str, value: np.ndarray) -> str:
+        constants.append(numpy_helper.from_array(value, name))
+        return name
+
+    def then(operator: str, *more: str, **attributes: object) -> None:
+        nonlocal last
+        front.append(helper.make_node(operator, [last, *more], [f"front_{operator.lower()}"], **attributes))
+        last = front[-1].output[0]
+
+    if foreign.dtype == "float32":
+        # This order (cast, subtract, multiply, transpose) is what TensorRT's parser takes for uint8 input.
+        shift, scale = _shift_and_scale(preprocess.mean, preprocess.std)
+        then("Cast", to=TensorProto.FLOAT)
+        if config.colors == "bgr":
+            then("Gather", constant("front_channels", np.array([2, 1, 0])), axis=3)
+        then("Sub", constant("front_mean", shift))
+        then("Mul", constant("front_scale", scale))
+    elif config.colors == "bgr":
+        then("Gather", constant("front_channels", np.array([2, 1, 0])), axis=3)
+    if foreign.layout == "nchw":
+        then("Transpose", perm=[0, 3, 1, 2])
+    for node in graph.node:
+        for at, name in enumerate(node.input):
+            if name == inside:
+                node.input[at] = last
+    tail, last_out = _tail(graph, outside, activation, columns, names, constant)
+    nodes = [*front, *graph.node, *tail]
+    del graph.node[:], graph.input[:], graph.output[:], graph.value_info[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(constants)
+    size = foreign.size
+    graph.input.append(helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", size, size, 3]))
+    graph.output.append(helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", len(columns)]))
+    assert last_out == "logits"
+    return _pruned(model)
+
+
+def _tail(
+    graph: onnx.GraphProto,
+    output: str,
+    activation: Activation,
+    columns: list[int],
+    names: int,
+    constant: Callable[[str, np.ndarray], str],
+) -> tuple[list[onnx.NodeProto], str]:
+    """Nodes from the model's output to logits of the wanted columns."""
+    from onnx import helper
+
+    producer = next((node for node in graph.node if output in node.output), None)
+    tail: list[onnx.NodeProto] = []
+    if activation == "sigmoid" and producer is not None and producer.op_type == "Sigmoid":
+        output = producer.input[0]  # the logits themselves, exactly
+    elif activation != "none":
+        low, high = constant("tail_least", LEAST), constant("tail_most", np.float32(1) - LEAST)
+        one = constant("tail_one", np.float32(1))
+        tail += [
+            helper.make_node("Clip", [output, low, high], ["tail_p"]),
+            helper.make_node("Log", ["tail_p"], ["tail_yes"]),
+            helper.make_node("Sub", [one, "tail_p"], ["tail_rest"]),
+            helper.make_node("Log", ["tail_rest"], ["tail_no"]),
+            helper.make_node("Sub", ["tail_yes", "tail_no"], ["tail_logits"]),
+        ]
+        output = "tail_logits"
+    if columns != list(range(names)):
+        tail.append(
+            helper.make_node("Gather", [output, constant("tail_columns", np.array(columns))], ["logits"], axis=1)
+        )
+    else:
+        tail.append(helper.make_node("Identity", [output], ["logits"]))
+    return tail, "logits"
+
+
+def _modern(foreign: Foreign) -> onnx.ModelProto:
+    """A copy without constants among its inputs (as old exporters write), of an opset that INT8 can use."""
+    import onnx
+    from onnx import version_converter
+
+    model = onnx.ModelProto()
+    model.CopyFrom(foreign.model)
+    given = {tensor.name for tensor in model.graph.initializer}
+    kept = [value for value in model.graph.input if value.name not in given]
+    del model.graph.input[:]
+    model.graph.input.extend(kept)
+    opset = next((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), 0)
+    if opset >= OLDEST:
+        return model
+    model.ir_version = max(model.ir_version, 8)
+    try:
+        converted = version_converter.convert_version(model, OPSET)
+    except Exception as error:  # its own types, and RuntimeError
+        raise InputError(
+            f"{foreign.file}: of opset {opset}, which cannot be converted to {OPSET} "
+            f"({' '.join(str(error).split())[:200]}): export it with opset_version={OPSET}"
+        ) from error
+    log.info("converted from opset %d to %d", opset, OPSET)
+    return converted
+
+
+def _pruned(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Without the nodes and constants that no longer lead to the logits."""
+    wanted, nodes = {"logits"}, []
+    for node in reversed(model.graph.node):
+        if any(name in wanted for name in node.output):
+            nodes.append(node)
+            wanted |= {name for name in node.input if name}
+            for attribute in node.attribute:  # what the branches of an If or Loop read from outside
+                for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                    wanted |= {name for one in inner.node for name in one.input}
+    constants = [tensor for tensor in model.graph.initializer if tensor.name in wanted]
+    nodes.reverse()
+    copied = [type(node).FromString(node.SerializeToString()) for node in nodes]
+    kept = [type(tensor).FromString(tensor.SerializeToString()) for tensor in constants]
+    del model.graph.node[:], model.graph.initializer[:]
+    model.graph.node.extend(copied)
+    model.graph.initializer.extend(kept)
+    return model
