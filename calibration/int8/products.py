@@ -54,3 +54,18 @@ def weight_elements(graph: Any) -> dict[str, int]:
     """Constants that every product of a graph holds."""
     sizes = {tensor.name: int(np.prod(tensor.dims)) for tensor in graph.initializer}
     return {n.name: sum(sizes.get(name, 0) for name in n.input[1:]) for n in graph.node if n.op_type in PRODUCTS}
+
+
+def softmax_positions(graph: Any, shapes: dict[str, tuple[int, ...]]) -> dict[str, int]:
+    """Over how many positions each softmax shares its 1, by the name of what it writes.
+
+    Args:
+        shapes: of every tensor that is quantised, for one picture; a softmax whose output is not among them is left
+            out.
+    """
+    result = {}
+    for node in graph.node:
+        if node.op_type == "Softmax" and node.output[0] in shapes:
+            axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), -1)
+            result[node.output[0]] = shapes[node.output[0]][axis]
+    return result

@@ -13,7 +13,13 @@ import numpy as np
 
 from edgepress.calibration.int8.graphs import copy_of
 from edgepress.calibration.int8.pixels import CENTRED, fold_normalisation, read_pixels
-from edgepress.calibration.int8.products import PRODUCTS, float_anyway, multiplications, weight_elements
+from edgepress.calibration.int8.products import (
+    PRODUCTS,
+    float_anyway,
+    multiplications,
+    softmax_positions,
+    weight_elements,
+)
 from edgepress.calibration.int8.ranges import Method, Ranges
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.manifest import Target
@@ -61,6 +67,15 @@ def convolutions_in_int8(model: Path) -> tuple[int, int]:
 
     names = {node.name for node in onnx.load(str(model)).graph.node if node.op_type == "Conv"}
     return len(names - set(float_products(model))), len(names)
+
+
+def wide_enough(measured: tuple[float, float], positions: int) -> tuple[float, float]:
+    """The range of a softmax's output, from 0 to at least twice what each of its positions gets where all get alike.
+
+    Where the range of flat attention is as narrow as it was measured, ONNX Runtime up to 1.31.1 answers zeros
+    (its QLinearSoftmax, where 255 · scale · positions is at most 1.7; 1.32.0 is right).
+    """
+    return 0.0, max(measured[1], min(2 / positions, 1.0))
 
 
 class OnnxQuantizer:
@@ -164,6 +179,8 @@ class OnnxQuantizer:
             ranges = self.ranges.by(method)
             if self.zero is not None:  # a picture's bytes, less the whole number in their middle: nothing to measure
                 ranges[CENTRED] = (-self.zero, 255 - self.zero)
+            for name, positions in softmax_positions(self.float_model.graph, self.ranges.shapes).items():
+                ranges[name] = wide_enough(ranges[name], positions)
             self._by[method] = {
                 name: (np.array(low, np.float32), np.array(high, np.float32)) for name, (low, high) in ranges.items()
             }

@@ -53,3 +53,38 @@ def small_graph() -> onnx.ModelProto:
         [*tensors, numpy_helper.from_array(np.array([2, 3]), "places")],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+def attending_graph() -> onnx.ModelProto:
+    """Pixels, a convolution, and five queries that look at all 64 places almost alike, as an untrained head does."""
+    rng = np.random.default_rng(2)
+    constants = {
+        "stem.w": rng.normal(size=(8, 3, 3, 3)) / 255,
+        "keys.w": rng.normal(size=(8, 8)) / 1000,
+        "queries": rng.normal(size=(5, 8)),
+        "last": rng.normal(size=(8, 1)),
+    }
+    nodes = [
+        helper.make_node("Cast", ["images"], ["float"], "cast", to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["float"], ["planes"], "transpose", perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["planes", "stem.w"], ["a"], "stem", pads=[1] * 4),
+        helper.make_node("Reshape", ["a", "flat"], ["values"], "reshape"),
+        helper.make_node("Transpose", ["values"], ["places"], "turn", perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["places", "keys.w"], ["keys"], "keys"),
+        helper.make_node("Transpose", ["keys"], ["keys.t"], "turn_keys", perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["queries", "keys.t"], ["scores"], "scores"),
+        helper.make_node("Softmax", ["scores"], ["attention"], "softmax", axis=-1),
+        helper.make_node("MatMul", ["attention", "places"], ["seen"], "seen"),
+        helper.make_node("MatMul", ["seen", "last"], ["columns"], "last"),
+        helper.make_node("Reshape", ["columns", "row"], ["logits"], "row"),
+    ]
+    tensors = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in constants.items()]
+    shapes = {"flat": [-1, 8, 64], "row": [-1, 5]}
+    graph = helper.make_graph(
+        nodes,
+        "attending",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", 8, 8, 3])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 5])],
+        [*tensors, *(numpy_helper.from_array(np.array(shape), name) for name, shape in shapes.items())],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
