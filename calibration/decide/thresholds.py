@@ -1,8 +1,8 @@
 """A threshold a label on its calibrated probability, and the decisions that both make together.
 
 `f1` takes the threshold with the highest F1, `recall=R` the highest with at least that recall, `precision=P` the lowest
-with at least that precision (so that recall is highest), `fixed=T` is T for every label. The search is exact: over the
-midpoints between distinct scores.
+with at least that precision (so that recall is highest; a label that cannot reach it is never answered yes), `fixed=T`
+is T for every label. The search is exact: over the midpoints between distinct scores.
 
 A rare label's few positives are not believed alone: in place of an answer y stands w·y + (1 − w)·p, p the calibrated
 probability and w = n / (n + SHRINKAGE) as in `calibration.decide.probabilities`. As w falls that nears the plug-in
@@ -31,7 +31,7 @@ from edgepress.calibration.decide.probabilities import (
     rarer_answer,
 )
 from edgepress.multilabel.datasets import MultiLabelDataset
-from edgepress.multilabel.decisions import Decisions, Fit, Method
+from edgepress.multilabel.decisions import SILENT, Decisions, Fit, Method
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.metrics import decide, sigmoid
 
@@ -76,7 +76,7 @@ class Thresholds:
     values: np.ndarray
     """float64 `[C]`."""
     unreached: dict[int, float]
-    """Labels (columns) without a threshold that meets the target, and the best of that estimate, which was taken."""
+    """Labels (columns) without a threshold that meets the target, and the best of that estimate; they stay silent."""
 
 
 class Curve(NamedTuple):
@@ -116,7 +116,10 @@ def threshold_curve(targets: np.ndarray, scores: np.ndarray) -> Curve:
 def best_threshold(
     targets: np.ndarray, scores: np.ndarray, criterion: Criterion, believed: np.ndarray | None = None
 ) -> tuple[float, float | None]:
-    """The threshold of one label by a criterion, and None; where it cannot be reached, of the best, and that best.
+    """The threshold of one label by a criterion, and None; where it cannot be reached, `SILENT` and the best that can.
+
+    Somebody who asks for a precision does so because a wrong yes costs more than none: the threshold of the best
+    precision, however low that is, would fire against that wish.
 
     Args:
         targets: `[N]` in {0, 1}, with a positive.
@@ -134,8 +137,7 @@ def best_threshold(
     reached = np.flatnonzero(precision >= criterion.value)
     if len(reached):
         return float(curve.thresholds[reached[0]]), None
-    best = int(np.argmax(precision))
-    return float(curve.thresholds[best]), float(precision[best])
+    return SILENT, float(precision.max())
 
 
 def fit_thresholds(targets, probabilities, ignore, criterion: Criterion) -> Thresholds:
@@ -199,7 +201,7 @@ def fit_decisions(
     unreached = {names[column]: best for column, best in fitted.unreached.items()}
     for name, best in unreached.items():
         log.warning(
-            "%s: %s cannot be reached on %s; the best is %.3f, whose threshold is used", name, thresholds, where, best
+            "%s: %s cannot be reached on %s, the best is %.3f: the label stays silent", name, thresholds, where, best
         )
     return Decisions(
         labels=names,

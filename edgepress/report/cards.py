@@ -14,6 +14,7 @@ import yaml
 
 from edgepress.compress.config import TERMS
 from edgepress.multilabel.bundle import Bundle, write_atomically
+from edgepress.multilabel.decisions import SILENT
 from edgepress.multilabel.errors import InputError
 from edgepress.report.blocks import Block, Code, Listing, Section, Table, Text, escaped, section_markdown
 from edgepress.report.details import recipe_text
@@ -152,7 +153,7 @@ def _labels(bundle: Bundle, row: Mapping[str, Any] | None) -> list[Block]:
         rows=[
             [
                 name,
-                f"{decisions.thresholds[place]:.3f}",
+                "never" if decisions.thresholds[place] == SILENT else f"{decisions.thresholds[place]:.3f}",
                 "" if fit is None else str(fit.positives[place]),
                 str(known[name]["positives"]) if name in known else "",
                 label_precision(known.get(name)),

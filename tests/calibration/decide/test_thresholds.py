@@ -27,7 +27,7 @@ from edgepress.calibration.decide.thresholds import (
     threshold_curve,
 )
 from edgepress.multilabel.datasets import MultiLabelDataset
-from edgepress.multilabel.decisions import Decisions, changed_share
+from edgepress.multilabel.decisions import SILENT, Decisions, changed_share
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.metrics import sigmoid
@@ -78,9 +78,9 @@ def test_by_hand():
     assert best_threshold(targets, scores, Criterion("recall", 1.0)) == (pytest.approx(0.15), None)
     assert best_threshold(targets, scores, Criterion("precision", 0.7)) == (pytest.approx(0.15), None)
     assert best_threshold(targets, scores, Criterion("precision", 0.9)) == (pytest.approx(0.65), None)
-    # The surest picture lacks the label: precision reaches 3/4, at the lowest score that shows it.
+    # The surest picture lacks the label: precision reaches 3/4, which is too little to answer at all.
     wrong = np.array([0, 1, 1, 1, 0])
-    assert best_threshold(wrong, scores, Criterion("precision", 0.9)) == (pytest.approx(0.15), pytest.approx(0.75))
+    assert best_threshold(wrong, scores, Criterion("precision", 0.9)) == (SILENT, pytest.approx(0.75))
 
 
 def test_the_curve_is_scikit_learns():
@@ -114,9 +114,13 @@ def test_recall_and_precision_are_reached_where_it_was_chosen_or_it_is_told(seed
     for name in ("recall", "precision"):
         at, best = best_threshold(targets, scores, Criterion(name, target))
         answers = scores >= at
-        value = (answers & targets).sum() / (targets if name == "recall" else answers).sum()
-        assert value >= target if best is None else value == pytest.approx(best)
-        assert best is None or best < target
+        if best is None:
+            assert (answers & targets).sum() / (targets if name == "recall" else answers).sum() >= target
+        else:
+            assert not answers.any()
+            precisions = [targets[scores >= score].mean() for score in scores]
+            assert max(precisions) == pytest.approx(best)
+            assert best < target
 
 
 def test_neighbouring_numbers_are_still_told_apart():
@@ -214,14 +218,22 @@ def test_what_was_fitted_is_told():
     assert fit.fingerprint == data.fingerprint()
 
 
-def test_a_target_out_of_reach_is_told_and_the_best_is_used(caplog):
+def test_a_label_that_cannot_reach_a_precision_is_told_and_stays_silent_whatever_its_logit(caplog):
     logits, data = draw(200)
     caplog.set_level("WARNING", logger="edgepress")
     fitted = fit_decisions(logits, data, "precision=0.99", "platt")
     assert fitted.fit is not None
-    assert set(fitted.fit.unreached) >= {"label7"}
-    assert all(0 < best < 0.99 for best in fitted.fit.unreached.values())
-    assert sum("cannot be reached" in record.message for record in caplog.records) == len(fitted.fit.unreached)
+    unreached = fitted.fit.unreached
+    assert set(unreached) >= {"label7"}
+    assert all(0 < best < 0.99 for best in unreached.values())
+    told = [record.message for record in caplog.records if "cannot be reached" in record.message]
+    assert len(told) == len(unreached)
+    assert all("the label stays silent" in line for line in told)
+    fitted = Decisions.model_validate_json(fitted.model_dump_json())  # as a bundle holds it
+    sure = np.full((1, len(fitted.labels)), 1e6)  # its sigmoid is 1 exactly
+    assert fitted.probabilities(sure).max() == 1
+    silent = [name for name, yes in zip(fitted.labels, fitted.decide(sure)[0], strict=True) if not yes]
+    assert silent == list(unreached)
 
 
 @pytest.mark.parametrize(
