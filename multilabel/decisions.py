@@ -12,9 +12,12 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from edgepress.multilabel.labels import LabelName
 from edgepress.multilabel.metrics import decide, sigmoid
 
 Method = Literal["none", "temperature", "platt", "isotonic"]
+SILENT = float(np.nextafter(1, 2))
+"""The threshold of a label that is never answered yes: no probability is above 1, which a sigmoid may reach."""
 
 
 class _Frozen(BaseModel):
@@ -141,8 +144,8 @@ class Fit(_Frozen):
     pictures: int
     positives: tuple[int, ...]
     """Pictures that show each label."""
-    unreached: dict[str, float] = {}
-    """Labels whose target could not be reached there, with the best that could: its threshold is used."""
+    unreached: dict[LabelName, float] = {}
+    """Labels whose target could not be reached there, with the best that could: they stay silent."""
     ece_before: float
     """Expected calibration error of the sigmoid, mean over labels."""
     ece_after: float
@@ -152,9 +155,9 @@ class Fit(_Frozen):
 class Decisions(_Frozen):
     """What a bundle's logits mean: a probability and a yes or no for each label."""
 
-    labels: tuple[str, ...]
-    thresholds: tuple[Annotated[float, Field(ge=0, le=1)], ...]
-    """Of each label, on its calibrated probability; yes at or above it."""
+    labels: tuple[LabelName, ...]
+    thresholds: tuple[Annotated[float, Field(ge=0, le=SILENT)], ...]
+    """Of each label, on its calibrated probability; yes at or above it, and never where it is `SILENT`."""
     calibrator: Calibrator
     fit: Fit | None = None
     """None for those nobody fitted: sigmoid and 0.5."""

@@ -7,6 +7,7 @@ across splits, byte for byte or to the eye, and the same picture with differing 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -18,7 +19,7 @@ from edgepress.multilabel.cores import cores
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.duplicates import look, near_groups, same_groups
 from edgepress.multilabel.errors import InputError
-from edgepress.multilabel.pictures import Picture, decode_picture, read_bytes
+from edgepress.multilabel.pictures import Picture, decode, read_bytes
 
 _BLOCK = 1024
 
@@ -64,6 +65,10 @@ class SplitReport:
     ignored: int
     """Cells of which nobody knows the answer."""
     broken: tuple[BrokenPicture, ...]
+    with_alpha: int
+    """Pictures that have transparency, which is left out."""
+    deep: dict[int, int]
+    """Bits that are used to pictures of 16 bits a channel that use so many; see `pictures.decode`."""
     pairs: tuple[LabelPair, ...]
     """The most frequent first."""
 
@@ -138,19 +143,18 @@ def inspect_dataset(
     members = [(name, row) for name, data in splits.items() for row in range(len(data))]
     paths = [splits[name].paths[row] for name, row in members]
     read = _read_all(paths, progress, workers or min(4, cores()))
-    broken: dict[str, list[BrokenPicture]] = {name: [] for name in splits}
+    found: dict[str, _Found] = {name: _Found([], 0, Counter()) for name in splits}
     for (name, _), path, picture in zip(members, paths, read, strict=True):
-        if picture.reason:
-            broken[name].append(BrokenPicture(str(path), picture.reason))
+        found[name].add(path, picture)
 
-    def groups(found: list[list[int]]) -> tuple[PictureGroup, ...]:
-        made = [_group([members[i] for i in group], splits) for group in found]
+    def groups(alike: list[list[int]]) -> tuple[PictureGroup, ...]:
+        made = [_group([members[i] for i in group], splits) for group in alike]
         return tuple(sorted(made, key=lambda group: not group.across))
 
     contents = [picture.content for picture in read]
     same = same_groups(contents)
     return DataReport(
-        splits={name: _describe(data, broken[name], top_pairs) for name, data in splits.items()},
+        splits={name: _describe(data, found[name], top_pairs) for name, data in splits.items()},
         exact_duplicates=groups(same),
         near_duplicates=groups(near_groups(contents, [picture.look for picture in read])),
         conflicts=groups(_conflicting(same, members, splits)),
@@ -165,6 +169,25 @@ class _Read(NamedTuple):
     look: np.ndarray | None
     reason: str | None
     """What is wrong with the picture."""
+    alpha: bool = False
+    deep: int | None = None
+    """The bits that a picture of 16 bits a channel uses."""
+
+
+@dataclass
+class _Found:
+    """What reading a split's pictures tells of them."""
+
+    broken: list[BrokenPicture]
+    with_alpha: int
+    deep: Counter[int]
+
+    def add(self, path: Picture, picture: _Read) -> None:
+        if picture.reason:
+            self.broken.append(BrokenPicture(str(path), picture.reason))
+        self.with_alpha += picture.alpha
+        if picture.deep is not None:
+            self.deep[picture.deep] += 1
 
 
 def _read_all(paths: list[Picture], progress: Progress | None, workers: int) -> list[_Read]:
@@ -183,12 +206,13 @@ def _read(path: Picture) -> _Read:
     try:
         data = read_bytes(path)
         content = hashlib.sha256(data).hexdigest()
-        return _Read(content, look(decode_picture(data, str(path))), None)
+        picture = decode(data, str(path))
+        return _Read(content, look(picture.pixels), None, picture.alpha, picture.used if picture.bits > 8 else None)
     except InputError as error:
         return _Read(content, None, str(error).removeprefix(f"{path}: "))
 
 
-def _describe(data: MultiLabelDataset, broken: list[BrokenPicture], top_pairs: int) -> SplitReport:
+def _describe(data: MultiLabelDataset, found: _Found, top_pairs: int) -> SplitReport:
     positive = (data.targets == 1) & ~data.ignore
     counts = positive.sum(axis=0)
     a_picture = positive.sum(axis=1)
@@ -202,7 +226,9 @@ def _describe(data: MultiLabelDataset, broken: list[BrokenPicture], top_pairs: i
         imbalance=float(present.max() / present.min()) if present.size else None,
         labels_without_positive=tuple(name for name, count in zip(data.labels, counts, strict=True) if not count),
         ignored=int(data.ignore.sum()),
-        broken=tuple(broken),
+        broken=tuple(found.broken),
+        with_alpha=found.with_alpha,
+        deep=dict(sorted(found.deep.items())),
         pairs=_pairs(positive, data.labels.names, top_pairs),
     )
 

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import AfterValidator
 
 from edgepress.multilabel.errors import InputError
 
 
+def one_form(name: str) -> str:
+    """A name in Unicode's composed form (NFC).
+
+    Letters with marks have two forms that look the same: macOS writes file names in the decomposed one, and most
+    editors write the composed one. Names are compared, and kept, in this form.
+    """
+    return unicodedata.normalize("NFC", name)
+
+
+LabelName = Annotated[str, AfterValidator(one_form)]
+"""A name in a file that pydantic reads."""
+
+
 @dataclass(frozen=True)
 class LabelSpace:
-    """Ordered, unique label names; column c of every `[N, C]` array belongs to `names[c]`.
+    """Ordered, unique label names, in `one_form`; column c of every `[N, C]` array belongs to `names[c]`.
 
     Raises:
         InputError: no name, an empty name, a name with a line break, or a name that stands twice.
@@ -23,7 +39,8 @@ class LabelSpace:
     _index: dict[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "names", tuple(self.names))
+        names = tuple(one_form(name) if isinstance(name, str) else name for name in self.names)
+        object.__setattr__(self, "names", names)
         if not self.names:
             raise InputError("no labels: expected at least one label name")
         index: dict[str, int] = {}
@@ -42,7 +59,7 @@ class LabelSpace:
         return iter(self.names)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._index
+        return isinstance(name, str) and one_form(name) in self._index
 
     @classmethod
     def from_file(cls, path: Path) -> LabelSpace:
@@ -61,7 +78,7 @@ class LabelSpace:
     def index(self, name: str) -> int:
         """The column of a label."""
         try:
-            return self._index[name]
+            return self._index[one_form(name)]
         except KeyError:
             raise InputError(f"unknown label {name!r}: expected one of {_shorten(self.names)}") from None
 

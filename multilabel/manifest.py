@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from edgepress.multilabel.decisions import Decisions
+from edgepress.multilabel.labels import LabelName
 from edgepress.multilabel.preprocess import Preprocess
 from edgepress.multilabel.ratio import Ratio
 
@@ -147,7 +148,7 @@ class Manifest(_Frozen):
     """Name of the file that the runtime opens."""
     files: dict[str, str]
     """sha256 of every file but the manifest."""
-    labels: tuple[str, ...]
+    labels: tuple[LabelName, ...]
     preprocess: Preprocess
     decisions: Decisions | None = None
     """Calibrated probabilities and a threshold a label; see `Bundle.decisions`."""

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import stat
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from edgepress.multilabel.containers import JPEG, PNG, Format, Header, Tiff, is_avif, read_header
 from edgepress.multilabel.errors import InputError
 
 MAX_PIXELS = 120_000_000
@@ -24,15 +25,10 @@ MAX_PIXELS = 120_000_000
 
 MAX_BYTES = 256 * 1024 * 1024
 
-_JPEG = b"\xff\xd8"
-_PNG = b"\x89PNG\r\n\x1a\n"
-# Inside JPEG's coded data a marker is FF followed by anything but 00 (stuffing), D0-D7 (restart) or FF (fill).
-_JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-_JPEG_FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
 # First bytes of every format that is read, and its usual suffix.
 _SUFFIXES = (
-    (_JPEG, "jpg"),
-    (_PNG, "png"),
+    (JPEG, "jpg"),
+    (PNG, "png"),
     (b"RIFF", "webp"),
     (b"BM", "bmp"),
     (b"GIF8", "gif"),
@@ -128,10 +124,10 @@ def check_picture(path: Picture) -> bytes:
 
 def check_bytes(data: bytes, name: str) -> None:
     """As `check_picture`, of bytes already read; `name` is what an error calls them."""
-    if data[:2] == _JPEG:
-        _check_structure(data, name)
+    if data[:2] == JPEG:
+        _require_bounded(read_header(data, name), name)
     else:
-        decode_picture(data, name)  # only a decoder can tell whether the other formats are whole
+        decode(data, name)  # only a decoder can tell whether the other formats are whole
 
 
 def looks_like_picture(head: bytes) -> bool:
@@ -141,12 +137,12 @@ def looks_like_picture(head: bytes) -> bool:
         return head[8:12] == b"WEBP"
     if head.startswith(b"BM"):
         return head[6:10] == bytes(4)  # reserved
-    return any(head.startswith(start) for start, _ in _SUFFIXES)
+    return is_avif(head) or any(head.startswith(start) for start, _ in _SUFFIXES)
 
 
 def suffix_of(data: bytes) -> str:
     """The usual suffix of a checked picture's format, from its bytes: files are often named otherwise."""
-    return next(suffix for start, suffix in _SUFFIXES if data.startswith(start))
+    return "avif" if is_avif(data) else next(suffix for start, suffix in _SUFFIXES if data.startswith(start))
 
 
 def read_picture(path: Picture) -> np.ndarray:
@@ -159,112 +155,141 @@ def read_picture(path: Picture) -> np.ndarray:
 
 
 def decode_picture(data: bytes, name: str) -> np.ndarray:
-    """Decode a picture's bytes to uint8 RGB `[H, W, 3]`; `name` is what an error calls it."""
-    _check_structure(data, name)
-    try:
-        # IMREAD_COLOR obeys EXIF orientation, drops alpha and brings 16-bit and grey pictures to 8-bit colour.
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error as error:
-        raise InputError(f"{name}: cannot be decoded ({error.err or 'OpenCV refused it'})") from None
+    """Decode a picture's bytes to uint8 RGB `[H, W, 3]`; `name` is what an error calls it.
+
+    See `decode` for what becomes of transparency and of more than 8 bits a channel.
+    """
+    return decode(data, name).pixels
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Decoded:
+    """A picture, and what its file holds that its pixels no longer show."""
+
+    pixels: np.ndarray
+    """uint8 RGB `[H, W, 3]`, upright."""
+    alpha: bool
+    """Did the file have transparency? It is left out, and the colours are those beneath it."""
+    bits: int
+    """Of a channel in the file: 8, or 16 where it holds more than 8."""
+    used: int
+    """How many of a deep picture's bits are taken for its range."""
+
+
+def decode(data: bytes, name: str) -> Decoded:
+    """Decode a picture's bytes; the same picture gives the same pixels in every format that loses nothing.
+
+    Transparency is left out: a pixel has the colour that is stored beneath it, also where a file holds colours that are
+    multiplied by their alpha. A picture of 16 bits a channel is taken for one of 8, 10, 12, 14 or 16 bits, the fewest
+    that hold its largest value, because cameras of 10 to 14 bits write such files without saying so; the upper 8 of
+    these bits are kept.
+
+    Raises:
+        InputError: as `read_picture`; also a TIFF of floating-point, signed or 32-bit numbers, whose white nothing
+            tells, and a format for which this OpenCV is too old.
+    """
+    header = read_header(data, name)
+    _require_bounded(header, name)
+    if header.tiff:
+        _require_whole_numbers(header.tiff, name)
+    if header.animated and _OPENCV < _ANIMATED_WEBP:
+        raise InputError(f"{name}: an animated WebP, which OpenCV {cv2.__version__} cannot read; {_newer('4.11')}")
+    image = _imdecode(data, header, name)
     if image is None:
-        raise InputError(f"{name}: a damaged picture; OpenCV cannot decode it")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        raise InputError(f"{name}: {_undecodable(header.format)}")
+    if header.tiff and image.ndim == 3 and image.shape[2] == 4:  # colours times alpha, with the alpha
+        image = _divided(image)
+    bits = used = 8
+    if image.dtype == np.uint16:
+        bits, top = 16, int(image.max())
+        used = next(width for width in _DEPTHS if top < 1 << width)
+        image = (image >> (used - 8)).astype(np.uint8)
+    elif image.dtype != np.uint8:
+        raise InputError(f"{name}: channels of {image.dtype}; expected 8 or 16 bits that count from 0")
+    turned = _TURNS[header.orientation](cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+    return Decoded(np.ascontiguousarray(turned), header.alpha, bits, used)
 
 
-def _check_structure(data: bytes, name: str) -> None:
-    """Check the size in the header, before a decoder takes memory for it, and the end of a JPEG or PNG."""
-    if data[:2] == _JPEG:
-        height, width = _jpeg_size(data, name)
-    elif data[:8] == _PNG:
-        height, width = _png_size(data, name)
-    else:
-        try:
-            size = _other_size(data)
-        except struct.error:
-            raise InputError(f"{name}: truncated picture ({len(data)} bytes); copy the file again") from None
-        if size is None:
-            raise InputError(f"{name}: not a picture in a format that is read (JPEG, PNG, WebP, BMP, TIFF, GIF)")
-        height, width = size
+_OPENCV = tuple(int(part) for part in cv2.__version__.split(".")[:2])
+_ANIMATED_WEBP = (4, 11)
+_READ_FROM = {"gif": "4.12", "avif": "4.12"}
+"""The OpenCV whose wheels are the first to read a format."""
+_DEPTHS = (8, 10, 12, 14, 16)
+_TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    1: lambda x: x,
+    2: np.fliplr,
+    3: lambda x: np.rot90(x, 2),
+    4: np.flipud,
+    5: lambda x: x.transpose(1, 0, 2),
+    6: lambda x: np.rot90(x, -1),
+    7: lambda x: np.rot90(x.transpose(1, 0, 2), 2),
+    8: np.rot90,
+}
+"""From how a picture is stored to upright, by EXIF's number."""
+
+
+def _require_bounded(header: Header, name: str) -> None:
+    width, height = header.width, header.height
     if height * width > MAX_PIXELS:
         raise InputError(f"{name}: {width}x{height} pixels; pictures are read up to {MAX_PIXELS:,} pixels")
 
 
-def _other_size(data: bytes) -> tuple[int, int] | None:
-    """Height and width from the header of a WebP, BMP, GIF or TIFF file; None for any other."""
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return _webp_size(data)
-    if data[:2] == b"BM":
-        width, height = struct.unpack_from("<ii", data, 18)
-        return abs(height), abs(width)
-    if data[:6] in (b"GIF87a", b"GIF89a"):
-        width, height = struct.unpack_from("<HH", data, 6)
-        return height, width
-    if data[:4] in (b"II*\x00", b"MM\x00*"):
-        return _tiff_size(data, "<" if data[:2] == b"II" else ">")
-    return None
+def _imdecode(data: bytes, header: Header, name: str) -> np.ndarray | None:
+    """BGR, or BGRA of a TIFF whose colours are multiplied by their alpha; uint8, or uint16 where the file has more."""
+    # IMREAD_COLOR obeys EXIF orientation, drops alpha and brings grey pictures to colour.
+    flags = cv2.IMREAD_COLOR
+    if header.format in ("png", "tiff"):
+        flags |= cv2.IMREAD_ANYDEPTH
+    if header.format in ("webp", "avif"):  # turned from OpenCV 4.13 on, and by none: here always by us
+        flags |= cv2.IMREAD_IGNORE_ORIENTATION
+    if header.tiff and header.tiff.alpha == "associated":
+        flags = cv2.IMREAD_UNCHANGED  # which turns a TIFF, and no other format
+    try:
+        return cv2.imdecode(np.frombuffer(_opaque(data, header), np.uint8), flags)
+    except cv2.error as error:
+        raise InputError(f"{name}: cannot be decoded ({error.err or 'OpenCV refused it'})") from None
 
 
-def _webp_size(data: bytes) -> tuple[int, int] | None:
-    kind = data[12:16]
-    if kind == b"VP8X":  # 24-bit numbers, one less than the size
-        low, high = struct.unpack_from("<IH", data, 24)
-        return 1 + (low >> 24 | high << 8), 1 + (low & 0xFFFFFF)
-    if kind == b"VP8L":
-        (bits,) = struct.unpack_from("<I", data, 21)
-        return 1 + (bits >> 14 & 0x3FFF), 1 + (bits & 0x3FFF)
-    if kind == b"VP8 ":
-        width, height = struct.unpack_from("<HH", data, 26)
-        return height & 0x3FFF, width & 0x3FFF
-    return None
+def _opaque(data: bytes, header: Header) -> bytes:
+    """The same file, saying of itself that it has no colours to be made fainter.
+
+    libtiff multiplies the colours of a TIFF by their alpha, unless they are said to be multiplied already; OpenCV puts
+    a background in place of a GIF's transparent colour.
+    """
+    if header.tiff and header.tiff.alpha == "unassociated":
+        at = header.tiff.alpha_at
+        return data[:at] + struct.pack(header.tiff.order + "H", 1) + data[at + 2 :]
+    if header.gif_flags_at and header.alpha:
+        at = header.gif_flags_at
+        return data[:at] + bytes([data[at] & 0xFE]) + data[at + 1 :]
+    return data
 
 
-def _tiff_size(data: bytes, order: str) -> tuple[int, int] | None:
-    """From the first directory: tag 256 is the width, 257 the height, each a SHORT (3) or a LONG (4)."""
-    (directory,) = struct.unpack_from(order + "I", data, 4)
-    (entries,) = struct.unpack_from(order + "H", data, directory)
-    found = {}
-    for entry in range(directory + 2, directory + 2 + 12 * entries, 12):
-        tag, kind = struct.unpack_from(order + "HH", data, entry)
-        if tag in (256, 257):
-            (found[tag],) = struct.unpack_from(order + ("H" if kind == 3 else "I"), data, entry + 8)
-    return (found[257], found[256]) if len(found) == 2 else None
+def _require_whole_numbers(tiff: Tiff, name: str) -> None:
+    if tiff.sample_format != 1 or tiff.bits > 16:
+        kind = {2: "signed numbers", 3: "floating-point numbers"}.get(tiff.sample_format, "numbers")
+        raise InputError(
+            f"{name}: a TIFF with {kind} of {tiff.bits} bits, of which nothing says what is white; "
+            "expected 1 to 16 bits a channel that count from 0: save it so"
+        )
 
 
-def _jpeg_size(data: bytes, name: str) -> tuple[int, int]:
-    """Walk the segments to the end-of-image marker; the height and width that the frame header gives."""
-    truncated = InputError(f"{name}: truncated JPEG ({len(data)} bytes, no end-of-image marker); copy the file again")
-    size: tuple[int, int] | None = None
-    position = 2
-    while True:
-        found = _JPEG_MARKER.search(data, position)
-        if found is None:
-            raise truncated
-        marker, position = data[found.start() + 1], found.end()
-        if marker == 0xD9:
-            break
-        if marker == 0x01 or marker == 0xD8:  # stand alone, without a length
-            continue
-        if position + 2 > len(data):
-            raise truncated
-        (length,) = struct.unpack_from(">H", data, position)
-        if marker in _JPEG_FRAMES and position + 7 <= len(data):
-            height, width = struct.unpack_from(">HH", data, position + 3)
-            size = (height, width)
-        position += length
-    if size is None:
-        raise InputError(f"{name}: a JPEG without a picture in it; copy the file again")
-    return size
+def _divided(image: np.ndarray) -> np.ndarray:
+    """The colours of BGRA `[H, W, 4]` that were multiplied by alpha, as they were but for rounding; black stays."""
+    alpha = image[:, :, 3:].astype(np.uint32)
+    top = np.iinfo(image.dtype).max
+    colours = (image[:, :, :3].astype(np.uint32) * top + alpha // 2) // np.maximum(alpha, 1)
+    return np.minimum(colours, top).astype(image.dtype)
 
 
-def _png_size(data: bytes, name: str) -> tuple[int, int]:
-    truncated = InputError(f"{name}: truncated PNG ({len(data)} bytes, no end chunk); copy the file again")
-    if len(data) < 24:
-        raise truncated
-    width, height = struct.unpack_from(">II", data, 16)
-    position = 8
-    while position + 12 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, position)
-        position += 12 + length
-        if kind == b"IEND":
-            return height, width
-    raise truncated
+def _undecodable(format: Format) -> str:
+    first = _READ_FROM.get(format)
+    if first is None:
+        return "a damaged picture; OpenCV cannot decode it"
+    if tuple(map(int, first.split("."))) > _OPENCV:
+        return f"its format is {format.upper()}, which OpenCV {cv2.__version__} cannot read; {_newer(first)}"
+    return f"a damaged picture, or this OpenCV ({cv2.__version__}) was built without {format.upper()}"
+
+
+def _newer(version: str) -> str:
+    return f"install opencv-python-headless {version} or newer, or save the picture as PNG or JPEG"

@@ -14,6 +14,7 @@ import numpy as np
 
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.labels import one_form
 
 REFERENCE = "reference.npz"
 
@@ -70,7 +71,7 @@ class Reference:
                 raise ValueError("logits that are not finite, or targets other than 0 and 1")
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(f"{path}: not a reference that edgepress made ({error})") from None
-        return cls(hashes.tolist(), logits, targets, ignore, tuple(labels.tolist()))
+        return cls(hashes.tolist(), logits, targets, ignore, tuple(map(one_form, labels.tolist())))
 
     def rows(self, hashes: list[str]) -> np.ndarray | None:
         """int64 `[N]`, where each picture stands in the reference; None unless all do."""

@@ -170,6 +170,13 @@ def print_data(report: DataReport, console: Console) -> None:
             )
         if split.labels_without_positive:
             console.print(f"  no picture has {', '.join(split.labels_without_positive)}", soft_wrap=True)
+        if split.with_alpha:
+            console.print(f"  {split.with_alpha} pictures have transparency, which is left out", soft_wrap=True)
+        for bits, count in split.deep.items():
+            console.print(
+                f"  {count} pictures of 16 bits a channel use {bits} of them: the upper 8 of these are read",
+                soft_wrap=True,
+            )
         for broken in split.broken:
             console.print(f"  broken: {broken.path}: {broken.reason}", soft_wrap=True)
     for title, groups in (

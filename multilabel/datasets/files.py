@@ -12,7 +12,7 @@ import numpy as np
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.labels import LabelSpace
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".avif")
 MAX_TEXT_BYTES = 2 * 1024**3
 """Lists and tables larger than this are refused; MS-COCO's largest file is a quarter of it."""
 

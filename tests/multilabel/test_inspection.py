@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from itertools import combinations
@@ -12,12 +13,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from edgepress.multilabel.datasets import MultiLabelDataset, load_dataset
 from edgepress.multilabel.duplicates import difference_hash, near_pairs
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.inspection import LabelPair, inspect_dataset, unions
 from edgepress.multilabel.labels import LabelSpace
+from edgepress.report.summary import print_data
 
 LABELS = ("cat", "dog", "sky", "sea")
 
@@ -99,6 +102,27 @@ def test_broken_pictures_are_findings_with_a_reason(tmp_path):
     ):
         assert reason.startswith(said) or said in reason
         assert str(tmp_path) not in reason
+
+
+def test_transparency_and_pictures_that_use_a_part_of_their_bits_are_counted(tmp_path):
+    image, rows = scene(1), []
+    for name, made in (
+        ("plain", image),
+        ("alpha", np.dstack([image, image[:, :, 0]])),
+        ("twelve", image.astype(np.uint16) << 4),
+        ("twelve_too", scene(2).astype(np.uint16) << 4),
+        ("sixteen", image.astype(np.uint16) << 8),
+    ):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), made)
+        rows.append((tmp_path / f"{name}.png", "cat", ""))
+    report = inspect_dataset({"test": split(tmp_path, "test", rows)})
+    assert report.splits["test"].with_alpha == 1
+    assert report.splits["test"].deep == {12: 2, 16: 1}
+    with io.StringIO() as text:
+        print_data(report, Console(file=text, width=200))
+        shown = text.getvalue()
+    assert "1 pictures have transparency, which is left out" in shown
+    assert "2 pictures of 16 bits a channel use 12 of them" in shown
 
 
 def test_planted_duplicates_are_found_and_nothing_else(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edgepress.multilabel.decisions import Decisions
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.labels import LabelSpace
 
@@ -25,6 +26,20 @@ from edgepress.multilabel.labels import LabelSpace
 def test_bad_names_are_refused(names, message):
     with pytest.raises(InputError, match=message):
         LabelSpace(names)
+
+
+def test_a_name_is_one_label_in_both_of_its_unicode_forms():
+    composed, decomposed = "Z\u00fcrich", "Zu\u0308rich"
+    labels = LabelSpace(("cat", decomposed))
+    assert labels == LabelSpace(("cat", composed))
+    assert composed in labels
+    assert decomposed in labels
+    assert labels.index(decomposed) == labels.index(composed) == 1
+    np.testing.assert_array_equal(labels.encode([decomposed]), [0, 1])
+    with pytest.raises(InputError, match="stands twice"):
+        LabelSpace((composed, decomposed))
+    decisions = Decisions.plain((decomposed,))
+    assert decisions.ordered((composed,)).labels == (composed,)
 
 
 def test_names_keep_their_order_and_encode_to_their_columns():

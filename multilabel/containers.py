@@ -1,0 +1,319 @@
+"""What a picture file says of itself before a decoder takes memory for it: format, size, alpha, how it is turned.
+
+The walks read headers alone, are bounded, and raise `struct.error` where a file ends before its header does.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from edgepress.multilabel.errors import InputError
+
+Format = Literal["jpeg", "png", "webp", "bmp", "gif", "tiff", "avif"]
+JPEG = b"\xff\xd8"
+PNG = b"\x89PNG\r\n\x1a\n"
+# Inside JPEG's coded data a marker is FF followed by anything but 00 (stuffing), D0-D7 (restart) or FF (fill).
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_JPEG_FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
+_ORIENTATION = 0x112
+_MOST_BOXES = 4096
+"""Boxes and properties of an AVIF file that are looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A picture file's header."""
+
+    format: Format
+    height: int
+    width: int
+    alpha: bool = False
+    """Is there a channel or a colour that says how transparent a pixel is?"""
+    orientation: int = 1
+    """As EXIF counts it, of a WebP or an AVIF, which no OpenCV or only a new one turns. Of other formats OpenCV obeys
+    it, and it is 1 here."""
+    animated: bool = False
+    """Of a WebP."""
+    tiff: Tiff | None = None
+    gif_flags_at: int = 0
+    """Where the flags of a GIF's first picture stand, the lowest of which says that a colour is transparent; 0 where
+    the file has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tiff:
+    """What a TIFF's first directory says of its pixels."""
+
+    height: int
+    width: int
+    bits: int
+    """Of a channel."""
+    sample_format: int
+    """1 unsigned whole numbers, 2 signed ones, 3 floating point."""
+    alpha: Literal["none", "unspecified", "associated", "unassociated"]
+    """Associated colours are multiplied by their alpha already; only of four channels that are RGB and alpha is it
+    asked."""
+    alpha_at: int
+    """Where in the file the 16-bit number stands that says so."""
+    order: Literal["<", ">"]
+
+
+def read_header(data: bytes, name: str) -> Header:
+    """The header of a picture; of a JPEG and a PNG also whether the file ends as it must.
+
+    Raises:
+        InputError: truncated, or no format that is read; `name` is what it calls the file.
+    """
+    if data[:2] == JPEG:
+        height, width = _jpeg_size(data, name)
+        return Header("jpeg", height, width)
+    if data[:8] == PNG:
+        return _png(data, name)
+    try:
+        header = _other(data)
+    except struct.error:
+        raise InputError(f"{name}: truncated picture ({len(data)} bytes); copy the file again") from None
+    if header is None:
+        raise InputError(f"{name}: not a picture in a format that is read (JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF)")
+    return header
+
+
+def is_avif(head: bytes) -> bool:
+    """Whether a file begins as an AVIF: a box `ftyp` of one of its brands."""
+    return head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis")
+
+
+def _other(data: bytes) -> Header | None:
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return _webp(data)
+    if data[:2] == b"BM":
+        width, height = struct.unpack_from("<ii", data, 18)
+        return Header("bmp", abs(height), abs(width))
+    if data[:6] in (b"GIF87a", b"GIF89a"):
+        width, height = struct.unpack_from("<HH", data, 6)
+        at = _gif_flags(data)
+        return Header("gif", height, width, alpha=bool(at and data[at] & 1), gif_flags_at=at)
+    if data[:4] in (b"II*\x00", b"MM\x00*"):
+        tiff = _tiff(data)
+        return Header("tiff", tiff.height, tiff.width, tiff.alpha != "none", tiff=tiff) if tiff else None
+    return _avif(data) if is_avif(data) else None
+
+
+def _gif_flags(data: bytes) -> int:
+    """Where the first graphic control extension has its flags; 0 where the first picture comes before one."""
+    at = 13 + (3 << (data[10] & 7) + 1 if len(data) > 10 and data[10] & 0x80 else 0)
+    while data[at : at + 1] == b"!":
+        if data[at + 1 : at + 3] == b"\xf9\x04" and len(data) > at + 3:
+            return at + 3
+        at += 2
+        while at < len(data) and data[at]:  # blocks, each behind its length; one of length 0 is the last
+            at += 1 + data[at]
+        at += 1
+    return 0
+
+
+def _webp(data: bytes) -> Header | None:
+    kind = data[12:16]
+    if kind == b"VP8X":  # 24-bit numbers, one less than the size
+        low, high = struct.unpack_from("<IH", data, 24)
+        flags = data[20]
+        return Header(
+            "webp",
+            1 + (low >> 24 | high << 8),
+            1 + (low & 0xFFFFFF),
+            alpha=bool(flags & 0x10),
+            orientation=_webp_orientation(data) if flags & 0x08 else 1,
+            animated=bool(flags & 0x02),
+        )
+    if kind == b"VP8L":
+        (bits,) = struct.unpack_from("<I", data, 21)
+        return Header("webp", 1 + (bits >> 14 & 0x3FFF), 1 + (bits & 0x3FFF), alpha=bool(bits >> 28 & 1))
+    if kind == b"VP8 ":
+        width, height = struct.unpack_from("<HH", data, 26)
+        return Header("webp", height & 0x3FFF, width & 0x3FFF)
+    return None
+
+
+def _webp_orientation(data: bytes) -> int:
+    """Of the chunk EXIF; 1 where it is damaged, as it is for the decoders."""
+    position = 12
+    while position + 8 <= len(data):
+        kind, length = struct.unpack_from("<4sI", data, position)
+        if kind == b"EXIF":
+            exif = data[position + 8 : position + 8 + length].removeprefix(b"Exif\0\0")
+            try:
+                return _exif_orientation(exif)
+            except struct.error:
+                return 1
+        position += 8 + length + (length & 1)
+    return 1
+
+
+def _exif_orientation(exif: bytes) -> int:
+    """The orientation in EXIF data, which is a TIFF's first directory."""
+    if exif[:4] not in (b"II*\x00", b"MM\x00*"):
+        return 1
+    order = "<" if exif[:2] == b"II" else ">"
+    for tag, _, _, at in _entries(exif, order):
+        if tag == _ORIENTATION:
+            (value,) = struct.unpack_from(order + "H", exif, at)
+            return value if 1 <= value <= 8 else 1
+    return 1
+
+
+def _entries(data: bytes, order: str) -> list[tuple[int, int, int, int]]:
+    """Tag, type, count and where the value stands, of every entry of the first directory."""
+    (directory,) = struct.unpack_from(order + "I", data, 4)
+    (count,) = struct.unpack_from(order + "H", data, directory)
+    found = []
+    for entry in range(directory + 2, directory + 2 + 12 * count, 12):
+        tag, kind, values = struct.unpack_from(order + "HHI", data, entry)
+        size = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}.get(kind, 1) * values
+        at = entry + 8 if size <= 4 else struct.unpack_from(order + "I", data, entry + 8)[0]
+        found.append((tag, kind, values, at))
+    return found
+
+
+_COLOURS = {2: 3, 5: 4, 6: 3, 8: 3}
+"""Channels of RGB, CMYK, YCbCr and Lab, by TIFF's number; of any other there is one."""
+
+
+def _tiff(data: bytes) -> Tiff | None:
+    """Tags 256 and 257 are width and height, 258 bits, 262 the colours, 277 the channels, 338 what those beyond the
+    colours are, 339 how numbers count."""
+    order: Literal["<", ">"] = "<" if data[:2] == b"II" else ">"
+    found: dict[int, int] = {}
+    extra_at = 0
+    for tag, kind, _, at in _entries(data, order):
+        if tag in (256, 257, 258, 262, 277, 338, 339):
+            (found[tag],) = struct.unpack_from(order + ("I" if kind == 4 else "H"), data, at)
+            extra_at = at if tag == 338 else extra_at
+    if 256 not in found or 257 not in found:
+        return None
+    alpha: Literal["none", "unspecified", "associated", "unassociated"] = "none"
+    if found.setdefault(277, 1) > _COLOURS.get(found.setdefault(262, 1), 1):
+        kinds: dict[int, Literal["associated", "unassociated"]] = {1: "associated", 2: "unassociated"}
+        alpha = kinds.get(found.get(338, 0), "unspecified") if (found[277], found[262]) == (4, 2) else "unspecified"
+    return Tiff(found[257], found[256], found.get(258, 1), found.get(339, 1), alpha, extra_at, order)
+
+
+def _jpeg_size(data: bytes, name: str) -> tuple[int, int]:
+    """Walk the segments to the end-of-image marker; the height and width that the frame header gives."""
+    truncated = InputError(f"{name}: truncated JPEG ({len(data)} bytes, no end-of-image marker); copy the file again")
+    size: tuple[int, int] | None = None
+    position = 2
+    while True:
+        found = _JPEG_MARKER.search(data, position)
+        if found is None:
+            raise truncated
+        marker, position = data[found.start() + 1], found.end()
+        if marker == 0xD9:
+            break
+        if marker == 0x01 or marker == 0xD8:  # stand alone, without a length
+            continue
+        if position + 2 > len(data):
+            raise truncated
+        (length,) = struct.unpack_from(">H", data, position)
+        if marker in _JPEG_FRAMES and position + 7 <= len(data):
+            height, width = struct.unpack_from(">HH", data, position + 3)
+            size = (height, width)
+        position += length
+    if size is None:
+        raise InputError(f"{name}: a JPEG without a picture in it; copy the file again")
+    return size
+
+
+def _png(data: bytes, name: str) -> Header:
+    truncated = InputError(f"{name}: truncated PNG ({len(data)} bytes, no end chunk); copy the file again")
+    if len(data) < 26:
+        raise truncated
+    width, height = struct.unpack_from(">II", data, 16)
+    alpha = bool(data[25] & 4)  # the colour type's third bit
+    position = 8
+    while position + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        position += 12 + length
+        alpha = alpha or kind == b"tRNS"
+        if kind == b"IEND":
+            return Header("png", height, width, alpha)
+    raise truncated
+
+
+def _avif(data: bytes) -> Header | None:
+    """From the box `meta`: the primary item's size (`ispe`), turn (`irot`) and mirror (`imir`)."""
+    meta = _box(data, 0, len(data), b"meta")
+    if meta is None:
+        return None
+    start, end = meta[0] + 4, meta[1]  # behind version and flags
+    primary, properties = _box(data, start, end, b"pitm"), _box(data, start, end, b"iprp")
+    if primary is None or properties is None:
+        return None
+    item = struct.unpack_from(">H" if data[primary[0]] == 0 else ">I", data, primary[0] + 4)[0]
+    container, uses = _box(data, *properties, b"ipco"), _box(data, *properties, b"ipma")
+    if container is None or uses is None:
+        return None
+    boxes = _boxes(data, *container)
+    header, turns, mirror = None, 0, -1
+    for index in _properties_of(data, uses[0], item):
+        if not 1 <= index <= len(boxes):
+            continue
+        kind, at, _ = boxes[index - 1]
+        if kind == b"ispe":
+            width, height = struct.unpack_from(">II", data, at + 4)
+            header = Header("avif", height, width)
+        elif kind == b"irot":
+            turns = struct.unpack_from("B", data, at)[0] & 3
+        elif kind == b"imir":
+            mirror = struct.unpack_from("B", data, at)[0] & 1
+    alpha = any(kind == b"auxC" and b"alpha" in data[at:stop] for kind, at, stop in boxes)
+    return header and replace(header, alpha=alpha, orientation=_TURNED[turns, mirror])
+
+
+# Quarter turns against the clock and the mirror that follows them (0 swaps top and bottom, 1 left and right, -1 none),
+# as EXIF counts.
+_TURNED = {
+    (0, -1): 1, (1, -1): 8, (2, -1): 3, (3, -1): 6,
+    (0, 0): 4, (1, 0): 5, (2, 0): 2, (3, 0): 7,
+    (0, 1): 2, (1, 1): 7, (2, 1): 4, (3, 1): 5,
+}  # fmt: skip
+
+
+def _boxes(data: bytes, start: int, end: int) -> list[tuple[bytes, int, int]]:
+    """Kind, first byte of the content and the byte behind it, of the boxes within a range."""
+    found: list[tuple[bytes, int, int]] = []
+    while start + 8 <= end and len(found) < _MOST_BOXES:
+        length, kind = struct.unpack_from(">I4s", data, start)
+        content = start + 8
+        if length == 1:
+            (length,) = struct.unpack_from(">Q", data, content)
+            content += 8
+        stop = end if length == 0 else start + length
+        if stop < content:
+            break
+        found.append((kind, content, min(stop, end)))
+        start = stop
+    return found
+
+
+def _box(data: bytes, start: int, end: int, kind: bytes) -> tuple[int, int] | None:
+    return next(((at, stop) for found, at, stop in _boxes(data, start, end) if found == kind), None)
+
+
+def _properties_of(data: bytes, at: int, item: int) -> list[int]:
+    """The numbers of an item's properties in `ipma`, in their order; the first property is 1."""
+    wide_items, wide_numbers = data[at] > 0, bool(data[at + 3] & 1)
+    (entries,) = struct.unpack_from(">I", data, at + 4)
+    at += 8
+    for _ in range(min(entries, _MOST_BOXES)):
+        (found,) = struct.unpack_from(">I" if wide_items else ">H", data, at)
+        at += 4 if wide_items else 2
+        (count,) = struct.unpack_from("B", data, at)
+        width = 2 if wide_numbers else 1
+        numbers = struct.unpack_from(f">{count}{'H' if wide_numbers else 'B'}", data, at + 1)
+        if found == item:
+            return [number & (0x7FFF if wide_numbers else 0x7F) for number in numbers]
+        at += 1 + count * width
+    return []
