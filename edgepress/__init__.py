@@ -15,6 +15,8 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from edgepress.telemetry import turn_off
+
 if TYPE_CHECKING:
     from edgepress.compress import losses
     from edgepress.deploy.bench.latency import bench
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from edgepress.multilabel.bundle import Bundle
     from edgepress.multilabel.datasets import load_dataset
 
+turn_off()
 __version__ = version("edgepress")
 __all__ = ["Bundle", "Tagger", "__version__", "bench", "load_dataset", "losses", "open_engine", "open_tagger", "verify"]
 _HOMES = {
