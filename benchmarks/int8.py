@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 
 from edgepress.calibration.int8.openvino import OpenVinoQuantizer
-from edgepress.calibration.int8.sensitivity import signal_to_noise
 from edgepress.compress.config import QuantizeAwareConfig
 from edgepress.deploy.bench.against import compare_latency
 from edgepress.deploy.build.compile import IR, ONNX, compile_openvino, derived_bundle
@@ -34,6 +33,7 @@ from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.decisions import changed_share
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.metrics import mean_average_precision, prevalence
+from edgepress.multilabel.noise import signal_to_noise
 from edgepress.run.build import export_student
 from edgepress.run.pipeline import load_splits
 from edgepress.run.quantize import Splits, quantize_bundle

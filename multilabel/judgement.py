@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -50,6 +50,11 @@ class Judgement(BaseModel):
 
     verdict: Verdict
     reasons: tuple[Reason, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: the verdict, what people read, and what programs read of the same reasons."""
+        kinds = [reason.kind for reason in self.reasons]
+        return {"verdict": self.verdict, "reasons": [reason.text for reason in self.reasons], "reason_kinds": kinds}
 
 
 def judge(checks: Iterable[Reason | None]) -> Judgement:

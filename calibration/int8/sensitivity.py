@@ -11,17 +11,10 @@ from edgepress.calibration.int8.qdq import OnnxQuantizer
 from edgepress.calibration.int8.ranges import Method
 from edgepress.calibration.int8.subset import spread
 from edgepress.multilabel.manifest import NodeNoise
+from edgepress.multilabel.noise import signal_to_noise
 
 PICTURES = 24
 """Enough to rank nodes by noise, which every logit of every picture shows."""
-
-
-def signal_to_noise(reference: np.ndarray, logits: np.ndarray) -> float:
-    """10·log10(Σ r² / Σ (r − l)²) of logits against the float model's, in dB."""
-    # A float of Python's: numpy's float32 would make the quotient below infinite where there is no noise.
-    least = float(np.finfo(np.float32).tiny)
-    noise = max(float(np.square(np.subtract(logits, reference, dtype=np.float64)).sum()), least)
-    return 10 * float(np.log10(float(np.square(reference, dtype=np.float64).sum()) / noise))
 
 
 def rank_nodes(

@@ -22,7 +22,7 @@ from edgepress.deploy.bench.memory import Memory, PeakMemory
 from edgepress.deploy.bench.percentiles import calls_needed
 from edgepress.deploy.bench.timing import Timing, time_calls
 from edgepress.deploy.engines import Engine, open_engine
-from edgepress.deploy.engines.base import Hint
+from edgepress.deploy.engines.base import Hint, Ran
 from edgepress.deploy.machine.device import describe_machine
 from edgepress.deploy.machine.energy import Meter, find_meter
 from edgepress.deploy.machine.state import cautions, read_state
@@ -83,7 +83,7 @@ class Benchmark:
     energy_source: str | None
     energy_reason: str
     """Why energy is not told; empty where it is."""
-    ran: dict[str, str]
+    ran: Ran
     machine: dict[str, Any]
     before: dict[str, Any]
     """The device's state before the measurement; see `deploy.machine.state`."""
@@ -92,7 +92,7 @@ class Benchmark:
     """What a reader must know: clocks that were not locked, throttling, a timing that never got steady."""
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "ran": self.ran.model_dump()}
 
 
 def bench(

@@ -6,10 +6,10 @@ import importlib.util
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict
 
 from edgepress.deploy.engines.lifetime import Lifetime
 from edgepress.deploy.engines.table import RUNTIMES
@@ -32,26 +32,29 @@ _NAMES = {
 _ORDER = ("int8", "f16", "bf16", "f32")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Proof:
-    """What executes a picture, as the runtime itself tells it."""
+class Ran(BaseModel):
+    """What executes a picture, in four words."""
+
+    model_config = ConfigDict(frozen=True)
 
     runtime: str
     version: str
     provider: str
     precision: str
     """Of the convolutions and matrix products, e.g. `int8 + f32`."""
+
+
+class Proof(Ran):
+    """What executes a picture, as the runtime itself tells it."""
+
     products: dict[str, int]
     """Convolutions and matrix products by the precision they compute in."""
     layers: dict[str, int]
     """All executed layers alike, constants left out; empty where the runtime does not tell."""
     source: str
     """Where this was read."""
-    settings: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, str] = {}
     """Hint, threads and requests, where the runtime has them."""
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 class Engine(ABC):
@@ -82,10 +85,9 @@ class Engine(ABC):
             return self._proof()
 
     @property
-    def ran(self) -> dict[str, str]:
-        """The proof in four words: runtime, its version, provider or device, precision of execution."""
-        proof = self.proof()
-        return {name: getattr(proof, name) for name in ("runtime", "version", "provider", "precision")}
+    def ran(self) -> Ran:
+        """The proof's four words."""
+        return Ran(**self.proof().model_dump(include=set(Ran.model_fields)))
 
     @abstractmethod
     def _proof(self) -> Proof:

@@ -3,39 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict
 
-from edgepress.deploy.verify.agreement import DROP_BUDGET, Agreement, agree, over_budget
+from edgepress.deploy.verify.agreement import DROP_BUDGET, beyond_budgets
+from edgepress.deploy.verify.comparison import Comparison
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.decisions import Decisions
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
 
 
-@dataclass(frozen=True, kw_only=True)
-class Stage:
-    """One bundle on the way, and how far it is from the one before it."""
+class Stage(BaseModel):
+    """One bundle on the way, and how far it is from the one before it; None is what was not compared."""
+
+    model_config = ConfigDict(frozen=True)
 
     stage: str
     kind: str
     precision: str
     after: str | None = None
     """The stage that it was compared with; None of the first, and of one that did not run."""
-    agreement: Agreement | None = None
-    """With the stage before it."""
-    beyond: list[str] = field(default_factory=list)
+    beyond: tuple[str, ...] = ()
     """What went beyond the budgets of its precision."""
     not_run: str | None = None
     """Why it was not compared."""
+    drop_points: float | None = None
+    max_abs_diff: float | None = None
+    sqnr_db: float | None = None
+    flip_rate: float | None = None
 
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON: of the agreement the numbers that have a budget, and the SQNR."""
-        kept = ("drop_points", "max_abs_diff", "sqnr_db", "flip_rate")
-        found = {name: getattr(self.agreement, name, None) for name in kept}
-        return {**{name: value for name, value in asdict(self).items() if name != "agreement"}, **found}
+    @classmethod
+    def of(cls, bundle: Bundle, **found: Any) -> Stage:
+        return cls(stage=bundle.name, kind=bundle.manifest.kind, precision=bundle.manifest.precision, **found)
 
 
 def walk_stages(
@@ -72,23 +74,23 @@ def walk_stages(
     if missing is not None and not (exported and before is not None):
         stages.append(missing)
     for one in chain:
-        stage = Stage(stage=one.name, kind=one.manifest.kind, precision=one.manifest.precision)
         stored = torch if one.manifest.kind == "torch" and torch is not None else known.get(one.digest)
         try:
             logits = answer(one) if stored is None else stored
         except (EngineUnavailableError, InputError) as error:
-            stages.append(replace(stage, not_run=str(error)))
+            stages.append(Stage.of(one, not_run=str(error)))
             continue
         finite = bool(np.isfinite(logits).all())
         if before is None:
-            stages.append(stage if finite else replace(stage, beyond=["its logits are not all finite"]))
+            stages.append(Stage.of(one, beyond=() if finite else ("its logits are not all finite",)))
         else:
             decisions = one.decisions
             if decisions == decided:  # the one before it was refitted already: both answer by the same
                 decisions = decisions.model_copy(update={"refitted_from": None})
-            found = agree(logits, before[1], data, decisions)
-            beyond = over_budget(found, stage.precision, budget if one is bundle else DROP_BUDGET[stage.precision])
-            stages.append(replace(stage, after=before[0], agreement=found, beyond=beyond))
+            found, precision = Comparison.on(data, logits, before[1], decisions).agreement, one.manifest.precision
+            beyond = beyond_budgets(found, precision, budget if one is bundle else DROP_BUDGET[precision])
+            kept = found.model_dump(include={"drop_points", "max_abs_diff", "sqnr_db", "flip_rate"})
+            stages.append(Stage.of(one, after=before[0], beyond=tuple(map(str, beyond)), **kept))
         if finite:  # nothing can be compared with what is not
             before, decided = (one.name, logits), one.decisions
     return stages

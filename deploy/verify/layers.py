@@ -10,16 +10,15 @@ all earlier tensors: what it adds itself. A layer diverged where that is below `
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict
 
-from edgepress.deploy.verify.agreement import decibels
 from edgepress.deploy.verify.graph_cuts import FloatGraph, Graph, OnnxGraph, OpenVinoGraph
 from edgepress.deploy.verify.torch_graph import TorchGraph
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.datasets import MultiLabelDataset
+from edgepress.multilabel.noise import decibels
 
 ALONE_DB = {"fp32": 60.0, "fp16": 40.0, "int8": 10.0}
 """Least signal to noise of a layer alone. Measured on the sample student: fp32 in OpenVINO 126 and above, fp16 58 and
@@ -29,9 +28,10 @@ PICTURES = 8
 """A wrong layer is wrong on every picture."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class LayerNoise:
+class LayerNoise(BaseModel):
     """One tensor that both graphs have."""
+
+    model_config = ConfigDict(frozen=True)
 
     layer: str
     """The node that makes it in the bundle's graph; of a float ONNX graph the torch model's module. What lies between
@@ -42,9 +42,10 @@ class LayerNoise:
     alone_db: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class Inspection:
+class Inspection(BaseModel):
     """What `--layers` found."""
+
+    model_config = ConfigDict(frozen=True)
 
     not_inspected: str | None = None
     """Why nothing was compared."""
@@ -54,11 +55,8 @@ class Inspection:
     threshold_db: float | None = None
     diverged_at: str | None = None
     """The first layer whose `alone_db` is below the threshold."""
-    layers: list[LayerNoise] = field(default_factory=list)
+    layers: tuple[LayerNoise, ...] = ()
     """In the order of execution."""
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def inspect_layers(bundle: Bundle, parent: Bundle | None, data: MultiLabelDataset) -> Inspection:
@@ -118,7 +116,7 @@ def _why_not(bundle: Bundle, parent: Bundle | None) -> str | None:
 
 def _noise(
     graph: Graph, exact: FloatGraph | TorchGraph, images: list[np.ndarray], gains: dict[str, np.ndarray]
-) -> list[LayerNoise]:
+) -> tuple[LayerNoise, ...]:
     powers = np.zeros((len(graph.layers), 3))
     for image in images:
         given = {name: value * gains.get(name, np.float32(1)) for name, value in exact.values(image).items()}
@@ -126,7 +124,7 @@ def _noise(
         for row, layer in zip(powers, graph.layers, strict=True):
             wanted = given[layer.tensor]
             row += _power(wanted), _power(so_far[layer.tensor] - wanted), _power(alone[layer.tensor] - wanted)
-    return [
+    return tuple(
         LayerNoise(
             layer=layer.node,
             operator=layer.operator,
@@ -135,7 +133,7 @@ def _noise(
             alone_db=decibels(signal, own),
         )
         for layer, (signal, noise, own) in zip(graph.layers, powers.tolist(), strict=True)
-    ]
+    )
 
 
 def _gains(graph: Graph, exact: FloatGraph | TorchGraph, images: list[np.ndarray]) -> dict[str, np.ndarray]:

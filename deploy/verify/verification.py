@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
+from pydantic import ConfigDict, Field
 
 from edgepress.deploy.build.reference import REFERENCE, Reference
 from edgepress.deploy.engines import Engine, open_engine
-from edgepress.deploy.verify.agreement import DROP_BUDGET, Agreement, agree, f1_rows, label_rows, over_budget
-from edgepress.deploy.verify.confidence import Scored, doubt, drop_interval
+from edgepress.deploy.engines.base import Ran
+from edgepress.deploy.verify.agreement import DROP_BUDGET, Agreement, beyond_budgets
+from edgepress.deploy.verify.comparison import Answered, Comparison, F1Row, LabelRow
+from edgepress.deploy.verify.confidence import doubt
 from edgepress.deploy.verify.divergence import Stage, first_beyond, walk_stages
 from edgepress.deploy.verify.layers import Inspection, inspect_layers
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
+from edgepress.multilabel.judgement import Judgement, Reason, Verdict, judge
+from edgepress.multilabel.manifest import Precision
 from edgepress.multilabel.metrics import labels_counted
 
 log = logging.getLogger("edgepress")
@@ -26,47 +30,48 @@ FEW_PICTURES = 100
 """Below this a drop in mAP says little; a caution is told."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class Verification(Agreement):
-    """What was compared, how far apart it was, and the verdict."""
+    """What was compared, how far apart it was, and the judgement."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
 
     engine: str
-    precision: str
+    precision: Precision
     reference: str
     """Whose logits the engine's were compared with."""
+    judgement: Judgement
+    """`pass`; `fail` beyond a budget; `unproven` where the drop is within its budget but its interval is not, or there
+    is none."""
+    cautions: tuple[str, ...] = ()
+    """What makes these pictures a weak proof."""
     num_images: int
     labels_counted: int
     drop_interval: tuple[float, float] | None
     """95 % interval of `drop_points` over pictures; None where a logit is not finite, and of too few pictures."""
     budget_points: float
-    verdict: str
-    """`pass`; `fail` beyond a budget; `unproven` where the drop is within its budget but its interval is not, or there
-    is none."""
-    reasons: list[str] = field(default_factory=list)
-    """Why it did not pass."""
-    cautions: list[str] = field(default_factory=list)
-    """What makes these pictures a weak proof."""
-    ran: dict[str, str] = field(default_factory=dict)
-    """Runtime, provider and precision that really executed."""
-    labels: list[dict[str, Any]] = field(default_factory=list)
-    """AP of every label before and after; see `label_rows`."""
-    f1: dict[str, dict[str, float]] | None = None
-    """Of the engine: see `f1_rows`."""
-    stages: list[Stage] | None = None
+    ran: Ran
+    """What really executed."""
+    labels: tuple[LabelRow, ...]
+    """AP of every label before and after, the one that moved most first."""
+    f1: dict[Answered, F1Row] | None
+    """Of the engine, by how labels are answered yes; None where a logit is not finite."""
+    stages: tuple[Stage, ...] | None = None
     """Every step from torch to the engine; None where the walk was not made."""
     diverged_at: str | None = None
     """The first stage beyond its own budgets."""
     layers: Inspection | None = None
     """None where it was not asked for."""
-    logits: np.ndarray | None = field(default=None, repr=False, compare=False)
+    logits: np.ndarray = Field(repr=False, exclude=True)
     """The engine's own, float32 `[N, C]`, in the data set's order of labels; not in `as_dict`."""
+
+    @property
+    def verdict(self) -> Verdict:
+        return self.judgement.verdict
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: what it is about and the verdict first."""
-        values = {name: value for name, value in asdict(replace(self, logits=None)).items() if name != "logits"}
-        values["stages"] = None if self.stages is None else [stage.as_dict() for stage in self.stages]
-        first = ("engine", "precision", "reference", "verdict", "reasons", "cautions")
-        return {name: values[name] for name in first} | values
+        about = {"engine": self.engine, "precision": self.precision, "reference": self.reference}
+        return {**about, **self.judgement.as_dict(), **self.model_dump(mode="json", exclude={"judgement"})}
 
 
 def verify(
@@ -123,9 +128,9 @@ def verify(
             torch=None if reference.digest else reference.logits,
             budget=result.budget_points,
         )
-        result = replace(result, stages=walked, diverged_at=first_beyond(walked))
+        result = result.model_copy(update={"stages": tuple(walked), "diverged_at": first_beyond(walked)})
     if layers:
-        result = replace(result, layers=inspect_layers(bundle, float_parent(bundle), data))
+        result = result.model_copy(update={"layers": inspect_layers(bundle, float_parent(bundle), data)})
     return result
 
 
@@ -139,47 +144,51 @@ def compare(
     reference_targets: np.ndarray,
     reference_ignore: np.ndarray,
     budget: float | None,
-    ran: dict[str, str],
+    ran: Ran,
 ) -> Verification:
     """The verdict on logits `[N, C]` against a reference `[N, C]`, both in the data set's order of labels."""
     precision = bundle.manifest.precision
     budget = DROP_BUDGET[precision] if budget is None else budget
-    reasons = []
-    if bundle.labels.names != data.labels.names:
-        reasons.append("the data set has the bundle's labels in another order: give its labels.txt the bundle's order")
-    changed = ((reference_targets != data.targets) | (reference_ignore != data.ignore)).any(axis=1).sum()
-    if changed:
-        reasons.append(f"the labels of {changed} pictures have changed since the reference was made: export again")
-    found = agree(logits, reference, data, bundle.decisions, reference_targets, reference_ignore)
-    reasons += over_budget(found, precision, budget)
-    interval, verdict = None, "fail" if reasons else "pass"
-    if found.drop_points is not None:
-        before = Scored(reference_targets, reference, reference_ignore)
-        interval = drop_interval(before, Scored(data.targets, logits, data.ignore))
-        unproven = doubt(interval, budget, len(data))
-        if not reasons and unproven is not None:
-            verdict = "unproven"
-            reasons.append(f"mAP drops by {found.drop_points:.2f} points, but {unproven}")
+    found = Comparison(logits, reference, data, bundle.decisions, reference_targets, reference_ignore)
+    agreement, checks = found.agreement, _label_checks(bundle, data, reference_targets, reference_ignore)
+    checks += beyond_budgets(agreement, precision, budget)
+    if agreement.drop_points is not None and not checks:
+        unproven = doubt(found.drop_interval, budget, len(data))
+        if unproven is not None:
+            text = f"mAP drops by {agreement.drop_points:.2f} points, but {unproven}"
+            checks.append(Reason(kind="interval", text=text))
     return Verification(
-        **asdict(found),
+        **dict(agreement),
         engine=bundle.name,
         precision=precision,
         reference=reference_name,
+        judgement=judge(checks),
+        cautions=_cautions(data),
         num_images=len(data),
         labels_counted=labels_counted(data.targets, data.ignore),
-        drop_interval=interval,
+        drop_interval=found.drop_interval,
         budget_points=budget,
-        verdict=verdict,
-        reasons=reasons,
-        cautions=_cautions(data),
         ran=ran,
-        labels=label_rows(logits, reference, data, reference_targets, reference_ignore),
-        f1=f1_rows(logits, data, bundle.decisions),
+        labels=found.labels(),
+        f1=found.f1(),
         logits=logits,
     )
 
 
-def _cautions(data: MultiLabelDataset) -> list[str]:
+def _label_checks(bundle: Bundle, data: MultiLabelDataset, targets: np.ndarray, ignore: np.ndarray) -> list[Reason]:
+    """Whether the data set's labels are still those of the bundle and of the reference."""
+    reasons = []
+    if bundle.labels.names != data.labels.names:
+        text = "the data set has the bundle's labels in another order: give its labels.txt the bundle's order"
+        reasons.append(Reason(kind="labels", text=text))
+    changed = ((targets != data.targets) | (ignore != data.ignore)).any(axis=1).sum()
+    if changed:
+        text = f"the labels of {changed} pictures have changed since the reference was made: export again"
+        reasons.append(Reason(kind="labels", text=text))
+    return reasons
+
+
+def _cautions(data: MultiLabelDataset) -> tuple[str, ...]:
     cautions = []
     if len(data) < FEW_PICTURES:
         cautions.append(f"only {len(data)} pictures: with fewer than {FEW_PICTURES} a drop in mAP says little")
@@ -190,7 +199,7 @@ def _cautions(data: MultiLabelDataset) -> list[str]:
         cautions.append(
             f"{len(absent)} of {len(positive)} labels have no positive picture and are not proven by mAP: {named}"
         )
-    return cautions
+    return tuple(cautions)
 
 
 def predict_split(engine: Engine, data: MultiLabelDataset, batch: int = 32) -> np.ndarray:

@@ -19,7 +19,6 @@ from edgepress.calibration.int8.finished import Finished
 from edgepress.calibration.int8.quantize import STEPS, quantize
 from edgepress.calibration.int8.saturation import weight_bits_here
 from edgepress.calibration.int8.search import MOST_FLOAT, MOST_FLOAT_WEIGHTS, SLOWER, TOLERANCE, Score, Search, Trial
-from edgepress.calibration.int8.sensitivity import signal_to_noise
 from edgepress.calibration.int8.subset import calibration_hash, choose_calibration_set, missing_labels
 from edgepress.deploy.bench.against import compare_latency
 from edgepress.deploy.build.compile import IR, ONNX, built_for_openvino, compile_openvino, derived_bundle
@@ -35,6 +34,7 @@ from edgepress.multilabel.durable import sync
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.manifest import Calibration, Target, Tried
 from edgepress.multilabel.metrics import average_precision, mean_average_precision
+from edgepress.multilabel.noise import signal_to_noise
 from edgepress.multilabel.ratio import Ratio
 from edgepress.report.plots import draw_int8, write_plot
 from edgepress.run.recipe import QuantizeConfig

@@ -46,7 +46,7 @@ def test_timings_are_ordered_and_many(build, name, batch):
     assert result.pictures == "generated JPEGs, 640x480"
     assert result.load_ms > 0
     assert result.first_ms > 0
-    assert result.ran["runtime"] in ("onnxruntime", "openvino")
+    assert result.ran.runtime in ("onnxruntime", "openvino")
     assert result.machine["cores"] >= 1
     assert result.memory.peak_mb > 0
     assert (cell.copies, result.copies_reason) == (None, "on a CPU nothing is copied to a device")

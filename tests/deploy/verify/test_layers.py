@@ -15,7 +15,8 @@ from edgepress.calibration.int8.equalise import equalise
 from edgepress.deploy.build.compile import compile_openvino
 from edgepress.deploy.verify.layers import ALONE_DB, PICTURES, Inspection, inspect_layers
 from edgepress.deploy.verify.verification import float_parent
-from edgepress.multilabel.bundle import Bundle, Calibration, Parent, write_bundle
+from edgepress.multilabel.bundle import Bundle, write_bundle
+from edgepress.multilabel.manifest import Calibration, Parent
 
 
 def beside(path: Path, like: Bundle, parent: Parent, graph: onnx.ModelProto | None = None, **fields: Any) -> Bundle:

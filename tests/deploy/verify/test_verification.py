@@ -16,7 +16,9 @@ from sklearn.metrics import average_precision_score, f1_score, precision_recall_
 from edgepress.deploy.build.compile import compile_openvino
 from edgepress.deploy.build.reference import REFERENCE, Reference
 from edgepress.deploy.engines import open_engine
+from edgepress.deploy.engines.base import Ran
 from edgepress.deploy.verify.agreement import DROP_BUDGET
+from edgepress.deploy.verify.comparison import LabelRow
 from edgepress.deploy.verify.verification import compare, verify
 from tests.deploy.verify.corruptions import CORRUPTIONS, wrap
 
@@ -45,6 +47,7 @@ KEYS = {
     "budget_points",
     "verdict",
     "reasons",
+    "reason_kinds",
     "cautions",
     "ran",
     "labels",
@@ -195,8 +198,8 @@ def test_the_numbers_are_those_of_scikit_learn_and_numpy(build, splits):
     np.put_along_axis(chosen, np.argsort(-logits, axis=1)[:, :3], 1, axis=1)
     for name, answers in (("0.5", logits >= 0), ("top_3", chosen)):
         precision, recall, _, _ = precision_recall_fscore_support(targets, answers, average="macro", zero_division=0)
-        assert result.f1[name]["CF1"] == pytest.approx(2 * precision * recall / (precision + recall))
-        assert result.f1[name]["OF1"] == pytest.approx(f1_score(targets, answers, average="micro"))
+        assert pytest.approx(2 * precision * recall / (precision + recall)) == result.f1[name].CF1
+        assert pytest.approx(f1_score(targets, answers, average="micro")) == result.f1[name].OF1
     assert result.f1["thresholds"] == result.f1["0.5"]  # the plain bundle's thresholds are 0.5
     assert result.f1["top_3"] != result.f1["0.5"]
     assert (result.num_images, result.labels_counted) == targets.shape
@@ -218,20 +221,14 @@ def test_ignored_cells_and_labels_without_a_positive_do_not_count(onnx_bundle, s
         for keep, label in zip(kept, (0, 2, 3, 4), strict=True)
     ]
     assert result.mAP == pytest.approx(np.mean(by_hand), abs=1e-9)
-    assert result.labels[-1] == {
-        "label": "green",
-        "positives": 0,
-        "AP_reference": None,
-        "AP": None,
-        "moved_points": None,
-    }
-    assert {row["label"]: row["AP"] for row in result.labels[:-1]} == pytest.approx(
+    assert result.labels[-1] == LabelRow(label="green", positives=0, AP_reference=None, AP=None, moved_points=None)
+    assert {row.label: row.AP for row in result.labels[:-1]} == pytest.approx(
         dict(zip(("red", "blue", "circle", "bars"), by_hand, strict=True)), abs=1e-9
     )
-    assert result.cautions == [
+    assert result.cautions == (
         "only 12 pictures: with fewer than 100 a drop in mAP says little",
         "1 of 5 labels have no positive picture and are not proven by mAP: green",
-    ]
+    )
 
 
 def test_ignored_cells_count_in_no_difference(build, splits):
@@ -242,6 +239,7 @@ def test_ignored_cells_count_in_no_difference(build, splits):
     masked = dataclasses.replace(data, ignore=ignore)
     broken = logits.copy()
     broken[3, 2] = -50 * np.sign(broken[3, 2])
-    same = {"reference_name": "r", "reference_targets": data.targets, "budget": None, "ran": {}}
+    ran = Ran(runtime="onnxruntime", version="1", provider="CPUExecutionProvider", precision="f32")
+    same = {"reference_name": "r", "reference_targets": data.targets, "budget": None, "ran": ran}
     assert compare(bundle, broken, logits, masked, reference_ignore=ignore, **same).verdict == "pass"
     assert compare(bundle, broken, logits, data, reference_ignore=data.ignore, **same).verdict == "fail"

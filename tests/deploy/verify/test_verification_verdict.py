@@ -9,11 +9,14 @@ import numpy as np
 import onnx
 import pytest
 
+from edgepress.deploy.engines.base import Ran
 from edgepress.deploy.verify.confidence import LEAST_PICTURES
 from edgepress.deploy.verify.verification import Verification, compare, verify
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.datasets import MultiLabelDataset, load_dataset
 from tests.deploy.verify.corruptions import perturbed_weights, wrap
+
+RAN = Ran(runtime="onnxruntime", version="1", provider="CPUExecutionProvider", precision="f32")
 
 
 def noisy(data: MultiLabelDataset, noise: float) -> tuple[np.ndarray, np.ndarray]:
@@ -25,7 +28,7 @@ def noisy(data: MultiLabelDataset, noise: float) -> tuple[np.ndarray, np.ndarray
 
 def compared(bundle: Bundle, data: MultiLabelDataset, noise: float, budget: float | None = None) -> Verification:
     reference, logits = noisy(data, noise)
-    same = {"reference_targets": data.targets, "reference_ignore": data.ignore, "ran": {}}
+    same = {"reference_targets": data.targets, "reference_ignore": data.ignore, "ran": RAN}
     return compare(bundle, logits, reference, data, reference_name="r", budget=budget, **same)
 
 
@@ -40,13 +43,14 @@ def test_only_an_interval_within_the_budget_passes(build, splits):
     }
     assert [one.verdict for one in verdicts.values()] == ["fail", "unproven", "unproven", "pass"]
     budget, unproven = list(verdicts.items())[1]
-    (reason,) = unproven.reasons
+    ((kind, reason),) = [(one.kind, one.text) for one in unproven.judgement.reasons]
+    assert kind == "interval"
     assert f"drops by {found.drop_points:.2f} points" in reason
     assert "on 24 pictures" in reason
     assert f"the budget of {budget:g}: give more test pictures or a larger budget" in reason
     said = float(re.search(r"up to (\S+) ", reason).group(1))
     assert high <= said < high + 0.001 + 1e-9
-    assert verdicts[high + 0.01].reasons == []
+    assert verdicts[high + 0.01].judgement.reasons == ()
 
 
 def test_more_pictures_prove_what_few_cannot(build, splits):
@@ -65,7 +69,7 @@ def test_so_few_pictures_that_they_prove_nothing_are_no_pass(build, splits, edge
     for count, verdict in ((1, "unproven"), (LEAST_PICTURES - 1, "unproven"), (LEAST_PICTURES, "pass")):
         found = compared(bundle, splits.train.subset(np.arange(count)), 0.0)
         assert (found.verdict, found.drop_interval is None) == (verdict, verdict == "unproven")
-        assert len(found.reasons) == (verdict == "unproven")
+        assert len(found.judgement.reasons) == (verdict == "unproven")
     data = shutil.copytree(tiny_data, tmp_path / "data")
     listing = data / "test" / "metadata.jsonl"
     listing.write_text(listing.read_text().splitlines()[0] + "\n")
@@ -76,13 +80,13 @@ def test_so_few_pictures_that_they_prove_nothing_are_no_pass(build, splits, edge
 
 def test_labels_are_listed_by_what_moved(build, splits):
     rows = compared(build("onnx-int8-onnxruntime"), splits.train, 0.5).labels
-    moved = [abs(row["moved_points"]) for row in rows]
+    moved = [abs(row.moved_points) for row in rows]
     assert moved == sorted(moved, reverse=True)
     assert moved[0] > moved[-1]
-    assert {row["label"] for row in rows} == set(splits.train.labels.names)
+    assert {row.label for row in rows} == set(splits.train.labels.names)
     for row in rows:
-        assert row["moved_points"] == pytest.approx(100 * (row["AP"] - row["AP_reference"]))
-        assert row["positives"] == splits.train.targets[:, splits.train.labels.names.index(row["label"])].sum()
+        assert row.moved_points == pytest.approx(100 * (row.AP - row.AP_reference))
+        assert row.positives == splits.train.targets[:, splits.train.labels.names.index(row.label)].sum()
 
 
 def test_what_is_unproven_is_no_success(onnx_bundle, edgepress, tiny_data):
@@ -93,7 +97,7 @@ def test_what_is_unproven_is_no_success(onnx_bundle, edgepress, tiny_data):
     bundle, data = wrap(name, graph, onnx_bundle, **fields), load_dataset(tiny_data, "train")
     found = verify(bundle, data)
     assert found.drop_points < found.drop_interval[1]
-    assert not [reason for reason in found.reasons if "decisions" in reason], found.reasons
+    assert not [one for one in found.judgement.reasons if one.kind == "decisions"], found.judgement
     arguments = ("verify", bundle.path, "--data", tiny_data, "--split", "train", "--budget")
     answer = edgepress(*arguments, (found.drop_points + found.drop_interval[1]) / 2, "--json")
     assert (answer.code, answer.json["verdict"]) == (1, "unproven")

@@ -18,12 +18,13 @@ from edgepress.calibration.int8.subset import calibration_hash
 from edgepress.deploy.machine.device import describe_machine
 from edgepress.multilabel.bundle import Bundle, write_bundle
 from edgepress.multilabel.datasets import load_dataset
+from edgepress.multilabel.ratio import Ratio
 from edgepress.run import quantize
 from edgepress.run.prove import engine_row
 from edgepress.run.quantize import Splits, gate, missed, quantize_bundle
 from edgepress.run.recipe import QuantizeConfig, Recipe
 
-SLOWER = {"ratio": 1.12, "low": 1.05, "high": 1.2}
+SLOWER = Ratio(ratio=1.12, low=1.05, high=1.2)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,179 @@
+"""Comparison: an engine's answers beside its reference's on the same pictures; everything that verify says comes of it.
+
+Masks, average precisions and decisions are computed once, whoever asks for them first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from edgepress.deploy.verify.agreement import TOP, Agreement
+from edgepress.deploy.verify.confidence import Scored, drop_interval
+from edgepress.multilabel.datasets import MultiLabelDataset
+from edgepress.multilabel.decisions import Decisions, changed_share
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.metrics import average_precision, decide, f1_scores, sigmoid, top_k
+from edgepress.multilabel.noise import signal_to_noise
+
+Answered = Literal["thresholds", "0.5", "top_3"]
+"""How labels are answered yes: by the bundle's thresholds, by 0.5 on the sigmoid, or the best labels of a picture."""
+
+
+class LabelRow(BaseModel):
+    """One label's AP before and after; None where it has no positive, or a logit that is not finite."""
+
+    model_config = ConfigDict(frozen=True)
+
+    label: str
+    positives: int
+    """Pictures that show it."""
+    AP_reference: float | None
+    AP: float | None
+    moved_points: float | None
+    """AP - AP_reference, in points (0 to 100)."""
+
+
+class F1Row(BaseModel):
+    """The field's six figures, each in [0, 1]; see `multilabel.metrics.f1_scores`."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+    CP: float
+    CR: float
+    CF1: float
+    OP: float
+    OR: float
+    OF1: float
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Logits `[N, C]` of an engine and of its reference, in the order of the pictures and labels of `data`.
+
+    Raises, from its properties:
+        InputError: no label has a positive picture.
+    """
+
+    logits: np.ndarray
+    reference: np.ndarray
+    data: MultiLabelDataset
+    own: Decisions
+    """The engine's, in any order of labels."""
+    reference_targets: np.ndarray
+    """Labels `[N, C]` that the reference's mAP is of."""
+    reference_ignore: np.ndarray
+
+    @classmethod
+    def on(cls, data: MultiLabelDataset, logits: np.ndarray, reference: np.ndarray, own: Decisions) -> Comparison:
+        """Both judged by the data set's labels."""
+        return cls(logits, reference, data, own, data.targets, data.ignore)
+
+    @cached_property
+    def finite(self) -> bool:
+        return bool(np.isfinite(self.logits).all())
+
+    @cached_property
+    def decisions(self) -> Decisions:
+        """The engine's, in the data set's order of labels."""
+        return self.own.ordered(self.data.labels.names)
+
+    @cached_property
+    def answers(self) -> np.ndarray:
+        """The engine's yes and no, bool `[N, C]`."""
+        return self.decisions.decide(self.logits)
+
+    @cached_property
+    def precisions(self) -> np.ndarray:
+        """AP of every label by the engine, `[C]`; NaN where a logit is not finite or no picture shows the label."""
+        finite = np.isfinite(self.logits).all(axis=0)
+        found = np.full(len(finite), np.nan)
+        data = self.data
+        found[finite] = average_precision(data.targets[:, finite], self.logits[:, finite], data.ignore[:, finite])
+        return found
+
+    @cached_property
+    def reference_precisions(self) -> np.ndarray:
+        return average_precision(self.reference_targets, self.reference, self.reference_ignore)
+
+    @cached_property
+    def agreement(self) -> Agreement:
+        """Logits, decisions and mAP; ignored cells count in none."""
+        known, ignore = ~self.data.ignore, self.data.ignore
+        difference = np.abs(self.logits.astype(np.float64) - self.reference)[known] if self.finite else None
+        theirs = self.decisions.refitted_from or self.decisions
+        answers = theirs.decide(self.reference)
+        few = min(TOP, self.logits.shape[1])
+        before, after = _mean(self.reference_precisions), _mean(self.precisions) if self.finite else None
+        return Agreement(
+            max_abs_diff=None if difference is None else float(difference.max()),
+            mean_abs_diff=None if difference is None else float(difference.mean()),
+            sqnr_db=signal_to_noise(self.reference[known], self.logits[known]) if self.finite else None,
+            not_finite=int((~np.isfinite(self.logits)).sum()),
+            flip_rate=changed_share(answers, self.answers, ignore),
+            flip_rate_kept=changed_share(answers, theirs.decide(self.logits), ignore)
+            if self.decisions.refitted_from
+            else None,
+            top1_agreement=self._same_best(1) if self.finite else None,
+            topk_agreement=self._same_best(few) if self.finite else None,
+            top_k=few,
+            mAP=after,
+            mAP_reference=before,
+            drop_points=None if after is None else 100 * (before - after),
+        )
+
+    @cached_property
+    def drop_interval(self) -> tuple[float, float] | None:
+        """Of the drop in points; None where a logit is not finite, and of too few pictures."""
+        if not self.finite:
+            return None
+        before = Scored(self.reference_targets, self.reference, self.reference_ignore)
+        return drop_interval(before, Scored(self.data.targets, self.logits, self.data.ignore))
+
+    def labels(self) -> tuple[LabelRow, ...]:
+        """AP of every label before and after, the one that moved most first; those without an AP stand last."""
+        moved = 100 * (self.precisions - self.reference_precisions)
+        positives = ((self.data.targets == 1) & ~self.data.ignore).sum(axis=0)
+        order = np.lexsort((np.arange(len(moved)), -np.nan_to_num(np.abs(moved), nan=-1)))
+        return tuple(
+            LabelRow(
+                label=self.data.labels.names[column],
+                positives=int(positives[column]),
+                AP_reference=_number(self.reference_precisions[column]),
+                AP=_number(self.precisions[column]),
+                moved_points=_number(moved[column]),
+            )
+            for column in order
+        )
+
+    def f1(self) -> dict[Answered, F1Row] | None:
+        """By how labels are answered yes; None where a logit is not finite."""
+        if not self.finite:
+            return None
+        found: dict[Answered, np.ndarray] = {
+            "thresholds": self.answers,
+            "0.5": decide(sigmoid(self.logits)),
+            "top_3": top_k(self.logits, min(3, self.logits.shape[1]), self.data.ignore),
+        }
+        return {
+            name: F1Row.model_validate(f1_scores(self.data.targets, answers, self.data.ignore))
+            for name, answers in found.items()
+        }
+
+    def _same_best(self, k: int) -> float:
+        ours, theirs = (top_k(scores, k, self.data.ignore) for scores in (self.logits, self.reference))
+        return float((ours == theirs).all(axis=1).mean())
+
+
+def _mean(per_label: np.ndarray) -> float:
+    if np.isnan(per_label).all():
+        raise InputError("no label has a positive picture in this split: mAP is not defined")
+    return float(np.nanmean(per_label))
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
