@@ -76,13 +76,6 @@ def export_onnx(
     log.info("exporting %s to ONNX (opset %d)", model.config.backbone, OPSET)
     reference = Reference.of(verified, _torch_logits(model, verified))
     graph = _to_onnx(model, attention)
-    for key, value in (
-        ("labels", json.dumps(model.labels.names)),
-        ("preprocess", model.preprocess.model_dump_json()),
-        ("edgepress", version("edgepress")),
-    ):
-        entry = graph.metadata_props.add()
-        entry.key, entry.value = key, value
     with write_bundle(
         out,
         kind="onnx",
@@ -157,6 +150,13 @@ def _to_onnx(model: MultiLabelModel, attention: bool) -> onnx.ModelProto:
         if not first.dim_param:  # a Python number in the model's code froze it without an error
             raise InputError(f"{model.config.backbone}: the exported {value.name} has a fixed batch {first.dim_value}")
     _forget_sources(graph)
+    for key, value in (
+        ("labels", json.dumps(model.labels.names)),
+        ("preprocess", model.preprocess.model_dump_json()),
+        ("edgepress", version("edgepress")),
+    ):
+        entry = graph.metadata_props.add()
+        entry.key, entry.value = key, value
     onnx.checker.check_model(graph, full_check=True)
     return graph
 

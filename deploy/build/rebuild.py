@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
-from typing import Any
 
 from edgepress.deploy.engines.passport import NO_GPU, differences, require_fit
 from edgepress.deploy.engines.table import RUNTIMES, GpuTarget
 from edgepress.deploy.machine.cuda import cuda_compute_capability
 from edgepress.multilabel.bundle import Bundle, named_digest
 from edgepress.multilabel.errors import EngineUnavailableError
-from edgepress.multilabel.manifest import MANIFEST, BuiltForTensorRt
+from edgepress.multilabel.manifest import MANIFEST, BuiltForTensorRt, Precision
 
 log = logging.getLogger("edgepress")
 
@@ -44,13 +42,13 @@ def fitted(bundle: Bundle, *, rebuild: bool) -> Bundle:
             f"{bundle.path}: INT8 for OpenVINO is calibrated on pictures: edgepress quantize {_named(bundle)} "
             f"--target openvino --data DIR --out {bundle.path}"
         )
-    settings: dict[str, Any] = {"precision": manifest.precision}
+    target: GpuTarget | Precision = manifest.precision
     if isinstance(manifest.built_for, BuiltForTensorRt):
         present, old = cuda_compute_capability(), manifest.built_for
         assert present is not None, "without a GPU nothing is rebuilt"
         sm = 10 * present[0] + present[1]
-        settings = asdict(GpuTarget(sm=sm, max_batch=old.max_batch, cuda_graph=old.cuda_graph, dla=old.dla))
-    return RUNTIMES[manifest.kind].build(_onnx_beside(bundle), bundle.path, **settings, replaces=bundle)
+        target = GpuTarget(sm=sm, max_batch=old.max_batch, cuda_graph=old.cuda_graph, dla=old.dla)
+    return RUNTIMES[manifest.kind].build(_onnx_beside(bundle), bundle.path, target, replaces=bundle)
 
 
 def _onnx_beside(bundle: Bundle) -> Bundle:

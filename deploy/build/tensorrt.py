@@ -20,6 +20,7 @@ from edgepress.deploy.build.compile import decisions_of, derived_bundle
 from edgepress.deploy.engines.attention import require_logits_alone
 from edgepress.deploy.engines.base import by_precision
 from edgepress.deploy.engines.passport import driver_cuda, platform_here
+from edgepress.deploy.engines.table import GpuTarget
 from edgepress.deploy.engines.tensorrt_runtime import collecting_logger, first_line, one_line, runtime_module
 from edgepress.deploy.machine.cuda import cuda_compute_capability, sm_name
 from edgepress.multilabel.bundle import Bundle, inputs_hash, is_current
@@ -112,16 +113,7 @@ def parse_network(model: Path) -> ParsedNetwork:
     return ParsedNetwork(trt, builder, parser, network, tuple(logger.warnings))
 
 
-def build_tensorrt(
-    parent: Bundle,
-    out: Path,
-    *,
-    sm: int,
-    max_batch: int = 64,
-    cuda_graph: bool = False,
-    dla: int | None = None,
-    replaces: Bundle | None = None,
-) -> Bundle:
+def build_tensorrt(parent: Bundle, out: Path, target: GpuTarget, *, replaces: Bundle | None = None) -> Bundle:
     """Build the engine of an ONNX bundle; its precision is the parent's.
 
     `tensorrt` keeps the timings of kernels in a cache beside the bundle, so that the next build is shorter (not run on
@@ -130,10 +122,6 @@ def build_tensorrt(
     Args:
         parent: fp32, an fp16 typed graph, or an int8 Q/DQ graph made for TensorRT (symmetric INT8, float bias).
         out: the bundle to write; one that was made from the same is kept.
-        sm: compute capability of the GPU it will run on, 86 for 8.6.
-        max_batch: most pictures at once.
-        cuda_graph: the engine is to replay a CUDA graph wherever it is opened (`deploy.engines.cuda_graph`).
-        dla: core of a Jetson's deep learning accelerator that takes the layers it can; the GPU takes the rest.
         replaces: an engine whose place this one takes, with its decisions, though it was made from the same.
 
     Raises:
@@ -141,6 +129,58 @@ def build_tensorrt(
         EngineUnavailableError: no TensorRT here, none that builds for this compute capability here, no such DLA core,
             or fp32 for DLA.
     """
+    _require_buildable(parent, target.max_batch, target.dla)
+    trt, sm, precision = runtime_module(), target.sm, parent.manifest.precision
+    built_for = BuiltForTensorRt(
+        runtime=trt.__name__,  # type: ignore[arg-type] # one of the two
+        version=trt.__version__,
+        onnx_sha256=parent.model_sha256,
+        platform=platform_here(),
+        compute_capability=f"SM{sm}",
+        max_batch=target.max_batch,
+        cuda_graph=target.cuda_graph,
+        dla=target.dla,
+        driver_cuda=driver_cuda(),
+    )
+    decisions = decisions_of(replaces, parent)
+    asked = built_for.model_dump(exclude={"driver_cuda", "flags", "platform"})
+    inputs = inputs_hash({"parent": parent.digest, **asked, **decisions})
+    if replaces is None and is_current(out, inputs):
+        log.info("%s: unchanged, kept", out)
+        return Bundle.open(out)
+    _require_target(trt, sm, precision)
+    log.info("building a TensorRT engine for SM%d from %s", sm, parent.path)
+    parsed = parse_network(parent.model_path)
+    _require_contract(parsed, parent)
+    facts = parsed.facts
+    if precision == "int8":
+        shown = facts["quantized_convolutions"], facts["convolutions"]
+        log.info("  the parsed network: %d of %d convolutions with dequantized input and weights", *shown)
+    config = builder_config(parsed, precision=precision, sm=sm, max_batch=target.max_batch)
+    if target.dla is not None:
+        facts["dla_layers"] = _prefer_dla(parsed, config, target.dla)
+    flags = ", ".join(name for name, flag in trt.BuilderFlag.__members__.items() if config.get_flag(flag)) or "none"
+    timings = out.parent / f"timing-{trt.__name__}-{trt.__version__}-SM{sm}.cache"
+    plan = _build(parsed, config, parent, sm, timings if timing_cache.is_kept(trt) else None)
+    with derived_bundle(
+        parent,
+        out,
+        kind="tensorrt",
+        precision=precision,
+        model=MODEL,
+        calibration=parent.manifest.calibration,
+        built_for=built_for.model_copy(update={"flags": flags}),
+        facts=facts,
+        tools={trt.__name__: trt.__version__, "edgepress": version("edgepress")},
+        inputs=inputs,
+        **decisions,
+    ) as (folder, _):
+        (folder / MODEL).write_bytes(plan)
+    return Bundle.open(out)
+
+
+def _require_buildable(parent: Bundle, max_batch: int, dla: int | None) -> None:
+    """Stop where what was asked for can be built nowhere."""
     if parent.manifest.kind != "onnx":
         raise InputError(f"{parent.path}: a bundle of kind {parent.manifest.kind}; expected onnx")
     require_logits_alone(parent)
@@ -152,57 +192,6 @@ def build_tensorrt(
         )
     if dla is not None and parent.manifest.precision == "fp32":
         raise EngineUnavailableError(f"dla {dla}: {parent.path} is fp32; DLA computes in fp16 and int8")
-    trt = runtime_module()
-    asked: dict[str, Any] = {
-        "runtime": trt.__name__,
-        "version": trt.__version__,
-        "compute_capability": f"SM{sm}",
-        "max_batch": max_batch,
-        "cuda_graph": cuda_graph,
-        "dla": dla,
-    }
-    decisions = decisions_of(replaces, parent)
-    inputs = inputs_hash({"parent": parent.digest, **asked, **decisions})
-    if replaces is None and is_current(out, inputs):
-        log.info("%s: unchanged, kept", out)
-        return Bundle.open(out)
-    _require_target(trt, sm, parent.manifest.precision)
-    log.info("building a TensorRT engine for SM%d from %s", sm, parent.path)
-    parsed = parse_network(parent.model_path)
-    _require_contract(parsed, parent)
-    facts = parsed.facts
-    if parent.manifest.precision == "int8":
-        shown = facts["quantized_convolutions"], facts["convolutions"]
-        log.info("  the parsed network: %d of %d convolutions with dequantized input and weights", *shown)
-    config = builder_config(parsed, precision=parent.manifest.precision, sm=sm, max_batch=max_batch)
-    if dla is not None:
-        facts["dla_layers"] = _prefer_dla(parsed, config, dla)
-    flags = ", ".join(name for name, flag in trt.BuilderFlag.__members__.items() if config.get_flag(flag)) or "none"
-    timings = (
-        out.parent / f"timing-{trt.__name__}-{trt.__version__}-SM{sm}.cache" if timing_cache.is_kept(trt) else None
-    )
-    plan = _build(parsed, config, parent, sm, timings)
-    with derived_bundle(
-        parent,
-        out,
-        kind="tensorrt",
-        precision=parent.manifest.precision,
-        model=MODEL,
-        calibration=parent.manifest.calibration,
-        built_for=BuiltForTensorRt(
-            **asked,
-            onnx_sha256=parent.model_sha256,
-            platform=platform_here(),
-            driver_cuda=driver_cuda(),
-            flags=flags,
-        ),
-        facts=facts,
-        tools={trt.__name__: trt.__version__, "edgepress": version("edgepress")},
-        inputs=inputs,
-        **decisions,
-    ) as (folder, _):
-        (folder / MODEL).write_bytes(plan)
-    return Bundle.open(out)
 
 
 def _require_target(trt: ModuleType, sm: int, precision: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from edgepress.multilabel.bundle import Bundle
@@ -53,10 +54,17 @@ class Runtime:
     def engine_class(self) -> Callable[..., Any]:
         return _found(self.engine)
 
-    def build(self, graph: Bundle, *arguments: Any, **settings: Any) -> Bundle:
-        """Call its builder."""
+    def build(
+        self, graph: Bundle, out: Path, target: GpuTarget | Precision, *, replaces: Bundle | None = None
+    ) -> Bundle:
+        """Compile an ONNX bundle; see its builder.
+
+        Args:
+            target: of a runtime that `needs_sm` what to build for, of any other the precision.
+            replaces: an engine whose place the new one takes, with its decisions.
+        """
         assert self.builder is not None, f"{self.name} opens ONNX itself"
-        return _found(self.builder)(graph, *arguments, **settings)
+        return _found(self.builder)(graph, out, target, replaces=replaces)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ import numpy as np
 from edgepress.calibration.decide.thresholds import fit_decisions
 from edgepress.deploy.build.compile import compile_fp16, compile_openvino
 from edgepress.deploy.engines.base import require
-from edgepress.deploy.engines.table import ENGINES, OPENVINO
+from edgepress.deploy.engines.table import ENGINES, OPENVINO, GpuTarget
 from edgepress.deploy.engines.tensorrt_runtime import runtime_module
 from edgepress.deploy.machine.cuda import cuda_compute_capability
 from edgepress.multilabel.bundle import Bundle, file_sha256, inputs_hash, is_current, write_bundle
@@ -42,10 +42,9 @@ def target_sm(compile: CompileConfig) -> int:
     return 86 if present is None else 10 * present[0] + present[1]
 
 
-def tensorrt_target(compile: CompileConfig) -> dict[str, Any]:
+def tensorrt_target(compile: CompileConfig) -> GpuTarget:
     """What `build_tensorrt` builds for."""
-    given = compile.model_dump(exclude={"sm"})
-    return {"sm": target_sm(compile), **given}
+    return GpuTarget(**{**compile.model_dump(), "sm": target_sm(compile)})
 
 
 def build_engine(
@@ -78,8 +77,8 @@ def build_engine(
         graph = compile_fp16(onnx, at)
     if spec.graph is None:
         return graph
-    settings = tensorrt_target(compile_config) if spec.runtime.needs_sm else {"precision": spec.precision}
-    return spec.runtime.build(graph, out, **settings)
+    target = tensorrt_target(compile_config) if spec.runtime.needs_sm else spec.precision
+    return spec.runtime.build(graph, out, target)
 
 
 def calibrate_bundle(
@@ -184,4 +183,4 @@ def compile_bundle(onnx: Bundle, engine: str, out: Path | None, config: CompileC
             return compile_openvino(onnx, out, "fp32" if engine == "openvino-fp32" else "fp16")
         from edgepress.deploy.build.tensorrt import build_tensorrt
 
-        return build_tensorrt(onnx, out, **tensorrt_target(config))
+        return build_tensorrt(onnx, out, tensorrt_target(config))

@@ -30,6 +30,7 @@ from edgepress.deploy.build.export import export_onnx  # noqa: E402
 from edgepress.deploy.build.reference import REFERENCE  # noqa: E402
 from edgepress.deploy.build.tensorrt import build_tensorrt, builder_config, parse_network  # noqa: E402
 from edgepress.deploy.engines import open_engine, passport, tensorrt_runtime  # noqa: E402
+from edgepress.deploy.engines.table import GpuTarget  # noqa: E402
 from edgepress.deploy.machine.cuda import cuda_compute_capability  # noqa: E402
 from edgepress.multilabel.bundle import Bundle, file_sha256, write_bundle  # noqa: E402
 from edgepress.multilabel.datasets import MultiLabelDataset  # noqa: E402
@@ -179,7 +180,7 @@ def test_fp32_is_true_fp32_for_the_named_gpu(parents, precision):
 def test_a_graph_that_does_not_build_is_one_line(parents, tmp_path, monkeypatch):
     monkeypatch.setattr(building, "_require_target", lambda *_: None)
     with pytest.raises(InputError, match=r"TensorRT cannot build it for SM75: .*FP32 GEMM is not supported") as error:
-        build_tensorrt(parents["fp32"], tmp_path / "engine", sm=75)
+        build_tensorrt(parents["fp32"], tmp_path / "engine", GpuTarget(sm=75))
     assert "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())
 
@@ -189,7 +190,7 @@ def test_a_graph_that_does_not_build_is_one_line(parents, tmp_path, monkeypatch)
 )
 def test_an_engine_is_built_for_the_named_gpu(parents, tmp_path, precision, sm):
     parent = parents[precision]
-    bundle = build_tensorrt(parent, tmp_path / "engine", sm=sm, max_batch=16)
+    bundle = build_tensorrt(parent, tmp_path / "engine", GpuTarget(sm=sm, max_batch=16))
     manifest = bundle.manifest
     assert (manifest.kind, manifest.precision, manifest.model) == ("tensorrt", precision, "model.plan")
     assert manifest.built_for == BuiltForTensorRt(
@@ -214,23 +215,23 @@ def test_an_engine_is_built_for_the_named_gpu(parents, tmp_path, precision, sm):
 
 def test_the_share_of_quantised_convolutions_is_told(parents, tmp_path, caplog):
     with caplog.at_level(logging.INFO, logger="edgepress"):
-        build_tensorrt(parents["int8"], tmp_path / "int8", sm=120)
+        build_tensorrt(parents["int8"], tmp_path / "int8", GpuTarget(sm=120))
     all_of_them = f"{TEST_CONVOLUTIONS} of {TEST_CONVOLUTIONS} convolutions with dequantized input and weights"
     assert all_of_them in caplog.text
 
 
 def test_a_second_build_is_kept_and_a_changed_one_is_not(parents, tmp_path, caplog):
-    first = build_tensorrt(parents["fp16"], tmp_path / "engine", sm=86)
+    first = build_tensorrt(parents["fp16"], tmp_path / "engine", GpuTarget(sm=86))
     with caplog.at_level(logging.INFO, logger="edgepress"):
-        assert build_tensorrt(parents["fp16"], tmp_path / "engine", sm=86).digest == first.digest
+        assert build_tensorrt(parents["fp16"], tmp_path / "engine", GpuTarget(sm=86)).digest == first.digest
     assert "unchanged, kept" in caplog.text
-    assert build_tensorrt(parents["fp16"], tmp_path / "engine", sm=86, max_batch=4).digest != first.digest
+    assert build_tensorrt(parents["fp16"], tmp_path / "engine", GpuTarget(sm=86, max_batch=4)).digest != first.digest
 
 
 @pytest.mark.parametrize(("precision", "sm"), [("fp32", 90), ("fp16", 87), ("fp32", 75), ("int8", 75)])
 def test_a_gpu_that_cannot_be_built_for_is_refused_with_the_list(parents, tmp_path, precision, sm):
     with pytest.raises(EngineUnavailableError, match=rf"^SM{sm}: .* builds {precision} for .*SM80, SM86, SM89, SM120"):
-        build_tensorrt(parents[precision], tmp_path / "engine", sm=sm)
+        build_tensorrt(parents[precision], tmp_path / "engine", GpuTarget(sm=sm))
     assert not list(tmp_path.iterdir())
 
 
@@ -250,7 +251,7 @@ def test_the_full_tensorrt_builds_only_for_the_gpu_present(monkeypatch):
 def refused(parent: Bundle, tmp_path: Path) -> str:
     """The one line that a build stops with; nothing may be left behind."""
     with pytest.raises(InputError) as error:
-        build_tensorrt(parent, tmp_path / "engines" / "engine", sm=86)
+        build_tensorrt(parent, tmp_path / "engines" / "engine", GpuTarget(sm=86))
     assert not (tmp_path / "engines").exists()
     message = str(error.value)
     assert "\n" not in message
@@ -291,16 +292,16 @@ def test_uint8_zero_points_are_refused(parents, tmp_path):
 
 
 def test_another_kind_and_an_empty_batch_are_refused(parents, tmp_path):
-    engine = build_tensorrt(parents["fp16"], tmp_path / "engine", sm=86)
+    engine = build_tensorrt(parents["fp16"], tmp_path / "engine", GpuTarget(sm=86))
     with pytest.raises(InputError, match="a bundle of kind tensorrt; expected onnx"):
-        build_tensorrt(engine, tmp_path / "again", sm=86)
+        build_tensorrt(engine, tmp_path / "again", GpuTarget(sm=86))
     with pytest.raises(InputError, match="max_batch 0"):
-        build_tensorrt(parents["fp16"], tmp_path / "again", sm=86, max_batch=0)
+        build_tensorrt(parents["fp16"], tmp_path / "again", GpuTarget(sm=86, max_batch=0))
 
 
 @pytest.fixture(scope="module")
 def engine_bundle(parents, tmp_path_factory) -> Bundle:
-    return build_tensorrt(parents["fp16"], tmp_path_factory.mktemp("engines") / "tensorrt-fp16", sm=86)
+    return build_tensorrt(parents["fp16"], tmp_path_factory.mktemp("engines") / "tensorrt-fp16", GpuTarget(sm=86))
 
 
 @no_gpu
@@ -326,12 +327,12 @@ def test_kernel_timings_are_kept_beside_the_engine(parents, tmp_path, monkeypatc
     """TensorRT-RTX has the same calls, without effect; that later builds are shorter was not seen on a GPU."""
     monkeypatch.setattr(timing_cache, "is_kept", lambda trt: True)
     for max_batch in (2, 4):  # the second reads what the first wrote
-        bundle = build_tensorrt(parents["fp16"], tmp_path / "engine", sm=86, max_batch=max_batch)
+        bundle = build_tensorrt(parents["fp16"], tmp_path / "engine", GpuTarget(sm=86, max_batch=max_batch))
     (cache,) = tmp_path.glob("*.cache")
     assert cache.name == f"timing-tensorrt_rtx-{trt.__version__}-SM86.cache"
     assert cache.stat().st_size > 0
     cache.write_bytes(b"of another device")
-    build_tensorrt(parents["fp16"], tmp_path / "another", sm=86, max_batch=2)
+    build_tensorrt(parents["fp16"], tmp_path / "another", GpuTarget(sm=86, max_batch=2))
     assert cache.read_bytes() != b"of another device"
     assert not [name for name in bundle.manifest.files if name.endswith(".cache")]
 
@@ -352,7 +353,7 @@ def test_timings_of_another_device_are_measured_again(tmp_path):
 
 
 def test_tensorrt_rtx_is_given_no_timings(parents, tmp_path):
-    build_tensorrt(parents["fp16"], tmp_path / "engine", sm=86)
+    build_tensorrt(parents["fp16"], tmp_path / "engine", GpuTarget(sm=86))
     assert not list(tmp_path.glob("*.cache"))
     assert timing_cache.is_kept(types.ModuleType("tensorrt"))
 
@@ -368,9 +369,9 @@ def test_what_a_cuda_graph_and_dla_ask_of_tensorrt_is_there():
 
 
 def test_an_engine_to_be_replayed_says_so_and_is_another(parents, tmp_path):
-    plain = build_tensorrt(parents["fp16"], tmp_path / "engine", sm=86)
+    plain = build_tensorrt(parents["fp16"], tmp_path / "engine", GpuTarget(sm=86))
     assert not plain.manifest.built_for.cuda_graph
-    replayed = build_tensorrt(parents["fp16"], tmp_path / "engine", sm=86, cuda_graph=True)
+    replayed = build_tensorrt(parents["fp16"], tmp_path / "engine", GpuTarget(sm=86, cuda_graph=True))
     assert replayed.manifest.built_for.cuda_graph
     assert replayed.digest != plain.digest
 
@@ -382,7 +383,7 @@ def test_a_dla_that_is_not_there_or_does_not_compute_so_is_refused(parents, tmp_
         ("fp16", {"max_batch": 2}, InputError, "an engine for DLA takes one picture a call"),
     ):
         with pytest.raises(error, match=text):
-            build_tensorrt(parents[precision], tmp_path / "engine", sm=86, dla=0, **given)
+            build_tensorrt(parents[precision], tmp_path / "engine", GpuTarget(sm=86, dla=0, **given))
     assert not list(tmp_path.iterdir())
 
 
@@ -409,7 +410,7 @@ def test_an_engine_gives_the_reference_logits(parents, tmp_path, cuda_graph):
     if not hasattr(trt.ComputeCapability, f"SM{major}{minor}"):
         pytest.skip(f"tensorrt_rtx does not build for this GPU, SM{major}{minor}")
     bundle = build_tensorrt(
-        parents["fp32"], tmp_path / "engine", sm=10 * major + minor, max_batch=3, cuda_graph=cuda_graph
+        parents["fp32"], tmp_path / "engine", GpuTarget(sm=10 * major + minor, max_batch=3, cuda_graph=cuda_graph)
     )
     reference = Reference.load(bundle.path / REFERENCE)
     images = [bundle.preprocess.load(parents["fp32"].path.parent / f"{i}.png") for i in range(4)]

@@ -15,6 +15,7 @@ from edgepress.deploy.build.tensorrt import build_tensorrt
 from edgepress.deploy.build.triton import write_triton
 from edgepress.deploy.engines import open_engine
 from edgepress.deploy.engines.attention import attention_of, has_attention
+from edgepress.deploy.engines.table import GpuTarget
 from edgepress.multilabel.errors import InputError
 from edgepress.run.quantize import quantize_bundle
 from edgepress.run.recipe import QuantizeConfig
@@ -87,7 +88,7 @@ def test_nothing_else_is_made_from_it(shown, splits, tmp_path):
     for make in (
         lambda: compile_fp16(shown, out),
         lambda: compile_openvino(shown, out, "fp32"),
-        lambda: build_tensorrt(shown, out, sm=86),
+        lambda: build_tensorrt(shown, out, GpuTarget(sm=86)),
         lambda: write_triton(shown, out),
         lambda: quantize_bundle(shown, splits, "onnxruntime", out, QuantizeConfig(pictures=8)),
     ):

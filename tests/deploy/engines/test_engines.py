@@ -250,7 +250,7 @@ class TestTensorRtOnAStandIn(EngineContract):
         target = {"version": "1.0", "compute_capability": "SM86", "max_batch": self.most, **self.flags}
         of = {"onnx_sha256": onnx_bundle.model_sha256, "platform": "linux-x86_64"}
         built_for = BuiltForTensorRt(runtime=self.runs["runtime"], **of, **target)
-        facts = {"products": {"f32": CONVOLUTIONS}, "types": {"f32": CONVOLUTIONS + 1}}
+        facts = {"products": {"f32": CONVOLUTIONS}, "types": {"f32": CONVOLUTIONS + 1}, "dla_layers": 3}
         fields = {"kind": "tensorrt", "precision": "fp32", "model": "model.plan", "built_for": built_for}
         with derived_bundle(onnx_bundle, out, **fields, facts=facts) as (folder, _):
             (folder / "model.plan").write_bytes(b"a plan")

@@ -27,6 +27,7 @@ from edgepress.deploy.build.rebuild import fitted
 from edgepress.deploy.build.tensorrt import build_tensorrt
 from edgepress.deploy.engines import open_engine, passport, tensorrt_runtime
 from edgepress.deploy.engines.passport import differences, require_fit
+from edgepress.deploy.engines.table import GpuTarget
 from edgepress.multilabel.bundle import Bundle, file_sha256, write_bundle
 from edgepress.multilabel.decisions import Decisions
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
@@ -221,7 +222,7 @@ def test_a_disk_that_fills_up_leaves_nothing_behind(onnx_bundle, tmp_path, name,
     make = {
         "openvino": lambda out: compile_openvino(onnx_bundle, out, "fp32"),
         "fp16": lambda out: compile_fp16(onnx_bundle, out),
-        "tensorrt": lambda out: build_tensorrt(onnx_bundle, out, sm=86),
+        "tensorrt": lambda out: build_tensorrt(onnx_bundle, out, GpuTarget(sm=86)),
     }[name]
     monkeypatch.setattr(tensorrt_runtime, "RUNTIMES", ONLY_RTX)
     with full_disk(50_000), pytest.raises(OSError) as error:
@@ -240,7 +241,7 @@ class TestTensorRt:
         shutil.copytree(onnx_bundle.path, run / onnx_bundle.name)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(tensorrt_runtime, "RUNTIMES", ONLY_RTX)
-            return build_tensorrt(onnx_bundle, run / "engine", sm=86, max_batch=5)
+            return build_tensorrt(onnx_bundle, run / "engine", GpuTarget(sm=86, max_batch=5))
 
     @pytest.fixture(autouse=True)
     def a_gpu(self, monkeypatch):
@@ -300,6 +301,7 @@ class TestTensorRt:
         full = types.ModuleType("tensorrt")
         full.__version__, full.__spec__ = "10.3.0", importlib.machinery.ModuleSpec("tensorrt", None)
         monkeypatch.setitem(sys.modules, "tensorrt", full)
+        monkeypatch.setattr(tensorrt_runtime, "RUNTIMES", {"tensorrt": "gpu", **ONLY_RTX})
         facts = passport_of(original, runtime="tensorrt", version="10.3.0")
         assert differences(altered(original, tmp_path / "same", built_for=facts)) == []
         other = altered(original, tmp_path / "other", built_for=facts.model_copy(update={"platform": "linux-another"}))
