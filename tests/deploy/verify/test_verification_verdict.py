@@ -59,7 +59,7 @@ def test_more_pictures_prove_what_few_cannot(build, splits):
     budget = compared(bundle, many, 0.5).drop_interval[1] + 0.01
     assert compared(bundle, many, 0.5, budget).verdict == "pass"
     assert compared(bundle, few, 0.5, budget).verdict != "pass"
-    assert compared(bundle, many, 0.5).cautions == []
+    assert compared(bundle, many, 0.5).cautions == ()
     assert compared(bundle, few, 0.5).cautions[0].startswith("only 24 pictures")
 
 
