@@ -202,9 +202,14 @@ class DistillConfig(ModelConfig, TrainConfig):
         return self
 
     @property
+    def terms(self) -> tuple[str, ...]:
+        """The teacher's terms that have a weight."""
+        return tuple(name for name in TERMS if getattr(self, name))
+
+    @property
     def taught(self) -> bool:
         """Whether a teacher's term has a weight."""
-        return any(getattr(self, name) for name in TERMS)
+        return bool(self.terms)
 
     @property
     def looks_inside(self) -> bool:

@@ -13,10 +13,11 @@ from accelerate.utils import set_seed
 
 from edgepress.compress.checkpoint import load_model, write_model
 from edgepress.compress.config import TERMS, DistillConfig, TeachConfig
+from edgepress.compress.foreign import OnnxTeacher, require_taught_by_logits
 from edgepress.compress.gather import process_state, require_same
 from edgepress.compress.models import MultiLabelModel, make_model, pretrained_cfg
 from edgepress.compress.tasks import DistillTask, Task, TeachTask
-from edgepress.compress.teacher import CachedTeacher, Ensemble, LiveTeacher, Teacher
+from edgepress.compress.teacher import AnyTeacher, CachedTeacher, Ensemble, LiveTeacher, Teacher
 from edgepress.compress.training import Fit, augmentation_of, evaluate, fit, make_accelerator, memory_told, workers_of
 from edgepress.multilabel.bundle import Bundle, Role, file_sha256, inputs_hash, is_current, require_replaceable
 from edgepress.multilabel.datasets import MultiLabelDataset, refuse_leaks
@@ -54,12 +55,14 @@ def distill(
         ensemble: further teachers, which answer with the first as one.
 
     Raises:
-        InputError: no teacher where the settings need one, or its labels differ from the data set's; see also `fit`,
-            `make_model`, `Ensemble`.
+        InputError: no teacher where the settings need one, an ONNX teacher where they ask for more than logits, or its
+            labels differ from the data set's; see also `fit`, `make_model`, `Ensemble`.
     """
     if teacher is None:
         require_no_teacher(config)
         return _train("student", train, val, config, out, (), cache)
+    for graph in (one for one in (teacher, *ensemble) if one.manifest.kind == "onnx"):
+        require_taught_by_logits(config, graph)
     return _train("student", train, val, config, out, (teacher, *ensemble), cache)
 
 
@@ -190,8 +193,8 @@ def lesson_of(
     accelerator: Accelerator,
 ) -> tuple[DistillTask, dict[str, Any], float]:
     """What a student is taught, what `fit` must show it for that, and the teacher's own val mAP."""
-    models = [load_model(teacher.path) for teacher in teachers]
-    model: MultiLabelModel | Ensemble = models[0]
+    models = [load_teacher(teacher) for teacher in teachers]
+    model: AnyTeacher = models[0]
     if len(models) > 1 or config.teacher_mirrored:
         model = Ensemble(models, config.teacher_mirrored)
     model.to(accelerator.device)
@@ -202,7 +205,9 @@ def lesson_of(
         )
     inherited: list[str] = []
     if config.inherit_head == "auto":
-        inherited = inherit_head(student, models[0])
+        first = models[0]
+        assert isinstance(first, MultiLabelModel)
+        inherited = inherit_head(student, first)
     if config.id and len(train.labels) < 3:
         log.warning(
             "id compares the labels of a picture and needs three: with %d it teaches nothing", len(train.labels)
@@ -233,6 +238,11 @@ def lesson_of(
             mixed_precision=config.mixed_precision,
         )
     return DistillTask(config, listening, student, train), views, known
+
+
+def load_teacher(bundle: Bundle) -> MultiLabelModel | OnnxTeacher:
+    """The model of a teacher's bundle, of kind torch or onnx."""
+    return OnnxTeacher(bundle) if bundle.manifest.kind == "onnx" else load_model(bundle.path)
 
 
 def inherit_head(student: MultiLabelModel, teacher: MultiLabelModel) -> list[str]:

@@ -11,13 +11,14 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from edgepress.compress.features import Features, FeatureTaps
+from edgepress.compress.foreign import OnnxTeacher
 from edgepress.compress.loader import Augmentation, Batch, batches, make_loader
 from edgepress.compress.models import MultiLabelModel
 from edgepress.multilabel.bundle import inputs_hash
@@ -51,7 +52,7 @@ class Ensemble(nn.Module):
         InputError: the models differ in labels, size or resize.
     """
 
-    def __init__(self, models: Sequence[MultiLabelModel], mirrored: bool) -> None:
+    def __init__(self, models: Sequence[MultiLabelModel | OnnxTeacher], mirrored: bool) -> None:
         super().__init__()
         first = models[0]
         for other in models[1:]:
@@ -87,10 +88,14 @@ class Ensemble(nn.Module):
         return (logits + other_logits) / 2, (embeddings + other_embeddings) / 2
 
 
+AnyTeacher: TypeAlias = MultiLabelModel | OnnxTeacher | Ensemble
+"""Whatever gives logits and label-wise embeddings of pictures."""
+
+
 class LiveTeacher:
     """The model itself, on the batch's `teacher_images`."""
 
-    def __init__(self, model: MultiLabelModel | Ensemble) -> None:
+    def __init__(self, model: AnyTeacher) -> None:
         self.model = model.eval().requires_grad_(False)
         self.embedding_dim = model.embedding_dim
         self._taps: FeatureTaps | None = None
@@ -129,7 +134,7 @@ class CachedTeacher:
 
     def __init__(
         self,
-        model: MultiLabelModel | Ensemble,
+        model: AnyTeacher,
         train: MultiLabelDataset,
         augmentation: Augmentation,
         folder: Path,

@@ -34,7 +34,7 @@ from edgepress.compress.loader import Augmentation, Batch, batches, make_loader
 from edgepress.compress.models import MultiLabelModel
 from edgepress.compress.progress import progress, report_epoch
 from edgepress.compress.tasks import Task
-from edgepress.compress.teacher import Ensemble
+from edgepress.compress.teacher import AnyTeacher
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.metrics import mean_average_precision
@@ -245,7 +245,7 @@ def fit(
 
 @torch.inference_mode()
 def predict_logits(
-    model: MultiLabelModel | Ensemble, data: MultiLabelDataset, config: TrainConfig, accelerator: Accelerator
+    model: AnyTeacher, data: MultiLabelDataset, config: TrainConfig, accelerator: Accelerator
 ) -> np.ndarray:
     """Logits float32 `[N, C]` of a split, in order, gathered from all processes without the padded tail."""
     model.eval()
@@ -264,9 +264,7 @@ def predict_logits(
     return torch.cat(gathered).numpy()
 
 
-def evaluate(
-    model: MultiLabelModel | Ensemble, data: MultiLabelDataset, config: TrainConfig, accelerator: Accelerator
-) -> float:
+def evaluate(model: AnyTeacher, data: MultiLabelDataset, config: TrainConfig, accelerator: Accelerator) -> float:
     """mAP in [0, 1] of a model on a split."""
     return mean_average_precision(data.targets, predict_logits(model, data, config, accelerator), data.ignore)
 

@@ -11,6 +11,7 @@ from edgepress.compress.config import DistillConfig
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.datasets import list_splits, refuse_leaks
 from edgepress.multilabel.datasets.unlabelled import load_unlabelled
+from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.lock import only_writer
 
 OFTEN = (*TRAINING, "preset", "mld", "review-kd", "unlabelled")
@@ -33,7 +34,10 @@ def verb(
     config = DistillConfig.parse(flags, "flags")
     from edgepress.compress.distill import distill, require_no_teacher
 
-    teachers = [Bundle.open(path, kind="torch") for path in teacher or ()]
+    teachers = [Bundle.open(path) for path in teacher or ()]
+    for one in teachers:
+        if one.manifest.kind not in ("torch", "onnx"):
+            raise InputError(f"{one.path}: a bundle of kind {one.manifest.kind}; expected a teacher, torch or onnx")
     if not teachers:
         require_no_teacher(config)
     learnt, chosen = reader.checked(data, train, val)

@@ -29,7 +29,7 @@ Teachers = Annotated[
     list[Path] | None,
     typer.Option(
         "--teacher",
-        help="The bundle of a teacher, of kind torch; repeated, several answer as one. None for one that learns alone.",
+        help="The bundle of a teacher; repeated, several answer as one. None for a student that learns alone.",
     ),
 ]
 Out = Annotated[Path, typer.Option("--out", help="The bundle to make.")]
