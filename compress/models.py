@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from edgepress.compress.config import ModelConfig
 from edgepress.compress.features import tokens_of
 from edgepress.compress.weights import load_backbone_weights
-from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.errors import InputError, did_you_mean
 from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.preprocess import Preprocess
 
@@ -228,18 +228,32 @@ def pretrained_cfg(name: str):
         InputError: timm does not know the name; names close ones.
     """
     if not timm.is_model(name.split(".")[0]):
-        # A family's name alone is like none of its members by letters.
-        family = timm.list_models(f"{glob.escape(name)}*")[:3]
-        close = family or difflib.get_close_matches(name, timm.list_models(), n=3)
-        hint = f"; close names: {', '.join(close)}" if close else ""
-        raise InputError(f"timm {timm.__version__} knows no model {name!r}{hint}")
+        raise InputError(f"timm {timm.__version__} knows no model {name!r}; {_meant(name)}")
     try:
         cfg = timm.get_pretrained_cfg(name, allow_unregistered=False)
     except RuntimeError as error:  # a tag behind the dot that it does not know
-        raise InputError(f"timm {timm.__version__} knows no model {name!r}: {error}") from error
+        near = did_you_mean(name, timm.list_pretrained(f"{name.split('.')[0]}.*"))
+        raise InputError(f"timm {timm.__version__} knows no model {name!r}: {error}{near}") from error
     if cfg is None:
         raise InputError(f"timm {timm.__version__} has no configuration for {name!r}")
     return cfg
+
+
+def _meant(name: str) -> str:
+    """What whoever gave a name that timm does not know should give instead."""
+    source, _, bare = name.rpartition("/")
+    weights = "for weights of your own give the model's name and their .safetensors file as weights"
+    if name.startswith("local-dir:"):
+        return weights
+    if source:
+        known = timm.is_model(bare.split(".")[0])
+        return (
+            f"give the part behind the slash alone: {bare}" if known else f"expected a name without a slash; {weights}"
+        )
+    # A family's name alone is like none of its members by letters.
+    family = timm.list_models(f"{glob.escape(name)}*")[:3] if name else []
+    close = family or difflib.get_close_matches(name, timm.list_models(), n=3)
+    return f"did you mean {' or '.join(close)}?" if close else "expected a name such as resnet50 (timm.list_models())"
 
 
 def _timm_arguments(config: ModelConfig) -> dict[str, int]:

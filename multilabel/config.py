@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.errors import InputError, did_you_mean
 
 _C = TypeVar("_C", bound="Config")
 
@@ -37,10 +38,13 @@ def _explain(config: type[BaseModel], error: ValidationError) -> str:
         said = first["msg"].removeprefix("Value error, ")
         if not names and first["type"] == "value_error":  # of several settings together: it names them itself
             return said
+        if first["type"] == "literal_error":
+            said += did_you_mean(str(first["input"]), re.findall("'([^']*)'", first["ctx"]["expected"]))
         return f"{'.'.join(names) or 'value'} is {first['input']!r}: {said[:1].lower()}{said[1:]}"
     owner: Any = config
     for name in names[:-1]:
         owner = getattr(owner, "model_fields", {}).get(name)
         owner = owner.annotation if owner is not None else None
-    valid = ", ".join(getattr(owner, "model_fields", {})) or "none"
-    return f"unknown key {'.'.join(names)!r}; valid keys: {valid}"
+    valid = getattr(owner, "model_fields", {})
+    meant = did_you_mean(names[-1], valid)
+    return f"unknown key {'.'.join(names)!r}{meant}; valid keys: {', '.join(valid) or 'none'}"

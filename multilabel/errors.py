@@ -1,5 +1,10 @@
 """The errors a person can act on, and the exit code each one means."""
 
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
 
 class InputError(ValueError):
     """Something a person gave is wrong: a path, a label, a flag, a file. Exit code 2.
@@ -32,3 +37,10 @@ class EngineUnavailableError(RuntimeError):
 
 def _printable(message: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in message)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: `; did you mean 'voc'?`, or nothing where no known name is near."""
+    names = {one.lower(): one for one in known}
+    close = difflib.get_close_matches(name.lower(), names, n=1)
+    return f"; did you mean {names[close[0]]!r}?" if close else ""

@@ -11,7 +11,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import AfterValidator
 
-from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.errors import InputError, did_you_mean
 
 
 def one_form(name: str) -> str:
@@ -80,7 +80,9 @@ class LabelSpace:
         try:
             return self._index[one_form(name)]
         except KeyError:
-            raise InputError(f"unknown label {name!r}: expected one of {_shorten(self.names)}") from None
+            raise InputError(
+                f"unknown label {name!r}: expected one of {_shorten(self.names)}{did_you_mean(name, self.names)}"
+            ) from None
 
     def encode(self, names: Iterable[str]) -> np.ndarray:
         """Names to a multi-hot uint8 row `[C]`."""

@@ -17,11 +17,12 @@ from edgepress.deploy.verify.confidence import Scored, drop_interval
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.decisions import Decisions, changed_share
 from edgepress.multilabel.errors import InputError
-from edgepress.multilabel.metrics import average_precision, decide, f1_scores, sigmoid, top_k
+from edgepress.multilabel.metrics import average_precision, decide, f1_scores, top_k
 from edgepress.multilabel.noise import signal_to_noise
 
 Answered = Literal["thresholds", "0.5", "top_3"]
-"""How labels are answered yes: by the bundle's thresholds, by 0.5 on the sigmoid, or the best labels of a picture."""
+"""How labels are answered yes: by the bundle's thresholds, by 0.5, or the best labels of a picture; all by the
+probabilities that `predict` prints."""
 
 
 class LabelRow(BaseModel):
@@ -154,10 +155,11 @@ class Comparison:
         """By how labels are answered yes; None where a logit is not finite."""
         if not self.finite:
             return None
+        probabilities = self.decisions.probabilities(self.logits)
         found: dict[Answered, np.ndarray] = {
             "thresholds": self.answers,
-            "0.5": decide(sigmoid(self.logits)),
-            "top_3": top_k(self.logits, min(3, self.logits.shape[1]), self.data.ignore),
+            "0.5": decide(probabilities),
+            "top_3": top_k(probabilities, min(3, probabilities.shape[1]), self.data.ignore),
         }
         return {
             name: F1Row.model_validate(f1_scores(self.data.targets, answers, self.data.ignore))

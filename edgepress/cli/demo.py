@@ -83,4 +83,5 @@ def _overlay(bundle: Path, opening: Opening, source: Path | int, out: Path | Non
     with opening.tagger(bundle) as tagger, Frames(source) as frames:
         shown = show(tagger, frames, out)
     rate = shown.frames / max(shown.seconds, 1e-9)
-    print(f"{shown.frames:,} frames, {rate:.1f} a second" + (f": {shown.out}" if shown.out else ""))
+    said = f"{shown.frames:,} frames, {rate:.1f} per second on average with decoding, the model and drawing"
+    print(said + (f": {shown.out}" if shown.out else ""))

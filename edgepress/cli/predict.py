@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 from edgepress.cli.options import BundlePath, Device, Rebuild, Threads
 from edgepress.multilabel.errors import InputError
 
+log = logging.getLogger("edgepress")
 MOST_BROKEN = 20
 """Broken pictures that are named at the end; with --json and --csv each has its own line besides."""
 Answer = dict[str, float] | InputError
@@ -98,7 +100,13 @@ def _json(name: str, tags: list[str], answer: Answer) -> None:
 
 def _csv(labels: tuple[str, ...]) -> Write:
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["file", "labels", *labels, "error"])
+    columns = ["file", "labels", *labels, "error"]
+    for place, label in enumerate(labels, 2):
+        while columns.count(columns[place]) > 1:  # a label may be called file, labels or error
+            columns[place] = f"label {columns[place]}"
+        if columns[place] != label:
+            log.info("the column of the label %r is named %r", label, columns[place])
+    writer.writerow(columns)
 
     def write(name: str, tags: list[str], answer: Answer) -> None:
         file = name if _is_text(name) else ascii(name)
@@ -106,7 +114,7 @@ def _csv(labels: tuple[str, ...]) -> Write:
             reason = str(answer)
             writer.writerow([file, "", *("" for _ in labels), reason if _is_text(reason) else ascii(reason)])
         else:
-            writer.writerow([file, "|".join(tags), *(f"{answer[label]:.6f}" for label in labels), ""])
+            writer.writerow([file, "|".join(tags), *(repr(float(answer[label])) for label in labels), ""])
         sys.stdout.flush()
 
     return write

@@ -11,7 +11,7 @@ from edgepress.cli.flags import Flags, FlagsOf
 from edgepress.cli.options import Data, Reader, Test, Train, Val
 from edgepress.cli.tables import stdout
 from edgepress.multilabel.bundle import Bundle
-from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.errors import InputError, did_you_mean
 from edgepress.multilabel.lock import only_writer
 from edgepress.run.recipe import QuantizeConfig
 
@@ -40,7 +40,7 @@ def verb(
 
     names = {"onnxruntime": "onnx-int8-onnxruntime", "tensorrt": "onnx-int8-tensorrt", "openvino": "openvino-int8"}
     if target not in names:
-        raise InputError(f"--target is {target!r}; expected one of {', '.join(names)}")
+        raise InputError(f"--target is {target!r}; expected one of {', '.join(names)}{did_you_mean(target, names)}")
     bundle = Bundle.open(onnx, kind="onnx")
     splits = load_splits(str(data), train, val, test, format=reader.format, difficult=reader.difficult)  # type: ignore[arg-type]
     out = out or bundle.path.parent / names[target]

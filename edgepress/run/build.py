@@ -19,7 +19,7 @@ from edgepress.deploy.machine.cuda import cuda_compute_capability
 from edgepress.multilabel.bundle import Bundle, file_sha256, inputs_hash, is_current, write_bundle
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.decisions import Decisions
-from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.errors import InputError, did_you_mean
 from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.lock import only_writer
 from edgepress.report.plots import draw_reliability, draw_thresholds, write_plot
@@ -171,8 +171,9 @@ def compile_bundle(onnx: Bundle, engine: str, out: Path | None, config: CompileC
         InputError: an unknown engine, or an ONNX bundle it cannot be made from.
         EngineUnavailableError: what builds it is not installed here.
     """
-    if engine not in ("onnx-fp16", "openvino-fp32", "openvino-fp16", "tensorrt"):
-        raise InputError(f"--engine is {engine!r}; expected onnx-fp16, openvino-fp32, openvino-fp16 or tensorrt")
+    known = ("onnx-fp16", "openvino-fp32", "openvino-fp16", "tensorrt")
+    if engine not in known:
+        raise InputError(f"--engine is {engine!r}; expected one of {', '.join(known)}{did_you_mean(engine, known)}")
     sm = target_sm(config)
     name = f"tensorrt-{onnx.manifest.precision}-sm{sm}" if engine == "tensorrt" else engine
     out = out or onnx.path.parent / name

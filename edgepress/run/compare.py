@@ -24,7 +24,7 @@ from edgepress.multilabel.bundle import Bundle, write_atomically
 from edgepress.multilabel.config import Config
 from edgepress.multilabel.datasets import refuse_leaks
 from edgepress.multilabel.datasets.unlabelled import load_unlabelled
-from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.errors import InputError, did_you_mean
 from edgepress.multilabel.metrics import mean_average_precision, prevalence
 from edgepress.report.plots import draw_comparison
 from edgepress.run.build import Splits
@@ -66,7 +66,7 @@ def compare(recipe: CompareRecipe, config: CompareConfig, splits: Splits) -> dic
     known = known_methods(recipe)
     for name in config.methods:
         if name not in known:
-            raise InputError(f"unknown method {name!r}: expected {', '.join(known)}")
+            raise InputError(f"unknown method {name!r}: expected {', '.join(known)}{did_you_mean(name, known)}")
     twice = [name for name in recipe.methods if name in PRESETS or name == "ours"]
     if twice:
         raise InputError(f"methods: {twice[0]!r} is a preset's name already; choose another")

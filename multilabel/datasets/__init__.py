@@ -15,7 +15,7 @@ import numpy as np
 
 from edgepress.multilabel.datasets import coco, csv_table, folders, imagefolder, nuswide, voc, webdataset
 from edgepress.multilabel.datasets.voc import Difficult
-from edgepress.multilabel.errors import DataChangedError, InputError
+from edgepress.multilabel.errors import DataChangedError, InputError, did_you_mean
 from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.pictures import (
     Picture,
@@ -221,7 +221,8 @@ def detect_format(path: str | Path, format: Format = "auto") -> Format:
     """
     root = Path(path)
     if format not in get_args(Format):
-        raise InputError(f"unknown format {format!r}: expected one of {', '.join(get_args(Format))}")
+        known = get_args(Format)
+        raise InputError(f"unknown format {format!r}: expected one of {', '.join(known)}{did_you_mean(format, known)}")
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; expected a data set with labels.txt and a folder a split")
     if format != "auto":

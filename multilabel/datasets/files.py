@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.errors import InputError, did_you_mean
 from edgepress.multilabel.labels import LabelSpace
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".avif")
@@ -47,9 +47,10 @@ def plain(name: str, where: str) -> str:
 
 def unknown_split(root: Path, split: str, looked_for: str, known: Iterable[str]) -> InputError:
     """The error for a split that is not there, with those that are."""
+    names = list(known)
     return InputError(
         f"{root}: no split {split!r} (no {looked_for}); a part of one is named as train[90%:]; "
-        f"splits here: {', '.join(known) or 'none'}"
+        f"splits here: {', '.join(names) or 'none'}{did_you_mean(split, names)}"
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from edgepress.multilabel.datasets import files
-from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.errors import InputError, did_you_mean
 from edgepress.multilabel.labels import LabelSpace
 
 _KEYS = {"file_name", "labels", "ignore"}
@@ -74,7 +74,6 @@ def _parse(line: str, where: str) -> dict[str, Any]:
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise InputError(f"{where}: {key} of {row['file_name']!r} is {names!r}; expected a list of label names")
     for key in row.keys() - _KEYS:  # others may hold anything; a misspelt one would lose what it says
-        meant = difflib.get_close_matches(key.lower(), _KEYS, n=1, cutoff=0.8)
-        if meant:
-            raise InputError(f"{where}: unknown key {key!r}; did you mean {meant[0]!r}?")
+        if difflib.get_close_matches(key.lower(), _KEYS, n=1, cutoff=0.8):
+            raise InputError(f"{where}: unknown key {key!r}{did_you_mean(key, _KEYS)}")
     return row

@@ -310,8 +310,24 @@ def test_an_unknown_name_is_told_with_close_ones():
     assert "no model 'efficientnet_lite_0'" in said
     assert "efficientnet_lite0" in said
     assert timm.__version__ in said
-    assert "no model 'eva02'; close names: eva02_base_patch14_224, " in refusal("eva02")  # a family's name
+    assert "no model 'eva02'; did you mean eva02_base_patch14_224 or " in refusal("eva02")  # a family's name
     assert "no model '[a-z]*'" in refusal("[a-z]*")
+    assert "did you mean 'resnet18.a1_in1k'?" in refusal("resnet18.a1_in1kk")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("", "expected a name such as resnet50"),
+        ("timm/resnet18.a1_in1k", "give the part behind the slash alone: resnet18.a1_in1k"),
+        ("hf-hub:timm/resnet18.a1_in1k", "give the part behind the slash alone: resnet18.a1_in1k"),
+        ("hf-hub:someone/tagger", "their .safetensors file as weights"),
+        ("local-dir:/models/resnet18", "their .safetensors file as weights"),
+    ],
+)
+def test_a_name_with_a_source_is_told_what_to_give_instead(name, told):
+    assert f"no model {name!r}; " in refusal(name)
+    assert told in refusal(name)
 
 
 @pytest.mark.parametrize("backbone", ["coat_tiny", "efficientvim_m1"])

@@ -18,8 +18,9 @@ from edgepress.deploy.build.reference import REFERENCE, Reference
 from edgepress.deploy.engines import open_engine
 from edgepress.deploy.engines.base import Ran
 from edgepress.deploy.verify.agreement import DROP_BUDGET
-from edgepress.deploy.verify.comparison import LabelRow
+from edgepress.deploy.verify.comparison import Comparison, LabelRow
 from edgepress.deploy.verify.verification import compare, verify
+from edgepress.multilabel.decisions import Affine, Decisions
 from tests.deploy.verify.corruptions import CORRUPTIONS, wrap
 
 ENGINES = ["onnx-fp32", "onnx-fp16", "onnx-int8-onnxruntime", "openvino-fp32", "openvino-fp16", "openvino-int8"]
@@ -243,3 +244,17 @@ def test_ignored_cells_count_in_no_difference(build, splits):
     same = {"reference_name": "r", "reference_targets": data.targets, "budget": None, "ran": ran}
     assert compare(bundle, broken, logits, masked, reference_ignore=ignore, **same).verdict == "pass"
     assert compare(bundle, broken, logits, data, reference_ignore=data.ignore, **same).verdict == "fail"
+
+
+def test_at_one_half_and_the_best_three_are_of_the_probabilities_that_predict_prints(splits):
+    data = splits.val
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=data.targets.shape)
+    count = len(data.labels)
+    shifted = Affine(method="platt", slopes=(1.0,) * count, offsets=tuple(rng.normal(size=count, scale=3)))
+    calibrated = Decisions(labels=data.labels.names, thresholds=(0.5,) * count, calibrator=shifted)
+    plain = Decisions.plain(data.labels.names)
+    rows = Comparison.on(data, logits, logits, calibrated).f1()
+    assert rows == Comparison.on(data, logits + np.array(shifted.offsets), logits, plain).f1()
+    assert rows["0.5"] == rows["thresholds"]
+    assert rows["top_3"] != Comparison.on(data, logits, logits, plain).f1()["top_3"]

@@ -332,6 +332,29 @@ def test_wrong_usage(edgepress, arguments, named):
     assert len(answer.err.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["run", "--data", "nowhere", "--engines", "onx-fp32"], "onnx-fp32"),
+        (["run", "--data", "nowhere", "--distill-preset", "l2"], "l2d"),
+        (["teach", "nowhere", "--out", "x", "--task-loss", "focl"], "focal"),
+        (["data", "nowhere", "--format", "imagefolders"], "imagefolder"),
+        (["data", "{data}", "--split", "tset"], "test"),
+        (["quantize", "{onnx}", "--data", "nowhere", "--target", "onnx-runtime"], "onnxruntime"),
+        (["compile", "{onnx}", "--engine", "openvino-int16"], "openvino-fp16"),
+    ],
+)
+def test_a_near_name_is_offered(bad, data, onnx_bundle, arguments, meant):
+    given = [argument.format(data=data, onnx=onnx_bundle.path) for argument in arguments]
+    assert f"; did you mean {meant!r}?" in bad(*given)
+
+
+def test_a_near_key_of_a_recipe_is_offered(bad, tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("data: nowhere\ntech: {epochs: 3}\n")
+    assert "unknown key 'tech'; did you mean 'teach'?" in bad("run", "--recipe", recipe)
+
+
 def test_lists_are_given_by_commas_or_repeated(bad):
     line = bad("run", "--data", "nowhere", "--engines", "onnx-fp32,onnx-fp16", "--engines", "nonsense")
     assert "engines.2" in line

@@ -176,3 +176,21 @@ def test_stdin_that_names_nothing_and_a_run_s_folder_say_what_was_expected(bad, 
     assert done.returncode == 2
     assert b"nothing to tag: stdin named no picture" in done.stderr
     assert "expected one of the bundles in it: onnx-fp32, onnx-int8-onnxruntime" in bad("predict", run_folder, "x.jpg")
+
+
+def test_no_two_columns_of_a_table_have_one_name(capsys):
+    """A label may be called as a column of ours; its own column says so."""
+    labels = ("sea", "file", "label file", "error", "labels")
+    _csv(labels)("beach.jpg", ["sea"], dict.fromkeys(labels, 0.5))
+    header, row = csv.reader(io.StringIO(capsys.readouterr().out))
+    assert header[:3] == ["file", "labels", "sea"]
+    assert header[-1] == "error"
+    assert len(set(header)) == len(header) == len(row) == 8
+    assert all(label in column for label, column in zip(labels, header[2:], strict=False))
+
+
+def test_probabilities_that_differ_are_printed_differently(capsys):
+    near = {"one": 0.25, "two": 0.25 + 1e-9}
+    _csv(("one", "two"))("beach.jpg", [], near)
+    _, row = csv.reader(io.StringIO(capsys.readouterr().out))
+    assert [float(value) for value in row[2:4]] == list(near.values())
