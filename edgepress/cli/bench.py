@@ -11,11 +11,11 @@ import typer
 
 from edgepress.cli.flags import Flags, FlagsOf
 from edgepress.cli.options import BundlePath, Device, Json, Reader, Rebuild, Remote, Split, Threads, print_json
-from edgepress.cli.tables import print_record, stdout
 from edgepress.multilabel.bundle import Bundle, write_atomically
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
 from edgepress.remote.host import OTHER, as_flags, run_there
 from edgepress.report.bench_table import print_bench
+from edgepress.report.terminal import print_record, stdout
 from edgepress.run.recipe import BenchConfig
 
 
@@ -87,6 +87,6 @@ def print_timed(result: dict[str, Any], save: Path | None, as_json: bool) -> Non
     if as_json:
         print_json(result)
     elif "cells" not in result:
-        print_record(result)
+        print_record(stdout(), result)
     else:
         print_bench(result, stdout())

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from rich.table import Table
-
 from edgepress.cli.flags import Flags, FlagsOf
 from edgepress.cli.options import BundlePath, Data, Device, Json, Out, Reader, Split, print_json
-from edgepress.cli.tables import stdout
 from edgepress.multilabel.bundle import Bundle, require_replaceable
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.lock import only_writer
+from edgepress.report.terminal import print_table, stdout
 from edgepress.run.recipe import DecisionsConfig
 
 
@@ -51,12 +49,16 @@ def verb(
     if json:
         print_json({"bundle": str(made.path), "method": method, "labels": rows})
         return
-    table = Table("label", title=f"{made.name}: {method}, {config.thresholds}")
-    for name in ("positives", "threshold", "F1 at 0.5", "F1", "precision", "recall", "ECE before", "ECE after"):
-        table.add_column(name, justify="right")
-    for label, positives, *numbers in (row.values() for row in rows):
-        table.add_row(label, f"{positives:g}", *("" if number is None else f"{number:.3f}" for number in numbers))
-    stdout().print(table)
+    print_table(
+        stdout(),
+        ("label", "positives", "threshold", "F1 at 0.5", "F1", "precision", "recall", "ECE before", "ECE after"),
+        [
+            [label, f"{positives:g}", *("" if number is None else f"{number:.3f}" for number in numbers)]
+            for label, positives, *numbers in (row.values() for row in rows)
+        ],
+        title=f"{made.name}: {method}, {config.thresholds}",
+        spare=("F1 at 0.5", "ECE before", "precision"),
+    )
     print(made.path)
 
 

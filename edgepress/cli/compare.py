@@ -10,8 +10,8 @@ import typer
 from edgepress.cli.flags import Flags, FlagsOf
 from edgepress.cli.options import RecipeFile
 from edgepress.cli.run import LEARNING
-from edgepress.cli.tables import stdout
 from edgepress.multilabel.lock import only_writer
+from edgepress.report.terminal import stdout
 from edgepress.run.recipe import CompareRecipe, TrainRecipe, load_recipe
 
 

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from edgepress.cli.options import DataArgument, Json, Reader, print_json
-from edgepress.cli.tables import stdout
 from edgepress.multilabel.datasets import list_splits
+from edgepress.report.terminal import stdout
 
 
 def verb(

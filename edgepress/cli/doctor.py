@@ -6,10 +6,9 @@ from typing import Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from edgepress.cli.options import Json, Remote, print_json
-from edgepress.cli.tables import stdout
+from edgepress.report.terminal import print_table, stdout
 
 
 def verb(remote: Remote, json: Json = False) -> None:
@@ -33,10 +32,14 @@ def verb(remote: Remote, json: Json = False) -> None:
 def print_doctor(report: dict[str, Any], console: Console) -> None:
     """A row a backend, and below them what is missing and the command that mends it."""
     machine = report["machine"]
-    table = Table("backend", "works", "detail", title=f"{machine['processor']}, {machine['cores']} cores")
-    for backend in report["backends"]:
-        table.add_row(backend["name"], "yes" if backend["works"] else "no", backend["detail"])
-    console.print(table)
+    print_table(
+        console,
+        ("backend", "works", "detail"),
+        [(one["name"], "yes" if one["works"] else "no", one["detail"]) for one in report["backends"]],
+        title=f"{machine['processor']}, {machine['cores']} cores",
+        words=("works",),
+        prose=True,
+    )
     if report["board"]:
         console.print(report["board"], highlight=False, soft_wrap=True)
     for line in report["advice"]:

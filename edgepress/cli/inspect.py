@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from edgepress.cli.options import BundlePath, Json, print_json
-from edgepress.cli.tables import print_record
 from edgepress.multilabel.bundle import Bundle
+from edgepress.report.terminal import print_record, stdout
 
 
 def verb(bundle: BundlePath, json: Json = False) -> None:
@@ -16,4 +16,4 @@ def verb(bundle: BundlePath, json: Json = False) -> None:
         print_json(record)
     else:
         manifest.get("facts", {}).pop("history", None)
-        print_record(record)
+        print_record(stdout(), record)

@@ -9,10 +9,10 @@ import typer
 
 from edgepress.cli.flags import Flags, FlagsOf
 from edgepress.cli.options import Data, Reader, Test, Train, Val
-from edgepress.cli.tables import stdout
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.errors import InputError, did_you_mean
 from edgepress.multilabel.lock import only_writer
+from edgepress.report.terminal import stdout
 from edgepress.run.recipe import QuantizeConfig
 
 

@@ -11,9 +11,9 @@ from typing import Annotated
 import typer
 
 from edgepress.cli.options import Json, print_json
-from edgepress.cli.tables import stdout
 from edgepress.multilabel.bundle import write_atomically
 from edgepress.multilabel.errors import InputError
+from edgepress.report.terminal import stdout
 
 log = logging.getLogger("edgepress")
 

@@ -9,8 +9,8 @@ import typer
 
 from edgepress.cli.flags import Flags, FlagsOf
 from edgepress.cli.options import RecipeFile, speaks
-from edgepress.cli.tables import stdout
 from edgepress.multilabel.lock import only_writer
+from edgepress.report.terminal import stdout
 from edgepress.run.recipe import Recipe, load_recipe
 
 LEARNING = (

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 import typer
 
 from edgepress.cli.options import BundlePath, Data, Device, Json, Reader, Rebuild, Remote, Split, Threads, print_json
-from edgepress.cli.tables import stdout
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.errors import EngineUnavailableError
 from edgepress.remote.host import as_flags, run_there
+from edgepress.report.terminal import stdout
 from edgepress.report.verification import print_verification
 
 

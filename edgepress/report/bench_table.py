@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+
+from edgepress.report.terminal import print_table
 
 _NAMES = {"model": "model alone", "end_to_end": "JPEG to logits", "ahead": "decoded ahead"}
 _PERCENTILES = ("p50", "p90", "p95", "p99")
@@ -14,24 +15,24 @@ _PERCENTILES = ("p50", "p90", "p95", "p99")
 def print_bench(record: dict[str, Any], console: Console) -> None:
     """A row a batch size, number of streams and way of calling."""
     ran, machine = record["ran"], record["machine"]
-    table = Table(
+    energy = record["energy_source"] is not None
+    names = ["batch", "streams", *(f"{name} ms" for name in _PERCENTILES), "max ms", "mean ms", "calls", "images/s"]
+    print_table(
+        console,
+        ["what", *names, *(["mJ/picture"] if energy else [])],
+        [
+            [name, str(cell["batch"]), str(cell["streams"]), *_numbers(cell[kind], energy)]
+            for cell in record["cells"]
+            for kind, name in _NAMES.items()
+            if cell[kind] is not None
+        ],
         title=(
             f"{record['engine']}: {ran['runtime']} {ran['version']}, {ran['precision']}, {ran['provider']}; "
             f"{machine['processor']}, {machine['cores']} cores"
         ),
-        caption=f"Milliseconds a call; {record['pictures']}",
+        caption=f"Milliseconds per call; {record['pictures']}",
+        spare=("mean ms", "max ms", "p95 ms", "calls"),
     )
-    energy = record["energy_source"] is not None
-    table.add_column("what")
-    names = ["batch", "streams", *(f"{name} ms" for name in _PERCENTILES), "max ms", "mean ms", "calls", "images/s"]
-    for name in [*names, *(["mJ/picture"] if energy else [])]:
-        table.add_column(name, justify="right")
-    for cell in record["cells"]:
-        for kind, name in _NAMES.items():
-            if cell[kind] is not None:
-                numbers = _numbers(cell[kind], energy)
-                table.add_row(name, str(cell["batch"]), str(cell["streams"]), *numbers)
-    console.print(table)
     for line in lines(record):
         console.print(line, highlight=False, soft_wrap=True)
 

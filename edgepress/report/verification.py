@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from edgepress.deploy.verify.agreement import DIFF_BUDGET, FLIP_BUDGET
+from edgepress.report.terminal import print_table
 
 MOST_LABELS = 10
 MINUS = "\N{MINUS SIGN}"
@@ -43,33 +43,30 @@ def drop_text(row: dict[str, Any]) -> str:
 
 def _print_levels(result: dict[str, Any], console: Console) -> None:
     precision, ran = result["precision"], result["ran"]
-    table = Table(
-        title=f"{result['engine']} against {result['reference']}, {result['num_images']} pictures",
-        caption=", ".join(f"{ran[key]}" for key in ("runtime", "version", "provider", "precision") if key in ran),
-    )
-    table.add_column("level")
-    table.add_column("measured")
-    table.add_column("", justify="right")
-    table.add_column("budget", justify="right")
     largest, share = DIFF_BUDGET.get(precision), FLIP_BUDGET[precision]
-    for row in (
+    rows = (
         ("logits", "largest difference", _number(result["max_abs_diff"], 4), "" if largest is None else f"{largest:g}"),
         ("", "mean difference", _number(result["mean_abs_diff"], 4), ""),
         ("", "signal to noise, dB", _number(result["sqnr_db"], 1), ""),
         ("decisions", "changed", _share(result["flip_rate"]), f"{share:.1%}"),
-        ("", "changed, had the reference's been kept", _share(result["flip_rate_kept"]), ""),
-        ("", "pictures whose best label is the same", _share(result["top1_agreement"]), ""),
-        ("", f"pictures whose best {result['top_k']} are the same", _share(result["topk_agreement"]), ""),
+        ("", "changed at the reference's thresholds", _share(result["flip_rate_kept"]), ""),
+        ("", "pictures with the same best label", _share(result["top1_agreement"]), ""),
+        ("", f"pictures with the same best {result['top_k']}", _share(result["topk_agreement"]), ""),
         ("mAP", f"reference, over {result['labels_counted']} labels", _number(result["mAP_reference"], 2, 100), ""),
         ("", "engine", _number(result["mAP"], 2, 100), ""),
         ("", "drop in points (95 % interval)", drop_text(result), f"{result['budget_points']:g}"),
         ("CF1, OF1", "engine, at the bundle's thresholds", _f1(result, "thresholds"), ""),
         ("", "engine, at 0.5", _f1(result, "0.5"), ""),
         ("", "engine, the best 3 of a picture", _f1(result, "top_3"), ""),
-    ):
-        if row[2]:
-            table.add_row(*row)
-    console.print(table)
+    )
+    print_table(
+        console,
+        ("level", "measured", "", "budget"),
+        [row for row in rows if row[2]],
+        title=f"{result['engine']} against {result['reference']}, {result['num_images']} pictures",
+        caption=", ".join(f"{ran[key]}" for key in ("runtime", "version", "provider", "precision") if key in ran),
+        words=("measured",),
+    )
 
 
 def _f1(result: dict[str, Any], answered: str) -> str:
@@ -80,43 +77,41 @@ def _f1(result: dict[str, Any], answered: str) -> str:
 
 def _print_labels(rows: list[dict[str, Any]], console: Console) -> None:
     more = len(rows) - MOST_LABELS
-    table = Table(
-        title="AP of the labels that moved most",
-        caption=f"{more} more labels moved less or have no positive picture (--json lists all)" if more > 0 else None,
-    )
-    table.add_column("label")
-    for name in ("positives", "AP reference", "AP engine", "moved"):
-        table.add_column(name, justify="right")
-    for row in rows[:MOST_LABELS]:
-        table.add_row(
+    cells = [
+        (
             row["label"],
             str(row["positives"]),
             _number(row["AP_reference"], 2, 100),
             _number(row["AP"], 2, 100),
             "" if row["moved_points"] is None else f"{row['moved_points']:+.2f}".replace("-", MINUS),
         )
-    console.print(table)
+        for row in rows[:MOST_LABELS]
+    ]
+    print_table(
+        console,
+        ("label", "positives", "AP reference", "AP engine", "moved"),
+        cells,
+        title="AP of the labels that moved most",
+        caption=f"{more} more labels moved less or have no positive picture (--json lists all)" if more > 0 else "",
+    )
 
 
 def _print_stages(result: dict[str, Any], console: Console) -> None:
-    table = Table(title="from torch to the engine, each stage against the one before")
-    table.add_column("stage")
-    table.add_column("against")
-    for name in ("drop", "largest diff.", "SQNR dB", "changed"):
-        table.add_column(name, justify="right")
-    table.add_column("", overflow="fold")
+    rows = []
     for stage in result["stages"]:
         said = f"not compared: {stage['not_run']}" if stage["not_run"] else "; ".join(stage["beyond"])
-        table.add_row(
-            stage["stage"],
-            stage["after"] or "",
-            _number(stage["drop_points"], 2),
-            _number(stage["max_abs_diff"], 4),
-            _number(stage["sqnr_db"], 1),
-            _share(stage["flip_rate"]),
-            said or ("ok" if stage["after"] else "the start"),
-        )
-    console.print(table)
+        measured = (_number(stage["drop_points"], 2), _number(stage["max_abs_diff"], 4), _number(stage["sqnr_db"], 1))
+        found = said or ("ok" if stage["after"] else "the start")
+        rows.append((stage["stage"], stage["after"] or "", *measured, _share(stage["flip_rate"]), found))
+    print_table(
+        console,
+        ("stage", "against", "drop", "largest diff.", "SQNR dB", "changed", "found"),
+        rows,
+        title="from torch to the engine, each stage against the one before",
+        words=("against",),
+        spare=("against",),
+        prose=True,
+    )
     diverged = result["diverged_at"]
     console.print(
         f"diverged first: {diverged}" if diverged else "no stage that was compared goes beyond its own budgets",
@@ -130,21 +125,21 @@ def _print_layers(found: dict[str, Any], console: Console) -> None:
     if found["not_inspected"]:
         console.print(f"layers not inspected: {found['not_inspected']}", highlight=False, soft_wrap=True)
         return
-    table = Table(
-        title=f"layers against {found['against']}, {found['pictures']} pictures, signal to noise in dB",
-        caption=f"a layer diverged where it alone is below {found['threshold_db']:g} dB (--json lists all)",
-    )
-    for name in ("layer", "operator", "tensor"):
-        table.add_column(name)
-    for name in ("so far", "alone"):
-        table.add_column(name, justify="right")
+    rows = []
     for row in found["layers"]:
-        table.add_row(
-            row["layer"], row["operator"], row["tensor"], _number(row["so_far_db"], 1), _number(row["alone_db"], 1)
-        )
+        numbers = (_number(row["so_far_db"], 1), _number(row["alone_db"], 1))
+        rows.append((row["layer"], row["operator"], row["tensor"], *numbers))
         if row["layer"] == found["diverged_at"]:
             break
-    console.print(table)
+    print_table(
+        console,
+        ("layer", "operator", "tensor", "so far", "alone"),
+        rows,
+        title=f"layers against {found['against']}, {found['pictures']} pictures, signal to noise in dB",
+        caption=f"a layer diverged where it alone is below {found['threshold_db']:g} dB (--json lists all)",
+        words=("operator", "tensor"),
+        spare=("tensor",),
+    )
     named = found["diverged_at"]
     console.print(f"first layer that diverged: {named}" if named else "no layer diverged", highlight=False)
 
