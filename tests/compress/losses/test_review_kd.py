@@ -1,0 +1,110 @@
+"""ReviewKD against a plain loop of its formula, as its authors start it, and what it learns."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from edgepress.compress.losses import (
+    ReviewKD,
+)
+from edgepress.compress.losses.review_kd import hierarchical_context_loss
+from tests.compress.losses.loss_batches import assert_same, exact, maps, normal, value_and_gradient
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def test_hierarchical_context_loss_by_hand():
+    student, teacher = normal(2, 3, 4, 4), normal(2, 3, 4, 4, seed=1)
+    gap = student - teacher
+    halves = torch.stack([gap[..., y : y + 2, x : x + 2].mean(dim=(2, 3)) for y in (0, 2) for x in (0, 2)])
+    # Full size 1, then 4 is not smaller than the map, 2 positions a side ½, 1 position ¼.
+    expected = (gap**2).mean() + 0.5 * (halves**2).mean() + 0.25 * (gap.mean(dim=(2, 3)) ** 2).mean()
+    torch.testing.assert_close(hierarchical_context_loss(student, teacher), expected / 1.75, **exact)
+    assert hierarchical_context_loss(student, student) == 0
+    single = normal(2, 3, 1, 1)
+    torch.testing.assert_close(hierarchical_context_loss(single, single + 2), torch.tensor(4.0).double(), **exact)
+
+
+def test_hierarchical_context_has_four_positions_a_side_and_none_that_the_shorter_side_lacks():
+    gap = normal(2, 3, 8, 8)
+    pooled = [gap.unflatten(3, (side, -1)).unflatten(2, (side, -1)).mean(dim=(3, 5)) for side in (8, 4, 2, 1)]
+    expected = sum(level.square().mean() / 2**index for index, level in enumerate(pooled)) / 1.875
+    torch.testing.assert_close(hierarchical_context_loss(gap, torch.zeros_like(gap)), expected, **exact)
+    flat = normal(2, 3, 2, 8)
+    expected = (flat.square().mean() + 0.5 * flat.mean(dim=(2, 3)).square().mean()) / 1.5
+    for maps_ in flat, flat.mT:
+        torch.testing.assert_close(hierarchical_context_loss(maps_, torch.zeros_like(maps_)), expected, **exact)
+
+
+def test_review_is_the_formula():
+    """Two stages that are not square, the teacher's of other sizes."""
+    torch.manual_seed(0)
+    loss = ReviewKD([4, 6], [3, 5]).double()
+    for parameter in loss.parameters():  # a fresh batch norm's factors of 1 and 0 would hide what is missing
+        parameter.data += 0.3 * normal(*parameter.shape)
+    shallow, deep = normal(2, 4, 4, 6), normal(2, 6, 2, 3)
+    teachers = [normal(2, 3, 8, 3, seed=1), normal(2, 5, 2, 3, seed=2)]
+
+    def convolved(maps: Tensor, layers, padding: int = 0) -> Tensor:
+        convolution, norm = layers
+        maps = torch.nn.functional.conv2d(maps, convolution.weight, padding=padding)
+        mean, variance = maps.mean(dim=(0, 2, 3)), maps.var(dim=(0, 2, 3), correction=0)
+        factor = norm.weight / (variance + 1e-5).sqrt()
+        return (maps - mean[:, None, None]) * factor[:, None, None] + norm.bias[:, None, None]
+
+    def nearest(maps: Tensor, height: int, width: int) -> Tensor:
+        rows, columns = torch.arange(height) * maps.shape[2] // height, torch.arange(width) * maps.shape[3] // width
+        return maps[:, :, rows][:, :, :, columns]
+
+    def by_hand(first: Tensor) -> Tensor:
+        below = convolved(deep, loss.fusions[1].enter)
+        total = hierarchical_context_loss(convolved(below, loss.fusions[1].leave, 1), teachers[1])
+        own, theirs = convolved(first, loss.fusions[0].enter), nearest(below, 4, 6)
+        layer, both = loss.fusions[0].attention, torch.cat([own, theirs], dim=1)
+        weights = (torch.einsum("oi,nihw->nohw", layer.weight[:, :, 0, 0], both) + layer.bias[:, None, None]).sigmoid()
+        fused = weights[:, :1] * own + weights[:, 1:] * theirs
+        return total + hierarchical_context_loss(convolved(nearest(fused, 8, 3), loss.fusions[0].leave, 1), teachers[0])
+
+    mine = value_and_gradient(lambda first: loss([first, deep], teachers), shallow)
+    assert_same(mine, value_and_gradient(by_hand, shallow))
+
+
+def test_review_starts_as_the_authors_do():
+    """Kaiming's uniform distribution with a = 1 on both convolutions, which need no bias in front of a batch norm."""
+    torch.manual_seed(0)
+    fusion = ReviewKD([40], [50], max_width=30).fusions[0]
+    for convolution, inputs in ((fusion.enter[0], 40), (fusion.leave[0], 30 * 9)):
+        bound = (3 / inputs) ** 0.5
+        assert 0.99 * bound < convolution.weight.abs().max() <= bound
+        assert convolution.bias is None
+    assert ReviewKD([4], [4], max_width=1).fusions[0].enter[0].out_channels == 1
+
+
+def test_review_lets_the_shallowest_stage_of_the_teacher_reach_the_deepest_of_the_student():
+    torch.manual_seed(0)
+    loss = ReviewKD([4, 6, 600], [3, 5, 7], max_width=8)
+    assert loss.fusions[2].attention is None
+    assert all(fusion.enter[0].out_channels == 8 for fusion in loss.fusions)
+    student = maps([4, 6, 600], [8, 4, 2])
+    output, deeper = loss.fusions[2](student[2], None, (2, 2))
+    assert output.shape == (3, 7, 2, 2)
+    output, deeper = loss.fusions[1](student[1], deeper, (5, 3))
+    assert (output.shape, deeper.shape) == ((3, 5, 5, 3), (3, 8, 4, 4))
+    output, _ = loss.fusions[0](student[0], deeper, (8, 8))
+    output.square().sum().backward()
+    assert all(tensor.grad.abs().sum() > 0 for tensor in student)
+
+
+def test_review_learns_what_it_is_taught():
+    torch.manual_seed(0)
+    loss = ReviewKD([4, 6], [3, 5])
+    student, teacher = maps([4, 6], [4, 2], n=2), maps([3, 5], [4, 2], n=2, seed=5)
+    optimizer = torch.optim.Adam([*loss.parameters(), *student], lr=0.05)
+    before = loss(student, teacher).item()
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss(student, teacher).backward()
+        optimizer.step()
+    assert loss(student, teacher).item() < before / 3
