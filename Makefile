@@ -9,8 +9,9 @@ EXTRAS := train,weights,quantize,openvino,tensorrt-rtx,demo,sign
 quickstart: $(VENV)/.installed
 	$(BIN)/edgepress run --recipe examples/quickstart.yaml
 
+# In two processes; `pytest FILE` alone runs in one.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -19,7 +20,7 @@ check: $(VENV)/.installed-dev
 
 # Lines and branches that no test runs, and the share that some test does.
 coverage: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest --cov --cov-report=term
+	$(BIN)/python -m pytest -n 2 --cov --cov-report=term
 
 fuzz: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.fuzzing

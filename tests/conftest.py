@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch: nets this small are slower on more threads
+os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub: a test never asks a hub
+
 import cv2
 import numpy as np
 import pytest
@@ -27,8 +30,24 @@ if TYPE_CHECKING:
     from edgepress.multilabel.bundle import Bundle
     from edgepress.run.build import Splits
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub: a test never asks a hub
 os.fsync = lambda number: None  # the files of a test need not outlast it, and disks are slow
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `-n`: files that share what is slow to make are run by the same process."""
+    from tests.together import Together
+
+    return Together(config, log)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """With `-n`: each process has a core to itself, because runtimes start a thread for every core they may use."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker:
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+
 
 TINY_LABELS = ("red", "green", "blue", "circle", "bars")
 TINY_SPLITS = {"train": 24, "val": 12, "test": 12}

@@ -1,0 +1,42 @@
+"""Which files of tests one process of `pytest -n 2` runs, because they share what is slow to make.
+
+`make test` runs two processes, and each makes its session's fixtures for itself: the smallest run from pictures to
+report (tests/edgepress/conftest.py), and the engines of a small student (tests/conftest.py). The files that use one of
+them are handed out as one piece of work, so that it is made once; every other file is a piece of its own.
+"""
+
+from __future__ import annotations
+
+from xdist.scheduler import LoadScopeScheduling
+
+PIECES = {
+    "engines": (
+        "tests/deploy/bench/",
+        "tests/deploy/build/test_export.py",
+        "tests/deploy/build/test_triton.py",
+        "tests/deploy/demo/",
+        "tests/deploy/engines/",
+        "tests/deploy/machine/test_energy.py",
+        "tests/deploy/tag/",
+        "tests/deploy/verify/",
+        "tests/edgepress/run/test_build_decisions.py",
+        "tests/edgepress/run/test_quantize.py",
+        "tests/test_nasty_pictures.py",
+    ),
+    "run": (
+        "tests/edgepress/cli/",
+        "tests/edgepress/remote/",
+        "tests/edgepress/report/",
+        "tests/edgepress/run/",
+    ),
+}
+
+
+class Together(LoadScopeScheduling):
+    """Hands out pieces of work, the one with the most tests first."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        """The name of a test's piece of work."""
+        file = nodeid.split("::")[0]
+        shared = (piece for piece, files in PIECES.items() if file.startswith(files))
+        return next(shared, file)
