@@ -1,4 +1,4 @@
-"""2,000 changed inputs of everything that reads what others made; `make fuzz` tries 100,000 of each."""
+"""300 changed inputs of everything that reads what others made; `make fuzz` tries 100,000 of each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from tests.fuzzing.readers import READERS, Reader
 from tests.fuzzing.run import fuzz
 
-INPUTS = int(os.environ.get("EDGEPRESS_TEST_FUZZ", "2000"))
+INPUTS = int(os.environ.get("EDGEPRESS_TEST_FUZZ", "300"))
 
 
 @pytest.mark.parametrize("reader", READERS)

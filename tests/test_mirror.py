@@ -15,7 +15,13 @@ import pytest
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 ROOMS = ("multilabel", "compress", "calibration", "deploy", "edgepress")
-BESIDE_THE_ROOMS = {"test_mirror.py", "test_imports.py", "test_clock.py", "test_fuzz.py", "test_nasty_pictures.py"}
+BESIDE_THE_ROOMS = {
+    "test_mirror.py",
+    "test_imports.py",
+    "test_clock.py",
+    "test_fuzz.py",
+    "test_nasty_pictures.py",
+}
 
 VERBS = "edgepress/cli/"
 """A verb's module is tested where its work is, by tests that call the verb by its name."""
@@ -28,9 +34,9 @@ TESTED_THROUGH = {
     "compress/losses/checks.py": "the refusals in test_losses_edges.py and test_losses_baselines.py",
     "compress/losses/feature_checks.py": "the refusals in test_losses_baselines.py",
     "compress/untrained.py": "the students that tests of a latency limit time",
+    "deploy/build/front.py": "the graphs that test_adopt.py adopts get their front and their tail from it",
     "deploy/demo/markup.py": "the page that test_page.py and test_server.py read",
     "deploy/engines/cuda_graph.py": "needs a GPU; the calls that it makes are checked in test_engines_settings.py",
-    "deploy/engines/table.py": "every engine that a run builds is found in it",
     "deploy/verify/graph_cuts.py": "the layers that test_layers.py names are cut by it",
     "edgepress/cli/export.py": "the rows of test_main_bad_input.py call it, and every engine's tests what it calls",
     "edgepress/cli/options.py": "options that the verbs share",

@@ -25,9 +25,12 @@ PIECES = {
     ),
     "run": (
         "tests/edgepress/cli/",
-        "tests/edgepress/remote/",
         "tests/edgepress/report/",
-        "tests/edgepress/run/",
+        "tests/edgepress/run/test_evidence.py",
+        "tests/edgepress/run/test_finetune.py",
+        "tests/edgepress/run/test_latency_limit.py",
+        "tests/edgepress/run/test_pipeline.py",
+        "tests/edgepress/run/test_prove.py",
     ),
 }
 

@@ -28,9 +28,10 @@ def splits(tiny_data: Path) -> tuple[MultiLabelDataset, MultiLabelDataset]:
     return load_dataset(tiny_data, "train"), load_dataset(tiny_data, "val")
 
 
-@pytest.fixture(scope="module")
-def teacher(splits, tmp_path_factory) -> Bundle:
+@pytest.fixture(scope="session")
+def teacher(tiny_data: Path, tmp_path_factory) -> Bundle:
     """A trained ViT: another size, other mean and std, another width than the student's."""
     from tests.compress.lessons import TEACHER
 
-    return teach(*splits, TEACHER, tmp_path_factory.mktemp("taught") / "teacher")
+    train, val = load_dataset(tiny_data, "train"), load_dataset(tiny_data, "val")
+    return teach(train, val, TEACHER, tmp_path_factory.mktemp("taught") / "teacher")
