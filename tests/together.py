@@ -26,6 +26,7 @@ PIECES = {
     "run": (
         "tests/edgepress/cli/",
         "tests/edgepress/report/",
+        "tests/edgepress/run/test_build_changed.py",
         "tests/edgepress/run/test_evidence.py",
         "tests/edgepress/run/test_finetune.py",
         "tests/edgepress/run/test_latency_limit.py",
