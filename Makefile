@@ -26,6 +26,7 @@ fuzz: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.fuzzing
 
 survive: $(VENV)/.installed-dev
+	EDGEPRESS_TEST_KILLS=20 $(BIN)/python -m pytest tests/compress/test_checkpoint_kills.py
 	$(BIN)/python -m tests.surviving
 
 load: $(VENV)/.installed-dev

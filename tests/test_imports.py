@@ -175,7 +175,7 @@ class DeviceWithOnnxRuntime:
                 shutil.copyfile(ROOT / name, source / name)
         subprocess.run([DEVICE_PYTHON, "-m", "venv", root / "venv"], check=True, capture_output=True)
         self.python = root / "venv" / "bin" / "python"
-        pip = [self.python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        pip = [self.python, "-m", "pip", "install", "--quiet", "--no-compile", "--disable-pip-version-check"]
         done = subprocess.run([*pip, str(source), "onnxruntime"], capture_output=True, text=True, check=False)
         if done.returncode and "Could not find a version" in done.stderr + done.stdout:
             pytest.skip(f"no package index is reached from here: {done.stderr.strip().splitlines()[-1]}")

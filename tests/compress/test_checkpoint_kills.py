@@ -18,8 +18,8 @@ from edgepress.compress.distill import teach
 from edgepress.multilabel.bundle import Bundle, file_sha256, is_current, write_bundle
 from tests.compress.lessons import COMMON, STUDENT, TEACHER
 
-KILLS = int(os.environ.get("EDGEPRESS_TEST_KILLS", "5"))
-"""How often the run below is killed at a random moment; more for a long look."""
+KILLS = int(os.environ.get("EDGEPRESS_TEST_KILLS", "2"))
+"""How often the run below is killed at a random moment; `make survive` kills it 20 times."""
 SERVER = '''
 """edgepress with its imports paid once: a child for each line of JSON, which says what it does and when it dies.
 

@@ -74,7 +74,15 @@ def start(folder: Path) -> tuple[subprocess.Popen[bytes], Server]:
     shutil.copyfile(folder / "user.pub", folder / "authorized_keys")
     if os.geteuid() == 0:
         _SEPARATION.mkdir(mode=0o755, exist_ok=True)
-    port = free_port()
+    while True:
+        port = free_port()  # another process may take it before sshd does
+        server = listening(folder, home, port)
+        if server is not None:
+            return server, Server(folder, port, home)
+
+
+def listening(folder: Path, home: Path, port: int) -> subprocess.Popen[bytes] | None:
+    """The daemon, once it answers; None where the port was taken."""
     (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {(folder / 'host.pub').read_text()}")
     environment = f"SetEnv TMPDIR={shlex.quote(str(home))} OMP_NUM_THREADS=1"
     (folder / "sshd_config").write_text(
@@ -93,10 +101,13 @@ PermitRootLogin prohibit-password
     log = (folder / "sshd.log").open("wb")
     server = subprocess.Popen([str(SSHD), "-D", "-e", "-f", str(folder / "sshd_config")], stdout=log, stderr=log)
     while True:
-        assert server.poll() is None, (folder / "sshd.log").read_text()
+        if server.poll() is not None:
+            said = (folder / "sshd.log").read_text()
+            assert "Address already in use" in said, said
+            return None
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
         except OSError:
             time.sleep(0.02)
         else:
-            return server, Server(folder, port, home)
+            return server
