@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from edgepress.compress.models import MultiLabelModel
     from edgepress.multilabel.bundle import Bundle
-    from edgepress.run.build import Splits
+    from edgepress.run.splits import Splits
 
 os.fsync = lambda number: None  # the files of a test need not outlast it, and disks are slow
 
@@ -157,7 +157,7 @@ def fit() -> Callable[..., MultiLabelModel]:
 @pytest.fixture(scope="session")
 def splits(tiny_data: Path) -> Splits:
     from edgepress.multilabel.datasets import load_dataset
-    from edgepress.run.build import Splits
+    from edgepress.run.splits import Splits
 
     train, val, test = (load_dataset(tiny_data, split) for split in ("train", "val", "test"))
     return Splits(train=train, val=val, test=test)

@@ -52,7 +52,9 @@ def choose_calibration_set(
     order = np.random.default_rng(seed).permutation(len(train))
     count = min(count, len(train))
     if choice == "covering":
-        chosen = _covering(train, order, count)
+        require_enough(train, count, seed)
+        covering = _covering(train, order)
+        chosen = [*covering, *(int(index) for index in order if int(index) not in covering)][:count]
     elif choice == "random":
         chosen = order[:count].tolist()
     else:
@@ -61,6 +63,22 @@ def choose_calibration_set(
         chosen = [int(pool[row]) for row in k_centre(embed(train.subset(pool)), count, first=0)]
     _report(train, chosen)
     return np.array(sorted(chosen), dtype=np.int64)
+
+
+def require_enough(train: MultiLabelDataset, count: int, seed: int = 0) -> None:
+    """Stop where so many pictures cannot show every label.
+
+    Args:
+        count: how many pictures `covering` is to choose.
+        seed: as of `choose_calibration_set`.
+
+    Raises:
+        InputError: says how many are needed.
+    """
+    count = min(count, len(train))
+    needed = len(_covering(train, np.random.default_rng(seed).permutation(len(train))))
+    if needed > count:
+        raise InputError(f"{count} calibration pictures cannot show every label; at least {needed} are needed")
 
 
 def missing_labels(pictures: MultiLabelDataset) -> tuple[str, ...]:
@@ -73,7 +91,8 @@ def calibration_hash(pictures: MultiLabelDataset) -> str:
     return hashlib.sha256("".join(sorted(pictures.hashes())).encode()).hexdigest()
 
 
-def _covering(train: MultiLabelDataset, order: np.ndarray, count: int) -> list[int]:
+def _covering(train: MultiLabelDataset, order: np.ndarray) -> set[int]:
+    """Pictures that show every label between them, the rare labels' first."""
     chosen: set[int] = set()
     positives = train.targets.sum(axis=0, dtype=np.int64)
     covered = positives == 0
@@ -86,13 +105,7 @@ def _covering(train: MultiLabelDataset, order: np.ndarray, count: int) -> list[i
         best = int(having[int(gain.argmax())])
         chosen.add(best)
         covered |= train.targets[best].astype(bool)
-    if len(chosen) > count:
-        raise InputError(f"{count} calibration pictures cannot show every label; at least {len(chosen)} are needed")
-    for index in order:
-        if len(chosen) >= count:
-            break
-        chosen.add(int(index))
-    return list(chosen)
+    return chosen
 
 
 def _report(train: MultiLabelDataset, chosen: list[int]) -> None:

@@ -32,8 +32,7 @@ def compile_fp16(parent: Bundle, out: Path) -> Bundle:
         EngineUnavailableError: onnx or onnxruntime is not installed.
     """
     _require_float_onnx(parent)
-    for module in ("onnx", "onnxruntime"):
-        require(module, "quantize")
+    require_fp16()
     inputs = inputs_hash({"parent": parent.digest, "make": "fp16", "tools": _tools("onnx", "onnxruntime")})
     if is_current(out, inputs):
         log.info("%s: unchanged, kept", out)
@@ -47,6 +46,16 @@ def compile_fp16(parent: Bundle, out: Path) -> Bundle:
     ) as (folder, _):
         onnx.save(graph, str(folder / ONNX))
     return Bundle.open(out)
+
+
+def require_fp16() -> None:
+    """Stop where what makes half-precision graphs is not installed here.
+
+    Raises:
+        EngineUnavailableError: says which extra is.
+    """
+    for module in ("onnx", "onnxruntime"):
+        require(module, "quantize")
 
 
 def compile_openvino(

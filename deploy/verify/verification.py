@@ -61,8 +61,9 @@ class Verification(Agreement):
     """The first stage beyond its own budgets."""
     layers: Inspection | None = None
     """None where it was not asked for."""
-    logits: np.ndarray = Field(repr=False, exclude=True)
-    """The engine's own, float32 `[N, C]`, in the data set's order of labels; not in `as_dict`."""
+    logits: np.ndarray | None = Field(default=None, repr=False, exclude=True)
+    """The engine's own, float32 `[N, C]`, in the data set's order of labels; not in JSON, and None where it was read
+    from it."""
 
     @property
     def verdict(self) -> Verdict:

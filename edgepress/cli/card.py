@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from edgepress.cli.options import BundlePath
-from edgepress.cli.report import of_this_version, require_folder_of
+from edgepress.cli.report import require_folder_of
 from edgepress.multilabel.bundle import Bundle, write_atomically
 
 
@@ -27,15 +27,13 @@ def verb(
     A run writes one for every bundle into its folder cards. The licence is yours to add.
     """
     from edgepress.report.cards import card
-    from edgepress.report.summary import REPORT
-    from edgepress.report.write import load_report
+    from edgepress.run.result import REPORT, read_report
 
     require_folder_of(out)
     opened = Bundle.open(bundle)
     folder = report if report is not None else bundle.resolve().parent
-    loaded = load_report(folder) if report is not None or (folder / REPORT).is_file() else None
-    with of_this_version([folder]):
-        text = card(opened, loaded)
+    loaded = read_report(folder) if report is not None or (folder / REPORT).is_file() else None
+    text = card(opened, loaded)
     if out is None:
         print(text, end="")
         return

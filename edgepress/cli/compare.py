@@ -35,11 +35,10 @@ def verb(
     """
     settings = load_recipe(recipe, flags, CompareRecipe)
     from edgepress.run.compare import CompareConfig, compare, known_methods, print_comparison
-    from edgepress.run.pipeline import splits_of
+    from edgepress.run.splits import splits_of
 
     chosen = methods.split(",") if methods else known_methods(settings)
     drawn = seeds.split(",") if seeds else [settings.distill.seed]
     config = CompareConfig.parse({"seeds": drawn, "methods": chosen}, "flags")
-    splits = splits_of(settings)
     with only_writer(Path(settings.out)):
-        print_comparison(compare(settings, config, splits), stdout())
+        print_comparison(compare(settings, config, splits_of(settings)), stdout())

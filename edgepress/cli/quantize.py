@@ -9,8 +9,10 @@ import typer
 
 from edgepress.cli.flags import Flags, FlagsOf
 from edgepress.cli.options import Data, Reader, Test, Train, Val
+from edgepress.deploy.machine.device import describe_machine
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.errors import InputError, did_you_mean
+from edgepress.multilabel.judgement import judge
 from edgepress.multilabel.lock import only_writer
 from edgepress.report.terminal import stdout
 from edgepress.run.recipe import QuantizeConfig
@@ -35,8 +37,9 @@ def verb(
     """
     config = QuantizeConfig.parse(flags, "flags")
     from edgepress.report.summary import print_trade
-    from edgepress.run.pipeline import load_splits
-    from edgepress.run.quantize import gate, missed, quantize_bundle
+    from edgepress.run.judge import missed_on_val, slower_than_fp32
+    from edgepress.run.quantize import quantize_bundle
+    from edgepress.run.splits import load_splits
 
     names = {"onnxruntime": "onnx-int8-onnxruntime", "tensorrt": "onnx-int8-tensorrt", "openvino": "openvino-int8"}
     if target not in names:
@@ -48,8 +51,9 @@ def verb(
         made = quantize_bundle(bundle, splits, target, out, config)  # type: ignore[arg-type]
     print_trade(made, stdout())
     print(made.path)
-    reasons = [reason for reason in (missed(made), gate(made)) if reason is not None]
-    for reason in reasons:
-        print(f"{made.name}: fail: {reason}")
-    if reasons:
+    found = made.manifest.calibration
+    judged = judge([missed_on_val(found), slower_than_fp32(found, describe_machine()["processor"])])
+    for reason in judged.reasons:
+        print(f"{made.name}: {judged.verdict}: {reason}")
+    if judged.verdict != "pass":
         raise typer.Exit(1)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -31,36 +29,34 @@ def verb(
     """
     from edgepress.report.comparison import compare_runs, comparison_document, print_runs
     from edgepress.report.html import to_html
-    from edgepress.report.write import HTML, MARKDOWN, load_report, made_again, write_documents
+    from edgepress.report.write import HTML, MARKDOWN, made_again, write_documents
+    from edgepress.run.result import read_report
 
     require_folder_of(out)
     if len({run.resolve() for run in runs}) < len(runs):
         raise InputError(f"a run is named twice: {' '.join(map(str, runs))}; expected each once")
-    loaded = {str(run): load_report(run) for run in runs}
+    loaded = {str(run): read_report(run) for run in runs}
     if len(runs) == 1:
         if out is not None:
             raise InputError("--out is for a comparison of several runs; one run's report.html stands in its folder")
         (report,) = loaded.values()
-        with of_this_version(runs):
-            write_documents(runs[0], report)
-            changed = made_again(runs[0], report)
+        write_documents(runs[0], report)
+        changed = made_again(runs[0], report)
         for name in changed:
             log.warning("%s: made again since; the report is of the earlier one. Run again", runs[0] / name)
-        files = {"html": str(runs[0] / HTML), "markdown": str(runs[0] / MARKDOWN), "verdict": report["verdict"]}
-        said = files | {"made_again": changed}
+        files = {"html": str(runs[0] / HTML), "markdown": str(runs[0] / MARKDOWN), "verdict": report.verdict}
         if json:
-            print_json(said)
+            ship = report.to_ship.bundle if report.to_ship is not None else None
+            print_json(files | {"to_ship": ship, "made_again": changed})
         else:
-            print(f"{files['html']}: {report['verdict']}")
+            print(f"{files['html']}: {report.verdict}")
         return
-    with of_this_version(runs):
-        compared, page = compare_runs(loaded), to_html(comparison_document(loaded))
-        if out is not None:
-            write_atomically(out, page.encode("utf-8", "backslashreplace"))
-        if json:
-            print_json(compared)
-        else:
-            print_runs(loaded, stdout())
+    if out is not None:
+        write_atomically(out, to_html(comparison_document(loaded)).encode("utf-8", "backslashreplace"))
+    if json:
+        print_json(compare_runs(loaded))
+    else:
+        print_runs(loaded, stdout())
     if out is not None and not json:
         print(out)
 
@@ -69,17 +65,3 @@ def require_folder_of(out: Path | None) -> None:
     """Stop before work where a file's folder is misspelt; it would be made."""
     if out is not None and not out.parent.is_dir():
         raise InputError(f"--out {out}: {out.parent} is no folder; expected a file in one that exists")
-
-
-@contextmanager
-def of_this_version(folders: list[Path]) -> Iterator[None]:
-    """A report.json that anybody may have changed: what is missing or odd in it is its fault, not ours."""
-    try:
-        yield
-    except InputError:
-        raise
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
-        where = ", ".join(map(str, folders))
-        raise InputError(
-            f"{where}: report.json is not as this version writes it ({type(error).__name__}: {error}); run again"
-        ) from error

@@ -31,7 +31,7 @@ def verb(recipe: RecipeFile = None, *, flags: Annotated[Flags, FlagsOf(Recipe, O
     settings = load_recipe(recipe, flags, Recipe)
     from edgepress.report.summary import print_report
     from edgepress.report.write import HTML
-    from edgepress.run.latency_limit import OverBudgetError
+    from edgepress.run.latency_budget import OverBudgetError
     from edgepress.run.pipeline import run
 
     try:
@@ -41,12 +41,12 @@ def verb(recipe: RecipeFile = None, *, flags: Annotated[Flags, FlagsOf(Recipe, O
         if speaks():
             print(f"fail: {error}")
         raise typer.Exit(1) from None
-    if not report:  # not the main process of a launch
+    if report is None:  # not the main process of a launch
         return
     print_report(report, stdout())
-    if "latency_budget" in report:
-        chosen = report["latency_budget"]
-        print(f"to ship within {chosen['budget_ms']:g} ms: {chosen['ship'] or 'no engine'}")
-    print(f"{Path(settings.out) / HTML}: {report['verdict']}")
-    if report["verdict"] != "pass":
+    if report.latency_budget is not None:
+        ship = report.to_ship.bundle if report.to_ship is not None else "no engine"
+        print(f"to ship within {report.latency_budget.budget_ms:g} ms: {ship}")
+    print(f"{Path(settings.out) / HTML}: {report.verdict}")
+    if report.verdict != "pass":
         raise typer.Exit(1)

@@ -9,6 +9,7 @@ import typer
 from edgepress.cli.options import BundlePath, Data, Device, Json, Reader, Rebuild, Remote, Split, Threads, print_json
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.errors import EngineUnavailableError
+from edgepress.multilabel.judgement import Reason, judge
 from edgepress.remote.host import as_flags, run_there
 from edgepress.report.terminal import stdout
 from edgepress.report.verification import print_verification
@@ -63,7 +64,7 @@ def verb(
         found = verify(opened, pictures, device, budget, threads=threads, stages=stages, layers=layers)
         result = found.as_dict()
     except EngineUnavailableError as error:
-        result = {"engine": opened.name, "verdict": "not run", "reasons": [str(error)]}
+        result = {"engine": opened.name, **judge([Reason(kind="machine", text=str(error))]).as_dict()}
     print_verified(result, json)
     if result["verdict"] in ("fail", "unproven") or (required and result["verdict"] == "not run"):
         raise typer.Exit(1)

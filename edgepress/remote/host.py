@@ -24,9 +24,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
+from pydantic import TypeAdapter
+
+from edgepress.deploy.bench.latency import Benchmark
 from edgepress.multilabel.bundle import MANIFEST, Bundle
 from edgepress.multilabel.datasets import MultiLabelDataset
-from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.errors import EngineUnavailableError, InputError
+from edgepress.multilabel.judgement import Judgement, Reason, judge
 from edgepress.multilabel.shards import write_shards
 
 log = logging.getLogger("edgepress")
@@ -126,6 +130,30 @@ def run_there(
         raise InputError(_explain(host, code, said))
     answer = _last_object(host, out)
     return Answer(record={"host": host.name, "rebuilt": answer["rebuilt"], **answer["record"]}, code=answer["code"])
+
+
+def verify_there(host: Host, bundle: Bundle, data: MultiLabelDataset, budget: float) -> tuple[Judgement, bool]:
+    """What `edgepress verify` says of an engine on another machine, and whether it was built again there.
+
+    Raises:
+        InputError: see `run_there`.
+    """
+    record = run_there(host, "verify", bundle, [f"--budget={budget}"], data).record
+    reasons = zip(record["reason_kinds"], record["reasons"], strict=True)
+    return judge(Reason(kind=kind, text=text) for kind, text in reasons), record["rebuilt"]
+
+
+def bench_there(host: Host, bundle: Bundle, seconds: float) -> Benchmark:
+    """What `edgepress bench` measures on another machine.
+
+    Raises:
+        EngineUnavailableError: that machine cannot run it.
+        InputError: see `run_there`.
+    """
+    record = run_there(host, "bench", bundle, [f"--seconds={seconds}"]).record
+    if record.get("verdict") == "not run":
+        raise EngineUnavailableError("; ".join(record["reasons"]))
+    return TypeAdapter(Benchmark).validate_python(record)
 
 
 def as_flags(values: Mapping[str, Any]) -> list[str]:

@@ -6,7 +6,7 @@ them. The licence is its owner's to choose, so none is written.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -18,10 +18,8 @@ from edgepress.multilabel.decisions import SILENT
 from edgepress.multilabel.errors import InputError
 from edgepress.report.blocks import Block, Code, Listing, Section, Table, Text, escaped, section_markdown
 from edgepress.report.details import recipe_text
-from edgepress.report.overview import label_precision, megabytes, milliseconds, points
-from edgepress.report.summary import taught_by
-from edgepress.report.verification import drop_text
-from edgepress.run.finetune import FINETUNED
+from edgepress.report.overview import drop_text, label_precision, megabytes, milliseconds, points
+from edgepress.run.result import EngineResult, RunReport
 
 CARDS = "cards"
 """Folder of a run for its cards. They stand beside the bundles: a card follows the report, which may be made again, and
@@ -29,7 +27,7 @@ a bundle never changes."""
 _PRECISION = {"fp32": "32-bit float", "fp16": "16-bit float", "int8": "INT8"}
 
 
-def write_cards(folder: FilePath, bundles: Sequence[Bundle], report: Mapping[str, Any]) -> None:
+def write_cards(folder: FilePath, bundles: Sequence[Bundle], report: RunReport) -> None:
     """Write `NAME.md` for every bundle of a run, each whole or not at all; what would be the same again stays."""
     for bundle in bundles:
         file, data = folder / f"{bundle.name}.md", card(bundle, report).encode("utf-8", "backslashreplace")
@@ -37,7 +35,7 @@ def write_cards(folder: FilePath, bundles: Sequence[Bundle], report: Mapping[str
             write_atomically(file, data)
 
 
-def card(bundle: Bundle, report: Mapping[str, Any] | None) -> str:
+def card(bundle: Bundle, report: RunReport | None) -> str:
     """The card of a bundle.
 
     Args:
@@ -50,7 +48,7 @@ def card(bundle: Bundle, report: Mapping[str, Any] | None) -> str:
     sections = [
         Section("Intended use", _use(bundle)),
         Section("Labels and thresholds", _labels(bundle, row)),
-        Section("Training", _training(bundle, report)),
+        Section("Training", _training(bundle, report, row)),
         Section("Measured", _measured(bundle, report, row)),
         Section("Limits", _limits(bundle, row)),
         Section("How to reproduce", _reproduction(bundle, report)),
@@ -61,33 +59,33 @@ def card(bundle: Bundle, report: Mapping[str, Any] | None) -> str:
     return f"---\n{front}---\n\n" + "\n\n".join([title, *map(section_markdown, sections)]) + "\n"
 
 
-def measured_row(bundle: Bundle, report: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The row of a report that is of exactly this bundle.
+def measured_row(bundle: Bundle, report: RunReport) -> EngineResult:
+    """The result in a report that is of exactly this bundle.
 
     Raises:
         InputError: there is none.
     """
-    for row in report["engines"]:
-        if row.get("digest") == bundle.digest:
+    for row in report.engines:
+        if row.digest == bundle.digest:
             return row
-    known = ", ".join(row["engine"] for row in report["engines"])
+    known = ", ".join(row.engine for row in report.engines)
     raise InputError(
         f"{bundle.path}: the report has no row of this bundle (digest {bundle.digest[:12]}); it knows {known}, as they "
         "were when it was made. Run again, or give the report of the run that made the bundle"
     )
 
 
-def _title(bundle: Bundle, report: Mapping[str, Any] | None) -> str:
+def _title(bundle: Bundle, report: RunReport | None) -> str:
     backbone = (bundle.manifest.architecture or {}).get("backbone") or bundle.manifest.facts.get("backbone")
     if backbone is None and report is not None:
-        backbone = report["student"]["backbone"]
+        backbone = report.student.backbone
     return f"{backbone or 'Tagger'}, {bundle.name}"
 
 
-def _front_matter(bundle: Bundle, report: Mapping[str, Any] | None, row: Mapping[str, Any] | None) -> dict[str, Any]:
+def _front_matter(bundle: Bundle, report: RunReport | None, row: EngineResult | None) -> dict[str, Any]:
     manifest = bundle.manifest
     tags = ["multi-label-classification", "edgepress", manifest.kind, manifest.precision]
-    if manifest.role != "teacher" and (report is None or taught_by(report)):
+    if manifest.role != "teacher" and (report is None or report.taught_by):
         tags.append("knowledge-distillation")
     fields: dict[str, Any] = {
         "library_name": "edgepress",
@@ -95,21 +93,19 @@ def _front_matter(bundle: Bundle, report: Mapping[str, Any] | None, row: Mapping
         "tags": tags,
         "metrics": ["mean_average_precision"],
     }
-    if report is None or row is None or row.get("mAP") is None:
+    if report is None or row is None or row.mAP is None:
         return fields
     name = _data_name(report)
     result = {
         "task": {"type": "image-classification", "name": "Multi-label image classification"},
-        "dataset": {"type": name, "name": name, "split": report["recipe"]["test"]},
-        "metrics": [
-            {"type": "mean_average_precision", "name": "mAP (mean over labels)", "value": round(row["mAP"], 4)}
-        ],
+        "dataset": {"type": name, "name": name, "split": report.recipe.test},
+        "metrics": [{"type": "mean_average_precision", "name": "mAP (mean over labels)", "value": round(row.mAP, 4)}],
     }
     return {**fields, "model-index": [{"name": _title(bundle, report), "results": [result]}]}
 
 
-def _data_name(report: Mapping[str, Any]) -> str:
-    return " ".join(FilePath(report["data"]["root"]).name.split())
+def _data_name(report: RunReport) -> str:
+    return " ".join(FilePath(report.data.root).name.split())
 
 
 def _use(bundle: Bundle) -> list[Block]:
@@ -128,10 +124,10 @@ def _use(bundle: Bundle) -> list[Block]:
     ]
 
 
-def _labels(bundle: Bundle, row: Mapping[str, Any] | None) -> list[Block]:
+def _labels(bundle: Bundle, row: EngineResult | None) -> list[Block]:
     decisions = bundle.decisions
     fit = decisions.fit
-    known = {one["label"]: one for one in (row or {}).get("labels", [])}
+    known = {one.label: one for one in row.labels} if row is not None else {}
     if fit is None:
         said = (
             "No thresholds were fitted for it: a label is answered yes where the sigmoid of its logit is 0.5 or more."
@@ -148,14 +144,14 @@ def _labels(bundle: Bundle, row: Mapping[str, Any] | None) -> list[Block]:
             "threshold",
             "positives it was fitted on",
             "positives in test",
-            f"AP on test, points{' (95 % interval)' if any(one.get('interval') for one in known.values()) else ''}",
+            f"AP on test, points{' (95 % interval)' if any(one.interval for one in known.values()) else ''}",
         ),
         rows=[
             [
                 name,
                 "never" if decisions.thresholds[place] == SILENT else f"{decisions.thresholds[place]:.3f}",
                 "" if fit is None else str(fit.positives[place]),
-                str(known[name]["positives"]) if name in known else "",
+                str(known[name].positives) if name in known else "",
                 label_precision(known.get(name)),
             ]
             for place, name in enumerate(bundle.manifest.labels)
@@ -164,19 +160,19 @@ def _labels(bundle: Bundle, row: Mapping[str, Any] | None) -> list[Block]:
     return [Text(said), table]
 
 
-def _training(bundle: Bundle, report: Mapping[str, Any] | None) -> list[Block]:
+def _training(bundle: Bundle, report: RunReport | None, row: EngineResult | None) -> list[Block]:
     facts = bundle.manifest.facts
-    adopted = report is not None and bundle.manifest.role == "teacher" and bool(report["recipe"]["teacher"])
+    adopted = report is not None and bundle.manifest.role == "teacher" and bool(report.recipe.teacher)
     said = []
     if report is not None and not adopted:
-        data, recipe = report["data"], report["recipe"]
+        data = report.data
         said.append(
-            f"Data set {_data_name(report)}: {data['train_pictures']} pictures taught, {data['val_pictures']} "
-            f"chose epochs, thresholds and quantisation, {data['test_pictures']} were only measured on."
+            f"Data set {_data_name(report)}: {data.train_pictures} pictures taught, {data.val_pictures} "
+            f"chose epochs, thresholds and quantisation, {data.test_pictures} were only measured on."
         )
         if bundle.manifest.role != "teacher":
-            said.append(_distillation(report, recipe["distill"]))
-        if bundle.name.endswith(FINETUNED):
+            said.append(_distillation(report))
+        if row is not None and row.finetuned:
             said.append("The student was fine-tuned as its INT8 graph computes.")
     else:
         if adopted:
@@ -192,54 +188,50 @@ def _training(bundle: Bundle, report: Mapping[str, Any] | None) -> list[Block]:
             f"{len(calibration.kept_float)} nodes left in float."
         )
     # A student names its teacher as what it comes from, though it may not have learnt from it.
-    alone = report is not None and bundle.manifest.role == "student" and not taught_by(report)
+    alone = report is not None and bundle.manifest.role == "student" and not report.taught_by
     if bundle.manifest.parent is not None and not alone:
         said.append(f"Made from the bundle {bundle.manifest.parent.name} ({bundle.manifest.parent.digest[:12]}).")
     return [Listing(said)] if said else [Text("The bundle does not say how it was trained, and no report was given.")]
 
 
-def _distillation(report: Mapping[str, Any], distill: Mapping[str, Any]) -> str:
+def _distillation(report: RunReport) -> str:
     """What the student learnt from, and by which terms."""
-    teachers = taught_by(report)
+    teachers, distill = report.taught_by, report.recipe.distill
     if not teachers:
-        return f"Trained on the labels alone, by no teacher, over {distill['epochs']} epochs."
-    weights = ", ".join(f"{name} {distill[name]:g}" for name in _terms(distill))
+        return f"Trained on the labels alone, by no teacher, over {distill.epochs} epochs."
+    weights = ", ".join(f"{name} {getattr(distill, name):g}" for name in ("task", *TERMS) if getattr(distill, name))
     return (
-        f"Distilled from {' and '.join(one['backbone'] for one in teachers)} over {distill['epochs']} epochs; weights "
+        f"Distilled from {' and '.join(one.backbone for one in teachers)} over {distill.epochs} epochs; weights "
         f"of the loss terms: {weights}."
     )
 
 
-def _terms(distill: Mapping[str, Any]) -> list[str]:
-    return [name for name in ("task", *TERMS) if distill.get(name)]
-
-
-def _measured(bundle: Bundle, report: Mapping[str, Any] | None, row: Mapping[str, Any] | None) -> list[Block]:
+def _measured(bundle: Bundle, report: RunReport | None, row: EngineResult | None) -> list[Block]:
     if report is None or row is None:
         return [Text("Nothing: no report of a run was given with this bundle.")]
-    if row.get("mAP") is None:
-        return [Text(f"Nothing: {row['verdict']} ({'; '.join(row.get('reasons', [])) or 'no reason is known'}).")]
-    machine = report["machine"]
+    if row.mAP is None:
+        return [Text(f"Nothing: {row.verdict} ({'; '.join(map(str, row.reasons)) or 'no reason is known'}).")]
+    machine = report.machine
     facts = [
-        f"mAP on {report['data']['test_pictures']} test pictures: {points(row['mAP'])} points over "
-        f"{report['data']['labels_counted']} labels (random scores: {points(report['data']['prevalence'])})",
+        f"mAP on {report.data.test_pictures} test pictures: {points(row.mAP)} points over "
+        f"{report.data.labels_counted} labels (random scores: {points(report.data.prevalence)})",
     ]
     made_from = "the model it was made from"
-    if drop_text(dict(row)):
-        source = made_from if row.get("student_drop_points") is None else "the student"
-        facts.append(f"Drop against {source}, in points (95 % interval): {drop_text(dict(row))}")
-    if row.get("flip_rate") is not None:
-        facts.append(f"Decisions that differ from those of {made_from}: {100 * row['flip_rate']:.2f} %")
-    if row.get("p50_ms") is not None:
+    if drop_text(row):
+        source = made_from if row.student_drop is None else "the student"
+        facts.append(f"Drop against {source}, in points (95 % interval): {drop_text(row)}")
+    if row.flip_rate is not None:
+        facts.append(f"Decisions that differ from those of {made_from}: {100 * row.flip_rate:.2f} %")
+    if row.p50_ms is not None:
         facts.append(
-            f"Latency, batch {report['bench']['batch'].split(',')[0]}, the model alone: p50 "
-            f"{milliseconds(row['p50_ms'])} ms on {machine['processor']}, {machine['cores']} cores"
+            f"Latency, batch {report.recipe.bench.batches[0]}, the model alone: p50 "
+            f"{milliseconds(row.p50_ms)} ms on {machine.processor}, {machine.cores} cores"
         )
-    facts += [f"Size: {megabytes(row['size_bytes'])} MB", f"Verdict: {row['verdict']}"]
-    return [Listing([*facts, *row.get("reasons", [])])]
+    facts += [f"Size: {megabytes(row.size_bytes)} MB", f"Verdict: {row.verdict}"]
+    return [Listing([*facts, *map(str, row.reasons)])]
 
 
-def _limits(bundle: Bundle, row: Mapping[str, Any] | None) -> list[Block]:
+def _limits(bundle: Bundle, row: EngineResult | None) -> list[Block]:
     limits = [
         "Pictures of another kind than the training data were not tried, nor was anything of bias between groups of "
         "people, places or times.",
@@ -248,20 +240,20 @@ def _limits(bundle: Bundle, row: Mapping[str, Any] | None) -> list[Block]:
         if bundle.decisions.fit
         else "Its sigmoid was not calibrated: 0.8 need not mean 80 %.",
     ]
-    weak = [one["label"] for one in (row or {}).get("labels", []) if one["AP"] is None or one["positives"] < 10]
+    weak = [one.label for one in (row.labels if row else ()) if one.AP is None or one.positives < 10]
     if weak:
         limits.append(f"Labels with fewer than 10 positive test pictures, whose AP says little: {', '.join(weak)}.")
-    limits += [f"{one[0].upper()}{one[1:]}." for one in (row or {}).get("cautions", [])]
+    limits += [f"{one[0].upper()}{one[1:]}." for one in (row.verification.cautions if row and row.verification else ())]
     if bundle.manifest.built_for:
         built = ", ".join(f"{name} {value}" for name, value in bundle.manifest.built_for if value is not None)
         limits.append(f"It was built for: {built}.")
     return [Listing(limits)]
 
 
-def _reproduction(bundle: Bundle, report: Mapping[str, Any] | None) -> list[Block]:
+def _reproduction(bundle: Bundle, report: RunReport | None) -> list[Block]:
     tools = ", ".join(f"{name} {value}" for name, value in bundle.manifest.tools.items())
     blocks: list[Block] = [Listing([f"Digest of the bundle: {bundle.digest}", f"Made with: {tools or 'not recorded'}"])]
     if report is None:
         return [*blocks, Text("No recipe is known: no report was given.")]
-    said = f"edgepress {report['edgepress']}, this recipe as recipe.yaml, and: edgepress run --recipe recipe.yaml"
-    return [*blocks, Code(caption=said, text=recipe_text(report["recipe"]), language="yaml")]
+    said = f"edgepress {report.edgepress}, this recipe as recipe.yaml, and: edgepress run --recipe recipe.yaml"
+    return [*blocks, Code(caption=said, text=recipe_text(report.recipe), language="yaml")]

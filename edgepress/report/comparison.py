@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -10,39 +10,39 @@ from rich.table import Table as Terminal
 
 from edgepress.report.blocks import Document, Listing, Section, Table
 from edgepress.report.overview import ENGINE_COLUMNS, engine_cells, megabytes, milliseconds, points, trade_offs
-from edgepress.report.summary import to_ship
+from edgepress.run.recipe import Recipe
+from edgepress.run.result import RunReport
 
 _RUN_COLUMNS = ("run", "verdict", "student", "teacher", "test pictures", "to ship", "test mAP", "p50 ms", "MB")
 _WIDE = ("precision", "p90 ms", "p99 ms", "images/s")
 """Columns that a terminal has no room for."""
+_TOLD = {"engine", "precision", "size_bytes", "mAP", "p50_ms", "verdict"}
+"""Of each engine, for programs."""
 _NOT_COMPARED = ("out",)
 """Keys of a recipe that say nothing of what comes out."""
 
 
-def compare_runs(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def compare_runs(runs: Mapping[str, RunReport]) -> dict[str, Any]:
     """What `edgepress report --json` prints of several runs: by run, the recipe's differences, and cautions."""
     return {
         "runs": [
             {
                 "run": name,
-                "verdict": report["verdict"],
-                "to_ship": (to_ship(report) or {}).get("engine"),
-                "engines": [
-                    {key: row.get(key) for key in ("engine", "precision", "size_bytes", "mAP", "p50_ms", "verdict")}
-                    for row in report["engines"]
-                ],
+                "verdict": report.verdict,
+                "to_ship": report.to_ship and report.to_ship.bundle,
+                "engines": [one.model_dump(include=_TOLD) for one in report.engines],
             }
             for name, report in runs.items()
         ],
-        "differences": differences({name: report["recipe"] for name, report in runs.items()}),
+        "differences": differences([report.recipe for report in runs.values()]),
         "cautions": cautions(runs),
     }
 
 
-def comparison_document(runs: Mapping[str, Mapping[str, Any]]) -> Document:
+def comparison_document(runs: Mapping[str, RunReport]) -> Document:
     """The comparison as one document."""
-    found = differences({name: report["recipe"] for name, report in runs.items()})
-    rows = {f"{name}: ": report["engines"] for name, report in runs.items()}
+    found = differences([report.recipe for report in runs.values()])
+    rows = {f"{name}: ": report.engines for name, report in runs.items()}
     # A frontier through runs that cannot be compared would be read as a comparison.
     together = [rows] if len(_test_sets(runs)) == len(_machines(runs)) == 1 else [{name: rows[name]} for name in rows]
     plots = [plot for some in together for plot in trade_offs(some)]
@@ -58,33 +58,31 @@ def comparison_document(runs: Mapping[str, Mapping[str, Any]]) -> Document:
     )
 
 
-def cautions(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def cautions(runs: Mapping[str, RunReport]) -> list[str]:
     """Why numbers of these runs may not be compared."""
     found = []
     tests = _test_sets(runs)
-    if None in tests:
-        found.append("A run does not say which test pictures it has: whether mAP can be compared is not known.")
-    elif len(tests) > 1:
+    if len(tests) > 1:
         found.append("The runs have different test pictures or labels: their mAP cannot be compared.")
     if len(_machines(runs)) > 1:
         found.append("The runs were timed on different machines: their latencies cannot be compared.")
-    if any(report["verdict"] == "incomplete" for report in runs.values()):
+    if any(report.verdict == "incomplete" for report in runs.values()):
         found.append("A run is incomplete: some of its rows are of an earlier time.")
     return found
 
 
-def _test_sets(runs: Mapping[str, Mapping[str, Any]]) -> set[str | None]:
+def _test_sets(runs: Mapping[str, RunReport]) -> set[str]:
     """Fingerprints of what the runs were measured on."""
-    return {(report.get("made_with") or {}).get("fingerprints", {}).get("test") for report in runs.values()}
+    return {report.made_with.fingerprints["test"] for report in runs.values()}
 
 
-def _machines(runs: Mapping[str, Mapping[str, Any]]) -> set[tuple[Any, ...]]:
-    return {tuple(report["machine"].get(key) for key in ("processor", "cores", "gpu")) for report in runs.values()}
+def _machines(runs: Mapping[str, RunReport]) -> set[tuple[str, int, str | None]]:
+    return {(one.machine.processor, one.machine.cores, one.machine.gpu) for one in runs.values()}
 
 
-def differences(recipes: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+def differences(recipes: Sequence[Recipe]) -> list[dict[str, Any]]:
     """Every setting in which recipes differ: key, and values in the order of the recipes."""
-    flat = [_flat(recipe) for recipe in recipes.values()]
+    flat = [_flat(recipe.model_dump(mode="json")) for recipe in recipes]
     keys = dict.fromkeys(key for one in flat for key in one)
     return [
         {"key": key, "values": [one.get(key) for one in flat]}
@@ -93,9 +91,9 @@ def differences(recipes: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]
     ]
 
 
-def print_runs(runs: Mapping[str, Mapping[str, Any]], console: Console) -> None:
+def print_runs(runs: Mapping[str, RunReport], console: Console) -> None:
     """The tables of the comparison on a terminal."""
-    found = differences({name: report["recipe"] for name, report in runs.items()})
+    found = differences([report.recipe for report in runs.values()])
     for table in (_runs(runs), _engines(runs), _differences(list(runs), found)):
         kept = [place for place, name in enumerate(table.columns) if name not in _WIDE]
         shown = Terminal(title=table.caption)
@@ -116,14 +114,14 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _runs(runs: Mapping[str, Mapping[str, Any]]) -> Table:
+def _runs(runs: Mapping[str, RunReport]) -> Table:
     rows = []
     for name, report in runs.items():
-        best = to_ship(report) or {}
-        described = [report["verdict"], report["student"]["backbone"], report["teacher"]["backbone"]]
-        measurements = [points(best.get("mAP")), milliseconds(best.get("p50_ms")), megabytes(best.get("size_bytes"))]
-        pictures = str(report["data"]["test_pictures"])
-        rows.append([name, *described, pictures, best.get("engine", "none"), *measurements])
+        best = report.to_ship
+        described = [report.verdict, report.student.backbone, report.teacher.backbone, str(report.data.test_pictures)]
+        measured = (None, None, None) if best is None else (best.mAP, best.p50_ms, best.size_bytes)
+        cells = (write(value) for write, value in zip((points, milliseconds, megabytes), measured, strict=True))
+        rows.append([name, *described, "none" if best is None else str(best.bundle), *cells])
     return Table(
         caption="The runs, each with the engine that it would ship",
         columns=_RUN_COLUMNS,
@@ -132,12 +130,12 @@ def _runs(runs: Mapping[str, Mapping[str, Any]]) -> Table:
     )
 
 
-def _engines(runs: Mapping[str, Mapping[str, Any]]) -> Table:
+def _engines(runs: Mapping[str, RunReport]) -> Table:
     return Table(
         caption="Every model of every run",
         columns=("run", *ENGINE_COLUMNS),
         words=("model", "precision", "verdict"),
-        rows=[[name, *engine_cells(row)] for name, report in runs.items() for row in report["engines"]],
+        rows=[[name, *engine_cells(row)] for name, report in runs.items() for row in report.engines],
     )
 
 

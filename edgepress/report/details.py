@@ -3,175 +3,172 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
 import yaml
 
+from edgepress.deploy.bench.latency import Benchmark
+from edgepress.multilabel.manifest import Calibration
 from edgepress.report.blocks import Block, Code, Gallery, Listing, Picture, Table, Text
 from edgepress.report.figures import draw_reliability, draw_sensitivity
-from edgepress.report.summary import telling
+from edgepress.run.recipe import Recipe
+from edgepress.run.result import FlippedPicture, RunReport
 
 MOST_ANSWERS = 12
 """Labels of one answer that a report names."""
 
 
-def int8(report: Mapping[str, Any]) -> list[Block]:
+def int8(report: RunReport) -> list[Block]:
     """Of each INT8 engine how it was quantised, what was tried, and the nodes that suffer most."""
-    rows = [row for row in report["engines"] if row["precision"] == "int8"]
-    if not rows:
+    results = [one for one in report.engines if one.precision == "int8"]
+    if not results:
         return [Text("No INT8 engine was asked for.")]
     blocks: list[Block] = []
-    for row in rows:
-        search = row.get("int8")
-        if search is None:
-            why = "; ".join(row.get("reasons", [])) or "this report was made before it was kept"
-            blocks.append(Text(f"{row['engine']}: nothing is known of its quantisation ({why})."))
+    for one in results:
+        if one.int8 is None:
+            why = "; ".join(map(str, one.reasons)) or "its bundle does not say"
+            blocks.append(Text(f"{one.engine}: nothing is known of its quantisation ({why})."))
             continue
-        blocks.append(Text(_quantised(row["engine"], search)))
-        half = row.get("against_fp16")
-        if half is not None:
-            ratio, low, high = (f"{half[name]:.2f}" for name in ("ratio", "low", "high"))
-            blocks.append(Text(f"{row['engine']}: {ratio} times the time of {half['engine']} ({low} to {high})."))
-        if search["tried"]:
-            blocks.append(_tried(row["engine"], search))
-    figures = [draw_sensitivity(row["engine"], row["int8"]) for row in rows if row.get("int8")]
+        blocks.append(Text(_quantised(one.engine, one.int8)))
+        if one.held_to is not None:
+            blocks.append(Text(f"{one.engine}, time against {one.held_to.engine}: {one.held_to.ratio}."))
+        if one.int8.tried:
+            blocks.append(_tried(one.engine, one.int8))
+    figures = [draw_sensitivity(one.engine, one.int8) for one in results if one.int8 is not None]
     return [*blocks, *(figure for figure in figures if figure is not None)]
 
 
-def _quantised(engine: str, search: Mapping[str, Any]) -> str:
-    said = f"{engine}: {search['method']}, calibrated on {search['pictures']} pictures of {search['split']}"
-    if search["val_mAP"] is not None and search["val_mAP_float"] is not None:
-        said += f"; val mAP {100 * search['val_mAP']:.2f}, of the float model {100 * search['val_mAP_float']:.2f}"
-    if search["budget"] is not None:
-        said += f", of which {search['budget']:g} points may be lost"
-    if search["products"] is not None:
-        said += f"; {len(search['kept_float'])} of {search['products']} nodes left in float"
-    if search["latency"] is not None:
-        ratio = search["latency"]
-        said += f"; {ratio['ratio']:.2f} times fp32's time ({ratio['low']:.2f} to {ratio['high']:.2f})"
-    if search["missing_labels"]:
-        said += f"; no calibration picture shows {', '.join(search['missing_labels'])}"
+def _quantised(engine: str, found: Calibration) -> str:
+    said = f"{engine}: {found.method}, calibrated on {found.pictures} pictures of {found.split}"
+    if found.val_mAP is not None and found.val_mAP_float is not None:
+        said += f"; val mAP {100 * found.val_mAP:.2f}, of the float model {100 * found.val_mAP_float:.2f}"
+    if found.budget is not None:
+        said += f", of which {found.budget:g} points may be lost"
+    if found.products is not None:
+        said += f"; {len(found.kept_float)} of {found.products} nodes left in float"
+    if found.latency is not None:
+        said += f"; time against fp32: {found.latency}"
+    if found.missing_labels:
+        said += f"; no calibration picture shows {', '.join(found.missing_labels)}"
     return said + "."
 
 
-def _tried(engine: str, search: Mapping[str, Any]) -> Table:
-    whole = sum(not row["kept"] for row in search["tried"])
+def _tried(engine: str, found: Calibration) -> Table:
+    whole = sum(not one.kept for one in found.tried)
     return Table(
-        caption=f"{engine}: what was tried ({whole} of {search['planned']} candidates, and nodes left in float)",
+        caption=f"{engine}: what was tried ({whole} of {found.planned} candidates, and nodes left in float)",
         columns=("candidate", "val mAP", "drop in points", "SQNR dB", "time, of fp32's", "in INT8"),
         rows=[
             [
-                row["candidate"],
-                f"{100 * row['val_mAP']:.2f}",
-                f"{row['drop_points']:.2f}",
-                f"{row['sqnr']:.1f}",
-                "" if row["latency"] is None else f"{row['latency']['ratio']:.2f}",
-                "" if row["int8_share"] is None else f"{100 * row['int8_share']:.1f} %",
+                one.candidate,
+                f"{100 * one.val_mAP:.2f}",
+                f"{one.drop_points:.2f}",
+                f"{one.sqnr:.1f}",
+                "" if one.latency is None else f"{one.latency.ratio:.2f}",
+                f"{100 * one.int8_share:.1f} %",
             ]
-            for row in search["tried"]
+            for one in found.tried
         ],
         folded=True,
     )
 
 
-def reliability(report: Mapping[str, Any]) -> list[Block]:
+def reliability(report: RunReport) -> list[Block]:
     """Whether probabilities mean what they say, before and after calibration."""
-    rows = [row for row in report["engines"] if row.get("decisions")]
-    if not rows:
+    measured = [(one.engine, one.decisions) for one in report.engines if one.decisions is not None]
+    if not measured:
         return [Text("No engine was measured.")]
-    shown = telling(report)
+    shown = report.telling
     figure = []
-    if shown is not None and shown.get("reliability"):
-        figure = [draw_reliability(shown["engine"], shown["reliability"])]
-    names = ("ece_before", "ece_after", "ece_by_chance", "macro_F1_at_half", "macro_F1")
+    if shown is not None and shown.reliability is not None:
+        figure = [draw_reliability(shown.engine, shown.reliability)]
+    rows = [
+        (engine, one.ece_before, one.ece_after, one.ece_by_chance, one.macro_F1_at_half, one.macro_F1)
+        for engine, one in measured
+    ]
     return [
         *figure,
         Table(
             caption="Expected calibration error in percent (mean over labels; what is left by chance beside it), and "
             "macro-F1 in points by the sigmoid at 0.5 and by the fitted decisions. Fitted on val, measured on test",
             columns=("engine", "ECE, sigmoid", "ECE, calibrated", "ECE by chance", "F1 at 0.5", "F1, fitted"),
-            rows=[[row["engine"], *(_percent(row["decisions"].get(key)) for key in names)] for row in rows],
+            rows=[[engine, *(f"{100 * value:.1f}" for value in values)] for engine, *values in rows],
         ),
     ]
 
 
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.1f}"
-
-
-def flips(report: Mapping[str, Any]) -> list[Block]:
+def flips(report: RunReport) -> list[Block]:
     """The pictures of which the engine to ship decides otherwise than the model it came from."""
-    found = report.get("flips")
-    if report["verdict"] == "incomplete":
+    found = report.flips
+    if report.verdict == "incomplete":
         return [Text("The run was interrupted before its pictures were compared.")]
     if found is None:
         return [Text("No engine was verified, so nothing is known to have changed.")]
-    engine = found["engine"]
-    source = "the fine-tuned student" if found["finetuned"] else "the student"
-    if not found["flipped"]:
-        return [Text(f"{engine} decides all {found['decisions']} labels of the test pictures as {source} does.")]
-    share = 100 * found["flipped"] / found["decisions"]
-    more = found["pictures"] - len(found["shown"])
+    engine = found.engine
+    source = "the fine-tuned student" if found.finetuned else "the student"
+    if not found.flipped:
+        return [Text(f"{engine} decides all {found.decisions} labels of the test pictures as {source} does.")]
+    share = 100 * found.flipped / found.decisions
+    more = found.pictures - len(found.shown)
     return [
         Text(
-            f"{engine} decides {found['flipped']} of {found['decisions']} (picture, label) cells otherwise than "
-            f"{source} ({share:.2f} %), on {found['pictures']} pictures. Of these cells the engine has "
-            f"{found['right']} right and {source} {found['flipped'] - found['right']}."
+            f"{engine} decides {found.flipped} of {found.decisions} (picture, label) cells otherwise than "
+            f"{source} ({share:.2f} %), on {found.pictures} pictures. Of these cells the engine has "
+            f"{found.right} right and {source} {found.flipped - found.right}."
         ),
         Text(
             "The surest first: where both were farthest from their thresholds."
             + (f" {more} more pictures are not shown." if more else "")
         ),
-        Gallery([_picture(one, engine, source) for one in found["shown"]]),
+        Gallery([_picture(one, engine, source) for one in found.shown]),
     ]
 
 
-def _picture(one: Mapping[str, Any], engine: str, source: str) -> Picture:
+def _picture(one: FlippedPicture, engine: str, source: str) -> Picture:
     told = [
-        f"{'now' if flip['answer'] else 'no longer'} {flip['label']} ({flip['before']:.3f} to {flip['after']:.3f}, "
-        f"{'right' if flip['right'] else 'wrong'})"
-        for flip in one["flips"]
+        f"{'now' if flip.answer else 'no longer'} {flip.label} ({flip.before:.3f} to {flip.after:.3f}, "
+        f"{'right' if flip.right else 'wrong'})"
+        for flip in one.flips
     ]
-    truth = _listed(one["truth"])
+    truth = _listed(one.truth)
     return Picture(
-        jpeg=one["jpeg"],
+        jpeg=one.jpeg,
         alt=f"Test picture that shows: {truth}",
-        name=one["picture"],
+        name=one.picture,
         facts=[
             ("Shows", truth),
             ("Changed", "; ".join(told[:MOST_ANSWERS])),
-            (f"{source[0].upper()}{source[1:]}", _listed([name for name, _ in one["before"]])),
-            (engine, _listed([name for name, _ in one["after"]])),
+            (f"{source[0].upper()}{source[1:]}", _listed([name for name, _ in one.before])),
+            (engine, _listed([name for name, _ in one.after])),
         ],
     )
 
 
-def _listed(names: list[str]) -> str:
+def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - MOST_ANSWERS} more" if len(names) > MOST_ANSWERS else ""
     return (", ".join(names[:MOST_ANSWERS]) + more) or "nothing"
 
 
-def device(report: Mapping[str, Any]) -> list[Block]:
+def device(report: RunReport) -> list[Block]:
     """The machine, its state around each measurement, and what to beware of."""
-    machine = report["machine"]
+    machine = report.machine
     facts = [
-        f"Processor: {machine['processor']}, {machine['cores']} cores, {machine['architecture']}",
-        f"Board: {machine['model'] or 'not known'}; GPU: {machine['gpu'] or 'none'}",
-        f"System: {machine['system']}, Python {machine['python']}",
-        f"Clock governor: {machine['governor']}",
+        f"Processor: {machine.processor}, {machine.cores} cores, {machine.architecture}",
+        f"Board: {machine.model or 'not known'}; GPU: {machine.gpu or 'none'}",
+        f"System: {machine.system}, Python {machine.python}",
+        f"Clock governor: {machine.governor}",
     ]
-    rows = [row for row in report["engines"] if row.get("bench")]
-    cautions = [[row["engine"], caution] for row in rows for caution in row["bench"]["cautions"]]
-    if not rows:
+    timed = [(one.engine, one.bench) for one in report.engines if one.bench is not None]
+    if not timed:
         return [Listing(facts), Text("No model was timed.")]
+    cautions = [[engine, caution] for engine, bench in timed for caution in bench.cautions]
     return [
         Listing(facts),
         Table(
             caption="State before and after each measurement",
             columns=("model", "measured, UTC", "ran on", "load", "hottest, °C", "clocks", "throttled", "peak MB"),
             words=("measured, UTC", "ran on", "clocks", "throttled"),
-            rows=[_state(row) for row in rows],
+            rows=[_state(engine, bench) for engine, bench in timed],
         ),
         *(_cautions(cautions) if cautions else [Text("No measurement carries a caution.")]),
     ]
@@ -187,21 +184,19 @@ def _cautions(rows: list[list[str]]) -> list[Block]:
     ]
 
 
-def _state(row: Mapping[str, Any]) -> list[str]:
-    bench = row["bench"]
-    before, after = bench["before"], bench["after"]
-    ran = bench["ran"]
+def _state(engine: str, bench: Benchmark) -> list[str]:
+    before, after = bench.before, bench.after
     hottest = [max(state["temperatures"].values(), default=None) for state in (before, after)]
     throttled = sorted({str(one) for state in (before, after) for one in state["throttling"]})
     return [
-        row["engine"],
-        bench["when"][:16].replace("T", " "),
-        " ".join(str(ran[key]) for key in ("runtime", "version", "provider", "precision") if key in ran),
+        engine,
+        bench.when[:16].replace("T", " "),
+        f"{bench.ran.runtime} {bench.ran.version} {bench.ran.provider} {bench.ran.precision}",
         _pair(before["load"], after["load"]),
         _pair(*hottest),
         str(before["clocks"]) if before["clocks"] == after["clocks"] else f"{before['clocks']} to {after['clocks']}",
         ", ".join(throttled) or "no",
-        "" if bench["memory"]["peak_mb"] is None else f"{bench['memory']['peak_mb']:.0f}",
+        "" if bench.memory.peak_mb is None else f"{bench.memory.peak_mb:.0f}",
     ]
 
 
@@ -209,17 +204,14 @@ def _pair(before: float | None, after: float | None) -> str:
     return "" if before is None or after is None else f"{before:g} to {after:g}"
 
 
-def reproduction(report: Mapping[str, Any]) -> list[Block]:
+def reproduction(report: RunReport) -> list[Block]:
     """The recipe, versions, hashes and seeds."""
-    made = report.get("made_with")
-    hashes = [(f"{name}", row["digest"]) for name, row in _digests(report)]
-    versions = [f"edgepress {report['edgepress']}"]
-    if made is not None:
-        hashes += [(f"split {name}", value) for name, value in made["fingerprints"].items()]
-        tools = [f"{name} {value}" for name, value in made["tools"].items()]
-        versions = list(dict.fromkeys([*versions, *tools, *made["runtimes"]]))
-    recipe = report["recipe"]
-    seeds = [(name, recipe[name].get("seed")) for name in ("teach", "distill", "quantize", "finetune")]
+    made, recipe = report.made_with, report.recipe
+    hashes = [[one.engine, one.digest] for one in report.engines if one.digest is not None]
+    hashes += [[f"split {name}", value] for name, value in made.fingerprints.items()]
+    tools = [f"{name} {value}" for name, value in made.tools.items()]
+    versions = dict.fromkeys([f"edgepress {report.edgepress}", *tools, *made.runtimes])
+    seeds = [(name, getattr(recipe, name).seed) for name in ("teach", "distill", "quantize", "finetune")]
     return [
         Code(caption="Save the recipe below as recipe.yaml, then", text="edgepress run --recipe recipe.yaml"),
         Text(
@@ -236,22 +228,14 @@ def reproduction(report: Mapping[str, Any]) -> list[Block]:
             caption="sha256 of models and splits",
             columns=("what", "sha256"),
             words=("sha256",),
-            rows=[list(one) for one in hashes],
+            rows=hashes,
             folded=True,
         ),
         Code(caption="The recipe, every setting", text=recipe_text(recipe), language="yaml"),
     ]
 
 
-def _digests(report: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    return [(row["engine"], row) for row in report["engines"] if row.get("digest")]
-
-
-def recipe_text(recipe: Mapping[str, Any]) -> str:
+def recipe_text(recipe: Recipe) -> str:
     """A recipe as YAML that `edgepress run` reads: without what is not set, and without what no file may set."""
-    return yaml.safe_dump(_set(recipe, without=("ssh_option",)), sort_keys=False, allow_unicode=True).rstrip()
-
-
-def _set(values: Mapping[str, Any], without: tuple[str, ...] = ()) -> dict[str, Any]:
-    kept = {name: value for name, value in values.items() if value is not None and name not in without}
-    return {name: _set(value) if isinstance(value, dict) else value for name, value in kept.items()}
+    values = recipe.model_dump(mode="json", exclude_none=True, exclude={"ssh_option"})
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True).rstrip()

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from edgepress.multilabel.manifest import NodeNoise
+from edgepress.multilabel.manifest import Calibration, NodeNoise
 from edgepress.report.blocks import Figure
 from edgepress.report.svg import (
     SERIES,
@@ -26,6 +25,7 @@ from edgepress.report.svg import (
     text,
     widened,
 )
+from edgepress.run.result import LabelScore, Reliability
 
 MOST_LABELS = 40
 MOST_NODES = 12
@@ -101,14 +101,14 @@ def frontier(models: Sequence[Model]) -> list[Model]:
     return best
 
 
-def draw_labels(models: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure | None:
+def draw_labels(models: Mapping[str, Sequence[LabelScore]]) -> Figure | None:
     """AP of every label by up to four models with its interval, best first by the first model; None without any AP.
 
     Args:
-        models: by name, rows with label, AP and interval, both in [0, 1] or None.
+        models: the labels of each by its name.
     """
-    first = {row["label"]: row["AP"] for row in next(iter(models.values()))}
-    names = sorted((name for name, ap in first.items() if ap is not None), key=lambda name: -first[name])
+    first = {row.label: row.AP for row in next(iter(models.values())) if row.AP is not None}
+    names = sorted(first, key=lambda name: -first[name])
     if not names:
         return None
     shown = names if len(names) <= MOST_LABELS else [*names[: MOST_LABELS // 2], *names[-MOST_LABELS // 2 :]]
@@ -125,14 +125,14 @@ def draw_labels(models: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure | N
         middle = top + 4 + step * (place + 0.5)
         parts.append(text(112, middle + 4, shortened(name, 106), "end"))
         for number, (kind, (_, rows)) in enumerate(series):
-            row = next((row for row in rows if row["label"] == name), None)
-            if row is None or row["AP"] is None:
+            row = next((row for row in rows if row.label == name), None)
+            if row is None or row.AP is None:
                 continue
             height = middle + 5 * (number - (len(series) - 1) / 2)
-            if row.get("interval"):
-                low, high = (x(100 * end) for end in row["interval"])
+            if row.interval:
+                low, high = (x(100 * end) for end in row.interval)
                 parts.append(line(low, height, high, height, f"line {kind}"))
-            parts.append(mark(x(100 * row["AP"]), height, kind, 2.6))
+            parts.append(mark(x(100 * row.AP), height, kind, 2.6))
     left_out = len(names) - len(shown)
     most = f"; the {left_out} in the middle stand in the table" if left_out else ""
     return Figure(
@@ -167,17 +167,17 @@ def draw_curves(name: str, models: Mapping[str, Sequence[float]], y_name: str) -
     )
 
 
-def draw_sensitivity(engine: str, search: Mapping[str, Any]) -> Figure | None:
+def draw_sensitivity(engine: str, found: Calibration) -> Figure | None:
     """The worst nodes of an INT8 engine, each by the noise that it alone brings; None where none was measured."""
-    worst = [NodeNoise(**row) for row in search["sensitivity"][:MOST_NODES]]
+    worst = found.sensitivity[:MOST_NODES]
     if not worst:
         return None
     first = worst[0]
     return Figure(
-        svg=picture(*sensitivity_panel(worst, search["kept_float"])),
-        alt=f"The {len(worst)} most sensitive of {search['nodes']} nodes of {engine}, by the signal to noise of the "
+        svg=picture(*sensitivity_panel(worst, found.kept_float)),
+        alt=f"The {len(worst)} most sensitive of {found.products} nodes of {engine}, by the signal to noise of the "
         f"logits with that node alone in INT8. Worst: {first.node}, {first.sqnr:.1f} dB.",
-        caption=f"{engine}: the {len(worst)} worst of {search['nodes']} nodes: signal to noise of the logits with that "
+        caption=f"{engine}: the {len(worst)} worst of {found.products} nodes: signal to noise of the logits with that "
         "node alone in INT8; a short bar is worse. An outlined bar is a node that was left in float.",
     )
 
@@ -203,8 +203,9 @@ def sensitivity_panel(worst: Sequence[NodeNoise], kept: Sequence[str]) -> Panel:
     return parts, 16 + 34 * len(worst)
 
 
-def draw_reliability(engine: str, bins: Mapping[str, Sequence[Sequence[float]]]) -> Figure:
+def draw_reliability(engine: str, found: Reliability) -> Figure:
     """How often what is given a probability is so: by the sigmoid, and calibrated."""
+    bins = {"sigmoid": found.sigmoid, "calibrated": found.calibrated}
     gaps = {
         name: sum(count * abs(given - share) for given, share, count in values) / sum(one[2] for one in values)
         for name, values in bins.items()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
 
 from edgepress.report.blocks import Block, Document, Figure, Listing, Path, Section, Step, Table, Text
 from edgepress.report.details import device, flips, int8, reliability, reproduction
 from edgepress.report.figures import Model, draw_curves, draw_labels, draw_pareto
-from edgepress.report.summary import taught_by, to_ship
-from edgepress.report.verification import drop_text
+from edgepress.run.result import EngineResult, LabelScore, ModelFacts, RunReport
 
+MINUS = "\N{MINUS SIGN}"
 ENGINE_COLUMNS = (
     "model",
     "verdict",
@@ -27,12 +27,12 @@ ENGINE_COLUMNS = (
 )
 
 
-def report_document(report: Mapping[str, Any]) -> Document:
+def report_document(report: RunReport) -> Document:
     """The whole report, from report.json alone."""
-    source = f"by {report['teacher']['backbone']}" if taught_by(report) else "by no teacher"
+    source = f"by {report.teacher.backbone}" if report.taught_by else "by no teacher"
     return Document(
-        title=f"{report['student']['backbone']} taught {source}",
-        verdict=report["verdict"],
+        title=f"{report.student.backbone} taught {source}",
+        verdict=report.verdict,
         headline=headline(report),
         sections=[
             Section("From teacher to engines", path(report)),
@@ -48,156 +48,151 @@ def report_document(report: Mapping[str, Any]) -> Document:
     )
 
 
-def headline(report: Mapping[str, Any]) -> list[str]:
+def headline(report: RunReport) -> list[str]:
     """The verdict in sentences: what to ship, what it is beside its teacher, and what did not pass."""
-    if report["verdict"] == "incomplete":
+    if report.verdict == "incomplete":
         return ["The run was interrupted. The same command continues it; nothing is claimed until then."]
     said = []
-    best, budget = to_ship(report), report.get("latency_budget")
+    best, budget = report.to_ship, report.latency_budget
+    within = "" if budget is None else f" within {budget.budget_ms:g} ms"
     if best is not None:
-        why = "is the fastest engine that passes" if budget is None else f"is to ship within {budget['budget_ms']:g} ms"
-        there = f", {milliseconds(budget['p50_ms'])} ms on {budget['host']}" if budget and budget.get("host") else ""
-        said.append(f"{best['engine']} {why}: {_short(best)}{there}.")
-        teacher = next((row for row in report["engines"] if row["verdict"] == "teacher"), None)
+        why = f"is to ship{within}" if within else "is the fastest engine that passes"
+        host = budget.host if budget is not None and best.on_host is not None else None
+        there = f", {milliseconds(best.on_host.p50_ms)} ms on {host}" if host and best.on_host else ""
+        said.append(f"{best.bundle} {why}: {_short(best)}{there}.")
+        teacher = next((one for one in report.engines if one.role == "teacher"), None)
         if teacher is not None:
-            which = "A teacher" if report["teacher"].get("ensemble") else "The teacher"
-            said.append(f"{which}{'' if taught_by(report) else ', not learnt from'}: {_short(teacher)}.")
+            which = "A teacher" if report.teacher.ensemble else "The teacher"
+            said.append(f"{which}{'' if report.taught_by else ', not learnt from'}: {_short(teacher)}.")
     else:
-        within = "" if budget is None else f" within {budget['budget_ms']:g} ms"
         said.append(f"No engine{within} passes here.")
-    required = {row["engine"] for row in report["engines"] if row.get("required")}
-    for row in report["engines"]:
-        bad = row["verdict"] in ("fail", "unproven") or (row["engine"] in required and row["verdict"] != "pass")
-        if bad:
-            said.append(
-                f"{row['engine']}: {row['verdict']}: {'; '.join(row.get('reasons', [])) or 'no reason is known'}"
-            )
+    for one in report.engines:
+        if one.verdict in ("fail", "unproven") or (one.required and one.verdict != "pass"):
+            said.append(f"{one.engine}: {one.verdict}: {'; '.join(map(str, one.reasons)) or 'no reason is known'}")
     # An engine that passes on a host alone was not timed here.
-    beware = (best.get("bench") or {}).get("cautions") if best is not None else None
-    if best is not None and beware:
-        kinds = dict.fromkeys(one.partition(":")[0] for one in beware)
-        said.append(f"The time of {best['engine']} carries cautions ({', '.join(kinds)}): see Device.")
-    left_out = [row["engine"] for row in report["engines"] if row["verdict"] in ("not run", "not built")]
+    if best is not None and best.bench is not None and best.bench.cautions:
+        kinds = dict.fromkeys(caution.partition(":")[0] for caution in best.bench.cautions)
+        said.append(f"The time of {best.bundle} carries cautions ({', '.join(kinds)}): see Device.")
+    left_out = [one.engine for one in report.engines if one.verdict in ("not run", "not built")]
     if left_out:
         said.append(f"Not measured on this machine: {', '.join(left_out)}.")
     return said
 
 
-def _short(row: Mapping[str, Any]) -> str:
-    parts = [f"mAP {points(row.get('mAP'))}" if row.get("mAP") is not None else "no mAP"]
-    if row.get("p50_ms") is not None:
-        parts.append(f"{milliseconds(row['p50_ms'])} ms a call (p50)")
-    if row.get("size_bytes") is not None:
-        parts.append(f"{megabytes(row['size_bytes'])} MB")
+def _short(result: EngineResult) -> str:
+    parts = ["no mAP" if result.mAP is None else f"mAP {points(result.mAP)}"]
+    if result.p50_ms is not None:
+        parts.append(f"{milliseconds(result.p50_ms)} ms per call (p50)")
+    if result.size_bytes is not None:
+        parts.append(f"{megabytes(result.size_bytes)} MB")
     return ", ".join(parts)
 
 
-def path(report: Mapping[str, Any]) -> list[Block]:
+def path(report: RunReport) -> list[Block]:
     """Teacher, student, engines: what each is, its size and its mAP."""
-    rows, steps = report["engines"], []
-    teachers = report["teacher"].get("ensemble") or [report["teacher"]]
-    taught = [row for row in rows if row["verdict"] == "teacher"]
-    name = "Teacher" if taught_by(report) else "Teacher, not learnt from"
-    for known, row in zip(teachers, taught, strict=False):
-        steps.append(Step(name=f"{name}: {known['backbone']}", lines=_station(known, row)))
-    student = next((row for row in rows if row["verdict"] == "reference"), None)
+    steps = []
+    name = "Teacher" if report.taught_by else "Teacher, not learnt from"
+    taught = [one for one in report.engines if one.role == "teacher"]
+    for known, one in zip(report.teacher.ensemble or (report.teacher,), taught, strict=False):
+        steps.append(Step(name=f"{name}: {known.backbone}", lines=_station(known, one)))
+    student = next((one for one in report.engines if one.role == "student"), None)
     if student is not None:
-        steps.append(Step(name=f"Student: {report['student']['backbone']}", lines=_station(report["student"], student)))
+        steps.append(Step(name=f"Student: {report.student.backbone}", lines=_station(report.student, student)))
     for precision, name in (("fp32", "fp32"), ("fp16", "fp16"), ("int8", "INT8")):
-        made = [row for row in rows if row["precision"] == precision and row["verdict"] not in ("teacher", "reference")]
+        made = [one for one in report.engines if one.precision == precision and one.role == "engine"]
         if made:
-            steps.append(Step(name=f"Engines, {name}", lines=[_sized(row) for row in made]))
-    data = report["data"]
+            steps.append(Step(name=f"Engines, {name}", lines=[_sized(one) for one in made]))
+    data = report.data
     return [
         Path(steps),
         Text(
-            f"{data['train_pictures']} pictures taught, {data['val_pictures']} chose, {data['test_pictures']} report. "
-            f"mAP in points over {data['labels_counted']} of {data['labels']} labels; random scores would reach "
-            f"{points(data['prevalence'])}."
+            f"{data.train_pictures} pictures taught, {data.val_pictures} chose, {data.test_pictures} report. "
+            f"mAP in points over {data.labels_counted} of {data.labels} labels; random scores would reach "
+            f"{points(data.prevalence)}."
         ),
     ]
 
 
-def _sized(row: Mapping[str, Any]) -> str:
-    known = [f"mAP {points(row['mAP'])}"] if row.get("mAP") is not None else [row["verdict"]]
-    size = [f"{megabytes(row['size_bytes'])} MB"] if row.get("size_bytes") is not None else []
-    return f"{row['engine']}: {', '.join([*known, *size])}"
+def _sized(result: EngineResult) -> str:
+    known = result.verdict if result.mAP is None else f"mAP {points(result.mAP)}"
+    size = "" if result.size_bytes is None else f", {megabytes(result.size_bytes)} MB"
+    return f"{result.engine}: {known}{size}"
 
 
-def _station(known: Mapping[str, Any], row: Mapping[str, Any]) -> list[str]:
-    lines = [f"{known['size']} px, {megabytes(row['size_bytes'])} MB", f"test mAP {points(row['mAP'])}"]
-    if known.get("val_mAP") is not None:
-        lines.append(f"val mAP {points(known['val_mAP'])}")
-    return lines
+def _station(known: ModelFacts, result: EngineResult) -> list[str]:
+    val = [] if known.val_mAP is None else [f"val mAP {points(known.val_mAP)}"]
+    return [f"{known.size} px, {megabytes(result.size_bytes)} MB", f"test mAP {points(result.mAP)}", *val]
 
 
-def engines(report: Mapping[str, Any]) -> list[Block]:
+def engines(report: RunReport) -> list[Block]:
     """The plot of accuracy against latency, and every model's numbers."""
-    drawn = trade_offs({"": report["engines"]})
     table = Table(
-        caption=f"Every model on {report['data']['test_pictures']} test pictures; latency of the model alone, batch "
-        f"{report['bench']['batch'].split(',')[0]}. An empty cell was not measured, or needs more calls to be claimed.",
+        caption=f"Every model on {report.data.test_pictures} test pictures; latency of the model alone, batch "
+        f"{report.recipe.bench.batches[0]}. An empty cell was not measured, or needs more calls to be claimed.",
         columns=ENGINE_COLUMNS,
         words=("precision", "verdict"),
-        rows=[engine_cells(row) for row in report["engines"]],
+        rows=[engine_cells(one) for one in report.engines],
     )
-    reasons = [
-        f"{row['engine']}: {row['verdict']}: {one}" for row in report["engines"] for one in row.get("reasons", [])
-    ]
-    for row in report["engines"]:
-        if "there" in row:
-            said = [row["there"]["verdict"], *row["there"].get("reasons", [])]
-            if "p50_ms" in row["there"]:
-                said.append(f"p50 {milliseconds(row['there']['p50_ms'])} ms")
-            reasons.append(f"{row['engine']} on {report['recipe']['host']}: {'; '.join(said)}")
-    return [*drawn, table, *([Listing(reasons)] if reasons else [])]
+    told = [f"{one.engine}: {one.verdict}: {reason}" for one in report.engines for reason in one.reasons]
+    for one in report.engines:
+        if one.on_host is not None:
+            seen = [one.on_host.judgement.verdict, *map(str, one.on_host.judgement.reasons)]
+            if one.on_host.p50_ms is not None:
+                seen.append(f"p50 {milliseconds(one.on_host.p50_ms)} ms")
+            told.append(f"{one.engine} on {report.recipe.host}: {'; '.join(seen)}")
+    return [*trade_offs({"": report.engines}), table, *([Listing(told)] if told else [])]
 
 
-def trade_offs(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Block]:
-    """Plots of mAP against latency and against size, of the rows under each prefix of their names."""
-    timed = [model for prefix, some in rows.items() for model in _measured(some, prefix, "p50_ms", 1)]
+def trade_offs(results: Mapping[str, Sequence[EngineResult]]) -> list[Block]:
+    """Plots of mAP against latency and against size, of the models under each prefix of their names."""
+    timed: list[Model] = []
+    sized: list[Model] = []
+    for prefix, some in results.items():
+        for one in some:
+            if one.mAP is None or one.p50_ms is None or one.size_bytes is None:
+                continue
+            series = "a" if one.role != "engine" else "c" if one.precision == "int8" else "b"
+            model = Model(name=f"{prefix}{one.engine}", series=series, points=100 * one.mAP, cost=one.p50_ms)
+            timed.append(model)
+            sized.append(replace(model, cost=one.size_bytes * 1e-6))
     if not timed:
         return [Text("No model was timed: there is no plot.")]
-    sized = [model for prefix, some in rows.items() for model in _measured(some, prefix, "size_bytes", 1e-6)]
     return [draw_pareto(timed, "latency (p50)", "ms"), draw_pareto(sized, "size", "MB")]
 
 
-def _measured(rows: Sequence[Mapping[str, Any]], prefix: str, key: str, scale: float) -> list[Model]:
-    return [
-        Model(
-            name=f"{prefix}{row['engine']}",
-            series="a" if row["verdict"] in ("teacher", "reference") else "c" if row["precision"] == "int8" else "b",
-            points=100 * row["mAP"],
-            cost=row[key] * scale,
-        )
-        for row in rows
-        if row.get("mAP") is not None and row.get("p50_ms") is not None
-    ]
-
-
-def engine_cells(row: Mapping[str, Any]) -> list[str]:
+def engine_cells(result: EngineResult) -> list[str]:
     """A row of the table of `ENGINE_COLUMNS`."""
-    changed = row.get("flip_rate")
+    timing = result.timing
+    times = (None, None, None) if timing is None else (timing.p50_ms, timing.p90_ms, timing.p99_ms)
     return [
-        row["engine"],
-        row["verdict"],
-        row["precision"],
-        megabytes(row.get("size_bytes")),
-        points(row.get("mAP")),
-        drop_text(dict(row)),
-        "" if changed is None else f"{100 * changed:.2f} %",
-        *(milliseconds(row.get(name)) for name in ("p50_ms", "p90_ms", "p99_ms")),
-        "" if row.get("images_per_second") is None else f"{row['images_per_second']:.0f}",
+        result.engine,
+        result.verdict,
+        result.precision,
+        megabytes(result.size_bytes),
+        points(result.mAP),
+        drop_text(result),
+        "" if result.flip_rate is None else f"{100 * result.flip_rate:.2f} %",
+        *map(milliseconds, times),
+        "" if timing is None else f"{timing.images_per_second:.0f}",
     ]
 
 
-def labels(report: Mapping[str, Any]) -> list[Block]:
+def drop_text(result: EngineResult) -> str:
+    """The drop in points with its 95 % interval where there is one, `0.19 (-0.31 to 0.72)`; empty of what has none."""
+    drop = result.drop
+    if drop is None:
+        return ""
+    between = "" if drop.interval is None else f" ({signed(drop.interval[0], 2)} to {signed(drop.interval[1], 2)})"
+    return f"{signed(drop.points, 2)}{between}{', fine-tuned' if result.finetuned else ''}"
+
+
+def labels(report: RunReport) -> list[Block]:
     """AP of every label by the student, the teacher and the INT8 engine, with intervals."""
     models = labelled(report)
     if not models:
-        return [Text("No AP by label is known: this report was made before they were kept. Run again.")]
+        return [Text("No AP by label is known: no model was measured.")]
     figure = draw_labels(models)
-    by_name = {model: {row["label"]: row for row in rows} for model, rows in models.items()}
+    by_name = {model: {one.label: one for one in found} for model, found in models.items()}
     first = next(iter(models.values()))
     missing = [] if any(name.endswith("INT8") for name in models) else [Text("No INT8 engine was measured.")]
     return [
@@ -209,60 +204,58 @@ def labels(report: Mapping[str, Any]) -> list[Block]:
             columns=("label", "positives", *models),
             rows=[
                 [
-                    row["label"],
-                    str(row["positives"]),
-                    *(label_precision(by_name[name].get(row["label"])) for name in models),
+                    one.label,
+                    str(one.positives),
+                    *(label_precision(by_name[name].get(one.label)) for name in models),
                 ]
-                for row in first
+                for one in first
             ],
             folded=True,
         ),
     ]
 
 
-def labelled(report: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
-    """Rows of labels by model: the student's, the first teacher's, and those of an INT8 engine (the one to ship)."""
-    rows, best = report["engines"], to_ship(report)
-    student = next((row for row in rows if row["verdict"] == "reference" and "labels" in row), None)
-    teacher = next((row for row in rows if row["verdict"] == "teacher" and "labels" in row), None)
-    quantised = [row for row in rows if row["precision"] == "int8" and row.get("labels")]
-    chosen = next((row for row in quantised if best is not None and row["engine"] == best["engine"]), None)
-    chosen = chosen or min(quantised, key=lambda row: row.get("p50_ms") or math.inf, default=None)
-    found = {"student": student, "teacher": teacher, f"{chosen['engine'] if chosen else ''}, INT8": chosen}
-    return {name: row["labels"] for name, row in found.items() if row is not None}
+def labelled(report: RunReport) -> dict[str, Sequence[LabelScore]]:
+    """Labels by model: the student's, the first teacher's, and those of an INT8 engine (the one to ship)."""
+    best = report.to_ship
+    student = next((one for one in report.engines if one.role == "student"), None)
+    teacher = next((one for one in report.engines if one.role == "teacher"), None)
+    quantised = [one for one in report.engines if one.precision == "int8" and one.labels]
+    chosen = best if best in quantised else min(quantised, key=lambda one: one.p50_ms or math.inf, default=None)
+    found = {"student": student, "teacher": teacher, f"{chosen.engine if chosen else ''}, INT8": chosen}
+    return {name: one.labels for name, one in found.items() if one is not None}
 
 
-def label_precision(row: Mapping[str, Any] | None) -> str:
+def label_precision(score: LabelScore | None) -> str:
     """A label's AP in points, with its interval where there is one."""
-    if row is None or row["AP"] is None:
+    if score is None or score.AP is None:
         return ""
-    if not row.get("interval"):
-        return f"{100 * row['AP']:.1f}"
-    low, high = row["interval"]
-    return f"{100 * row['AP']:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+    if score.interval is None:
+        return f"{100 * score.AP:.1f}"
+    low, high = score.interval
+    return f"{100 * score.AP:.1f} ({100 * low:.1f} to {100 * high:.1f})"
 
 
-def training(report: Mapping[str, Any]) -> list[Block]:
+def training(report: RunReport) -> list[Block]:
     """A plot for each term of the losses, and one of val mAP."""
-    known = report.get("training", [])
     # The student first: a plot has room for four, and it is the student's report.
-    found = sorted((one for one in known if one["val_mAP"]), key=lambda one: one["model"] != "student")
+    found = sorted((one for one in report.training if one.val_mAP), key=lambda one: one.model != "student")
     blocks: list[Block] = [
-        Text(f"{one['model']}: no curves; it was not trained in a run of edgepress.")
-        for one in known
+        Text(f"{one.model}: no curves; it was not trained in a run of edgepress.")
+        for one in report.training
         if one not in found
     ]
     if not found:
-        return blocks or [Text("No curves are known: this report was made before they were kept. Run again.")]
+        return blocks
     shown: list[Figure] = []
-    for term in dict.fromkeys(term for one in found for term in one["terms"]):
-        curves = {one["model"]: one["terms"][term] for one in found if term in one["terms"]}
+    for term in dict.fromkeys(term for one in found for term in one.terms):
+        curves = {one.model: one.terms[term] for one in found if term in one.terms}
         finite = {model: values for model, values in curves.items() if any(map(math.isfinite, values))}
         if finite:
             shown.append(draw_curves(f"Loss term {term}, as weighted", finite, term))
         blocks += [Text(f"Loss term {term} of {one}: no value is finite.") for one in curves if one not in finite]
-    maps = {one["model"]: [100 * value for value in one["val_mAP"]] for one in found}
-    best = ", ".join(f"{one['model']} {one['best_epoch']}" for one in found if one["best_epoch"])
+    maps = {one.model: [100 * value for value in one.val_mAP] for one in found}
+    best = ", ".join(f"{one.model} {one.best_epoch}" for one in found if one.best_epoch)
     return [
         *blocks,
         Text(f"An epoch's loss is the sum of its terms. Weights are of the epoch with the best val mAP: {best}."),
@@ -286,3 +279,8 @@ def milliseconds(value: float | None) -> str:
 def megabytes(value: float | None) -> str:
     """Bytes as megabytes of a million."""
     return "" if value is None else f"{value / 1e6:.1f}"
+
+
+def signed(value: float, digits: int) -> str:
+    """A number with a minus sign as it is printed, and no negative zero."""
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", MINUS)

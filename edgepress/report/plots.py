@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
 from edgepress.calibration.decide.label_scores import label_f1
@@ -15,6 +12,7 @@ from edgepress.multilabel.decisions import Decisions
 from edgepress.multilabel.metrics import decide, sigmoid
 from edgepress.report.figures import reliability_panel, sensitivity_panel
 from edgepress.report.svg import WIDTH, Axis, Panel, curve, file, grid, legend, line, linear_ticks, mark, text, widened
+from edgepress.run.compared import Comparison
 
 WORST = 10
 """Nodes that a plot of sensitivity shows."""
@@ -25,13 +23,10 @@ def write_plot(bundle: Bundle, what: str, svg: bytes) -> None:
     write_atomically(bundle.path.parent / "plots" / f"{what}-{bundle.name}.svg", svg)
 
 
-def draw_comparison(record: Mapping[str, Any]) -> bytes:
+def draw_comparison(record: Comparison) -> bytes:
     """Test mAP of every student of a comparison, a row a method, best first: each seed, their mean and deviation."""
-    methods = sorted(record["methods"], key=lambda row: -row["test_mAP_points"])
-    seeds = {
-        row["method"]: [100 * one["test_mAP"] for one in record["students"] if one["method"] == row["method"]]
-        for row in methods
-    }
+    methods = sorted(record.methods, key=lambda row: -row.test_mAP_points)
+    seeds = {row.method: [100 * one.test_mAP for one in record.students if one.method == row.method] for row in methods}
     parts, top = legend([("d", "mean and deviation"), ("b", "a seed")], 14)
     bottom = top + 26 * len(methods)
     x = Axis(*widened((value for values in seeds.values() for value in values), 2.0), 118, WIDTH - 14)
@@ -42,16 +37,16 @@ def draw_comparison(record: Mapping[str, Any]) -> bytes:
         ]
     parts.append(text((x.start + x.end) / 2, bottom + 31, "test mAP, points; dashed: the student alone", "middle"))
     for place, row in enumerate(methods):
-        height, mean = top + 26 * (place + 0.5), row["test_mAP_points"]
-        if row["method"] == "alone":
+        height, mean = top + 26 * (place + 0.5), row.test_mAP_points
+        if row.method == "alone":
             parts.append(curve([(x(mean), top), (x(mean), bottom)], "bound"))
-        if row["deviation"] is not None:
-            ends = (max(x.low, mean - row["deviation"]), min(x.high, mean + row["deviation"]))
+        if row.deviation is not None:
+            ends = (max(x.low, mean - row.deviation), min(x.high, mean + row.deviation))
             parts.append(line(x(ends[0]), height, x(ends[1]), height, "line d"))
-        parts += [mark(x(value), height, "b", 2.6) for value in seeds[row["method"]]]
-        parts += [mark(x(mean), height, "d"), text(112, height + 4, f"{row['method']} {mean:.2f}", "end")]
-    student, teacher = record["student"], record["teacher"]
-    title = f"{student['backbone']} at {student['size']} px, {record['epochs']} epochs, by {teacher['backbone']}"
+        parts += [mark(x(value), height, "b", 2.6) for value in seeds[row.method]]
+        parts += [mark(x(mean), height, "d"), text(112, height + 4, f"{row.method} {mean:.2f}", "end")]
+    student = record.student
+    title = f"{student.backbone} at {student.size} px, {record.epochs} epochs, by {record.teacher.backbone}"
     return file(title, [(parts, bottom + 38)])
 
 

@@ -1,114 +1,51 @@
-"""The report of a run: one row an engine, as a table for people and as report.json for programs."""
+"""What a terminal shows of a run, of a search for INT8, and of a data set."""
 
 from __future__ import annotations
-
-import json
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from edgepress.compress.config import TERMS
-from edgepress.multilabel.bundle import Bundle, write_atomically
+from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.inspection import DataReport
-from edgepress.report.verification import drop_text
+from edgepress.report.overview import drop_text
+from edgepress.run.result import RunReport
 
-REPORT = "report.json"
 MOST_GROUPS = 20
 
 
-def write_report(folder: Path, report: dict[str, Any]) -> None:
-    """Write report.json, whole or not at all."""
-    write_atomically(folder / REPORT, (json.dumps(report, indent=2, ensure_ascii=False) + "\n").encode())
-
-
-def read_report(folder: Path) -> dict[str, Any]:
-    """An earlier report of the same folder, or an empty one where there is none that can be read."""
-    try:
-        report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}  # nothing is lost: every row of it can be measured again
-    return report if isinstance(report, dict) else {}
-
-
-def to_ship(report: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The row of the engine that a run would ship: what its latency budget chose, else the fastest that passes; None
-    where there is none."""
-    rows, budget = report["engines"], report.get("latency_budget")
-    if budget is not None:
-        chosen = (row for row in rows if row.get("bundle", row["engine"]) == budget["ship"])
-        return next(chosen, None)
-    passing = [row for row in rows if row["verdict"] == "pass" and row.get("p50_ms") is not None]
-    return min(passing, key=lambda row: row["p50_ms"], default=None)
-
-
-def taught_by(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """What the student learnt from, a summary each; empty where no loss term asks a teacher (preset alone)."""
-    if not any(report["recipe"]["distill"].get(name) for name in TERMS):
-        return []
-    return report["teacher"].get("ensemble") or [report["teacher"]]
-
-
-def telling(report: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The row whose decisions a report shows: of the engine to ship, where any of its decisions is not the student's.
-
-    Else, and where the run failed, it is the engine that changed most: that is what somebody must look at.
-    """
-    changed = [row for row in report["engines"] if row.get("flips") and row["flips"]["flipped"]]
-    failed = [row for row in changed if row["verdict"] == "fail"]
-    best = to_ship(report)
-    if not failed and best is not None and best in changed:
-        return best
-    verified = [row for row in report["engines"] if row.get("flips")]
-    return max(failed or changed or verified, key=lambda row: row["flips"]["flipped"], default=None)
-
-
-def print_report(report: dict[str, Any], console: Console) -> None:
+def print_report(report: RunReport, console: Console) -> None:
     """The table, and below it what could not run and what failed, with the reasons."""
-    data = report["data"]
-    source = f" from {report['teacher']['backbone']}" if taught_by(report) else ", taught by no teacher"
+    data = report.data
+    source = f" from {report.teacher.backbone}" if report.taught_by else ", taught by no teacher"
     table = Table(
-        title=f"{report['student']['backbone']}{source}, {data['test_pictures']} test pictures",
+        title=f"{report.student.backbone}{source}, {data.test_pictures} test pictures",
         caption=(
-            f"mAP over {data['labels_counted']} of {data['labels']} labels; random scores reach "
-            f"{100 * data['prevalence']:.1f} (prevalence). Latency: batch {report['bench']['batch']}, "
-            f"{report['machine']['processor']}, {report['machine']['cores']} cores"
+            f"mAP over {data.labels_counted} of {data.labels} labels; random scores reach "
+            f"{100 * data.prevalence:.1f} (prevalence). Latency: batch {report.recipe.bench.batch}, "
+            f"{report.machine.processor}, {report.machine.cores} cores"
         ),
     )
-    for name, justify in (
-        ("engine", "left"),
-        ("precision", "left"),
-        ("MB", "right"),
-        ("mAP", "right"),
-        ("drop", "right"),
-        ("changed", "right"),
-        ("p50 ms", "right"),
-        ("p90 ms", "right"),
-        ("p99 ms", "right"),
-        ("images/s", "right"),
-        ("verdict", "left"),
-    ):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    for row in report["engines"]:
+    for name in ("engine", "precision", "MB", "mAP", "drop", "changed", "p50 ms", "p90 ms", "p99 ms", "images/s"):
+        table.add_column(name, justify="left" if name in ("engine", "precision") else "right")
+    table.add_column("verdict")
+    for one in report.engines:
+        timing = one.timing
+        times = (None, None, None) if timing is None else (timing.p50_ms, timing.p90_ms, timing.p99_ms)
         table.add_row(
-            row["engine"],
-            row["precision"],
-            _number(row.get("size_bytes"), 1e-6, 1),
-            _number(row.get("mAP"), 100, 2),
-            drop_text(row),
-            _number(row.get("flip_rate"), 100, 2, "%"),
-            _number(row.get("p50_ms"), 1, 2),
-            _number(row.get("p90_ms"), 1, 2),
-            _number(row.get("p99_ms"), 1, 2),
-            _number(row.get("images_per_second"), 1, 0),
-            row["verdict"],
+            one.engine,
+            one.precision,
+            _number(one.size_bytes, 1e-6, 1),
+            _number(one.mAP, 100, 2),
+            drop_text(one),
+            _number(one.flip_rate, 100, 2, "%"),
+            *(_number(time, 1, 2) for time in times),
+            "" if timing is None else _number(timing.images_per_second, 1, 0),
+            one.verdict,
         )
     console.print(table)
-    for row in report["engines"]:
-        for reason in row.get("reasons", []):
-            console.print(f"{row['engine']}: {row['verdict']}: {reason}", highlight=False, soft_wrap=True)
+    for one in report.engines:
+        for reason in one.reasons:
+            console.print(f"{one.engine}: {one.verdict}: {reason}", highlight=False, soft_wrap=True)
 
 
 def _number(value: float | None, scale: float, digits: int, unit: str = "") -> str:

@@ -29,16 +29,11 @@ def print_verification(result: dict[str, Any], console: Console) -> None:
     console.print(f"{result['engine']}: {result['verdict']}", highlight=False, soft_wrap=True)
 
 
-def drop_text(row: dict[str, Any]) -> str:
-    """The drop in points with its 95 % interval where there is one: `0.19 (-0.31 to 0.72)`. Of an engine of the
-    fine-tuned student the drop from the student, for which it stands: `0.19 (-0.31 to 0.72), fine-tuned`."""
-    tuned = row.get("student_drop_points") is not None
-    drop, interval = ("student_drop_points", "student_drop_interval") if tuned else ("drop_points", "drop_interval")
-    if row.get(drop) is None:
+def _drop(result: dict[str, Any]) -> str:
+    if result["drop_points"] is None:
         return ""
-    low, high = row.get(interval) or (None, None)
-    said = _number(row[drop], 2) + ("" if low is None else f" ({_number(low, 2)} to {_number(high, 2)})")
-    return f"{said}, fine-tuned" if tuned else said
+    low, high = result["drop_interval"] or (None, None)
+    return _number(result["drop_points"], 2) + ("" if low is None else f" ({_number(low, 2)} to {_number(high, 2)})")
 
 
 def _print_levels(result: dict[str, Any], console: Console) -> None:
@@ -54,7 +49,7 @@ def _print_levels(result: dict[str, Any], console: Console) -> None:
         ("", f"pictures with the same best {result['top_k']}", _share(result["topk_agreement"]), ""),
         ("mAP", f"reference, over {result['labels_counted']} labels", _number(result["mAP_reference"], 2, 100), ""),
         ("", "engine", _number(result["mAP"], 2, 100), ""),
-        ("", "drop in points (95 % interval)", drop_text(result), f"{result['budget_points']:g}"),
+        ("", "drop in points (95 % interval)", _drop(result), f"{result['budget_points']:g}"),
         ("CF1, OF1", "engine, at the bundle's thresholds", _f1(result, "thresholds"), ""),
         ("", "engine, at 0.5", _f1(result, "0.5"), ""),
         ("", "engine, the best 3 of a picture", _f1(result, "top_3"), ""),

@@ -1,17 +1,20 @@
-"""The stages of a run that join two rooms: exporting what is described, decisions, an engine by its name."""
+"""The first pass of a run, every engine built by its name; and the verbs that build one thing: export, compile and
+calibrate.
+"""
 
 from __future__ import annotations
 
 import functools
 import logging
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgepress.calibration.decide.thresholds import fit_decisions
-from edgepress.deploy.build.compile import compile_fp16, compile_openvino
+from edgepress.deploy.build.compile import compile_fp16, compile_openvino, require_fp16
 from edgepress.deploy.engines.base import require
 from edgepress.deploy.engines.table import ENGINES, OPENVINO, GpuTarget
 from edgepress.deploy.engines.tensorrt_runtime import runtime_module
@@ -19,12 +22,16 @@ from edgepress.deploy.machine.cuda import cuda_compute_capability
 from edgepress.multilabel.bundle import Bundle, file_sha256, inputs_hash, is_current, write_bundle
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.decisions import Decisions
-from edgepress.multilabel.errors import InputError, did_you_mean
+from edgepress.multilabel.errors import EngineUnavailableError, InputError, did_you_mean
+from edgepress.multilabel.judgement import Reason
 from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.lock import only_writer
+from edgepress.multilabel.manifest import Precision
 from edgepress.report.plots import draw_reliability, draw_thresholds, write_plot
-from edgepress.run.quantize import Splits, quantize_bundle, split_logits
-from edgepress.run.recipe import CompileConfig, DecisionsConfig, EngineName, QuantizeConfig
+from edgepress.run.finetune import FineTuning, within_budget
+from edgepress.run.quantize import quantize_bundle, require_quantizer, split_logits
+from edgepress.run.recipe import CompileConfig, DecisionsConfig, EngineName, QuantizeConfig, Recipe
+from edgepress.run.splits import Splits
 
 log = logging.getLogger("edgepress")
 
@@ -47,6 +54,72 @@ def tensorrt_target(compile: CompileConfig) -> GpuTarget:
     return GpuTarget(**{**compile.model_dump(), "sm": target_sm(compile)})
 
 
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """An engine of a run: its bundle, or why there is none."""
+
+    name: str
+    """In the run's table: its folder, had it not been fine-tuned."""
+    precision: Precision
+    required: bool
+    held_to: tuple[str, ...]
+    """Names of the float engines that it must not be slower than, the fastest kind first."""
+    bundle: Bundle | None
+    finetuned: bool = False
+    refusal: Reason | None = None
+
+
+def build_all(onnx: Bundle, recipe: Recipe, splits: Splits, out: Path, tuning: FineTuning) -> list[Built]:
+    """Every engine of a recipe, in the order of the table; one target's refusal does not cost the others their results.
+
+    Args:
+        onnx: fp32, of the student.
+        out: the run's folder.
+    """
+    found = []
+    for engine in recipe.engines:
+        spec, refusal, bundle, finetuned = ENGINES[engine], None, None, False
+
+        def build(source: Bundle, ending: str, engine: EngineName = engine) -> Bundle:
+            return build_engine(engine, source, out, splits, recipe.quantize, recipe.compile, ending)
+
+        try:
+            bundle, finetuned = within_budget(build, onnx, tuning)
+        except EngineUnavailableError as error:
+            refusal = Reason(kind="build", text=str(error))
+        except InputError as error:
+            refusal = Reason(kind="model", text=str(error))
+        found.append(
+            Built(
+                name=folder_of(engine, recipe.compile),
+                precision=spec.precision,
+                required=engine in recipe.required,
+                held_to=tuple(folder_of(name, recipe.compile) for name in spec.held_to),
+                bundle=bundle,
+                finetuned=finetuned,
+                refusal=refusal,
+            )
+        )
+    return found
+
+
+def require_buildable(engine: EngineName) -> None:
+    """Stop where what builds an engine is not installed here.
+
+    Raises:
+        EngineUnavailableError: says which extra is.
+    """
+    spec = ENGINES[engine]
+    if spec.runtime is OPENVINO:
+        require("openvino", "openvino")
+    if spec.runtime.needs_sm:
+        runtime_module()
+    if spec.target is not None:
+        require_quantizer(spec.target)
+    elif (spec.graph or spec.name) == "onnx-fp16":
+        require_fp16()
+
+
 def build_engine(
     engine: EngineName,
     onnx: Bundle,
@@ -65,11 +138,8 @@ def build_engine(
         InputError: the graph cannot be quantised or built for the target.
         EngineUnavailableError: what builds it is not installed here; says which extra is.
     """
+    require_buildable(engine)  # else the graph below is made for nothing
     spec, out = ENGINES[engine], run / f"{folder_of(engine, compile_config)}{ending}"
-    if spec.runtime is OPENVINO:
-        require("openvino", "openvino")
-    if spec.runtime.needs_sm:
-        runtime_module()  # without it the graph below is made for nothing
     graph, at = onnx, out if spec.graph is None else run / f"{spec.graph}{ending}"
     if spec.target is not None:
         graph = quantize_bundle(onnx, splits, spec.target, at, quantize_config)

@@ -1,40 +1,38 @@
 """compare: several distillation methods and seeds on the same pictures, under one recipe.
 
 Every method sees the same augmented pictures in the same order for the same number of steps; the teacher's outputs are
-computed once a seed and kept. val picks each student's epoch; test is read once, when a student is finished. Finished
-students are kept, so a comparison can be continued and extended.
+computed once for each seed and kept. val picks each student's epoch; test is read once, when a student is finished.
+Finished students are kept, so a comparison can be continued and extended.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, ValidationError
 from rich.console import Console
 from rich.table import Table
 
 from edgepress.compress.config import ALONE, PRESETS, TERMS, DistillConfig
 from edgepress.multilabel.bundle import Bundle, write_atomically
 from edgepress.multilabel.config import Config
-from edgepress.multilabel.datasets import refuse_leaks
-from edgepress.multilabel.datasets.unlabelled import load_unlabelled
 from edgepress.multilabel.errors import InputError, did_you_mean
 from edgepress.multilabel.metrics import mean_average_precision, prevalence
 from edgepress.report.plots import draw_comparison
-from edgepress.run.build import Splits
-from edgepress.run.pipeline import teachers_of
+from edgepress.run.compared import ComparedStudent, Comparison, MethodSummary
+from edgepress.run.pipeline import taught, teachers_of
+from edgepress.run.ready import require_ready
 from edgepress.run.recipe import CompareRecipe
+from edgepress.run.result import ModelFacts
+from edgepress.run.splits import Splits
 
 log = logging.getLogger("edgepress")
 RECORD, PLOT = "compare.json", "compare.svg"
-_RESULTS: dict[str, Any] = {"students": [], "methods": [], "teacher_leads_points": None}
-"""What a comparison finds; the rest of its record says under which conditions."""
 _METHOD = ("preset", "reduction", "task", "inherit_head", *TERMS)
 """The settings in which methods differ."""
 
@@ -53,13 +51,13 @@ def known_methods(recipe: CompareRecipe) -> list[str]:
     return [*PRESETS, "ours", *recipe.methods]
 
 
-def compare(recipe: CompareRecipe, config: CompareConfig, splits: Splits) -> dict[str, Any]:
+def compare(recipe: CompareRecipe, config: CompareConfig, splits: Splits) -> Comparison:
     """Train what is missing and return the record, also written to compare.json and drawn as compare.svg.
 
     Both are written again after every student.
 
     Raises:
-        InputError: an unknown method; see also `distill`.
+        InputError: an unknown method; see also `require_ready` and `distill`.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("compare runs in one process; start it without a launcher")
@@ -71,8 +69,7 @@ def compare(recipe: CompareRecipe, config: CompareConfig, splits: Splits) -> dic
     if twice:
         raise InputError(f"methods: {twice[0]!r} is a preset's name already; choose another")
     settings = {(name, seed): _settings(recipe, name, seed) for seed in config.seeds for name in config.methods}
-    for path in {one.unlabelled for one in settings.values() if one.unlabelled is not None}:
-        refuse_leaks(load_unlabelled(path, splits.train.labels), [splits.val, splits.test])
+    require_ready(recipe, splits, list(settings.values()), ())
     from edgepress.compress.distill import distill
 
     out = Path(recipe.out)
@@ -80,69 +77,64 @@ def compare(recipe: CompareRecipe, config: CompareConfig, splits: Splits) -> dic
     record = _header(recipe, splits, teachers)
     rows = _earlier(out, record, recipe)
     # All methods of a seed before the next seed: a comparison cut short still compares.
-    for seed in config.seeds:
-        for method in config.methods:
-            folder = out / "compare" / f"{method}-seed{seed}"
-            student = distill(
-                splits.train, splits.val, first, settings[method, seed], folder, out / "cache", ensemble=others
-            )
-            row = rows.get((method, seed))
-            if row is None or row["digest"] != student.digest:
-                row = rows[method, seed] = _row(student, method, seed, splits)
-            record["students"] = list(rows.values())
-            record["methods"] = summarise(record["students"])
-            record["teacher_leads_points"] = _lead(record)
-            write_atomically(out / RECORD, (json.dumps(record, indent=2) + "\n").encode())
-            write_atomically(out / PLOT, draw_comparison(record))
-            points = (100 * row["val_mAP"], 100 * row["test_mAP"])
-            log.info("%s, seed %d: val mAP %.2f, test mAP %.2f", method, seed, *points)
-            if method == "alone" and record["teacher_leads_points"] is not None:
-                log.info("the teacher is %.2f points above the student alone on val", record["teacher_leads_points"])
+    for (method, seed), distilled in settings.items():
+        folder = out / "compare" / f"{method}-seed{seed}"
+        student = distill(splits.train, splits.val, first, distilled, folder, out / "cache", ensemble=others)
+        row = rows.get((method, seed))
+        if row is None or row.digest != student.digest:
+            row = rows[method, seed] = _row(student, method, seed, splits)
+        students = tuple(rows.values())
+        found = {"students": students, "methods": summarise(students), "teacher_leads_points": _lead(students)}
+        record = record.model_copy(update=found)
+        write_atomically(out / RECORD, (record.model_dump_json(indent=2) + "\n").encode())
+        write_atomically(out / PLOT, draw_comparison(record))
+        log.info("%s, seed %d: val mAP %.2f, test mAP %.2f", method, seed, 100 * row.val_mAP, 100 * row.test_mAP)
+        if method == "alone" and record.teacher_leads_points is not None:
+            log.info("the teacher is %.2f points above the student alone on val", record.teacher_leads_points)
     return record
 
 
-def _lead(record: dict[str, Any]) -> float | None:
+def _lead(students: Sequence[ComparedStudent]) -> float | None:
     """By how many points of val mAP the teacher leads the student alone: what there is to teach."""
-    alone = [row for row in record["students"] if row["method"] == "alone"]
-    return statistics.mean(100 * (row["teacher_val_mAP"] - row["val_mAP"]) for row in alone) if alone else None
+    alone = [100 * (row.teacher_val_mAP - row.val_mAP) for row in students if row.method == "alone"]
+    return statistics.mean(alone) if alone else None
 
 
-def summarise(students: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Mean and sample deviation of test mAP in points a method, in the order of first appearance."""
-    methods: list[dict[str, Any]] = []
-    for name in dict.fromkeys(row["method"] for row in students):
-        rows = [row for row in students if row["method"] == name]
-        values = [100 * row["test_mAP"] for row in rows]
+def summarise(students: Sequence[ComparedStudent]) -> tuple[MethodSummary, ...]:
+    """Mean and sample deviation of each method's test mAP in points, in the order of first appearance."""
+    methods = []
+    for name in dict.fromkeys(row.method for row in students):
+        rows = [row for row in students if row.method == name]
+        values = [100 * row.test_mAP for row in rows]
         methods.append(
-            {
-                "method": name,
-                "seeds": len(rows),
-                "test_mAP_points": statistics.mean(values),
-                "deviation": statistics.stdev(values) if len(values) > 1 else None,
-                "val_mAP_points": statistics.mean(100 * row["val_mAP"] for row in rows),
-            }
+            MethodSummary(
+                method=name,
+                seeds=len(rows),
+                test_mAP_points=statistics.mean(values),
+                deviation=statistics.stdev(values) if len(values) > 1 else None,
+                val_mAP_points=statistics.mean(100 * row.val_mAP for row in rows),
+            )
         )
-    return methods
+    return tuple(methods)
 
 
-def print_comparison(record: dict[str, Any], console: Console) -> None:
+def print_comparison(record: Comparison, console: Console) -> None:
     """The table, best method first."""
-    lead = record["teacher_leads_points"]
+    lead = record.teacher_leads_points
     table = Table(
-        title=f"{record['student']['backbone']} at {record['student']['size']} px, {record['epochs']} epochs",
+        title=f"{record.student.backbone} at {record.student.size} px, {record.epochs} epochs",
         caption=(
-            f"teacher: {record['teacher']['backbone']}, val mAP {100 * record['students'][0]['teacher_val_mAP']:.2f}"
+            f"teacher: {record.teacher.backbone}, val mAP {100 * record.students[0].teacher_val_mAP:.2f}"
             f"{'' if lead is None else f', {lead:.1f} points above the student alone'}; "
-            f"random scores reach {100 * record['prevalence']:.1f}. val picks the epoch, test reports. "
+            f"random scores reach {100 * record.prevalence:.1f}. val picks the epoch, test reports. "
             f"The rows are all that {RECORD} holds, of this call and of earlier ones"
         ),
     )
     for name in ("method", "seeds", "test mAP", "deviation", "val mAP"):
         table.add_column(name, justify="left" if name == "method" else "right")
-    for row in sorted(record["methods"], key=lambda row: -row["test_mAP_points"]):
-        deviation = "" if row["deviation"] is None else f"{row['deviation']:.2f}"
-        numbers = (str(row["seeds"]), f"{row['test_mAP_points']:.2f}", deviation, f"{row['val_mAP_points']:.2f}")
-        table.add_row(row["method"], *numbers)
+    for row in sorted(record.methods, key=lambda row: -row.test_mAP_points):
+        deviation = "" if row.deviation is None else f"{row.deviation:.2f}"
+        table.add_row(row.method, str(row.seeds), f"{row.test_mAP_points:.2f}", deviation, f"{row.val_mAP_points:.2f}")
     console.print(table)
 
 
@@ -158,7 +150,7 @@ def _settings(recipe: CompareRecipe, method: str, seed: int) -> DistillConfig:
     return DistillConfig.parse({**values, "seed": seed}, f"method {method}")
 
 
-def _row(student: Bundle, method: str, seed: int, splits: Splits) -> dict[str, Any]:
+def _row(student: Bundle, method: str, seed: int, splits: Splits) -> ComparedStudent:
     from edgepress.compress.checkpoint import load_model
     from edgepress.compress.training import make_accelerator, predict_logits
 
@@ -166,70 +158,72 @@ def _row(student: Bundle, method: str, seed: int, splits: Splits) -> dict[str, A
     config = DistillConfig.parse(facts["training"], f"{student.path}, training")
     accelerator = make_accelerator(config)
     logits = predict_logits(load_model(student.path).to(accelerator.device), splits.test, config, accelerator)
-    return {
-        "method": method,
-        "seed": seed,
-        "val_mAP": facts["val_mAP"],
-        "best_epoch": facts["best_epoch"],
-        "test_mAP": mean_average_precision(splits.test.targets, np.asarray(logits), splits.test.ignore),
-        "seconds": sum(entry["seconds"] for entry in facts["history"]),
-        "teacher_val_mAP": facts["teacher_val_mAP"],
-        "training": _training(config),
-        "digest": student.digest,
-    }
+    return ComparedStudent(
+        method=method,
+        seed=seed,
+        val_mAP=facts["val_mAP"],
+        best_epoch=facts["best_epoch"],
+        test_mAP=mean_average_precision(splits.test.targets, np.asarray(logits), splits.test.ignore),
+        seconds=sum(entry["seconds"] for entry in facts["history"]),
+        teacher_val_mAP=facts["teacher_val_mAP"],
+        training=config,
+        digest=student.digest,
+    )
 
 
-def _header(recipe: CompareRecipe, splits: Splits, teachers: list[Bundle]) -> dict[str, Any]:
-    return {
-        "data": recipe.data,
-        "train_pictures": len(splits.train),
-        "test_pictures": len(splits.test),
-        "prevalence": prevalence(splits.test.targets, splits.test.ignore),
-        "teacher": _described(teachers),
-        "student": {"backbone": recipe.distill.backbone, "size": recipe.distill.size},
-        "epochs": recipe.distill.epochs,
-        "distill": recipe.distill.model_dump(mode="json", exclude={"workers", *_METHOD}),
-        "splits": [split.fingerprint() for split in (splits.train, splits.val, splits.test)],
-        **_RESULTS,
-    }
+def _header(recipe: CompareRecipe, splits: Splits, teachers: Sequence[Bundle]) -> Comparison:
+    return Comparison(
+        data=recipe.data,
+        train_pictures=len(splits.train),
+        test_pictures=len(splits.test),
+        prevalence=prevalence(splits.test.targets, splits.test.ignore),
+        teacher=taught(teachers),
+        student=ModelFacts(backbone=recipe.distill.backbone, size=recipe.distill.size),
+        epochs=recipe.distill.epochs,
+        distill=recipe.distill,
+        splits=tuple(split.fingerprint() for split in (splits.train, splits.val, splits.test)),
+    )
 
 
-def _described(teachers: list[Bundle]) -> dict[str, Any]:
-    """The teacher; of several, what they have in common and each by itself."""
-    each: list[dict[str, Any]] = []
-    for teacher in teachers:
-        assert teacher.manifest.architecture is not None
-        each.append(
-            {
-                "backbone": teacher.manifest.architecture["backbone"],
-                "size": teacher.preprocess.size,
-                "val_mAP": teacher.manifest.facts.get("val_mAP"),
-                "digest": teacher.digest,
-            }
-        )
-    if len(each) == 1:
-        return each[0]
-    return {"backbone": " + ".join(one["backbone"] for one in each), "size": each[0]["size"], "ensemble": each}
-
-
-def _training(config: DistillConfig) -> dict[str, Any]:
-    return config.model_dump(mode="json", exclude={"workers"})
-
-
-def _earlier(out: Path, record: dict[str, Any], recipe: CompareRecipe) -> dict[tuple[str, int], dict[str, Any]]:
+def _earlier(out: Path, record: Comparison, recipe: CompareRecipe) -> dict[tuple[str, int], ComparedStudent]:
     """The students of an earlier comparison under the same conditions, to which this one adds.
 
     A method whose settings have changed since, or that the recipe does not know any more, is left out.
     """
-    known = known_methods(recipe)
     try:
-        found = json.loads((out / RECORD).read_text(encoding="utf-8"))
-        if any(found[key] != value for key, value in record.items() if key not in _RESULTS):
-            return {}
-        return {
-            (row["method"], row["seed"]): row
-            for row in found["students"]
-            if row["method"] in known and row["training"] == _training(_settings(recipe, row["method"], row["seed"]))
+        found = Comparison.model_validate_json((out / RECORD).read_bytes())
+    except FileNotFoundError:
+        return {}
+    except ValidationError as error:
+        log.warning("%s: cannot be read (%s); the students' test mAP is computed again", out / RECORD, _first(error))
+        return {}
+    if _conditions(found) != _conditions(record):
+        return {}
+    known = known_methods(recipe)
+    return {
+        (row.method, row.seed): row
+        for row in found.students
+        if row.method in known and _same(row.training, _settings(recipe, row.method, row.seed))
+    }
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+
+
+def _conditions(record: Comparison) -> Comparison:
+    """What must be the same for two comparisons to be one."""
+    fixed = dict.fromkeys(("workers", *_METHOD))
+    return record.model_copy(
+        update={
+            "students": (),
+            "methods": (),
+            "teacher_leads_points": None,
+            "distill": record.distill.model_copy(update=fixed),
         }
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}  # the students are kept as bundles; only their test mAP is computed again
+    )
+
+
+def _same(one: DistillConfig, other: DistillConfig) -> bool:
+    return one.model_copy(update={"workers": 0}) == other.model_copy(update={"workers": 0})

@@ -6,18 +6,12 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from edgepress.compress.config import QuantizeAwareConfig
-from edgepress.deploy.build.reference import REFERENCE, Reference
-from edgepress.deploy.verify.confidence import Scored, doubt, drop_interval
 from edgepress.multilabel.bundle import Bundle
-from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import InputError
-from edgepress.multilabel.metrics import mean_average_precision
-from edgepress.run.quantize import Splits
+from edgepress.run.judge import missed_on_val
+from edgepress.run.splits import Splits
 
 FINETUNED = "-finetuned"
 """Ends the names of bundles that come from the fine-tuned student."""
@@ -61,9 +55,9 @@ class FineTuning:
         return self.export(tuned, self.folder / f"onnx-fp32{FINETUNED}")
 
 
-def within_budget(build: Callable[[Bundle, str], Bundle], onnx: Bundle, tuning: FineTuning) -> Bundle:
+def within_budget(build: Callable[[Bundle, str], Bundle], onnx: Bundle, tuning: FineTuning) -> tuple[Bundle, bool]:
     """An engine of the student, or where it is INT8 and misses its budget on val, the better of that and the engine of
-    the fine-tuned student.
+    the fine-tuned student; and whether it is the latter.
 
     Args:
         build: an fp32 ONNX bundle, and what to end the name of what is made with, to an engine's bundle.
@@ -73,57 +67,21 @@ def within_budget(build: Callable[[Bundle, str], Bundle], onnx: Bundle, tuning: 
         InputError, EngineUnavailableError: as `build`.
     """
     made = build(onnx, "")
-    if not missed(made):
-        return made
+    missed = missed_on_val(made.manifest.calibration)
+    if missed is None:
+        return made, False
     if tuning.processes > 1:
-        log.warning("%s: misses its budget; the same run in one process fine-tunes the student for it", made.name)
-        return made
-    log.info("%s: misses its budget on val; fine-tuning the student as INT8 computes", made.name)
+        log.warning("%s: %s; the same run in one process fine-tunes the student for it", made.name, missed)
+        return made, False
+    log.info("%s: %s; fine-tuning the student as INT8 computes", made.name, missed)
     try:
         again = build(tuning.onnx(), FINETUNED)
     except InputError as error:  # what was made is still an engine, and is verified as any other
         log.warning("%s: stays as it is, for the student could not be fine-tuned: %s", made.name, error)
-        return made
+        return made, False
     before, after = _val_map(made), _val_map(again)
     log.info("%s: val mAP %.2f, of the fine-tuned student %.2f", made.name, 100 * before, 100 * after)
-    return again if after > before else made
-
-
-def missed(bundle: Bundle) -> bool:
-    """Whether an INT8 bundle loses more of val mAP than it was quantised to lose."""
-    known = bundle.manifest.calibration
-    if known is None or known.budget is None or known.val_mAP_float is None:
-        return False
-    return 100 * (known.val_mAP_float - _val_map(bundle)) > known.budget
-
-
-def held_to_student(
-    bundle: Bundle, row: dict[str, Any], logits: np.ndarray, onnx: Bundle, test: MultiLabelDataset
-) -> dict[str, Any]:
-    """A verified row of the report; of an engine of the fine-tuned student, which was verified against that one, with
-    the drop from the student itself, for which it stands. The verdict is `fail` where that is over the budget, and
-    `unproven` where only the end of its interval is, as `verify` has it.
-
-    Args:
-        logits: the engine's, finite, `[N, C]` in the order of the pictures and labels of test.
-        onnx: of the student; its reference holds what the student says of the same pictures.
-    """
-    if not bundle.name.endswith(FINETUNED):
-        return row
-    student = Scored(test.targets, Reference.load(onnx.path / REFERENCE).logits, test.ignore)
-    engine = student._replace(scores=logits)
-    drop = 100 * (mean_average_precision(*student) - mean_average_precision(*engine))
-    interval, budget = drop_interval(student, engine), row["budget_points"]
-    row = {**row, "finetuned": True, "bundle": bundle.name}
-    row |= {"student_drop_points": drop, "student_drop_interval": interval}
-    unproven, below = doubt(interval, budget, len(test)), f"mAP is {drop:.2f} points below the student's own"
-    if drop > budget:
-        reason = f"{below}; the budget is {budget:g}"
-        row |= {"verdict": "fail", "reasons": [*row["reasons"], reason]}
-    elif unproven is not None:
-        verdict = "unproven" if row["verdict"] == "pass" else row["verdict"]
-        row |= {"verdict": verdict, "reasons": [*row["reasons"], f"{below}, but {unproven}"]}
-    return row
+    return (again, True) if after > before else (made, False)
 
 
 def _val_map(bundle: Bundle) -> float:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -14,6 +12,7 @@ from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.decisions import Decisions
 from edgepress.multilabel.pictures import Picture, ShardPicture
 from edgepress.multilabel.preprocess import resize
+from edgepress.run.result import EngineResult, Flip, FlippedPicture, Flips, ShownFlips
 
 MOST_PICTURES = 12
 THUMBNAIL = 192
@@ -22,10 +21,8 @@ _QUALITY = 72
 """Of its JPEG: about 8 kB a picture."""
 
 
-def find_flips(
-    decisions: Decisions, logits: np.ndarray, reference: np.ndarray, data: MultiLabelDataset
-) -> dict[str, Any]:
-    """The decisions that differ from the reference's, and the pictures with the surest of them.
+def find_flips(decisions: Decisions, logits: np.ndarray, reference: np.ndarray, data: MultiLabelDataset) -> Flips:
+    """The decisions that differ from the reference's, and at most `MOST_PICTURES` pictures with the surest of them.
 
     A flip is as sure as both models were, each in its own answer: the two distances of a probability to its threshold,
     added. A picture is as sure as its surest flip.
@@ -34,10 +31,6 @@ def find_flips(
         decisions: the engine's, in the order of the labels of `data`; the reference's are those that they were refitted
             from, else the same.
         logits: the engine's, `[N, C]`, as is `reference`, in the order of the pictures and labels of `data`.
-
-    Returns:
-        decisions (known cells), flipped (cells), right (flipped cells that the engine has right), pictures (with a
-        flip) and shown: at most `MOST_PICTURES` pictures, the surest first.
     """
     theirs = decisions.refitted_from or decisions
     before, after = theirs.probabilities(reference), decisions.probabilities(logits)
@@ -46,47 +39,49 @@ def find_flips(
     margins = np.abs(before - np.array(theirs.thresholds)) + np.abs(after - np.array(decisions.thresholds))
     surest = np.where(flipped, margins, -1.0).max(axis=1)
     order = [int(row) for row in np.argsort(-surest, kind="stable") if surest[row] >= 0]
-    return {
-        "decisions": int((~data.ignore).sum()),
-        "flipped": int(flipped.sum()),
-        "right": int((flipped & (now == (data.targets == 1))).sum()),
-        "pictures": len(order),
-        "shown": [
-            {
-                "index": row,
-                "picture": name_of(data.paths[row], data.root),
-                "truth": _names(data, data.targets[row] == 1),
-                "unknown": _names(data, data.ignore[row]),
-                "before": _answers(data, was[row], before[row]),
-                "after": _answers(data, now[row], after[row]),
-                "flips": [
-                    {
-                        "label": data.labels.names[column],
-                        "before": float(before[row, column]),
-                        "after": float(after[row, column]),
-                        "answer": bool(now[row, column]),
-                        "right": bool(now[row, column] == (data.targets[row, column] == 1)),
-                    }
-                    for column in np.argsort(-margins[row], kind="stable")
-                    if flipped[row, column]
-                ],
-            }
-            for row in order[:MOST_PICTURES]
-        ],
-    }
+
+    def shown(row: int) -> FlippedPicture:
+        columns = [column for column in np.argsort(-margins[row], kind="stable") if flipped[row, column]]
+        return FlippedPicture(
+            index=row,
+            picture=name_of(data.paths[row], data.root),
+            truth=_names(data, data.targets[row] == 1),
+            unknown=_names(data, data.ignore[row]),
+            before=_answers(data, was[row], before[row]),
+            after=_answers(data, now[row], after[row]),
+            flips=tuple(
+                Flip(
+                    label=data.labels.names[column],
+                    before=float(before[row, column]),
+                    after=float(after[row, column]),
+                    answer=bool(now[row, column]),
+                    right=bool(now[row, column] == (data.targets[row, column] == 1)),
+                )
+                for column in columns
+            ),
+        )
+
+    return Flips(
+        decisions=int((~data.ignore).sum()),
+        flipped=int(flipped.sum()),
+        right=int((flipped & (now == (data.targets == 1))).sum()),
+        pictures=len(order),
+        shown=tuple(shown(row) for row in order[:MOST_PICTURES]),
+    )
 
 
-def shown_flips(row: Mapping[str, Any] | None, data: MultiLabelDataset) -> dict[str, Any] | None:
-    """What `find_flips` found of a row's engine, with each shown picture small, as base64 of a JPEG; None of no row.
+def shown_flips(result: EngineResult | None, data: MultiLabelDataset) -> ShownFlips | None:
+    """What `find_flips` found of an engine, with each shown picture small; None of no engine.
 
     Raises:
         DataChangedError: see `MultiLabelDataset.stored`.
     """
-    if row is None:
+    if result is None or result.flips is None:
         return None
-    found = row["flips"]
-    shown = [{**one, "jpeg": thumbnail(data.picture(one["index"]))} for one in found["shown"]]
-    return {"engine": row["engine"], "finetuned": row.get("finetuned", False), **found, "shown": shown}
+    found = result.flips
+    shown = tuple(one.model_copy(update={"jpeg": thumbnail(data.picture(one.index))}) for one in found.shown)
+    given = {name: value for name, value in found if name != "shown"}
+    return ShownFlips(engine=result.engine, finetuned=result.finetuned, shown=shown, **given)
 
 
 def thumbnail(image: np.ndarray) -> str:
@@ -108,12 +103,11 @@ def name_of(path: Picture, root: Path) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def _names(data: MultiLabelDataset, mask: np.ndarray) -> list[str]:
-    return [data.labels.names[column] for column in np.flatnonzero(mask)]
+def _names(data: MultiLabelDataset, mask: np.ndarray) -> tuple[str, ...]:
+    return tuple(data.labels.names[column] for column in np.flatnonzero(mask))
 
 
-def _answers(data: MultiLabelDataset, decided: np.ndarray, p: np.ndarray) -> list[tuple[str, float]]:
+def _answers(data: MultiLabelDataset, decided: np.ndarray, p: np.ndarray) -> tuple[tuple[str, float], ...]:
     """The labels of one picture that are answered yes, with their probabilities, the likeliest first."""
-    return [
-        (data.labels.names[column], float(p[column])) for column in np.argsort(-p, kind="stable") if decided[column]
-    ]
+    order = np.argsort(-p, kind="stable")
+    return tuple((data.labels.names[column], float(p[column])) for column in order if decided[column])

@@ -1,143 +1,126 @@
-"""run: labelled pictures to a distilled student and its engines, each verified and timed, in one report."""
+"""run: labelled pictures to a distilled student and its engines, each verified and timed, in one report.
+
+Three passes over the engines: all are built, all are proven, and all are related to one another. Then each is judged,
+and the report is written.
+"""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from edgepress.calibration.decide.thresholds import fit_decisions
-from edgepress.multilabel.bundle import MANIFEST, Bundle, inputs_hash, require_replaceable
-from edgepress.multilabel.datasets import Difficult, Format, load_dataset, refuse_leaks
-from edgepress.multilabel.datasets.unlabelled import load_unlabelled
+from edgepress.deploy.machine.device import describe_machine, installed
+from edgepress.multilabel.bundle import Bundle, inputs_hash
 from edgepress.multilabel.durable import make_folder
-from edgepress.multilabel.errors import EngineUnavailableError, InputError
-from edgepress.multilabel.metrics import labels_counted
+from edgepress.multilabel.metrics import labels_counted, prevalence
 from edgepress.report.cards import CARDS, write_cards
-from edgepress.report.summary import read_report, telling, write_report
 from edgepress.report.write import write_documents
-from edgepress.run.build import Splits, build_engine, folder_of
-from edgepress.run.finetune import FineTuning, within_budget
+from edgepress.run.build import Built, build_all
+from edgepress.run.evidence import training_curves
+from edgepress.run.finetune import FineTuning
 from edgepress.run.flips import shown_flips
-from edgepress.run.latency_limit import choose_engine, choose_student
-from edgepress.run.prove import earlier_rows, engine_row, half_of, header, torch_row, verdict_of
-from edgepress.run.recipe import EngineName, Recipe, TrainRecipe
+from edgepress.run.judge import judge_engine, judge_run
+from edgepress.run.latency_budget import choose_engine, choose_student
+from edgepress.run.prove import prove_engine, prove_torch
+from edgepress.run.ready import require_ready
+from edgepress.run.recipe import Recipe, TrainRecipe
+from edgepress.run.relate import relate
+from edgepress.run.result import (
+    DataFacts,
+    EngineResult,
+    Machine,
+    MadeWith,
+    ModelFacts,
+    RunReport,
+    earlier_results,
+    write_report,
+)
+from edgepress.run.splits import Splits, splits_of
 
 log = logging.getLogger("edgepress")
 
 
-def run(recipe: Recipe) -> dict[str, Any]:
+def run(recipe: Recipe) -> RunReport | None:
     """Every stage of a recipe; what is finished and unchanged is kept. Returns the report, also written to report.json,
-    report.html and report.md, with a model card a bundle.
+    report.html and report.md, with a model card for each bundle; None in all but the first process of a launch.
 
     Raises:
-        InputError: see the stages.
+        InputError: see `require_ready` and the stages.
         OverBudgetError: see `choose_student`.
         DataChangedError: a picture changed since the splits were loaded, whatever the stage; what is finished is kept.
     """
     splits = splits_of(recipe)
+    require_ready(recipe, splits, [recipe.distill], recipe.engines)
     out = Path(recipe.out)
-    if (out / MANIFEST).is_file():
-        raise InputError(f"{out}: is a bundle; name another folder for the run")
     make_folder(out)
-    recipe, students = choose_student(recipe, splits, out)
+    recipe, budget = choose_student(recipe, splits, out)
     teachers, student = _train(recipe, splits, out)
     if not _is_main_process():  # the other processes of a launch were here to train
-        return {}
+        return None
     onnx = _export(student, splits, recipe, out / "onnx-fp32")
     if recipe.attention:
         _export(student, splits, recipe, out / "onnx-fp32-attention", attention=True)
-    earlier = earlier_rows(read_report(out))
-    report = header(recipe, splits, teachers, student)
+    built = build_all(onnx, recipe, splits, out, _tuning(recipe, splits, teachers, student))
+    report = _header(recipe, splits, teachers, student)
     pictures = [splits.test.stored(row) for row in range(min(64, len(splits.test)))]
-    for role, bundle in (*((teacher.name, teacher) for teacher in teachers), ("student", student)):
-        report["engines"].append(torch_row(role, bundle, onnx, splits.test, recipe, pictures, earlier))
-    tuning = FineTuning(
-        student=student,
-        teachers=teachers if recipe.distill.taught else [],
-        splits=splits,
-        config=recipe.finetune,
-        export=lambda tuned, folder: _export(tuned, splits, recipe, folder),
-        folder=out,
-        processes=_processes(),
-    )
-    built: dict[str, Bundle] = {}
-    for engine in recipe.engines:
-        name = folder_of(engine, recipe.compile)
-        try:
-            built[name] = _build(engine, onnx, out, splits, recipe, tuning)
-        except EngineUnavailableError as error:
-            row: dict[str, Any] = {"verdict": "not built", "reasons": [str(error)]}
-        except InputError as error:
-            # One target's refusal must not cost the others their results.
-            row = {"verdict": "fail", "reasons": [str(error)]}
-        else:
-            half = half_of(engine, built, report["engines"], recipe)
-            row = engine_row(built[name], onnx, splits.test, recipe, pictures, earlier, half)
-        row = {"engine": name, "precision": engine.split("-")[1], **row, "required": engine in recipe.required}
-        report["engines"].append(row)
-        log.info("%s: %s%s", name, row["verdict"], "".join(f" ({reason})" for reason in row.get("reasons", [])))
-        # Until the end the rows that are still to come are kept from the last time, and nothing is claimed.
-        done = {row["engine"] for row in report["engines"]}
-        later = [row for row in earlier.values() if row["engine"] not in done]
-        write_report(out, {**report, "engines": [*report["engines"], *later], "verdict": "incomplete"})
-    report["verdict"] = verdict_of(report["engines"], recipe)
-    if recipe.latency_budget is not None:
-        chosen = choose_engine(recipe, report["engines"], built, student, splits.test)
-        report["latency_budget"] = {**chosen, "students": students}
-        if chosen["ship"] is None:
-            report["verdict"] = "fail"
-    report["flips"] = shown_flips(telling(report), splits.test)
+    results = _proven(report, built, teachers, student, onnx, splits, pictures)
+    results = relate(results, {one.name: one for one in built}, recipe, pictures, splits.test)
+    results = [
+        one.model_copy(update={"judgement": judge_engine(one, report.machine.processor, budget)})
+        if one.role == "engine"
+        else one
+        for one in results
+    ]
+    for one in results:
+        log.info("%s: %s%s", one.engine, one.verdict, "".join(f" ({reason})" for reason in one.reasons))
+    if budget is not None:
+        budget = choose_engine(results, budget, float(student.manifest.facts["val_mAP"]))
+    found = {"engines": tuple(results), "latency_budget": budget, "verdict": judge_run(results, budget)}
+    report = report.model_copy(update=found)
+    report = report.model_copy(update={"flips": shown_flips(report.telling, splits.test)})
     write_report(out, report)
     write_documents(out, report)
-    write_cards(out / CARDS, [*teachers, student, *built.values()], report)
+    bundles = [one.bundle for one in built if one.bundle is not None]
+    write_cards(out / CARDS, [*teachers, student, *bundles], report)
     return report
 
 
-def splits_of(recipe: TrainRecipe) -> Splits:
-    """The splits that a recipe names; see `load_splits`.
+def _proven(
+    report: RunReport,
+    built: Sequence[Built],
+    teachers: Sequence[Bundle],
+    student: Bundle,
+    onnx: Bundle,
+    splits: Splits,
+    pictures: list[bytes],
+) -> list[EngineResult]:
+    """The second pass. Until the end the report on disk is incomplete, with the results that are still to come as they
+    were the last time, so that an interrupted run measures nothing twice."""
+    recipe, test = report.recipe, splits.test
+    out = Path(recipe.out)
+    earlier = earlier_results(out)
+    results: list[EngineResult] = []
 
-    Raises:
-        InputError: also where an unlabelled picture stands in val or test.
-    """
-    splits = load_splits(
-        recipe.data, recipe.train, recipe.val, recipe.test, format=recipe.format, difficult=recipe.difficult
-    )
-    if recipe.distill.unlabelled is not None:
-        refuse_leaks(load_unlabelled(recipe.distill.unlabelled, splits.train.labels), [splits.val, splits.test])
-    return splits
+    def add(result: EngineResult) -> None:
+        results.append(result)
+        done = {one.engine for one in results}
+        later = [one for one in earlier.values() if one.engine not in done]
+        write_report(out, report.model_copy(update={"engines": (*results, *later)}))
 
-
-def load_splits(
-    data: str, train: str, val: str, test: str, *, format: Format = "auto", difficult: Difficult = "ignore"
-) -> Splits:
-    """Load the three splits and read every picture once.
-
-    Raises:
-        InputError: see `load_dataset`; names the first broken picture, and one that stands in two of them.
-    """
-    loaded = [load_dataset(data, split, format, difficult=difficult) for split in (train, val, test)]
-    for split in loaded:
-        split.check_pictures()
-        loaded[0].labels.require_equal(split.labels, f"the split {train!r}", f"the split {split.split!r}")
-    for split in loaded[1:]:
-        if labels_counted(split.targets, split.ignore) == 0:
-            raise InputError(f"{data}, split {split.split!r}: no label has a positive picture: mAP is not defined")
-    refuse_leaks(loaded[0], loaded[1:])
-    refuse_leaks(loaded[1], loaded[2:])  # what val chose, thresholds among it, test would find good
-    return Splits(train=loaded[0], val=loaded[1], test=loaded[2])
+    for teacher in teachers:
+        add(prove_torch(teacher.name, "teacher", teacher, onnx, test, recipe, pictures, earlier))
+    add(prove_torch("student", "student", student, onnx, test, recipe, pictures, earlier))
+    for one in built:
+        add(prove_engine(one, onnx, test, recipe, pictures, earlier))
+    return results
 
 
 def _train(recipe: Recipe, splits: Splits, out: Path) -> tuple[list[Bundle], Bundle]:
-    from edgepress.compress.distill import distill, require_makeable
+    from edgepress.compress.distill import distill
 
-    # What can be known to be wrong is told before hours are spent on a teacher.
-    require_makeable(recipe.distill)
-    require_replaceable(out / "student", "torch", "fp32", "student")
-    if not recipe.teacher and recipe.teach.resize != recipe.distill.resize:
-        raise InputError(
-            f"resize is {recipe.teach.resize} in teach and {recipe.distill.resize} in distill: set them alike"
-        )
     first, *others = teachers = teachers_of(recipe, splits)
     return teachers, distill(splits.train, splits.val, first, recipe.distill, out / "student", ensemble=others)
 
@@ -163,10 +146,18 @@ def _is_main_process() -> bool:
     return process_state().is_main_process
 
 
-def _processes() -> int:
+def _tuning(recipe: Recipe, splits: Splits, teachers: Sequence[Bundle], student: Bundle) -> FineTuning:
     from edgepress.compress.gather import process_state
 
-    return process_state().num_processes
+    return FineTuning(
+        student=student,
+        teachers=teachers if recipe.distill.taught else [],
+        splits=splits,
+        config=recipe.finetune,
+        export=lambda tuned, folder: _export(tuned, splits, recipe, folder),
+        folder=Path(recipe.out),
+        processes=process_state().num_processes,
+    )
 
 
 def _export(student: Bundle, splits: Splits, recipe: Recipe, out: Path, *, attention: bool = False) -> Bundle:
@@ -187,8 +178,54 @@ def _export(student: Bundle, splits: Splits, recipe: Recipe, out: Path, *, atten
     )
 
 
-def _build(engine: EngineName, onnx: Bundle, out: Path, splits: Splits, recipe: Recipe, tuning: FineTuning) -> Bundle:
-    def build(source: Bundle, ending: str) -> Bundle:
-        return build_engine(engine, source, out, splits, recipe.quantize, recipe.compile, ending)
+def _header(recipe: Recipe, splits: Splits, teachers: Sequence[Bundle], student: Bundle) -> RunReport:
+    """The report before its first result: what was run, on what, from what."""
+    train, val, test = splits.train, splits.val, splits.test
+    return RunReport(
+        edgepress=version("edgepress"),
+        recipe=recipe,
+        data=DataFacts(
+            root=recipe.data,
+            labels=len(test.labels),
+            labels_counted=labels_counted(test.targets, test.ignore),
+            prevalence=prevalence(test.targets, test.ignore),
+            train_pictures=len(train),
+            val_pictures=len(val),
+            test_pictures=len(test),
+        ),
+        teacher=taught(teachers, student.manifest.facts.get("teacher_val_mAP")),
+        student=_facts(student),
+        training=tuple(training_curves(bundle) for bundle in (*teachers, student)),
+        made_with=MadeWith(
+            fingerprints={"train": train.fingerprint(), "val": val.fingerprint(), "test": test.fingerprint()},
+            runtimes=tuple(installed()),
+            tools=student.manifest.tools,
+        ),
+        machine=Machine(**describe_machine()),
+        engines=(),
+    )
 
-    return within_budget(build, onnx, tuning)
+
+def _facts(bundle: Bundle) -> ModelFacts:
+    assert bundle.manifest.architecture is not None
+    facts = bundle.manifest.facts
+    return ModelFacts(
+        backbone=bundle.manifest.architecture["backbone"],
+        head=bundle.manifest.architecture["head"],
+        size=bundle.preprocess.size,
+        digest=bundle.digest,
+        **{name: facts[name] for name in ("val_mAP", "best_epoch", "weights") if name in facts},
+    )
+
+
+def taught(teachers: Sequence[Bundle], val_map: float | None = None) -> ModelFacts:
+    """What taught; of several, what they are together and each by itself.
+
+    Args:
+        val_map: of several together.
+    """
+    each = tuple(_facts(teacher) for teacher in teachers)
+    if len(each) == 1:
+        return each[0]
+    names = " + ".join(one.backbone for one in each)
+    return ModelFacts(backbone=names, size=each[0].size, val_mAP=val_map, ensemble=each)

@@ -1,228 +1,167 @@
-"""What a run's report says of the run itself and of every model in it: a row each, kept while nothing changes."""
+"""The second pass of a run: every model measured on test and timed here; what is measured already is kept."""
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from edgepress.calibration.decide.label_scores import measure_decisions
-from edgepress.calibration.int8.search import SLOWER
-from edgepress.deploy.bench.against import compare_latency
-from edgepress.deploy.bench.latency import bench, prepared
+from edgepress.deploy.bench.latency import Benchmark, bench
 from edgepress.deploy.build.reference import REFERENCE, Reference
+from edgepress.deploy.engines import open_engine
 from edgepress.deploy.machine.device import describe_machine, installed
 from edgepress.deploy.verify.agreement import DIFF_BUDGET, FLIP_BUDGET
-from edgepress.deploy.verify.verification import verify
+from edgepress.deploy.verify.confidence import Scored, drop_interval
+from edgepress.deploy.verify.verification import predict_split, verify
 from edgepress.multilabel.bundle import Bundle, inputs_hash
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
-from edgepress.multilabel.metrics import labels_counted, mean_average_precision, prevalence
-from edgepress.run.build import Splits, folder_of, write_decision_plots
-from edgepress.run.evidence import engine_evidence, int8_search, label_precisions, training_curves
-from edgepress.run.finetune import FINETUNED, held_to_student
-from edgepress.run.latency_limit import OVER
-from edgepress.run.quantize import gate
-from edgepress.run.recipe import EngineName, Recipe
+from edgepress.multilabel.judgement import Reason
+from edgepress.multilabel.metrics import mean_average_precision
+from edgepress.run.build import Built, write_decision_plots
+from edgepress.run.evidence import int8_search, label_scores, reliability_bins
+from edgepress.run.flips import find_flips
+from edgepress.run.recipe import Recipe
+from edgepress.run.result import DecisionScores, EngineResult, StudentDrop
 
 log = logging.getLogger("edgepress")
-
-_HALVES: dict[EngineName, EngineName] = {
-    "onnx-int8-onnxruntime": "onnx-fp16",
-    "openvino-int8": "openvino-fp16",
-    "tensorrt-int8": "tensorrt-fp16",
-}
-ROW = 3
-"""Of what a row holds: one that was written before is measured again."""
+_ROW = 4
+"""Of what a result holds: one that was written before is measured again."""
 
 
-def header(recipe: Recipe, splits: Splits, teachers: list[Bundle], student: Bundle) -> dict[str, Any]:
-    """The report before its first row: what was run, on what, from what."""
-    return {
-        "edgepress": version("edgepress"),
-        "verdict": "fail",
-        "recipe": recipe.model_dump(mode="json"),
-        "data": {
-            "root": recipe.data,
-            "labels": len(splits.test.labels),
-            "labels_counted": labels_counted(splits.test.targets, splits.test.ignore),
-            "prevalence": prevalence(splits.test.targets, splits.test.ignore),
-            "train_pictures": len(splits.train),
-            "val_pictures": len(splits.val),
-            "test_pictures": len(splits.test),
-        },
-        "teacher": _teacher_summary(teachers, student),
-        "student": _summary(student),
-        "training": [training_curves(bundle) for bundle in (*teachers, student)],
-        "made_with": {
-            "fingerprints": {name: getattr(splits, name).fingerprint() for name in ("train", "val", "test")},
-            "runtimes": installed(),
-            "tools": student.manifest.tools,
-        },
-        "bench": recipe.bench.model_dump(),
-        "budgets_points": recipe.verify.model_dump(),
-        "machine": describe_machine(),
-        "engines": [],
-    }
-
-
-def _summary(bundle: Bundle) -> dict[str, Any]:
-    assert bundle.manifest.architecture is not None
-    facts = bundle.manifest.facts
-    keys = ("val_mAP", "best_epoch", "weights")
-    return {
-        "backbone": bundle.manifest.architecture["backbone"],
-        "head": bundle.manifest.architecture["head"],
-        "size": bundle.preprocess.size,
-        **{key: facts[key] for key in keys if key in facts},
-        "digest": bundle.digest,
-    }
-
-
-def _teacher_summary(teachers: list[Bundle], student: Bundle) -> dict[str, Any]:
-    """What taught; of several, what they are together and each by itself."""
-    each = [_summary(teacher) for teacher in teachers]
-    if len(each) == 1:
-        return each[0]
-    together = student.manifest.facts["teacher_val_mAP"]
-    names = " + ".join(one["backbone"] for one in each)
-    return {"backbone": names, "size": each[0]["size"], "val_mAP": together, "ensemble": each}
-
-
-def earlier_rows(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The rows of an earlier report that a run may keep, by their keys: those that were measured whole, without what
-    was said of a latency budget, which this run may not have."""
-    kept = {}
-    for row in report.get("engines", []):
-        if "key" in row and "bench" in row:
-            kept[row["key"]] = {name: value for name, value in row.items() if name != "there"}
-            if "reasons" in row:
-                kept[row["key"]]["reasons"] = [one for one in row["reasons"] if not one.startswith(OVER)]
-    return kept
-
-
-def torch_row(
-    role: str,
+def prove_torch(
+    name: str,
+    role: Literal["teacher", "student"],
     bundle: Bundle,
     onnx: Bundle,
     test: MultiLabelDataset,
     recipe: Recipe,
     pictures: list[bytes],
-    earlier: dict[str, dict[str, Any]],
-) -> dict[str, Any]:
-    """The torch model that engines are compared with (the student), or that it learnt from (the teacher)."""
+    earlier: Mapping[str, EngineResult],
+) -> EngineResult:
+    """The torch model that engines are compared with (the student), or that it learnt from (a teacher).
+
+    Args:
+        onnx: of the student; its reference holds the student's logits.
+        earlier: see `earlier_results`.
+    """
     key = _key(bundle, test, recipe)
     # A model may be kept in another role: adopted teachers may have changed places.
-    named = {"engine": f"{role} (torch)", "verdict": "reference" if role == "student" else "teacher"}
+    place: dict[str, Any] = {"engine": f"{name} (torch)", "role": role, "bundle": bundle.name}
     if key in earlier:
-        return {**earlier[key], **named}
-    log.info("timing the %s in torch", role)
-    row: dict[str, Any] = {"key": key, **named, "precision": "fp32", "size_bytes": _weights(bundle)}
+        return earlier[key].model_copy(update=place)
+    log.info("timing the %s in torch", name)
     if role == "student":
         logits = Reference.load(onnx.path / REFERENCE).logits
     else:
-        from edgepress.deploy.engines import open_engine
-        from edgepress.deploy.verify.verification import predict_split
-
         with open_engine(bundle) as engine:
             logits = predict_split(engine, test)
-    row["mAP"] = mean_average_precision(test.targets, logits, test.ignore)
-    row |= {"digest": bundle.digest, "labels": label_precisions(logits, test)}
-    return {**row, **_timings(bundle, recipe, pictures)}
+    return EngineResult(
+        **place,
+        precision="fp32",
+        key=key,
+        digest=bundle.digest,
+        size_bytes=bundle.model_path.stat().st_size,
+        mAP=mean_average_precision(test.targets, logits, test.ignore),
+        labels=label_scores(logits, test),
+        bench=_bench(bundle, recipe, pictures),
+    )
 
 
-def engine_row(
-    bundle: Bundle,
+def prove_engine(
+    built: Built,
     onnx: Bundle,
     test: MultiLabelDataset,
     recipe: Recipe,
     pictures: list[bytes],
-    earlier: dict[str, dict[str, Any]],
-    half: Bundle | None = None,
-) -> dict[str, Any]:
-    """An engine, verified on test, held to the student and timed; `not run` where this machine cannot run it.
+    earlier: Mapping[str, EngineResult],
+) -> EngineResult:
+    """An engine, verified on test and timed; of one that this machine cannot build or run the reason.
 
     Args:
         onnx: of the student, not fine-tuned.
-        earlier: see `earlier_rows`.
-        half: of an INT8 engine the fp16 engine for the same runtime, which must not be faster.
+        earlier: see `earlier_results`.
     """
-    key = _key(bundle, test, recipe, half)
+    place: dict[str, Any] = {"engine": built.name, "precision": built.precision, "required": built.required}
+    bundle = built.bundle
+    if bundle is None:
+        return EngineResult(**place, refusal=built.refusal)
+    place |= {"bundle": bundle.name, "finetuned": built.finetuned}
+    key = _key(bundle, test, recipe)
     if key in earlier:
-        return earlier[key]
-    row: dict[str, Any] = {"key": key, "size_bytes": bundle.size_bytes, "digest": bundle.digest}
-    row["int8"] = int8_search(bundle)
-    if bundle.name.endswith(FINETUNED):  # also where it cannot run here: a host may, and then its bundle is shipped
-        row |= {"finetuned": True, "bundle": bundle.name}
+        return earlier[key].model_copy(update=place)
+    measured: dict[str, Any] = {}
     try:
-        started = time.perf_counter()
-        result = verify(bundle, test, budget=recipe.verify.budget(bundle.manifest.precision))
-        log.info("verified %s on %d pictures in %.1f s", bundle.name, len(test), time.perf_counter() - started)
-        row |= {name: value for name, value in result.as_dict().items() if name != "engine"}
-        slower = gate(bundle)
-        if slower is not None:
-            row |= {"verdict": "fail", "reasons": [*row["reasons"], slower]}
-        if result.mAP is not None and result.logits is not None:
-            decisions = bundle.decisions.ordered(test.labels.names)
-            row = held_to_student(bundle, row, result.logits, onnx, test)
-            row["decisions"] = measure_decisions(decisions, result.logits, test)
-            row |= engine_evidence(bundle, decisions, result.logits, row["labels"], test)
-            write_decision_plots(bundle, decisions, result.logits, decisions.probabilities(result.logits), test)
-        row |= _timings(bundle, recipe, pictures)
-        if half is not None:
-            row = held_to_half(bundle, half, row, pictures)
+        measured = _verified(bundle, test, recipe, onnx if built.finetuned else None)
+        measured["bench"] = _bench(bundle, recipe, pictures)
     except EngineUnavailableError as error:
-        row |= {"verdict": "not run", "reasons": [str(error)]}
+        measured["refusal"] = Reason(kind="machine", text=str(error))
     except InputError as error:  # its runtime refuses the model: that engine fails, the others go on
-        row |= {"verdict": "fail", "reasons": [str(error)]}
-    return row
+        measured["refusal"] = Reason(kind="model", text=str(error))
+    return EngineResult(
+        **place, key=key, digest=bundle.digest, size_bytes=bundle.size_bytes, int8=int8_search(bundle), **measured
+    )
 
 
-def half_of(engine: EngineName, built: dict[str, Bundle], rows: list[dict[str, Any]], recipe: Recipe) -> Bundle | None:
-    """The fp16 engine that an INT8 engine is timed against: of the same runtime, built by this run, and run here."""
-    if engine not in _HALVES:
-        return None
-    name = folder_of(_HALVES[engine], recipe.compile)
-    return built[name] if any(row["engine"] == name and "p50_ms" in row for row in rows) else None
+def _verified(bundle: Bundle, test: MultiLabelDataset, recipe: Recipe, student: Bundle | None) -> dict[str, Any]:
+    """Fields of a result: what `verify` found on test, and the evidence for it.
 
-
-def held_to_half(bundle: Bundle, half: Bundle, row: dict[str, Any], pictures: list[bytes]) -> dict[str, Any]:
-    """An INT8 engine's row with its time as a multiple of the fp16 engine's, in turn; slower beyond chance it fails."""
-    latency = compare_latency(bundle, half, np.stack([prepared(bundle, data) for data in pictures]))
-    row |= {"against_fp16": {"engine": half.name, **latency.model_dump()}}
-    if latency.slower(SLOWER):
-        row |= {"verdict": "fail", "reasons": [*row["reasons"], f"slower than {half.name} ({latency})"]}
-    return row
-
-
-def _timings(bundle: Bundle, recipe: Recipe, pictures: list[bytes]) -> dict[str, Any]:
-    """The model's own latency at the first batch size at the top of a row, everything else beside it."""
-    wanted = recipe.bench
-    result = bench(
-        bundle, pictures, batches=wanted.batches, streams=wanted.stream_counts, seconds=wanted.seconds
-    ).as_dict()
-    model = result["cells"][0]["model"]
-    shown = ("p50_ms", "p90_ms", "p95_ms", "p99_ms", "max_ms", "mean_ms", "images_per_second", "calls")
+    Args:
+        student: the fp32 ONNX of the student, for an engine of the fine-tuned one.
+    """
+    started = time.perf_counter()
+    found = verify(bundle, test, budget=recipe.verify.budget(bundle.manifest.precision))
+    log.info("verified %s on %d pictures in %.1f s", bundle.name, len(test), time.perf_counter() - started)
+    fields: dict[str, Any] = {"verification": found.model_copy(update={"logits": None}), "mAP": found.mAP}
+    logits = found.logits
+    if found.mAP is None or logits is None:  # a logit is not finite: there is no more to say
+        return fields
+    decisions = bundle.decisions.ordered(test.labels.names)
+    reference = Reference.load(bundle.path / REFERENCE)
+    rows = reference.rows(test.hashes())
+    assert rows is not None, "a run exports, and verifies on, the same pictures"
+    columns = [reference.labels.index(name) for name in test.labels.names]
+    write_decision_plots(bundle, decisions, logits, decisions.probabilities(logits), test)
     return {
-        **{name: model[name] for name in shown},
-        "bench": {key: value for key, value in result.items() if key != "machine"},
+        **fields,
+        "student_drop": None if student is None else student_drop(logits, student, test),
+        "labels": label_scores(logits, test, intervals=bundle.manifest.precision == "int8"),
+        "decisions": DecisionScores(**measure_decisions(decisions, logits, test)),
+        "reliability": reliability_bins(decisions, logits, test),
+        "flips": find_flips(decisions, logits, reference.logits[rows][:, columns], test),
     }
 
 
-def _weights(bundle: Bundle) -> int:
-    return bundle.model_path.stat().st_size
+def student_drop(logits: np.ndarray, onnx: Bundle, test: MultiLabelDataset) -> StudentDrop:
+    """What an engine of the fine-tuned student, which was verified against that one, loses against the student itself,
+    for which it stands.
+
+    Args:
+        logits: the engine's, finite, `[N, C]` in the order of the pictures and labels of test.
+        onnx: of the student; its reference holds what the student says of the same pictures.
+    """
+    student = Scored(test.targets, Reference.load(onnx.path / REFERENCE).logits, test.ignore)
+    engine = student._replace(scores=logits)
+    points = 100 * (mean_average_precision(*student) - mean_average_precision(*engine))
+    return StudentDrop(points=points, interval=drop_interval(student, engine))
 
 
-def _key(bundle: Bundle, test: MultiLabelDataset, recipe: Recipe, half: Bundle | None = None) -> str:
+def _bench(bundle: Bundle, recipe: Recipe, pictures: Sequence[bytes]) -> Benchmark:
+    wanted = recipe.bench
+    return bench(bundle, list(pictures), batches=wanted.batches, streams=wanted.stream_counts, seconds=wanted.seconds)
+
+
+def _key(bundle: Bundle, test: MultiLabelDataset, recipe: Recipe) -> str:
     """A measurement is kept while the engine, the pictures, the machine and the way of measuring are the same."""
     return inputs_hash(
         {
-            "row": ROW,
+            "row": _ROW,
             "bundle": bundle.digest,
-            "half": half.digest if half else None,
             "test": test.fingerprint(),
             "bench": recipe.bench.model_dump(),
             "machine": describe_machine(),
@@ -230,12 +169,3 @@ def _key(bundle: Bundle, test: MultiLabelDataset, recipe: Recipe, half: Bundle |
             "runtimes": [f"edgepress {version('edgepress')}", *installed()],
         }
     )
-
-
-def verdict_of(rows: list[dict[str, Any]], recipe: Recipe) -> str:
-    """With `required`, those must all pass; without, everything that this machine can run must, and something must."""
-    required = {folder_of(engine, recipe.compile) for engine in recipe.required}
-    if required:
-        return "pass" if required <= {row["engine"] for row in rows if row["verdict"] == "pass"} else "fail"
-    verdicts = {row["verdict"] for row in rows}
-    return "pass" if "pass" in verdicts and not verdicts & {"fail", "unproven"} else "fail"

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from edgepress.calibration.int8.embeddings import embed
 from edgepress.calibration.int8.finished import Finished
 from edgepress.calibration.int8.quantize import STEPS, quantize
 from edgepress.calibration.int8.saturation import weight_bits_here
-from edgepress.calibration.int8.search import MOST_FLOAT, MOST_FLOAT_WEIGHTS, SLOWER, TOLERANCE, Score, Search, Trial
+from edgepress.calibration.int8.search import MOST_FLOAT, MOST_FLOAT_WEIGHTS, TOLERANCE, Score, Search, Trial
 from edgepress.calibration.int8.subset import calibration_hash, choose_calibration_set, missing_labels
 from edgepress.deploy.bench.against import compare_latency
 from edgepress.deploy.build.compile import IR, ONNX, built_for_openvino, compile_openvino, derived_bundle
@@ -38,17 +37,19 @@ from edgepress.multilabel.noise import signal_to_noise
 from edgepress.multilabel.ratio import Ratio
 from edgepress.report.plots import draw_int8, write_plot
 from edgepress.run.recipe import QuantizeConfig
+from edgepress.run.splits import Splits
 
 log = logging.getLogger("edgepress")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Splits:
-    """The splits of one data set, each with its part: train is learnt and calibrated on, val chooses, test reports."""
+def require_quantizer(target: Target) -> None:
+    """Stop where what quantises for a target is not installed here.
 
-    train: MultiLabelDataset
-    val: MultiLabelDataset
-    test: MultiLabelDataset
+    Raises:
+        EngineUnavailableError: says which extra is.
+    """
+    for module in ("onnx", "onnxruntime", "sympy", *(("openvino", "nncf") if target == "openvino" else ())):
+        require(module, "quantize")
 
 
 def quantize_bundle(parent: Bundle, splits: Splits, target: Target, out: Path, config: QuantizeConfig) -> Bundle:
@@ -66,8 +67,7 @@ def quantize_bundle(parent: Bundle, splits: Splits, target: Target, out: Path, c
         raise InputError(f"{parent.path}: {parent.manifest.kind}, {parent.manifest.precision}; expected onnx, fp32")
     require_logits_alone(parent)
     parent.labels.require_equal(splits.train.labels, f"the bundle {parent.path}", f"the data set {splits.train.root}")
-    for module in ("onnx", "onnxruntime", "sympy", *(("openvino", "nncf") if target == "openvino" else ())):
-        require(module, "quantize")
+    require_quantizer(target)
     pictures = _calibration_set(parent, splits, config)
     bits = 8 if target == "tensorrt" else config.weight_bits or weight_bits_here()
     names = ("openvino", "nncf", "onnxruntime") if target == "openvino" else ("onnx", "onnxruntime")
@@ -127,24 +127,6 @@ def split_logits(bundle: Bundle, data: MultiLabelDataset, device: str = "cpu") -
     """An engine's logits `[N, C]` on a split, in its order."""
     with open_engine(bundle, device) as engine:
         return predict_split(engine, data)
-
-
-def gate(bundle: Bundle) -> str | None:
-    """Why an INT8 bundle is no gain on this machine: slower than fp32 beyond chance; None where it is, or unknown."""
-    calibration = bundle.manifest.calibration
-    if calibration is None or calibration.latency is None or calibration.measured_on != describe_machine()["processor"]:
-        return None
-    latency = calibration.latency
-    return f"slower than fp32 ({latency})" if latency.slower(SLOWER) else None
-
-
-def missed(bundle: Bundle) -> str | None:
-    """By how much the search for an INT8 bundle missed its budget on val; None where it kept it, or had none."""
-    calibration = bundle.manifest.calibration
-    if calibration is None or calibration.val_mAP is None or calibration.val_mAP_float is None:
-        return None
-    drop, budget = 100 * (calibration.val_mAP_float - calibration.val_mAP), calibration.budget
-    return None if budget is None or drop <= budget else f"val mAP drops by {drop:.2f} points; the budget is {budget:g}"
 
 
 def _calibration_set(parent: Bundle, splits: Splits, config: QuantizeConfig) -> MultiLabelDataset:

@@ -176,8 +176,8 @@ class Recipe(TrainRecipe):
     verify: VerifyConfig = VerifyConfig()
     bench: BenchConfig = BenchConfig()
     latency_budget: str | None = None
-    """Most milliseconds (p50) that an engine may take for one picture, such as 8ms: the first of students that keeps it
-    is trained, and the best engine that keeps it is the one to ship."""
+    """The latency budget: the most milliseconds (p50) that an engine may take for one picture, such as 8ms. The first
+    of students that keeps it is trained, and the best engine that keeps it is the one to ship."""
     students: tuple[str, ...] = ()
     """Backbones that timm knows, the best first, for a latency budget; by default distill's."""
     host: str | None = None
@@ -220,8 +220,14 @@ class Recipe(TrainRecipe):
     def _are_built(cls, required: tuple[str, ...], info: Any) -> tuple[str, ...]:
         missing = [name for name in required if name not in info.data.get("engines", required)]
         if missing:
-            raise ValueError(f"{missing[0]} is required but not among engines")
+            raise ValueError(f"required, but not among engines: {', '.join(missing)}")
         return required
+
+    @field_validator("engines")
+    @classmethod
+    def _in_the_tables_order(cls, engines: tuple[str, ...]) -> tuple[str, ...]:
+        """Each once: the order in which they are named changes nothing."""
+        return tuple(name for name in ENGINES if name in engines)
 
 
 class CompareRecipe(Recipe):

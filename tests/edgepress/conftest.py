@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from edgepress.run.result import RunReport
 from tests.durable import Disk, watched
 
 pytest.importorskip("torch", reason="torch is not installed; a run trains with it")
@@ -84,3 +85,8 @@ def run_folder(recipe: Path, first: Any) -> Path:
 def report(run_folder: Path) -> dict[str, Any]:
     """Its report.json; a test that changes it copies it first."""
     return json.loads((run_folder / "report.json").read_text())
+
+
+def typed(report: dict[str, Any]) -> RunReport:
+    """A report.json that a test changed, as `edgepress report` reads it."""
+    return RunReport.model_validate_json(json.dumps(report))

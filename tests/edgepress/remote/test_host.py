@@ -11,7 +11,6 @@ import sys
 import tarfile
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,11 +20,14 @@ import pytest
 from edgepress.multilabel.bundle import Bundle, _serialise
 from edgepress.multilabel.datasets import load_dataset
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.judgement import Reason
 from edgepress.remote.host import Host, _send, as_flags, run_there
 from edgepress.remote.receive import unpack
-from edgepress.run.latency_limit import TIMES, choose_engine, choose_student
-from edgepress.run.pipeline import splits_of
+from edgepress.run.judge import judge_engine
+from edgepress.run.latency_budget import TIMES, choose_engine, choose_student, host_of_recipe, seen_on_host
 from edgepress.run.recipe import Recipe
+from edgepress.run.result import EngineResult, LatencyBudget
+from edgepress.run.splits import splits_of
 from tests.edgepress.remote import sshd
 
 torch = pytest.importorskip("torch", reason="torch is not installed; the bundles are made of a model of it")
@@ -146,37 +148,31 @@ class TestBudget:
         return Recipe.parse({**micro, **wanted, **reached}, "recipe")
 
     def test_a_student_is_timed_there(self, settings, tmp_path):
-        _, (row,) = choose_student(settings, splits_of(settings), tmp_path)
-        assert row["engines"]["onnx-fp32"]["p50_ms"] > 0
+        _, budget = choose_student(settings, splits_of(settings), tmp_path)
+        (row,) = budget.students
+        assert row.engines["onnx-fp32"].p50_ms > 0
         assert [path.name for path in tmp_path.iterdir()] == [TIMES]
 
     def test_an_engine_that_cannot_run_here_counts_there(self, settings, run_folder, tiny_data):
-        engine = Bundle.open(run_folder / "onnx-fp32")
-        student = replace(engine, manifest=engine.manifest.model_copy(update={"facts": {"val_mAP": 0.5}}))
-        rows = [{"engine": "onnx-fp32", "verdict": "not run"}]
-        chosen = choose_engine(settings, rows, {"onnx-fp32": engine}, student, load_dataset(tiny_data, "test"))
-        there = rows[0]["there"]
-        assert (there["verdict"], chosen["ship"]) == ("pass", "onnx-fp32")
-        assert chosen["p50_ms"] == there["p50_ms"] > 0
+        engine, test = Bundle.open(run_folder / "onnx-fp32"), load_dataset(tiny_data, "test")
+        seen = seen_on_host(host_of_recipe(settings), engine, settings, test)
+        assert seen.judgement.verdict == "pass"
+        assert seen.p50_ms > 0
+        budget = LatencyBudget(budget_ms=60_000.0, host=settings.host)
+        refusal = Reason(kind="machine", text="not here")
+        found = EngineResult(engine="onnx-fp32", precision="fp32", bundle="onnx-fp32", refusal=refusal, on_host=seen)
+        judged = found.model_copy(update={"judgement": judge_engine(found, "", budget)})
+        assert choose_engine([judged], budget, 0.5).ship == "onnx-fp32"
 
     def test_what_failed_there_is_timed_again_and_what_ran_is_kept(self, settings, tmp_path):
         choose_student(settings, splits_of(settings), tmp_path)
         (row,) = json.loads((tmp_path / TIMES).read_text())
         for seen, again in (({"p50_ms": 0.125}, False), ({"reason": "the connection broke off"}, True)):
             (tmp_path / TIMES).write_text(json.dumps([{**row, "engines": {"onnx-fp32": seen}}]))
-            _, (found,) = choose_student(settings, splits_of(settings), tmp_path)
-            assert (found["engines"]["onnx-fp32"] != seen) == again
-            assert found["engines"]["onnx-fp32"]["p50_ms"] > 0
-
-    @pytest.mark.parametrize("verdict", ["fail", "unproven"])
-    def test_an_engine_that_did_not_pass_here_does_not_ship_though_it_passes_there(
-        self, settings, run_folder, tiny_data, verdict
-    ):
-        engine = Bundle.open(run_folder / "onnx-fp32")
-        student = replace(engine, manifest=engine.manifest.model_copy(update={"facts": {"val_mAP": 0.5}}))
-        rows = [{"engine": "onnx-fp32", "verdict": verdict, "reasons": ["below the student's own"]}]
-        chosen = choose_engine(settings, rows, {"onnx-fp32": engine}, student, load_dataset(tiny_data, "test"))
-        assert (rows[0]["there"]["verdict"], chosen["ship"]) == ("pass", None)
+            _, budget = choose_student(settings, splits_of(settings), tmp_path)
+            found = budget.students[0].engines["onnx-fp32"]
+            assert (found.p50_ms != 0.125) == again
+            assert found.p50_ms > 0
 
     def test_a_host_out_of_reach_is_no_reason_against_a_student(self, settings, server, tmp_path):
         options = server.options(port=sshd.free_port())

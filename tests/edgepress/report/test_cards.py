@@ -12,6 +12,7 @@ import yaml
 
 from edgepress.multilabel.bundle import Bundle
 from edgepress.report.cards import card
+from tests.edgepress.conftest import typed
 
 
 def front_matter(text: str) -> dict[str, Any]:
@@ -37,13 +38,13 @@ def test_a_run_writes_a_card_for_every_bundle(run_folder, report, tiny_data):
 
 def test_an_adopted_teacher_is_not_said_to_have_learnt_here(run_folder, report):
     teacher, adopted = Bundle.open(run_folder / "teacher"), copy.deepcopy(report)
-    assert "pictures taught" in card(teacher, report)
+    assert "pictures taught" in card(teacher, typed(report))
     adopted["recipe"]["teacher"] = ["elsewhere/teacher"]
-    text = card(teacher, adopted)
+    text = card(teacher, typed(adopted))
     assert "pictures taught" not in text
     assert "It was trained before the run that measured it" in text
     assert f"Trained on {teacher.manifest.facts['pictures']} pictures." in text
-    assert "pictures taught" in card(Bundle.open(run_folder / "student"), adopted)
+    assert "pictures taught" in card(Bundle.open(run_folder / "student"), typed(adopted))
 
 
 def test_the_verb_writes_the_same_card_and_the_bundle_stays_whole(edgepress, run_folder, tmp_path):
@@ -75,7 +76,7 @@ def test_a_report_of_other_bundles_is_refused(bad, run_folder, tmp_path):
 def test_a_data_set_whose_name_is_markup_stays_text(run_folder, report):
     hurt = copy.deepcopy(report)
     hurt["data"]["root"] = "/data/evil: [x]\n---\n# hit <b>"
-    text = card(Bundle.open(run_folder / "onnx-fp32"), hurt)
+    text = card(Bundle.open(run_folder / "onnx-fp32"), typed(hurt))
     assert front_matter(text)["model-index"][0]["results"][0]["dataset"]["name"] == "evil: [x] --- # hit <b>"
     assert "\n# hit" not in text.split("---\n\n", 1)[1].split("## How to reproduce")[0]
 
@@ -83,7 +84,7 @@ def test_a_data_set_whose_name_is_markup_stays_text(run_folder, report):
 def test_the_card_of_a_fine_tuned_engine_says_what_its_drop_is_from(run_folder, report):
     bundle, tuned = Bundle.open(run_folder / "onnx-int8-onnxruntime"), copy.deepcopy(report)
     row = next(row for row in tuned["engines"] if row["digest"] == bundle.digest)
-    row |= {"student_drop_points": 1.25, "student_drop_interval": (0.5, 2.0)}
+    row |= {"student_drop": {"points": 1.25, "interval": (0.5, 2.0)}, "finetuned": True}
     said = "in points (95 % interval): 1.25 (0.50 to 2.00), fine-tuned"
-    assert f"Drop against the student, {said}" in card(bundle, tuned)
-    assert "Drop against the model it was made from, " in card(bundle, report)
+    assert f"Drop against the student, {said}" in card(bundle, typed(tuned))
+    assert "Drop against the model it was made from, " in card(bundle, typed(report))

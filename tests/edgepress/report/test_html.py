@@ -13,6 +13,7 @@ import pytest
 from edgepress.report.html import to_html
 from edgepress.report.overview import report_document
 from tests.browser import clean_page
+from tests.edgepress.conftest import typed
 
 HOSTILE = '<script>window.hit = 1</script><img src=x onerror="window.hit = 1">"&\'`'
 CONTRAST = """() => {
@@ -46,7 +47,7 @@ def opened(page: Any, file: Path) -> None:
 
 def written(folder: Path, report: dict[str, Any]) -> Path:
     file = folder / "report.html"
-    file.write_text(to_html(report_document(report)), encoding="utf-8")
+    file.write_text(to_html(report_document(typed(report))), encoding="utf-8")
     return file
 
 
@@ -161,11 +162,18 @@ def planted(report: dict[str, Any]) -> dict[str, Any]:
     hurt["recipe"]["data"] = hurt["data"]["root"] = HOSTILE
     hurt["student"]["backbone"] = hurt["machine"]["processor"] = HOSTILE
     flip = {"label": HOSTILE, "before": 0.2, "after": 0.8, "answer": True, "right": False}
-    shown = {"picture": HOSTILE, "truth": [HOSTILE], "before": [], "after": [[HOSTILE, 0.8]], "flips": [flip]}
+    shown = {
+        "index": 0,
+        "picture": HOSTILE,
+        "truth": [HOSTILE],
+        "before": [],
+        "after": [[HOSTILE, 0.8]],
+        "flips": [flip],
+    }
     found = {"engine": "onnx-fp32", "finetuned": False, "decisions": 9, "flipped": 1, "right": 0, "pictures": 1}
-    hurt["flips"] = {**found, "shown": [{**shown, "jpeg": '" onerror="window.hit = 1'}]}
+    hurt["flips"] = {**found, "shown": [{**shown, "index": 0, "jpeg": '" onerror="window.hit = 1'}]}
     for row in hurt["engines"]:
-        row["reasons"] = [HOSTILE]
+        row["judgement"] = {"verdict": "fail", "reasons": [{"kind": "drop", "text": HOSTILE}]}
         row["labels"][0]["label"] = HOSTILE
         row["bench"]["cautions"] = [HOSTILE]
         if row.get("int8"):

@@ -20,10 +20,11 @@ from edgepress.report.cards import card
 from edgepress.report.details import recipe_text
 from edgepress.report.figures import Model, draw_pareto, frontier
 from edgepress.report.html import to_html
-from edgepress.report.overview import headline, report_document, training
-from edgepress.report.summary import print_report, telling, to_ship
-from edgepress.report.verification import MINUS, drop_text
+from edgepress.report.overview import MINUS, drop_text, headline, report_document, training
+from edgepress.report.summary import print_report
 from edgepress.run.recipe import Recipe
+from edgepress.run.result import EngineResult, RunReport, StudentDrop
+from tests.edgepress.conftest import typed
 
 
 @pytest.fixture
@@ -56,8 +57,11 @@ def test_the_markdown_says_the_same(run_folder, report):
 
 
 def test_the_recipe_in_the_report_makes_the_same_run(report):
-    read = yaml.safe_load(recipe_text({**report["recipe"], "ssh_option": ["ProxyCommand=sh"]}))
+    read = yaml.safe_load(
+        recipe_text(Recipe.parse({**report["recipe"], "latency_budget": "8ms", "ssh_option": ["Port=1"]}, "report"))
+    )
     assert "ssh_option" not in read
+    assert read.pop("latency_budget") == "8ms"
     assert Recipe.parse(read, "report") == Recipe.parse(report["recipe"], "report.json")
 
 
@@ -65,11 +69,12 @@ def test_the_recipe_in_the_report_makes_the_same_run(report):
     ("content", "said"),
     [
         (None, "no report.json"),
-        ("{", "not JSON"),
-        ("[]", "not the report of a run"),
-        ('{"engines": [], "recipe": {}}', "run again"),
-        ('{"engines": [], "recipe": {}, "verdict": "pass", "student": {"backbone": NaN}, "teacher": {}}', "run again"),
-        ('{"engines": [1], "recipe": {}, "student": 3, "teacher": 4}', "run again"),
+        ("{", "Invalid JSON"),
+        ("[]", "not a report"),
+        ("[" * 100_000, "Invalid JSON"),
+        ('{"engines": [], "recipe": {}}', "the same edgepress run makes it again"),
+        ('{"edgepress": "0", "student": {"backbone": NaN}, "teacher": {}}', "the same edgepress run makes it again"),
+        ('{"edgepress": "0", "engines": [1], "student": 3}', "the same edgepress run makes it again"),
     ],
 )
 def test_what_is_no_report_is_refused_in_one_line(bad, copied, content, said):
@@ -103,6 +108,19 @@ def test_runs_of_the_same_pictures_on_one_machine_share_a_plot(edgepress, copied
     out = tmp_path / "compared.html"
     assert edgepress("report", run_folder, copied, "--out", out, "--json").json["cautions"] == []
     assert out.read_text().count("<figure>") == 2
+
+
+def test_the_fine_tuned_engine_that_a_run_took_was_not_made_again(edgepress, run_folder, tmp_path):
+    """Its row has the engine's name, whose folder holds the bundle that missed its budget."""
+    folder = Path(shutil.copytree(run_folder, tmp_path / "run"))
+    report = json.loads((folder / "report.json").read_text())
+    shutil.copytree(folder / "onnx-fp32", folder / "openvino-fp32-finetuned")
+    row = report["engines"][-1]
+    row |= {"bundle": "openvino-fp32-finetuned", "digest": Bundle.open(folder / "onnx-fp32").digest, "finetuned": True}
+    (folder / "report.json").write_text(json.dumps(report))
+    answer = edgepress("report", folder, "--json")
+    assert answer.json["made_again"] == []
+    assert "made again" not in answer.err
 
 
 def test_an_engine_that_was_made_again_since_is_told(edgepress, run_folder, tmp_path):
@@ -141,7 +159,7 @@ def test_an_interrupted_report_leaves_the_old_one_and_no_half_file(edgepress, co
 
 
 def test_an_interrupted_run_claims_nothing(report):
-    document = report_document({**report, "verdict": "incomplete"})
+    document = report_document(typed({**report, "verdict": "incomplete"}))
     assert document.verdict == "incomplete"
     assert len(document.headline) == 1
     assert "interrupted" in document.headline[0]
@@ -152,7 +170,7 @@ def test_what_is_absent_is_said_and_not_left_out(report):
     bare["engines"] = [row for row in bare["engines"] if row["precision"] != "int8"]
     bare["training"] = [{"model": "teacher", "terms": {}, "val_mAP": [], "best_epoch": None}]
     bare["flips"] = None
-    told = to_markdown(report_document(bare))
+    told = to_markdown(report_document(typed(bare)))
     for said in (
         "No INT8 engine was asked for",
         "teacher: no curves",
@@ -160,52 +178,64 @@ def test_what_is_absent_is_said_and_not_left_out(report):
         "nothing is known",
     ):
         assert said in told
-    old = {key: value for key, value in bare.items() if key not in ("training", "made_with", "flips")}
-    old["engines"] = [{"engine": "onnx-fp32", "precision": "fp32", "verdict": "not built", "reasons": ["no room"]}]
-    told = to_markdown(report_document({**old, "verdict": "fail"}))
-    for said in ("No engine passes", "No model was timed", "No curves are known", "No engine was measured", "no room"):
+    refused = {"verdict": "not built", "reasons": [{"kind": "build", "text": "no room"}]}
+    bare["engines"] = [{"engine": "onnx-fp32", "precision": "fp32", "judgement": refused}]
+    told = to_markdown(report_document(typed({**bare, "verdict": "fail"})))
+    for said in ("No engine passes", "No model was timed", "No AP by label", "No engine was measured", "no room"):
         assert said in told
 
 
-def test_the_engine_to_ship_is_what_the_budget_chose_else_the_fastest_that_passes():
-    rows = [
-        {"engine": "a", "verdict": "pass", "p50_ms": 3.0, "flips": {}},
-        {"engine": "b", "verdict": "pass", "p50_ms": 2.0, "flips": {"flipped": 0}},
-        {"engine": "c", "verdict": "fail", "p50_ms": 1.0, "flips": {"flipped": 0}},
-        {"engine": "d", "verdict": "pass", "p50_ms": 4.0, "bundle": "d-finetuned"},
-    ]
-    assert to_ship({"engines": rows})["engine"] == "b"
-    assert to_ship({"engines": rows, "latency_budget": {"ship": "d-finetuned"}})["engine"] == "d"
-    assert to_ship({"engines": rows, "latency_budget": {"ship": None}}) is None
-    assert telling({"engines": rows})["engine"] == "b"
-    assert telling({"engines": rows[2:3]})["engine"] == "c"
-    assert telling({"engines": []}) is None
+def test_the_engine_to_ship_is_what_the_budget_chose_else_the_fastest_that_passes(report):
+    (own,) = (one for one in report["engines"] if one["engine"] == "onnx-fp32")
+
+    def shown(*rows: tuple[str, str, float, int], **more: Any) -> RunReport:
+        """Rows of engine, verdict, p50 and flipped decisions."""
+        made = []
+        for engine, verdict, p50, flipped in rows:
+            row = copy.deepcopy({**own, "engine": engine, "bundle": f"{engine}-finetuned"})
+            reasons = [] if verdict == "pass" else [{"kind": "drop", "text": "mAP drops"}]
+            row["judgement"] = {"verdict": verdict, "reasons": reasons}
+            row["bench"]["cells"][0]["model"]["p50_ms"] = p50
+            row["flips"]["flipped"] = flipped
+            made.append(row)
+        return typed({**report, "engines": made, **more})
+
+    def named(one: EngineResult | None) -> str | None:
+        return one and one.engine
+
+    a, b, c, d = ("a", "pass", 3.0, 0), ("b", "pass", 2.0, 0), ("c", "fail", 1.0, 0), ("d", "pass", 4.0, 0)
+    assert named(shown(a, b, c, d).to_ship) == "b"
+    budget = {"budget_ms": 8.0, "ship": "d"}
+    assert shown(a, b, c, d, latency_budget=budget).to_ship.bundle == "d-finetuned"
+    assert shown(a, b, c, d, latency_budget={"budget_ms": 8.0}).to_ship is None
+    assert named(shown(c).telling) == "c"
+    assert shown().telling is None
     # What changed most is shown where the one to ship changed nothing, and of what failed where anything did.
-    rows[0]["flips"] = {"flipped": 2}
-    rows.append({"engine": "e", "verdict": "pass", "p50_ms": 5.0, "flips": {"flipped": 1}})
-    assert telling({"engines": rows})["engine"] == "a"
-    rows[1]["flips"] = {"flipped": 1}
-    assert telling({"engines": rows})["engine"] == "b"
-    rows[2]["flips"] = {"flipped": 9}
-    assert telling({"engines": rows})["engine"] == "c"
+    a, e = ("a", "pass", 3.0, 2), ("e", "pass", 5.0, 1)
+    assert named(shown(a, b, c, d, e).telling) == "a"
+    b = ("b", "pass", 2.0, 1)
+    assert named(shown(a, b, c, d, e).telling) == "b"
+    assert named(shown(a, b, ("c", "fail", 1.0, 9), d, e).telling) == "c"
 
 
 def test_a_failure_is_named_with_its_reason(report):
     hurt = copy.deepcopy(report)
     hurt["verdict"] = "fail"
-    hurt["engines"][-1] |= {"verdict": "fail", "reasons": ["mAP drops by 7 points"]}
-    assert any("mAP drops by 7 points" in line for line in headline(hurt))
+    failed = {"verdict": "fail", "reasons": [{"kind": "drop", "text": "mAP drops by 7 points"}]}
+    hurt["engines"][-1] |= {"judgement": failed}
+    assert any("mAP drops by 7 points" in line for line in headline(typed(hurt)))
 
 
 def test_an_engine_that_only_a_host_ran_can_be_the_one_to_ship(report):
     there = copy.deepcopy(report)
     row = there["engines"][-1]
-    kept = {name: row[name] for name in ("engine", "precision", "size_bytes", "digest", "int8")}
-    there["engines"][-1] = {**kept, "verdict": "not run", "reasons": ["not here"], "required": False}
-    there["engines"][-1]["there"] = {"verdict": "pass", "reasons": [], "p50_ms": 2.0}
-    there["recipe"]["host"] = "me@board"
-    budget = {"budget_ms": 8.0, "host": "me@board", "ship": row["engine"], "val_mAP": 0.5, "p50_ms": 2.0}
-    told = to_markdown(report_document({**there, "latency_budget": budget}))
+    kept = {name: row[name] for name in ("engine", "precision", "size_bytes", "digest", "int8", "bundle")}
+    refused = {"verdict": "not run", "reasons": [{"kind": "machine", "text": "not here"}]}
+    seen = {"judgement": {"verdict": "pass"}, "p50_ms": 2.0}
+    there["engines"][-1] = {**kept, "judgement": refused, "on_host": seen}
+    there["recipe"] |= {"host": "me@board", "latency_budget": "8ms"}
+    budget = {"budget_ms": 8.0, "host": "me@board", "ship": row["engine"]}
+    told = to_markdown(report_document(typed({**there, "latency_budget": budget})))
     assert f"{row['engine']} is to ship within 8 ms" in told
     assert "2.00 ms on me@board" in told
 
@@ -220,39 +250,44 @@ def alone(report: dict[str, Any]) -> dict[str, Any]:
 
 def test_a_student_that_no_teacher_taught_is_not_said_to_be_taught(report, run_folder, capsys):
     teacher, student = report["teacher"]["backbone"], report["student"]["backbone"]
-    assert report_document(report).title == f"{student} taught by {teacher}"
-    assert report_document(alone(report)).title == f"{student} taught by no teacher"
-    told = to_markdown(report_document(alone(report)))
+    assert report_document(typed(report)).title == f"{student} taught by {teacher}"
+    assert report_document(typed(alone(report))).title == f"{student} taught by no teacher"
+    told = to_markdown(report_document(typed(alone(report))))
     assert f"Teacher, not learnt from: {escaped(teacher)}" in told
-    assert "Teacher, not learnt from" not in to_markdown(report_document(report))
+    assert "Teacher, not learnt from" not in to_markdown(report_document(typed(report)))
     bundle = Bundle.open(run_folder / "student")
-    assert "Distilled from" in card(bundle, report)
-    text = card(bundle, alone(report))
+    assert "Distilled from" in card(bundle, typed(report))
+    text = card(bundle, typed(alone(report)))
     assert "Trained on the labels alone" in text
     for claim in ("Distilled from", "knowledge-distillation", "Made from the bundle teacher"):
-        assert claim in card(bundle, report)
+        assert claim in card(bundle, typed(report))
         assert claim not in text
-    print_report(alone(report), Console(width=200))
+    print_report(typed(alone(report)), Console(width=200))
     assert f"{student}, taught by no teacher" in capsys.readouterr().out
 
 
-def test_the_drop_of_a_fine_tuned_engine_is_from_the_student():
-    row = {"drop_points": 0.1, "drop_interval": (-0.2, 0.4)}
-    assert drop_text(row) == f"0.10 ({MINUS}0.20 to 0.40)"
-    tuned = {**row, "student_drop_points": 1.25, "student_drop_interval": (0.5, 2.0)}
+def test_the_drop_of_a_fine_tuned_engine_is_from_the_student(report):
+    one = next(one for one in typed(report).engines if one.verification is not None)
+    drop = one.verification.model_copy(update={"drop_points": 0.1, "drop_interval": (-0.2, 0.4)})
+    one = one.model_copy(update={"verification": drop})
+    assert drop_text(one) == f"0.10 ({MINUS}0.20 to 0.40)"
+    student = StudentDrop(points=1.25, interval=(0.5, 2.0))
+    tuned = one.model_copy(update={"student_drop": student, "finetuned": True})
     assert drop_text(tuned) == "1.25 (0.50 to 2.00), fine-tuned"
-    assert drop_text({**tuned, "student_drop_interval": None}) == "1.25, fine-tuned"
+    unsure = student.model_copy(update={"interval": None})
+    assert drop_text(tuned.model_copy(update={"student_drop": unsure})) == "1.25, fine-tuned"
 
 
-def test_int8_is_shown_beside_fp16(report):
+def test_int8_is_shown_beside_its_float_engine(report):
     timed = copy.deepcopy(report)
     row = next(row for row in timed["engines"] if row["precision"] == "int8")
-    row["against_fp16"] = {"engine": "onnx-fp16", "ratio": 0.481, "low": 0.46, "high": 0.5}
-    said = f"{row['engine']}: 0.48 times the time of onnx-fp16 (0.46 to 0.50)."
-    assert said in to_markdown(report_document(timed))
-    assert said in to_html(report_document(timed))
-    del row["against_fp16"]
-    assert "times the time of" not in to_markdown(report_document(timed))
+    ratio = {"ratio": 0.481, "low": 0.46, "high": 0.5}
+    row["held_to"] = {"engine": "onnx-fp16", "digest": "d", "ratio": ratio}
+    said = f"{row['engine']}, time against onnx-fp16: 0.48 times, 0.46 to 0.50."
+    assert said in to_markdown(report_document(typed(timed)))
+    assert said in to_html(report_document(typed(timed)))
+    row["held_to"] = None
+    assert "time against onnx" not in to_markdown(report_document(typed(timed)))
 
 
 def test_the_frontier_is_what_none_beats_in_both():
@@ -269,20 +304,20 @@ def test_the_frontier_is_what_none_beats_in_both():
 def test_of_many_curves_the_students_is_drawn_and_what_is_not_is_said(report):
     own = report["training"][-1]
     others = [{**own, "model": f"teacher-{number}", "terms": {}} for number in range(1, 5)]
-    plot = training({**report, "training": [*others, own]})[-1]
+    plot = training(typed({**report, "training": [*others, own]}))[-1]
     drawn, _, left_out = plot.alt.partition(" Not drawn: ")
     assert [name in drawn for name in ("student", "teacher-1", "teacher-3", "teacher-4")] == [True, True, True, False]
     assert left_out == "teacher-4."
     assert plot.caption.endswith("Not drawn: teacher-4.")
     assert ">student<" in plot.svg
     assert "teacher-4" not in plot.svg
-    assert "Not drawn" not in training({**report, "training": [*others[1:], own]})[-1].alt
+    assert "Not drawn" not in training(typed({**report, "training": [*others[1:], own]}))[-1].alt
 
 
 def test_a_term_without_a_finite_value_is_named(report):
     own = {**report["training"][-1], "terms": {"bce": [1.0, 0.5]}}
     hurt = {**own, "model": "teacher", "terms": {"bce": [math.nan, math.inf]}}
-    blocks = training({**report, "training": [hurt, own]})
+    blocks = training(typed({**report, "training": [hurt, own]}))
     assert Text("Loss term bce of teacher: no value is finite.") in blocks
     assert any(isinstance(block, Figure) and block.alt.startswith("Loss term bce") for block in blocks)
 

@@ -7,22 +7,20 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
 
-from edgepress.deploy.build.reference import REFERENCE, Reference
-from edgepress.deploy.verify.confidence import Scored, drop_interval
 from edgepress.multilabel.bundle import Bundle, write_bundle
 from edgepress.multilabel.datasets import load_dataset
-from edgepress.multilabel.metrics import mean_average_precision
+from edgepress.multilabel.judgement import Reason
 from edgepress.run import finetune
-from edgepress.run.finetune import FINETUNED, FineTuning, held_to_student, missed, within_budget
-from edgepress.run.prove import engine_row
+from edgepress.run.build import Built
+from edgepress.run.finetune import FINETUNED, FineTuning, within_budget
+from edgepress.run.prove import prove_engine
 from edgepress.run.recipe import Recipe
+from edgepress.run.result import read_report
 
 INT8 = "onnx-int8-onnxruntime"
-ROW = {"mAP": 0.40, "budget_points": 1.0, "verdict": "pass", "reasons": []}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +31,7 @@ def tuned_run(edgepress, tiny_data, micro, run_folder, tmp_path_factory) -> tupl
     settings |= {"data": str(tiny_data), "out": str(folder / "run"), "finetune": {"epochs": 1, "pictures": 8}}
     (folder / "recipe.yaml").write_text(yaml.safe_dump(settings))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finetune, "missed", lambda bundle: not bundle.name.endswith(FINETUNED))
+        patch.setattr(finetune, "missed_on_val", lambda _: Reason(kind="drop", text="misses its budget"))
         answers = [edgepress("run", "--recipe", folder / "recipe.yaml") for _ in range(2)]
     return folder / "run", answers
 
@@ -58,7 +56,7 @@ def test_the_better_of_both_on_val_is_the_engine_of_the_report(tuned_run):
     better = tuned if tuned.manifest.calibration.val_mAP > plain.manifest.calibration.val_mAP else plain
     rows = {row["engine"]: row for row in json.loads((folder / "report.json").read_text())["engines"]}
     assert rows[INT8]["digest"] == better.digest
-    assert rows[INT8].get("finetuned", False) == (better is tuned)
+    assert rows[INT8]["finetuned"] == (better is tuned)
 
 
 def test_a_second_run_keeps_all_of_it(tuned_run):
@@ -102,56 +100,27 @@ def tuning(run_folder, tmp_path) -> FineTuning:
     )
 
 
-@pytest.mark.parametrize(("drop", "over"), [(None, False), (-1.0, False), (0.49, False), (0.51, True)])
-def test_missed_is_more_than_the_budget_it_was_quantised_with(run_folder, tmp_path, drop, over):
-    assert missed(made(tmp_path, Bundle.open(run_folder / "onnx-fp32"), "engine", drop)) == over
-
-
 @pytest.mark.parametrize("drop", [0.2, 0.8])
 def test_within_the_budget_and_under_a_launcher_nothing_is_fine_tuned(run_folder, tmp_path, tuning, drop, caplog):
     onnx = Bundle.open(run_folder / "onnx-fp32")
     # The level is asked for because NNCF, once imported, sets that of every handler there is to ERROR.
     with caplog.at_level(logging.WARNING, logger="edgepress"):
-        engine = within_budget(lambda source, ending: made(tmp_path, source, f"int8{ending}", drop), onnx, tuning)
-    assert engine.name == "int8"
+        engine, finetuned = within_budget(
+            lambda source, ending: made(tmp_path, source, f"int8{ending}", drop), onnx, tuning
+        )
+    assert (engine.name, finetuned) == ("int8", False)
     assert ("in one process fine-tunes" in caplog.text) == (drop > 0.5)
-
-
-def test_a_fine_tuned_engine_is_held_to_the_student_it_stands_for(run_folder, tiny_data, tmp_path):
-    """By the drop and by its interval, as verify holds an engine to what it was made from."""
-    onnx, test = Bundle.open(run_folder / "onnx-fp32"), load_dataset(tiny_data, "test")
-    plain, tuned = (made(tmp_path, onnx, name, 0.2) for name in ("int8", f"int8{FINETUNED}"))
-    student = Reference.load(onnx.path / REFERENCE).logits
-    logits = student + np.random.default_rng(0).normal(0, np.ptp(student), student.shape).astype(np.float32)
-    scored = [Scored(test.targets, one, test.ignore) for one in (student, logits)]
-    before, after = (mean_average_precision(*one) for one in scored)
-    drop, interval = 100 * (before - after), drop_interval(*scored)
-    assert drop < interval[1]
-
-    def held(budget: float, bundle: Bundle = tuned, **changes: Any) -> dict[str, Any]:
-        return held_to_student(bundle, {**ROW, "budget_points": budget, **changes}, logits, onnx, test)
-
-    assert held(drop - 0.01, plain) == {**ROW, "budget_points": drop - 0.01}
-    proven = held(interval[1] + 0.01)
-    assert (proven["verdict"], proven["reasons"], proven["bundle"]) == ("pass", [], tuned.name)
-    assert (proven["student_drop_points"], proven["student_drop_interval"]) == (pytest.approx(drop), interval)
-    unproven = held(interval[1] - 0.01)
-    assert unproven["verdict"] == "unproven"
-    (reason,) = unproven["reasons"]
-    assert reason.startswith(f"mAP is {drop:.2f} points below the student's own, but on 12 pictures the true drop may")
-    worse = held(drop - 0.01)
-    assert worse["verdict"] == "fail"
-    assert worse["reasons"] == [f"mAP is {drop:.2f} points below the student's own; the budget is {drop - 0.01:g}"]
-    assert held(interval[1] - 0.01, verdict="fail", reasons=["slow"])["verdict"] == "fail"
 
 
 def test_a_run_holds_the_engine_that_it_took_to_the_student(tuned_run, tiny_data):
     folder, _ = tuned_run
-    rows = {row["engine"]: row for row in json.loads((folder / "report.json").read_text())["engines"]}
+    report = read_report(folder)
+    (student,) = (one for one in report.engines if one.role == "student")
     bundle, test = Bundle.open(folder / f"{INT8}{FINETUNED}"), load_dataset(tiny_data, "test")
     recipe = Recipe.parse({"data": str(tiny_data), "bench": {"seconds": 0.05}}, "recipe")
     pictures = [path.read_bytes() for path in test.paths[:2]]
-    row = engine_row(bundle, Bundle.open(folder / "onnx-fp32"), test, recipe, pictures, {})
-    assert row["finetuned"]
-    assert row["student_drop_points"] == pytest.approx(100 * (rows["student (torch)"]["mAP"] - row["mAP"]))
-    assert row["student_drop_points"] != pytest.approx(row["drop_points"])  # its own float model is another
+    built = Built(name=INT8, precision="int8", required=False, held_to=(), bundle=bundle, finetuned=True)
+    found = prove_engine(built, Bundle.open(folder / "onnx-fp32"), test, recipe, pictures, {})
+    assert (found.engine, found.bundle) == (INT8, bundle.name)
+    assert found.student_drop.points == pytest.approx(100 * (student.mAP - found.mAP))
+    assert found.student_drop.points != pytest.approx(found.drop_points)  # its own float model is another

@@ -1,121 +1,137 @@
-"""Rows of a report that a run keeps from an earlier one say only what holds for this run."""
+"""Results of a run: what is measured is kept while it is the same, and says only what holds for this run."""
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from edgepress.deploy.build.compile import compile_fp16
+from edgepress.deploy.build.reference import REFERENCE, Reference
+from edgepress.deploy.verify.confidence import Scored, drop_interval
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.datasets import load_dataset
 from edgepress.multilabel.errors import EngineUnavailableError
-from edgepress.multilabel.ratio import Ratio
+from edgepress.multilabel.judgement import Reason, judge
+from edgepress.multilabel.metrics import mean_average_precision
 from edgepress.run import prove
+from edgepress.run.build import Built
 from edgepress.run.finetune import FINETUNED
-from edgepress.run.latency_limit import OVER
-from edgepress.run.prove import earlier_rows, engine_row, half_of, held_to_half, torch_row
+from edgepress.run.prove import prove_engine, prove_torch, student_drop
 from edgepress.run.recipe import Recipe
+from edgepress.run.result import REPORT, EngineResult, OnHost, RunReport, earlier_results, read_report, write_report
 
 
-def test_a_row_is_kept_without_what_a_latency_budget_said():
-    kept = {"key": "a", "engine": "onnx-fp32", "verdict": "fail", "reasons": ["mAP drops"], "bench": {"cells": []}}
-    told = {**kept, "there": {"verdict": "pass"}, "reasons": ["mAP drops", f"{OVER}p50 is 9 ms"]}
-    assert earlier_rows({"engines": [told]}) == {"a": kept}
-    assert told["reasons"] == ["mAP drops", f"{OVER}p50 is 9 ms"]  # the report that was read is left as it is
+def built(bundle: Bundle, **more: object) -> Built:
+    given = {"name": bundle.name, "precision": bundle.manifest.precision, "required": False, "held_to": ()}
+    return Built(**{**given, "bundle": bundle, **more})
 
 
-@pytest.mark.parametrize("row", [{"verdict": "fail", "reasons": ["cannot load it"]}, {"verdict": "not run"}, {}])
-def test_a_row_that_was_not_measured_whole_is_not_kept(row):
-    assert earlier_rows({"engines": [{"key": "a", **row}, {"engine": "x", "verdict": "not built"}]}) == {}
-    assert earlier_rows({}) == {}
+@pytest.fixture
+def settings(tiny_data: Path) -> Recipe:
+    return Recipe.parse({"data": str(tiny_data), "bench": {"seconds": 0.05}}, "recipe")
 
 
-def test_an_engine_that_was_refused_is_tried_again(run_folder: Path, tiny_data: Path):
+def rewritten(folder: Path, report: RunReport, *results: EngineResult) -> Path:
+    folder.mkdir(exist_ok=True)
+    write_report(folder, report.model_copy(update={"engines": results}))
+    return folder
+
+
+def test_a_report_is_read_as_it_was_written(run_folder, tmp_path):
+    report = read_report(run_folder)
+    write_report(tmp_path, report)
+    assert (tmp_path / REPORT).read_bytes() == (run_folder / REPORT).read_bytes()
+    assert read_report(tmp_path) == report
+
+
+def test_what_was_judged_and_what_a_host_found_is_not_kept(run_folder, tmp_path):
+    report = read_report(run_folder)
+    (one,) = (one for one in report.engines if one.engine == "onnx-fp32")
+    told = one.model_copy(update={"on_host": OnHost(judgement=judge([])), "judgement": judge([])})
+    kept = earlier_results(rewritten(tmp_path, report, told))
+    assert kept == {one.key: one.model_copy(update={"judgement": None})}
+
+
+def test_a_result_that_was_not_measured_whole_is_not_kept(run_folder, tmp_path):
+    report = read_report(run_folder)
+    refused = report.engines[-1].model_copy(update={"bench": None})
+    unbuilt = EngineResult(engine="tensorrt-fp16", precision="fp16", refusal=Reason(kind="build", text="no room"))
+    assert earlier_results(rewritten(tmp_path, report, refused, unbuilt)) == {}
+    assert earlier_results(tmp_path / "none") == {}
+
+
+def test_a_report_that_cannot_be_read_is_measured_again_and_that_is_said(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(prove.log, "propagate", True)
+    (tmp_path / REPORT).write_text('{"engines": [{"engine": "onnx-fp32", "verdict": "pass"}]}')
+    with caplog.at_level("WARNING", logger="edgepress"):
+        assert earlier_results(tmp_path) == {}
+    (record,) = caplog.records
+    assert "keeps the models and measures them" in record.getMessage()
+
+
+def test_an_engine_that_was_refused_is_tried_again(run_folder, tiny_data, settings, tmp_path):
     """What refused it may be another runtime by now, or may not have been the engine at all."""
     test = load_dataset(tiny_data, "test")
-    recipe = Recipe.parse({"data": str(tiny_data), "bench": {"seconds": 0.05}}, "recipe")
     onnx, pictures = Bundle.open(run_folder / "onnx-fp32"), [path.read_bytes() for path in test.paths[:2]]
-    first = engine_row(onnx, onnx, test, recipe, pictures, {})
-    written = json.loads(json.dumps(first))
-    assert engine_row(onnx, onnx, test, recipe, pictures, earlier_rows({"engines": [written]})) == written
-    refused = {"key": first["key"], "verdict": "fail", "reasons": ["onnxruntime cannot load it"]}
-    again = engine_row(onnx, onnx, test, recipe, pictures, earlier_rows({"engines": [refused]}))
-    assert (again["verdict"], again["reasons"]) == (first["verdict"], first["reasons"])
-    assert again["p50_ms"] > 0
+    first = prove_engine(built(onnx), onnx, test, settings, pictures, {})
+    report = read_report(run_folder)
+    kept = earlier_results(rewritten(tmp_path, report, first))
+    assert prove_engine(built(onnx), onnx, test, settings, pictures, kept) == first  # and nothing was timed again
+    refused = EngineResult(
+        engine=first.engine, precision="fp32", key=first.key, refusal=Reason(kind="model", text="cannot load it")
+    )
+    again = prove_engine(
+        built(onnx), onnx, test, settings, pictures, earlier_results(rewritten(tmp_path, report, refused))
+    )
+    assert again.refusal is None
+    assert again.p50_ms > 0
 
 
-def test_a_kept_torch_row_has_the_name_of_its_place_now(run_folder: Path, tiny_data: Path):
+def test_a_kept_torch_result_has_the_name_of_its_place_now(run_folder, tiny_data, settings, tmp_path):
     """Two adopted teachers may change places, and a student may become a teacher."""
     test = load_dataset(tiny_data, "test")
-    recipe = Recipe.parse({"data": str(tiny_data), "bench": {"seconds": 0.05}}, "recipe")
     onnx, teacher = Bundle.open(run_folder / "onnx-fp32"), Bundle.open(run_folder / "teacher")
     pictures = [path.read_bytes() for path in test.paths[:2]]
-    first = torch_row("teacher-2", teacher, onnx, test, recipe, pictures, {})
-    kept = earlier_rows({"engines": [first]})
-    again = torch_row("teacher", teacher, onnx, test, recipe, pictures, kept)
-    assert (first["engine"], again["engine"]) == ("teacher-2 (torch)", "teacher (torch)")
-    assert again == {**first, "engine": "teacher (torch)"}  # and nothing was timed again
-    assert torch_row("student", teacher, onnx, test, recipe, pictures, kept)["verdict"] == "reference"
+    first = prove_torch("teacher-2", "teacher", teacher, onnx, test, settings, pictures, {})
+    kept = earlier_results(rewritten(tmp_path, read_report(run_folder), first))
+    again = prove_torch("teacher", "teacher", teacher, onnx, test, settings, pictures, kept)
+    assert (first.engine, again.engine) == ("teacher-2 (torch)", "teacher (torch)")
+    assert again == first.model_copy(update={"engine": "teacher (torch)"})  # and nothing was timed again
+    assert prove_torch("student", "student", teacher, onnx, test, settings, pictures, kept).verdict == "reference"
 
 
-def test_a_fine_tuned_engine_that_cannot_run_here_is_still_called_as_its_bundle(
-    run_folder, tiny_data, monkeypatch, tmp_path
+def test_a_fine_tuned_engine_that_cannot_run_here_keeps_its_bundles_name(
+    run_folder, tiny_data, settings, monkeypatch, tmp_path
 ):
     """A host may run it, and then its bundle is the one to ship."""
-    test = load_dataset(tiny_data, "test")
     tuned = Bundle.open(shutil.copytree(run_folder / "onnx-fp32", tmp_path / f"onnx-fp32{FINETUNED}"))
 
     def refused(*_, **__):
         raise EngineUnavailableError("not here")
 
     monkeypatch.setattr(prove, "verify", refused)
-    row = engine_row(tuned, tuned, test, Recipe.parse({"data": str(tiny_data)}, "recipe"), [], {})
-    assert (row["verdict"], row["bundle"], row["finetuned"]) == ("not run", tuned.name, True)
+    made = built(tuned, name="onnx-fp32", finetuned=True)
+    found = prove_engine(made, tuned, load_dataset(tiny_data, "test"), settings, [], {})
+    assert (found.refusal.kind, found.engine, found.bundle) == ("machine", "onnx-fp32", tuned.name)
+    assert found.finetuned
 
 
-@pytest.fixture(scope="module")
-def int8(run_folder: Path) -> Bundle:
-    return Bundle.open(run_folder / "onnx-int8-onnxruntime")
+def test_an_engine_that_was_not_built_has_the_reason(run_folder, tiny_data, settings):
+    onnx = Bundle.open(run_folder / "onnx-fp32")
+    reason = Reason(kind="build", text="no TensorRT here")
+    made = built(onnx, name="tensorrt-fp16-sm86", bundle=None, refusal=reason)
+    found = prove_engine(made, onnx, load_dataset(tiny_data, "test"), settings, [], {})
+    assert (found.engine, found.bundle, found.refusal) == ("tensorrt-fp16-sm86", None, reason)
 
 
-@pytest.fixture(scope="module")
-def half(run_folder: Path, tmp_path_factory) -> Bundle:
-    return compile_fp16(Bundle.open(run_folder / "onnx-fp32"), tmp_path_factory.mktemp("half") / "onnx-fp16")
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "verdict"), [(1.4, 1.6, "fail"), (0.98, 1.6, "pass"), (0.5, 0.6, "pass"), (1.01, 1.02, "pass")]
-)
-def test_int8_that_is_slower_than_fp16_beyond_chance_fails(int8, half, tiny_data, monkeypatch, low, high, verdict):
-    pictures = [path.read_bytes() for path in load_dataset(tiny_data, "test").paths[:2]]
-    asked = []
-
-    def measured(one, other, images):
-        asked.append((one.name, other.name, images.shape))
-        return Ratio(ratio=(low + high) / 2, low=low, high=high)
-
-    monkeypatch.setattr(prove, "compare_latency", measured)
-    row = held_to_half(int8, half, {"verdict": "pass", "reasons": []}, pictures)
-    size = int8.preprocess.size
-    assert asked == [("onnx-int8-onnxruntime", "onnx-fp16", (2, size, size, 3))]
-    assert row["verdict"] == verdict
-    assert row["against_fp16"] == {"engine": "onnx-fp16", "ratio": (low + high) / 2, "low": low, "high": high}
-    assert [reason.startswith("slower than onnx-fp16") for reason in row["reasons"]] == [True] * (verdict == "fail")
-
-
-def test_int8_is_timed_against_the_fp16_engine_of_its_runtime_where_that_ran(int8, half, run_folder, tiny_data):
-    test = load_dataset(tiny_data, "test")
-    recipe = Recipe.parse({"data": str(tiny_data), "bench": {"seconds": 0.05}}, "recipe")
-    onnx, pictures = Bundle.open(run_folder / "onnx-fp32"), [path.read_bytes() for path in test.paths[:2]]
-    row = engine_row(int8, onnx, test, recipe, pictures, {}, half)
-    assert row["against_fp16"]["engine"] == "onnx-fp16"
-    assert 0 < row["against_fp16"]["low"] <= row["against_fp16"]["ratio"] <= row["against_fp16"]["high"]
-    assert row["key"] != engine_row(int8, onnx, test, recipe, pictures, {})["key"]
-    built = {"onnx-fp16": half}
-    assert half_of("onnx-int8-onnxruntime", built, [{"engine": "onnx-fp16", "p50_ms": 1.0}], recipe) is half
-    assert half_of("onnx-int8-onnxruntime", built, [{"engine": "onnx-fp16", "verdict": "not run"}], recipe) is None
-    assert half_of("openvino-int8", built, [{"engine": "onnx-fp16", "p50_ms": 1.0}], recipe) is None
-    assert half_of("onnx-fp32", built, [{"engine": "onnx-fp16", "p50_ms": 1.0}], recipe) is None
+def test_the_drop_of_a_fine_tuned_engine_is_measured_from_the_student(run_folder, tiny_data):
+    onnx, test = Bundle.open(run_folder / "onnx-fp32"), load_dataset(tiny_data, "test")
+    student = Reference.load(onnx.path / REFERENCE).logits
+    logits = student + np.random.default_rng(0).normal(0, np.ptp(student), student.shape).astype(np.float32)
+    scored = [Scored(test.targets, one, test.ignore) for one in (student, logits)]
+    before, after = (mean_average_precision(*one) for one in scored)
+    found = student_drop(logits, onnx, test)
+    assert found.points == pytest.approx(100 * (before - after))
+    assert found.interval == drop_interval(*scored)

@@ -16,13 +16,13 @@ pytest.importorskip("sympy", reason="sympy is not installed (pip install 'edgepr
 
 from edgepress.calibration.int8.subset import calibration_hash
 from edgepress.deploy.machine.device import describe_machine
-from edgepress.multilabel.bundle import Bundle, write_bundle
+from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.datasets import load_dataset
 from edgepress.multilabel.ratio import Ratio
 from edgepress.run import quantize
-from edgepress.run.prove import engine_row
-from edgepress.run.quantize import Splits, gate, missed, quantize_bundle
-from edgepress.run.recipe import QuantizeConfig, Recipe
+from edgepress.run.quantize import quantize_bundle
+from edgepress.run.recipe import QuantizeConfig
+from edgepress.run.splits import Splits
 
 SLOWER = Ratio(ratio=1.12, low=1.05, high=1.2)
 
@@ -97,7 +97,6 @@ def test_pictures_can_be_chosen_otherwise(onnx_bundle, splits, tmp_path, choice)
     covering = quantize._calibration_set(onnx_bundle, splits, config.model_copy(update={"choice": "covering"}))
     assert sets[0] != calibration_hash(covering)
     assert made.manifest.calibration.latency is None  # TensorRT does not run here
-    assert gate(made) is None
 
 
 def test_an_interrupted_search_is_taken_up_again(onnx_bundle, splits, tmp_path, monkeypatch):
@@ -118,49 +117,14 @@ def test_an_interrupted_search_is_taken_up_again(onnx_bundle, splits, tmp_path, 
     assert {path.name for path in tmp_path.iterdir()} == {"int8", "plots"}
 
 
-def slower(bundle: Bundle, out: Path, processor: str) -> Bundle:
-    """The same bundle, its latency measured otherwise."""
-    calibration = bundle.manifest.calibration.model_copy(update={"latency": SLOWER, "measured_on": processor})
-    fields = {name: value for name, value in bundle.manifest if name not in ("files", "created")}
-    with write_bundle(out, **{**fields, "calibration": calibration}) as (folder, _):
-        for name in bundle.manifest.files:
-            shutil.copyfile(bundle.path / name, folder / name)
-    return Bundle.open(out)
-
-
-def test_int8_that_is_slower_fails_where_it_was_measured(made, splits, tmp_path):
-    here = slower(made, tmp_path / "here", describe_machine()["processor"])
-    elsewhere = slower(made, tmp_path / "elsewhere", "another processor")
-    assert gate(here) == "slower than fp32 (1.12 times, 1.05 to 1.20)"
-    assert gate(elsewhere) is None
-    assert gate(Bundle.open(made.path.parent / "onnx-fp32")) is None
-    recipe = Recipe(data="unused", bench={"seconds": 0.05})
-    pictures = [path.read_bytes() for path in splits.test.paths[:2]]
-    onnx = Bundle.open(made.path.parent / "onnx-fp32")
-    rows = [engine_row(bundle, onnx, splits.test, recipe, pictures, {}) for bundle in (here, elsewhere)]
-    assert rows[0]["verdict"] == "fail"
-    assert rows[0]["reasons"][-1] == "slower than fp32 (1.12 times, 1.05 to 1.20)"
-    assert rows[0]["mAP"] == rows[1]["mAP"]
-    assert not any("slower" in reason for reason in rows[1]["reasons"])
-
-
 def test_the_command_line_prints_the_trade(made, edgepress, tiny_data):
     answer = edgepress(
         "quantize", made.path.parent / "onnx-fp32", "--data", tiny_data, "--target", "onnxruntime", "--out", made.path,
         "--pictures", "8", "--time-limit", "3",
     )  # fmt: skip
-    assert answer.code == (0 if gate(made) is missed(made) is None else 1), answer.err
+    assert answer.code == ("fail: " in answer.out), answer.err
     for word in ("candidate", "val mAP", "drop", "SQNR dB", "latency", "in INT8", "min-max", "taken:", str(made.path)):
         assert word in answer.out
-
-
-def test_a_budget_that_was_missed_fails_the_gate(made):
-    drop = 100 * (made.manifest.calibration.val_mAP_float - made.manifest.calibration.val_mAP)
-    for budget, said in ((drop + 0.01, None), (drop, None), (drop - 0.01, f"val mAP drops by {drop:.2f} points; the")):
-        calibration = made.manifest.calibration.model_copy(update={"budget": budget})
-        other = replace(made, manifest=made.manifest.model_copy(update={"calibration": calibration}))
-        reason = missed(other)
-        assert reason is None if said is None else reason.startswith(said)
 
 
 def test_a_set_of_noise_cannot_be_asked_for(edgepress, made, tiny_data):

@@ -12,12 +12,10 @@ import pytest
 import yaml
 
 from edgepress.compress.gather import process_state
-from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.errors import InputError
-from edgepress.run.latency_limit import TIMES, OverBudgetError, choose_engine, choose_student, val_map
-from edgepress.run.latency_limit import _read as read_times
-from edgepress.run.pipeline import splits_of
+from edgepress.run.latency_budget import TIMES, OverBudgetError, choose_student, read_times
 from edgepress.run.recipe import Recipe
+from edgepress.run.splits import splits_of
 
 STUDENTS = ("test_resnet", "test_efficientnet")
 
@@ -112,10 +110,10 @@ class TestStudent:
         over(tmp_path / TIMES, test_resnet=resnet, test_efficientnet=efficientnet)
         before = (tmp_path / TIMES).read_bytes()
         made = recipe(settings, latency_budget="8ms", students=STUDENTS)
-        chosen, rows = choose_student(made, splits_of(made), tmp_path)
+        chosen, budget = choose_student(made, splits_of(made), tmp_path)
         assert chosen.distill.backbone == taken
         assert chosen.distill.size == made.distill.size
-        assert [row["student"] for row in rows] == list(STUDENTS[: 1 + STUDENTS.index(taken)])
+        assert [row.student for row in budget.students] == list(STUDENTS[: 1 + STUDENTS.index(taken)])
         assert (tmp_path / TIMES).read_bytes() == before  # nothing was timed again
 
     def test_another_process_of_a_launch_takes_the_times_of_the_main_one(self, settings, timed, tmp_path, monkeypatch):
@@ -125,8 +123,8 @@ class TestStudent:
         (tmp_path / TIMES).write_text(json.dumps(rows))
         monkeypatch.setattr(process_state(), "process_index", 1)
         made = recipe(settings, latency_budget=8, students=STUDENTS, host="nobody@host.invalid")
-        chosen, seen = choose_student(made, splits_of(made), tmp_path)
-        assert (chosen.distill.backbone, seen) == ("test_resnet", rows[:1])
+        chosen, budget = choose_student(made, splits_of(made), tmp_path)
+        assert (chosen.distill.backbone, budget.students) == ("test_resnet", read_times(tmp_path)[:1])
         (tmp_path / TIMES).unlink()
         with pytest.raises(InputError, match="no times of test_resnet"):
             choose_student(made, splits_of(made), tmp_path)
@@ -149,20 +147,20 @@ class TestStudent:
     def test_what_is_no_row_of_times_is_not_read(self, timed, tmp_path, odd):
         whole = (timed[0] / TIMES).read_text()
         (tmp_path / TIMES).write_text(odd)
-        assert read_times(tmp_path) == []
+        assert read_times(tmp_path) == ()
         (tmp_path / TIMES).write_text(whole)
-        assert read_times(tmp_path) == json.loads(whole)
+        assert [row.student for row in read_times(tmp_path)] == [row["student"] for row in json.loads(whole)]
 
     def test_odd_times_are_taken_again(self, settings, timed, tmp_path):
         (tmp_path / TIMES).write_text("[1]")
         made = recipe(settings, latency_budget=60_000, students=STUDENTS)
-        chosen, rows = choose_student(made, splits_of(made), tmp_path)
+        chosen, budget = choose_student(made, splits_of(made), tmp_path)
         assert chosen.distill.backbone == "test_resnet"
-        assert json.loads((tmp_path / TIMES).read_text()) == rows
+        assert read_times(tmp_path) == budget.students
 
     def test_without_a_budget_nothing_is_timed(self, settings, tmp_path):
         made = recipe(settings)
-        assert choose_student(made, splits_of(made), tmp_path) == (made, [])
+        assert choose_student(made, splits_of(made), tmp_path) == (made, None)
         assert list(tmp_path.iterdir()) == []
 
     def test_a_student_that_nobody_knows_is_told(self, settings, tmp_path):
@@ -170,64 +168,6 @@ class TestStudent:
         with pytest.raises(InputError, match="test_resnett"):
             choose_student(made, splits_of(made), tmp_path)
         assert list(tmp_path.iterdir()) == []
-
-
-class TestEngine:
-    """What is chosen of a finished run, with times and verdicts of our own."""
-
-    @pytest.fixture
-    def chosen(self, run_folder, settings):
-        rows = [
-            row
-            for row in json.loads((run_folder / "report.json").read_text())["engines"]
-            if "torch" not in row["engine"]
-        ]
-        built = {row["engine"]: Bundle.open(run_folder / row["engine"]) for row in rows}
-        student = Bundle.open(run_folder / "student")
-
-        def choose(**seen: tuple[str, float]) -> tuple[dict[str, Any], dict[str, list[str]]]:
-            for row in rows:
-                row["verdict"], row["p50_ms"] = seen[row["engine"].split("-")[0] + row["precision"]]
-            made = recipe(settings, latency_budget=8)
-            answer = choose_engine(made, rows, built, student, splits_of(made).test)
-            return answer, {row["engine"]: row["reasons"] for row in rows}
-
-        return choose
-
-    def test_the_best_on_val_and_of_equals_the_faster(self, chosen, run_folder):
-        bundles = {
-            name: Bundle.open(run_folder / name) for name in ("onnx-fp32", "openvino-fp32", "onnx-int8-onnxruntime")
-        }
-        student = Bundle.open(run_folder / "student")
-        values = {name: val_map(bundle, student) for name, bundle in bundles.items()}
-        assert values["onnx-fp32"] == values["openvino-fp32"] == student.manifest.facts["val_mAP"]
-        int8 = bundles["onnx-int8-onnxruntime"].manifest.calibration
-        assert values["onnx-int8-onnxruntime"] == int8.val_mAP
-        answer, reasons = chosen(onnxfp32=("pass", 5.0), openvinofp32=("pass", 3.0), onnxint8=("pass", 1.0))
-        best = max(values, key=lambda name: (values[name], {"onnx-fp32": -5, "openvino-fp32": -3}.get(name, -1)))
-        assert answer["ship"] == best
-        assert answer["val_mAP"] == values[best]
-        assert not any("latency budget" in reason for told in reasons.values() for reason in told)
-
-    def test_an_engine_over_the_budget_is_told_and_not_shipped(self, chosen):
-        times = {"onnxfp32": ("pass", 9.25), "openvinofp32": ("fail", 1.0), "onnxint8": ("pass", 8.0)}
-        answer, reasons = chosen(**times)
-        assert (answer["ship"], answer["p50_ms"]) == ("onnx-int8-onnxruntime", 8.0)
-        told = [reason for reason in reasons["onnx-fp32"] if "latency budget" in reason]
-        assert told == ["over the latency budget: p50 is 9.25 ms, 8 ms are allowed"]
-        assert not any("latency budget" in reason for reason in reasons["onnx-int8-onnxruntime"])
-
-    def test_where_none_is_left_none_is_shipped(self, chosen):
-        answer, _ = chosen(onnxfp32=("pass", 9.0), openvinofp32=("fail", 1.0), onnxint8=("unproven", 1.0))
-        assert answer["ship"] is None
-
-    def test_what_is_shipped_is_called_as_its_bundle(self, run_folder, settings, tmp_path):
-        """Not as its row: of INT8 it may be the fine-tuned student's."""
-        bundle = Bundle.open(shutil.copytree(run_folder / "onnx-fp32", tmp_path / "onnx-fp32-finetuned"))
-        rows = [{"engine": "onnx-fp32", "verdict": "pass", "p50_ms": 1.0}]
-        made, student = recipe(settings, latency_budget=8), Bundle.open(run_folder / "student")
-        answer = choose_engine(made, rows, {"onnx-fp32": bundle}, student, splits_of(made).test)
-        assert answer["ship"] == "onnx-fp32-finetuned"
 
 
 class TestRun:
@@ -262,10 +202,11 @@ class TestRun:
         second = edgepress("run", "--recipe", file, "--latency-budget", "0.000001")
         report = json.loads((folder / "report.json").read_text())
         assert (second.code, report["verdict"], report["latency_budget"]["ship"]) == (1, "fail", None)
-        assert "over the latency budget" in second.out
+        assert "fail: over the latency budget" in second.out
+        assert "pass: over" not in second.out
         # Without a budget nothing is left of it, though every row is kept.
         third = edgepress("run", "--recipe", file)
         assert third.code == (0 if before["verdict"] == "pass" else 1), third.err
         after = json.loads((folder / "report.json").read_text())
-        assert "latency_budget" not in after
+        assert after["latency_budget"] is None
         assert after["engines"] == before["engines"]

@@ -1,0 +1,52 @@
+"""The record of a comparison of methods, compare.json."""
+
+from __future__ import annotations
+
+from edgepress.compress.config import DistillConfig
+from edgepress.run.result import ModelFacts, Typed
+
+
+class ComparedStudent(Typed):
+    """A student of `compare`."""
+
+    method: str
+    seed: int
+    val_mAP: float
+    best_epoch: int
+    test_mAP: float
+    seconds: float
+    """Of its training."""
+    teacher_val_mAP: float
+    training: DistillConfig
+    digest: str
+
+
+class MethodSummary(Typed):
+    """A method over its seeds."""
+
+    method: str
+    seeds: int
+    test_mAP_points: float
+    """Mean, as is `val_mAP_points`."""
+    deviation: float | None
+    """Sample deviation of test mAP in points; None of one seed."""
+    val_mAP_points: float
+
+
+class Comparison(Typed):
+    """compare.json: under which conditions, and what was found."""
+
+    data: str
+    train_pictures: int
+    test_pictures: int
+    prevalence: float
+    teacher: ModelFacts
+    student: ModelFacts
+    epochs: int
+    distill: DistillConfig
+    splits: tuple[str, ...]
+    """Fingerprints of train, val and test."""
+    students: tuple[ComparedStudent, ...] = ()
+    methods: tuple[MethodSummary, ...] = ()
+    teacher_leads_points: float | None = None
+    """By how much the teacher is above the student alone on val; None where that was not trained."""

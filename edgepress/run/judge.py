@@ -1,0 +1,92 @@
+"""The verdicts of a run: on each engine, from everything that was found of it, and on the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+from edgepress.calibration.int8.search import SLOWER
+from edgepress.deploy.verify.confidence import doubt
+from edgepress.multilabel.judgement import Judgement, Reason, judge
+from edgepress.multilabel.manifest import Calibration
+from edgepress.run.result import EngineResult, LatencyBudget
+
+
+def judge_engine(result: EngineResult, processor: str, budget: LatencyBudget | None) -> Judgement:
+    """Everything that speaks against an engine.
+
+    Args:
+        processor: of this machine; what the search measured on another says nothing here.
+    """
+    found = result.verification
+    return judge(
+        [
+            result.refusal,
+            *(found.judgement.reasons if found is not None else ()),
+            _below_student(result),
+            slower_than_fp32(result.int8, processor),
+            _slower_than_float(result),
+            _over_budget(result, budget),
+        ]
+    )
+
+
+def judge_run(results: Iterable[EngineResult], budget: LatencyBudget | None) -> Literal["pass", "fail"]:
+    """Where engines are required, they must all pass. Elsewhere all that this machine can run must, and at least one.
+    With a latency budget some engine must be within it; that another is not is no failure of the run.
+    """
+    if budget is not None and budget.ship is None:
+        return "fail"
+    judged = [one for one in results if one.role == "engine"]
+    wanted = [one for one in judged if one.required] or judged
+    verdicts = {judge(reason for reason in one.reasons if reason.kind != "latency").verdict for one in wanted}
+    accepted = {"pass"} if any(one.required for one in judged) else {"pass", "not run", "not built"}
+    return "pass" if "pass" in verdicts and verdicts <= accepted else "fail"
+
+
+def missed_on_val(found: Calibration | None) -> Reason | None:
+    """By how much the search for an INT8 model missed its budget on val; None where it kept it, or had none."""
+    if found is None or found.val_mAP is None or found.val_mAP_float is None or found.budget is None:
+        return None
+    drop = 100 * (found.val_mAP_float - found.val_mAP)
+    if drop <= found.budget:
+        return None
+    return Reason(kind="drop", text=f"val mAP drops by {drop:.2f} points; {found.budget:g} are allowed")
+
+
+def slower_than_fp32(found: Calibration | None, processor: str) -> Reason | None:
+    """Why an INT8 model is no gain on this machine, as far as its search measured it here."""
+    if found is None or found.latency is None or found.measured_on != processor or not found.latency.slower(SLOWER):
+        return None
+    return Reason(kind="slower", text=f"slower than fp32 ({found.latency})")
+
+
+def _below_student(result: EngineResult) -> Reason | None:
+    """Of an engine of the fine-tuned student, which was verified against that one: whether it may stand for the student
+    itself, by the budget and the interval that `verify` has."""
+    drop, found = result.student_drop, result.verification
+    if drop is None or found is None:
+        return None
+    below = f"mAP is {drop.points:.2f} points below the student's own"
+    if drop.points > found.budget_points:
+        return Reason(kind="drop", text=f"{below}; {found.budget_points:g} are allowed")
+    unproven = doubt(drop.interval, found.budget_points, found.num_images)
+    return None if unproven is None else Reason(kind="interval", text=f"{below}, but {unproven}")
+
+
+def _slower_than_float(result: EngineResult) -> Reason | None:
+    held = result.held_to
+    if held is None or not held.ratio.slower(SLOWER):
+        return None
+    return Reason(kind="slower", text=f"slower than {held.engine} ({held.ratio})")
+
+
+def _over_budget(result: EngineResult, budget: LatencyBudget | None) -> Reason | None:
+    if budget is None:
+        return None
+    p50 = (result.on_host or result).p50_ms if budget.host else result.p50_ms
+    if p50 is None or p50 <= budget.budget_ms:
+        return None
+    where = f" on {budget.host}" if budget.host else ""
+    allowed = f"{budget.budget_ms:g} ms are allowed"
+    return Reason(kind="latency", text=f"over the latency budget: p50 is {p50:.3g} ms{where}, {allowed}")

@@ -1,0 +1,246 @@
+"""A latency budget: which student is worth training, and which of its engines to ship.
+
+What a network computes, and so how long it takes, does not depend on the values of its weights: students are timed
+with random ones before anything is trained. The trained engines are timed again, and only those count for shipping.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+from edgepress.deploy.bench.latency import bench
+from edgepress.deploy.machine.device import describe_machine, installed
+from edgepress.multilabel.bundle import Bundle, inputs_hash, write_atomically
+from edgepress.multilabel.datasets import MultiLabelDataset
+from edgepress.multilabel.errors import EngineUnavailableError, InputError
+from edgepress.multilabel.judgement import Reason, judge
+from edgepress.multilabel.preprocess import Preprocess
+from edgepress.remote.host import Host, bench_there, host_of, require_edgepress, verify_there
+from edgepress.run.build import build_engine, folder_of
+from edgepress.run.recipe import QuantizeConfig, Recipe
+from edgepress.run.result import EngineResult, EngineTime, LatencyBudget, OnHost, StudentTimes
+from edgepress.run.splits import Splits
+
+log = logging.getLogger("edgepress")
+
+TIMES = "latency.json"
+PICTURES = 16
+"""What students with random weights are exported, quantised and checked on; their time does not depend on it."""
+_ROWS = TypeAdapter(tuple[StudentTimes, ...])
+_PLAIN = QuantizeConfig(pictures=PICTURES, choice="random", time_limit=0.0, budget=100.0)
+"""INT8 without a search: the graph alone counts."""
+
+
+class OverBudgetError(Exception):
+    """No student is within the latency budget: a gate that failed, exit code 1; names each one's best time."""
+
+
+def choose_student(recipe: Recipe, splits: Splits, out: Path) -> tuple[Recipe, LatencyBudget | None]:
+    """The recipe with the first of its students of which an engine is within the budget, and the times that were taken.
+
+    What was timed stands in latency.json, so that a run that goes on does not time again. Under a launcher the main
+    process times and the others read.
+
+    Raises:
+        OverBudgetError: none is within the budget.
+        InputError: a student that cannot be made, or a host that cannot be used.
+    """
+    from edgepress.compress.gather import process_state
+
+    budget = recipe.latency_budget_ms
+    if budget is None:
+        return recipe, None
+    host = host_of_recipe(recipe)
+    tried: list[StudentTimes] = []
+    with process_state().main_process_first():
+        for name in recipe.students or (recipe.distill.backbone,):
+            tried.append(_timed(name, recipe, splits, out, host))
+            p50, _ = _best(tried[-1])
+            verdict = "within" if p50 <= budget else "over"
+            log.info("%s: %s; %s the budget of %g ms%s", name, _listed(tried[-1]), verdict, budget, _where(host))
+            if p50 <= budget:
+                distill = recipe.distill.model_copy(update={"backbone": name})
+                found = LatencyBudget(budget_ms=budget, host=recipe.host, students=tuple(tried))
+                return recipe.model_copy(update={"distill": distill}), found
+    best_times = "; ".join(f"{row.student}: {_best(row)[1]}" for row in tried)
+    raise OverBudgetError(
+        f"no student is within {budget:g} ms{_where(host)}: {best_times}. "
+        "Name smaller students, a smaller size, more engines or a larger budget"
+    )
+
+
+def choose_engine(results: Sequence[EngineResult], budget: LatencyBudget, student_val_map: float) -> LatencyBudget:
+    """The budget with the engine to ship: of those that pass within it the one with the best val mAP, the faster of
+    equals. Test, on which they were verified, does not choose.
+
+    Args:
+        results: judged.
+        student_val_map: in [0, 1]; a float engine's mAP on val is the student's own.
+    """
+    candidates = []
+    for one in results:
+        seen = one.on_host if budget.host else one
+        # On a host too an engine must hold what was found here, as against the student that it stands for.
+        against = [reason for reason in one.reasons if not (budget.host and reason.kind == "machine")]
+        against += one.on_host.judgement.reasons if one.on_host is not None else ()
+        passed = one.judgement is not None and not against
+        if seen is not None and seen.p50_ms is not None and passed:
+            candidates.append((_val_map(one, student_val_map), -seen.p50_ms, one))
+    where = f" on {budget.host}" if budget.host else ""
+    if not candidates:
+        log.info("no engine passes within %g ms%s", budget.budget_ms, where)
+        return budget
+    val_map, negative, best = max(candidates, key=lambda one: one[:2])
+    log.info("ship %s: val mAP %.2f, p50 %.3g ms%s", best.bundle, 100 * val_map, -negative, where)
+    return budget.model_copy(update={"ship": best.engine})
+
+
+def _val_map(result: EngineResult, student_val_map: float) -> float:
+    """An engine's mAP on val, in [0, 1]: of INT8 what its calibration reached."""
+    found = result.int8
+    return student_val_map if found is None or found.val_mAP is None else found.val_mAP
+
+
+def host_of_recipe(recipe: Recipe) -> Host | None:
+    """Where a latency budget is measured; None is here."""
+    return host_of(recipe.host, recipe.host_python, recipe.ssh_option)
+
+
+def seen_on_host(host: Host, bundle: Bundle, recipe: Recipe, test: MultiLabelDataset) -> OnHost:
+    """An engine verified and timed on a host; what stops one engine stops no other."""
+    try:
+        proof, rebuilt = verify_there(host, bundle, test, recipe.verify.budget(bundle.manifest.precision))
+        seen = OnHost(judgement=proof, rebuilt=rebuilt)
+        if proof.verdict != "not run":
+            seen = seen.model_copy(update={"p50_ms": _p50(bundle, recipe, host)})
+    except EngineUnavailableError as error:
+        seen = OnHost(judgement=judge([Reason(kind="machine", text=str(error))]))
+    except InputError as error:
+        seen = OnHost(judgement=judge([Reason(kind="model", text=str(error))]))
+    time = "" if seen.p50_ms is None else f", {seen.p50_ms:.3g} ms"
+    said = "".join(f", {reason}" for reason in seen.judgement.reasons)
+    log.info("%s%s: %s%s%s", bundle.name, _where(host), seen.judgement.verdict, time, said)
+    return seen
+
+
+def _timed(name: str, recipe: Recipe, splits: Splits, out: Path, host: Host | None) -> StudentTimes:
+    """A student's row of latency.json: kept while what it was measured from and on is the same."""
+    machine = describe_machine()
+    key = inputs_hash(
+        {
+            "student": name,
+            "model": recipe.distill.model_dump(include={"head", "width", "size", "resize"}),
+            "labels": splits.train.labels.names,
+            "engines": recipe.engines,
+            "compile": recipe.compile.model_dump(),
+            "seconds": recipe.bench.seconds,
+            "host": [recipe.host, recipe.host_python, recipe.ssh_option],
+            "machine": [machine["processor"], machine["cores"], machine["gpu"]],
+            "tools": installed(),
+        }
+    )
+    from edgepress.compress.gather import process_state
+
+    rows = {row.student: row for row in read_times(out)}
+    if not process_state().is_main_process:  # all must choose alike, whatever the machine of this one
+        if name in rows:
+            return rows[name]
+        raise InputError(
+            f"{out / TIMES}: no times of {name}; expected those that the main process of the launch wrote. Put the "
+            "run's folder (--out) where every process sees it"
+        )
+    kept = rows.get(name)
+    # What failed on a host may have been the host: a connection, or a runtime that is installed by now.
+    whole = kept is not None and (host is None or all(seen.p50_ms is not None for seen in kept.engines.values()))
+    if kept is not None and kept.key == key and whole:
+        log.info("%s: timed before, kept (%s)", name, out / TIMES)
+        return kept
+    if host is not None:
+        require_edgepress(host)  # a host out of reach is no reason against an engine
+    folder = out / ".latency"
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        row = StudentTimes(student=name, key=key, engines=_time_student(name, recipe, splits, folder, host))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    data = _ROWS.dump_json((*(one for one in rows.values() if one.student != name), row), indent=2, exclude_none=True)
+    write_atomically(out / TIMES, data + b"\n")
+    return row
+
+
+def read_times(out: Path) -> tuple[StudentTimes, ...]:
+    """latency.json; nothing where it cannot be read, for every student can be timed again."""
+    try:
+        return _ROWS.validate_json((out / TIMES).read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return ()
+
+
+def _time_student(name: str, recipe: Recipe, splits: Splits, folder: Path, host: Host | None) -> dict[str, EngineTime]:
+    log.info("timing %s with random weights%s: its mAP means nothing", name, _where(host))
+    few = Splits(train=_few(splits.train), val=_few(splits.val), test=_few(splits.test))
+    onnx = _with_random_weights(name, recipe, few, folder)
+    times: dict[str, EngineTime] = {}
+    for engine in recipe.engines:
+        try:
+            bundle = build_engine(engine, onnx, folder, few, _PLAIN, recipe.compile)
+            times[folder_of(engine, recipe.compile)] = EngineTime(p50_ms=_p50(bundle, recipe, host))
+        except (EngineUnavailableError, InputError) as error:
+            times[folder_of(engine, recipe.compile)] = EngineTime(reason=str(error))
+    return times
+
+
+def _with_random_weights(name: str, recipe: Recipe, few: Splits, folder: Path) -> Bundle:
+    from edgepress.compress.config import ModelConfig
+    from edgepress.compress.untrained import make_untrained
+    from edgepress.deploy.build.export import export_onnx
+
+    shape = recipe.distill.model_dump(include={"head", "width", "size", "resize"})
+    config = ModelConfig.parse({**shape, "backbone": name}, "students")
+    seen = Preprocess(size=config.size, resize=config.resize)
+    images = np.stack([seen(few.train.picture(row)) for row in range(len(few.train))])
+    model = make_untrained(config, few.train.labels, images)
+    return export_onnx(model, few.test, folder / "onnx-fp32", identity=inputs_hash(config.model_dump()))
+
+
+def _few(data: MultiLabelDataset) -> MultiLabelDataset:
+    """The pictures with the most labels: mAP must be defined, whatever it is."""
+    return data.subset(np.argsort(-data.targets.sum(axis=1), kind="stable")[:PICTURES])
+
+
+def _p50(bundle: Bundle, recipe: Recipe, host: Host | None) -> float:
+    """Milliseconds of a call with one picture on the target.
+
+    Raises:
+        InputError: the host, or its runtime, refuses.
+        EngineUnavailableError: the target cannot run it, or it takes too long.
+    """
+    seconds = recipe.bench.seconds
+    timing = (bench(bundle, seconds=seconds) if host is None else bench_there(host, bundle, seconds)).cells[0].model
+    if timing.p50_ms is None:
+        raise EngineUnavailableError(f"too slow to be timed: {timing.mean_ms:.0f} ms a call")
+    return timing.p50_ms
+
+
+def _best(row: StudentTimes) -> tuple[float, str]:
+    """The lowest p50 in milliseconds, infinite where nothing ran, and words for it."""
+    times = [(seen.p50_ms, name) for name, seen in row.engines.items() if seen.p50_ms is not None]
+    if not times:
+        return float("inf"), f"no engine runs ({'; '.join(str(seen.reason) for seen in row.engines.values())})"
+    p50, name = min(times)
+    return p50, f"{p50:.3g} ms ({name})"
+
+
+def _listed(row: StudentTimes) -> str:
+    said = {name: seen.reason or f"{seen.p50_ms:.3g} ms" for name, seen in row.engines.items()}
+    return ", ".join(f"{name} {time}" for name, time in said.items())
+
+
+def _where(host: Host | None) -> str:
+    return f" on {host.name}" if host is not None else ""

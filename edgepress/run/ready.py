@@ -1,0 +1,83 @@
+"""What can be known to be wrong before hours are spent on training: asked at once, by `run` and by `compare`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from edgepress.calibration.int8.subset import require_enough
+from edgepress.compress.config import DistillConfig
+from edgepress.deploy.engines.table import ENGINES
+from edgepress.multilabel.bundle import MANIFEST, require_replaceable
+from edgepress.multilabel.datasets import refuse_leaks
+from edgepress.multilabel.datasets.unlabelled import load_unlabelled
+from edgepress.multilabel.errors import EngineUnavailableError, InputError
+from edgepress.run.build import folder_of, require_buildable
+from edgepress.run.recipe import EngineName, Recipe
+from edgepress.run.splits import Splits
+
+log = logging.getLogger("edgepress")
+
+
+def require_ready(
+    recipe: Recipe, splits: Splits, students: Sequence[DistillConfig], engines: Sequence[EngineName]
+) -> None:
+    """Stop before anything is trained where what comes after would fail.
+
+    Args:
+        students: the trainings that are to come.
+        engines: what is to be built of them; none of a comparison.
+
+    Raises:
+        InputError: the first of: a folder that holds something else, a model that cannot be made,
+            unlabelled pictures that stand in val or test, a calibration set that cannot show every label, a
+            required engine that this machine cannot build, or none that it can.
+    """
+    out = Path(recipe.out)
+    if (out / MANIFEST).is_file():
+        raise InputError(f"{out}: is a bundle; name another folder for the run")
+    _require_trainable(recipe, splits, students, out)
+    if not engines:
+        return
+    require_replaceable(out / "student", "torch", "fp32", "student")
+    require_replaceable(out / "onnx-fp32", "onnx", "fp32")
+    for engine in engines:
+        spec = ENGINES[engine]
+        require_replaceable(out / folder_of(engine, recipe.compile), spec.runtime.kind, spec.precision)
+    if recipe.quantize.choice == "covering" and any(ENGINES[engine].precision == "int8" for engine in engines):
+        require_enough(splits.train, recipe.quantize.pictures, recipe.quantize.seed)
+    _require_buildable(recipe, engines)
+
+
+def _require_trainable(recipe: Recipe, splits: Splits, students: Sequence[DistillConfig], out: Path) -> None:
+    from edgepress.compress.distill import require_makeable
+
+    for config in students:
+        for backbone in recipe.students or (config.backbone,):
+            require_makeable(config.model_copy(update={"backbone": backbone}))
+    for path in {config.unlabelled for config in students if config.unlabelled is not None}:
+        refuse_leaks(load_unlabelled(path, splits.train.labels), [splits.val, splits.test])
+    if not recipe.teacher:
+        require_makeable(recipe.teach)
+        require_replaceable(out / "teacher", "torch", "fp32", "teacher")
+        if recipe.teach.resize != recipe.distill.resize:
+            raise InputError(
+                f"resize is {recipe.teach.resize} in teach and {recipe.distill.resize} in distill: set them alike"
+            )
+
+
+def _require_buildable(recipe: Recipe, engines: Iterable[EngineName]) -> None:
+    """An engine that cannot be built here costs the run only its row, unless it is required or all are so."""
+    refused = {}
+    for engine in engines:
+        try:
+            require_buildable(engine)
+        except EngineUnavailableError as error:
+            refused[engine] = str(error)
+    needed = [engine for engine in recipe.required if engine in refused]
+    if needed or len(refused) == len(list(engines)):
+        said = "; ".join(f"{engine}: {refused[engine]}" for engine in needed or refused)
+        raise InputError(f"{'required, but cannot be built here' if needed else 'no engine can be built here'}: {said}")
+    for engine, reason in refused.items():
+        log.warning("%s will not be built: %s", engine, reason)
