@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
 
 from edgepress.compress.checkpoint import load_model, write_model
 from edgepress.compress.gather import process_state
+from edgepress.compress.models import MultiLabelModel
+from edgepress.compress.timm_tagger import load_timm_tagger
 from edgepress.multilabel.bundle import Bundle, file_sha256, inputs_hash, is_current, write_bundle
+from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.labels import LabelSpace
+from edgepress.multilabel.metrics import mean_average_precision, prevalence
+
+log = logging.getLogger("edgepress")
 
 
 def adopt_teachers(sources: Sequence[str], folder: Path, labels: LabelSpace) -> list[Bundle]:
@@ -38,6 +49,8 @@ def adopt_teacher(source: Path, out: Path, labels: LabelSpace) -> Bundle:
     """
     if not source.exists():
         raise InputError(f"{source}: no such teacher; expected a bundle of kind torch, or a .safetensors file")
+    if source.suffix == ".onnx":
+        raise InputError(f"{source}: a graph; make a bundle of it (edgepress adopt) and give that to distill --teacher")
     theirs = Bundle.open(source, kind="torch").labels if source.is_dir() else load_model(source).labels
     theirs.require_equal(labels, f"the teacher {source}", "the data set")
     with process_state().main_process_first():  # the others find it finished
@@ -46,6 +59,54 @@ def adopt_teacher(source: Path, out: Path, labels: LabelSpace) -> Bundle:
         else:
             _wrap_weights(source, out)
     return Bundle.open(out)
+
+
+def adopt_checkpoint(
+    file: Path, backbone: str, labels: LabelSpace, verified: MultiLabelDataset, out: Path, **pictures: Any
+) -> Bundle:
+    """Make a bundle of kind torch, a teacher, of a finished timm model's checkpoint; see `load_timm_tagger`.
+
+    Args:
+        labels: the names of the classifier's outputs, in their order; those of `verified` are among them, and the
+            classifier keeps these alone, in the data set's order.
+        verified: the split on which its mAP is told.
+        pictures: size, resize, mean and std where they are not timm's own.
+
+    Raises:
+        InputError: see `load_timm_tagger`; or labels of the data set are not among the model's.
+    """
+    if not set(verified.labels) <= set(labels):
+        labels.require_equal(verified.labels, f"the model {file}", f"the data set {verified.root}")
+    inputs = inputs_hash(
+        {"adopted": file_sha256(file), "as": [backbone, labels.names, verified.labels.names, str(pictures)]}
+    )
+    if is_current(out, inputs):
+        log.info("%s: unchanged, kept", out)
+        return Bundle.open(out)
+    model = load_timm_tagger(file, backbone, labels, **pictures)
+    model.keep([labels.index(name) for name in verified.labels], verified.labels)
+    logits = _logits(model, verified)
+    reached = 100 * mean_average_precision(verified.targets, logits, verified.ignore)
+    chance = 100 * prevalence(verified.targets, verified.ignore)
+    log.info("%s: mAP %.2f on %s (random scores reach %.2f)", file.name, reached, verified.split, chance)
+    if reached < 1.5 * chance:
+        log.warning(
+            "caution: mAP %.2f is hardly above random scores (%.2f): are the labels in the order of the outputs, and "
+            "are mean and std those that the model learnt with?",
+            *(reached, chance),
+        )
+    write_model(model, out, inputs=inputs, facts={"role": "teacher", "weights": f"adopted from {file.name}"})
+    return Bundle.open(out)
+
+
+@torch.inference_mode()
+def _logits(model: MultiLabelModel, data: MultiLabelDataset, batch: int = 32) -> np.ndarray:
+    parts = []
+    for start in range(0, len(data), batch):
+        rows = range(start, min(start + batch, len(data)))
+        images = np.stack([model.preprocess(data.picture(row)) for row in rows])
+        parts.append(model.logits(torch.from_numpy(images)).numpy())
+    return np.concatenate(parts)
 
 
 def _copy_bundle(bundle: Bundle, out: Path) -> None:

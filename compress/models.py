@@ -172,6 +172,13 @@ class MultiLabelModel(nn.Module):
             )
         return logits, attention.unflatten(2, (side, side))
 
+    def keep(self, columns: list[int], labels: LabelSpace) -> None:
+        """Keep these columns of a linear head, in place, as the outputs of `labels`."""
+        assert isinstance(self.head, LinearHead)
+        head = LinearHead(self.head.weight.shape[1], len(columns))
+        head.load_state_dict({"weight": self.head.weight[columns], "bias": self.head.bias[columns]})
+        self.head, self.labels = head.train(self.training), labels
+
     def _features(self, images: Tensor) -> Tensor:
         # This order (cast, subtract, multiply, transpose) is what TensorRT's parser takes for uint8 input.
         pixels = ((images.to(self.mean.dtype) - self.mean) * self.scale).permute(0, 3, 1, 2)
