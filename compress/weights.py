@@ -64,7 +64,15 @@ def _load_named(backbone: nn.Module, state: dict[str, Tensor], source: str) -> N
     wanted = backbone.state_dict()
     missing = [key for key in wanted if key not in state]
     if missing:
-        raise InputError(f"{source}: lacks {len(missing)} of {len(wanted)} tensors, first {missing[0]!r}")
+        whole = "; is it a whole model's checkpoint? edgepress adopt reads one" if len(missing) == len(wanted) else ""
+        raise InputError(f"{source}: lacks {len(missing)} of {len(wanted)} tensors, first {missing[0]!r}{whole}")
+    unused = [key for key in state if key not in wanted]
+    if unused:
+        log.warning(
+            "caution: %s: %d tensors are no part of the backbone and are not used (%s); the head starts random. "
+            "edgepress adopt keeps a finished tagger's own classifier",
+            *(source, len(unused), ", ".join(unused[:3])),
+        )
     for key, tensor in wanted.items():
         if tensor.shape != state[key].shape:
             raise InputError(f"{source}: {key} is {list(state[key].shape)}; expected {list(tensor.shape)}")

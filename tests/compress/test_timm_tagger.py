@@ -64,7 +64,7 @@ def test_it_answers_as_timm_s_own_model(theirs, images, tmp_path, how, suffix):
 def test_a_head_that_is_more_than_a_mean_and_a_linear_layer_is_refused(tmp_path):
     whole = timm.create_model("test_vit", pretrained=False, num_classes=len(OWN))  # reads its class token
     torch.save(whole.state_dict(), tmp_path / "own.pth")
-    with pytest.raises(InputError, match="test_vit: its head is more than a mean .* export it to ONNX and adopt that"):
+    with pytest.raises(InputError, match=r"test_vit: its head is more than a mean .* export it to ONNX and adopt that"):
         load_timm_tagger(tmp_path / "own.pth", "test_vit", OWN)
 
 

@@ -184,3 +184,17 @@ def test_read_safetensors_gives_every_tensor(tmp_path):
     state = read_safetensors(tmp_path / "t.safetensors")
     assert state.keys() == {"a", "b"}
     assert state["a"].tolist() == [0, 1, 2]
+
+
+def test_a_head_in_the_file_is_not_dropped_in_silence(tmp_path, caplog):
+    whole = timm.create_model(NAME, pretrained=False, num_classes=3)
+    save_file(whole.state_dict(), tmp_path / "tagger.safetensors")
+    load(backbone_of(), tmp_path / "tagger.safetensors")
+    (told,) = [record.getMessage() for record in caplog.records if "not used" in record.getMessage()]
+    assert "2 tensors" in told
+    assert "classifier.weight" in told
+    assert "edgepress adopt" in told
+    wrapped = {f"module.{key}": tensor for key, tensor in whole.state_dict().items()}
+    save_file(wrapped, tmp_path / "wrapped.safetensors")
+    with pytest.raises(InputError, match="edgepress adopt reads one"):
+        load(backbone_of(), tmp_path / "wrapped.safetensors")
