@@ -6,7 +6,7 @@ import logging
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import timm
 import torch
@@ -34,7 +34,7 @@ def load_timm_tagger(
     labels: LabelSpace,
     *,
     size: int | None = None,
-    resize: str = "squash",
+    resize: Literal["squash", "crop"] = "squash",
     mean: tuple[float, float, float] | None = None,
     std: tuple[float, float, float] | None = None,
 ) -> MultiLabelModel:

@@ -34,7 +34,15 @@ def load_backbone_weights(backbone: nn.Module, name: str, weights: str, timm_arg
     if weights == "none":
         return "none (random)"
     if weights != "auto":
-        _load_named(backbone, read_safetensors(Path(weights)), weights)
+        state = read_safetensors(Path(weights))
+        _load_named(backbone, state, weights)
+        unused = sorted(state.keys() - backbone.state_dict().keys())
+        if unused:
+            log.warning(
+                "caution: %s: %d tensors are no part of the backbone and are not used (%s); the head starts random. "
+                "edgepress adopt keeps a finished tagger's own classifier",
+                *(weights, len(unused), ", ".join(unused[:3])),
+            )
         return weights
     module, distribution = WEIGHTS_PACKAGES.get(name.split(".")[0], ("", ""))
     if module and importlib.util.find_spec(module) is not None:
@@ -66,13 +74,6 @@ def _load_named(backbone: nn.Module, state: dict[str, Tensor], source: str) -> N
     if missing:
         whole = "; is it a whole model's checkpoint? edgepress adopt reads one" if len(missing) == len(wanted) else ""
         raise InputError(f"{source}: lacks {len(missing)} of {len(wanted)} tensors, first {missing[0]!r}{whole}")
-    unused = [key for key in state if key not in wanted]
-    if unused:
-        log.warning(
-            "caution: %s: %d tensors are no part of the backbone and are not used (%s); the head starts random. "
-            "edgepress adopt keeps a finished tagger's own classifier",
-            *(source, len(unused), ", ".join(unused[:3])),
-        )
     for key, tensor in wanted.items():
         if tensor.shape != state[key].shape:
             raise InputError(f"{source}: {key} is {list(state[key].shape)}; expected {list(tensor.shape)}")
