@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 EXTRAS := train,weights,quantize,openvino,tensorrt-rtx,demo,sign
 
-.PHONY: quickstart test check coverage fuzz survive load mutate sbom audit clean
+.PHONY: quickstart test check coverage api fuzz survive load mutate sbom audit clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/edgepress run --recipe examples/quickstart.yaml
@@ -21,6 +21,9 @@ check: $(VENV)/.installed-dev
 # Lines and branches that no test runs, and the share that some test does.
 coverage: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 --cov --cov-report=term
+
+api: $(VENV)/.installed-dev
+	$(BIN)/python docs/make_api.py
 
 fuzz: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.fuzzing

@@ -5,8 +5,8 @@ what it asks for alone.
 
 Example:
     >>> from edgepress import open_tagger
-    >>> with open_tagger("runs/quickstart/onnx-int8-onnxruntime") as tagger:
-    ...     tagger.predict("beach.jpg")  # doctest: +SKIP
+    >>> with open_tagger("runs/mine/onnx-fp32") as tagger:
+    ...     probabilities = tagger.predict("beach.jpg")
 """
 
 from __future__ import annotations
@@ -25,28 +25,54 @@ if TYPE_CHECKING:
     from edgepress.deploy.verify.verification import verify
     from edgepress.multilabel.bundle import Bundle
     from edgepress.multilabel.datasets import load_dataset
+    from edgepress.multilabel.errors import DataChangedError, EngineUnavailableError, InputError
+    from edgepress.multilabel.judgement import Judgement
+    from edgepress.multilabel.labels import LabelSpace
+    from edgepress.multilabel.preprocess import Preprocess
+    from edgepress.multilabel.ratio import Ratio
 
 turn_off()
 __version__ = version("edgepress")
-__all__ = ["Bundle", "Tagger", "__version__", "bench", "load_dataset", "losses", "open_engine", "open_tagger", "verify"]
+__all__ = [
+    "Bundle",
+    "DataChangedError",
+    "EngineUnavailableError",
+    "InputError",
+    "Judgement",
+    "LabelSpace",
+    "Preprocess",
+    "Ratio",
+    "Tagger",
+    "__version__",
+    "bench",
+    "load_dataset",
+    "losses",
+    "open_engine",
+    "open_tagger",
+    "verify",
+]
 _HOMES = {
-    "Bundle": "edgepress.multilabel.bundle",
-    "Tagger": "edgepress.deploy.tag.tagger",
-    "bench": "edgepress.deploy.bench.latency",
-    "load_dataset": "edgepress.multilabel.datasets",
-    "losses": "edgepress.compress",
-    "open_engine": "edgepress.deploy.engines",
-    "open_tagger": "edgepress.deploy.tag.tagger",
-    "verify": "edgepress.deploy.verify.verification",
+    "deploy.bench.latency": ("bench",),
+    "deploy.engines": ("open_engine",),
+    "deploy.tag.tagger": ("Tagger", "open_tagger"),
+    "deploy.verify.verification": ("verify",),
+    "multilabel.bundle": ("Bundle",),
+    "multilabel.datasets": ("load_dataset",),
+    "multilabel.errors": ("DataChangedError", "EngineUnavailableError", "InputError"),
+    "multilabel.judgement": ("Judgement",),
+    "multilabel.labels": ("LabelSpace",),
+    "multilabel.preprocess": ("Preprocess",),
+    "multilabel.ratio": ("Ratio",),
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'edgepress' has no attribute {name!r}; it has {', '.join(__all__)}")
     if name == "losses":
         return import_module("edgepress.compress.losses")
-    return getattr(import_module(_HOMES[name]), name)
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"edgepress.{module}"), name)
+    raise AttributeError(f"module 'edgepress' has no attribute {name!r}; it has {', '.join(__all__)}")
 
 
 def __dir__() -> list[str]:

@@ -181,11 +181,11 @@ class DeviceWithOnnxRuntime:
             pytest.skip(f"no package index is reached from here: {done.stderr.strip().splitlines()[-1]}")
         assert done.returncode == 0, done.stderr
 
-    def run(self, *command: object) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
         arguments = [str(part) for part in command]
         return subprocess.run(
-            arguments, cwd=self.root, env=environment, capture_output=True, text=True, check=False, timeout=120
+            arguments, cwd=cwd or self.root, env=environment, capture_output=True, text=True, check=False, timeout=120
         )
 
     def edgepress(self, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -226,6 +226,31 @@ class TestDeviceWithBaseAndOnnxRuntimeOnly:
         found = device.run(device.python, "-c", code, *absent)
         assert found.stdout.split("[")[1].strip() == "]", found
         assert found.stdout.startswith("(" + python.removeprefix("python").replace(".", ", "))
+
+    @pytest.mark.parametrize(
+        "command",
+        [
+            ["-m", "edgepress", "--version"],
+            ["-m", "edgepress", "verify", "--help"],
+            ["-c", "from edgepress import bench, load_dataset, open_engine, open_tagger, verify"],
+            ["-c", "from edgepress.deploy.engines import open_engine; from edgepress.cli.main import main"],
+        ],
+    )
+    def test_a_folder_s_own_packages_are_not_taken_for_ours(self, device, python, command, tmp_path):
+        for name in ("deploy", "compress", "calibration", "multilabel", "tests"):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "__init__.py").write_text("raise RuntimeError('somebody else's package')\n")
+        done = device.run(device.python, *command, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        script = device.run(device.python.with_name("edgepress"), "doctor", "--json", cwd=tmp_path)
+        assert json.loads(script.stdout)["usable"]
+        received = device.run(device.python, "-m", "edgepress.remote.receive", "verify", "bundle", cwd=tmp_path)
+        assert received.returncode == 2, received.stderr  # nothing was sent
+        assert "Traceback" not in received.stderr
+
+    def test_its_types_are_installed(self, device, python):
+        code = "import edgepress, pathlib; print((pathlib.Path(edgepress.__file__).parent / 'py.typed').is_file())"
+        assert device.run(device.python, "-c", code).stdout.strip() == "True"
 
     def test_predict(self, device, python, finished, tiny_data):
         pictures = sorted((tiny_data / "test").glob("*.jpg"))[:2]

@@ -36,6 +36,16 @@ def open_engine(
             that the runtime does not have.
         EngineUnavailableError: this machine cannot run it; says why. `deploy.build.rebuild` mends what does not fit it.
         RuntimeError: this process was forked in the middle of its parent's work with the same runtime.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from edgepress import open_engine
+        >>> with open_engine("runs/mine/onnx-fp32") as engine:
+        ...     pixels = engine.preprocess.load(Path("beach.jpg"))  # uint8 [size, size, 3]
+        ...     logits = engine(np.stack([pixels]))
+        >>> logits.shape == (1, len(engine.labels))
+        True
     """
     bundle = bundle_dir if isinstance(bundle_dir, Bundle) else Bundle.open(bundle_dir)
     require_fit(bundle)

@@ -71,7 +71,16 @@ class Tagger:
 
 
 def open_tagger(bundle_dir: str | Path | Bundle, device: str = "cpu", *, threads: int | None = None) -> Tagger:
-    """Open a bundle for tagging pictures; arguments and errors as `open_engine`."""
+    """Open a bundle for tagging pictures; arguments and errors as `open_engine`.
+
+    Example:
+        >>> from edgepress import open_tagger
+        >>> with open_tagger("runs/mine/onnx-fp32") as tagger:
+        ...     probabilities = tagger.predict("beach.jpg")
+        ...     tags = tagger.tags(probabilities)
+        >>> set(tags) <= set(probabilities)
+        True
+    """
     return Tagger(open_engine(bundle_dir, device, threads=threads))
 
 

@@ -100,6 +100,12 @@ def verify(
     Raises:
         InputError: the data set has other labels, a picture cannot be read, or there is no reference for it.
         EngineUnavailableError: this machine cannot run the engine.
+
+    Example:
+        >>> from edgepress import Bundle, load_dataset, verify
+        >>> found = verify(Bundle.open("runs/mine/onnx-fp32"), load_dataset("my-pictures", "test"))
+        >>> found.verdict
+        'pass'
     """
     if budget is not None and not math.isfinite(budget):
         raise InputError(f"budget is {budget}; expected a number of mAP points")

@@ -43,7 +43,7 @@ def print_table(
         prose: the last column is text that may be wrapped.
     """
     if title:
-        console.print(title, soft_wrap=True)
+        console.print(title)
     names, left_out = list(columns), list[str]()
     while _width(columns, rows, names, prose) > console.width and len(left_out) < len(spare):
         left_out.append(spare[len(left_out)])
@@ -56,9 +56,9 @@ def print_table(
         _print_lines(console, columns, rows, names, words, prose)
     if left_out:
         needed = _width(columns, rows, columns, prose)
-        console.print(f"A terminal of {needed} columns also shows {', '.join(left_out)}.", soft_wrap=True)
+        console.print(f"A terminal of {needed} columns also shows {', '.join(left_out)}.")
     if caption:
-        console.print(caption, soft_wrap=True)
+        console.print(caption)
 
 
 def _widths(columns: Sequence[str], rows: Sequence[Sequence[str]], names: Sequence[str]) -> dict[str, int]:

@@ -178,6 +178,12 @@ def load_dataset(
     Raises:
         InputError: no such folder or split, an empty split, a line that cannot be read, an unknown label, a picture
             that is missing or outside the folder; names the file, the line and the label.
+
+    Example:
+        >>> from edgepress import load_dataset
+        >>> train = load_dataset("my-pictures", "train")
+        >>> train.targets.shape == (len(train), len(train.labels))
+        True
     """
     root = Path(path)
     found = detect_format(root, format)
