@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table as Terminal
 
 from edgepress.report.blocks import Document, Listing, Section, Table
 from edgepress.report.overview import ENGINE_COLUMNS, engine_cells, megabytes, milliseconds, points, trade_offs
+from edgepress.report.terminal import print_table
 from edgepress.run.recipe import Recipe
 from edgepress.run.result import RunReport
 
 _RUN_COLUMNS = ("run", "verdict", "student", "teacher", "test pictures", "to ship", "test mAP", "p50 ms", "MB")
 _WIDE = ("precision", "p90 ms", "p99 ms", "images/s")
-"""Columns that a terminal has no room for."""
+"""Columns that a narrow terminal does without."""
 _TOLD = {"engine", "precision", "size_bytes", "mAP", "p50_ms", "verdict"}
 """Of each engine, for programs."""
 _NOT_COMPARED = ("out",)
@@ -95,14 +95,8 @@ def print_runs(runs: Mapping[str, RunReport], console: Console) -> None:
     """The tables of the comparison on a terminal."""
     found = differences([report.recipe for report in runs.values()])
     for table in (_runs(runs), _engines(runs), _differences(list(runs), found)):
-        kept = [place for place, name in enumerate(table.columns) if name not in _WIDE]
-        shown = Terminal(title=table.caption)
-        for place in kept:
-            words = place == 0 or table.columns[place] in table.words
-            shown.add_column(table.columns[place], justify="left" if words else "right", overflow="fold")
-        for row in table.rows:
-            shown.add_row(*(row[place] for place in kept))
-        console.print(shown)
+        spare = [name for name in _WIDE if name in table.columns]
+        print_table(console, table.columns, table.rows, title=table.caption, words=table.words, spare=spare)
     for line in cautions(runs):
         console.print(f"caution: {line}", highlight=False, soft_wrap=True)
 

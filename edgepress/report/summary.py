@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.table import Table
 
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.inspection import DataReport
 from edgepress.report.overview import drop_text
+from edgepress.report.terminal import print_table
 from edgepress.run.result import RunReport
 
 MOST_GROUPS = 20
@@ -17,32 +17,28 @@ def print_report(report: RunReport, console: Console) -> None:
     """The table, and below it what could not run and what failed, with the reasons."""
     data = report.data
     source = f" from {report.teacher.backbone}" if report.taught_by else ", taught by no teacher"
-    table = Table(
+    rows = []
+    for one in report.engines:
+        timing = one.timing
+        times = (None, None, None) if timing is None else (timing.p50_ms, timing.p90_ms, timing.p99_ms)
+        rate = None if timing is None else timing.images_per_second
+        measured = (_number(one.size_bytes, 1e-6, 1), _number(one.mAP, 100, 2), drop_text(one))
+        timed = (*(_number(time, 1, 2) for time in times), _number(rate, 1, 0))
+        changed = _number(one.flip_rate, 100, 2, "%")
+        rows.append((one.engine, one.precision, *measured, changed, *timed, one.verdict))
+    print_table(
+        console,
+        ("engine", "precision", "MB", "mAP", "drop", "changed", "p50 ms", "p90 ms", "p99 ms", "images/s", "verdict"),
+        rows,
         title=f"{report.student.backbone}{source}, {data.test_pictures} test pictures",
         caption=(
             f"mAP over {data.labels_counted} of {data.labels} labels; random scores reach "
             f"{100 * data.prevalence:.1f} (prevalence). Latency: batch {report.recipe.bench.batch}, "
             f"{report.machine.processor}, {report.machine.cores} cores"
         ),
+        words=("precision", "verdict"),
+        spare=("precision", "images/s", "p99 ms", "p90 ms", "MB", "changed"),
     )
-    for name in ("engine", "precision", "MB", "mAP", "drop", "changed", "p50 ms", "p90 ms", "p99 ms", "images/s"):
-        table.add_column(name, justify="left" if name in ("engine", "precision") else "right")
-    table.add_column("verdict")
-    for one in report.engines:
-        timing = one.timing
-        times = (None, None, None) if timing is None else (timing.p50_ms, timing.p90_ms, timing.p99_ms)
-        table.add_row(
-            one.engine,
-            one.precision,
-            _number(one.size_bytes, 1e-6, 1),
-            _number(one.mAP, 100, 2),
-            drop_text(one),
-            _number(one.flip_rate, 100, 2, "%"),
-            *(_number(time, 1, 2) for time in times),
-            "" if timing is None else _number(timing.images_per_second, 1, 0),
-            one.verdict,
-        )
-    console.print(table)
     for one in report.engines:
         for reason in one.reasons:
             console.print(f"{one.engine}: {one.verdict}: {reason}", highlight=False, soft_wrap=True)
@@ -57,18 +53,8 @@ def print_trade(bundle: Bundle, console: Console) -> None:
     calibration = bundle.manifest.calibration
     assert calibration is not None
     whole = sum(not row.kept for row in calibration.tried)
-    table = Table(
-        title=f"{bundle.name}: {whole} of {calibration.planned} candidates tried",
-        caption=(
-            f"fp32: val mAP {_number(calibration.val_mAP_float, 100, 2)}; budget {calibration.budget:g} points. "
-            "Latency: batch 1, as a multiple of fp32's in the same runtime, 95 % interval"
-        ),
-    )
-    table.add_column("candidate")
-    for name in ("val mAP", "drop", "SQNR dB", "latency", "in INT8"):
-        table.add_column(name, justify="right")
-    for row in calibration.tried:
-        table.add_row(
+    rows = [
+        (
             row.candidate,
             _number(row.val_mAP, 100, 2),
             _number(row.drop_points, 1, 2),
@@ -76,7 +62,19 @@ def print_trade(bundle: Bundle, console: Console) -> None:
             "" if row.latency is None else str(row.latency),
             _number(row.int8_share, 100, 1, "%"),
         )
-    console.print(table)
+        for row in calibration.tried
+    ]
+    print_table(
+        console,
+        ("candidate", "val mAP", "drop", "SQNR dB", "latency", "in INT8"),
+        rows,
+        title=f"{bundle.name}: {whole} of {calibration.planned} candidates tried",
+        caption=(
+            f"fp32: val mAP {_number(calibration.val_mAP_float, 100, 2)}; budget {calibration.budget:g} points. "
+            "Latency: batch 1, as a multiple of fp32's in the same runtime, 95 % interval"
+        ),
+        spare=("in INT8", "SQNR dB"),
+    )
     console.print(
         f"taken: {calibration.method}, {len(calibration.kept_float)} of {calibration.products} nodes in float",
         soft_wrap=True,
@@ -85,13 +83,10 @@ def print_trade(bundle: Bundle, console: Console) -> None:
 
 def print_data(report: DataReport, console: Console) -> None:
     """A data set's labels by split, and below them what would spoil a training or a measurement."""
-    table = Table(title="pictures a label")
-    table.add_column("label")
-    for name in report.splits:
-        table.add_column(name, justify="right")
-    for label in dict.fromkeys(label for split in report.splits.values() for label in split.counts):
-        table.add_row(label, *(str(split.counts.get(label, "")) for split in report.splits.values()))
-    console.print(table)
+    splits = report.splits.values()
+    labels = dict.fromkeys(label for split in splits for label in split.counts)
+    rows = [[label, *(str(split.counts.get(label, "")) for split in splits)] for label in labels]
+    print_table(console, ["label", *report.splits], rows, title="pictures per label")
     for name, split in report.splits.items():
         imbalance = "" if split.imbalance is None else f", most over fewest {split.imbalance:.1f}"
         console.print(

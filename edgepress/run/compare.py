@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field, ValidationError
 from rich.console import Console
-from rich.table import Table
 
 from edgepress.compress.config import ALONE, PRESETS, TERMS, DistillConfig
 from edgepress.multilabel.bundle import Bundle, write_atomically
@@ -24,6 +23,7 @@ from edgepress.multilabel.config import Config
 from edgepress.multilabel.errors import InputError, did_you_mean
 from edgepress.multilabel.metrics import mean_average_precision, prevalence
 from edgepress.report.plots import draw_comparison
+from edgepress.report.terminal import print_table
 from edgepress.run.compared import ComparedStudent, Comparison, MethodSummary
 from edgepress.run.pipeline import taught, teachers_of
 from edgepress.run.ready import require_ready
@@ -121,7 +121,15 @@ def summarise(students: Sequence[ComparedStudent]) -> tuple[MethodSummary, ...]:
 def print_comparison(record: Comparison, console: Console) -> None:
     """The table, best method first."""
     lead = record.teacher_leads_points
-    table = Table(
+    rows = []
+    for row in sorted(record.methods, key=lambda row: -row.test_mAP_points):
+        deviation = "" if row.deviation is None else f"{row.deviation:.2f}"
+        means = (f"{row.test_mAP_points:.2f}", deviation, f"{row.val_mAP_points:.2f}")
+        rows.append((row.method, str(row.seeds), *means))
+    print_table(
+        console,
+        ("method", "seeds", "test mAP", "deviation", "val mAP"),
+        rows,
         title=f"{record.student.backbone} at {record.student.size} px, {record.epochs} epochs",
         caption=(
             f"teacher: {record.teacher.backbone}, val mAP {100 * record.students[0].teacher_val_mAP:.2f}"
@@ -130,12 +138,6 @@ def print_comparison(record: Comparison, console: Console) -> None:
             f"The rows are all that {RECORD} holds, of this call and of earlier ones"
         ),
     )
-    for name in ("method", "seeds", "test mAP", "deviation", "val mAP"):
-        table.add_column(name, justify="left" if name == "method" else "right")
-    for row in sorted(record.methods, key=lambda row: -row.test_mAP_points):
-        deviation = "" if row.deviation is None else f"{row.deviation:.2f}"
-        table.add_row(row.method, str(row.seeds), f"{row.test_mAP_points:.2f}", deviation, f"{row.val_mAP_points:.2f}")
-    console.print(table)
 
 
 def _settings(recipe: CompareRecipe, method: str, seed: int) -> DistillConfig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import math
 import shutil
@@ -22,6 +23,7 @@ from edgepress.report.figures import Model, draw_pareto, frontier
 from edgepress.report.html import to_html
 from edgepress.report.overview import MINUS, drop_text, headline, report_document, training
 from edgepress.report.summary import print_report
+from edgepress.report.terminal import UNBOUNDED
 from edgepress.run.recipe import Recipe
 from edgepress.run.result import EngineResult, RunReport, StudentDrop
 from tests.edgepress.conftest import typed
@@ -336,3 +338,13 @@ def test_markdown_shows_text_as_it_is():
 
 
 # Cards.
+
+
+@pytest.mark.parametrize("width", [80, 120, UNBOUNDED])
+def test_the_table_of_a_run_fits_a_terminal_and_cuts_no_engine(report, width):
+    text = io.StringIO()
+    print_report(typed(report), Console(file=text, width=width, markup=False, highlight=False))
+    table = text.getvalue().split("mAP over")[0]
+    assert max(map(len, table.splitlines())) <= width
+    assert all(row["engine"] in table for row in report["engines"])
+    assert not set("…│┃") & set(table)
