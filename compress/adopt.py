@@ -15,7 +15,7 @@ from edgepress.compress.checkpoint import load_model, write_model
 from edgepress.compress.gather import process_state
 from edgepress.compress.models import MultiLabelModel
 from edgepress.compress.timm_tagger import load_timm_tagger
-from edgepress.multilabel.bundle import Bundle, file_sha256, inputs_hash, is_current, write_bundle
+from edgepress.multilabel.bundle import Bundle, file_sha256, inputs_hash, up_to_date, write_bundle
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.labels import LabelSpace
@@ -80,9 +80,8 @@ def adopt_checkpoint(
     inputs = inputs_hash(
         {"adopted": file_sha256(file), "as": [backbone, labels.names, verified.labels.names, str(pictures)]}
     )
-    if is_current(out, inputs):
-        log.info("%s: unchanged, kept", out)
-        return Bundle.open(out)
+    if (made := up_to_date(out, inputs)) is not None:
+        return made
     model = load_timm_tagger(file, backbone, labels, **pictures)
     model.keep([labels.index(name) for name in verified.labels], verified.labels)
     logits = _logits(model, verified)
@@ -112,7 +111,8 @@ def _logits(model: MultiLabelModel, data: MultiLabelDataset, batch: int = 32) ->
 def _copy_bundle(bundle: Bundle, out: Path) -> None:
     if bundle.path.resolve() == out.resolve():
         return
-    if is_current(out, bundle.manifest.inputs) and Bundle.open(out).manifest.files == bundle.manifest.files:
+    there = up_to_date(out, bundle.manifest.inputs)
+    if there is not None and there.manifest.files == bundle.manifest.files:
         return
     fields = bundle.manifest.model_dump(exclude={"files", "created"})
     fields["facts"]["role"] = "teacher"  # whatever it was trained as, a student perhaps
@@ -125,6 +125,6 @@ def _copy_bundle(bundle: Bundle, out: Path) -> None:
 def _wrap_weights(file: Path, out: Path) -> None:
     model = load_model(file)
     inputs = inputs_hash({"teacher": file_sha256(file)})
-    if is_current(out, inputs):
+    if up_to_date(out, inputs) is not None:
         return
     write_model(model, out, inputs=inputs, facts={"role": "teacher", "weights": str(file)})

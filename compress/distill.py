@@ -19,7 +19,7 @@ from edgepress.compress.models import MultiLabelModel, make_model, pretrained_cf
 from edgepress.compress.tasks import DistillTask, Task, TeachTask
 from edgepress.compress.teacher import AnyTeacher, CachedTeacher, Ensemble, LiveTeacher, Teacher
 from edgepress.compress.training import Fit, augmentation_of, evaluate, fit, make_accelerator, memory_told, workers_of
-from edgepress.multilabel.bundle import Bundle, Role, file_sha256, inputs_hash, is_current, require_replaceable
+from edgepress.multilabel.bundle import Bundle, Role, file_sha256, inputs_hash, require_replaceable, up_to_date
 from edgepress.multilabel.datasets import MultiLabelDataset, refuse_leaks
 from edgepress.multilabel.datasets.unlabelled import load_unlabelled
 from edgepress.multilabel.durable import make_folder
@@ -153,12 +153,12 @@ def work_of(out: Path) -> Path:
 
 def finished(out: Path, inputs: str) -> Bundle | None:
     """The bundle in `out` where it was made from the same inputs; what a training that was killed left is removed."""
-    if not is_current(out, inputs):
-        return None
-    log.info("%s: unchanged, kept", out)
-    if process_state().is_main_process and work_of(out).is_dir():  # killed after the bundle was finished
+    bundle = up_to_date(out, inputs)
+    if (
+        bundle is not None and process_state().is_main_process and work_of(out).is_dir()
+    ):  # killed after the bundle was finished
         shutil.rmtree(work_of(out))
-    return Bundle.open(out)
+    return bundle
 
 
 def require_trainable(

@@ -112,14 +112,18 @@ class Bundle:
         return bundle if bundle.digest == parent.digest else None
 
 
-def is_current(path: Path, inputs: str) -> bool:
-    """Does a whole bundle made from exactly these inputs stand there already?"""
+def up_to_date(path: Path, inputs: str) -> Bundle | None:
+    """The whole bundle that is there already and was made from exactly these inputs; None where there is none."""
     if not (path / MANIFEST).is_file():
-        return False
+        return None
     try:
-        return Bundle.open(path).manifest.inputs == inputs
+        bundle = Bundle.open(path)
     except InputError:
-        return False  # incomplete or damaged: it is made again, not trusted
+        return None  # incomplete or damaged: it is made again, not trusted
+    if bundle.manifest.inputs != inputs:
+        return None
+    log.info("%s: unchanged, kept", path)
+    return bundle
 
 
 @contextlib.contextmanager
@@ -246,7 +250,7 @@ def require_replaceable(path: Path, kind: Kind, precision: Precision, role: Role
     try:
         found, _ = _read_manifest(path)
     except InputError:
-        return  # damaged: it says nothing that holds, and is made again as in `is_current`
+        return  # damaged: it says nothing that holds, and is made again as in `up_to_date`
     standing = _describe(found.kind, found.precision, found.role)
     made = _describe(kind, precision, role)
     if standing != made:

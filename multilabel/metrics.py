@@ -59,8 +59,6 @@ class F1Scores:
     """Precision over all (picture, label) decisions."""
     OR: float
     OF1: float
-    labels_counted: int
-    """Labels with a positive: those CP and CR are averaged over."""
 
 
 def f1_scores(targets, decisions, ignore=None) -> F1Scores:
@@ -89,7 +87,6 @@ def f1_scores(targets, decisions, ignore=None) -> F1Scores:
         OP=op,
         OR=or_,
         OF1=_harmonic(op, or_),
-        labels_counted=int(counted.sum()),
     )
 
 

@@ -17,7 +17,7 @@ from edgepress.deploy.build.foreign import Activation, AdoptConfig, Foreign, rea
 from edgepress.deploy.build.front import fronted, logits_of, normalised
 from edgepress.deploy.build.reference import REFERENCE, Reference
 from edgepress.deploy.engines.base import require
-from edgepress.multilabel.bundle import Bundle, file_sha256, inputs_hash, is_current, write_bundle
+from edgepress.multilabel.bundle import Bundle, file_sha256, inputs_hash, up_to_date, write_bundle
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.labels import LabelSpace
@@ -70,9 +70,8 @@ def adopt_onnx(
             "tools": [version("onnx"), version("onnxruntime"), version("edgepress")],
         }
     )
-    if is_current(out, inputs):
-        log.info("%s: unchanged, kept", out)
-        return Bundle.open(out)
+    if (made := up_to_date(out, inputs)) is not None:
+        return made
     owner = _Owner(foreign, config)
     few = _pixels(preprocess, verified, range(min(_FEW, len(verified))))
     if len(few) < max(BATCHES):

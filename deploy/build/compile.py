@@ -14,7 +14,7 @@ from edgepress.deploy.build.reference import REFERENCE
 from edgepress.deploy.engines.attention import require_logits_alone
 from edgepress.deploy.engines.base import require
 from edgepress.deploy.engines.passport import platform_here
-from edgepress.multilabel.bundle import Bundle, inputs_hash, is_current, write_bundle
+from edgepress.multilabel.bundle import Bundle, inputs_hash, up_to_date, write_bundle
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.manifest import BuiltForOpenVino
 
@@ -34,9 +34,8 @@ def compile_fp16(parent: Bundle, out: Path) -> Bundle:
     _require_float_onnx(parent)
     require_fp16()
     inputs = inputs_hash({"parent": parent.digest, "make": "fp16", "tools": _tools("onnx", "onnxruntime")})
-    if is_current(out, inputs):
-        log.info("%s: unchanged, kept", out)
-        return Bundle.open(out)
+    if (made := up_to_date(out, inputs)) is not None:
+        return made
     import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
@@ -75,9 +74,8 @@ def compile_openvino(
     require("openvino", "openvino")
     decisions = decisions_of(replaces, parent)
     inputs = inputs_hash({"parent": parent.digest, "precision": precision, "tools": _tools("openvino"), **decisions})
-    if replaces is None and is_current(out, inputs):
-        log.info("%s: unchanged, kept", out)
-        return Bundle.open(out)
+    if replaces is None and (made := up_to_date(out, inputs)) is not None:
+        return made
     import openvino as ov
 
     try:

@@ -24,7 +24,7 @@ from edgepress.compress.models import MultiLabelModel
 from edgepress.deploy.build.reference import REFERENCE, Reference
 from edgepress.deploy.engines.attention import ATTENTION
 from edgepress.deploy.verify.torch_graph import MODULES
-from edgepress.multilabel.bundle import Bundle, Parent, inputs_hash, is_current, write_bundle
+from edgepress.multilabel.bundle import Bundle, Parent, inputs_hash, up_to_date, write_bundle
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.decisions import Decisions
 from edgepress.multilabel.errors import InputError
@@ -70,9 +70,8 @@ def export_onnx(
             **shown,
         }
     )
-    if is_current(out, inputs):
-        log.info("%s: unchanged, kept", out)
-        return Bundle.open(out)
+    if (made := up_to_date(out, inputs)) is not None:
+        return made
     log.info("exporting %s to ONNX (opset %d)", model.config.backbone, OPSET)
     reference = Reference.of(verified, _torch_logits(model, verified))
     graph = _to_onnx(model, attention)
@@ -86,12 +85,7 @@ def export_onnx(
         parent=parent,
         opset=OPSET,
         decisions=decisions(lambda data: _torch_logits(model, data)) if decisions else None,
-        facts={
-            "backbone": model.config.backbone,
-            "head": model.config.head,
-            "verified_pictures": len(verified),
-            **shown,
-        },
+        facts={"backbone": model.config.backbone, "head": model.config.head, **shown},
         tools={name: version(name) for name in ("torch", "timm", "onnx", "edgepress")},
         inputs=inputs,
     ) as (folder, _):

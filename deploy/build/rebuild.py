@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from edgepress.deploy.engines.passport import NO_GPU, differences, require_fit
+from edgepress.deploy.engines.passport import NO_GPU, misfits, require_fit
 from edgepress.deploy.engines.table import RUNTIMES, GpuTarget
 from edgepress.deploy.machine.cuda import cuda_compute_capability
 from edgepress.multilabel.bundle import Bundle, named_digest
@@ -29,7 +29,7 @@ def fitted(bundle: Bundle, *, rebuild: bool) -> Bundle:
     if not rebuild:
         require_fit(bundle)
         return bundle
-    stopping = [difference for difference in differences(bundle) if difference.matters]
+    stopping = [difference for difference in misfits(bundle) if difference.matters]
     if not stopping:
         return bundle
     said = "; ".join(map(str, stopping))

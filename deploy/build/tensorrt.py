@@ -23,7 +23,7 @@ from edgepress.deploy.engines.passport import driver_cuda, platform_here
 from edgepress.deploy.engines.table import GpuTarget
 from edgepress.deploy.engines.tensorrt_runtime import collecting_logger, first_line, one_line, runtime_module
 from edgepress.deploy.machine.cuda import cuda_compute_capability, sm_name
-from edgepress.multilabel.bundle import Bundle, inputs_hash, is_current
+from edgepress.multilabel.bundle import Bundle, inputs_hash, up_to_date
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
 from edgepress.multilabel.manifest import BuiltForTensorRt
 
@@ -145,9 +145,8 @@ def build_tensorrt(parent: Bundle, out: Path, target: GpuTarget, *, replaces: Bu
     decisions = decisions_of(replaces, parent)
     asked = built_for.model_dump(exclude={"driver_cuda", "flags", "platform"})
     inputs = inputs_hash({"parent": parent.digest, **asked, **decisions})
-    if replaces is None and is_current(out, inputs):
-        log.info("%s: unchanged, kept", out)
-        return Bundle.open(out)
+    if replaces is None and (made := up_to_date(out, inputs)) is not None:
+        return made
     _require_target(trt, sm, precision)
     log.info("building a TensorRT engine for SM%d from %s", sm, parent.path)
     parsed = parse_network(parent.model_path)

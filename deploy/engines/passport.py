@@ -35,7 +35,7 @@ NO_GPU = "no GPU here"
 
 
 @dataclass(frozen=True)
-class Difference:
+class Misfit:
     """One thing that a bundle's passport says and this machine does not."""
 
     what: str
@@ -49,7 +49,7 @@ class Difference:
         return f"{self.what}: recorded {self.recorded}, found {self.found}"
 
 
-def differences(bundle: Bundle) -> list[Difference]:
+def misfits(bundle: Bundle) -> list[Misfit]:
     """What a bundle's passport says and this machine does not, what matters first; empty of a torch or ONNX bundle.
 
     Raises:
@@ -71,7 +71,7 @@ def require_fit(bundle: Bundle) -> None:
     Raises:
         EngineUnavailableError: says what differs, as recorded and as found, and what mends it.
     """
-    found = differences(bundle)
+    found = misfits(bundle)
     for difference in found:
         if not difference.matters:
             log.info("%s: %s", bundle.path, difference)
@@ -80,30 +80,30 @@ def require_fit(bundle: Bundle) -> None:
         raise EngineUnavailableError(f"{bundle.path}: {'; '.join(map(str, stopping))}; {stopping[0].remedy}")
 
 
-def _tensorrt(built: BuiltForTensorRt) -> list[Difference]:
+def _tensorrt(built: BuiltForTensorRt) -> list[Misfit]:
     runtime, found = built.runtime, []
     others = [name for name in RUNTIMES if name != runtime and importlib.util.find_spec(name) is not None]
     if importlib.util.find_spec(runtime) is None and others:
-        found.append(Difference("runtime", runtime, others[0]))
+        found.append(Misfit("runtime", runtime, others[0]))
     else:
         version = load_runtime(runtime).__version__
         if version != built.version:
             remedy = f"install {runtime} {built.version}, or build it again here (--rebuild)"
-            found.append(Difference(f"{runtime} version", built.version, version, remedy=remedy))
+            found.append(Misfit(f"{runtime} version", built.version, version, remedy=remedy))
     present, recorded = cuda_compute_capability(), built.compute_capability
     if present is None:
-        found.append(Difference("compute capability", recorded, NO_GPU, remedy="open it on the GPU it was built for"))
+        found.append(Misfit("compute capability", recorded, NO_GPU, remedy="open it on the GPU it was built for"))
     elif sm_name(present) != recorded:
-        found.append(Difference("compute capability", recorded, sm_name(present)))
+        found.append(Misfit("compute capability", recorded, sm_name(present)))
     if runtime == "tensorrt" and built.platform != platform_here():
-        found.append(Difference("platform", built.platform, platform_here()))
+        found.append(Misfit("platform", built.platform, platform_here()))
     driver = driver_cuda()
     if present is not None and built.driver_cuda != driver:
-        found.append(Difference("CUDA version of the driver", built.driver_cuda, driver, matters=False))
+        found.append(Misfit("CUDA version of the driver", built.driver_cuda, driver, matters=False))
     return found
 
 
-def _openvino(built: BuiltForOpenVino) -> list[Difference]:
+def _openvino(built: BuiltForOpenVino) -> list[Misfit]:
     require("openvino", "openvino")
     import openvino as ov
 
@@ -113,7 +113,7 @@ def _openvino(built: BuiltForOpenVino) -> list[Difference]:
     if recorded == found:
         return []
     remedy = f"install openvino {built.version} or newer, or build it again here (--rebuild)"
-    return [Difference("openvino version", built.version, here, matters=found < recorded, remedy=remedy)]
+    return [Misfit("openvino version", built.version, here, matters=found < recorded, remedy=remedy)]
 
 
 def _release(version: str) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from edgepress.deploy.verify.confidence import Scored, drop_interval
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.decisions import Decisions, changed_share
 from edgepress.multilabel.errors import InputError
-from edgepress.multilabel.metrics import average_precision, decide, f1_scores, top_k
+from edgepress.multilabel.metrics import F1Scores, average_precision, decide, f1_scores, top_k
 from edgepress.multilabel.noise import signal_to_noise
 
 Answered = Literal["thresholds", "0.5", "top_3"]
@@ -37,19 +37,6 @@ class LabelRow(BaseModel):
     AP: float | None
     moved_points: float | None
     """AP - AP_reference, in points (0 to 100)."""
-
-
-class F1Row(BaseModel):
-    """The field's six figures, each in [0, 1]; see `multilabel.metrics.f1_scores`."""
-
-    model_config = ConfigDict(frozen=True, from_attributes=True)
-
-    CP: float
-    CR: float
-    CF1: float
-    OP: float
-    OR: float
-    OF1: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +138,7 @@ class Comparison:
             for column in order
         )
 
-    def f1(self) -> dict[Answered, F1Row] | None:
+    def f1(self) -> dict[Answered, F1Scores] | None:
         """By how labels are answered yes; None where a logit is not finite."""
         if not self.finite:
             return None
@@ -161,10 +148,7 @@ class Comparison:
             "0.5": decide(probabilities),
             "top_3": top_k(probabilities, min(3, probabilities.shape[1]), self.data.ignore),
         }
-        return {
-            name: F1Row.model_validate(f1_scores(self.data.targets, answers, self.data.ignore))
-            for name, answers in found.items()
-        }
+        return {name: f1_scores(self.data.targets, answers, self.data.ignore) for name, answers in found.items()}
 
     def _same_best(self, k: int) -> float:
         ours, theirs = (top_k(scores, k, self.data.ignore) for scores in (self.logits, self.reference))

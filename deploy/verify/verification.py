@@ -13,7 +13,7 @@ from edgepress.deploy.build.reference import REFERENCE, Reference
 from edgepress.deploy.engines import Engine, open_engine
 from edgepress.deploy.engines.base import Ran
 from edgepress.deploy.verify.agreement import DROP_BUDGET, Agreement, beyond_budgets
-from edgepress.deploy.verify.comparison import Answered, Comparison, F1Row, LabelRow
+from edgepress.deploy.verify.comparison import Answered, Comparison, LabelRow
 from edgepress.deploy.verify.confidence import doubt
 from edgepress.deploy.verify.divergence import Stage, first_beyond, walk_stages
 from edgepress.deploy.verify.layers import Inspection, inspect_layers
@@ -22,7 +22,7 @@ from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
 from edgepress.multilabel.judgement import Judgement, Reason, Verdict, judge
 from edgepress.multilabel.manifest import Precision
-from edgepress.multilabel.metrics import labels_counted
+from edgepress.multilabel.metrics import F1Scores, labels_counted
 
 log = logging.getLogger("edgepress")
 
@@ -53,7 +53,7 @@ class Verification(Agreement):
     """What really executed."""
     labels: tuple[LabelRow, ...]
     """AP of every label before and after, the one that moved most first."""
-    f1: dict[Answered, F1Row] | None
+    f1: dict[Answered, F1Scores] | None
     """Of the engine, by how labels are answered yes; None where a logit is not finite."""
     stages: tuple[Stage, ...] | None = None
     """Every step from torch to the engine; None where the walk was not made."""

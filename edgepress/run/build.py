@@ -19,7 +19,7 @@ from edgepress.deploy.engines.base import require
 from edgepress.deploy.engines.table import ENGINES, OPENVINO, GpuTarget
 from edgepress.deploy.engines.tensorrt_runtime import runtime_module
 from edgepress.deploy.machine.cuda import cuda_compute_capability
-from edgepress.multilabel.bundle import Bundle, file_sha256, inputs_hash, is_current, write_bundle
+from edgepress.multilabel.bundle import Bundle, file_sha256, inputs_hash, up_to_date, write_bundle
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.decisions import Decisions
 from edgepress.multilabel.errors import EngineUnavailableError, InputError, did_you_mean
@@ -165,9 +165,8 @@ def calibrate_bundle(
         raise InputError(f"{out}: is the bundle itself, which others may be made from; name a new folder")
     logits = split_logits(bundle, data, device)
     inputs = inputs_hash({"bundle": bundle.digest, "data": data.fingerprint(), "decisions": config.model_dump()})
-    if is_current(out, inputs):
-        log.info("%s: unchanged, kept", out)
-        return Bundle.open(out), logits
+    if (made := up_to_date(out, inputs)) is not None:
+        return made, logits
     decisions = fit_decisions(logits, data, config.thresholds, config.probabilities)
     kept = {name: value for name, value in bundle.manifest if name not in ("files", "created")}
     facts = {**bundle.manifest.facts, "calibrated_from": bundle.digest}

@@ -26,7 +26,7 @@ from edgepress.deploy.engines.attention import require_logits_alone
 from edgepress.deploy.engines.base import require
 from edgepress.deploy.machine.device import describe_machine
 from edgepress.deploy.verify.verification import predict_split
-from edgepress.multilabel.bundle import Bundle, inputs_hash, is_current, write_bundle
+from edgepress.multilabel.bundle import Bundle, inputs_hash, up_to_date, write_bundle
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.decisions import changed_share
 from edgepress.multilabel.durable import sync
@@ -83,9 +83,8 @@ def quantize_bundle(parent: Bundle, splits: Splits, target: Target, out: Path, c
             "tools": tools,
         }
     )
-    if is_current(out, inputs):
-        log.info("%s: unchanged, kept", out)
-        return Bundle.open(out)
+    if (made := up_to_date(out, inputs)) is not None:
+        return made
     log.info("quantising for %s on %d pictures", target, len(pictures))
     # Latencies of another machine are none of this one's.
     with _workplace(out, inputs_hash({"inputs": inputs, "processor": describe_machine()["processor"]})) as finished:

@@ -15,7 +15,7 @@ import torch
 
 from edgepress.compress.checkpoint import WEIGHTS
 from edgepress.compress.distill import teach
-from edgepress.multilabel.bundle import Bundle, file_sha256, is_current, write_bundle
+from edgepress.multilabel.bundle import Bundle, file_sha256, up_to_date, write_bundle
 from tests.compress.lessons import COMMON, STUDENT, TEACHER
 
 KILLS = int(os.environ.get("EDGEPRESS_TEST_KILLS", "2"))
@@ -266,7 +266,7 @@ def test_a_bundle_killed_while_it_replaces_another_is_made_again(teacher, tmp_pa
             os._exit(1)  # it should not have come so far
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     assert {path.name for path in tmp_path.iterdir()} == {".student.old", ".student.partial"}
-    assert not is_current(tmp_path / "student", teacher.manifest.inputs)
+    assert up_to_date(tmp_path / "student", teacher.manifest.inputs) is None
     write(b"new")
     assert (Bundle.open(tmp_path / "student").path / WEIGHTS).read_bytes() == b"new"
     assert [path.name for path in tmp_path.iterdir()] == ["student"]

@@ -14,7 +14,7 @@ from edgepress.multilabel.bundle import (
     Bundle,
     file_sha256,
     inputs_hash,
-    is_current,
+    up_to_date,
     write_atomically,
     write_bundle,
 )
@@ -284,14 +284,14 @@ def test_a_parents_name_cannot_lead_elsewhere(tmp_path):
     assert child.open_parent() is None
 
 
-def test_is_current_means_whole_and_of_the_same_inputs(tmp_path):
+def test_up_to_date_is_what_is_whole_and_of_the_same_inputs(tmp_path):
     path = tmp_path / "b"
-    assert not is_current(path, "abc")
-    make(path)
-    assert is_current(path, "abc")
-    assert not is_current(path, "abd")
+    assert up_to_date(path, "abc") is None
+    made = make(path)
+    assert up_to_date(path, "abc") == made
+    assert up_to_date(path, "abd") is None
     (path / "model.onnx").write_bytes(MODEL[::-1])
-    assert not is_current(path, "abc")
+    assert up_to_date(path, "abc") is None
 
 
 def test_inputs_hash_depends_on_content_not_on_order(tmp_path):

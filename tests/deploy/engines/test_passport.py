@@ -26,7 +26,7 @@ from edgepress.deploy.build.compile import compile_fp16, compile_openvino
 from edgepress.deploy.build.rebuild import fitted
 from edgepress.deploy.build.tensorrt import build_tensorrt
 from edgepress.deploy.engines import open_engine, passport, tensorrt_runtime
-from edgepress.deploy.engines.passport import differences, require_fit
+from edgepress.deploy.engines.passport import misfits, require_fit
 from edgepress.deploy.engines.table import GpuTarget
 from edgepress.multilabel.bundle import Bundle, file_sha256, write_bundle
 from edgepress.multilabel.decisions import Decisions
@@ -80,7 +80,7 @@ def test_a_compiled_engine_names_the_onnx_it_was_made_from(openvino, onnx_bundle
         version=ov.__version__.split("-")[0], onnx_sha256=file_sha256(onnx_bundle.model_path), platform=HERE
     )
     for bundle in (openvino, onnx_bundle, student):
-        assert differences(bundle) == []
+        assert misfits(bundle) == []
         assert fitted(bundle, rebuild=True) is bundle
 
 
@@ -103,7 +103,7 @@ def test_a_patch_release_fits(openvino, tmp_path):
     import openvino as ov
 
     patched = ".".join(ov.__version__.split(".")[:2]) + ".999"
-    assert differences(altered(openvino, tmp_path / "a", built_for=passport_of(openvino, version=patched))) == []
+    assert misfits(altered(openvino, tmp_path / "a", built_for=passport_of(openvino, version=patched))) == []
 
 
 def test_rebuilt_from_the_onnx_beside_it(newer, onnx_bundle, openvino, images):
@@ -249,7 +249,7 @@ class TestTensorRt:
         monkeypatch.setattr(passport, "cuda_compute_capability", lambda: (8, 6))
 
     def test_it_fits_where_it_was_built_for(self, original):
-        assert differences(original) == []
+        assert misfits(original) == []
         assert fitted(original, rebuild=True) is original
 
     def test_no_gpu_is_no_reason_to_rebuild(self, original, monkeypatch):
@@ -273,7 +273,7 @@ class TestTensorRt:
 
     def test_another_driver_is_said_and_stops_nothing(self, original, monkeypatch):
         monkeypatch.setattr(passport, "driver_cuda", lambda: "99.0")
-        (difference,) = differences(original)
+        (difference,) = misfits(original)
         assert (
             str(difference) == f"CUDA version of the driver: recorded {passport_of(original).driver_cuda}, found 99.0"
         )
@@ -287,7 +287,7 @@ class TestTensorRt:
         assert made.path == run / "engine"
         assert passport_of(made) == passport_of(original, compute_capability="SM89")
         assert made.manifest.files["model.plan"] != original.manifest.files["model.plan"]
-        assert differences(made) == []
+        assert misfits(made) == []
 
     def test_a_gpu_that_cannot_be_built_for_leaves_the_old_one(self, original, tmp_path, monkeypatch):
         run = Path(shutil.copytree(original.path.parent, tmp_path / "run"))
@@ -303,7 +303,7 @@ class TestTensorRt:
         monkeypatch.setitem(sys.modules, "tensorrt", full)
         monkeypatch.setattr(tensorrt_runtime, "RUNTIMES", {"tensorrt": "gpu", **ONLY_RTX})
         facts = passport_of(original, runtime="tensorrt", version="10.3.0")
-        assert differences(altered(original, tmp_path / "same", built_for=facts)) == []
+        assert misfits(altered(original, tmp_path / "same", built_for=facts)) == []
         other = altered(original, tmp_path / "other", built_for=facts.model_copy(update={"platform": "linux-another"}))
         assert f"platform: recorded linux-another, found {HERE}" in stopped(other)
 
