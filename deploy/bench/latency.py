@@ -125,9 +125,7 @@ def bench(
         >>> timed.cells[0].model.p50_ms > 0
         True
     """
-    if min(batches, default=0) < 1 or min(streams, default=0) < 1 or seconds <= 0:
-        received = f"batches {list(batches)}, streams {list(streams)}, seconds {seconds}"
-        raise InputError(f"bench: received {received}; expected at least one each of at least 1, and more than 0")
+    _require_positive(batches, streams, seconds)
     pictures = f"{len(encoded)} pictures of the data set" if encoded else "generated JPEGs, 640x480"
     encoded = encoded or generated_pictures()
     pixels = np.stack([prepared(bundle, data) for data in encoded])
@@ -163,6 +161,12 @@ def bench(
             after=after.as_dict(),
             cautions=[*cautions(before, after), *(line for cell in cells for line in _unsteady(cell))],
         )
+
+
+def _require_positive(batches: Sequence[int], streams: Sequence[int], seconds: float) -> None:
+    if min(batches, default=0) < 1 or min(streams, default=0) < 1 or seconds <= 0:
+        received = f"batches {list(batches)}, streams {list(streams)}, seconds {seconds}"
+        raise InputError(f"bench: received {received}; expected at least one each of at least 1, and more than 0")
 
 
 def _cell(

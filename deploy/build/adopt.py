@@ -97,7 +97,7 @@ def adopt_onnx(
         labels=verified.labels.names,
         preprocess=preprocess,
         opset=next(one.version for one in graph.opset_import if one.domain in ("", "ai.onnx")),
-        facts={"backbone": f"adopted from {file.name}", "verified_pictures": len(verified)},
+        facts={"backbone": f"adopted from {file.name}"},
         tools={name: version(name) for name in ("onnx", "onnxruntime", "edgepress")},
         inputs=inputs,
     ) as (folder, _):

@@ -152,9 +152,6 @@ def build_tensorrt(parent: Bundle, out: Path, target: GpuTarget, *, replaces: Bu
     parsed = parse_network(parent.model_path)
     _require_contract(parsed, parent)
     facts = parsed.facts
-    if precision == "int8":
-        shown = facts["quantized_convolutions"], facts["convolutions"]
-        log.info("  the parsed network: %d of %d convolutions with dequantized input and weights", *shown)
     config = builder_config(parsed, precision=precision, sm=sm, max_batch=target.max_batch)
     if target.dla is not None:
         facts["dla_layers"] = _prefer_dla(parsed, config, target.dla)
@@ -233,8 +230,12 @@ def _require_contract(parsed: ParsedNetwork, parent: Bundle) -> None:
     types = {layer.get_output(i).dtype for layer in parsed.layers for i in range(layer.num_outputs)}
     if precision == "fp16" and trt.DataType.HALF not in types:
         raise InputError(f"{path}: not an fp16 graph: no layer gives float16")
-    if precision == "int8" and parsed.facts["quantized_convolutions"] == 0:
-        raise InputError(f"{path}: not a Q/DQ graph for TensorRT: no convolution takes dequantized input and weights")
+    if precision == "int8":
+        quantized, convolutions = (parsed.facts[name] for name in ("quantized_convolutions", "convolutions"))
+        said = "with dequantized input and weights"
+        if quantized == 0:
+            raise InputError(f"{path}: not a Q/DQ graph for TensorRT: no convolution {said}")
+        log.info("  the parsed network: %d of %d convolutions %s", quantized, convolutions, said)
     # TensorRT reads such a tensor as INT8, and the engine is wrong.
     if any("UINT8 zero_point" in message for message in parsed.warnings):
         raise InputError(f"{path}: not a Q/DQ graph for TensorRT: UINT8 zero points; expected symmetric INT8")
