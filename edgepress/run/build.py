@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from edgepress.calibration.decide.thresholds import fit_decisions
-from edgepress.deploy.build.compile import compile_fp16, compile_openvino, require_fp16
+from edgepress.deploy.build.compile import compile_fp16, require_fp16
 from edgepress.deploy.engines.base import require
-from edgepress.deploy.engines.table import ENGINES, OPENVINO, GpuTarget
+from edgepress.deploy.engines.table import ENGINES, OPENVINO, RUNTIMES, GpuTarget, Runtime
 from edgepress.deploy.engines.tensorrt_runtime import runtime_module
 from edgepress.deploy.machine.cuda import cuda_compute_capability
 from edgepress.multilabel.bundle import Bundle, file_sha256, inputs_hash, up_to_date, write_bundle
@@ -240,17 +240,17 @@ def compile_bundle(onnx: Bundle, engine: str, out: Path | None, config: CompileC
         InputError: an unknown engine, or an ONNX bundle it cannot be made from.
         EngineUnavailableError: what builds it is not installed here.
     """
-    known = ("onnx-fp16", "openvino-fp32", "openvino-fp16", "tensorrt")
+    per_gpu: dict[str, Runtime] = {runtime.kind: runtime for runtime in RUNTIMES.values() if runtime.needs_sm}
+    made_of_fp32 = [spec.name for spec in ENGINES.values() if spec.graph == "onnx-fp32" and not spec.runtime.needs_sm]
+    known = ("onnx-fp16", *made_of_fp32, *per_gpu)
     if engine not in known:
         raise InputError(f"--engine is {engine!r}; expected one of {', '.join(known)}{did_you_mean(engine, known)}")
-    sm = target_sm(config)
-    name = f"tensorrt-{onnx.manifest.precision}-sm{sm}" if engine == "tensorrt" else engine
+    runtime, sm = per_gpu.get(engine), target_sm(config)
+    name = engine if runtime is None else f"{engine}-{onnx.manifest.precision}-sm{sm}"
     out = out or onnx.path.parent / name
     with only_writer(out):
         if engine == "onnx-fp16":
             return compile_fp16(onnx, out)
-        if engine != "tensorrt":
-            return compile_openvino(onnx, out, "fp32" if engine == "openvino-fp32" else "fp16")
-        from edgepress.deploy.build.tensorrt import build_tensorrt
-
-        return build_tensorrt(onnx, out, tensorrt_target(config))
+        if runtime is not None:
+            return runtime.build(onnx, out, tensorrt_target(config))
+        return ENGINES[engine].runtime.build(onnx, out, ENGINES[engine].precision)
