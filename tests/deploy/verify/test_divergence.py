@@ -49,7 +49,7 @@ def test_the_first_stage_that_diverged_is_named_and_each_runs_once(onnx_bundle, 
     opened = []
     monkeypatch.setattr(
         "edgepress.deploy.verify.verification.open_engine",
-        lambda one, *more: opened.append(one.name) or open_engine(one, *more),
+        lambda one, *more, **settings: opened.append(one.name) or open_engine(one, *more, **settings),
     )
     # Pictures that reference.npz does not cover, so all must run; a broken float ONNX passes as its own reference.
     result = verify(bundle, splits.val, stages=True)

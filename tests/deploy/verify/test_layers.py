@@ -16,7 +16,7 @@ from edgepress.deploy.build.compile import compile_openvino
 from edgepress.deploy.verify.layers import ALONE_DB, PICTURES, Inspection, inspect_layers
 from edgepress.deploy.verify.verification import float_parent
 from edgepress.multilabel.bundle import Bundle, write_bundle
-from edgepress.multilabel.manifest import Calibration, Parent
+from edgepress.multilabel.manifest import BuiltForTensorRt, Calibration, Parent
 
 
 def beside(path: Path, like: Bundle, parent: Parent, graph: onnx.ModelProto | None = None, **fields: Any) -> Bundle:
@@ -192,7 +192,9 @@ def test_what_cannot_be_inspected_is_said(onnx_bundle, build, edgepress, tiny_da
     answer = edgepress("verify", alone, "--data", tiny_data, "--layers")
     assert answer.code == 0
     assert "layers not inspected: what it was made from, an fp32 ONNX or torch bundle, does not stand" in answer.out
-    plan = beside(tmp_path / "plan", onnx_bundle, onnx_bundle.as_parent, kind="tensorrt")
+    of = {"onnx_sha256": onnx_bundle.model_sha256, "platform": "linux-x86_64"}
+    built_for = BuiltForTensorRt(runtime="tensorrt", version="10.3.0", compute_capability="SM86", max_batch=16, **of)
+    plan = beside(tmp_path / "plan", onnx_bundle, onnx_bundle.as_parent, kind="tensorrt", built_for=built_for)
     assert "a TensorRT plan shows no inner tensors" in inspected(plan, onnx_bundle, splits).not_inspected
     stranger = beside(tmp_path / "stranger", onnx_bundle, onnx_bundle.as_parent, two_convolutions("other"))
     assert "no tensor of its graph has a name" in inspected(build("onnx-fp16"), stranger, splits).not_inspected
