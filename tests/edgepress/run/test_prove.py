@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -121,7 +122,7 @@ def test_a_fine_tuned_engine_that_cannot_run_here_keeps_its_bundles_name(
 def test_an_engine_that_was_not_built_has_the_reason(run_folder, tiny_data, settings):
     onnx = Bundle.open(run_folder / "onnx-fp32")
     reason = Reason(kind="build", text="no TensorRT here")
-    made = built(onnx, name="tensorrt-fp16-sm86", bundle=None, refusal=reason)
+    made = replace(built(onnx), name="tensorrt-fp16-sm86", bundle=None, refusal=reason)
     found = prove_engine(made, onnx, load_dataset(tiny_data, "test"), settings, [], {})
     assert (found.engine, found.bundle, found.refusal) == ("tensorrt-fp16-sm86", None, reason)
 
