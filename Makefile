@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 EXTRAS := train,weights,quantize,openvino,tensorrt-rtx,demo,sign
 
-.PHONY: quickstart test check coverage api fuzz survive load mutate sbom audit clean
+.PHONY: quickstart test check coverage api fuzz survive load serve versions mutate sbom audit clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/edgepress run --recipe examples/quickstart.yaml
@@ -34,6 +34,13 @@ survive: $(VENV)/.installed-dev
 
 load: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.loading
+
+serve: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.serving runs/quickstart
+
+# Which versions of the runtimes open the sample's engines and answer alike, each in an environment of its own.
+versions: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.versions runs/quickstart --data examples/clipart-sample --into $(VENV)/versions
 
 # Mutation testing goes on where it was interrupted; `rm -r mutants` begins again.
 mutate: $(VENV)/.installed-dev $(VENV)/mutating/.installed

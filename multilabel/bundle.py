@@ -12,9 +12,11 @@ import datetime
 import hashlib
 import json
 import logging
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -24,7 +26,7 @@ from edgepress.multilabel.decisions import Decisions
 from edgepress.multilabel.durable import give_name, make_folder
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.labels import LabelSpace
-from edgepress.multilabel.manifest import MANIFEST, Kind, Manifest, Parent, Precision, Role, role_of
+from edgepress.multilabel.manifest import FORMAT, MANIFEST, Kind, Manifest, Parent, Precision, Role, role_of
 from edgepress.multilabel.preprocess import Preprocess
 
 log = logging.getLogger("edgepress")
@@ -65,10 +67,26 @@ class Bundle:
     def model_sha256(self) -> str:
         return self.manifest.files[self.manifest.model]
 
+    def read(self, name: str) -> bytes:
+        """A file's bytes, checked as they are: what a runtime is given is what the manifest says, whatever was copied
+        over the bundle since it was opened.
+
+        Raises:
+            InputError: it is gone or another; says so.
+        """
+        file = self.path / name
+        try:
+            data = file.read_bytes()
+        except FileNotFoundError:
+            raise InputError(f"{file}: gone since the bundle was opened; open it again") from None
+        if hashlib.sha256(data).hexdigest() != self.manifest.files[name]:
+            raise InputError(f"{file}: replaced since the bundle was opened; open it again")
+        return data
+
     @property
     def size_bytes(self) -> int:
-        """Bytes of the model itself: what a device stores, without the reference beside it."""
-        return sum((self.path / name).stat().st_size for name in self.manifest.files if name != "reference.npz")
+        """Bytes of the model itself: what a device stores, without the reference and the golden pictures beside it."""
+        return sum((self.path / name).stat().st_size for name in self.manifest.files if not name.endswith(".npz"))
 
     @property
     def as_parent(self) -> Parent:
@@ -210,15 +228,42 @@ def _read_manifest(folder: Path) -> tuple[Manifest, str]:
     try:
         fields = json.loads(data)
         digest = fields.pop("digest")
+        _require_format(file, fields)
         manifest = Manifest.model_validate_json(json.dumps(fields))
         LabelSpace(manifest.labels)
-    except (ValidationError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+    except InputError:
+        raise
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the manifest"
+        reason = f"{where}: {first['msg'].removeprefix('Value error, ')}"
+        raise InputError(
+            f"{file}: not a manifest that edgepress {version('edgepress')} reads ({reason[:200]}); {_mend(fields)}"
+        ) from None
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{file}: not a manifest this version reads ({reason}); make the bundle again") from None
     # Byte for byte, so that not even a changed space passes.
     if digest != inputs_hash(fields) or data != _serialise(fields):
         raise InputError(f"{file}: changed since the bundle was made (its digest differs); copy the bundle again")
     return manifest, digest
+
+
+def _require_format(file: Path, fields: dict[str, Any]) -> None:
+    number = fields.get("format")
+    if isinstance(number, int) and number > FORMAT:
+        raise InputError(
+            f"{file}: a bundle of format {number}; edgepress {version('edgepress')} reads {FORMAT}; {_mend(fields)}"
+        )
+
+
+def _mend(fields: dict[str, Any]) -> str:
+    """What to do with a manifest that this version does not read, by the version that wrote it."""
+    tools = fields.get("tools")
+    wrote = tools.get("edgepress") if isinstance(tools, dict) else None
+    if isinstance(wrote, str) and re.fullmatch(r"\d[\w.+]{0,30}", wrote) and wrote != version("edgepress"):
+        return f"install edgepress {wrote}, which wrote it, or newer, or make the bundle again with this version"
+    return "make the bundle again"
 
 
 def named_digest(file: Path) -> object:

@@ -21,8 +21,13 @@ Target = Literal["onnxruntime", "tensorrt", "openvino"]
 MANIFEST = "manifest.json"
 
 
+FORMAT: Literal[1] = 1
+"""Raised where an older version would misread a bundle. What only says more is a new field, which older ones keep and
+pass over; of `preprocess` and `decisions` there is none of that kind, for every field of theirs changes the answers."""
+
+
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="allow")
 
     @model_validator(mode="before")
     @classmethod
@@ -107,6 +112,8 @@ class Calibration(_Frozen):
     sha256: str
     """sha256 over the sorted content hashes of the pictures."""
     split: str
+    target: Target | None = None
+    """What the graph was made for; None of bundles that were made before this was recorded."""
     method: str
     """How ranges are set and what was done to the float model before, by commas."""
     kept_float: tuple[str, ...] = ()
@@ -141,7 +148,7 @@ class Calibration(_Frozen):
 class Manifest(_Frozen):
     """What a bundle says of itself."""
 
-    format: Literal[1] = 1
+    format: Literal[1] = FORMAT
     kind: Kind
     precision: Precision
     model: str

@@ -93,6 +93,17 @@ def write_tiny_data(root: Path, seed: int = 0) -> Path:
     return root
 
 
+@pytest.fixture(scope="session", autouse=True)
+def proofs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What engines prove while testing is remembered in a folder of the tests, not in the user's."""
+    from edgepress.deploy.engines import golden
+
+    folder = tmp_path_factory.mktemp("proofs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(golden, "cache_folder", lambda: folder)
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Root of an imagefolder data set: 5 labels; train 24, val 12, test 12 pictures of 48 x 48 pixels. Read only."""

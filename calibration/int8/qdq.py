@@ -86,7 +86,7 @@ class OnnxQuantizer:
         folder: an empty folder to work in.
         images: uint8 calibration pictures `[N, size, size, 3]`.
         target: who reads the graphs; for OpenVINO, which quantises itself what was touched by them, as ONNX Runtime.
-        weight_bits: 8, or 7 for x86 processors whose INT8 products saturate; see `calibration.int8.saturation`.
+        weight_bits: 8, or 7 for x86 processors whose INT8 products saturate; see `multilabel.saturation`.
     """
 
     def __init__(self, model: Path, folder: Path, images: np.ndarray, target: Target, weight_bits: int = 8) -> None:

@@ -58,6 +58,7 @@ def compare_latency(
     batch: int = 1,
     hint: Hint = "latency",
     threads: int | None = None,
+    unproven: bool = False,
 ) -> Ratio:
     """Time a bundle's engine against another's, in one process and in turn: A B B A A B ...
 
@@ -69,6 +70,7 @@ def compare_latency(
         images: uint8 `[N, size, size, 3]`, used in turn.
         seconds: how long to measure, after warming up; at least `MIN_PAIRS` pairs are timed.
         batch: pictures per call.
+        unproven: open both whatever they answer here.
 
     Returns:
         The first's time over the other's: the median over the pairs of blocks, and the 95 % interval of that median,
@@ -81,7 +83,7 @@ def compare_latency(
     if bundle.preprocess.size != other.preprocess.size:
         sizes = f"{bundle.preprocess.size} and {other.preprocess.size} pixels"
         raise InputError(f"{bundle.path} and {other.path} take pictures of {sizes}; expected the same size")
-    settings: dict[str, Any] = {"hint": hint, "threads": threads}
+    settings: dict[str, Any] = {"hint": hint, "threads": threads, "unproven": unproven}
     with open_engine(bundle, device, **settings) as first, open_engine(other, device, **settings) as second:
         batches = [np.take(images, range(at, at + batch), axis=0, mode="wrap") for at in range(0, len(images), batch)]
         return take_turns(first, second, batches, seconds)

@@ -23,6 +23,8 @@ from edgepress.deploy.bench.percentiles import calls_needed
 from edgepress.deploy.bench.timing import Timing, time_calls
 from edgepress.deploy.engines import Engine, open_engine
 from edgepress.deploy.engines.base import Hint, Ran
+from edgepress.deploy.engines.golden import require_golden
+from edgepress.deploy.engines.passport import require_sound
 from edgepress.deploy.machine.device import describe_machine
 from edgepress.deploy.machine.energy import Meter, find_meter
 from edgepress.deploy.machine.state import cautions, read_state
@@ -105,6 +107,7 @@ def bench(
     hint: Hint = "latency",
     threads: int | None = None,
     seconds: float = 3.0,
+    unproven: bool = False,
 ) -> Benchmark:
     """Time a bundle's engine on this machine, at every batch size with every number of streams.
 
@@ -113,6 +116,7 @@ def bench(
         batches: pictures a call.
         streams: threads that call the engine at once.
         seconds: how long each measurement lasts after warming up, and at most that long to warm up.
+        unproven: time it though it answers otherwise here than where it was made, or nobody has seen it.
 
     Raises:
         EngineUnavailableError: this machine cannot run the engine.
@@ -130,10 +134,15 @@ def bench(
     encoded = encoded or generated_pictures()
     pixels = np.stack([prepared(bundle, data) for data in encoded])
     before, memory, started = read_state(), PeakMemory(), time.perf_counter()
-    with open_engine(bundle, device, hint=hint, threads=threads) as engine:
+    if not unproven:
+        require_sound(bundle, device)
+    # Its golden check would be the first call, and part of the time to load.
+    with open_engine(bundle, device, hint=hint, threads=threads, unproven=True) as engine:
         loaded = time.perf_counter()
         engine(_wrapped(pixels, 0, batches[0]))
         answered = time.perf_counter()
+        if not unproven:
+            require_golden(engine)
         on_gpu = device.startswith("cuda") or bundle.manifest.kind == "tensorrt"
         meter, reason = find_meter(int(device.partition(":")[2] or 0) if on_gpu else None)
         cells = [

@@ -17,6 +17,7 @@ from edgepress.deploy.build.foreign import Activation, AdoptConfig, Foreign, rea
 from edgepress.deploy.build.front import fronted, logits_of, normalised
 from edgepress.deploy.build.reference import REFERENCE, Reference
 from edgepress.deploy.engines.base import require
+from edgepress.deploy.engines.golden import GOLDEN, PICTURES, Golden
 from edgepress.multilabel.bundle import Bundle, file_sha256, inputs_hash, up_to_date, write_bundle
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import InputError
@@ -67,6 +68,7 @@ def adopt_onnx(
             "labels": names.names,
             "config": config.model_dump(mode="json"),
             "verified": verified.fingerprint(),
+            "golden": PICTURES,
             "tools": [version("onnx"), version("onnxruntime"), version("edgepress")],
         }
     )
@@ -105,6 +107,7 @@ def adopt_onnx(
 
         onnx.save(graph, str(folder / MODEL))
         Reference.of(verified, logits).save(folder / REFERENCE)
+        Golden.drawn(verified, preprocess, logits).save(folder / GOLDEN)
     return Bundle.open(out)
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from edgepress.deploy.build.reference import REFERENCE
 from edgepress.deploy.engines.attention import require_logits_alone
 from edgepress.deploy.engines.base import require
+from edgepress.deploy.engines.golden import GOLDEN
 from edgepress.deploy.engines.passport import platform_here
 from edgepress.multilabel.bundle import Bundle, inputs_hash, up_to_date, write_bundle
 from edgepress.multilabel.errors import InputError
@@ -130,6 +131,9 @@ def derived_bundle(parent: Bundle, out: Path, **fields: Any) -> Iterator[tuple[P
         yield folder, fields_now
         if REFERENCE in parent.manifest.files:
             shutil.copyfile(parent.path / REFERENCE, folder / REFERENCE)
+        # An INT8 engine has written its own answers into it.
+        if GOLDEN in parent.manifest.files and not (folder / GOLDEN).exists():
+            shutil.copyfile(parent.path / GOLDEN, folder / GOLDEN)
 
 
 def _require_float_onnx(parent: Bundle) -> None:

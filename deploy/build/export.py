@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from edgepress.compress.models import MultiLabelModel
 from edgepress.deploy.build.reference import REFERENCE, Reference
 from edgepress.deploy.engines.attention import ATTENTION
+from edgepress.deploy.engines.golden import GOLDEN, PICTURES, Golden
 from edgepress.deploy.verify.torch_graph import MODULES
 from edgepress.multilabel.bundle import Bundle, Parent, inputs_hash, up_to_date, write_bundle
 from edgepress.multilabel.datasets import MultiLabelDataset
@@ -66,6 +67,7 @@ def export_onnx(
             "model": identity,
             "verified": verified.fingerprint(),
             "opset": OPSET,
+            "golden": PICTURES,
             "parent": parent.model_dump() if parent else None,
             **shown,
         }
@@ -73,7 +75,8 @@ def export_onnx(
     if (made := up_to_date(out, inputs)) is not None:
         return made
     log.info("exporting %s to ONNX (opset %d)", model.config.backbone, OPSET)
-    reference = Reference.of(verified, _torch_logits(model, verified))
+    logits = _torch_logits(model, verified)
+    reference, golden = Reference.of(verified, logits), Golden.drawn(verified, model.preprocess, logits)
     graph = _to_onnx(model, attention)
     with write_bundle(
         out,
@@ -91,6 +94,7 @@ def export_onnx(
     ) as (folder, _):
         onnx.save(graph, folder / MODEL)
         reference.save(folder / REFERENCE)
+        golden.save(folder / GOLDEN)
     return Bundle.open(out)
 
 

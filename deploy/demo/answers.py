@@ -36,12 +36,14 @@ class Opening:
     """As `open_engine` takes them, of the runtimes that take any; the others choose."""
     rebuild: bool = False
     """Make compiled engines that do not fit this machine again; see `deploy.build.rebuild.fitted`."""
+    unproven: bool = False
+    """As `open_engine` takes it."""
 
     def tagger(self, path: Path) -> Tagger:
         """Raises: see `open_tagger`."""
         bundle = fitted(Bundle.open(path), rebuild=self.rebuild)
         takes = "threads" in RUNTIMES[bundle.manifest.kind].settings
-        return open_tagger(bundle, self.device, threads=self.threads if takes else None)
+        return open_tagger(bundle, self.device, threads=self.threads if takes else None, unproven=self.unproven)
 
 
 @dataclass

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgepress.deploy.engines.base import Engine, Hint, Proof
+from edgepress.deploy.engines.golden import require_golden
 from edgepress.deploy.engines.lifetime import require_own_threads
-from edgepress.deploy.engines.passport import require_fit
+from edgepress.deploy.engines.passport import require_fit, require_sound
 from edgepress.deploy.engines.table import RUNTIMES
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.errors import InputError
@@ -20,6 +21,7 @@ def open_engine(
     *,
     hint: Hint = "latency",
     threads: int | None = None,
+    unproven: bool = False,
 ) -> Engine:
     """Open a bundle's model, ready to run; a context manager.
 
@@ -30,11 +32,14 @@ def open_engine(
         hint: what OpenVINO compiles for; with `throughput` it answers several threads at once.
         threads: of ONNX Runtime and of OpenVINO's CPU; by default the runtime chooses, within what this process may
             use (its affinity, a container's quota).
+        unproven: open it though nobody has seen its answers on this machine, and though its INT8 products saturate on
+            this processor; see `deploy.engines.golden`.
 
     Raises:
         InputError: no bundle there, a changed byte, a model that its runtime refuses, an unknown device, or a setting
             that the runtime does not have.
-        EngineUnavailableError: this machine cannot run it; says why. `deploy.build.rebuild` mends what does not fit it.
+        EngineUnavailableError: this machine cannot run it, or it answers otherwise here than where it was made; says
+            why. `deploy.build.rebuild` mends what does not fit it.
         RuntimeError: this process was forked in the middle of its parent's work with the same runtime.
 
     Example:
@@ -57,4 +62,14 @@ def open_engine(
     if runtime.shares_threads:
         require_own_threads(bundle.path, runtime.name)
     given = {"hint": hint, "threads": threads}
-    return runtime.engine_class()(bundle, device, **{name: given[name] for name in runtime.settings})
+    if not unproven:
+        require_sound(bundle, device)
+    engine: Engine = runtime.engine_class()(bundle, device, **{name: given[name] for name in runtime.settings})
+    if unproven:
+        return engine
+    try:
+        require_golden(engine)
+    except BaseException:
+        engine.close()
+        raise
+    return engine

@@ -66,12 +66,14 @@ class Engine(ABC):
     An engine belongs to the process that opened it. After a fork the child opens its own.
     """
 
-    def __init__(self, bundle: Bundle, max_batch: int | None = None) -> None:
+    def __init__(self, bundle: Bundle, device: str, max_batch: int | None = None) -> None:
         self.bundle = bundle
         self.labels: LabelSpace = bundle.labels
         self.preprocess: Preprocess = bundle.preprocess
         self.max_batch = max_batch
         """Most pictures that the runtime takes at once; larger batches are split."""
+        self.device = device
+        """As it was asked for."""
         self._lifetime = Lifetime(bundle.path, RUNTIMES[bundle.manifest.kind].name, self, self._release)
 
     def proof(self) -> Proof:
@@ -88,6 +90,11 @@ class Engine(ABC):
     def ran(self) -> Ran:
         """The proof's four words."""
         return Ran(**self.proof().model_dump(include=set(Ran.model_fields)))
+
+    @property
+    @abstractmethod
+    def runtime_version(self) -> str:
+        """The runtime and its version, `onnxruntime 1.32.0`."""
 
     @abstractmethod
     def _proof(self) -> Proof:

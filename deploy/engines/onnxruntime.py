@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import re
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ class OnnxRuntimeEngine(Engine):
     """An ONNX bundle in an ONNX Runtime session, which several threads may run at once."""
 
     def __init__(self, bundle: Bundle, device: str = "cpu", threads: int | None = None) -> None:
-        super().__init__(bundle)
+        super().__init__(bundle, device)
         if device not in _PROVIDERS:
             raise InputError(f"device {device!r}: ONNX Runtime takes {', '.join(_PROVIDERS)}")
         require_threads(threads)
@@ -61,15 +63,18 @@ class OnnxRuntimeEngine(Engine):
             options.intra_op_num_threads = threads
         file = self.bundle.model_path
         try:
-            return self._ort.InferenceSession(
-                str(file),
-                options,
-                providers=[self._provider],
-                # Without this it quantises the weights of convolutions that were left in float on purpose.
-                disabled_optimizers=["WeightBiasQuantization"],
-                # With it a provider that fails is replaced by the CPU, with no more than a line of print.
-                enable_fallback=0,
-            )
+            with _graph(self.bundle) as graph:
+                return self._ort.InferenceSession(
+                    graph,
+                    options,
+                    providers=[self._provider],
+                    # Without this it quantises the weights of convolutions that were left in float on purpose.
+                    disabled_optimizers=["WeightBiasQuantization"],
+                    # With it a provider that fails is replaced by the CPU, with no more than a line of print.
+                    enable_fallback=0,
+                )
+        except InputError:
+            raise
         except Exception as error:  # its own exception types share no base class
             reason = " ".join(str(error).split())
             if _TOO_NEW.search(reason):
@@ -79,6 +84,10 @@ class OnnxRuntimeEngine(Engine):
                     f"({_cause(reason)}); install a newer onnxruntime, or export the model again"
                 ) from error
             raise InputError(f"{file}: ONNX Runtime cannot load it: {reason[:300]}") from error
+
+    @property
+    def runtime_version(self) -> str:
+        return f"onnxruntime {self._ort.__version__}"
 
     def _proof(self) -> Proof:
         kernels = self._kernels
@@ -121,6 +130,21 @@ class OnnxRuntimeEngine(Engine):
 
     def _release(self) -> None:
         del self._session
+
+
+@contextlib.contextmanager
+def _graph(bundle: Bundle) -> Iterator[bytes | str]:
+    """What a session is made from: the checked bytes, or the path of a copy of them where weights lie in other files,
+    which ONNX Runtime finds by their names and maps."""
+    others = [name for name in bundle.manifest.files if name != bundle.manifest.model and not name.endswith(".npz")]
+    if not others:
+        yield bundle.read(bundle.manifest.model)
+        return
+    with tempfile.TemporaryDirectory(prefix="edgepress-model-") as folder:
+        for name in (*others, bundle.manifest.model):
+            (Path(folder) / name).parent.mkdir(parents=True, exist_ok=True)
+            (Path(folder) / name).write_bytes(bundle.read(name))
+        yield str(Path(folder) / bundle.manifest.model)
 
 
 def require_placed(products: list[dict[str, Any]], provider: str) -> None:

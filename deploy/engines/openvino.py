@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import queue
+import re
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from edgepress.deploy.engines.base import (
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.cores import thread_limit
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
+from edgepress.multilabel.manifest import BuiltForOpenVino
 
 _DEVICES = ("CPU", "GPU", "NPU")
 _PRODUCTS = {"Convolution", "GroupConvolution", "FullyConnected", "MatMul", "Gemm"}
@@ -36,7 +39,7 @@ class OpenVinoEngine(Engine):
     """
 
     def __init__(self, bundle: Bundle, device: str = "cpu", hint: Hint = "latency", threads: int | None = None) -> None:
-        super().__init__(bundle)
+        super().__init__(bundle, device)
         require_threads(threads)
         require("openvino", "openvino")
         import openvino as ov
@@ -53,15 +56,28 @@ class OpenVinoEngine(Engine):
         elif threads is not None:
             raise InputError(f"threads {threads}: only OpenVINO's CPU takes them; {self._device} takes none")
         try:
-            self._compiled = core.compile_model(core.read_model(bundle.model_path), self._device, options)
+            # From memory: it would map the file of the weights, and compute with whatever is copied over it.
+            graph, weights = bundle.read(bundle.manifest.model), bundle.read(_weights_of(bundle))
+            self._compiled = core.compile_model(core.read_model(graph, weights), self._device, options)
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:300]
+            built = bundle.manifest.built_for
+            if isinstance(built, BuiltForOpenVino) and is_older(self._version, built.version):
+                raise EngineUnavailableError(
+                    f"{bundle.model_path}: written by openvino {built.version}; openvino {self._version}, "
+                    f"which is here, cannot read or compile it ({reason}); install openvino {built.version} or "
+                    "newer, or compile the ONNX bundle here"
+                ) from error
             raise InputError(f"{bundle.model_path}: OpenVINO cannot compile it: {reason}") from error
         dims = [None if dim.is_dynamic else dim.get_length() for dim in self._compiled.inputs[0].partial_shape]
         require_shape(bundle, dims, self._compiled.inputs[0].element_type.get_type_name())
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")):
             self._requests.put(self._compiled.create_infer_request())
+
+    @property
+    def runtime_version(self) -> str:
+        return f"openvino {self._version}"
 
     def _proof(self) -> Proof:
         layers = [layer for layer in map(_executed, self._compiled.get_runtime_model().get_ordered_ops()) if layer]
@@ -98,6 +114,23 @@ class OpenVinoEngine(Engine):
 
     def _release(self) -> None:
         del self._requests, self._compiled
+
+
+def _weights_of(bundle: Bundle) -> str:
+    """
+    Raises:
+        InputError: the bundle has no weights beside its graph.
+    """
+    name = str(PurePosixPath(bundle.manifest.model).with_suffix(".bin"))
+    if name not in bundle.manifest.files:
+        raise InputError(f"{bundle.path}: {name} is not among the bundle's files; make the bundle again")
+    return name
+
+
+def is_older(version: str, other: str) -> bool:
+    """Whether a version of OpenVINO is older than another: 2025.4.0 than 2026.1.0."""
+    numbers = [[int(part) for part in re.findall(r"\d+", text)] for text in (version, other)]
+    return numbers[0] < numbers[1]
 
 
 def _require_device(name: str, present: list[str]) -> None:

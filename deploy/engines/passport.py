@@ -7,7 +7,8 @@ What matters, by runtime:
   hardware compatible).
 - `tensorrt_rtx`: a plan opens on the release that built it and on the compute capabilities that it names (its
   documentation, "Engine Compatibility"); what else its header says the runtime is asked when the plan is opened.
-- OpenVINO: newer releases read what older ones wrote, not the other way round. Devices are compiled for on opening.
+- OpenVINO: an IR names its version and the sets of its operators; every release that has them reads it, newer or older
+  than the one that wrote it. Devices are compiled for on opening.
 - ONNX: carries an opset and domains; ONNX Runtime itself says when they are too new (`deploy.engines.onnxruntime`).
 
 The CUDA version of the driver is recorded, and said where it differs, but stops nothing: the runtime that is installed
@@ -29,9 +30,12 @@ from edgepress.deploy.machine.cuda import cuda_compute_capability, cuda_driver_v
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.errors import EngineUnavailableError
 from edgepress.multilabel.manifest import BuiltForOpenVino, BuiltForTensorRt
+from edgepress.multilabel.saturation import weight_bits_here
 
 log = logging.getLogger("edgepress")
 NO_GPU = "no GPU here"
+IR_VERSION = 11
+"""Of the IR that OpenVINO 2022.1 to 2026.4 write and read."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ def misfits(bundle: Bundle) -> list[Misfit]:
     if isinstance(built_for, BuiltForTensorRt):
         found = _tensorrt(built_for)
     elif isinstance(built_for, BuiltForOpenVino):
-        found = _openvino(built_for)
+        found = _openvino(bundle, built_for)
     else:
         found = []
     return sorted(found, key=lambda difference: not difference.matters)
@@ -78,6 +82,39 @@ def require_fit(bundle: Bundle) -> None:
     stopping = [difference for difference in found if difference.matters]
     if stopping:
         raise EngineUnavailableError(f"{bundle.path}: {'; '.join(map(str, stopping))}; {stopping[0].remedy}")
+
+
+def require_sound(bundle: Bundle, device: str = "cpu") -> None:
+    """Stop where an INT8 engine's products saturate on this processor: it would answer wrongly without an error.
+
+    Raises:
+        EngineUnavailableError: names the command that makes a sound engine.
+    """
+    fault = unsound(bundle, device)
+    if fault is not None:
+        raise EngineUnavailableError(f"{bundle.path}: {fault}")
+
+
+def unsound(bundle: Bundle, device: str = "cpu", bits: int | None = None) -> str | None:
+    """Why an INT8 engine's products saturate on a processor, and the command that mends it; None where they do not.
+
+    Args:
+        bits: of weights whose products are exact on the processor; this machine's by default.
+    """
+    calibration = bundle.manifest.calibration
+    if calibration is None or bundle.manifest.kind == "tensorrt" or device != "cpu":
+        return None
+    # The graph that TensorRT's builder reads has products of two signed numbers, which do not saturate.
+    bits = weight_bits_here() if bits is None else bits
+    if calibration.target == "tensorrt" or calibration.weight_bits <= bits:
+        return None
+    target = "openvino" if bundle.manifest.kind == "openvino" else "onnxruntime"
+    parent = bundle.manifest.parent.name if bundle.manifest.parent is not None else "ONNX-FP32"
+    return (
+        f"its INT8 products of {calibration.weight_bits}-bit weights saturate on this processor, which has no VNNI, "
+        f"and its answers would be wrong: make it for such processors (edgepress quantize {parent} --target {target} "
+        f"--weight-bits {bits} --data DIR --out OUT), or insist with --unproven"
+    )
 
 
 def _tensorrt(built: BuiltForTensorRt) -> list[Misfit]:
@@ -103,17 +140,33 @@ def _tensorrt(built: BuiltForTensorRt) -> list[Misfit]:
     return found
 
 
-def _openvino(built: BuiltForOpenVino) -> list[Misfit]:
+def _openvino(bundle: Bundle, built: BuiltForOpenVino) -> list[Misfit]:
     require("openvino", "openvino")
     import openvino as ov
 
     here = ov.__version__.split("-")[0]
-    # Patch releases change no operator set.
-    recorded, found = _release(built.version), _release(here)
-    if recorded == found:
-        return []
     remedy = f"install openvino {built.version} or newer, or build it again here (--rebuild)"
-    return [Misfit("openvino version", built.version, here, matters=found < recorded, remedy=remedy)]
+    found = []
+    graph = bundle.read(bundle.manifest.model)
+    opset = max((int(number) for number in re.findall(rb'version="opset(\d{1,4})"', graph)), default=1)
+    known = _newest_opset()
+    if opset > known:
+        found.append(Misfit("openvino opset", f"opset{opset}", f"opset{known} of {here}", remedy=remedy))
+    net = re.search(rb'<net [^>]*\bversion="(\d{1,4})"', graph)
+    if net is not None and int(net[1]) > IR_VERSION:
+        found.append(Misfit("version of the IR", net[1].decode(), str(IR_VERSION), remedy=remedy))
+    # Patch releases change nothing that an IR is made of. Whether another one answers alike, the golden check finds.
+    if _release(built.version) != _release(here):
+        found.append(Misfit("openvino version", built.version, here, matters=False))
+    return found
+
+
+def _newest_opset() -> int:
+    """The newest set of operators of the OpenVINO that is installed; each has a module."""
+    newest = 1
+    while importlib.util.find_spec(f"openvino.opset{newest + 1}") is not None:
+        newest += 1
+    return newest
 
 
 def _release(version: str) -> tuple[int, ...]:

@@ -37,7 +37,7 @@ class TensorRtEngine(Engine):
             raise InputError(f"device {device!r}: a TensorRT engine runs on the GPU it was built for, cuda")
         built_for = bundle.manifest.built_for
         assert isinstance(built_for, BuiltForTensorRt), "the manifest was checked"
-        super().__init__(bundle, built_for.max_batch)
+        super().__init__(bundle, device, built_for.max_batch)
         self._lock = threading.Lock()
         self._buffers: list[int] = []
         self._pinned: list[int] = []
@@ -57,6 +57,10 @@ class TensorRtEngine(Engine):
             if isinstance(error, RuntimeError) and not isinstance(error, EngineUnavailableError):
                 raise EngineUnavailableError(f"{bundle.model_path}: {one_line(error)}") from error
             raise
+
+    @property
+    def runtime_version(self) -> str:
+        return f"{self._trt.__name__} {self._trt.__version__}"
 
     def _proof(self) -> Proof:
         facts = self.bundle.manifest.facts
@@ -89,7 +93,7 @@ class TensorRtEngine(Engine):
             if self._dla >= cores:
                 raise EngineUnavailableError(f"{self.bundle.path}: built for DLA core {self._dla}; found {cores} here")
             self._runtime.DLA_core = self._dla
-        plan = self.bundle.model_path.read_bytes()
+        plan = self.bundle.read(self.bundle.manifest.model)
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is not None:
             self._context = self._new_context()

@@ -18,7 +18,7 @@ class TorchEngine(Engine):
     """A torch bundle (teacher or student) in float32."""
 
     def __init__(self, bundle: Bundle, device: str = "cpu") -> None:
-        super().__init__(bundle)
+        super().__init__(bundle, device)
         for module in ("torch", "timm"):
             require(module, "train")
         import torch
@@ -38,6 +38,10 @@ class TorchEngine(Engine):
             torch.set_num_threads(limit)  # of the whole process: torch has no other
         self._torch, self._device = torch, device
         self._model = load_model(bundle.path).to(device)
+
+    @property
+    def runtime_version(self) -> str:
+        return f"torch {self._torch.__version__}"
 
     def _proof(self) -> Proof:
         owners = [

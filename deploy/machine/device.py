@@ -16,6 +16,18 @@ from edgepress.multilabel.cores import cores
 
 _JETSON = " (on a Jetson it comes with JetPack: sudo apt install nvidia-jetpack)"
 
+_ARM_PARTS = {
+    ("0x41", "0xd03"): "Cortex-A53",
+    ("0x41", "0xd05"): "Cortex-A55",
+    ("0x41", "0xd08"): "Cortex-A72",
+    ("0x41", "0xd0b"): "Cortex-A76",
+    ("0x41", "0xd42"): "Cortex-A78AE",
+    ("0x41", "0xd0c"): "Neoverse-N1",
+    ("0x41", "0xd40"): "Neoverse-V1",
+    ("0x41", "0xd83"): "Neoverse-V3AE",
+}
+"""Implementer and part of /proc/cpuinfo by Arm's names: of Raspberry Pi 3 to 5, Jetson Orin and Thor, and servers."""
+
 
 @dataclass(frozen=True)
 class Backend:
@@ -31,7 +43,7 @@ def describe_machine() -> dict[str, Any]:
     """Processor, cores, clock governor, system, Python and GPU, as a record of a measurement needs them."""
     capability = cuda_compute_capability()
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": cores(),
         "architecture": platform.machine(),
         "system": platform.platform(),
@@ -40,6 +52,33 @@ def describe_machine() -> dict[str, Any]:
         "model": (_read("/proc/device-tree/model") or "").rstrip("\x00") or None,
         "gpu": f"SM{capability[0]}{capability[1]}" if capability else None,
     }
+
+
+def machine_key(root: Path = Path("/")) -> dict[str, str]:
+    """What decides how a runtime computes here: the processor with its part and board, and its instructions."""
+    text = _read(root / "proc/cpuinfo") or ""
+    return {"processor": processor(root), "instructions": cpu_field(text, "flags", "Features") or ""}
+
+
+def processor(root: Path = Path("/")) -> str:
+    """The processor as a person knows it: its model name, or on ARM, where it has none, its part and the board."""
+    text = _read(root / "proc/cpuinfo") or ""
+    named = cpu_field(text, "model name")
+    part = cpu_field(text, "CPU part")
+    if part is None:
+        return named or platform.processor() or platform.machine()
+    core = _ARM_PARTS.get((cpu_field(text, "CPU implementer") or "", part), f"{platform.machine()} part {part}")
+    board = (_read(root / "proc/device-tree/model") or "").rstrip("\x00")
+    return f"{core} ({board})" if board else core
+
+
+def cpu_field(cpuinfo: str, *names: str) -> str | None:
+    """The first processor's line of one of these names in /proc/cpuinfo."""
+    for line in cpuinfo.splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() in names:
+            return value.strip()
+    return None
 
 
 def check_backends() -> list[Backend]:
@@ -126,14 +165,7 @@ def _cuda() -> str:
     return f"runs TensorRT engines on {count} GPU{'s' if count != 1 else ''}"
 
 
-def _processor() -> str:
-    for line in (_read("/proc/cpuinfo") or "").splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def _read(path: str) -> str | None:
+def _read(path: str | Path) -> str | None:
     try:
         return Path(path).read_text(encoding="utf-8", errors="replace").strip()
     except OSError:

@@ -70,7 +70,9 @@ class Tagger:
         self.close()
 
 
-def open_tagger(bundle_dir: str | Path | Bundle, device: str = "cpu", *, threads: int | None = None) -> Tagger:
+def open_tagger(
+    bundle_dir: str | Path | Bundle, device: str = "cpu", *, threads: int | None = None, unproven: bool = False
+) -> Tagger:
     """Open a bundle for tagging pictures; arguments and errors as `open_engine`.
 
     Example:
@@ -81,7 +83,7 @@ def open_tagger(bundle_dir: str | Path | Bundle, device: str = "cpu", *, threads
         >>> set(tags) <= set(probabilities)
         True
     """
-    return Tagger(open_engine(bundle_dir, device, threads=threads))
+    return Tagger(open_engine(bundle_dir, device, threads=threads, unproven=unproven))
 
 
 def _load(source: Source) -> tuple[str, np.ndarray | InputError]:

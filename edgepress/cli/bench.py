@@ -10,7 +10,18 @@ import numpy as np
 import typer
 
 from edgepress.cli.flags import Flags, FlagsOf
-from edgepress.cli.options import BundlePath, Device, Json, Reader, Rebuild, Remote, Split, Threads, print_json
+from edgepress.cli.options import (
+    BundlePath,
+    Device,
+    Json,
+    Reader,
+    Rebuild,
+    Remote,
+    Split,
+    Threads,
+    Unproven,
+    print_json,
+)
 from edgepress.multilabel.bundle import Bundle, write_atomically
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
 from edgepress.remote.host import OTHER, as_flags, run_there
@@ -28,6 +39,7 @@ def verb(
     device: Device = "cpu",
     hint: Annotated[str, typer.Option("--hint", help="What OpenVINO compiles for: latency, throughput.")] = "latency",
     threads: Threads = None,
+    unproven: Unproven = False,
     against: Annotated[
         Path | None,
         typer.Option("--against", help="Another bundle, timed in turn with this one; or a record made by --save."),
@@ -58,7 +70,7 @@ def verb(
         timed = reader.load(data, split) if data else None
         timed = timed and timed.subset(np.arange(min(64, len(timed))))
         second = other if isinstance(other, Bundle) else None
-        given = {"device": device, "hint": hint, "threads": threads}
+        given = {"device": device, "hint": hint, "threads": threads, "unproven": unproven}
         given["against"] = f"{OTHER}/{second.name}" if second else None
         answer = run_there(there, "bench", opened, as_flags({**given, **flags}), timed, second)
         if isinstance(other, Record) and "cells" in answer.record:
@@ -66,9 +78,10 @@ def verb(
         print_timed(answer.record, save, json)
         raise typer.Exit(answer.code)
     pictures = [read_bytes(path) for path in reader.load(data, split).paths[:64]] if data else None
-    settings: dict[str, Any] = {"device": device, "hint": hint, "threads": threads, "seconds": config.seconds}
+    settings: dict[str, Any] = {"device": device, "hint": hint, "threads": threads, "unproven": unproven}
     try:
         opened = fitted(opened, rebuild=rebuild)
+        settings["seconds"] = config.seconds
         result = bench(opened, pictures, batches=config.batches, streams=config.stream_counts, **settings).as_dict()
         if isinstance(other, Bundle):
             other = fitted(other, rebuild=rebuild)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgepress.cli.options import Device, Rebuild, Threads
+from edgepress.cli.options import Device, Rebuild, Threads, Unproven
 from edgepress.multilabel.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ def verb(
     bundle: Annotated[Path, typer.Argument(help="A bundle, or a run's folder: then each of its engines.")],
     device: Device = "cpu",
     threads: Threads = None,
+    unproven: Unproven = False,
     rebuild: Rebuild = False,
     listen: Annotated[str, typer.Option("--listen", help="The IP address of the page.")] = LOOPBACK,
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="The port; 0 takes a free one.")] = 7860,
@@ -38,7 +39,7 @@ def verb(
         raise InputError("--video and --camera: expected one of them")
     from edgepress.deploy.demo.answers import Opening
 
-    opening = Opening(device=device, threads=threads, rebuild=rebuild)
+    opening = Opening(device=device, threads=threads, rebuild=rebuild, unproven=unproven)
     source = video if video is not None else camera
     if source is not None:
         _overlay(bundle, opening, source, out)

@@ -44,3 +44,5 @@ def print_doctor(report: dict[str, Any], console: Console) -> None:
         console.print(report["board"], highlight=False, soft_wrap=True)
     for line in report["advice"]:
         console.print(f"missing: {line}", highlight=False, soft_wrap=True)
+    for line in report.get("cautions", ()):  # a device's older edgepress tells none
+        console.print(f"caution: {line}", highlight=False, soft_wrap=True)

@@ -38,6 +38,10 @@ Threads = Annotated[
     int | None,
     typer.Option("--threads", help="Of ONNX Runtime and OpenVINO's CPU (default: they choose, within a CPU quota)."),
 ]
+Unproven = Annotated[
+    bool,
+    typer.Option("--unproven", help="Open it though nobody has seen that it answers here as where it was made."),
+]
 Rebuild = Annotated[
     bool,
     typer.Option("--rebuild", help="Make an engine that does not fit this machine again from its ONNX bundle."),

@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
-from edgepress.cli.options import BundlePath, Device, Rebuild, Threads
+from edgepress.cli.options import BundlePath, Device, Rebuild, Threads, Unproven
 from edgepress.multilabel.errors import InputError
 
 log = logging.getLogger("edgepress")
@@ -36,6 +36,7 @@ def verb(
     ],
     device: Device = "cpu",
     threads: Threads = None,
+    unproven: Unproven = False,
     rebuild: Rebuild = False,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Pictures a call of the engine.")] = 8,
     every: Annotated[float, typer.Option("--every", help="Seconds between two pictures of a video.")] = 1.0,
@@ -59,7 +60,7 @@ def verb(
     broken: list[InputError] = []
     told = 0
     opened = fitted(Bundle.open(bundle), rebuild=rebuild)
-    with open_tagger(opened, device, threads=threads) as tagger, _progress() as advance:
+    with open_tagger(opened, device, threads=threads, unproven=unproven) as tagger, _progress() as advance:
         write = _csv(tagger.engine.labels.names) if as_csv else _json if as_json else _line
         try:
             for name, answer in tagger.stream(pictures(sources, tagger.engine.preprocess, every=every), batch):

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ from edgepress.calibration.decide.thresholds import align_decisions
 from edgepress.calibration.int8.embeddings import embed
 from edgepress.calibration.int8.finished import Finished
 from edgepress.calibration.int8.quantize import STEPS, quantize
-from edgepress.calibration.int8.saturation import weight_bits_here
 from edgepress.calibration.int8.search import MOST_FLOAT, MOST_FLOAT_WEIGHTS, TOLERANCE, Score, Search, Trial
 from edgepress.calibration.int8.subset import calibration_hash, choose_calibration_set, missing_labels
 from edgepress.deploy.bench.against import compare_latency
@@ -24,6 +24,7 @@ from edgepress.deploy.build.compile import IR, ONNX, built_for_openvino, compile
 from edgepress.deploy.engines import open_engine
 from edgepress.deploy.engines.attention import require_logits_alone
 from edgepress.deploy.engines.base import require
+from edgepress.deploy.engines.golden import GOLDEN, Golden
 from edgepress.deploy.machine.device import describe_machine
 from edgepress.deploy.verify.verification import predict_split
 from edgepress.multilabel.bundle import Bundle, inputs_hash, up_to_date, write_bundle
@@ -35,6 +36,7 @@ from edgepress.multilabel.manifest import Calibration, Target, Tried
 from edgepress.multilabel.metrics import average_precision, mean_average_precision
 from edgepress.multilabel.noise import signal_to_noise
 from edgepress.multilabel.ratio import Ratio
+from edgepress.multilabel.saturation import weight_bits_here
 from edgepress.report.plots import draw_int8, write_plot
 from edgepress.run.recipe import QuantizeConfig
 from edgepress.run.splits import Splits
@@ -112,8 +114,12 @@ def quantize_bundle(parent: Bundle, splits: Splits, target: Target, out: Path, c
                 time_limit=config.time_limit,
                 weight_bits=bits,
             )
-            manifest["calibration"] = _record(found, pictures, judge.float_map, config, bits)
+            manifest["calibration"] = _record(found, pictures, judge.float_map, config, bits, target)
             logits = judge.logits(found.best.file)
+            golden = Golden.of(parent)
+            if golden is not None and target != "tensorrt":  # whose engine is another's, built of this graph
+                answers = judge.logits(found.best.file, golden.pictures)
+                replace(golden, answers=answers).save(folder / GOLDEN)
             manifest["facts"] = facts = {}
             if parent.manifest.decisions is not None:
                 manifest["decisions"], facts["decisions"] = _aligned(parent, judge.reference, logits, splits.val)
@@ -163,7 +169,7 @@ class _Judge:
         self.parent, self.val, self.folder = parent, val, folder
         self.kind, self.model = ("openvino", IR) if target == "openvino" else ("onnx", ONNX)
         self.pixels = self._decode()
-        self.reference = self._run(parent)
+        self.reference = self._run(parent, self.pixels)
         self.float_map = mean_average_precision(val.targets, self.reference, val.ignore)
         self._float: Bundle | None = None if target == "openvino" else parent
 
@@ -177,15 +183,16 @@ class _Judge:
         if self._float is None:
             self._float = compile_openvino(self.parent, self.folder / "fp32", "fp32")
         with self._candidate(file) as bundle:
-            return compare_latency(bundle, self._float, self.pixels[:64])
+            return compare_latency(bundle, self._float, self.pixels[:64], unproven=True)
 
-    def logits(self, file: Path) -> np.ndarray:
+    def logits(self, file: Path, pixels: np.ndarray | None = None) -> np.ndarray:
+        """A candidate's logits `[N, C]` of prepared pictures; of val by default."""
         with self._candidate(file) as bundle:
-            return self._run(bundle)
+            return self._run(bundle, self.pixels if pixels is None else pixels)
 
-    def _run(self, bundle: Bundle, batch: int = 32) -> np.ndarray:
-        with open_engine(bundle) as engine:
-            parts = [engine(self.pixels[at : at + batch]) for at in range(0, len(self.pixels), batch)]
+    def _run(self, bundle: Bundle, pixels: np.ndarray, batch: int = 32) -> np.ndarray:
+        with open_engine(bundle, unproven=True) as engine:  # what is tried here is what proves it
+            parts = [engine(pixels[at : at + batch]) for at in range(0, len(pixels), batch)]
         return np.concatenate(parts)
 
     def _decode(self) -> np.ndarray:
@@ -213,13 +220,14 @@ class _Judge:
 
 
 def _record(
-    found: Search, pictures: MultiLabelDataset, float_map: float, config: QuantizeConfig, bits: int
+    found: Search, pictures: MultiLabelDataset, float_map: float, config: QuantizeConfig, bits: int, target: Target
 ) -> Calibration:
     best = found.best
     return Calibration(
         pictures=len(pictures),
         sha256=calibration_hash(pictures),
         split=pictures.split,
+        target=target,
         choice=config.choice,
         missing_labels=missing_labels(pictures),
         method=str(best.candidate._replace(kept=())),

@@ -12,7 +12,6 @@ pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (pip ins
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from edgepress.calibration.int8.ranges import BINS, METHODS, Ranges, _divergence, _levels, _squared_error  # noqa: E402
-from edgepress.calibration.int8.saturation import weight_bits_for  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -89,17 +88,3 @@ def test_levels_hold_zero_and_there_are_256():
     levels, _ = _levels(np.linspace(-1, 3, 100_000), (-1.0, 3.0))
     assert len(np.unique(levels)) in (255, 256, 257)
     assert 0.0 in levels
-
-
-@pytest.mark.parametrize(
-    ("machine", "flags", "bits"),
-    [
-        ("x86_64", "avx2 fma", 7),
-        ("x86_64", "avx2 avx512f avx512bw", 7),
-        ("x86_64", "avx2 avx512_vnni", 8),
-        ("AMD64", "avx2 avx_vnni", 8),
-        ("aarch64", "asimd asimddp", 8),
-    ],
-)
-def test_only_x86_without_vnni_needs_narrower_weights(machine, flags, bits):
-    assert weight_bits_for(flags, machine) == bits

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from edgepress.deploy.machine import device
-from edgepress.deploy.machine.doctor import Board, advice, diagnose, find_board, parse_tegra_release
+from edgepress.deploy.machine.device import machine_key, processor
+from edgepress.deploy.machine.doctor import Board, advice, cautions, diagnose, find_board, parse_tegra_release
 
 # Recorded: first lines of /etc/nv_tegra_release as their owners published them (R35 in jetson-containers, R36 and R38
 # in notes of an Orin and a Thor, R39 in a tutorial on JetPack 7.2.1).
@@ -139,3 +140,53 @@ def test_cuda_bindings_are_asked_and_not_only_imported(monkeypatch, code, driver
     monkeypatch.setattr(runtime, "cudaGetDeviceCount", lambda: (getattr(runtime.cudaError_t, code), 1))
     monkeypatch.setattr(device, "cuda_driver_version", lambda: driver)
     assert device._cuda() == said
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ((8, "x86_64", None, ["onnxruntime 1.32.0"]), []),
+        ((7, "x86_64", None, []), ["no VNNI"]),
+        ((8, "aarch64", "fp asimd crc32", ["openvino 2026.4.1"]), ["no fp16"]),
+        ((8, "aarch64", "fp asimd asimdhp", []), []),
+        ((8, "x86_64", None, ["onnxruntime 1.22.1"]), ["fp16 graphs 2.5 to 4.6 times slower"]),
+        ((8, "x86_64", None, ["onnxruntime-gpu 1.9.0"]), ["fp16 graphs 2.5 to 4.6 times slower"]),
+        ((8, "x86_64", None, ["torch 2.15.0"]), []),
+    ],
+)
+def test_what_works_and_is_not_what_one_takes_it_for_is_cautioned(given, told):
+    found = cautions(*given)
+    assert len(found) == len(told)
+    assert all(text in line for text, line in zip(told, found, strict=True))
+
+
+PI_5 = "processor\t: 0\nFeatures\t: fp asimd asimdhp\nCPU implementer\t: 0x41\nCPU part\t: 0xd0b\n"
+PI_4 = PI_5.replace("0xd0b", "0xd08").replace(" asimdhp", "")
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "model", "named"),
+    [
+        (PI_5, "Raspberry Pi 5 Model B Rev 1.0\x00", "Cortex-A76 (Raspberry Pi 5 Model B Rev 1.0)"),
+        (PI_4, "Raspberry Pi 4 Model B Rev 1.4\x00", "Cortex-A72 (Raspberry Pi 4 Model B Rev 1.4)"),
+        (PI_4, None, "Cortex-A72"),
+        ("model name\t: Intel(R) N100\nflags\t: avx_vnni\n", None, "Intel(R) N100"),
+    ],
+)
+def test_every_board_has_a_name_of_its_own(tmp_path, cpuinfo, model, named):
+    """`aarch64` is what every ARM board calls its processor: what is recorded of one would be taken for another's."""
+    (tmp_path / "proc/device-tree").mkdir(parents=True)
+    (tmp_path / "proc/cpuinfo").write_text(cpuinfo)
+    if model is not None:
+        (tmp_path / "proc/device-tree/model").write_text(model)
+    assert processor(tmp_path) == named
+
+
+def test_machines_are_told_apart_by_part_board_and_instructions(tmp_path):
+    keys = []
+    for number, text in enumerate((PI_5, PI_4, PI_4.replace("fp asimd", "fp asimd crc32"))):
+        root = tmp_path / str(number)
+        (root / "proc").mkdir(parents=True)
+        (root / "proc/cpuinfo").write_text(text)
+        keys.append(tuple(machine_key(root).values()))
+    assert len(set(keys)) == 3

@@ -1,0 +1,216 @@
+"""The golden check: before an engine is used on a machine for the first time, it answers eight stored pictures.
+
+`verify` proves an engine where it runs. Afterwards it is opened by other programs, on other processors, with other
+versions of its runtime; there it must give the answers that it gave, or it is not opened. What has been proven is
+remembered by machine, versions and bundle, so that the next opening costs the reading of one small file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import os
+import time
+import zipfile
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgepress.deploy.machine.device import machine_key
+from edgepress.multilabel.bundle import Bundle, write_atomically
+from edgepress.multilabel.errors import EngineUnavailableError, InputError
+
+if TYPE_CHECKING:
+    from edgepress.deploy.engines.base import Engine
+    from edgepress.multilabel.datasets import MultiLabelDataset
+    from edgepress.multilabel.preprocess import Preprocess
+
+log = logging.getLogger("edgepress")
+GOLDEN = "golden.npz"
+PICTURES = 8
+MOST_SECONDS = 2.0
+"""A slow device answers fewer of the pictures, at least one."""
+DIFF_BUDGET = {"fp32": 0.05, "fp16": 0.5}
+"""Largest difference of a logit from torch's, by precision; the same as `verify` allows."""
+FLIP_BUDGET = 0.1
+"""Largest share of decisions that an INT8 engine may change whose own answers are not stored."""
+MOST_MOVED, MOST_NOISE = 0.25, 1.1
+"""An INT8 engine passes where its logits moved by at most this share of what INT8 had cost (root mean squares), or
+where they are at most so many times as far from torch's as they were. ONNX Runtime's answers are the same bits on every
+processor without saturation, OpenVINO's differ by 5e-6. Saturated products (the sample's student with 8-bit weights,
+under AVX2) moved by 1.6 times the noise, which 99 of 100 draws of eight pictures tell."""
+_proven: set[str] = set()
+"""What this process has proven, for machines on which nothing can be written."""
+
+
+@dataclass(frozen=True, eq=False)
+class Golden:
+    """Pictures and what was answered to them where the model was made; stored in every bundle derived from it."""
+
+    pictures: np.ndarray
+    """uint8 `[N, size, size, 3]`, prepared for the model."""
+    logits: np.ndarray
+    """float32 `[N, C]`, torch's."""
+    answers: np.ndarray | None = None
+    """float32 `[N, C]`, the engine's own where it was made; of INT8 engines, which are further from torch than from
+    themselves on another machine."""
+
+    @classmethod
+    def drawn(cls, data: MultiLabelDataset, preprocess: Preprocess, logits: np.ndarray) -> Golden:
+        """Pictures spread over a split, with the reference's logits `[N, C]` of the whole split.
+
+        Raises:
+            InputError: a picture cannot be read.
+            DataChangedError: see `MultiLabelDataset.stored`.
+        """
+        rows = np.unique(np.linspace(0, len(data) - 1, PICTURES).round().astype(int))
+        pictures = np.stack([preprocess(data.picture(row)) for row in rows.tolist()])
+        return cls(pictures, logits[rows].astype(np.float32))
+
+    def save(self, path: Path) -> None:
+        """Write an .npz without pickled objects."""
+        extra = {} if self.answers is None else {"answers": self.answers}
+        np.savez_compressed(path, pictures=self.pictures, logits=self.logits, **extra)
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> Golden | None:
+        """A bundle's; None where it has none, as bundles of earlier versions.
+
+        Raises:
+            InputError: the file is not what `save` writes, or does not fit the bundle.
+        """
+        if GOLDEN not in bundle.manifest.files:
+            return None
+        size, count = bundle.preprocess.size, len(bundle.labels)
+        try:
+            with np.load(io.BytesIO(bundle.read(GOLDEN)), allow_pickle=False) as file:
+                pictures, logits = file["pictures"], file["logits"]
+                answers = file["answers"] if "answers" in file.files else None
+            number = len(pictures)
+            if pictures.dtype != np.uint8 or pictures.shape != (number, size, size, 3) or number < 1:
+                raise ValueError(f"pictures: {pictures.dtype} {list(pictures.shape)}")
+            for given in (logits, answers):
+                if given is not None and (given.dtype != np.float32 or given.shape != (number, count)):
+                    raise ValueError(f"logits: {given.dtype} {list(given.shape)}")
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise InputError(f"{bundle.path / GOLDEN}: not a file that edgepress made ({error})") from None
+        return cls(pictures, logits, answers)
+
+
+def require_golden(engine: Engine) -> None:
+    """Stop where an engine does not answer here as it did where it was made; remember where it does.
+
+    Raises:
+        EngineUnavailableError: says by how much it differs, or what its runtime said, and how to go on.
+        InputError: see `Golden.of`.
+    """
+    bundle = engine.bundle
+    if bundle.manifest.kind == "torch":
+        return  # the others are compared with it
+    if is_proven(engine):
+        return
+    golden = Golden.of(bundle)
+    if golden is None:
+        log.warning(
+            "%s: has no stored pictures (%s), so nobody has seen what it answers on this machine; export it again, or "
+            "run verify here",
+            bundle.path,
+            GOLDEN,
+        )
+        return
+    fault = disagreement(golden, _answers(engine, golden.pictures), bundle)
+    if fault is not None:
+        raise EngineUnavailableError(
+            f"{bundle.path}: on this machine it does not answer as where it was made: {fault}; take another engine, "
+            "prove it with edgepress verify, or insist with --unproven"
+        )
+    _remember(engine)
+
+
+def disagreement(golden: Golden, found: np.ndarray, bundle: Bundle) -> str | None:
+    """Why answers `[n, C]` to the first n pictures are not within the engine's budget; None where they are."""
+    logits = golden.logits[: len(found)]
+    if not np.isfinite(found).all():
+        return f"{int((~np.isfinite(found)).sum())} of {found.size} logits are NaN or infinite"
+    budget = DIFF_BUDGET.get(bundle.manifest.precision)
+    if budget is not None:
+        largest = float(np.abs(found - logits).max())
+        return f"a logit differs by {largest:.3g} from torch's; the budget is {budget:g}" if largest > budget else None
+    if golden.answers is None:
+        decide = bundle.decisions.decide
+        share = float((decide(found) != decide(logits)).mean())
+        said = f"{share:.1%} of decisions differ from torch's; the budget is {FLIP_BUDGET:.0%}"
+        return said if share > FLIP_BUDGET else None
+    own = golden.answers[: len(found)]
+    noise, moved, error = (_rms(a - b) for a, b in ((own, logits), (found, own), (found, logits)))
+    # Other kernels compute the same integers, or some nodes in float, which is no further from torch.
+    if moved <= MOST_MOVED * noise or error <= MOST_NOISE * noise:
+        return None
+    return (
+        f"its logits are {error:.2g} from torch's (root mean square) and were {noise:.2g}: its INT8 products saturate "
+        "on this processor, or the runtime computes otherwise"
+    )
+
+
+def is_proven(engine: Engine) -> bool:
+    """Whether the golden check of this engine has passed on this machine with these versions."""
+    folder, key = cache_folder(), _key(engine)
+    return key in _proven or (folder is not None and (folder / key).is_file())
+
+
+def _rms(values: np.ndarray) -> float:
+    return float(np.sqrt(np.square(values, dtype=np.float64).mean()))
+
+
+def _answers(engine: Engine, pictures: np.ndarray) -> np.ndarray:
+    """To as many of the pictures as there is time for: the first alone, the others as one batch."""
+    started = time.perf_counter()
+    try:
+        first = engine(pictures[:1])
+        taken = time.perf_counter() - started
+        more = min(len(pictures) - 1, int((MOST_SECONDS - taken) / max(taken, 1e-9)))
+        return np.concatenate([first, engine(pictures[1 : 1 + more])]) if more > 0 else first
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise EngineUnavailableError(
+            f"{engine.bundle.path}: it opens here, and its first inference fails ({reason}): this processor lacks what "
+            "the runtime needs for it; take another engine of the run, such as onnx-int8-onnxruntime"
+        ) from error
+
+
+def _key(engine: Engine) -> str:
+    facts = {
+        "bundle": engine.bundle.digest,
+        "edgepress": version("edgepress"),
+        "runtime": engine.runtime_version,
+        "device": engine.device,
+        "machine": machine_key(),
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def cache_folder() -> Path | None:
+    """Where proofs are kept: XDG_CACHE_HOME, or HOME's .cache; None without either."""
+    cache = os.environ.get("XDG_CACHE_HOME")
+    home = os.environ.get("HOME")
+    base = Path(cache) if cache and os.path.isabs(cache) else Path(home) / ".cache" if home else None
+    return None if base is None else base / "edgepress" / "proven"
+
+
+def _remember(engine: Engine) -> None:
+    folder, key, bundle = cache_folder(), _key(engine), engine.bundle
+    _proven.add(key)
+    said = {"engine": bundle.name, "runtime": engine.runtime_version}
+    try:
+        if folder is None:
+            raise OSError("there is neither HOME nor XDG_CACHE_HOME")
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / key, (json.dumps(said) + "\n").encode())
+    except OSError as error:
+        reason = error.strerror or str(error)
+        log.info("%s: proven here; that cannot be kept (%s), so the next process proves it again", bundle.path, reason)
