@@ -163,7 +163,7 @@ def arguments(data, teacher, out, epochs):
 def finish(arguments):
     """The same command undisturbed, as a person gives it; what it said."""
     command = [sys.executable, "-m", "edgepress", *arguments]
-    done = subprocess.run(command, env=ALONE, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=ALONE, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     return done.stderr
 

@@ -11,6 +11,7 @@ import pytest
 from edgepress import open_engine, open_tagger
 from edgepress.deploy.build.compile import derived_bundle
 from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.decisions import Decisions
 from edgepress.multilabel.errors import InputError
 
 
@@ -41,8 +42,9 @@ def test_a_path_its_text_and_its_pixels_are_one_picture(onnx_bundle, splits):
 
 
 def test_tags_obey_thresholds_and_come_most_probable_first(onnx_bundle, tmp_path):
-    thresholds = (0.9, 0.2, 0.5, 0.5, 0.5)
-    fields = {"kind": "onnx", "precision": "fp32", "model": "model.onnx", "thresholds": thresholds}
+    plain = Decisions.plain(onnx_bundle.labels.names)
+    decisions = plain.model_copy(update={"thresholds": (0.9, 0.2, 0.5, 0.5, 0.5)})
+    fields = {"kind": "onnx", "precision": "fp32", "model": "model.onnx", "decisions": decisions}
     with derived_bundle(onnx_bundle, tmp_path / "bundle", **fields) as (folder, _):
         (folder / "model.onnx").write_bytes(onnx_bundle.model_path.read_bytes())
     with open_tagger(tmp_path / "bundle") as tagger:
