@@ -24,7 +24,8 @@ from edgepress.multilabel.datasets import MultiLabelDataset, refuse_leaks
 from edgepress.multilabel.datasets.unlabelled import load_unlabelled
 from edgepress.multilabel.durable import make_folder
 from edgepress.multilabel.errors import InputError
-from edgepress.multilabel.metrics import labels_counted, prevalence
+from edgepress.multilabel.inspection import labels_left_out, too_poor
+from edgepress.multilabel.metrics import prevalence
 
 log = logging.getLogger("edgepress")
 
@@ -176,8 +177,10 @@ def require_trainable(
     require_replaceable(out, "torch", "fp32", role)
     if len(train) < 2:
         raise InputError(f"{train.root}, split {train.split!r}: one picture; expected at least two to train on")
-    if labels_counted(val.targets, val.ignore) == 0:
-        raise InputError(f"{val.root}, split {val.split!r}: no label has a positive picture, so nothing can be chosen")
+    if (why := too_poor(val)) is not None:
+        raise InputError(why)
+    if (said := labels_left_out(val)) is not None:
+        log.warning("%s: %s", val.split, said)
     for teacher in teachers:
         teacher.labels.require_equal(train.labels, f"the teacher {teacher.path}", f"the data set {train.root}")
 

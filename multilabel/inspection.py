@@ -17,8 +17,10 @@ import numpy as np
 
 from edgepress.multilabel.cores import cores
 from edgepress.multilabel.datasets import MultiLabelDataset
+from edgepress.multilabel.datasets.values import CellCount
 from edgepress.multilabel.duplicates import look, near_groups, same_groups
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.metrics import labels_counted, left_out
 from edgepress.multilabel.pictures import Picture, decode, read_bytes
 
 _BLOCK = 1024
@@ -62,6 +64,14 @@ class SplitReport:
     imbalance: float | None
     """Most over fewest pictures of a label, among labels that have one; None where none has."""
     labels_without_positive: tuple[str, ...]
+    labels_without_negative: tuple[str, ...]
+    """Labels whose known cells are all positive: they prove nothing, and mAP leaves them out."""
+    labels_counted: int
+    """Labels with a positive and a negative, which enter mAP."""
+    values: tuple[CellCount, ...]
+    """Of a table: each distinct value of its label cells, how many cells it is, and what it was taken for."""
+    notes: tuple[str, ...]
+    """What was read otherwise than it is written, or left out."""
     ignored: int
     """Cells of which nobody knows the answer."""
     broken: tuple[BrokenPicture, ...]
@@ -107,6 +117,40 @@ class DataReport:
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return asdict(self)
+
+
+MOST_NAMED = 8
+MIN_LABELS = 1
+"""Labels with a positive and a negative that a split needs to choose or to report."""
+
+
+def labels_left_out(data: MultiLabelDataset) -> str | None:
+    """Which labels of a split mAP leaves out, and why, in a sentence; None where it counts all.
+
+    Example:
+        >>> labels_left_out(load_dataset("photos", "val"))  # doctest: +SKIP
+        "mAP counts 2 of 3 labels; 1 without a known negative: No Finding"
+    """
+    found = left_out(data.targets, data.ignore)
+    kinds = [("positive", found.without_positive), ("negative", found.without_negative)]
+    said = [f"{len(columns)} without a known {kind}: {_named(data, columns)}" for kind, columns in kinds if columns]
+    counted = len(data.labels) - len(found.without_positive) - len(found.without_negative)
+    return f"mAP counts {counted} of {len(data.labels)} labels; {'; '.join(said)}" if said else None
+
+
+def too_poor(data: MultiLabelDataset) -> str | None:
+    """Why a split cannot choose or report: no label has both a positive and a negative. None where it can."""
+    if labels_counted(data.targets, data.ignore) >= MIN_LABELS:
+        return None
+    return (
+        f"{data.root}, split {data.split!r}: {labels_left_out(data)}; a label needs a picture that is known to have it "
+        "and one that is known not to (--values says what empty cells mean)"
+    )
+
+
+def _named(data: MultiLabelDataset, columns: tuple[int, ...]) -> str:
+    names = ", ".join(data.labels.names[column] for column in columns[:MOST_NAMED])
+    return names + (", …" if len(columns) > MOST_NAMED else "")
 
 
 def unions(splits: Mapping[str, MultiLabelDataset]) -> dict[str, list[str]]:
@@ -225,6 +269,12 @@ def _describe(data: MultiLabelDataset, found: _Found, top_pairs: int) -> SplitRe
         counts={name: int(count) for name, count in zip(data.labels, counts, strict=True)},
         imbalance=float(present.max() / present.min()) if present.size else None,
         labels_without_positive=tuple(name for name, count in zip(data.labels, counts, strict=True) if not count),
+        labels_without_negative=tuple(
+            data.labels.names[column] for column in left_out(data.targets, data.ignore).without_negative
+        ),
+        labels_counted=labels_counted(data.targets, data.ignore),
+        values=data.values,
+        notes=data.notes,
         ignored=int(data.ignore.sum()),
         broken=tuple(found.broken),
         with_alpha=found.with_alpha,

@@ -12,7 +12,8 @@ import numpy as np
 
 
 def average_precision(targets, scores, ignore=None) -> np.ndarray:
-    """Average precision of each label, float64 `[C]`; NaN for a label without a positive.
+    """Average precision of each label, float64 `[C]`; NaN for a label without a positive and for one without a
+    negative: where every known picture has it, any scores rank them perfectly.
 
     AP = Σ_k (R_k − R_{k−1}) P_k over the distinct scores in falling order, as scikit-learn's
     `average_precision_score`: equal scores enter together, so the order of ties cannot matter.
@@ -24,26 +25,42 @@ def average_precision(targets, scores, ignore=None) -> np.ndarray:
     result = np.full(targets.shape[1], np.nan)
     for column in range(targets.shape[1]):
         keep = valid[:, column]
-        result[column] = _average_precision(targets[keep, column], scores[keep, column])
+        if not targets[keep, column].all():
+            result[column] = _average_precision(targets[keep, column], scores[keep, column])
     return result
 
 
 def mean_average_precision(targets, scores, ignore=None) -> float:
-    """Mean AP in [0, 1] over the labels that have a positive.
+    """Mean AP in [0, 1] over the labels that have a positive and a negative.
 
     Raises:
-        ValueError: as `average_precision`, or when no label has a positive.
+        ValueError: as `average_precision`, or when no label has both.
     """
     per_label = average_precision(targets, scores, ignore)
     if np.isnan(per_label).all():
-        raise ValueError("mAP is not defined: no label has a positive picture")
+        raise ValueError("mAP is not defined: no label has both a positive and a negative picture")
     return float(np.nanmean(per_label))
 
 
 def labels_counted(targets, ignore=None) -> int:
-    """How many labels have a positive and so enter mAP."""
-    targets, _, valid = _check(targets, np.zeros(np.shape(targets)), ignore)
-    return int(((targets == 1) & valid).any(axis=0).sum())
+    """How many labels have a positive and a negative, and so enter mAP."""
+    return int(_counted(*_known(targets, ignore)).sum())
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """The labels that mAP leaves out, as columns."""
+
+    without_positive: tuple[int, ...]
+    without_negative: tuple[int, ...]
+    """Those whose known cells are all positive; a label without a known cell is among the others."""
+
+
+def left_out(targets, ignore=None) -> LeftOut:
+    """Which labels do not enter mAP, and why."""
+    positive, negative = _known(targets, ignore)
+    none, all_ = ~positive.any(axis=0), positive.any(axis=0) & ~negative.any(axis=0)
+    return LeftOut(tuple(np.flatnonzero(none).tolist()), tuple(np.flatnonzero(all_).tolist()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +81,7 @@ class F1Scores:
 def f1_scores(targets, decisions, ignore=None) -> F1Scores:
     """CP, CR, CF1, OP, OR, OF1 of boolean decisions `[N, C]` (see `decide` and `top_k`).
 
-    Labels without a positive are left out of CP and CR, as they are of mAP; their false alarms count in OP.
+    Labels without a positive are left out of CP and CR; their false alarms count in OP.
     """
     if not np.isin(decisions, (0, 1)).all():
         raise ValueError("decisions hold values other than 0 and 1: call decide or top_k on scores first")
@@ -115,10 +132,10 @@ def top_k(scores, k: int, ignore=None) -> np.ndarray:
 
 def prevalence(targets, ignore=None) -> float:
     """Mean over the counted labels of a label's share of positives: the mAP that random scores reach."""
-    targets, _, valid = _check(targets, np.zeros(np.shape(targets)), ignore)
-    positive = ((targets == 1) & valid).sum(axis=0)
-    counted = positive > 0
-    return float((positive[counted] / valid.sum(axis=0)[counted]).mean()) if counted.any() else 0.0
+    positive, negative = _known(targets, ignore)
+    counted = _counted(positive, negative)
+    yes, no = positive.sum(axis=0)[counted], negative.sum(axis=0)[counted]
+    return float((yes / (yes + no)).mean()) if counted.any() else 0.0
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
@@ -138,6 +155,17 @@ def _average_precision(targets: np.ndarray, scores: np.ndarray) -> float:
     hits = np.cumsum(targets, dtype=np.int64)[last]
     gained = np.diff(hits, prepend=0) / positives
     return float(np.sum(gained * hits / (last + 1)))
+
+
+def _known(targets, ignore) -> tuple[np.ndarray, np.ndarray]:
+    """bool `[N, C]`, twice: the cells that are known to be positive, and those that are known to be negative."""
+    targets, _, valid = _check(targets, np.zeros(np.shape(targets)), ignore)
+    return (targets == 1) & valid, (targets == 0) & valid
+
+
+def _counted(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
+    """bool `[C]`: the labels that enter mAP."""
+    return positive.any(axis=0) & negative.any(axis=0)
 
 
 def _check(targets, scores, ignore) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

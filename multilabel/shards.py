@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from edgepress.multilabel.bundle import file_sha256, write_atomically
-from edgepress.multilabel.datasets import MultiLabelDataset, files, webdataset
+from edgepress.multilabel.datasets import DataOptions, MultiLabelDataset, files, webdataset
 from edgepress.multilabel.datasets.webdataset import (
     Index,
     IndexedPicture,
@@ -109,7 +109,7 @@ def _write_split(data: MultiLabelDataset, out: Path, shard_bytes: int) -> None:
         )
     if unfinished.is_dir():
         shutil.rmtree(unfinished)
-    webdataset.read(out, data.split)  # every tar is there and fits
+    webdataset.read(out, data.split, DataOptions())  # every tar is there and fits
     log.info("%s: %d pictures in %d shards, complete", data.split, len(data), len(plans))
 
 

@@ -86,7 +86,7 @@ def resampled_mean_average_precision(
 ) -> np.ndarray:
     """mAP of every resample, float64 `[R]`: as `mean_average_precision` where each picture stands `counts` times.
 
-    NaN where a resample has no positive at all.
+    NaN where no label of a resample has both a positive and a negative.
 
     Args:
         targets: `[N, C]`, as are `scores` and `ignore`.
@@ -103,7 +103,7 @@ def resampled_mean_average_precision(
         block = np.ascontiguousarray(counts[:, some])
         for column, order in enumerate(orders):
             positive = targets[order, column] == 1
-            if positive.any():
+            if positive.any() and not positive.all():
                 ap, counted = _average_precision(positive, scores[order, column], block[order])
                 total[some] += ap
                 labels[some] += counted
@@ -111,10 +111,10 @@ def resampled_mean_average_precision(
 
 
 def _average_precision(positive: np.ndarray, scores: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """One label's AP in every resample, and whether it has a positive there (0 where not): `[R]` each.
+    """One label's AP in every resample, and whether it has a positive and a negative there (0 where not): `[R]` each.
 
     Args:
-        positive: bool `[n]` in falling order of scores `[n]`; at least one is true.
+        positive: bool `[n]` in falling order of scores `[n]`; at least one is true, and at least one is false.
         counts: `[n, R]`.
     """
     # Equal scores enter together, and only where a positive stands does AP need the precision.
@@ -128,4 +128,5 @@ def _average_precision(positive: np.ndarray, scores: np.ndarray, counts: np.ndar
     hits = np.cumsum(gained, axis=0)
     positives = hits[-1]
     ap = (gained * (hits / np.maximum(ranks, 1))).sum(axis=0) / np.maximum(positives, 1)
-    return ap, positives > 0
+    counted = (positives > 0) & (counts.sum(axis=0, dtype=np.int64) > positives)
+    return np.where(counted, ap, 0), counted

@@ -22,7 +22,7 @@ from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
 from edgepress.multilabel.judgement import Judgement, Reason, Verdict, judge
 from edgepress.multilabel.manifest import Precision
-from edgepress.multilabel.metrics import F1Scores, labels_counted
+from edgepress.multilabel.metrics import F1Scores, labels_counted, left_out
 
 log = logging.getLogger("edgepress")
 
@@ -199,13 +199,15 @@ def _cautions(data: MultiLabelDataset) -> tuple[str, ...]:
     cautions = []
     if len(data) < FEW_PICTURES:
         cautions.append(f"only {len(data)} pictures: with fewer than {FEW_PICTURES} a drop in mAP says little")
-    positive = ((data.targets == 1) & ~data.ignore).any(axis=0)
-    absent = [name for name, found in zip(data.labels.names, positive, strict=True) if not found]
-    if absent:
-        named = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
-        cautions.append(
-            f"{len(absent)} of {len(positive)} labels have no positive picture and are not proven by mAP: {named}"
-        )
+    left = left_out(data.targets, data.ignore)
+    for kind, columns in (("positive", left.without_positive), ("negative", left.without_negative)):
+        if columns:
+            named = ", ".join(data.labels.names[column] for column in columns[:5]) + (
+                ", ..." if len(columns) > 5 else ""
+            )
+            cautions.append(
+                f"{len(columns)} of {len(data.labels)} labels have no {kind} picture and are not proven by mAP: {named}"
+            )
     return tuple(cautions)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from edgepress.cli.options import DataArgument, Json, Reader, print_json
-from edgepress.multilabel.datasets import list_splits
 from edgepress.report.terminal import stdout
 
 
@@ -21,16 +21,20 @@ def verb(
 
     Tells counts, imbalance, co-occurrence, broken pictures, and duplicates across splits.
     """
+    from edgepress.multilabel.datasets.passed_over import passed_over
     from edgepress.multilabel.inspection import inspect_dataset, unions
     from edgepress.report.summary import print_data
 
-    names = split or list_splits(data, reader.format)  # type: ignore[arg-type] # checked there
+    names = split or reader.splits(data)
     splits = {name: reader.load(data, name) for name in names}
     joined = unions(splits)
     report = inspect_dataset({name: one for name, one in splits.items() if name not in joined})
+    left = passed_over(data, splits.values())
     if json:
-        print_json(report.as_dict() | {"unions": joined})
+        print_json(report.as_dict() | {"unions": joined, "passed_over": [asdict(one) for one in left]})
         return
     print_data(report, stdout())
+    for one in left:
+        print(one)
     for name, parts in joined.items():
         print(f"{name} holds the pictures of {' and '.join(parts)}, and was not looked over twice")

@@ -9,7 +9,7 @@ from edgepress.cli.options import DataArgument, Out, Reader, Teachers, Train, Va
 from edgepress.cli.teach import TRAINING
 from edgepress.compress.config import DistillConfig
 from edgepress.multilabel.bundle import Bundle
-from edgepress.multilabel.datasets import list_splits, refuse_leaks
+from edgepress.multilabel.datasets import refuse_leaks
 from edgepress.multilabel.datasets.unlabelled import load_unlabelled
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.lock import only_writer
@@ -44,7 +44,7 @@ def verb(
     refuse_leaks(learnt, [chosen])
     if config.unlabelled is not None:
         unlabelled = load_unlabelled(config.unlabelled, learnt.labels)
-        measured = [name for name in list_splits(data, reader.format) if name != train]  # type: ignore[arg-type]
+        measured = [name for name in reader.splits(data) if name != train]
         refuse_leaks(unlabelled, [reader.load(data, name) for name in measured])
     first = teachers[0] if teachers else None
     with only_writer(out):

@@ -60,14 +60,14 @@ def command_line(verb: Callable[..., None]) -> Callable[..., None]:
             if flag.name not in taken:
                 parameters.append(flag)
                 paths[flag.name] = flags[name][0]
-        if settings.often:
-            parameters.append(HELP_ALL)
+    if any(_is_hidden(parameter) for parameter in parameters):
+        parameters.append(HELP_ALL)
 
     def wrapper(**values: Any) -> None:
         for name, (group, fields) in groups.items():
             values[name] = group(**{field: values.pop(field) for field in fields})
+        values.pop(HELP_ALL.name, None)
         if has_flags:
-            values.pop(HELP_ALL.name, None)
             values["flags"] = _nested({path: values.pop(name) for name, path in paths.items()})
         verb(**values)
 
@@ -75,6 +75,10 @@ def command_line(verb: Callable[..., None]) -> Callable[..., None]:
     wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return wrapper
+
+
+def _is_hidden(parameter: inspect.Parameter) -> bool:
+    return any(getattr(said, "hidden", False) for said in get_args(parameter.annotation))
 
 
 def _fields(group: type) -> list[inspect.Parameter]:

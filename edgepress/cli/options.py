@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
 from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.datasets import DataOptions, MultiLabelDataset, list_splits, load_dataset
 from edgepress.multilabel.datasets import Difficult as DatasetDifficult
-from edgepress.multilabel.datasets import Format as DatasetFormat
-from edgepress.multilabel.datasets import MultiLabelDataset, load_dataset
+from edgepress.multilabel.datasets.passed_over import passed_over
 
 if TYPE_CHECKING:
     from edgepress.remote.host import Host
+
+log = logging.getLogger("edgepress")
 
 Data = Annotated[Path, typer.Option("--data", help="The data set's folder.")]
 DataArgument = Annotated[Path, typer.Argument(help="The data set's folder.")]
@@ -52,23 +55,63 @@ BundlePath = Annotated[Path, typer.Argument(help="A bundle: a folder with a mani
 
 @dataclass(frozen=True)
 class Reader:
-    """How a data set's folder is read."""
+    """How a data set's folder is read: `DataOptions` as options of a verb."""
 
     format: Annotated[
-        str, typer.Option("--format", help=f"How the folder is laid out.  ({', '.join(get_args(DatasetFormat))})")
+        str, typer.Option("--format", help="How the folder is laid out: auto, or a name of docs/data.md.")
     ] = "auto"
     difficult: Annotated[
         str,
         typer.Option("--difficult", help=f"Pascal VOC's difficult objects.  ({', '.join(get_args(DatasetDifficult))})"),
     ] = "ignore"
+    values: Annotated[
+        str | None,
+        typer.Option(
+            "--values", hidden=True, help="What a table's cells mean, such as yes=1,no=-1,unknown=0,empty=no."
+        ),
+    ] = None
+    picture_column: Annotated[
+        str | None,
+        typer.Option("--picture-column", hidden=True, help="The column of a table that names the picture."),
+    ] = None
+    label_columns: Annotated[
+        str | None,
+        typer.Option(
+            "--label-columns", hidden=True, help="The columns of a table that are labels, or the one that lists them."
+        ),
+    ] = None
+    split_column: Annotated[
+        str | None, typer.Option("--split-column", hidden=True, help="The column of a table that names the split.")
+    ] = None
+    separator: Annotated[
+        str | None,
+        typer.Option(
+            "--separator", hidden=True, help="What separates the labels of a cell; none for one label a cell."
+        ),
+    ] = None
+
+    @property
+    def options(self) -> DataOptions:
+        """The same, checked."""
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        return DataOptions.parse({name: value for name, value in given.items() if value is not None}, "flags")
+
+    def splits(self, data: Path) -> list[str]:
+        """The names of a data set's splits."""
+        return list_splits(data, self.options)
 
     def load(self, data: Path, split: str) -> MultiLabelDataset:
-        """One split of a data set."""
-        return load_dataset(data, split, self.format, difficult=self.difficult)  # type: ignore[arg-type] # checked there
+        """One split of a data set; what was read otherwise than it is written is said."""
+        loaded = load_dataset(data, split, self.options)
+        for note in loaded.notes:
+            log.info("%s: %s", loaded.split, note)
+        return loaded
 
     def checked(self, data: Path, *splits: str) -> list[MultiLabelDataset]:
         """The splits of a data set, every picture read once."""
         loaded = [self.load(data, split) for split in splits]
+        for one in passed_over(data, loaded):
+            log.info("%s", one)
         for split in loaded:
             split.check_pictures()
         return loaded

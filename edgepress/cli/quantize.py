@@ -45,7 +45,7 @@ def verb(
     if target not in names:
         raise InputError(f"--target is {target!r}; expected one of {', '.join(names)}{did_you_mean(target, names)}")
     bundle = Bundle.open(onnx, kind="onnx")
-    splits = load_splits(str(data), train, val, test, format=reader.format, difficult=reader.difficult)  # type: ignore[arg-type]
+    splits = load_splits(str(data), train, val, test, reader.options)
     out = out or bundle.path.parent / names[target]
     with only_writer(out):
         made = quantize_bundle(bundle, splits, target, out, config)  # type: ignore[arg-type]

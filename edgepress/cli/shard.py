@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from edgepress.cli.options import DataArgument, Reader
-from edgepress.multilabel.datasets import list_splits
 
 
 def verb(
@@ -25,7 +24,7 @@ def verb(
     """
     from edgepress.multilabel.shards import write_shards
 
-    names = splits.split(",") if splits is not None else list_splits(data, reader.format)  # type: ignore[arg-type] # checked
+    names = splits.split(",") if splits is not None else reader.splits(data)
     loaded = [reader.load(data, name) for name in names]
     write_shards(loaded, out, shard_bytes=shard_size * 1_000_000)
     print(out)

@@ -11,6 +11,7 @@ from edgepress.report.terminal import print_table
 from edgepress.run.result import RunReport
 
 MOST_GROUPS = 20
+MOST_PICTURES = 5
 
 
 def print_report(report: RunReport, console: Console) -> None:
@@ -102,6 +103,11 @@ def print_data(report: DataReport, console: Console) -> None:
             )
         if split.labels_without_positive:
             console.print(f"  no picture has {', '.join(split.labels_without_positive)}", soft_wrap=True)
+        if split.labels_without_negative:
+            names = ", ".join(split.labels_without_negative)
+            console.print(f"  no picture is known not to have {names}: mAP leaves it out", soft_wrap=True)
+        for value in split.values:
+            console.print(f"  {value}", soft_wrap=True)
         if split.with_alpha:
             console.print(f"  {split.with_alpha} pictures have transparency, which is left out", soft_wrap=True)
         for bits, count in split.deep.items():
@@ -118,6 +124,8 @@ def print_data(report: DataReport, console: Console) -> None:
     ):
         for group in groups[:MOST_GROUPS]:
             across = " ACROSS SPLITS" if group.across else ""
-            console.print(f"{title}{across}: {', '.join(picture.path for picture in group.pictures)}", soft_wrap=True)
+            shown = ", ".join(picture.path for picture in group.pictures[:MOST_PICTURES])
+            more = f" and {len(group.pictures) - MOST_PICTURES} more" if len(group.pictures) > MOST_PICTURES else ""
+            console.print(f"{title}{across}: {shown}{more}", soft_wrap=True)
         if len(groups) > MOST_GROUPS:
             console.print(f"{title}: {len(groups) - MOST_GROUPS} more groups (--json lists all)")

@@ -17,7 +17,7 @@ from edgepress.deploy.engines.table import ENGINES
 from edgepress.deploy.verify.agreement import DROP_BUDGET
 from edgepress.multilabel.bundle import Precision
 from edgepress.multilabel.config import Config
-from edgepress.multilabel.datasets import Difficult, Format
+from edgepress.multilabel.datasets import DataOptions
 from edgepress.multilabel.errors import InputError
 
 ALL_ENGINES = tuple(ENGINES)
@@ -131,17 +131,13 @@ class BenchConfig(Config):
         return tuple(dict.fromkeys(int(part) for part in self.streams.split(",")))
 
 
-class TrainRecipe(Config):
+class TrainRecipe(DataOptions):
     """What `run` and `compare` share: the pictures, and how a teacher and a student are made."""
 
     data: str
     """The data set's folder."""
     out: str = "runs/edgepress"
     """Folder of the run; finished stages in it are kept while their inputs are unchanged."""
-    format: Format = "auto"
-    """How the folder is laid out."""
-    difficult: Difficult = "ignore"
-    """What Pascal VOC's difficult objects count as."""
     train: str = "train"
     """The split to learn and to calibrate on."""
     val: str = "val"
@@ -152,6 +148,11 @@ class TrainRecipe(Config):
     """A finished teacher, bundle or .safetensors file of edgepress; several answer as one. `teach` is skipped."""
     teach: TeachConfig = TeachConfig()
     distill: DistillConfig = DistillConfig()
+
+    @property
+    def data_options(self) -> DataOptions:
+        """How the data set is read, alone."""
+        return DataOptions(**{name: getattr(self, name) for name in DataOptions.model_fields})
 
     @field_validator("teacher", mode="before")
     @classmethod

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
+from pathlib import Path
 
-from edgepress.multilabel.datasets import Difficult, Format, MultiLabelDataset, load_dataset, refuse_leaks
+from edgepress.multilabel.datasets import DataOptions, MultiLabelDataset, load_dataset, refuse_leaks
+from edgepress.multilabel.datasets.passed_over import passed_over
 from edgepress.multilabel.errors import InputError
-from edgepress.multilabel.metrics import labels_counted
+from edgepress.multilabel.inspection import labels_left_out, too_poor
 from edgepress.run.recipe import TrainRecipe
+
+log = logging.getLogger("edgepress")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -21,26 +26,30 @@ class Splits:
 
 def splits_of(recipe: TrainRecipe) -> Splits:
     """The splits that a recipe names; see `load_splits`."""
-    return load_splits(
-        recipe.data, recipe.train, recipe.val, recipe.test, format=recipe.format, difficult=recipe.difficult
-    )
+    return load_splits(recipe.data, recipe.train, recipe.val, recipe.test, recipe.data_options)
 
 
-def load_splits(
-    data: str, train: str, val: str, test: str, *, format: Format = "auto", difficult: Difficult = "ignore"
-) -> Splits:
+def load_splits(data: str, train: str, val: str, test: str, options: DataOptions) -> Splits:
     """Load the three splits and read every picture once.
 
     Raises:
-        InputError: see `load_dataset`; names the first broken picture, and one that stands in two of them.
+        InputError: see `load_dataset`; names the first broken picture, one that stands in two of them, and a val or
+            test in which no label has both a positive and a negative.
     """
-    loaded = [load_dataset(data, split, format, difficult=difficult) for split in (train, val, test)]
+    loaded = [load_dataset(data, split, options) for split in (train, val, test)]
+    for split in loaded:
+        for note in split.notes:
+            log.info("%s: %s", split.split, note)
+        loaded[0].labels.require_equal(split.labels, f"the split {train!r}", f"the split {split.split!r}")
+    for one in passed_over(Path(data), loaded):
+        log.info("%s", one)
+    for split in loaded[1:]:
+        if (why := too_poor(split)) is not None:
+            raise InputError(why)
+        if (said := labels_left_out(split)) is not None:
+            log.warning("%s: %s", split.split, said)
     for split in loaded:
         split.check_pictures()
-        loaded[0].labels.require_equal(split.labels, f"the split {train!r}", f"the split {split.split!r}")
-    for split in loaded[1:]:
-        if labels_counted(split.targets, split.ignore) == 0:
-            raise InputError(f"{data}, split {split.split!r}: no label has a positive picture: mAP is not defined")
     refuse_leaks(loaded[0], loaded[1:])
     refuse_leaks(loaded[1], loaded[2:])  # what val chose, thresholds among it, test would find good
     return Splits(train=loaded[0], val=loaded[1], test=loaded[2])

@@ -6,16 +6,31 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any
 
 import numpy as np
 
-from edgepress.multilabel.datasets import coco, csv_table, folders, imagefolder, nuswide, voc, webdataset
-from edgepress.multilabel.datasets.voc import Difficult
-from edgepress.multilabel.errors import DataChangedError, InputError, did_you_mean
+from edgepress.multilabel.datasets import (
+    coco,
+    csv_table,
+    cvat,
+    datumaro,
+    fiftyone,
+    folders,
+    imagefolder,
+    nuswide,
+    openimages,
+    roboflow,
+    voc,
+    webdataset,
+)
+from edgepress.multilabel.datasets.contents import Reader
+from edgepress.multilabel.datasets.options import DataOptions, Difficult, Format
+from edgepress.multilabel.datasets.unrecognised import nearest
+from edgepress.multilabel.datasets.values import CellCount
+from edgepress.multilabel.errors import DataChangedError, InputError
 from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.pictures import (
     Picture,
@@ -27,8 +42,7 @@ from edgepress.multilabel.pictures import (
     read_bytes,
 )
 
-Format = Literal["auto", "imagefolder", "voc", "coco", "nuswide", "csv", "folders", "webdataset"]
-
+__all__ = ["DataOptions", "Difficult", "Format", "MultiLabelDataset", "load_dataset"]
 
 _HASHES = "_hashes"
 """Where `MultiLabelDataset` keeps the hashes that it knows."""
@@ -39,22 +53,16 @@ UNLABELLED = "unlabelled"
 """The split of pictures that nobody labelled."""
 
 
-class Reader(Protocol):
-    """What a module that reads a format gives."""
-
-    LOOKS_FOR: str
-    """The files by which the format is recognised, for messages."""
-
-    def recognise(self, root: Path) -> bool: ...
-    def splits(self, root: Path) -> list[str]: ...
-    def read(self, root: Path, split: str) -> tuple[LabelSpace, Sequence[Picture], np.ndarray, np.ndarray]: ...
-
-
 # The most specific first: any folder of folders with pictures looks like one label a folder.
 _READERS: dict[Format, Reader] = {
     "voc": voc,
     "coco": coco,
+    "datumaro": datumaro,
     "nuswide": nuswide,
+    "cvat": cvat,
+    "roboflow": roboflow,
+    "openimages": openimages,
+    "fiftyone": fiftyone,
     "imagefolder": imagefolder,
     "csv": csv_table,
     "webdataset": webdataset,
@@ -75,6 +83,10 @@ class MultiLabelDataset:
     """uint8 `[N, C]`, multi-hot."""
     ignore: np.ndarray
     """bool `[N, C]`, true where nobody knows the answer."""
+    notes: tuple[str, ...] = ()
+    """What was read otherwise than it is written, or left out, a sentence each."""
+    values: tuple[CellCount, ...] = ()
+    """Of a table: each distinct value of its label cells, and what it was taken for."""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -163,7 +175,7 @@ class MultiLabelDataset:
 
 
 def load_dataset(
-    path: str | Path, split: str = "test", format: Format = "auto", *, difficult: Difficult = "ignore"
+    path: str | Path, split: str = "test", options: DataOptions | None = None, **fields: Any
 ) -> MultiLabelDataset:
     """Read one split of a data set.
 
@@ -172,12 +184,13 @@ def load_dataset(
         split: the name of any of its splits, or a part of one, as `train[:90%]` and `train[90%:]`: together these are
             all of it, and no content stands in both. A picture's part follows from its content alone, so that it
             stays where it is when others are added.
-        format: how the folder is laid out; `auto` recognises it.
-        difficult: Pascal VOC only: what a label counts as where every object of it is marked difficult.
+        options: how it is read, where its files do not say it themselves.
+        fields: those of `DataOptions`, for a call without `options`.
 
     Raises:
         InputError: no such folder or split, an empty split, a line that cannot be read, an unknown label, a picture
-            that is missing or outside the folder; names the file, the line and the label.
+            that is missing or outside the folder, a split in which every picture has the one label that exists; names
+            the file, the line and the label.
 
     Example:
         >>> from edgepress import load_dataset
@@ -186,16 +199,35 @@ def load_dataset(
         True
     """
     root = Path(path)
-    found = detect_format(root, format)
-    options: dict[str, Any] = {}
-    if found == "voc":
-        options["difficult"] = difficult
-    elif difficult != "ignore":
-        raise InputError(f"difficult={difficult!r} is for Pascal VOC; {root} is read as {found}")
+    options = _options(options, fields)
+    found = detect_format(root, options)
+    reader = _READERS[found]
+    options.refuse_unused(root, found, reader.OPTIONS)
     part = _PART.fullmatch(split)
-    labels, paths, targets, ignore = _READERS[found].read(root, part["split"] if part else split, **options)
-    whole = MultiLabelDataset(root=root, split=split, labels=labels, paths=list(paths), targets=targets, ignore=ignore)
+    read = reader.read(root, part["split"] if part else split, options)
+    if len(read.labels) == 1 and not read.ignore.any() and read.targets.all():
+        raise InputError(
+            f"{root}, split {split!r}: each of {len(read.paths)} pictures has the one label there is, "
+            f"{read.labels.names[0]!r}; expected pictures without it, or further labels"
+        )
+    whole = MultiLabelDataset(
+        root=root,
+        split=split,
+        labels=read.labels,
+        paths=list(read.paths),
+        targets=read.targets,
+        ignore=read.ignore,
+        notes=read.notes,
+        values=read.values,
+    )
     return _part(whole, int(part["low"] or 0), int(part["high"] or 100)) if part else whole
+
+
+def _options(options: DataOptions | None, fields: dict[str, Any]) -> DataOptions:
+    if options is not None:
+        assert not fields, "options or their fields, not both"
+        return options
+    return DataOptions.parse(fields, "options")
 
 
 def _part(whole: MultiLabelDataset, low: int, high: int) -> MultiLabelDataset:
@@ -209,43 +241,37 @@ def _part(whole: MultiLabelDataset, low: int, high: int) -> MultiLabelDataset:
     return whole.subset(rows)
 
 
-def list_splits(path: str | Path, format: Format = "auto") -> list[str]:
+def list_splits(path: str | Path, options: DataOptions | None = None, **fields: Any) -> list[str]:
     """The names of a data set's splits, sorted; empty where the layout is right and no split is there.
 
     Raises:
         InputError: as `detect_format`.
     """
     root = Path(path)
-    return _READERS[detect_format(root, format)].splits(root)
+    options = _options(options, fields)
+    return _READERS[detect_format(root, options)].splits(root, options)
 
 
-def detect_format(path: str | Path, format: Format = "auto") -> Format:
-    """How a folder is laid out: the most specific format that recognises it, or `format` where one is named.
+def detect_format(path: str | Path, options: DataOptions | None = None, **fields: Any) -> Format:
+    """How a folder is laid out: the most specific format that recognises it, or the one that the options name.
 
     Raises:
-        InputError: an unknown format, no such folder, or a folder that is not laid out so; says what was looked for.
+        InputError: no such folder, or a folder that is not laid out so; says what it is nearest to and what is missing.
     """
     root = Path(path)
-    if format not in get_args(Format):
-        known = get_args(Format)
-        raise InputError(f"unknown format {format!r}: expected one of {', '.join(known)}{did_you_mean(format, known)}")
+    options = _options(options, fields)
     if not root.is_dir():
-        raise InputError(f"{root}: no such folder; expected a data set with labels.txt and a folder a split")
-    if format != "auto":
-        if not _READERS[format].recognise(root):
-            raise InputError(f"{root}: not recognised as {format}; expected {_READERS[format].LOOKS_FOR}")
-        return format
-    without_split: Format | None = None
+        raise InputError(f"{root}: no such folder; expected a data set: pictures, and files that say their labels")
+    if options.format != "auto":
+        reader = _READERS[options.format]
+        if not reader.recognise(root, options):
+            raise InputError(f"{root}: not recognised as {options.format}; expected {reader.LOOKS_FOR}")
+        return options.format
     for name, reader in _READERS.items():
-        if reader.recognise(root):
-            if reader.splits(root):
-                return name
-            # labels.txt alone makes an imagefolder, and may stand beside the tables or folders of another format.
-            without_split = without_split or name
-    if without_split:
-        return without_split
-    looked_for = "; ".join(f"{name}: {reader.LOOKS_FOR}" for name, reader in _READERS.items())
-    raise InputError(f"{root}: not recognised as a data set; expected one of {looked_for}")
+        # labels.txt alone makes an imagefolder, and may stand beside the tables or folders of another format.
+        if reader.recognise(root, options) and reader.splits(root, options):
+            return name
+    raise InputError(f"{root}: not recognised as a data set: {nearest(root)}")
 
 
 def refuse_leaks(train: MultiLabelDataset, others: list[MultiLabelDataset]) -> None:

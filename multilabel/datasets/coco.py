@@ -1,11 +1,16 @@
-"""MS-COCO's instances JSON.
+"""MS-COCO's JSON, and what is written like it: Roboflow, Label Studio, Datumaro, CVAT, LVIS.
 
 root/annotations/instances_<split>.json   images, annotations, categories
-root/<split>/, root/images/<split>/ or root/images/   the pictures, by file_name
+root/annotations/labels_<split>.json      the same, with labels of whole pictures (Datumaro); or any other name
+root/<split>/_annotations.coco.json       Roboflow
+root/result.json                          Label Studio; the one split is `train`
+root/<split>/, root/images/<split>/, root/images/ or root/   the pictures, by file_name
 
-A label is present where the picture has an annotation of it, a crowd's too; pictures without any are kept. Labels are
-in the order of their category ids, pictures in the order of the file. `train` stands for train2014, `val` for val2017
-and so on where one file fits.
+A label is present where the picture has an annotation of it, a crowd's too; pictures without any are kept. Where the
+file says which labels were looked for (LVIS: neg_category_ids, not_exhaustive_category_ids), all others without an
+annotation are ignored. Labels are in the order of their category ids, pictures in the order of the file. Categories
+of one name are one label, entries of one file one picture. `train` stands for train2014, `val` for val2017 and so on
+where one file fits.
 """
 
 from __future__ import annotations
@@ -18,54 +23,55 @@ from typing import Any
 import numpy as np
 
 from edgepress.multilabel.datasets import files
+from edgepress.multilabel.datasets.contents import Contents
+from edgepress.multilabel.datasets.finding import Pictures
+from edgepress.multilabel.datasets.options import DataOptions
 from edgepress.multilabel.errors import InputError
-from edgepress.multilabel.labels import LabelSpace
 
-LOOKS_FOR = "annotations/instances_<split>.json (MS-COCO)"
+LOOKS_FOR = "annotations/instances_<split>.json or another file of images, annotations and categories (MS-COCO)"
+OPTIONS: frozenset[str] = frozenset()
 
 _PREFIX, _SUFFIX = "instances_", ".json"
+_IMAGE_LEVEL = "labels_"
+_ROBOFLOW = "_annotations.coco.json"
+_KEYS = ("images", "annotations", "categories")
+_NO_SPLIT = frozenset(("result", "result_coco", "coco", "annotations", "labels", "_annotations.coco", "_annotations"))
+"""File names that name no split."""
+_ONE = "train"
+_LOOKED_FOR = ("neg_category_ids", "not_exhaustive_category_ids")
 
 
-def recognise(root: Path) -> bool:
+def recognise(root: Path, options: DataOptions) -> bool:
     """Does the folder look like this layout?"""
-    return bool(splits(root))
+    return bool(_files(root))
 
 
-def splits(root: Path) -> list[str]:
-    """The names after `instances_` in annotations/."""
-    names = files.files_of(root / "annotations")
-    return [name[len(_PREFIX) : -len(_SUFFIX)] for name in names if re.fullmatch(r"instances_.+\.json", name)]
+def splits(root: Path, options: DataOptions) -> list[str]:
+    """The names that files of annotations give."""
+    return sorted(_files(root))
 
 
-def read(root: Path, split: str) -> tuple[LabelSpace, list[Path], np.ndarray, np.ndarray]:
-    """Labels, paths `[N]`, targets uint8 `[N, C]` and ignore mask bool `[N, C]` (all false) of one split.
+def read(root: Path, split: str, options: DataOptions) -> Contents:
+    """One split, in the order of the file.
 
     Raises:
         InputError: as `load_dataset`; a short name that fits several files; an annotation of a picture or category
             that is not there.
     """
-    name = _full_name(root, split)
-    path = root / "annotations" / f"{_PREFIX}{name}{_SUFFIX}"
+    found = _files(root)
+    name = _full_name(root, split, found)
+    path = found[name]
     images, annotations, categories = _parse(path)
     if not images:
         raise files.empty_split(path, split)
-    ordered = sorted(categories, key=lambda category: category["id"])
-    labels = files.label_space((category["name"] for category in ordered), str(path))
-    columns = {category["id"]: column for column, category in enumerate(ordered)}
-    if len(columns) != len(ordered):
+    ordered = sorted(categories, key=lambda category: (isinstance(category["id"], str), category["id"]))
+    if len({category["id"] for category in ordered}) != len(ordered):
         raise InputError(f"{path}: a category id stands twice among {[category['id'] for category in ordered][:100]}")
-    pictures = files.Pictures(root / name, root / "images" / name, root / "images")
-    paths: list[Path] = []
-    rows: dict[Any, int] = {}
-    seen: dict[str, int] = {}
-    for number, image in enumerate(images):
-        where = f"{path}, images[{number}]"
-        inside = files.inside(image["file_name"], where)
-        if seen.setdefault(str(inside), number) != number:
-            raise InputError(f"{where}: {str(inside)!r} stands twice (first at images[{seen[str(inside)]}])")
-        if rows.setdefault(image["id"], number) != number:
-            raise InputError(f"{where}: id {image['id']!r} stands twice (first at images[{rows[image['id']]}])")
-        paths.append(pictures.find(inside, where))
+    names = list(dict.fromkeys(category["name"] for category in ordered))
+    labels = files.label_space(names, str(path))
+    columns = {category["id"]: labels.index(category["name"]) for category in ordered}
+    pictures = Pictures(root, root / name, root / "images" / name, root / "images", root / "data", path.parent)
+    paths, rows, again = _pictures_of(images, pictures, path)
     targets = np.zeros((len(paths), len(labels)), dtype=np.uint8)
     for number, annotation in enumerate(annotations):
         row, column = rows.get(annotation["image_id"]), columns.get(annotation["category_id"])
@@ -74,20 +80,100 @@ def read(root: Path, split: str) -> tuple[LabelSpace, list[Path], np.ndarray, np
         if column is None:
             raise InputError(f"{path}, annotations[{number}]: no category has the id {annotation['category_id']!r}")
         targets[row, column] = 1
-    return labels, paths, targets, np.zeros(targets.shape, dtype=bool)
+    ignore, known = _unknown(images, rows, columns, targets, path)
+    notes = list(pictures.notes)
+    if again:
+        notes.append(f"{path.name}: {again} entries name a picture again; the entries of one picture are united")
+    if len(names) != len(ordered):
+        twice = next(name for name in names if sum(category["name"] == name for category in ordered) > 1)
+        notes.append(f"{path.name}: several categories are called {twice!r}; categories of one name are one label")
+    if known is not None:
+        notes.append(f"{path.name}: says which labels were looked for; {known:,} cells without an answer are ignored")
+    return Contents(labels=labels, paths=paths, targets=targets, ignore=ignore, notes=tuple(notes))
 
 
-def _full_name(root: Path, split: str) -> str:
+def left_out(root: Path) -> list[str]:
+    """The files of annotations/ that no split is read from."""
+    used = set(_files(root).values())
+    folder = root / "annotations"
+    return [f"annotations/{name}" for name in files.named_as(folder, (_SUFFIX,)) if folder / name not in used]
+
+
+def _files(root: Path) -> dict[str, Path]:
+    """The file of every split, by the first of the ways of naming them that is there."""
+    folder = root / "annotations"
+    names = files.named_as(folder, (_SUFFIX,))
+    for prefix in (_PREFIX, _IMAGE_LEVEL):
+        found = {name[len(prefix) : -len(_SUFFIX)]: folder / name for name in names if name.startswith(prefix)}
+        found.pop("", None)
+        if found:
+            return found
+    found = {name: root / name / _ROBOFLOW for name in files.folders_of(root) if (root / name / _ROBOFLOW).is_file()}
+    if found:
+        return found
+    for where in (folder, root):
+        for name in files.named_as(where, (_SUFFIX,)):
+            stem = name[: -len(_SUFFIX)]
+            if files.mentions(where / name, *(f'"{key}"' for key in _KEYS)):
+                found[_ONE if stem in _NO_SPLIT else stem.removeprefix(_PREFIX)] = where / name
+        if found:
+            return found
+    return {}
+
+
+def _full_name(root: Path, split: str, known: dict[str, Path]) -> str:
     files.plain(split, f"split {split!r}")
-    known = splits(root)
     if split in known:
         return split
-    fitting = [name for name in known if re.fullmatch(re.escape(split) + r"\d+", name)]
+    fitting = [name for name in sorted(known) if re.fullmatch(re.escape(split) + r"\d+", name)]
     if len(fitting) > 1:
         raise InputError(f"{root}: split {split!r} may be {' or '.join(fitting)}; name one of them")
     if not fitting:
-        raise files.unknown_split(root, split, f"annotations/{_PREFIX}{split}{_SUFFIX}", known)
+        raise files.unknown_split(root, split, f"annotations/{_PREFIX}{split}{_SUFFIX}", sorted(known))
     return fitting[0]
+
+
+def _pictures_of(images: list[dict], pictures: Pictures, path: Path) -> tuple[list[Path], dict[Any, int], int]:
+    """The pictures, each once; the row of every id; and how many entries name a picture again."""
+    paths: list[Path] = []
+    rows: dict[Any, int] = {}
+    first: dict[Any, int] = {}
+    seen: dict[Path, int] = {}
+    for number, image in enumerate(images):
+        where = f"{path}, images[{number}]"
+        name = image.get("file_name", image.get("coco_url"))
+        if not isinstance(name, str):
+            raise InputError(f"{where}: file_name is {str(name)[:80]!r}; expected text")
+        if first.setdefault(image["id"], number) != number:
+            raise InputError(f"{where}: id {image['id']!r} stands twice (first at images[{first[image['id']]}])")
+        picture = pictures.find(name, where)
+        rows[image["id"]] = seen.setdefault(picture, len(paths))
+        if rows[image["id"]] == len(paths):
+            paths.append(picture)
+    return paths, rows, len(images) - len(paths)
+
+
+def _unknown(
+    images: list[dict], rows: dict[Any, int], columns: dict[Any, int], targets: np.ndarray, path: Path
+) -> tuple[np.ndarray, int | None]:
+    """bool `[N, C]` of the cells that nobody looked at, and their number where the file says what was looked for."""
+    if not any(key in image for image in images for key in _LOOKED_FOR):
+        return np.zeros(targets.shape, dtype=bool), None
+    absent = np.zeros(targets.shape, dtype=bool)
+    for number, image in enumerate(images):
+        for identity in image.get("neg_category_ids") or ():
+            column = columns.get(identity) if isinstance(identity, int | str) else None
+            if column is None:
+                raise InputError(
+                    f"{path}, images[{number}]: neg_category_ids has {identity!r}; no category has that id"
+                )
+            if targets[rows[image["id"]], column]:
+                raise InputError(
+                    f"{path}, images[{number}]: category {identity!r} stands in neg_category_ids and has an annotation"
+                )
+            absent[rows[image["id"]], column] = True
+    ignore = (targets == 0) & ~absent
+    return ignore, int(ignore.sum())
 
 
 def _parse(path: Path) -> tuple[list[dict], list[dict], list[dict]]:
@@ -101,9 +187,9 @@ def _parse(path: Path) -> tuple[list[dict], list[dict], list[dict]]:
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds no object; expected {expected}")
     return (
-        _items(content, path, "images", id=(int, str), file_name=(str,)),
-        _items(content, path, "annotations", image_id=(int, str), category_id=(int,)),
-        _items(content, path, "categories", id=(int,), name=(str,)),
+        _items(content, path, "images", id=(int, str)),
+        _items(content, path, "annotations", image_id=(int, str), category_id=(int, str)),
+        _items(content, path, "categories", id=(int, str), name=(str,)),
     )
 
 

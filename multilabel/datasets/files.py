@@ -3,33 +3,41 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import mmap
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
 from edgepress.multilabel.errors import InputError, did_you_mean
 from edgepress.multilabel.labels import LabelSpace
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".avif")
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".avif")
 MAX_TEXT_BYTES = 2 * 1024**3
 """Lists and tables larger than this are refused; MS-COCO's largest file is a quarter of it."""
 
 
-def inside(name: str, where: str) -> PurePosixPath:
+def inside(name: str, where: str, shown: str | None = None) -> PurePosixPath:
     """A relative path that stays below the folder it is joined to.
 
+    Args:
+        where: what named it, for the error.
+        shown: how the error calls it; by default `name`.
+
     Raises:
-        InputError: absolute, empty, with `..`, a backslash or a NUL, or not valid text; `where` is what named it.
+        InputError: absolute, empty, with `..`, a backslash or a NUL, or not valid text.
     """
+    shown = name if shown is None else shown
     try:
         name.encode()
     except UnicodeEncodeError:
-        raise InputError(f"{where}: the path {name!a} is not valid text") from None
+        raise InputError(f"{where}: the path {shown!a} is not valid text") from None
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\x00" in name or "\\" in name or not path.parts:
-        raise InputError(f"{where}: the path {name!r} leaves the data set's folder; expected one below it")
+        raise InputError(f"{where}: the path {shown!r} leaves the data set's folder; expected one below it")
     return path
 
 
@@ -84,6 +92,15 @@ def named_as(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
     return [name for name in found if name.lower().endswith(suffixes) and not name.startswith(".")]
 
 
+def below(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """As `named_as`, of a folder and all that are in it and not hidden, sorted. Links to folders are not followed."""
+    found = []
+    for inside, folders, _ in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [Path(inside, name) for name in named_as(Path(inside), suffixes)]
+    return sorted(found)
+
+
 def folders_of(folder: Path) -> list[str]:
     """The names of the folders in a folder, sorted and without hidden ones."""
     return [name for name in _names(folder, os.DirEntry.is_dir) if not name.startswith(".")]
@@ -109,39 +126,6 @@ def _names(folder: Path, wanted: Callable[[os.DirEntry[str]], bool]) -> list[str
     return sorted(names)
 
 
-class Pictures:
-    """Finds pictures below folders, the first folder first: one listing a folder instead of a look at each file."""
-
-    def __init__(self, *folders: Path) -> None:
-        there = [folder for folder in folders if folder.is_dir()]
-        self.folders = there or list(folders[:1])
-        self._listings: dict[Path, frozenset[str]] = {}
-
-    def listed(self, name: PurePosixPath) -> Path | None:
-        """The picture's path, or None where no listing holds it."""
-        for folder in self.folders:
-            path = folder / name
-            listing = self._listings.get(path.parent)
-            if listing is None:
-                listing = self._listings[path.parent] = frozenset(files_of(path.parent))
-            if path.name in listing:
-                return path
-        return None
-
-    def find(self, name: PurePosixPath, where: str) -> Path:
-        """The picture's path.
-
-        Raises:
-            InputError: no such file; `where` is what named it.
-        """
-        path = self.listed(name)
-        if path is None:  # a file system may know a file under another case or spelling than its listing shows
-            path = next((path for folder in self.folders if is_file(path := folder / name)), None)
-        if path is None:
-            raise InputError(f"{self.folders[0] / name}: no such file, named by {where}")
-        return path
-
-
 def read_bytes(path: Path, expected: str, most: int = MAX_TEXT_BYTES) -> bytes:
     """A list's or a table's bytes, at most `most` of them.
 
@@ -160,12 +144,46 @@ def read_bytes(path: Path, expected: str, most: int = MAX_TEXT_BYTES) -> bytes:
     return data
 
 
+def mentions(path: Path, *words: str) -> bool:
+    """Does a file hold all of the words? False where it cannot be read."""
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return all(data.find(word.encode()) >= 0 for word in words)
+    except (OSError, ValueError):  # ValueError: an empty file
+        return False
+
+
+def mentions_any(path: Path, words: tuple[str, ...], most: int = 65536) -> bool:
+    """Does a text's beginning hold one of the words, in any case?"""
+    try:
+        with path.open("rb") as file:
+            text = file.read(most).lower()
+    except OSError:
+        return False
+    return any(word.encode() in text for word in words)
+
+
 def read_text(path: Path, expected: str, most: int = MAX_TEXT_BYTES) -> str:
     """As `read_bytes`, decoded from UTF-8 with or without a byte order mark."""
     try:
         return read_bytes(path, expected, most).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise InputError(f"{path}: not UTF-8 text; expected {expected}") from None
+
+
+def read_json(path: Path, expected: str) -> dict[str, Any]:
+    """The one object of a JSON file.
+
+    Raises:
+        InputError: as `read_text`; no JSON, or something else than an object.
+    """
+    try:
+        content = json.loads(read_text(path, expected))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON ({error}); expected {expected}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: holds no object; expected {expected}")
+    return content
 
 
 def numbered_lines(path: Path, expected: str) -> Iterator[tuple[int, str]]:

@@ -1,81 +1,146 @@
-"""A folder a label: root/<split>/<label>/picture.jpg.
+"""A folder a label: root/<split>/<label>/picture.jpg, or in any folder below the label's.
 
 A picture has the label of its folder. The same file name with the same content in several label folders of a split is
 one picture with several labels, known by its first path; the same content under another name stays another picture.
-Files that are no pictures, and pictures anywhere else, are passed over. Labels are in the order of labels.txt where it
-is there, else in the alphabet's over all splits.
+Labels are in the order of labels.txt where it is there, else in the alphabet's over all splits.
+
+Any tree of pictures looks like this, so by itself it is read only where nothing beside the pictures speaks of labels
+and no folder has the name of something else; `--format folders` insists.
 """
 
 from __future__ import annotations
 
+import os
+import re
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 from edgepress.multilabel.datasets import files
+from edgepress.multilabel.datasets.contents import Contents
+from edgepress.multilabel.datasets.options import DataOptions
+from edgepress.multilabel.datasets.tables import SPLIT_NAMES
 from edgepress.multilabel.errors import InputError
-from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.pictures import picture_hash
 
 LOOKS_FOR = "<split>/<label>/ with pictures"
+OPTIONS: frozenset[str] = frozenset()
+
+_NO_LABEL = re.compile(
+    r"(images?|imgs?|labels?|masks?|annotations?|default|jpegimages|pictures|photos|segmentations?|data|(train|val|test).*)",
+    re.IGNORECASE,
+)
+"""Names of folders that are no labels."""
+_NO_PICTURES = re.compile(r"(labels?|masks?|annotations?|segmentations?)", re.IGNORECASE)
+"""Names of folders below a label's whose pictures are not it."""
+_SPEAKS = re.compile(
+    r"metadata\..*|.*annotations?[^/]*|.*\.(json|jsonl|ya?ml|xml|csv|tsv|parquet|coco|npz|mat)", re.IGNORECASE
+)
+"""Names of files that speak of labels."""
 
 
-def recognise(root: Path) -> bool:
+def recognise(root: Path, options: DataOptions) -> bool:
     """Does the folder look like this layout?"""
     return any(_has_label(root / name) for name in files.folders_of(root))
 
 
-def splits(root: Path) -> list[str]:
-    """The folders that hold a label folder with a picture."""
-    return [name for name in files.folders_of(root) if _has_label(root / name)]
+def splits(root: Path, options: DataOptions) -> list[str]:
+    """The folders that hold a label folder with a picture.
+
+    Raises:
+        InputError: something speaks against this layout, and nobody insisted.
+    """
+    found = [name for name in files.folders_of(root) if _has_label(root / name)]
+    if options.format != "folders" and (why := doubt(root, found)) is not None:
+        raise InputError(f"{root}: not read as a folder a label, because {why}; --format folders insists")
+    return found
 
 
-def read(root: Path, split: str) -> tuple[LabelSpace, list[Path], np.ndarray, np.ndarray]:
-    """Labels, paths `[N]`, targets uint8 `[N, C]` and ignore mask bool `[N, C]` (all false), by label and file name.
+def read(root: Path, split: str, options: DataOptions) -> Contents:
+    """One split, by label and file name.
 
     Raises:
         InputError: as `load_dataset`; a label folder that labels.txt lacks; a picture that cannot be read where its
             name stands in several label folders.
     """
     folder = root / files.plain(split, f"split {split!r}")
-    known = splits(root)
+    known = splits(root, options)
     if split not in known:
         if split in files.folders_of(root):
             raise files.empty_split(folder, split)
         raise files.unknown_split(root, split, "folder of that name", known)
     labels = files.labels_or(root, (label for name in known for label in files.folders_of(root / name)))
-    found: list[tuple[str, str]] = []
+    found: list[tuple[str, Path]] = []
     for label in files.folders_of(folder):
         files.inside(label, f"{folder}, label folder")
         if label not in labels:
             raise InputError(f"{folder}: label {label!r} is not in labels.txt; add it there or rename the folder")
-        for name in _pictures(folder / label):
-            files.inside(name, f"{folder / label}")
-            found.append((label, name))
+        for path in files.below(folder / label, files.PICTURE_SUFFIXES):
+            files.inside(path.name, f"{path.parent}")
+            found.append((label, path))
     rows: dict[tuple[str, str | None], int] = {}
     paths: list[Path] = []
     cells: list[tuple[int, int]] = []
-    for (label, name), content in zip(found, _contents(folder, found), strict=True):
-        path = folder / label / name
+    for (label, path), content in zip(found, _contents([path for _, path in found]), strict=True):
         # Without a namesake of the same size no other file is the same picture, and its content is not read.
-        row = rows.setdefault((name, content) if content else (f"{label}/{name}", None), len(paths))
+        row = rows.setdefault((path.name, content) if content else (str(path), None), len(paths))
         if row == len(paths):
             paths.append(path)
         cells.append((row, labels.index(label)))
     targets = np.zeros((len(paths), len(labels)), dtype=np.uint8)
     targets[tuple(np.array(cells).T)] = 1
-    return labels, paths, targets, np.zeros(targets.shape, dtype=bool)
+    return Contents(labels=labels, paths=paths, targets=targets, ignore=np.zeros(targets.shape, dtype=bool))
 
 
-def _contents(folder: Path, found: list[tuple[str, str]]) -> list[str | None]:
+def doubt(root: Path, splits: list[str]) -> str | None:
+    """What speaks against a folder a label; None where nothing does."""
+    if splits and not any(re.sub(r"[\d_-]+$", "", name.lower()) in SPLIT_NAMES for name in splits):
+        return f"none of the folders {_some(splits)} is named as a split (train, val, test): expected <split>/<label>/"
+    for split in splits:
+        for label in files.folders_of(root / split):
+            if _NO_LABEL.fullmatch(label):
+                return f"{split}/{label} is named as no label is"
+    for below, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        inside = Path(below).relative_to(root)
+        if len(inside.parts) >= 2 and (other := next((name for name in folders if _NO_PICTURES.fullmatch(name)), None)):
+            return f"{inside / other} is named as pictures are not that show the label"
+        speaking = _speaking(Path(below), names, at_root=below == str(root))
+        if speaking is not None:
+            return f"{inside / speaking} speaks of labels, and this layout would not read it"
+    return None
+
+
+def _speaking(folder: Path, names: list[str], *, at_root: bool) -> str | None:
+    """The first file in a folder that speaks of labels."""
+    stems = {os.path.splitext(name)[0] for name in names if name.lower().endswith(files.PICTURE_SUFFIXES)}
+    for name in sorted(names):
+        if name.startswith(".") or (at_root and name == "labels.txt"):
+            continue
+        if name.lower().endswith(files.PICTURE_SUFFIXES):
+            continue
+        if _SPEAKS.fullmatch(name):
+            return name
+        if name.lower().endswith(".txt"):
+            likely = name[: -len(".txt")] in stems or folder.name.lower() == "labels"
+            if likely or files.mentions_any(folder / name, files.PICTURE_SUFFIXES):
+                return name
+    return None
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+
+
+def _contents(found: list[Path]) -> list[str | None]:
     """The hash of every picture that has a namesake of its size, None of all others."""
-    names = Counter(name for _, name in found)
-    sizes = [_size(folder / label / name) if names[name] > 1 else -1 for label, name in found]
-    alike = Counter((name, size) for (_, name), size in zip(found, sizes, strict=True))
+    names = Counter(path.name for path in found)
+    sizes = [_size(path) if names[path.name] > 1 else -1 for path in found]
+    alike = Counter((path.name, size) for path, size in zip(found, sizes, strict=True))
     return [
-        picture_hash(folder / label / name) if size >= 0 and alike[name, size] > 1 else None
-        for (label, name), size in zip(found, sizes, strict=True)
+        picture_hash(path) if size >= 0 and alike[path.name, size] > 1 else None
+        for path, size in zip(found, sizes, strict=True)
     ]
 
 
@@ -86,9 +151,5 @@ def _size(path: Path) -> int:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}); expected a picture file") from None
 
 
-def _pictures(folder: Path) -> list[str]:
-    return files.named_as(folder, files.PICTURE_SUFFIXES)
-
-
 def _has_label(split: Path) -> bool:
-    return any(_pictures(split / label) for label in files.folders_of(split))
+    return any(files.below(split / label, files.PICTURE_SUFFIXES) for label in files.folders_of(split))

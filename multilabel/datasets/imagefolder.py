@@ -1,79 +1,269 @@
 """The imagefolder layout of Hugging Face datasets, with many labels a picture.
 
-root/labels.txt              the label names, one a line, in order
 root/<split>/metadata.jsonl  {"file_name": "00000.jpg", "labels": ["food", "dessert"], "ignore": ["fruit"]}
+root/<split>/metadata.csv    file_name,labels or a column a label, as in every table; or metadata.parquet
 root/<split>/00000.jpg       `ignore` is optional: labels of which nobody knows whether they apply
+root/labels.txt              the label names, one a line, in order; else they are the alphabet's over all splits
+
+Without a folder a split the one metadata file in the root is the split `train`. Labels may be numbers where labels.txt,
+or the names in README.md (`class_label`), say what they mean. Parquet needs the extra `parquet`.
 """
 
 from __future__ import annotations
 
 import difflib
 import json
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from edgepress.multilabel.datasets import files
-from edgepress.multilabel.errors import InputError, did_you_mean
+from edgepress.multilabel.datasets.contents import Contents
+from edgepress.multilabel.datasets.finding import Pictures
+from edgepress.multilabel.datasets.label_lists import names_of
+from edgepress.multilabel.datasets.options import DataOptions
+from edgepress.multilabel.datasets.table_rows import listed_names, open_with_columns, read_table
+from edgepress.multilabel.datasets.tables import LIST_COLUMNS, shown
+from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.labels import LabelSpace
 
+LOOKS_FOR = "metadata.jsonl, metadata.csv or metadata.parquet in a folder a split (Hugging Face imagefolder)"
+OPTIONS = frozenset(("values", "picture_column", "label_columns", "separator"))
+
 _KEYS = {"file_name", "labels", "ignore"}
-LOOKS_FOR = "labels.txt and, in a folder a split, metadata.jsonl"
+_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
+_ONE = "train"
+"""The split of a root that names none, as `datasets` calls it."""
 
 
-def recognise(root: Path) -> bool:
+def recognise(root: Path, options: DataOptions) -> bool:
     """Does the folder look like this layout?"""
-    return (root / "labels.txt").is_file()
+    # labels.txt alone is an imagefolder whose metadata is missing.
+    return bool(_listings(root)) or (root / "labels.txt").is_file()
 
 
-def splits(root: Path) -> list[str]:
-    """The names of the folders that hold a metadata.jsonl."""
-    return sorted(path.parent.name for path in root.glob("*/metadata.jsonl"))
+def splits(root: Path, options: DataOptions) -> list[str]:
+    """The names of the folders that hold a metadata file, or `train` for the one in the root."""
+    return sorted(_listings(root))
 
 
-def read(root: Path, split: str) -> tuple[LabelSpace, list[Path], np.ndarray, np.ndarray]:
-    """Labels, paths `[N]`, targets uint8 `[N, C]` and ignore mask bool `[N, C]` of one split, in the file's order.
+def read(root: Path, split: str, options: DataOptions) -> Contents:
+    """One split, in the file's order.
 
     Raises:
-        InputError: as `load_dataset`.
+        InputError: as `load_dataset`; numbers for labels and no names for them; a label both in labels and in ignore.
     """
-    labels = LabelSpace.from_file(root / "labels.txt")
-    folder = root / files.inside(split, f"split {split!r}")
-    listing = folder / "metadata.jsonl"
-    if not listing.is_file():
-        raise files.unknown_split(root, split, f"{listing.name} in that folder", splits(root))
+    files.inside(split, f"split {split!r}")
+    listings = _listings(root)
+    if split not in listings:
+        raise files.unknown_split(root, split, f"{_NAMES[0]} in that folder", splits(root, options))
+    listing = listings[split]
+    pictures = Pictures(listing.parent, root)
+    if listing.suffix == ".csv":
+        return _read_csv(listing, listings, pictures, root, options)
+    options.refuse_unused(root, listing.name, frozenset(("label_columns",)))
+    names = _class_names(root)
+    labels = LabelSpace.from_file(root / "labels.txt") if files.is_file(root / "labels.txt") else None
+    if labels is None:
+        labels = _all_labels(listings, names, options)
     paths: list[Path] = []
-    targets: list[np.ndarray] = []
-    ignore: list[np.ndarray] = []
-    once, pictures = files.Once(), files.Pictures(folder)
-    for number, line in files.numbered_lines(listing, "one JSON object a line"):
+    cells: list[tuple[int, int]] = []
+    unknown: list[tuple[int, int]] = []
+    seen: dict[Path, int] = {}
+    for number, row in _rows(listing, options):
         where = f"{listing}, line {number}"
-        row = _parse(line, where)
-        inside = files.inside(row["file_name"], where)
-        once.add(str(inside), number, where)
-        paths.append(pictures.find(inside, where))
-        targets.append(files.encode(labels, row["labels"], where))
-        ignore.append(files.encode(labels, row.get("ignore", []), where).astype(bool))
-        if (targets[-1].astype(bool) & ignore[-1]).any():
+        path = pictures.find(row["file_name"], where)
+        if seen.setdefault(path, number) != number:
+            raise InputError(f"{where}: {row['file_name']!r} stands twice (first on line {seen[path]})")
+        own = _encoded(labels, row["labels"], names, where)
+        ignored = _encoded(labels, row["ignore"], names, where)
+        if own & ignored:
             raise InputError(f"{where}: a label stands both in labels and in ignore")
+        cells += [(len(paths), column) for column in own]
+        unknown += [(len(paths), column) for column in ignored]
+        paths.append(path)
     if not paths:
         raise files.empty_split(listing, split)
-    return labels, paths, np.stack(targets), np.stack(ignore)
+    targets = np.zeros((len(paths), len(labels)), dtype=np.uint8)
+    ignore = np.zeros(targets.shape, dtype=bool)
+    for array, places in ((targets, cells), (ignore, unknown)):
+        if places:
+            array[tuple(np.array(places).T)] = 1
+    return Contents(labels=labels, paths=paths, targets=targets, ignore=ignore, notes=tuple(pictures.notes))
 
 
-def _parse(line: str, where: str) -> dict[str, Any]:
+def _listings(root: Path) -> dict[str, Path]:
+    """The metadata file of every split."""
+    folders = [(name, root / name) for name in files.folders_of(root)]
+    found: dict[str, Path] = {}
+    for split, folder in folders or ():
+        listing = next((folder / name for name in _NAMES if (folder / name).is_file()), None)
+        if listing is not None:
+            found[split] = listing
+    if not found:
+        listing = next((root / name for name in _NAMES if (root / name).is_file()), None)
+        if listing is not None:
+            found[_ONE] = listing
+    return found
+
+
+def _read_csv(
+    listing: Path, listings: dict[str, Path], pictures: Pictures, root: Path, options: DataOptions
+) -> Contents:
+    table, columns = open_with_columns(listing, pictures, options, root)
+    if columns.listed is None:
+        labels = files.label_space([table.header[column] for column in columns.labels], str(listing))
+    else:
+        others = [path for path in listings.values() if path.suffix == ".csv"]
+        opened = (open_with_columns(path, Pictures(path.parent, root), options, root) for path in others)
+        found = () if files.is_file(root / "labels.txt") else listed_names(opened, options)
+        labels = files.labels_or(root, found)
+    return read_table(table, columns, pictures, labels, None, options)
+
+
+def _rows(listing: Path, options: DataOptions) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line (of Parquet: row) and file_name, labels and ignore of every picture."""
+    key = options.label_columns[0] if len(options.label_columns) == 1 else None
+    if listing.suffix == ".jsonl":
+        for number, line in files.numbered_lines(listing, "one JSON object a line"):
+            yield number, _parse(line, f"{listing}, line {number}", key)
+    else:
+        for number, row in enumerate(_parquet(listing), start=1):
+            yield number, _checked(row, f"{listing}, line {number}", key)
+
+
+def _parquet(listing: Path) -> list[dict[str, Any]]:
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError:
+        raise InputError(f"{listing}: Parquet is read by pyarrow: pip install 'edgepress[parquet]'") from None
+    try:
+        return parquet.read_table(listing).to_pylist()
+    except (ArrowException, OSError) as error:
+        raise InputError(f"{listing}: not Parquet ({' '.join(str(error).split())[:120]}); write it again") from None
+
+
+def _parse(line: str, where: str, key: str | None) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: not JSON ({error}); expected an object with file_name and labels") from None
+    return _checked(row, where, key)
+
+
+def _checked(row: Any, where: str, key: str | None) -> dict[str, Any]:
     if not isinstance(row, dict) or not isinstance(row.get("file_name"), str) or not row["file_name"]:
         raise InputError(f"{where}: expected an object with a file_name and a list of labels")
-    for key in ("labels", "ignore"):
-        names = row.get(key, [] if key == "ignore" else None)
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise InputError(f"{where}: {key} of {row['file_name']!r} is {names!r}; expected a list of label names")
-    for key in row.keys() - _KEYS:  # others may hold anything; a misspelt one would lose what it says
-        if difflib.get_close_matches(key.lower(), _KEYS, n=1, cutoff=0.8):
-            raise InputError(f"{where}: unknown key {key!r}{did_you_mean(key, _KEYS)}")
-    return row
+    for name in row.keys() - _KEYS:  # others may hold anything; a misspelt one would lose what it says
+        meant = difflib.get_close_matches(name.lower(), _KEYS - {"labels"}, n=1, cutoff=0.8)
+        if meant and name != key:
+            raise InputError(f"{where}: unknown key {name!r}; did you mean {meant[0]!r}?")
+    key = key or _labels_key(row, where)
+    found = row.get(key)
+    if key != "labels" and isinstance(found, str | int) and not isinstance(found, bool):
+        found = names_of(found, None, where) if isinstance(found, str) else [found]
+    for name, items in (("labels" if key == "labels" else key, found), ("ignore", row.get("ignore") or [])):
+        if not isinstance(items, list) or not all(
+            isinstance(item, str | int) and not isinstance(item, bool) for item in items
+        ):
+            raise InputError(f"{where}: {name} of {row['file_name']!r} is {items!r}; expected a list of label names")
+    return {"file_name": row["file_name"], "labels": found, "ignore": row.get("ignore") or []}
+
+
+def _labels_key(row: dict[str, Any], where: str) -> str:
+    found = ["labels"] if "labels" in row else [name for name in row if name.lower() in LIST_COLUMNS]
+    if len(found) > 1:
+        raise InputError(f"{where}: {shown(found)} may each list labels; --label-columns says which does")
+    if not found and row.keys() > {"file_name"}:
+        others = sorted(row.keys() - {"file_name", "ignore"})
+        if others:
+            raise InputError(f"{where}: no key 'labels' among {shown(others)}; --label-columns says which lists labels")
+    return found[0] if found else "labels"
+
+
+def _encoded(labels: LabelSpace, items: list, names: list[str], where: str) -> set[int]:
+    """The columns of names or of numbers.
+
+    Raises:
+        InputError: a name that is not known, or a number without a name.
+    """
+    columns = set()
+    for item in items:
+        if isinstance(item, int):
+            known = names or list(labels.names)
+            if not 0 <= item < len(known):
+                raise InputError(f"{where}: label number {item}; there are {len(known)} names, from 0 on")
+            item = known[item]
+        if item not in labels:
+            raise InputError(f"{where}: label {item!r} is not in labels.txt; add it there or correct the line")
+        columns.add(labels.index(item))
+    return columns
+
+
+def _all_labels(listings: dict[str, Path], names: list[str], options: DataOptions) -> LabelSpace:
+    """The labels of all splits: the names of numbers, else every name in the alphabet's order.
+
+    Raises:
+        InputError: numbers, and no names for them.
+    """
+    if names:
+        return LabelSpace(tuple(names))
+    found: set[str] = set()
+    for listing in listings.values():
+        if listing.suffix == ".csv":
+            raise InputError(f"{listing}: a table beside {_NAMES[0]} in other splits; expected one kind for all splits")
+        for number, row in _rows(listing, options):
+            for item in [*row["labels"], *row["ignore"]]:
+                if isinstance(item, int):
+                    raise InputError(
+                        f"{listing}, line {number}: label {item} is a number, and nothing says its name; expected "
+                        "labels.txt with the names, one a line, from 0 on"
+                    )
+                found.add(item)
+    return files.label_space(sorted(found), str(next(iter(listings.values())).parent))
+
+
+def _class_names(root: Path) -> list[str]:
+    """The names of numbered labels in the head of README.md (`dataset_info`, `class_label`); empty without."""
+    readme = root / "README.md"
+    if not files.is_file(readme):
+        return []
+    head = re.match(r"---\n(.*?)\n---", files.read_text(readme, "the data set's card").replace("\r\n", "\n"), re.DOTALL)
+    if head is None:
+        return []
+    try:
+        card = yaml.safe_load(head[1])
+    except yaml.YAMLError:
+        return []
+    found = [names for key, names in _named(card) if key.lower() in LIST_COLUMNS]
+    return found[0] if len(found) == 1 else []
+
+
+def _named(card: Any) -> Iterable[tuple[str, list[str]]]:
+    """The name of every feature with numbered classes, and their names in order."""
+    if isinstance(card, list):
+        for item in card:
+            yield from _named(item)
+    elif isinstance(card, dict):
+        if isinstance(card.get("name"), str):
+            names = _find_names(card)
+            if names:
+                yield card["name"], names
+                return
+        for item in card.values():
+            yield from _named(item)
+
+
+def _find_names(item: Any) -> list[str]:
+    if not isinstance(item, dict):
+        return []
+    names = item["class_label"].get("names") if isinstance(item.get("class_label"), dict) else None
+    if isinstance(names, dict):
+        return [str(names[key]) for key in sorted(names, key=lambda key: int(key))]
+    if isinstance(names, list):
+        return [str(name) for name in names]
+    return next((found for value in item.values() if (found := _find_names(value))), [])

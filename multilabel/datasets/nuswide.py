@@ -15,47 +15,52 @@ from pathlib import Path
 import numpy as np
 
 from edgepress.multilabel.datasets import files
+from edgepress.multilabel.datasets.contents import Contents
+from edgepress.multilabel.datasets.finding import Pictures
+from edgepress.multilabel.datasets.options import DataOptions
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.labels import LabelSpace
 
+OPTIONS: frozenset[str] = frozenset()
 LOOKS_FOR = "ImageList/TrainImagelist.txt or TestImagelist.txt, and TrainTestLabels (NUS-WIDE)"
 
 _SPLITS = {"train": "Train", "test": "Test"}
 
 
-def recognise(root: Path) -> bool:
+def recognise(root: Path, options: DataOptions) -> bool:
     """Does the folder look like this layout?"""
-    return bool(splits(root)) and any(folder.is_dir() for folder in _label_folders(root))
+    return bool(splits(root, options)) and any(folder.is_dir() for folder in _label_folders(root))
 
 
-def splits(root: Path) -> list[str]:
+def splits(root: Path, options: DataOptions) -> list[str]:
     """`train` and `test`, those that have a list."""
     return sorted(split for split, name in _SPLITS.items() if _list(root, name).is_file())
 
 
-def read(root: Path, split: str) -> tuple[LabelSpace, list[Path], np.ndarray, np.ndarray]:
-    """Labels, paths `[N]`, targets uint8 `[N, C]` and ignore mask bool `[N, C]` (all false), in the list's order.
+def read(root: Path, split: str, options: DataOptions) -> Contents:
+    """One split, in the list's order.
 
     Raises:
         InputError: as `load_dataset`; a concept's file that is missing, holds anything but 0 and 1, or has another
             number of lines than the list has pictures.
     """
     files.plain(split, f"split {split!r}")
-    if split not in splits(root):
+    if split not in (known := splits(root, options)):
         looked_for = f"ImageList/{_SPLITS[split]}Imagelist.txt" if split in _SPLITS else "such list in ImageList"
-        raise files.unknown_split(root, split, looked_for, splits(root))
+        raise files.unknown_split(root, split, looked_for, known)
     within = [root / "ConceptsList" / "Concepts81.txt", root / "Concepts81.txt"]
     listed = next((path for path in within if files.is_file(path)), within[0])
     labels = LabelSpace.from_file(listed)
     listing = _list(root, _SPLITS[split])
-    pictures = files.Pictures(root / "Flickr", root / "images")
-    once = files.Once()
+    pictures = Pictures(root / "Flickr", root / "images")
     paths: list[Path] = []
+    lines: dict[Path, int] = {}
     for number, line in files.numbered_lines(listing, "one picture a line"):
         where = f"{listing}, line {number}"
-        inside = files.inside(line.replace("\\", "/"), where)
-        once.add(str(inside), number, where)
-        paths.append(pictures.find(inside, where))
+        path = pictures.find(line, where)
+        if lines.setdefault(path, number) != number:
+            raise InputError(f"{where}: {line!r} stands twice (first on line {lines[path]})")
+        paths.append(path)
     if not paths:
         raise files.empty_split(listing, split)
     folder = next((folder for folder in _label_folders(root) if folder.is_dir()), _label_folders(root)[0])
@@ -64,7 +69,8 @@ def read(root: Path, split: str) -> tuple[LabelSpace, list[Path], np.ndarray, np
         name = files.plain(f"Labels_{label}_{_SPLITS[split]}.txt", f"{listed}: label {label!r}")
         columns.append(_column(folder / name, len(paths), label))
     targets = np.stack(columns, axis=1)
-    return labels, paths, targets, np.zeros(targets.shape, dtype=bool)
+    ignore = np.zeros(targets.shape, dtype=bool)
+    return Contents(labels=labels, paths=paths, targets=targets, ignore=ignore, notes=tuple(pictures.notes))
 
 
 def _list(root: Path, name: str) -> Path:

@@ -1,95 +1,96 @@
-"""Pascal VOC, and what is laid out like it.
+"""Pascal VOC, and what is laid out like it: LabelImg, VoTT, Datumaro, CVAT, Label Studio.
 
-VOC2007/ImageSets/Main/<split>.txt          picture ids, one a line
+VOC2007/ImageSets/Main/<split>.txt          picture ids, one a line, with or without a suffix
 VOC2007/ImageSets/Main/<label>_<split>.txt  id and 1 (present), 0 (only difficult objects) or -1 (absent)
 VOC2007/Annotations/<id>.xml                objects with <name> and <difficult>; read where a label's list is missing
-VOC2007/JPEGImages/<id>.jpg
+VOC2007/JPEGImages/<id>.jpg                 or images/
 
-The root is the year's folder or the VOCdevkit above it. Labels are in alphabetical order, the usual one of the field.
-Without any list in ImageSets/Main there is one split, `all`: every annotation.
+The root is the year's folder or the VOCdevkit above it. Lists are looked for in ImageSets/Main, else anywhere below
+ImageSets/. A split without a list of its own is what the lists of its labels name. A picture that no label's list names
+has no label. Without any list there is one split, `all`: every picture, those without an annotation without a label.
+Labels are in alphabetical order, the usual one of the field. Hidden files are left out and counted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
-from typing import Literal, get_args
-from xml.etree import ElementTree
+from pathlib import Path
 
 import numpy as np
 
 from edgepress.multilabel.datasets import files
+from edgepress.multilabel.datasets.contents import Contents
+from edgepress.multilabel.datasets.finding import Pictures
+from edgepress.multilabel.datasets.options import DataOptions
+from edgepress.multilabel.datasets.voc_annotations import annotations_below, objects_of
+from edgepress.multilabel.datasets.voc_lists import VALUES, Lists, find_lists, without_suffix
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.labels import LabelSpace
 
-LOOKS_FOR = "JPEGImages and ImageSets/Main or Annotations, there or in one folder below (Pascal VOC)"
-MAX_XML_BYTES = 4 * 1024 * 1024
-
-Difficult = Literal["ignore", "positive", "negative"]
-"""What a label is of which a picture holds only objects marked difficult."""
+LOOKS_FOR = "JPEGImages (or images) and ImageSets/Main or Annotations, there or in one folder below (Pascal VOC)"
+OPTIONS = frozenset(("difficult",))
 
 _ALL = "all"
-_SUFFIXES = tuple(suffix for name in files.PICTURE_SUFFIXES for suffix in (name, name.upper()))
-_VALUES = {"1": 1, "+1": 1, "0": 0, "-1": -1}
+_PICTURES = ("JPEGImages", "images", "Images")
+_ANNOTATIONS = ("Annotations", "annotations")
 
 
-def recognise(root: Path) -> bool:
+def recognise(root: Path, options: DataOptions) -> bool:
     """Does the folder, or one in it, look like this layout?"""
     return bool(_years(root))
 
 
-def splits(root: Path) -> list[str]:
-    """The names of the lists in ImageSets/Main; `all` where there is none."""
+def splits(root: Path, options: DataOptions) -> list[str]:
+    """The names of the lists; `all` where there is none."""
     year = _year(root)
-    lists, _ = _lists(year)
-    return sorted(lists) or ([_ALL] if any((year / "Annotations").glob("*.xml")) else [])
+    lists = _lists(year)
+    return lists.splits or ([_ALL] if annotations_below(_annotations(year))[0] else [])
 
 
-def read(
-    root: Path, split: str, *, difficult: Difficult = "ignore"
-) -> tuple[LabelSpace, list[Path], np.ndarray, np.ndarray]:
-    """Labels, paths `[N]`, targets uint8 `[N, C]` and ignore mask bool `[N, C]` of one split, in the list's order.
+def read(root: Path, split: str, options: DataOptions) -> Contents:
+    """One split, in the list's order.
 
     A label with an object that is not difficult is positive whatever else the picture holds.
 
-    Args:
-        root: the folder of a year, or the VOCdevkit above a single one.
-        split: train, val, trainval, test or any other list's name.
-        difficult: what a label with only difficult objects counts as.
-
     Raises:
         InputError: as `load_dataset`; several years; an annotation that is no XML, is larger than `MAX_XML_BYTES` or
-            declares a DOCTYPE or an ENTITY; a label's list that does not cover the split.
+            declares a DOCTYPE or an ENTITY; a label's list that covers a picture and not another of its split.
     """
-    if difficult not in get_args(Difficult):
-        raise InputError(f"difficult is {difficult!r}; expected one of {', '.join(get_args(Difficult))}")
     files.plain(split, f"split {split!r}")
     year = _year(root)
-    lists, by_class = _lists(year)
-    if split not in splits(root):
-        raise files.unknown_split(root, split, f"ImageSets/Main/{split}.txt", splits(root))
-    annotations = {} if by_class else _annotations(year / "Annotations")
+    lists = _lists(year)
+    if split not in (known := splits(root, options)):
+        raise files.unknown_split(root, split, f"ImageSets/Main/{split}.txt", known)
+    folder = _annotations(year)
+    found, hidden = annotations_below(folder)
+    annotations = {} if lists.graded else {name: objects_of(path) for name, path in found.items()}
     labels = files.label_space(
-        sorted({label for label, _ in by_class} or {name for names in annotations.values() for name in names}),
-        f"{year / 'ImageSets' / 'Main'} and {year / 'Annotations'}",
+        sorted({label for label, _ in lists.graded} or {name for names in annotations.values() for name in names}),
+        f"{year / 'ImageSets' / 'Main'} and {folder}",
     )
-    rows = _ids(lists[split]) if lists else [(name, f"{year / 'Annotations' / name}.xml") for name in annotations]
-    if not rows:
-        raise files.empty_split(lists.get(split, year), split)
-    pictures = files.Pictures(year / "JPEGImages")
-    paths = [_picture(pictures, name, where) for name, where in rows]
-    ids = [name for name, _ in rows]
-    if all((label, split) in by_class for label in labels):
-        present = np.stack([_column(by_class[label, split], ids, split) for label in labels], axis=1)
-    elif not (year / "Annotations").is_dir():
-        missing = next(label for label in labels if (label, split) not in by_class)
-        raise InputError(f"{year / 'ImageSets' / 'Main' / f'{missing}_{split}.txt'}: no such file, and no Annotations")
+    pictures = Pictures(*_picture_folders(year))
+    notes = [f"{hidden} hidden files below {folder.name}/ left out"] if hidden else []
+    if lists.splits:
+        rows, again = lists.ids(split)
+        notes += [f"{again} lines of the list {split!r} name a picture again; each is read once"] if again else []
     else:
-        present = _from_objects(year / "Annotations", rows, labels, annotations)
+        rows, bare = _every_picture(year, folder, found)
+        notes += [f"{bare} pictures have no annotation, and are read as pictures without a label"] if bare else []
+    if not rows:
+        raise files.empty_split(lists.plain.get(split, year), split)
+    paths = [pictures.find(name, where) for name, where in rows]
+    if lists.graded and all((label, split) in lists.graded for label in labels):
+        present = _from_lists(lists, labels, [name for name, _ in rows], split)
+    elif not folder.is_dir():
+        missing = next(label for label in labels if (label, split) not in lists.graded)
+        raise InputError(f"{lists.folder / f'{missing}_{split}.txt'}: no such file, and no Annotations")
+    else:
+        present = _from_objects(folder, rows, labels, annotations, listed=bool(lists.splits))
     hard = present == 0
-    targets = (present == 1) | hard if difficult == "positive" else present == 1
-    ignore = hard if difficult == "ignore" else np.zeros_like(hard)
-    return labels, paths, targets.astype(np.uint8), ignore
+    targets = (present == 1) | hard if options.difficult == "positive" else present == 1
+    ignore = hard if options.difficult == "ignore" else np.zeros_like(hard)
+    notes += [*lists.notes, *pictures.notes]
+    return Contents(labels=labels, paths=paths, targets=targets.astype(np.uint8), ignore=ignore, notes=tuple(notes))
 
 
 def _years(root: Path) -> list[Path]:
@@ -98,8 +99,12 @@ def _years(root: Path) -> list[Path]:
 
 
 def _is_year(folder: Path) -> bool:
-    labelled = (folder / "Annotations").is_dir() or (folder / "ImageSets" / "Main").is_dir()
-    return labelled and (folder / "JPEGImages").is_dir()
+    if not any((folder / name).is_dir() for name in _PICTURES):
+        return False
+    if (folder / "JPEGImages").is_dir():
+        return (folder / "Annotations").is_dir() or (folder / "ImageSets").is_dir()
+    # A folder images/ stands in many layouts: an annotation beside it makes it this one.
+    return bool(annotations_below(_annotations(folder))[0]) and not files.named_as(folder, (".json",))
 
 
 def _year(root: Path) -> Path:
@@ -111,103 +116,95 @@ def _year(root: Path) -> Path:
     return years[0]
 
 
-def _lists(year: Path) -> tuple[dict[str, Path], dict[tuple[str, str], Path]]:
-    """The list of every split, and the list of every (label, split)."""
-    main = year / "ImageSets" / "Main"
-    found = {name.removesuffix(".txt"): main / name for name in files.files_of(main) if name.endswith(".txt")}
-    graded = {stem for stem, path in found.items() if "_" in stem and _is_graded(path)}
-    lists = {stem: path for stem, path in found.items() if stem not in graded}
-    by_class = {}
-    for stem in sorted(graded):
-        split = max((split for split in lists if stem.endswith(f"_{split}")), key=len, default=None)
-        if split is not None and stem != f"_{split}":
-            by_class[stem.removesuffix(f"_{split}"), split] = found[stem]
-    return lists, by_class
+def _annotations(year: Path) -> Path:
+    return next((year / name for name in _ANNOTATIONS if (year / name).is_dir()), year / _ANNOTATIONS[0])
 
 
-def _is_graded(path: Path) -> bool:
-    """Does the first line hold an id and a value, as a label's list does?"""
-    with path.open("rb") as file:
-        words = file.readline(4096).split()
-    return len(words) > 1 and words[-1].decode("utf-8", "replace") in _VALUES
+def _picture_folders(year: Path) -> list[Path]:
+    return [year / name for name in _PICTURES if (year / name).is_dir()]
 
 
-def _ids(path: Path) -> list[tuple[str, str]]:
-    """Id and where it stands, of every line."""
-    rows, once = [], files.Once()
-    for number, name in files.numbered_lines(path, "one picture id a line"):
-        where = f"{path}, line {number}"
-        once.add(name, number, where)
-        rows.append((str(files.inside(name, where)), where))
-    return rows
+def _lists(year: Path) -> Lists:
+    pictures = Pictures(*_picture_folders(year))
+    annotations = _annotations(year)
+    return find_lists(year / "ImageSets", lambda name: _is_known(name, pictures, annotations))
 
 
-def _picture(pictures: files.Pictures, name: str, where: str) -> Path:
-    for suffix in _SUFFIXES:
-        path = pictures.listed(PurePosixPath(name + suffix))
-        if path is not None:
-            return path
-    return pictures.find(PurePosixPath(f"{name}.jpg"), where)
+def _is_known(name: str, pictures: Pictures, annotations: Path) -> bool:
+    """Is there a picture or an annotation of that id?"""
+    try:
+        return bool(name) and pictures.find(name, "") is not None
+    except InputError:
+        return files.is_file(annotations / f"{name}.xml")
+
+
+def _every_picture(year: Path, annotations: Path, found: dict[str, Path]) -> tuple[list[tuple[str, str]], int]:
+    """Id and where it stands of every annotation and of every picture without one; how many these are."""
+    names: dict[str, str] = {}
+    for folder in _picture_folders(year):
+        for path in files.below(folder, files.PICTURE_SUFFIXES):
+            name = path.relative_to(folder).as_posix()
+            names.setdefault(without_suffix(name), name)
+    rows = [(name, f"{annotations / name}.xml") for name in found]
+    bare = [(name, str(year)) for stem, name in names.items() if stem not in found]
+    return sorted([*rows, *bare]), len(bare)
+
+
+def _from_lists(lists: Lists, labels: LabelSpace, ids: list[str], split: str) -> np.ndarray:
+    """int8 `[N, C]` of the labels' lists: 1 present, 0 difficult, -1 absent."""
+    columns = [_column(lists.graded[label, split], ids, split) for label in labels]
+    present = np.stack(columns, axis=1)
+    gaps = present == VALUES[None]
+    partly = np.flatnonzero(gaps.any(axis=1) & ~gaps.all(axis=1))
+    if partly.size:
+        row, label = int(partly[0]), labels.names[int(np.argmax(gaps[partly[0]]))]
+        raise InputError(
+            f"{lists.graded[label, split]}: no line for picture {ids[row]!r}, which the lists of other labels name"
+        )
+    present[gaps] = -1
+    return present
 
 
 def _column(path: Path, ids: list[str], split: str) -> np.ndarray:
-    """int8 `[N]` of a label's list: 1 present, 0 difficult, -1 absent."""
+    """int8 `[N]` of a label's list, with the value of None where a picture has no line."""
     values: dict[str, int] = {}
-    once, known = files.Once(), set(ids)
+    lines: dict[str, int] = {}
+    known = {without_suffix(name) for name in ids}
     for number, line in files.numbered_lines(path, "a picture id and 1, 0 or -1 a line"):
         words = line.rsplit(None, 1)
-        if len(words) != 2 or words[1] not in _VALUES:
+        if len(words) != 2 or words[1] not in VALUES:
             raise InputError(f"{path}, line {number}: {line[:80]!r}; expected a picture id and 1, 0 or -1")
-        once.add(words[0], number, f"{path}, line {number}")
-        if words[0] not in known:
+        name, value = without_suffix(words[0]), VALUES[words[1]]
+        if name not in known:
             raise InputError(f"{path}, line {number}: picture {words[0]!r} is not in {split}.txt")
-        values[words[0]] = _VALUES[words[1]]
-    if len(values) != len(ids):
-        missing = next(name for name in ids if name not in values)
-        raise InputError(f"{path}: no line for picture {missing!r}, which {split}.txt names")
-    return np.array([values[name] for name in ids], dtype=np.int8)
-
-
-def _annotations(folder: Path) -> dict[str, dict[str, int]]:
-    """Id to objects, of every annotation, sorted by id."""
-    found = {path.relative_to(folder).with_suffix("").as_posix(): path for path in folder.rglob("*.xml")}
-    return {name: _objects(found[name]) for name in sorted(found)}
+        if values.setdefault(name, value) != value:
+            raise InputError(
+                f"{path}, line {number}: {words[0]!r} stands twice (first on line {lines[name]}), with different values"
+            )
+        lines.setdefault(name, number)
+    return np.array([values.get(without_suffix(name), VALUES[None]) for name in ids], dtype=np.int8)
 
 
 def _from_objects(
-    folder: Path, rows: Iterable[tuple[str, str]], labels: LabelSpace, annotations: dict[str, dict[str, int]]
+    folder: Path,
+    rows: Iterable[tuple[str, str]],
+    labels: LabelSpace,
+    annotations: dict[str, dict[str, int]],
+    *,
+    listed: bool,
 ) -> np.ndarray:
     """int8 `[N, C]` from annotations: 1 present, 0 only difficult objects, -1 absent."""
     rows = list(rows)
     present = np.full((len(rows), len(labels)), -1, dtype=np.int8)
     for row, (name, where) in enumerate(rows):
-        path = folder / f"{name}.xml"
-        if name not in annotations and not files.is_file(path):
-            raise InputError(f"{path}: no such file, named by {where}")
-        for label, value in (annotations[name] if name in annotations else _objects(path)).items():
+        stem = next((one for one in (name, without_suffix(name)) if one in annotations), without_suffix(name))
+        path = folder / f"{stem}.xml"
+        if stem not in annotations and not files.is_file(path):
+            if listed:
+                raise InputError(f"{path}: no such file, named by {where}")
+            continue
+        for label, value in (annotations[stem] if stem in annotations else objects_of(path)).items():
             if label not in labels:
                 raise InputError(f"{path}: label {label!r} has no list in ImageSets/Main, where other labels have one")
             present[row, labels.index(label)] = value
     return present
-
-
-def _objects(path: Path) -> dict[str, int]:
-    """Label to 1, or to 0 when all of its objects are difficult."""
-    text = files.read_text(path, "an annotation in XML", MAX_XML_BYTES)
-    # Entities can make a few bytes into gigabytes, and read other files; an annotation needs neither them nor a DTD.
-    if "<!doctype" in (lowered := text.lower()) or "<!entity" in lowered:
-        raise InputError(f"{path}: declares a DOCTYPE or an ENTITY; expected a plain annotation")
-    try:
-        root = ElementTree.fromstring(text)  # noqa: S314
-    except (ElementTree.ParseError, ValueError) as error:
-        raise InputError(f"{path}: not XML ({error}); expected an annotation") from None
-    found: dict[str, int] = {}
-    for number, item in enumerate(root.findall("object"), start=1):
-        name = (item.findtext("name") or "").strip()
-        hard = (item.findtext("difficult") or "0").strip().lower()
-        if not name:
-            raise InputError(f"{path}: object {number} has no name")
-        if hard not in ("0", "1", "unspecified"):
-            raise InputError(f"{path}: object {number} ({name!r}) has difficult {hard!r}; expected 0 or 1")
-        found[name] = max(found.get(name, 0), 0 if hard == "1" else 1)
-    return found

@@ -30,10 +30,13 @@ from pydantic.dataclasses import dataclass
 
 from edgepress.multilabel.bundle import file_sha256
 from edgepress.multilabel.datasets import files
+from edgepress.multilabel.datasets.contents import Contents
+from edgepress.multilabel.datasets.options import DataOptions
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.pictures import Shard, ShardPicture
 
+OPTIONS: frozenset[str] = frozenset()
 LOOKS_FOR = "labels.txt and <split>-000000.tar, ... or <split>/00000.tar, ... (WebDataset, not compressed)"
 MAX_JSON_BYTES = 16 * 1024 * 1024
 """A picture's json member larger than this is refused."""
@@ -113,25 +116,25 @@ class _Row(NamedTuple):
     ignore: list[str]
 
 
-def recognise(root: Path) -> bool:
+def recognise(root: Path, options: DataOptions) -> bool:
     """Does the folder look like this layout?"""
-    return bool(splits(root))
+    return bool(splits(root, options))
 
 
-def splits(root: Path) -> list[str]:
+def splits(root: Path, options: DataOptions) -> list[str]:
     """The splits that have an index or a tar."""
     return sorted({name for name in (*_tars(root), *_indexed(root)) if name})
 
 
-def read(root: Path, split: str) -> tuple[LabelSpace, list[ShardPicture], np.ndarray, np.ndarray]:
-    """Labels, pictures `[N]`, targets uint8 `[N, C]` and ignore mask bool `[N, C]` of one split, in the shards' order.
+def read(root: Path, split: str, options: DataOptions) -> Contents:
+    """One split, in the shards' order.
 
     Raises:
         InputError: as `load_dataset`; a tar that is truncated, holds links or devices, has an absolute name in it, or
             does not fit its index; a split whose shards were never finished.
     """
     files.plain(split, f"split {split!r}")
-    if split not in (known := splits(root)):
+    if split not in (known := splits(root, options)):
         raise files.unknown_split(root, split, f"{split}{_INDEX}, {split}-000000.tar or {split}/00000.tar", known)
     labels = LabelSpace.from_file(root / "labels.txt")
     tars = _tars(root).get(split, [])
@@ -153,7 +156,7 @@ def read(root: Path, split: str) -> tuple[LabelSpace, list[ShardPicture], np.nda
         ignore[number] = files.encode(labels, row.ignore, where)
         if (targets[number].astype(bool) & ignore[number]).any():
             raise InputError(f"{where}: a label stands both in labels and in ignore")
-    return labels, [row.picture for row in rows], targets, ignore
+    return Contents(labels=labels, paths=[row.picture for row in rows], targets=targets, ignore=ignore)
 
 
 def index_path(root: Path, split: str) -> Path:

@@ -16,11 +16,13 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from edgepress.multilabel.datasets import MultiLabelDataset, load_dataset
+from edgepress.multilabel.datasets.passed_over import passed_over
 from edgepress.multilabel.duplicates import difference_hash, near_pairs
 from edgepress.multilabel.errors import InputError
-from edgepress.multilabel.inspection import LabelPair, inspect_dataset, unions
+from edgepress.multilabel.inspection import LabelPair, inspect_dataset, labels_left_out, too_poor, unions
 from edgepress.multilabel.labels import LabelSpace
 from edgepress.report.summary import print_data
+from tests.multilabel.layouts import picture, write
 
 LABELS = ("cat", "dog", "sky", "sea")
 
@@ -227,3 +229,32 @@ def test_a_difference_hash_is_that_of_the_definition():
     upper = ramp.copy()
     upper[1:] = ramp[1:, ::-1]
     assert difference_hash(upper) == 0xFF << 56
+
+
+def test_labels_that_map_leaves_out_are_named_and_a_split_of_them_alone_is_too_poor(tmp_path):
+    rows = ["a.jpg,1,1,0", "b.jpg,,0,0", "c.jpg,1,1,0"]
+    for number, name in enumerate("abc"):
+        picture(tmp_path / f"{name}.jpg", number)
+    write(tmp_path / "val.csv", "path,No Finding,Edema,Mass", *rows)
+    data = load_dataset(tmp_path, "val")
+    said = labels_left_out(data)
+    assert said == "mAP counts 1 of 3 labels; 1 without a known positive: Mass; 1 without a known negative: No Finding"
+    assert too_poor(data) is None
+    split = inspect_dataset({"val": data}).splits["val"]
+    assert (split.labels_without_negative, split.labels_counted) == (("No Finding",), 1)
+    assert [str(value) for value in split.values] == [
+        "1: 4 cells, taken for yes", "0: 4 cells, taken for no", "empty: 1 cells, taken for unknown"]  # fmt: skip
+    poor = load_dataset(tmp_path, "val", label_columns=("No Finding", "Mass"))
+    assert (why := too_poor(poor)) is not None
+    assert "split 'val': mAP counts 0 of 2 labels" in why
+    assert labels_left_out(load_dataset(tmp_path, "val", label_columns=("Edema",))) is None
+
+
+def test_pictures_that_no_split_has_are_counted_by_reason(tmp_path):
+    for name in ("a.jpg", "b.jpg", "more/c.png", ".hidden/d.jpg", "._a.jpg"):
+        picture(tmp_path / name)
+    (tmp_path / "e.heic").write_bytes(b"x")
+    write(tmp_path / "train.csv", "path,cat,dog", "a.jpg,1,0")
+    found = passed_over(tmp_path, [load_dataset(tmp_path, "train")])
+    assert [(one.pictures, one.example) for one in found] == [(2, "b.jpg"), (1, "e.heic"), (2, "._a.jpg")]
+    assert "passed over: they are in none of train" in str(found[0])

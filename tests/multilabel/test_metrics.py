@@ -32,7 +32,7 @@ def test_ap_is_scikit_learns_on_tied_scores_and_nan_without_a_positive(data):
     assert result.dtype == np.float64
     assert result.shape == (targets.shape[1],)
     for column in range(targets.shape[1]):
-        if targets[:, column].any():
+        if targets[:, column].any() and not targets[:, column].all():
             expected = average_precision_score(targets[:, column], scores[:, column])
             assert result[column] == pytest.approx(expected, abs=1e-12)
         else:
@@ -76,11 +76,13 @@ def test_map_leaves_out_and_counts_labels_without_a_positive():
     scores = np.array([[0.9, 0.1, 0.8], [0.1, 0.9, 0.2]])
     assert metrics.mean_average_precision(targets, scores) == pytest.approx((1 + 0.5) / 2)
     assert metrics.labels_counted(targets) == 2
-    # Ignoring a label's only positive takes the label out as well.
-    ignore = np.array([[False, False, False], [False, False, True]])
-    assert metrics.mean_average_precision(targets, scores, ignore) == pytest.approx(1.0)
-    assert metrics.labels_counted(targets, ignore) == 1
-    with pytest.raises(ValueError, match=r"^mAP is not defined: no label has a positive picture$"):
+    # Ignoring a label's only positive takes the label out as well, and so does ignoring its only negative.
+    for row in (0, 1):
+        ignore = np.zeros(targets.shape, bool)
+        ignore[row, 2] = True
+        assert metrics.mean_average_precision(targets, scores, ignore) == pytest.approx(1.0)
+        assert metrics.labels_counted(targets, ignore) == 1
+    with pytest.raises(ValueError, match=r"^mAP is not defined: no label has both a positive and a negative picture$"):
         metrics.mean_average_precision(np.zeros((2, 3)), scores)
 
 
@@ -171,7 +173,7 @@ def test_prevalence_is_the_mean_share_of_positives_among_known_cells_of_counted_
     assert metrics.prevalence(targets) == pytest.approx((1 / 4 + 3 / 4) / 2)
     ignore = np.zeros((4, 3), dtype=bool)
     ignore[3, :] = True
-    assert metrics.prevalence(targets, ignore) == pytest.approx((1 / 3 + 1) / 2)
+    assert metrics.prevalence(targets, ignore) == pytest.approx(1 / 3)  # the third label lost its only negative
     assert metrics.prevalence(np.zeros((2, 2))) == 0.0
 
 
@@ -234,3 +236,19 @@ def test_an_ignored_label_takes_no_place_even_beside_minus_infinity():
     assert metrics.top_k([[-np.inf, -np.inf, 1.0]], 2, [[True, False, False]]).tolist() == [[False, True, True]]
     with pytest.raises(ValueError, match="same shape"):
         metrics.top_k(np.zeros((3, 2)), 1, np.zeros((1, 2), bool))
+
+
+def test_a_label_whose_known_cells_are_all_positive_proves_nothing():
+    """Any scores rank such a label perfectly: with it a model of chance would gain."""
+    targets = np.array([[1, 1, 0], [1, 0, 0], [1, 1, 0], [0, 0, 0]])
+    ignore = np.zeros(targets.shape, bool)
+    ignore[3, 0] = True
+    scores = np.array([[0.1, 0.2, 0.3], [0.2, 0.9, 0.1], [0.3, 0.1, 0.4], [0.9, 0.8, 0.2]])
+    per_label = metrics.average_precision(targets, scores, ignore)
+    assert np.isnan(per_label).tolist() == [True, False, True]
+    assert metrics.mean_average_precision(targets, scores, ignore) == per_label[1]
+    assert metrics.labels_counted(targets, ignore) == 1
+    assert metrics.left_out(targets, ignore) == metrics.LeftOut(without_positive=(2,), without_negative=(0,))
+    assert metrics.prevalence(targets, ignore) == 0.5
+    with pytest.raises(ValueError, match="no label has both a positive and a negative picture"):
+        metrics.mean_average_precision(targets[:, [0, 2]], scores[:, [0, 2]], ignore[:, [0, 2]])

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from edgepress.multilabel.datasets import detect_format, list_splits, load_dataset
-from tests.multilabel.layouts import check, picture, refusal, write, write_csv
+from tests.multilabel.layouts import check, refusal, write, write_csv
 
 
 @pytest.mark.parametrize("column", ["path", "file", "file_name", "image", "filename"])
@@ -48,13 +44,13 @@ def test_a_list_in_json(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        (["path,labels", 'a.jpg,"cat,dog"', "b.jpg,cat"], "label 'cat,dog', and no row has two: labels are separated"),
         (
-            ["path,labels", "a.jpg,\"['cat', 'dog']\""],
-            "test.csv, line 2: labels \"['cat', 'dog']\"; expected",
+            ["path,labels", 'a.jpg,"cat,dog"', "b.jpg,cat"],
+            "commas would split into 'cat', 'dog'; give --separator ','",
         ),
+        (["path,labels", "a.jpg,{'cat': 1}"], "test.csv, line 2: labels \"{'cat': 1}\"; expected"),
         (["path,labels", "a.jpg,[1]"], "test.csv, line 2: labels '[1]'; expected cat;dog, or a JSON list"),
-        (["path,labels,split", "a.jpg,cat,test", "b.jpg,dog,val"], "line 3: split 'val' in the table of 'test'"),
+        (["path,labels", "a.jpg,cat dog", "b.jpg,cat", "c.jpg,dog"], "give --separator ' ' where a cell lists labels"),
     ],
 )
 def test_other_notations_are_no_labels(tmp_path, lines, said):
@@ -64,7 +60,7 @@ def test_other_notations_are_no_labels(tmp_path, lines, said):
 def test_a_comma_is_part_of_a_name_where_lists_or_labels_txt_say_so(tmp_path):
     root = write_csv(tmp_path, "path,labels", 'b.jpg,"hot, dog;sky"', "a.jpg,sky")
     assert load_dataset(root).labels.names == ("hot, dog", "sky")
-    root = write_csv(tmp_path / "named", "path,labels", 'b.jpg,"hot, dog"')
+    root = write_csv(tmp_path / "named", "path,labels", 'b.jpg,"hot, dog"', "a.jpg,")
     write(root / "labels.txt", "hot, dog")
     assert load_dataset(root).labels.names == ("hot, dog",)
 
@@ -82,20 +78,20 @@ def test_columns_follow_labels_txt(tmp_path):
     write(root / "labels.txt", "sky", "cat")
     check(load_dataset(root), ["sky", "cat"], ["a.jpg"], [[0, 1]])
     write(root / "labels.txt", "sky")
-    assert "test.csv, header: label 'cat' is not in labels.txt" in refusal(root)
+    assert load_dataset(root).notes == ("test.csv: columns that are no labels left out: cat",)
     write(root / "labels.txt", "sky", "cat", "dog")
-    assert "test.csv: no column for label 'dog' of labels.txt" in refusal(root)
+    assert "test.csv, line 1: no column for label 'dog' of labels.txt" in refusal(root)
 
 
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
         (["path,cat", "a.jpg,2"], "test.csv, line 2: label 'cat' is '2'; expected 1, 0, or nothing or -1"),
-        (["path,cat", "a.jpg,1", "a.jpg,0"], "line 3: 'a.jpg' stands twice (first on line 2)"),
+        (["path,cat", "a.jpg,1", "a.jpg,0"], "line 3: label 'cat' of 'a.jpg' is 0, and 1 on line 2"),
         (["path,cat", "a.jpg"], "line 2: 1 cells; the header has 2"),
         (["path,cat", "z.jpg,1"], "z.jpg: no such file, named by"),
         (["path,cat", "../a.jpg,1"], "line 2: the path '../a.jpg' leaves"),
-        (["path,cat", "/etc/hostname,1"], "line 2: the path '/etc/hostname' leaves"),
+        (["path,cat", "/etc/hostname,1"], "line 2 (written as '/etc/hostname'); looked for by its last parts"),
         (["path,cat", "..\\a.jpg,1"], "line 2: the path '..\\\\a.jpg' leaves"),
         (["path,cat", ",1"], "line 2: the path '' leaves"),
         (["path,cat", 'a.jpg,"1'], "unexpected end of data"),
@@ -103,7 +99,7 @@ def test_columns_follow_labels_txt(tmp_path):
         (["path,cat"], "the split 'test' is empty"),
         (["path,cat,cat", "a.jpg,1,1"], "the column 'cat' stands twice"),
         (["path,,cat", "a.jpg,1,1"], "column 2 has no name"),
-        (["path", "a.jpg"], "no column beside 'path'"),
+        (["path", "a.jpg"], "no column beside path"),
         (["path,image,cat", "a.jpg,a.jpg,1"], "2 columns for the picture"),
         (["path,labels", "a.jpg,"], "no labels"),
     ],
@@ -117,47 +113,118 @@ def test_what_is_wrong_in_a_table_is_named(tmp_path, lines, said):
 def test_tables_without_pictures_and_unknown_tables(tmp_path):
     root = write_csv(tmp_path, "path,cat", "a.jpg,1")
     assert refusal(root, "val").endswith("(no val.csv); a part of one is named as train[90%:]; splits here: test")
-    write(root / "other.csv", "name,cat", "a.jpg,1")
-    assert "other.csv: 0 columns for the picture among name, cat" in refusal(root, "other")
+    write(root / "other.csv", "name,cat", "a,1")
+    write(root / "third.csv", "name,cat", "none,1")
+    assert list_splits(root) == ["other", "test"]  # the cells of `name` are pictures
+    assert "third.csv, line 1: 0 columns for the picture among name, cat" in refusal(root, "third")
     write(root / "labels.txt", "sky")
     write(root / "test.csv", "path,labels", "a.jpg,sky|cat")
     assert "test.csv, line 2: label 'cat' is not in labels.txt" in refusal(root)
-    (root / "test.csv").write_bytes(b"path,cat\n\xff.jpg,1\n")
-    assert "test.csv: not UTF-8" in refusal(root, format="csv")
+    (root / "test.csv").write_bytes(b"path,cat\n\x81.jpg,1\n")
+    assert "test.csv, line 2: not UTF-8, UTF-16 or Windows-1252 text" in refusal(root, format="csv")
 
 
-@pytest.fixture(scope="module")
-def many(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("many")
-    for number in range(6):
-        picture(root / f"{number}.jpg", number)
-    return root
+@pytest.mark.parametrize("separator", [" ", ",", "/", "+", "#"])
+def test_a_list_is_split_as_it_is_said(tmp_path, separator):
+    root = write_csv(tmp_path, "image;labels", f"a.jpg;cat{separator}dog", "b.jpg;cat", "c.jpg;dog")
+    assert f"give --separator '{separator}'" in refusal(root)
+    check(
+        load_dataset(root, separator=separator), ["cat", "dog"], ["a.jpg", "b.jpg", "c.jpg"], [[1, 1], [1, 0], [0, 1]]
+    )
+    assert load_dataset(root, separator="none").labels.names == tuple(sorted(["cat", f"cat{separator}dog", "dog"]))
+    write(root / "labels.txt", "cat", "dog")
+    assert f"--separator '{separator}' reads it as cat, dog" in refusal(root)
 
 
-NAMES = st.text(st.characters(exclude_categories=("C", "Z"), exclude_characters=",;|\t\"'"), min_size=1, max_size=6)
-
-
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    st.lists(NAMES.filter(lambda name: name not in ("path", "file", "file_name", "image", "filename", "labels")),
-             min_size=1, max_size=4, unique=True),
-    st.data(),
+@pytest.mark.parametrize(
+    "cell",
+    ["['cat', 'dog']", '"[""cat"", ""dog""]"', "['cat' 'dog']", "[cat, dog]", "('cat', 'dog')", "cat;dog", "cat|dog",
+     '"{""choices"": [""cat"", ""dog""]}"', '"[{""rectanglelabels"": [""cat""]}, {""rectanglelabels"": [""dog""]}]"'],
 )  # fmt: skip
-def test_columns_and_lists_say_the_same(many, names, data):
-    """Any labels and any targets: one column a label and the list of labels give one data set."""
-    rows = data.draw(
-        st.lists(st.lists(st.booleans(), min_size=len(names), max_size=len(names)), min_size=1, max_size=6)
+def test_a_list_that_says_itself_what_its_parts_are(tmp_path, cell):
+    root = write_csv(tmp_path, "image\tlabels", f"a.jpg\t{cell}", "b.jpg\tnan", "c.jpg\tcat")
+    check(load_dataset(root), ["cat", "dog"], ["a.jpg", "b.jpg", "c.jpg"], [[1, 1], [0, 0], [1, 0]])
+
+
+def test_minus_one_without_a_no_is_refused_until_told(tmp_path):
+    root = write_csv(tmp_path, "path,cat,dog", "a.jpg,1,-1", "b.jpg,-1,1", "c.jpg,,1")
+    message = refusal(root)
+    assert "hold -1 and never 0: 1 in 3, -1 in 2, empty 1" in message
+    assert "--values yes=1,no=-1" in message
+    names = ["a.jpg", "b.jpg", "c.jpg"]
+    targets = [[1, 0], [0, 1], [0, 1]]
+    check(load_dataset(root, values="yes=1,no=-1"), ["cat", "dog"], names, targets, [[0, 0], [0, 0], [1, 0]])
+    told = load_dataset(root, values="yes=1,unknown=-1,empty=no")
+    check(told, ["cat", "dog"], names, targets, [[0, 1], [1, 0], [0, 0]])
+    assert [tuple(value) for value in told.values] == [("1", 3, "yes"), ("-1", 2, "unknown"), ("", 1, "no")]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ("yes=1,maybe=2", "'maybe=2'; expected parts such as"),
+        ("yes=1,no=1", "'1' is both yes and no"),
+        ("no=0", "no value means yes"),
+        ("yes", "'yes'; expected parts such as"),
+    ],
+)
+def test_values_that_say_nothing_are_refused(tmp_path, values, said):
+    assert said in refusal(write_csv(tmp_path, "path,cat", "a.jpg,1"), values=values)
+
+
+@pytest.mark.parametrize("column", ["is_valid", "evaluation", "fold", "patient_id", "PatientId", "split", "usage"])
+def test_a_column_of_yes_and_no_that_is_named_like_no_label_is_refused_until_chosen(tmp_path, column):
+    root = write_csv(tmp_path, f"path,cat,{column}", "a.jpg,1,0", "b.jpg,0,1", "c.jpg,1,0", split="table")
+    message = refusal(root, "table")
+    assert f"column {column!r}" in message
+    assert f"--split-column '{column}'" in message
+    assert "--label-columns 'cat'" in message
+    chosen = {"split_column": column}
+    assert list_splits(root, **chosen) == sorted([column, f"not {column}"])
+    assert [path.name for path in load_dataset(root, column, **chosen).paths] == ["b.jpg"]
+    assert load_dataset(root, "table", label_columns=("cat",)).labels.names == ("cat",)
+    both = load_dataset(root, "table", label_columns=("cat", column))
+    np.testing.assert_array_equal(both.targets, [[1, 0], [0, 1], [1, 0]])
+
+
+def test_a_split_that_is_written_down_is_used(tmp_path):
+    root = write_csv(tmp_path, "path,cat,where", "a.jpg,1,train", "b.jpg,0,val", "c.jpg,0,train", split="labels")
+    assert list_splits(root) == ["train", "val"]
+    check(load_dataset(root, "train"), ["cat"], ["a.jpg", "c.jpg"], [[1], [0]])
+    assert refusal(root, "test").endswith("splits here: train, val")
+
+
+def test_what_is_beside_labels_is_left_out_where_it_is_said(tmp_path):
+    root = write_csv(
+        tmp_path, ",Path,Sex,No Finding", "0,set/a.jpg,Male,1.0", "1,set/b.jpg,Female,", "2,set/c.jpg,Male,0"
     )
-    write(many / "labels.txt", *names)
-    write(
-        many / "a.csv",
-        ",".join(["path", *names]),
-        *(f"{i}.jpg,{','.join(str(int(on)) for on in row)}" for i, row in enumerate(rows)),
+    assert "label 'Sex' is 'Male'" in (message := refusal(root))
+    assert "--label-columns 'No Finding' reads the others alone" in message
+    read = load_dataset(root, label_columns="No Finding")
+    check(read, ["No Finding"], ["a.jpg", "b.jpg", "c.jpg"], [[1], [0], [0]], [[0], [1], [0]])
+    assert read.notes == (
+        "test.csv: column 1 without a name left out",
+        "3 names were read without their leading 'set', which is no folder here",
+        "test.csv: columns that are no labels left out: Sex",
     )
-    lists = (";".join(name for name, on in zip(names, row, strict=True) if on) for row in rows)
-    write(many / "b.csv", "path,labels", *(f"{i}.jpg,{names}" for i, names in enumerate(lists)))
-    columns, listed = load_dataset(many, "a"), load_dataset(many, "b")
-    assert columns.labels.names == listed.labels.names == tuple(names)
-    np.testing.assert_array_equal(columns.targets, np.array(rows, np.uint8))
-    np.testing.assert_array_equal(columns.targets, listed.targets)
-    assert columns.paths == listed.paths
+    assert "no column 'Findings', which --label-columns names" in refusal(root, label_columns="Findings")
+    assert "no column 'photo', which --picture-column names" in refusal(root, picture_column="photo", format="csv")
+
+
+def test_a_table_in_utf_16_and_one_in_windows_1252_are_told(tmp_path):
+    root = write_csv(tmp_path)
+    text = "path,chien b\u00e2tard\na.jpg,1\nb.jpg,0\n"
+    for encoding, said in (("utf-16", "read as UTF-16"), ("cp1252", "read as Windows-1252")):
+        (root / "test.csv").write_bytes(text.encode(encoding))
+        read = load_dataset(root)
+        check(read, ["chien b\u00e2tard"], ["a.jpg", "b.jpg"], [[1], [0]])
+        assert said in read.notes[0]
+
+
+def test_rows_of_one_picture_are_united(tmp_path):
+    root = write_csv(tmp_path, "image,label", "a.jpg,cat", "a.jpg,dog", "b.jpg,cat")
+    read = load_dataset(root)
+    check(read, ["cat", "dog"], ["a.jpg", "b.jpg"], [[1, 1], [1, 0]])
+    assert read.notes == ("test.csv: 1 rows name a picture again; the rows of one picture are united",)
+    root = write_csv(tmp_path / "columns", "image,cat,dog", "a.jpg,1,", "a.jpg,,0", "b.jpg,0,0")
+    check(load_dataset(root), ["cat", "dog"], ["a.jpg", "b.jpg"], [[1, 0], [0, 0]])

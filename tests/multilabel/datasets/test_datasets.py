@@ -89,14 +89,15 @@ def test_empty_lines_are_passed_over_and_still_counted(root):
         ({"file_name": "../x.jpg", "labels": []}, "'../x.jpg' leaves the data set's folder"),
         ({"file_name": "more/../../labels.txt", "labels": []}, "leaves the data set's folder"),
         ({"file_name": "..\\x.jpg", "labels": []}, "leaves the data set's folder"),
-        ({"file_name": "/etc/hostname", "labels": []}, "'/etc/hostname' leaves the data set's folder"),
+        ({"file_name": "/etc/hostname", "labels": []}, "(written as '/etc/hostname'); looked for by its last parts"),
         ({"file_name": "a\0.png", "labels": []}, "leaves the data set's folder"),
         ({"file_name": "", "labels": []}, "expected an object with a file_name"),
         ({"file_name": 3, "labels": []}, "expected an object with a file_name"),
         ({"labels": []}, "expected an object with a file_name"),
         ({"file_name": "a.png"}, "labels of 'a.png' is None"),
         ({"file_name": "a.png", "labels": "cat"}, "labels of 'a.png' is 'cat'; expected a list"),
-        ({"file_name": "a.png", "labels": [1]}, "labels of 'a.png' is [1]; expected a list"),
+        ({"file_name": "a.png", "labels": [3]}, "label number 3; there are 3 names, from 0 on"),
+        ({"file_name": "a.png", "labels": [1.5]}, "labels of 'a.png' is [1.5]; expected a list"),
         ({"file_name": "a.png", "labels": [], "ignore": "cat"}, "ignore of 'a.png' is 'cat'; expected a list"),
         ("[]", "expected an object"),
         ("{'file_name': 'a.png'}", "not JSON"),
@@ -124,7 +125,7 @@ def test_what_is_no_data_set_is_refused(root, tmp_path):
     assert "no such folder" in refusal(tmp_path / "nowhere")
     (tmp_path / "bare").mkdir()
     assert "not recognised" in refusal(tmp_path / "bare")
-    assert "unknown format 'yolo': expected one of auto, imagefolder" in refusal(root, format="yolo")
+    assert "format is 'yolo': input should be 'auto', 'imagefolder'" in refusal(root, format="yolo")
 
 
 def test_files_that_are_not_utf8_are_refused_by_name(root):

@@ -22,8 +22,8 @@ def test_folders_join_the_same_name_and_content_only(tmp_path):
     picture(tmp_path / "test" / ".hidden" / "x.jpg", 1)
     write(tmp_path / "test" / "dog" / "readme.txt", "no picture")
     dataset = load_dataset(tmp_path)
-    names = ["a.jpg", "b.png", "b.png", "c.jpg"]
-    check(dataset, ["cat", "dog", "emu"], names, [[1, 1, 0], [1, 0, 0], [0, 1, 0], [0, 1, 0]])
+    names = ["a.jpg", "b.png", "b.png", "c.jpg", "deep.jpg"]  # what is below a label's folder is that label's
+    check(dataset, ["cat", "dog", "emu"], names, [[1, 1, 0], [1, 0, 0], [0, 1, 0], [0, 1, 0], [0, 1, 0]])
     assert dataset.paths[0].parent.name == "cat"
     assert (detect_format(tmp_path), list_splits(tmp_path)) == ("folders", ["test", "train"])
     write(tmp_path / "labels.txt", "emu", "dog", "cat")
@@ -50,10 +50,11 @@ def test_folders_refuse_what_is_not_there(tmp_path):
 def test_the_most_specific_format_wins(tmp_path):
     root = tmp_path
     picture(root / "test" / "cat" / "a.jpg")
+    picture(root / "test" / "dog" / "b.jpg", 9)
     assert detect_format(root) == "folders"
-    write_csv(root, "path,labels", "a.jpg,cat")
+    write_csv(root, "path,labels", "a.jpg,cat", "b.jpg,dog")
     assert detect_format(root) == "csv"
-    write(root / "labels.txt", "cat")
+    write(root / "labels.txt", "cat", "dog")
     assert detect_format(root) == "csv"  # labels.txt belongs to the table
     write(root / "test" / "metadata.jsonl", '{"file_name": "cat/a.jpg", "labels": ["cat"]}')
     assert detect_format(root) == "imagefolder"
@@ -67,17 +68,75 @@ def test_the_most_specific_format_wins(tmp_path):
         assert len(load_dataset(root, "val" if format == "coco" else "test", format=format)) >= 1
 
 
-def test_what_is_no_data_set_is_told_what_was_looked_for(tmp_path):
+SPEAKING = ["metadata.db", "x.json", "data.yaml", "annotations.txt", "test/a.xml", "test/cat/a.txt", "t.csv"]
+
+
+@pytest.mark.parametrize("file", SPEAKING)
+def test_a_tree_with_a_file_that_speaks_of_labels_is_not_read_as_folders(tmp_path, file):
+    picture(tmp_path / "test" / "cat" / "a.jpg")
+    picture(tmp_path / "test" / "dog" / "b.jpg", 9)
+    write(tmp_path / "test" / "readme.txt", "photographs")
+    assert detect_format(tmp_path) == "folders"
+    write(tmp_path / file, "something else")
     message = refusal(tmp_path)
-    for said in ("not recognised as a data set", "JPEGImages", "annotations/instances_", "ImageList", "metadata.jsonl",
-                 "<split>.csv", "<split>/<label>/"):  # fmt: skip
-        assert said in message
+    assert f"{file} speaks of labels" in message
+    assert message.endswith("--format folders insists")
+    assert len(load_dataset(tmp_path, format="folders")) == 2
+
+
+@pytest.mark.parametrize("label", ["images", "labels", "masks", "annotations", "default", "train", "Val2017", "test"])
+def test_a_label_named_like_something_else_is_not_believed(tmp_path, label):
+    picture(tmp_path / "train" / "cat" / "a.jpg")
+    picture(tmp_path / "train" / label / "b.jpg", 9)
+    assert f"train/{label} is named as no label is" in refusal(tmp_path, "train")
+    assert load_dataset(tmp_path, "train", format="folders").labels.names == tuple(sorted(("cat", label)))
+
+
+def test_labels_without_a_split_above_and_masks_below_are_not_believed(tmp_path):
+    picture(tmp_path / "heron" / "camera1" / "a.jpg")
+    picture(tmp_path / "ibis" / "camera2" / "b.jpg", 9)
+    assert "none of the folders heron, ibis is named as a split" in refusal(tmp_path, "heron")
+    other = tmp_path / "other"
+    picture(other / "train" / "cat" / "images" / "a.jpg")
+    picture(other / "train" / "dog" / "masks" / "b.jpg", 9)
+    assert "train/dog/masks is named as pictures are not" in refusal(other, "train")
+
+
+def test_a_split_in_which_everything_has_the_one_label_is_refused(tmp_path):
+    picture(tmp_path / "train" / "cat" / "a.jpg")
+    picture(tmp_path / "train" / "cat" / "b.jpg", 9)
+    message = "split 'train': each of 2 pictures has the one label there is, 'cat'"
+    assert message in refusal(tmp_path, "train")
+    assert message in refusal(tmp_path, "train", format="folders")
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({}, "holds nothing; expected a folder of pictures with labels"),
+        ({"labels.txt": "cat"}, "no picture's labels: expected <split>/metadata.jsonl or <split>.csv"),
+        ({"t.csv": "a,b\n1,2"}, "t.csv has no column for the picture among a, b"),
+        ({"t.csv": "image\na.jpg"}, "t.csv has no column beside image"),
+        ({"Annotations/a.xml": "<annotation/>"}, "no JPEGImages/ or images/ is beside it"),
+        ({"x.json": '{"images": [], "annotations": []}'}, "it has images and annotations, and no categories"),
+        ({"data.yaml": "names: [a]", "train/images/a.txt": ""}, "data.yaml is YOLO's"),
+        ({"a.jpg": ""}, "nothing says their labels"),
+        ({"cat/a.jpg": ""}, "folders of pictures without a split above them"),
+    ],
+)
+def test_a_folder_that_no_reader_takes_is_told_what_it_lacks(tmp_path, files, said):
+    for name, text in files.items():
+        write(tmp_path / name, text)
+    message = refusal(tmp_path)
+    assert "not recognised as a data set" in message
+    assert said in message
+
+
+def test_a_format_that_is_asked_for_says_what_it_expects(tmp_path):
     for format, said in {"voc": "JPEGImages", "coco": "instances_", "csv": "<split>.csv"}.items():
         assert f"not recognised as {format}; expected" in refusal(tmp_path, format=format)
         assert said in refusal(tmp_path, format=format)
-    assert "expected one of auto, imagefolder, voc, coco, nuswide, csv, folders" in refusal(tmp_path, format="zip")
-    write(tmp_path / "labels.txt", "cat")
-    assert refusal(tmp_path).endswith("splits here: none")
+    assert "format is 'zip': input should be 'auto', 'imagefolder'" in refusal(tmp_path, format="zip")
 
 
 @pytest.mark.parametrize("target", ["missing", "loop.jpg"])

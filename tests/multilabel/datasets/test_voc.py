@@ -36,7 +36,7 @@ def test_difficult_may_count_as_positive_or_negative(voc, difficult, dog):
 
 
 def test_difficult_is_checked_and_never_dropped_in_silence(voc, tmp_path):
-    assert "difficult is 'maybe'; expected one of ignore, positive, negative" in refusal(voc, difficult="maybe")
+    assert "difficult is 'maybe': input should be 'ignore', 'positive' or 'negative'" in refusal(voc, difficult="maybe")
     picture(tmp_path / "d" / "test" / "cat" / "a.jpg")
     assert "difficult='positive' is for Pascal VOC" in refusal(tmp_path / "d", difficult="positive")
 
@@ -61,19 +61,18 @@ def test_voc_without_lists_is_one_split(tmp_path):
 def test_voc_takes_splits_and_labels_with_underscores_and_png(tmp_path):
     year = write_voc(tmp_path / "d", graded=False)
     (year / "JPEGImages" / "000012.jpg").rename(year / "JPEGImages" / "000012.PNG")
-    write(year / "ImageSets" / "Main" / "my_train.txt", "000012")
-    write(year / "ImageSets" / "Main" / "big_cat_my_train.txt", "000012 1")
+    write(year / "ImageSets" / "Main" / "my_train.txt", "000012", "000005")
+    write(year / "ImageSets" / "Main" / "big_cat_my_train.txt", "000012 1", "000005 -1")
     dataset = load_dataset(year, "my_train")
-    check(dataset, ["big_cat"], ["000012.PNG"], [[1]])
+    check(dataset, ["big_cat"], ["000012.PNG", "000005.jpg"], [[1], [0]])
 
 
 @pytest.mark.parametrize(
     ("file", "text", "said"),
     [
-        ("ImageSets/Main/test.txt", "000009\n000009\n", "test.txt, line 2: '000009' stands twice (first on line 1)"),
         ("ImageSets/Main/test.txt", "000009\n../x\n", "test.txt, line 2: the path '../x' leaves"),
         ("ImageSets/Main/test.txt", "/etc/passwd\n", "test.txt, line 1: the path '/etc/passwd' leaves"),
-        ("ImageSets/Main/test.txt", "000099\n", "JPEGImages/000099.jpg: no such file, named by"),
+        ("ImageSets/Main/test.txt", "000099\n", "JPEGImages/000099: no such file, named by"),
         ("ImageSets/Main/test.txt", "\n", "the split 'test' is empty"),
         ("Annotations/000005.xml", "<annotation>", "000005.xml: not XML"),
         ("Annotations/000005.xml", "<a>\0</a>", "000005.xml: not XML"),
@@ -117,7 +116,7 @@ def test_an_entity_bomb_is_refused_in_every_encoding(tmp_path, encoding):
     [
         ("000009 -1\n000005 2\n000007 1\n", "dog_test.txt, line 2: '000005 2'; expected a picture id and 1, 0 or -1"),
         ("000009 -1\n000005\n", "dog_test.txt, line 2: '000005'; expected"),
-        ("000009 -1\n000005 0\n", "dog_test.txt: no line for picture '000007', which test.txt names"),
+        ("000009 -1\n000005 0\n", "dog_test.txt: no line for picture '000007', which the lists of other labels name"),
         ("000009 -1\n000012 1\n", "dog_test.txt, line 2: picture '000012' is not in test.txt"),
         ("000009 -1\n000009 1\n", "dog_test.txt, line 2: '000009' stands twice (first on line 1)"),
     ],

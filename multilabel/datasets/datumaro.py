@@ -1,0 +1,97 @@
+"""Datumaro's own JSON: root/annotations/<split>.json and root/images/<split>/ (also CVAT's export "Datumaro 1.0").
+
+An item has every label of which it has an annotation, of a whole picture or of a part. Labels are in the file's order.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgepress.multilabel.datasets import files
+from edgepress.multilabel.datasets.contents import Contents
+from edgepress.multilabel.datasets.finding import Pictures
+from edgepress.multilabel.datasets.options import DataOptions
+from edgepress.multilabel.errors import InputError
+
+LOOKS_FOR = "annotations/<split>.json with categories and items (Datumaro)"
+OPTIONS: frozenset[str] = frozenset()
+
+_SUFFIX = ".json"
+
+
+def recognise(root: Path, options: DataOptions) -> bool:
+    """Does the folder look like this layout?"""
+    return bool(splits(root, options))
+
+
+def splits(root: Path, options: DataOptions) -> list[str]:
+    """The names of the files in annotations/ that hold items."""
+    folder = root / "annotations"
+    names = files.named_as(folder, (_SUFFIX,))
+    return [
+        name[: -len(_SUFFIX)]
+        for name in names
+        if files.mentions(folder / name, '"items"', '"categories"') and not files.mentions(folder / name, '"images"')
+    ]
+
+
+def read(root: Path, split: str, options: DataOptions) -> Contents:
+    """One split, in the file's order.
+
+    Raises:
+        InputError: as `load_dataset`; an item without an id, twice, or with a label that has no name.
+    """
+    files.plain(split, f"split {split!r}")
+    if split not in (known := splits(root, options)):
+        raise files.unknown_split(root, split, f"annotations/{split}{_SUFFIX}", known)
+    path = root / "annotations" / f"{split}{_SUFFIX}"
+    content = files.read_json(path, "Datumaro's categories and items in JSON")
+    labels = files.label_space(_names(content, path), str(path))
+    items = content.get("items")
+    if not isinstance(items, list) or not items:
+        raise files.empty_split(path, split)
+    pictures = Pictures(root / "images" / split, root / "images", root / split, root)
+    paths: list[Path] = []
+    seen: dict[Path, int] = {}
+    targets = np.zeros((len(items), len(labels)), dtype=np.uint8)
+    for row, item in enumerate(items):
+        where = f"{path}, items[{row}]"
+        found = pictures.find(_picture(item, where), where)
+        if seen.setdefault(found, row) != row:
+            raise InputError(f"{where}: leads to the same picture as items[{seen[found]}]; expected each picture once")
+        paths.append(found)
+        for annotation in item.get("annotations") or ():
+            number = annotation.get("label_id") if isinstance(annotation, dict) else None
+            if number is None:  # a caption has none
+                continue
+            if not isinstance(number, int) or not 0 <= number < len(labels):
+                raise InputError(f"{where}: label_id {number!r}; expected a number from 0 to {len(labels) - 1}")
+            targets[row, number] = 1
+    ignore = np.zeros(targets.shape, dtype=bool)
+    return Contents(labels=labels, paths=paths, targets=targets, ignore=ignore, notes=tuple(pictures.notes))
+
+
+def _names(content: dict[str, Any], path: Path) -> list[str]:
+    found: Any = content
+    for key in ("categories", "label", "labels"):
+        found = found.get(key) if isinstance(found, dict) else None
+    if not isinstance(found, list) or not all(
+        isinstance(one, dict) and isinstance(one.get("name"), str) for one in found
+    ):
+        raise InputError(f"{path}: categories.label.labels is missing or no list of names; expected Datumaro's JSON")
+    return [one["name"] for one in found]
+
+
+def _picture(item: Any, where: str) -> str:
+    """The picture's name: its path where the item has one, else its id, with a suffix missing."""
+    if isinstance(item, dict):
+        image = item.get("image") or item.get("media")
+        named = image.get("path") if isinstance(image, dict) else None
+        if isinstance(named, str) and named:
+            return named
+        if isinstance(item.get("id"), str | int):
+            return str(item["id"])
+    raise InputError(f"{where}: has neither an image's path nor an id; expected Datumaro's JSON")

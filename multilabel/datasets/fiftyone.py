@@ -1,0 +1,105 @@
+"""FiftyOne's classification exports: root/labels.json and root/data/ (or images/).
+
+{"classes": ["boat", "dock"], "labels": {"p0": ["boat"], "p1": 1}}
+
+The key is the picture's name, with or without a suffix; the value a label, a list of labels, their numbers in
+`classes`, or null for a picture without a label (FiftyOneImageClassificationDataset, and its multi-label form). There
+is one split, `train`, or one a folder that holds such a file.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgepress.multilabel.datasets import files
+from edgepress.multilabel.datasets.contents import Contents
+from edgepress.multilabel.datasets.finding import Pictures
+from edgepress.multilabel.datasets.options import DataOptions
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.labels import LabelSpace
+
+LOOKS_FOR = "labels.json with classes and labels, and data/ (FiftyOne)"
+OPTIONS: frozenset[str] = frozenset()
+
+_FILE, _ONE = "labels.json", "train"
+_EXPECTED = 'FiftyOne\'s {"classes": [...], "labels": {...}}'
+
+
+def recognise(root: Path, options: DataOptions) -> bool:
+    """Does the folder look like this layout?"""
+    return bool(_files(root))
+
+
+def splits(root: Path, options: DataOptions) -> list[str]:
+    """`train` for a file in the root, else the folders that hold one."""
+    return sorted(_files(root))
+
+
+def read(root: Path, split: str, options: DataOptions) -> Contents:
+    """One split, in the file's order.
+
+    Raises:
+        InputError: as `load_dataset`; a label that `classes` lacks.
+    """
+    files.plain(split, f"split {split!r}")
+    found = _files(root)
+    if split not in found:
+        raise files.unknown_split(root, split, f"{split}/{_FILE}", sorted(found))
+    path = found[split]
+    content = files.read_json(path, _EXPECTED)
+    classes, given = content.get("classes"), content.get("labels")
+    if not isinstance(given, dict) or not (classes is None or _are_names(classes)):
+        raise InputError(f"{path}: no object of labels, or classes that are no names; expected {_EXPECTED}")
+    names = classes or sorted({label for value in given.values() for label in _items(value) if isinstance(label, str)})
+    labels = LabelSpace.from_file(root / "labels.txt") if classes is None and files.is_file(root / "labels.txt") else (
+        files.label_space(names, str(path)))  # fmt: skip
+    pictures = Pictures(*(path.parent / name for name in ("data", "images")), path.parent, root)
+    paths: list[Path] = []
+    targets = np.zeros((len(given), len(labels)), dtype=np.uint8)
+    for row, (name, value) in enumerate(given.items()):
+        where = f"{path}, labels[{name!r}]"
+        paths.append(pictures.find(name, where))
+        for item in _items(value):
+            targets[row, _column(item, labels, where)] = 1
+    if not paths:
+        raise files.empty_split(path, split)
+    ignore = np.zeros(targets.shape, dtype=bool)
+    return Contents(labels=labels, paths=paths, targets=targets, ignore=ignore, notes=tuple(pictures.notes))
+
+
+def _files(root: Path) -> dict[str, Path]:
+    def fits(path: Path) -> bool:
+        return files.mentions(path, '"labels"') and not files.mentions(path, '"images"', '"categories"')
+
+    if fits(root / _FILE):
+        return {_ONE: root / _FILE}
+    return {name: root / name / _FILE for name in files.folders_of(root) if fits(root / name / _FILE)}
+
+
+def _are_names(classes: Any) -> bool:
+    return isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+
+
+def _items(value: Any) -> list:
+    """The labels of a picture, whichever way they are written."""
+    if isinstance(value, dict):  # with include_confidence or include_attributes
+        value = value.get("label", value.get("labels"))
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]
+
+
+def _column(item: Any, labels: LabelSpace, where: str) -> int:
+    if isinstance(item, dict):
+        item = item.get("label")
+    if isinstance(item, int) and not isinstance(item, bool) and 0 <= item < len(labels):
+        return item
+    if not isinstance(item, str) or item not in labels:
+        raise InputError(
+            f"{where}: label {json.dumps(item)[:60]} is not in classes; expected a name or its number there"
+        )
+    return labels.index(item)

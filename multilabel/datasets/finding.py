@@ -1,0 +1,151 @@
+"""The one resolver of file names: from what a label file calls a picture to the file on disk.
+
+A name is looked for below each folder in turn as it is written, with `\\` as `/`. Only where that finds nothing is a
+missing suffix added; an absolute name or a URL is looked for by its last parts, the longest first; and leading folders
+that do not exist here are dropped, as the data set's own name in front of every path. No step leaves the data set's
+folder, and none chooses among several files: two answers are an error.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
+
+from edgepress.multilabel.datasets import files
+from edgepress.multilabel.errors import InputError
+
+_SUFFIXES = tuple(suffix for name in files.PICTURE_SUFFIXES for suffix in (name, name.upper()))
+_ELSEWHERE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|/|[A-Za-z]:[\\/]|\\\\")
+"""A URL, or a path from the root of some file system."""
+_PLAIN = re.compile(r"[^\\:?%\x00-\x1f]+")
+
+
+class Pictures:
+    """Finds pictures below folders, the first folder first: one listing a folder instead of a look at each file."""
+
+    def __init__(self, *folders: Path) -> None:
+        there = [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
+        self.folders = there or list(folders[:1])
+        self._listings: dict[Path, frozenset[str]] = {}
+        self._parents: dict[str, list[Path]] = {}
+        self._found: dict[Path, str] = {}
+        self.dropped: dict[str, int] = {}
+        """What stood in front of names and is no folder here, and before how many."""
+
+    def listed(self, name: str) -> Path | None:
+        """The picture's path as it is written below the first folder that has it, or None."""
+        parent, _, last = name.rpartition("/")
+        for folder in self._below(parent):
+            if last in self._listing(folder):
+                return folder / last
+        return None
+
+    def find(self, name: str, where: str, *, suffix: bool = True) -> Path:
+        """The picture's path.
+
+        Args:
+            name: as a label file has it.
+            where: what named it, for the error.
+            suffix: may the name lack its suffix?
+
+        Raises:
+            InputError: no such file, several that fit, or a name that leaves the folder; says what was tried.
+        """
+        if _PLAIN.fullmatch(name) and name[0] != "/" and ".." not in name and (found := self.listed(name)) is not None:
+            return found
+        elsewhere = bool(_ELSEWHERE.match(name))
+        written = _local(name) if elsewhere else name.replace("\\", "/")
+        inside = files.inside(written, where, name)
+        found = None if elsewhere else self._as_written(inside, where, suffix)
+        if found is None:
+            found = self._by_last_parts(inside, name, where, suffix, elsewhere)
+        if found is None:
+            raise self._missing(inside, name, where, suffix, elsewhere)
+        return found
+
+    def _below(self, parent: str) -> list[Path]:
+        folders = self._parents.get(parent)
+        if folders is None:
+            inside = [folder / parent if parent else folder for folder in self.folders]
+            folders = self._parents[parent] = [folder for folder in inside if self._listing(folder)]
+        return folders
+
+    def _listing(self, folder: Path) -> frozenset[str]:
+        listing = self._listings.get(folder)
+        if listing is None:
+            listing = self._listings[folder] = frozenset(files.files_of(folder))
+        return listing
+
+    def _as_written(self, inside: PurePosixPath, where: str, suffix: bool) -> Path | None:
+        name = str(inside)
+        found = self.listed(name)
+        if found is None and suffix and inside.suffix.lower() not in files.PICTURE_SUFFIXES:
+            fitting = [path for ending in _SUFFIXES if (path := self.listed(name + ending)) is not None]
+            if len(fitting) > 1:
+                raise InputError(f"{where}: {name!r} may be {fitting[0].name} or {fitting[1].name}; add the suffix")
+            found = fitting[0] if fitting else None
+        if found is None:  # a file system may know a file under another case or spelling than its listing shows
+            found = next((path for folder in self.folders if files.is_file(path := folder / name)), None)
+        return found
+
+    def _by_last_parts(
+        self, inside: PurePosixPath, name: str, where: str, suffix: bool, elsewhere: bool
+    ) -> Path | None:
+        """The file that the last parts of a name fit, the longest run of them first."""
+        parts = inside.parts
+        for start in range(0 if elsewhere else 1, len(parts)):
+            if not elsewhere and self._is_folder_here("/".join(parts[:start])):
+                return None  # the folder is here, and the picture not in it
+            tail = PurePosixPath(*parts[start:])
+            found = self._as_written(tail, where, suffix)
+            if found is None:
+                continue
+            others = {path for folder in self._below(str(tail.parent)) if (path := folder / found.name).is_file()}
+            if len(others) > 1:
+                first, second, *_ = sorted(others)
+                raise InputError(f"{where}: {name!r} may be {first} or {second}; write the folder that is meant")
+            if self._found.setdefault(found, name) != name:
+                raise InputError(
+                    f"{where}: {name!r} and {self._found[found]!r} both lead to {found}, because no folder here is "
+                    f"called {parts[0]!r}; expected one file for each name"
+                )
+            front = "/".join(parts[:start])
+            self.dropped[front] = self.dropped.get(front, 0) + 1
+            return found
+        return None
+
+    def _is_folder_here(self, name: str) -> bool:
+        return any((folder / name).is_dir() for folder in self.folders)
+
+    def _missing(self, inside: PurePosixPath, name: str, where: str, suffix: bool, elsewhere: bool) -> InputError:
+        tried = ["as it is written"] if not elsewhere else ["by its last parts"]
+        if suffix and inside.suffix.lower() not in files.PICTURE_SUFFIXES:
+            tried.append("with a picture's suffix")
+        if not elsewhere and len(inside.parts) > 1:
+            tried.append("without leading folders that are not here")
+        folders = [folder.name or str(folder) for folder in self.folders]
+        named = f" (written as {name!r})" if str(inside) != name else ""
+        return InputError(
+            f"{self.folders[0] / inside}: no such file, named by {where}{named}; looked for {', '.join(tried)} "
+            f"in {', '.join(folders)}"
+        )
+
+    @property
+    def notes(self) -> list[str]:
+        """What was dropped from names, for people."""
+        ordered = sorted(self.dropped.items(), key=lambda item: -item[1])
+        return [f"{count} names were read without their leading {front!r}, which is no folder here"
+                for front, count in ordered[:1] if front] + (
+            [f"{len(ordered) - 1} more such leading parts were dropped"] if len(ordered) > 1 else [])  # fmt: skip
+
+
+def _local(name: str) -> str:
+    """The path within a URL or an absolute name, as a relative one."""
+    if "://" in name:
+        parts = urlsplit(name)
+        return unquote(parts.path).strip("/")
+    path = name.replace("\\", "/")
+    if path.startswith("/data/local-files/") and "?d=" in path:  # Label Studio's name of a file on its own disk
+        path = unquote(path.partition("?d=")[2])
+    return re.sub(r"^[A-Za-z]:", "", path).lstrip("/")

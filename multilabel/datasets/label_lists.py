@@ -1,0 +1,128 @@
+"""Cells that list labels: the one place where such a text becomes names.
+
+A list in JSON or in brackets, with or without quotes, says itself what its parts are. Elsewhere `;` and `|` separate
+names, and nothing else does unless `--separator` says so: where a space, a comma or the like would split a cell into
+names that also stand elsewhere, the table is refused until it is said.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable
+
+from edgepress.multilabel.errors import InputError
+
+_CHOICES = ("choices", "labels", "rectanglelabels", "polygonlabels", "ellipselabels", "keypointlabels", "brushlabels")
+"""Label Studio's names of what was chosen."""
+_QUOTED = re.compile(r"\s*(?:'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\")\s*,?")
+_PAIRS = {"[": "]", "(": ")", "{": "}"}
+_EMPTY = frozenset(("", "nan", "<na>", "null"))
+_MARKS = {",": "commas", " ": "spaces", "/": "/", "+": "+", "#": "#"}
+WHOLE = "none"
+"""The separator of cells that are one label each."""
+
+
+def names_of(cell: str, separator: str | None, where: str) -> list[str]:
+    """The labels of a cell.
+
+    Args:
+        separator: what was said to separate them; `none` where a cell is one label.
+
+    Raises:
+        InputError: a list that cannot be read; `where` is where it stands.
+    """
+    text = cell.strip()
+    if text.lower() in _EMPTY:
+        return []
+    if text[0] in _PAIRS and text.endswith(_PAIRS[text[0]]) and (found := _bracketed(text)) is not None:
+        return found
+    if text[0] in "[{":
+        raise InputError(f'{where}: labels {cell[:40]!r}; expected cat;dog, or a JSON list as ["cat", "dog"]')
+    if separator == WHOLE:
+        return [text]
+    parts = text.split(separator if separator != " " else None) if separator is not None else re.split(r"[;|]", text)
+    return [name for part in parts if (name := part.strip())]
+
+
+def _bracketed(text: str) -> list[str] | None:
+    """The names in brackets; None where these are part of a name, or hold something else."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = _unquoted(text)
+    if isinstance(found, dict):
+        found = _chosen([found])
+    elif isinstance(found, list) and found and all(isinstance(item, dict) for item in found):
+        found = _chosen(found)
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        return None
+    return [name.strip() for name in found]
+
+
+def _chosen(items: list[dict]) -> list | None:
+    """Of Label Studio's regions or choices the names."""
+    names: list = []
+    for item in items:
+        key = next((key for key in _CHOICES if key in item), None)
+        if key is None:
+            return None
+        value = item[key]
+        names += value if isinstance(value, list) else [value]
+    return list(dict.fromkeys(names)) if all(isinstance(name, str) for name in names) else None
+
+
+def _unquoted(text: str) -> list[str] | None:
+    """The parts of a list as Python, numpy or people write it: quoted or not, with or without commas."""
+    inner = text[1:-1].strip()
+    if not inner:
+        return [] if text[0] in "[(" else None
+    if inner[0] in "'\"":
+        names, place = [], 0
+        while place < len(inner):
+            found = _QUOTED.match(inner, place)
+            if found is None:
+                return None
+            names.append(re.sub(r"\\(.)", r"\1", found[1] if found[1] is not None else found[2]))
+            place = found.end()
+        return names
+    if text[0] != "[" or re.fullmatch(r"[\d\s.,+-]*", inner) or any(mark in inner for mark in "'\"[]{}"):
+        return None  # a name with brackets, numbers, or a notation that nothing here knows
+    mark = next((mark for mark in (",", ";", "|") if mark in inner), None)
+    if mark is None and " " in inner:
+        return None
+    return [part for one in inner.split(mark) if (part := one.strip())]
+
+
+def refuse_unsplit(cells: Iterable[str], separator: str | None, table: str, column: str) -> None:
+    """Stop where cells look like lists whose separator nobody named.
+
+    Args:
+        cells: the distinct cells of a column that lists labels.
+
+    Raises:
+        InputError: names the cell, its parts and the option.
+    """
+    if separator is not None:
+        return
+    names: Counter[str] = Counter()
+    separated = False
+    for cell in cells:
+        found = names_of(cell, None, table)
+        separated = separated or len(found) > 1 or cell.strip()[:1] in ("[", "{")
+        names.update(found)
+    for mark, called in _MARKS.items():
+        split = {name: [part for one in name.split(mark) if (part := one.strip())] for name in names if mark in name}
+        seen = Counter(part for parts in split.values() for part in set(parts))
+        for name, parts in split.items():
+            alone = all(part in names for part in parts)
+            again = not separated and all(part in names or seen[part] > 1 for part in parts)
+            # Without any list in sight a comma, a slash and so on are more likely to separate than to be in a name.
+            shared = not separated and mark != " " and (mark == "," or any(seen[part] > 1 for part in parts))
+            if len(parts) > 1 and (alone or again or shared):
+                raise InputError(
+                    f"{table}: column {column!r} holds {name[:60]!r}, which {called} would split into "
+                    f"{', '.join(repr(part) for part in parts[:4])}; give --separator '{mark}' where a cell lists "
+                    f"labels, or --separator {WHOLE} where each cell is one label"
+                )

@@ -1,0 +1,78 @@
+"""DataOptions: what a person says of a data set that its files do not say themselves."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import field_validator
+
+from edgepress.multilabel.config import Config
+from edgepress.multilabel.datasets.values import Values
+from edgepress.multilabel.errors import InputError
+
+Format = Literal[
+    "auto",
+    "imagefolder",
+    "voc",
+    "coco",
+    "datumaro",
+    "nuswide",
+    "roboflow",
+    "openimages",
+    "fiftyone",
+    "cvat",
+    "csv",
+    "webdataset",
+    "folders",
+]
+Difficult = Literal["ignore", "positive", "negative"]
+"""What a label is of which a picture holds only objects marked difficult."""
+
+
+class DataOptions(Config):
+    """How a data set is read. Every field has a value that fits where nothing needs to be said."""
+
+    format: Format = "auto"
+    """How the folder is laid out."""
+    difficult: Difficult = "ignore"
+    """What Pascal VOC's difficult objects count as."""
+    values: str | None = None
+    """What the cells of a table mean, such as yes=1,no=-1,unknown=0; empty=no says it of empty ones."""
+    picture_column: str | None = None
+    """The column of a table that names the picture."""
+    label_columns: tuple[str, ...] = ()
+    """The columns of a table that are labels, or the one that lists them; all others are left out."""
+    split_column: str | None = None
+    """The column of a table that names the split; of a column of yes and no, yes is the split that it names."""
+    separator: str | None = None
+    """What separates the labels of a cell that lists them, such as ',' or ' '; none where a cell is one label."""
+
+    @field_validator("label_columns", mode="before")
+    @classmethod
+    def _by_commas(cls, given: Any) -> Any:
+        """A text lists columns by commas, with quotes around a name that has one."""
+        return tuple(next(csv.reader([given], skipinitialspace=True), ())) if isinstance(given, str) else given
+
+    @field_validator("values")
+    @classmethod
+    def _are_read(cls, values: str | None) -> str | None:
+        if values is not None:
+            try:
+                Values.parse(values)
+            except InputError as error:
+                raise ValueError(str(error)) from None
+        return values
+
+    def refuse_unused(self, root: Path, format: str, used: frozenset[str]) -> None:
+        """Stop where an option was given that a format has no use for.
+
+        Raises:
+            InputError: names the option and the format.
+        """
+        for name, field in type(self).model_fields.items():
+            if name not in used and name != "format" and getattr(self, name) != field.default:
+                meant = "Pascal VOC" if name == "difficult" else "tables"
+                flag = f"{name}={getattr(self, name)!r}"
+                raise InputError(f"{flag} is for {meant}; {root} is read as {format}, which does not use it")

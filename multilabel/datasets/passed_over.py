@@ -1,0 +1,59 @@
+"""What lies in a data set's folder and is in none of the splits that were read, and why: counted, never silent."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgepress.multilabel.datasets import MultiLabelDataset, files
+
+UNREAD_SUFFIXES = (".heic", ".heif", ".jp2", ".jxl", ".gif", ".svg", ".dcm", ".tga", ".psd", ".ppm", ".pgm", ".exr",
+                   ".raw", ".dng", ".cr2", ".nef", ".ico")  # fmt: skip
+"""Endings of pictures that are not read from a folder."""
+
+
+@dataclass(frozen=True)
+class PassedOver:
+    """Pictures that no split has, for one reason."""
+
+    pictures: int
+    reason: str
+    example: str
+    """The first of them, below the data set's folder."""
+
+    def __str__(self) -> str:
+        return f"{self.pictures:,} pictures passed over: {self.reason} (such as {self.example})"
+
+
+def passed_over(root: Path, splits: Iterable[MultiLabelDataset]) -> list[PassedOver]:
+    """The pictures below a folder that are in none of the splits, by reason. Links to folders are not followed.
+
+    Args:
+        splits: those that were read; of others the pictures count as passed over.
+    """
+    splits = list(splits)
+    used = {str(path) for split in splits for path in split.paths}
+    names = " and ".join(split.split for split in splits)
+    reasons = {
+        "named": f"they are in none of {names}",
+        "suffix": "their suffix is not read",
+        "hidden": "they are hidden",
+    }
+    found: dict[str, list[str]] = {reason: [] for reason in reasons}
+    for folder, folders, names_here in os.walk(root):
+        folders.sort()
+        hidden = any(part.startswith(".") for part in Path(folder).relative_to(root).parts)
+        for name in sorted(names_here):
+            lowered, path = name.lower(), f"{folder}{os.sep}{name}"
+            if lowered.endswith(files.PICTURE_SUFFIXES):
+                if path not in used:
+                    found["hidden" if hidden or name.startswith(".") else "named"].append(path)
+            elif lowered.endswith(UNREAD_SUFFIXES):
+                found["suffix"].append(path)
+    return [
+        PassedOver(len(paths), reasons[reason], os.path.relpath(paths[0], root))
+        for reason, paths in found.items()
+        if paths
+    ]

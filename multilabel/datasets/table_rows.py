@@ -1,0 +1,206 @@
+"""The rows of a table as one split: pictures found, rows of one picture united, cells to targets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from edgepress.multilabel.datasets import files
+from edgepress.multilabel.datasets.contents import Contents
+from edgepress.multilabel.datasets.finding import Pictures
+from edgepress.multilabel.datasets.label_lists import names_of, refuse_unsplit
+from edgepress.multilabel.datasets.options import DataOptions
+from edgepress.multilabel.datasets.tables import Columns, Table, columns_of, open_table, shown
+from edgepress.multilabel.datasets.values import CellCount, Cells, UnreadableError, Values, is_empty
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.labels import LabelSpace
+
+
+def open_with_columns(path: Path, pictures: Pictures, options: DataOptions, root: Path) -> tuple[Table, Columns]:
+    """A table, and what its columns are; errors as `open_table` and `columns_of`."""
+    table = open_table(path)
+    return table, columns_of(table, options, lambda name: _resolves(name, pictures), labels_file(root))
+
+
+def holds_pictures(table: Table, pictures: Pictures) -> bool:
+    """Is every cell of some column's first rows a picture that is there?"""
+    rows = table.sample[:20]
+    return bool(rows) and any(
+        all(len(row) > column and _resolves(row[column].strip(), pictures) for row in rows)
+        for column in range(len(table.header))
+    )
+
+
+def _resolves(name: str, pictures: Pictures) -> bool:
+    try:
+        return bool(name) and pictures.find(name, "") is not None
+    except InputError:
+        return False
+
+
+def labels_file(root: Path) -> tuple[str, ...] | None:
+    """The names of labels.txt, where it is there."""
+    path = root / "labels.txt"
+    return LabelSpace.from_file(path).names if files.is_file(path) else None
+
+
+def listed_names(tables: Iterable[tuple[Table, Columns]], options: DataOptions) -> set[str]:
+    """The labels in the lists of several tables, so that all splits have the same.
+
+    Raises:
+        InputError: see `names_of` and `refuse_unsplit`.
+    """
+    found: set[str] = set()
+    for table, columns in tables:
+        if columns.listed is None:
+            continue
+        cells: dict[str, int] = {}
+        for number, row in table.rows:
+            cells.setdefault(row[columns.listed], number)
+        for cell, number in cells.items():
+            found.update(names_of(cell, options.separator, f"{table.path}, line {number}"))
+        refuse_unsplit(cells, options.separator, str(table.path), table.header[columns.listed])
+    return found
+
+
+def read_table(
+    table: Table, columns: Columns, pictures: Pictures, labels: LabelSpace, split: str | None, options: DataOptions
+) -> Contents:
+    """The rows of a table, or those of one split where a column names it.
+
+    Raises:
+        InputError: a picture that is missing, a value or a label that is not known, rows of one picture that
+            contradict each other, no row; names the line.
+    """
+    rows = _Rows(table, pictures, columns.picture)
+    kept = _of_split(table, columns, split)
+    if columns.listed is not None:
+        targets, ignore, counts = _lists(kept, rows, columns.listed, labels, options)
+    else:
+        targets, ignore, counts = _values(kept, rows, columns.labels, options)
+    notes = [*table.notes, *pictures.notes]
+    if columns.left_out:
+        notes.append(f"{table.path.name}: columns that are no labels left out: {shown(columns.left_out)}")
+    if rows.again:
+        notes.append(f"{table.path.name}: {rows.again} rows name a picture again; the rows of one picture are united")
+    return Contents(
+        labels=labels, paths=rows.paths, targets=targets, ignore=ignore, notes=tuple(notes), values=tuple(counts)
+    )
+
+
+class _Rows:
+    """The pictures of rows, each once, and the rows that name each."""
+
+    def __init__(self, table: Table, pictures: Pictures, column: int) -> None:
+        self.table, self._pictures, self._column = table, pictures, column
+        self.paths: list[Path] = []
+        self.lines: list[int] = []
+        """The line of every row."""
+        self.of_picture: list[int] = []
+        """The picture of every row."""
+        self._seen: dict[Path, int] = {}
+        self.again = 0
+
+    def add(self, number: int, row: Sequence[str]) -> None:
+        path = self._pictures.find(row[self._column].strip(), self.where(number))
+        place = self._seen.setdefault(path, len(self.paths))
+        if place == len(self.paths):
+            self.paths.append(path)
+        else:
+            self.again += 1
+        self.of_picture.append(place)
+        self.lines.append(number)
+
+    def where(self, number: int) -> str:
+        return f"{self.table.path}, line {number}"
+
+
+def _of_split(table: Table, columns: Columns, split: str | None) -> Iterator[tuple[int, list[str]]]:
+    for number, row in table.rows:
+        if columns.split is None or split is None or columns.split_of(row, f"{table.path}, line {number}") == split:
+            yield number, row
+
+
+def _lists(
+    kept: Iterator[tuple[int, list[str]]], rows: _Rows, listed: int, labels: LabelSpace, options: DataOptions
+) -> tuple[np.ndarray, np.ndarray, list[CellCount]]:
+    known: dict[str, list[int]] = {}
+    cells: list[tuple[int, int]] = []
+    empty = 0
+    for number, row in kept:
+        rows.add(number, row)
+        cell = row[listed]
+        if cell not in known:
+            where = rows.where(number)
+            names = names_of(cell, options.separator, where)
+            _refuse_unknown(names, labels, where)
+            known[cell] = [labels.index(name) for name in names]
+        empty += not known[cell] and is_empty(cell)
+        cells += [(rows.of_picture[-1], column) for column in known[cell]]
+    if not rows.paths:
+        raise files.empty_split(rows.table.path, rows.table.path.stem)
+    targets = np.zeros((len(rows.paths), len(labels)), dtype=np.uint8)
+    if cells:
+        targets[tuple(np.array(cells).T)] = 1
+    counts = [CellCount("", empty, "no")] if empty else []
+    return targets, np.zeros(targets.shape, dtype=bool), counts
+
+
+def _refuse_unknown(names: Sequence[str], labels: LabelSpace, where: str) -> None:
+    for name in names:
+        if name in labels:
+            continue
+        for mark in (",", " ", "/", "+", "#"):
+            parts = [part for one in name.split(mark) if (part := one.strip())]
+            if len(parts) > 1 and all(part in labels for part in parts):
+                raise InputError(
+                    f"{where}: label {name!r} is not in labels.txt; --separator '{mark}' reads it as {', '.join(parts)}"
+                )
+        raise InputError(f"{where}: label {name!r} is not in labels.txt; add it there or correct the line")
+
+
+def _values(
+    kept: Iterator[tuple[int, list[str]]], rows: _Rows, columns: Sequence[int], options: DataOptions
+) -> tuple[np.ndarray, np.ndarray, list[CellCount]]:
+    cells = Cells(Values.parse(options.values))
+    header, table = rows.table.header, str(rows.table.path)
+    try:
+        for number, row in kept:
+            rows.add(number, row)
+            cells.add([row[column] for column in columns])
+        if not rows.paths:
+            raise files.empty_split(rows.table.path, rows.table.path.stem)
+        values, counts = cells.meanings(table)
+    except UnreadableError as error:
+        expected = "a value of --values" if options.values is not None else "1, 0, or nothing or -1"
+        raise InputError(
+            f"{rows.where(rows.lines[error.row])}: label {header[columns[error.column]]!r} is {error.text[:40]!r}; "
+            f"expected {expected}; --values says what values mean, --label-columns which columns are labels"
+        ) from None
+    except OverflowError:
+        raise InputError(
+            f"{table}: the label columns hold thousands of different values; expected yes and no; --label-columns says "
+            "which columns are labels"
+        ) from None
+    if rows.again:
+        values = _united(values, rows, [header[column] for column in columns])
+    return (values == 1).astype(np.uint8), values == -1, counts
+
+
+def _united(values: np.ndarray, rows: _Rows, names: list[str]) -> np.ndarray:
+    """One row a picture: what any of its rows knows."""
+    found = np.full((len(rows.paths), values.shape[1]), -1, dtype=np.int8)
+    lines: dict[int, int] = {}
+    for row, (place, line) in enumerate(zip(rows.of_picture, rows.lines, strict=True)):
+        both = (found[place] >= 0) & (values[row] >= 0) & (found[place] != values[row])
+        if both.any():
+            column = int(np.flatnonzero(both)[0])
+            raise InputError(
+                f"{rows.where(line)}: label {names[column]!r} of {rows.paths[place].name!r} is {values[row, column]}, "
+                f"and {found[place, column]} on line {lines[place]}; expected the rows of one picture to agree"
+            )
+        lines.setdefault(place, line)
+        found[place] = np.where(values[row] >= 0, values[row], found[place])
+    return found

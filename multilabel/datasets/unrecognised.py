@@ -1,0 +1,72 @@
+"""What a folder that no reader takes is nearest to, and the one thing that is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from edgepress.multilabel.datasets import files
+from edgepress.multilabel.datasets.tables import first_line, shown, usual_names
+
+_ANYTHING = "a folder of pictures with labels: a table, COCO or VOC files, or a folder a label (docs/data.md lists all)"
+_MOST_LISTED = 2000
+
+
+def nearest(root: Path) -> str:
+    """A sentence for the error: what the folder looks like, and what it lacks."""
+    return next(_signs(root), f"holds {_seen(root)}; expected {_ANYTHING}")
+
+
+def _signs(root: Path) -> Iterator[str]:
+    """What speaks for a format, the surest sign first."""
+    inside = [root, *(root / name for name in files.folders_of(root))]
+    for folder in inside:
+        yield from _of_files(root, folder)
+    annotated = next((folder for folder in inside if folder.name.lower() == "annotations"), None)
+    if annotated is not None and files.named_as(annotated, (".xml",)):
+        yield f"{annotated.name}/ holds VOC's annotations, and no JPEGImages/ or images/ is beside it"
+    if (root / "ImageSets").is_dir():
+        yield "ImageSets/ is Pascal VOC's, and no JPEGImages/ is beside it; put the pictures there"
+    if (root / "ImageList").is_dir():
+        yield "ImageList/ is NUS-WIDE's, and TrainTestLabels/ or its list of pictures is missing"
+    for name in files.named_as(root, (".csv", ".tsv")):
+        header = first_line(root / name)
+        if not usual_names(header):
+            yield (
+                f"{name} has no column for the picture among {shown(header)}; rename it to path, or name it by "
+                "--picture-column"
+            )
+        if len(header) < 2:
+            yield f"{name} has no column beside {shown(header)}; expected one a label, or one that lists labels"
+    if files.named_as(root, (".txt",)) and (root / "labels.txt").is_file():
+        yield "labels.txt is there, and no picture's labels: expected <split>/metadata.jsonl or <split>.csv"
+    if files.named_as(root, files.PICTURE_SUFFIXES):
+        yield "pictures lie in it, and nothing says their labels; expected metadata.jsonl or a table beside them"
+    if any(files.named_as(root / name, files.PICTURE_SUFFIXES) for name in files.folders_of(root)):
+        yield "holds folders of pictures without a split above them; expected <split>/<label>/ with pictures"
+
+
+def _of_files(root: Path, folder: Path) -> Iterator[str]:
+    """Signs of formats that are known and not read, or not there whole."""
+    where = "" if folder == root else f"{folder.name}/"
+    for name in files.named_as(folder, (".yaml", ".yml")):
+        if files.mentions(folder / name, "names"):
+            yield (
+                f"{where}{name} is YOLO's, whose text files of boxes are not read; export the set as COCO or Pascal VOC"
+            )
+    for name in files.named_as(folder, (".json",))[:_MOST_LISTED]:
+        keys = [key for key in ("images", "annotations", "categories") if files.mentions(folder / name, f'"{key}"')]
+        if len(keys) == 2:
+            missing = ({"images", "annotations", "categories"} - set(keys)).pop()
+            yield f"{where}{name} is nearly MS-COCO's: it has {' and '.join(keys)}, and no {missing}"
+    parquet = files.named_as(folder, (".parquet",))
+    if parquet:
+        yield (
+            f"{where}{parquet[0]} holds pictures and labels in one Parquet file, which is not read; write the pictures "
+            "to files with a metadata.jsonl beside them"
+        )
+
+
+def _seen(root: Path) -> str:
+    names = [f"{name}/" for name in files.folders_of(root)] + files.files_of(root)
+    return shown(names, 5) if names else "nothing"

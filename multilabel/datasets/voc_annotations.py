@@ -1,0 +1,58 @@
+"""Pascal VOC's annotations: an XML file a picture."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from xml.etree import ElementTree
+
+from edgepress.multilabel.datasets import files
+from edgepress.multilabel.errors import InputError
+
+MAX_XML_BYTES = 4 * 1024 * 1024
+
+
+def annotations_below(folder: Path) -> tuple[dict[str, Path], int]:
+    """Id (the path below the folder, without .xml) to file, sorted by id; and how many hidden ones were left out."""
+    found: dict[str, Path] = {}
+    hidden = 0
+    for below, _, names in os.walk(folder):
+        inside = Path(below).relative_to(folder)
+        for name in names:
+            if not name.lower().endswith(".xml"):
+                continue
+            if name.startswith(".") or any(part.startswith(".") for part in inside.parts):
+                hidden += 1
+            else:
+                found[(inside / name).as_posix()[: -len(".xml")]] = Path(below, name)
+    return {name: found[name] for name in sorted(found)}, hidden
+
+
+def parse_xml(path: Path, expected: str, most: int = MAX_XML_BYTES) -> ElementTree.Element:
+    """The root of an XML file that declares nothing.
+
+    Raises:
+        InputError: not UTF-8, no XML, too large, or with a DOCTYPE or an ENTITY.
+    """
+    text = files.read_text(path, expected, most)
+    # Entities can make a few bytes into gigabytes, and read other files; an annotation needs neither them nor a DTD.
+    if "<!doctype" in (lowered := text.lower()) or "<!entity" in lowered:
+        raise InputError(f"{path}: declares a DOCTYPE or an ENTITY; expected a plain annotation")
+    try:
+        return ElementTree.fromstring(text)  # noqa: S314
+    except (ElementTree.ParseError, ValueError) as error:
+        raise InputError(f"{path}: not XML ({error}); expected {expected}") from None
+
+
+def objects_of(path: Path) -> dict[str, int]:
+    """Label to 1, or to 0 when all of its objects are difficult."""
+    found: dict[str, int] = {}
+    for number, item in enumerate(parse_xml(path, "an annotation in XML").findall("object"), start=1):
+        name = (item.findtext("name") or "").strip()
+        hard = (item.findtext("difficult") or "0").strip().lower()
+        if not name:
+            raise InputError(f"{path}: object {number} has no name")
+        if hard not in ("0", "1", "unspecified", "true", "false"):
+            raise InputError(f"{path}: object {number} ({name!r}) has difficult {hard!r}; expected 0 or 1")
+        found[name] = max(found.get(name, 0), 0 if hard in ("1", "true") else 1)
+    return found

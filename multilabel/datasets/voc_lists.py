@@ -1,0 +1,135 @@
+"""Pascal VOC's lists: which of the text files below ImageSets/ name a split's pictures, and which grade a label."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgepress.multilabel.datasets import files
+from edgepress.multilabel.datasets.tables import SPLIT_NAMES
+from edgepress.multilabel.errors import InputError
+
+VALUES = {"1": 1, "+1": 1, "0": 0, "-1": -1, None: -2}
+"""What a line of a label's list says; None where a picture has no line."""
+
+
+@dataclass
+class Lists:
+    """The lists of a year."""
+
+    folder: Path
+    plain: dict[str, Path] = field(default_factory=dict)
+    """The list of a split's pictures."""
+    graded: dict[tuple[str, str], Path] = field(default_factory=dict)
+    """The list of a label and a split."""
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def splits(self) -> list[str]:
+        """Those with a list, and those that lists of labels alone make."""
+        return sorted({*self.plain, *(split for _, split in self.graded)})
+
+    def ids(self, split: str) -> tuple[list[tuple[str, str]], int]:
+        """Id and where it stands of every picture, each once; and how many lines name one again."""
+        if split in self.plain:
+            lines = [(name, f"{self.plain[split]}, line {number}") for number, name in _lines(self.plain[split])]
+        else:
+            lines = [
+                (line.rsplit(None, 1)[0], f"{path}, line {number}")
+                for (_, of), path in sorted(self.graded.items())
+                if of == split
+                for number, line in _lines(path)
+            ]
+        found: dict[str, tuple[str, str]] = {}
+        for name, where in lines:
+            found.setdefault(without_suffix(str(files.inside(name.replace("\\", "/"), where, name))), (name, where))
+        return list(found.values()), len(lines) - len(found) if split in self.plain else 0
+
+
+def without_suffix(name: str) -> str:
+    """An id without the suffix of a picture."""
+    stem, dot, ending = name.rpartition(".")
+    return stem if dot and f".{ending.lower()}" in files.PICTURE_SUFFIXES else name
+
+
+def find_lists(folder: Path, is_known: Callable[[str], bool]) -> Lists:
+    """The lists below ImageSets/: those in Main, else those of the one folder that has any.
+
+    Args:
+        is_known: is there a picture or an annotation of that id?
+
+    Raises:
+        InputError: several folders have different lists; a label's list that names no split.
+    """
+    by_folder: dict[Path, list[str]] = {}
+    hidden = 0
+    for below, _, names in os.walk(folder):
+        inside = Path(below).relative_to(folder)
+        texts = [name for name in names if name.lower().endswith(".txt")]
+        shown = [
+            name for name in texts if not name.startswith(".") and not any(p.startswith(".") for p in inside.parts)
+        ]
+        hidden += len(texts) - len(shown)
+        if shown:
+            by_folder[Path(below)] = sorted(shown)
+    main = folder / "Main"
+    chosen = main if main in by_folder or not by_folder else _only(by_folder, folder)
+    lists = Lists(chosen)
+    if hidden:
+        lists.notes.append(f"{hidden} hidden lists below {folder.name}/ left out")
+    found = {name[: -len(".txt")]: chosen / name for name in by_folder.get(chosen, ())}
+    graded = sorted(stem for stem, path in found.items() if _is_graded(path, stem, found, is_known))
+    lists.plain = {stem: path for stem, path in found.items() if stem not in graded}
+    for stem in graded:
+        label, split = _parts(stem, lists.plain, found[stem])
+        lists.graded[label, split] = found[stem]
+    return lists
+
+
+def _only(by_folder: dict[Path, list[str]], folder: Path) -> Path:
+    """The folder whose lists are read where there is no Main."""
+    first, *others = sorted(by_folder)
+    for other in others:
+        same = by_folder[other] == by_folder[first] and all(
+            (other / name).read_bytes() == (first / name).read_bytes() for name in by_folder[first]
+        )
+        if not same:
+            names = ", ".join(str(one.relative_to(folder)) for one in sorted(by_folder))
+            raise InputError(f"{folder}: different lists in {names}; expected Main, or lists in one folder")
+    return first
+
+
+def _lines(path: Path) -> list[tuple[int, str]]:
+    return list(files.numbered_lines(path, "one picture id a line"))
+
+
+def _is_graded(path: Path, stem: str, found: dict[str, Path], is_known: Callable[[str], bool]) -> bool:
+    """Does a list hold ids and values? Where an id may end in a number, what is there decides."""
+    if "_" not in stem:
+        return False
+    with path.open("rb") as file:
+        first = file.readline(4096).decode("utf-8-sig", "replace").strip()
+    words = first.rsplit(None, 1)
+    if first and (len(words) != 2 or words[1] not in VALUES):
+        return False
+    if first and is_known(first) != is_known(words[0]):
+        return is_known(words[0])
+    lines = [line for _, line in _lines(path)]
+    if not lines:  # of a label that no picture of the split has
+        return any(stem.endswith(f"_{split}") for split in found)
+    if all(is_known(line) for line in lines):
+        return False
+    apart = [line.rsplit(None, 1) for line in lines]
+    return all(len(words) == 2 and words[1] in VALUES for words in apart)
+
+
+def _parts(stem: str, plain: dict[str, Path], path: Path) -> tuple[str, str]:
+    """Label and split of a label's list: the split is one with a list, or has a usual name, or is the last word."""
+    ends = [stem[place + 1 :] for place, mark in enumerate(stem) if mark == "_" and 0 < place < len(stem) - 1]
+    if not ends:
+        raise InputError(f"{path}: holds values, and its name is no <label>_<split>.txt; rename it")
+    split = next((end for end in ends if end in plain), None)
+    split = split or next((end for end in ends if end.rstrip("0123456789").lower() in SPLIT_NAMES), ends[-1])
+    return stem[: -len(split) - 1], split
