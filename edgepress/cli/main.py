@@ -53,6 +53,7 @@ _EXTRAS = {
     "openvino": "openvino",
     "gradio": "demo",
     "cryptography": "sign",
+    "pyarrow": "parquet",
 }
 
 
