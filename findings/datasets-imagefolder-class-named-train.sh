@@ -2,12 +2,12 @@
 # Hugging Face datasets reads a folder per class and leaves classes out where a name contains "train", "test" or "val".
 #
 # Versions: datasets 5.2.0, Pillow 12.3.0.
-# Expected: load_dataset("imagefolder", data_dir=...) on folder/class/picture without split folders gives every picture, in
-#   one split "train" (documentation, "Create an image dataset", ImageFolder; "Structure your repository": without any
-#   split structure all files are the train split). COCO and Pascal VOC have a class "train".
-# Seen: a split is looked for in each path by its words. With the classes cat, dog and train, the pictures of "train" alone
-#   are loaded, as a split without labels, and cat and dog are gone. One file called driving_test-1.jpg is enough as well:
-#   it becomes the split "test", and the other pictures are in no split. No error and no warning in both cases.
+# Expected: load_dataset("imagefolder", data_dir=...) on folder/class/picture without split folders gives every picture,
+#   in one split "train" (documentation, "Create an image dataset", ImageFolder; "Structure your repository": without
+#   any split structure all files are the train split). COCO and Pascal VOC have a class "train".
+# Seen: a split is looked for in each path by its words. With the classes cat, dog and train, the pictures of "train"
+#   alone are loaded, as a split without labels, and cat and dog are gone. One file called driving_test-1.jpg is enough
+#   as well: it becomes the split "test", and the other pictures are in no split. No error and no warning in both cases.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

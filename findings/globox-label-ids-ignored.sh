@@ -4,10 +4,10 @@
 # Versions: globox 2.9.0, Pillow 12.3.0.
 # Expected: AnnotationSet.to_coco(label_to_id={"cat": 17, "dog": 18}) writes categories 17 and 18. Its own error message
 #   says that both mappings "can be provided either by argument or automatically".
-# Seen: label_to_id is used only where imageid_to_id is given as well. With auto_ids=True, and for a set that was read from
-#   COCO, it is replaced without a word: by positions in the sorted list of the labels that have a box (cat 0, dog 1), or
-#   by the file's old ids. Two splits in which different labels occur thus get different ids for the same label, and a
-#   model's columns are scored against the wrong labels.
+# Seen: label_to_id is used only where imageid_to_id is given as well. With auto_ids=True, and for a set that was read
+#   from COCO, it is replaced without a word: by positions in the sorted list of the labels that have a box (cat 0, dog
+#   1), or by the file's old ids. Two splits in which different labels occur thus get different ids for the same label,
+#   and a model's columns are scored against the wrong labels.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

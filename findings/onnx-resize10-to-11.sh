@@ -3,13 +3,13 @@
 #
 # Versions: onnx 1.23.2, onnxruntime 1.32.0, numpy 2.4.6.
 # Expected: the same answer before and after. The docstring of onnx.version_converter.convert_version says that a
-#   RuntimeError is raised "when some necessary conversion is not supported". Up to opset 10 a resize samples at
-#   x_out / scale (what opset 11 calls "asymmetric"); from 11 on, a Resize that names no
-#   coordinate_transformation_mode is "half_pixel" (ONNX Operators.md, Resize, attributes), so a conversion has to
-#   write coordinate_transformation_mode="asymmetric".
-# Seen: the converter adds the missing inputs, but writes no mode. The model passes the checker and runs; the row
-#   0 10 20 30 enlarged twice was 0 5 10 15 20 25 30 30 and becomes 0 2.5 7.5 12.5 17.5 22.5 27.5 30: every feature map
-#   after it is moved by a quarter of a pixel. "nearest" keeps its answer for whole factors only by luck of the rounding.
+#   RuntimeError is raised "when some necessary conversion is not supported". Up to opset 10 a resize samples at x_out /
+#   scale (what opset 11 calls "asymmetric"); from 11 on, a Resize that names no coordinate_transformation_mode is
+#   "half_pixel" (ONNX Operators.md, Resize, attributes), so a conversion has to write
+#   coordinate_transformation_mode="asymmetric".
+# Seen: the converter adds the missing inputs, but writes no mode. The model passes the checker and runs; the row 0 10
+#   20 30 enlarged twice was 0 5 10 15 20 25 30 30 and becomes 0 2.5 7.5 12.5 17.5 22.5 27.5 30: every feature map after
+#   it is moved by a quarter of a pixel. "nearest" keeps its answer for whole factors only by luck of the rounding.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -3,10 +3,10 @@
 #
 # Versions: onnx 1.23.2, onnxruntime 1.32.0, numpy 2.4.6.
 # Expected: an equal answer, or the RuntimeError that the docstring of onnx.version_converter.convert_version promises
-#   for a conversion that is not supported. Softmax-13 normalises along one axis; Softmax-11 first flattens its input
-#   to two dimensions at that axis and normalises over all that follows (ONNX Changelog.md, Softmax-11: "the input
-#   does not need to explicitly be a 2D vector; rather, it will be coerced into one"). The way up (12 to 13) does
-#   insert Flatten, Softmax and Reshape.
+#   for a conversion that is not supported. Softmax-13 normalises along one axis; Softmax-11 first flattens its input to
+#   two dimensions at that axis and normalises over all that follows (ONNX Changelog.md, Softmax-11: "the input does not
+#   need to explicitly be a 2D vector; rather, it will be coerced into one"). The way up (12 to 13) does insert Flatten,
+#   Softmax and Reshape.
 # Seen: the way down copies the node. For [batch, class, height, width] and axis=1 the classes of one pixel sum to 1
 #   before, and to 1 / (number of pixels) on average after: each picture is one distribution. LogSoftmax does the same.
 set -euo pipefail

@@ -2,12 +2,13 @@
 # onnxoptimizer's default passes put a Pad into the pooling after it, and change what both kinds of pooling answer.
 #
 # Versions: onnxoptimizer 0.4.2, onnx 1.23.2, onnxruntime 1.32.0, numpy 2.4.6.
-# Expected: the answer is kept. MaxPool's own padding never wins: the padded places count as minus infinity, and AveragePool
-#   divides by the places within the picture unless count_include_pad is 1 (ONNX Operators.md, MaxPool: "pads", AveragePool:
-#   "count_include_pad"). A Pad of zeros before them is data like any other.
+# Expected: the answer is kept. MaxPool's own padding never wins: the padded places count as minus infinity, and
+#   AveragePool divides by the places within the picture unless count_include_pad is 1 (ONNX Operators.md, MaxPool:
+#   "pads", AveragePool: "count_include_pad"). A Pad of zeros before them is data like any other.
 # Seen: fuse_pad_into_pool, one of the passes that optimize() runs when none is named, moves the zeros into "pads" of a
-#   MaxPool: a border of negative values was 0 and becomes negative (signed features, normalised pixels). For an AveragePool
-#   with a padding of its own and count_include_pad=0, both paddings are joined and counted: the corner is a mean over 9.
+#   MaxPool: a border of negative values was 0 and becomes negative (signed features, normalised pixels). For an
+#   AveragePool with a padding of its own and count_include_pad=0, both paddings are joined and counted: the corner is a
+#   mean over 9.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

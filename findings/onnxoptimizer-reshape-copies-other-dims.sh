@@ -2,12 +2,12 @@
 # onnxoptimizer drops the first of two Reshape nodes although the second copies its dimensions: another shape, silently.
 #
 # Versions: onnxoptimizer 0.4.2, onnx 1.23.2, onnxruntime 1.32.0, numpy 2.4.6.
-# Expected: the shape and the order of values are kept. A 0 in a Reshape's shape means "the dimension value is unchanged (i.e.
-#   taken from the input tensor)" (ONNX Operators.md, Reshape), so what it means depends on the Reshape before it.
-# Seen: eliminate_consecutive_idempotent_ops, one of the passes that optimize() runs when none is named, takes two Reshapes for
-#   one, and the zeros then copy from the first one's input. Features [batch, 4, 6, 6] that are split into 2 groups leave as
-#   [batch, 4, 18, 2] in place of [batch, 2, 36, 2]; the declared output shape still says the latter. Where the sizes do not
-#   fit (shape [0, 6, 6] after [-1, 36]) the model no longer runs at all.
+# Expected: the shape and the order of values are kept. A 0 in a Reshape's shape means "the dimension value is unchanged
+#   (i.e. taken from the input tensor)" (ONNX Operators.md, Reshape), so what it means depends on the Reshape before it.
+# Seen: eliminate_consecutive_idempotent_ops, one of the passes that optimize() runs when none is named, takes two
+#   Reshapes for one, and the zeros then copy from the first one's input. Features [batch, 4, 6, 6] that are split into
+#   2 groups leave as [batch, 4, 18, 2] in place of [batch, 2, 36, 2]; the declared output shape still says the latter.
+#   Where the sizes do not fit (shape [0, 6, 6] after [-1, 36]) the model no longer runs at all.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

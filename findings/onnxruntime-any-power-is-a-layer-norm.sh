@@ -2,11 +2,11 @@
 # ONNX Runtime takes a normalisation by the fourth moment for a layer normalisation, and answers the latter.
 #
 # Versions: onnxruntime 1.32.0, onnx 1.23.2, numpy 2.4.6.
-# Expected: graph optimisations do not change what is computed (ONNX Runtime's documentation, "Graph Optimizations in ONNX
-#   Runtime": basic and extended ones are "semantics-preserving" rewrites and fusions).
-# Seen: the fusion of ReduceMean, Sub, Pow, ReduceMean, Add, Sqrt, Div, Mul and Add into LayerNormalization does not look at
-#   the exponent of Pow. With an exponent of 4 (a norm that weighs outliers more) the session answers the layer norm, as if
-#   the exponent were 2, at every level but ORT_DISABLE_ALL, which answers what the graph says.
+# Expected: graph optimisations do not change what is computed (ONNX Runtime's documentation, "Graph Optimizations in
+#   ONNX Runtime": the basic ones are "semantics-preserving graph rewrites").
+# Seen: the fusion of ReduceMean, Sub, Pow, ReduceMean, Add, Sqrt, Div, Mul and Add into LayerNormalization does not
+#   look at the exponent of Pow. With an exponent of 4 (a norm that weighs outliers more) the session answers the layer
+#   norm, as if the exponent were 2, at every level but ORT_DISABLE_ALL, which answers what the graph says.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -2,11 +2,13 @@
 # ONNX Runtime's calibration fails or not depending on whether the number of pictures divides by a memory limit.
 #
 # Versions: onnxruntime 1.32.0, onnx 1.23.2, numpy 2.4.6.
-# Expected: CalibMaxIntermediateOutputs bounds how many pictures' outputs are held at a time, for any number of pictures: it "will
-#   produce the same result as all computing with None, but is more memory efficient" (docstring of StaticQuantConfig).
-# Seen: with a limit of 4, calibration on 3, 5, 6 or 7 pictures works, and on 4 or 8 it raises ValueError "No data is collected.":
-#   all ranges have been merged after the last picture, the list of what is pending is empty, and that is taken for a data set
-#   without a picture. Round numbers of pictures with round limits (256 pictures, limit 32) are what people choose.
+# Expected: CalibMaxIntermediateOutputs bounds how many pictures' outputs are held at a time, for any number of
+#   pictures: it "will produce the same result as all computing with None, but is more memory efficient" (docstring of
+#   StaticQuantConfig).
+# Seen: with a limit of 4, calibration on 3, 5, 6 or 7 pictures works, and on 4 or 8 it raises ValueError "No data is
+#   collected.": all ranges have been merged after the last picture, the list of what is pending is empty, and that is
+#   taken for a data set without a picture. Round numbers of pictures with round limits (256 pictures, limit 32) are
+#   what people choose.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

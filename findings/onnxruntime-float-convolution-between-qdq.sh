@@ -2,12 +2,12 @@
 # ONNX Runtime quantises a convolution that was left in float, and answers wrongly where its weights are skewed.
 #
 # Versions: onnxruntime 1.32.0, onnx 1.23.2, numpy 2.4.6.
-# Expected: a Conv with float weights between DequantizeLinear and QuantizeLinear runs in float. quantize_static's nodes_to_exclude
-#   leaves such nodes where a layer loses too much (ONNX Runtime's documentation, "Quantize ONNX Models", Debugging: leave the
-#   layer in float). If weights are quantised for it after all, the answer moves by rounding noise.
-# Seen: from ORT_ENABLE_EXTENDED on, so by default, its weights become INT8, one scale for the tensor, and the node QLinearConv. With
-#   weights of a normal distribution that costs noise (33 dB). With one weight of 40, as in a layer that is worth excluding, they
-#   get a zero point of -110, and the error is four times the signal (-12 dB): other answers altogether. Nothing is logged.
+# Expected: a Conv with float weights between DequantizeLinear and QuantizeLinear runs in float. quantize_static leaves
+#   such nodes where nodes_to_exclude names a layer that loses too much ("will be excluded from quantization", its
+#   docstring).
+# Seen: from ORT_ENABLE_EXTENDED on, so by default, its weights become INT8 of one scale. With weights of a normal
+#   distribution that costs noise (33 dB). With one weight of 40, as in a layer that is worth excluding, they get a zero
+#   point of -110, and the error is four times the signal (-12 dB): other answers altogether. Nothing is logged.
 #   ORT_ENABLE_BASIC or disabled_optimizers=["WeightBiasQuantization"] answers what the graph says.
 set -euo pipefail
 work=$(mktemp -d)

@@ -2,11 +2,11 @@
 # onnxscript.optimizer merges two Clips, or a Clip and a Relu, into one that answers another value.
 #
 # Versions: onnxscript 0.7.2, onnx 1.23.2, onnxruntime 1.32.0, numpy 2.4.6.
-# Expected: optimize() keeps the answer. Clip to [3, 5] and then to [6, 9] is 6 everywhere, and Relu after Clip to [-5, -1] is 0
-#   (ONNX Operators.md, Clip: where min is greater than max, all values are set to max).
-# Seen: the merged Clip has the larger of the minima and the smaller of the maxima, so its range is empty: [6, 5] answers 5,
-#   and [0, -1] answers -1. The upper bound has to be clamped by the new lower one. torch.onnx.export(dynamo=True) runs
-#   this optimizer by default.
+# Expected: optimize() keeps the answer. Clip to [3, 5] and then to [6, 9] is 6 everywhere, and Relu after Clip to [-5,
+#   -1] is 0 (ONNX Operators.md, Clip: where min is greater than max, all values are set to max).
+# Seen: the merged Clip has the larger of the minima and the smaller of the maxima, so its range is empty: [6, 5]
+#   answers 5, and [0, -1] answers -1. The upper bound has to be clamped by the new lower one.
+#   torch.onnx.export(dynamo=True) runs this optimizer by default.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -4,10 +4,10 @@
 # Versions: onnxslim 0.1.98, onnx 1.23.2, onnxruntime 1.32.0, numpy 2.4.6.
 # Expected: the answer is kept. A constant of shape [4] that multiplies [batch, 4, 4, 4] is aligned with the last axis
 #   (ONNX Broadcasting.md, "Multidirectional Broadcasting"): it scales the columns, as a window over the width does.
-# Seen: the fusion of Conv and Mul squeezes the constant, compares its length with the number of output channels alone, and
-#   scales the channels instead. Shapes [4], [1, 4] and [1, 1, 1, 4] all go wrong where the width equals the channels; the
-#   graph is one Conv shorter, it is valid, and nothing is printed. A constant of [4, 1, 1] is right. onnxslim's own
-#   comparison with ONNX Runtime (model_check=True) is off by default.
+# Seen: the fusion of Conv and Mul squeezes the constant, compares its length with the number of output channels alone,
+#   and scales the channels instead. Shapes [4], [1, 4] and [1, 1, 1, 4] all go wrong where the width equals the
+#   channels; the graph is one Conv shorter, it is valid, and nothing is printed. A constant of [4, 1, 1] is right.
+#   onnxslim's own comparison with ONNX Runtime (model_check=True) is off by default.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

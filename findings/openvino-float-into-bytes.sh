@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
-# OpenVINO takes normalised floats for a model that expects bytes, truncates them without a word, and answers for a black picture.
+# OpenVINO takes normalised floats for a model that expects bytes, truncates them without a word, and answers for a
+#   black picture.
 #
 # Versions: openvino 2026.4.1, numpy 2.4.6.
-# Expected: an input of another type is refused, as an input of another shape is, and as ONNX Runtime does ("Unexpected input data
-#   type"). OpenVINO's C++ API refuses it: InferRequest::set_tensor throws where the tensor's type is not the model's.
-# Seen: the Python API converts any numpy array to the input's type as astype does. Pixels scaled to 0..1, the most frequent mistake
-#   with a model that normalises by itself, become 0 (all but the exact 1), 254.9 becomes 254, the integers 256 and -1 wrap to 0 and 255.
-#   It holds for CompiledModel.__call__ and InferRequest.infer, in float and integer types alike. A Tensor object is checked.
+# Expected: an input of another type is refused, as an input of another shape is, and as ONNX Runtime does ("Unexpected
+#   input data type"). OpenVINO's C++ API refuses it: InferRequest::set_tensor throws where the tensor's type is not the
+#   model's.
+# Seen: the Python API converts any numpy array to the input's type as astype does. Pixels scaled to 0..1, the most
+#   frequent mistake with a model that normalises by itself, become 0 (all but the exact 1), 254.9 becomes 254, the
+#   integers 256 and -1 wrap to 0 and 255. It holds for CompiledModel.__call__ and InferRequest.infer, in float and
+#   integer types alike. A Tensor object is checked.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -2,12 +2,12 @@
 # OpenVINO Model API splits a label that has a space, and every label after it moves to another class.
 #
 # Versions: openvino-model-api 0.4.7, openvino 2026.4.1, numpy 2.4.6.
-# Expected: labels that are set as a list in the model's rt_info (openvino.Model.set_rt_info takes one) come back as that list,
-#   and where the number of labels and of outputs differ something is said.
-# Seen: OpenVINO stores the list as one string with spaces between the items, and Model API splits that string at spaces: 3
-#   classes become the 5 labels hot, dog, cat, teddy, bear. A picture of a cat (class 1) is tagged "dog", one of a teddy bear
-#   "cat". Nothing compares 5 labels with 3 outputs. The same list given in `configuration` is right, so a check on the
-#   developer's machine passes and the saved model on the device is wrong.
+# Expected: labels that are set as a list in the model's rt_info (openvino.Model.set_rt_info takes one) come back as
+#   that list, and where the number of labels and of outputs differ something is said.
+# Seen: OpenVINO stores the list as one string with spaces between the items, and Model API splits that string at
+#   spaces: 3 classes become the 5 labels hot, dog, cat, teddy, bear. A picture of a cat (class 1) is tagged "dog", one
+#   of a teddy bear "cat". Nothing compares 5 labels with 3 outputs. The same list given in `configuration` is right, so
+#   a check on the developer's machine passes and the saved model on the device is wrong.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

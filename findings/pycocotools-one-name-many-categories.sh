@@ -5,9 +5,9 @@
 # Expected: getCatIds(catNms="hot dog") gives the category "hot dog" alone. A lone value is accepted by design: the
 #   method puts everything that is not array-like into a list, and getAnnIds(catIds=3) works that way.
 # Seen: a str has a length and an iterator and passes for array-like, so `name in catNms` looks for substrings: "hot
-#   dog" finds "dog" as well, and supNms="person and animal" finds "person" and "animal". With COCO's own 80 names
-#   "hot dog" gives dog, "teddy bear" gives bear and "keyboard" stays alone, so a tagger's labels that are read one name
-#   at a time get another label's pictures as positives. A list of one name is right.
+#   dog" finds "dog" as well, and supNms="person and animal" finds "person" and "animal". With COCO's own 80 names "hot
+#   dog" gives dog, "teddy bear" gives bear and "keyboard" stays alone, so a tagger's labels that are read one name at a
+#   time get another label's pictures as positives. A list of one name is right.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
