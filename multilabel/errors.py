@@ -17,6 +17,13 @@ class InputError(ValueError):
         super().__init__(_printable(message))
 
 
+class NoNumberError(InputError):
+    """An engine answered a picture with what is no finite number. Exit code 2.
+
+    NaN is below every threshold, and would read as a sure "no".
+    """
+
+
 class DataChangedError(RuntimeError):
     """A picture is no longer what it was when its data set was loaded. Exit code 2.
 

@@ -6,6 +6,7 @@ true cells count neither as positive nor as negative. One-dimensional input is o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -206,3 +207,23 @@ def _ratio(numerator, denominator) -> np.ndarray:
 
 def _harmonic(a: float, b: float) -> float:
     return 2 * a * b / (a + b) if a + b > 0 else 0.0
+
+
+def told_constant(logits: np.ndarray, names: Sequence[str]) -> str | None:
+    """What is to be said of labels whose logit is the same for every picture; None where there is none such.
+
+    Args:
+        logits: finite `[N, C]`; of fewer than two pictures nothing is said.
+        names: `[C]`.
+    """
+    if len(logits) < 2:
+        return None
+    lowest, highest = logits.min(axis=0), logits.max(axis=0)
+    constant = highest - lowest <= 1e-6 * np.maximum(np.abs(highest), 1)
+    if constant.all():
+        return f"every one of {len(logits)} pictures gets the same answer: the model tells nothing apart"
+    if not constant.any():
+        return None
+    found = [name for name, same in zip(names, constant, strict=True) if same]
+    named = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
+    return f"{len(found)} of {len(names)} labels have the same logit for each of {len(logits)} pictures: {named}"

@@ -33,7 +33,7 @@ from edgepress.calibration.decide.probabilities import (
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.decisions import SILENT, Decisions, Fit, Method
 from edgepress.multilabel.errors import InputError
-from edgepress.multilabel.metrics import decide, sigmoid
+from edgepress.multilabel.metrics import decide, sigmoid, told_constant
 
 log = logging.getLogger("edgepress")
 DEFAULT = 0.5
@@ -182,6 +182,8 @@ def fit_decisions(
     where = f"{data.root}, split {data.split!r}"
     if len(data) < 2 or not np.isfinite(logits).all():
         raise InputError(f"{where}: {len(data)} pictures; expected at least 2, and logits that are all finite")
+    if said := told_constant(logits, data.labels.names):
+        log.warning("%s: %s", where, said)
     cells = np.asarray(logits, np.float64), data.targets, data.ignore
     asked: tuple[Method, ...] = METHODS if probabilities == "auto" else (probabilities,)  # type: ignore[assignment]
     unseen = {method: cross_fitted(*cells, method, criterion)[0] for method in asked}

@@ -22,7 +22,7 @@ from edgepress.deploy.bench.memory import Memory, PeakMemory
 from edgepress.deploy.bench.percentiles import calls_needed
 from edgepress.deploy.bench.timing import Timing, time_calls
 from edgepress.deploy.engines import Engine, open_engine
-from edgepress.deploy.engines.base import Hint, Ran
+from edgepress.deploy.engines.base import Hint, Ran, no_number
 from edgepress.deploy.engines.golden import require_golden
 from edgepress.deploy.engines.passport import require_sound
 from edgepress.deploy.machine.device import describe_machine
@@ -33,6 +33,9 @@ from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.pictures import decode_picture
 from edgepress.multilabel.preprocess import resize
+
+CHECKED = 8
+"""Pictures whose answers must be numbers before anything is timed."""
 
 
 @runtime_checkable
@@ -122,6 +125,7 @@ def bench(
         EngineUnavailableError: this machine cannot run the engine.
         InputError: a batch, number of streams or duration that is no positive number, bytes that are no picture, or a
             setting that the runtime does not have.
+        NoNumberError: the engine answers what is not finite; how long that takes is of no use.
 
     Example:
         >>> from edgepress import Bundle, bench
@@ -141,6 +145,7 @@ def bench(
         loaded = time.perf_counter()
         engine(_wrapped(pixels, 0, batches[0]))
         answered = time.perf_counter()
+        _require_numbers(engine, pixels[:CHECKED])
         if not unproven:
             require_golden(engine)
         on_gpu = device.startswith("cuda") or bundle.manifest.kind == "tensorrt"
@@ -176,6 +181,13 @@ def _require_positive(batches: Sequence[int], streams: Sequence[int], seconds: f
     if min(batches, default=0) < 1 or min(streams, default=0) < 1 or seconds <= 0:
         received = f"batches {list(batches)}, streams {list(streams)}, seconds {seconds}"
         raise InputError(f"bench: received {received}; expected at least one each of at least 1, and more than 0")
+
+
+def _require_numbers(engine: Engine, pixels: np.ndarray) -> None:
+    for number, image in enumerate(pixels, 1):
+        logits = engine(image[None])[0]
+        if not np.isfinite(logits).all():
+            raise no_number(engine.bundle, logits, f"picture {number} of those that are timed")
 
 
 def _cell(

@@ -29,6 +29,7 @@ from edgepress.multilabel.bundle import Bundle, Parent, inputs_hash, up_to_date,
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.decisions import Decisions
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.metrics import told_constant
 
 OPSET = 20
 MODEL = "model.onnx"
@@ -77,6 +78,8 @@ def export_onnx(
     log.info("exporting %s to ONNX (opset %d)", model.config.backbone, OPSET)
     logits = _torch_logits(model, verified)
     reference, golden = Reference.of(verified, logits), Golden.drawn(verified, model.preprocess, logits)
+    if said := told_constant(logits, model.labels.names):
+        log.warning("%s, split %r: %s", verified.root, verified.split, said)
     graph = _to_onnx(model, attention)
     with write_bundle(
         out,

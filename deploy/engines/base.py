@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from edgepress.deploy.engines.lifetime import Lifetime
 from edgepress.deploy.engines.table import RUNTIMES
 from edgepress.multilabel.bundle import Bundle
-from edgepress.multilabel.errors import EngineUnavailableError, InputError
+from edgepress.multilabel.errors import EngineUnavailableError, InputError, NoNumberError
 from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.preprocess import Preprocess
 
@@ -151,6 +151,14 @@ class Engine(ABC):
                 f"{len(self.labels)} labels; it does not belong to this manifest"
             )
         return logits
+
+
+def no_number(bundle: Bundle, logits: np.ndarray, name: str) -> NoNumberError:
+    """The error of a picture, called `name`, whose logits `[C]` are not all finite."""
+    return NoNumberError(
+        f"{name}: {int((~np.isfinite(logits)).sum())} of the {logits.size} logits that {bundle.name} gives are NaN or "
+        "infinite; take another engine, and make this one again, in a higher precision where it is int8 or fp16"
+    )
 
 
 def require_shape(bundle: Bundle, shape: Sequence[int | None], dtype: str) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from edgepress.deploy.engines import Engine, open_engine
+from edgepress.deploy.engines.base import no_number
 from edgepress.deploy.tag.ahead import load_ahead
 from edgepress.deploy.tag.sources import Source
 from edgepress.multilabel.bundle import Bundle
-from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.errors import InputError, NoNumberError
 from edgepress.multilabel.pictures import read_picture
 
 
@@ -32,27 +33,39 @@ class Tagger:
 
         Raises:
             InputError: the file is missing, truncated or no picture.
+            NoNumberError: the engine's answer is not finite.
             ValueError: an array of another type or shape.
         """
         pixels = image if isinstance(image, np.ndarray) else read_picture(Path(image))
-        return self._probabilities(self.engine.preprocess(pixels)[None])[0]
+        name = "the picture" if isinstance(image, np.ndarray) else str(image)
+        (answer,) = self._answers(self.engine.preprocess(pixels)[None], [name])
+        if isinstance(answer, InputError):
+            raise answer
+        return answer
 
     def stream(
         self, sources: Iterable[Source], batch: int = 8
     ) -> Generator[tuple[str, dict[str, float] | InputError], None, None]:
-        """Every source's name and its probabilities, as `predict` gives them, or why it could not be read; in order.
+        """Every source's name and its probabilities, as `predict` gives them, or why there are none; in order.
 
         Pictures are decoded by threads while the engine runs, and no more than three batches are held.
         """
         for loaded in load_ahead(_load, sources, batch):
-            pixels = [pixels for _, pixels in loaded if not isinstance(pixels, InputError)]
-            rows = iter(self._probabilities(np.stack(pixels)) if pixels else ())
+            read = [(name, pixels) for name, pixels in loaded if not isinstance(pixels, InputError)]
+            rows = iter(
+                self._answers(np.stack([pixels for _, pixels in read]), [name for name, _ in read]) if read else ()
+            )
             for name, result in loaded:
                 yield name, result if isinstance(result, InputError) else next(rows)
 
-    def _probabilities(self, pixels: np.ndarray) -> list[dict[str, float]]:
-        probabilities = self.decisions.probabilities(self.engine(pixels))
-        return [dict(zip(self.engine.labels.names, row, strict=True)) for row in probabilities.tolist()]
+    def _answers(self, pixels: np.ndarray, names: list[str]) -> list[dict[str, float] | NoNumberError]:
+        logits = self.engine(pixels)
+        finite = np.isfinite(logits).all(axis=1)
+        probabilities = self.decisions.probabilities(np.where(finite[:, None], logits, 0)).tolist()
+        return [
+            dict(zip(self.engine.labels.names, row, strict=True)) if sound else no_number(self.engine.bundle, own, name)
+            for name, own, row, sound in zip(names, logits, probabilities, finite, strict=True)
+        ]
 
     def tags(self, probabilities: dict[str, float]) -> list[str]:
         """The labels at or above their thresholds, most probable first."""

@@ -22,7 +22,7 @@ from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
 from edgepress.multilabel.judgement import Judgement, Reason, Verdict, judge
 from edgepress.multilabel.manifest import Precision
-from edgepress.multilabel.metrics import F1Scores, labels_counted, left_out
+from edgepress.multilabel.metrics import F1Scores, labels_counted, left_out, told_constant
 
 log = logging.getLogger("edgepress")
 
@@ -170,7 +170,7 @@ def compare(
         precision=precision,
         reference=reference_name,
         judgement=judge(checks),
-        cautions=_cautions(data),
+        cautions=_cautions(data, logits),
         num_images=len(data),
         labels_counted=labels_counted(data.targets, data.ignore),
         drop_interval=found.drop_interval,
@@ -195,7 +195,7 @@ def _label_checks(bundle: Bundle, data: MultiLabelDataset, targets: np.ndarray, 
     return reasons
 
 
-def _cautions(data: MultiLabelDataset) -> tuple[str, ...]:
+def _cautions(data: MultiLabelDataset, logits: np.ndarray) -> tuple[str, ...]:
     cautions = []
     if len(data) < FEW_PICTURES:
         cautions.append(f"only {len(data)} pictures: with fewer than {FEW_PICTURES} a drop in mAP says little")
@@ -208,6 +208,8 @@ def _cautions(data: MultiLabelDataset) -> tuple[str, ...]:
             cautions.append(
                 f"{len(columns)} of {len(data.labels)} labels have no {kind} picture and are not proven by mAP: {named}"
             )
+    if np.isfinite(logits).all() and (said := told_constant(logits, data.labels.names)):
+        cautions.append(said)
     return tuple(cautions)
 
 

@@ -16,14 +16,14 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from edgepress.cli.options import BundlePath, Device, Rebuild, Threads, Unproven
-from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.errors import InputError, NoNumberError
 
 log = logging.getLogger("edgepress")
 MOST_BROKEN = 20
-"""Broken pictures that are named at the end; with --json and --csv each has its own line besides."""
+"""Pictures without an answer that are named at the end; with --json and --csv each has its own line besides."""
 Answer = dict[str, float] | InputError
 Write = Callable[[str, list[str], Answer], None]
-"""Takes a picture's name, its tags, and every label's probability or why it could not be read."""
+"""Takes a picture's name, its tags, and every label's probability or why there is none."""
 
 
 def verb(
@@ -48,7 +48,8 @@ def verb(
 
     Prints a line for each picture, with the labels at or above their thresholds.
 
-    What cannot be read is told at the end; exit code 2 where nothing could be, or with --strict.
+    What cannot be read is told at the end; exit code 2 where nothing could be, where the engine answered a picture with
+    no finite number, or with --strict.
     """
     from edgepress.deploy.build.rebuild import fitted
     from edgepress.deploy.tag.sources import pictures
@@ -80,7 +81,7 @@ def verb(
     _tell(broken)
     if not broken and not told:
         raise InputError("nothing to tag: stdin named no picture; expected paths, one a line, or a picture's bytes")
-    if broken and not told:
+    if any(isinstance(error, NoNumberError) for error in broken) or (broken and not told):
         raise typer.Exit(2)
 
 
@@ -125,7 +126,7 @@ def _tell(broken: list[InputError]) -> None:
     for error in broken[:MOST_BROKEN]:
         print(f"edgepress: {_printable(str(error))}", file=sys.stderr)
     if len(broken) > MOST_BROKEN:
-        print(f"edgepress: and {len(broken) - MOST_BROKEN:,} more that could not be read", file=sys.stderr)
+        print(f"edgepress: and {len(broken) - MOST_BROKEN:,} more that have no answer", file=sys.stderr)
 
 
 def _printable(text: str) -> str:

@@ -223,6 +223,14 @@ def test_what_was_fitted_is_told():
     assert fit.fingerprint == data.fingerprint()
 
 
+def test_labels_whose_logit_is_always_the_same_are_named(caplog):
+    logits, data = draw(200)
+    logits[:, 3] = -2.5
+    caplog.set_level("WARNING", logger="edgepress")
+    fit_decisions(logits, data, "f1", "none")
+    assert "1 of 8 labels have the same logit for each of 200 pictures: label3" in caplog.text
+
+
 def test_a_label_that_cannot_reach_a_precision_is_told_and_stays_silent_whatever_its_logit(caplog):
     logits, data = draw(200)
     caplog.set_level("WARNING", logger="edgepress")

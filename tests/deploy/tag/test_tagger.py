@@ -10,9 +10,10 @@ import pytest
 
 from edgepress import open_engine, open_tagger
 from edgepress.deploy.build.compile import derived_bundle
+from edgepress.deploy.tag.sources import pictures
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.decisions import Decisions
-from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.errors import InputError, NoNumberError
 
 
 @pytest.mark.parametrize("name", ["onnx-fp32", "openvino-int8"])
@@ -68,6 +69,50 @@ def test_bad_pictures_are_named(onnx_bundle, splits, tmp_path):
             tagger.predict(tmp_path / "absent.jpg")
         with pytest.raises(ValueError, match=r"received float64 \[8, 8, 3\]"):
             tagger.predict(np.zeros((8, 8, 3)))
+
+
+@pytest.fixture(scope="module")
+def overflowing(onnx_bundle, tmp_path_factory) -> Bundle:
+    """An engine that gives the logarithm of its logits: numbers where every label is shown, and else NaN."""
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed (pip install 'edgepress[quantize]')")
+    model = onnx.load(str(onnx_bundle.model_path))
+    (last,) = (node for node in model.graph.node if "logits" in node.output)
+    last.output[list(last.output).index("logits")] = "before"
+    model.graph.node.append(onnx.helper.make_node("Log", ["before"], ["logits"], "overflow"))
+    path = tmp_path_factory.mktemp("overflowing") / "bundle"
+    with derived_bundle(onnx_bundle, path, kind="onnx", precision="fp32", model="model.onnx") as (folder, _):
+        onnx.save(model, folder / "model.onnx")
+    return Bundle.open(path)
+
+
+def test_an_answer_that_is_no_number_is_an_error_of_its_picture(overflowing, splits):
+    everything, *others = splits.test.paths
+    with open_tagger(overflowing, unproven=True) as tagger:  # the golden check would refuse it
+        assert set(tagger.predict(everything)) == set(overflowing.labels)
+        with pytest.raises(NoNumberError, match=r"[1-5] of the 5 logits that bundle gives are NaN") as caught:
+            tagger.predict(others[0])
+        assert str(caught.value).startswith(f"{others[0]}: ")
+        coming = pictures([everything, *others[:2]], tagger.engine.preprocess)
+        answers = dict(tagger.stream(coming))
+    assert isinstance(answers[str(everything)], dict)
+    for path in others[:2]:
+        assert isinstance(answers[str(path)], NoNumberError)
+        assert str(path) in str(answers[str(path)])
+
+
+def test_predict_and_bench_stop_where_answers_are_no_numbers(overflowing, edgepress, splits):
+    everything, other = splits.test.paths[:2]
+    answer = edgepress("predict", overflowing.path, everything, other, "--json", "--unproven")
+    assert answer.code == 2
+    first, second = (json.loads(line, parse_constant=pytest.fail) for line in answer.out.splitlines())
+    assert set(first) == {"file", "tags", "probabilities"}
+    assert "NaN or infinite" in second["error"]
+    plain = edgepress("predict", overflowing.path, other, "--unproven")
+    assert (plain.code, plain.out) == (2, "")
+    assert "take another engine" in plain.err
+    timed = edgepress("bench", overflowing.path, "--seconds", "0.1", "--unproven")
+    assert timed.code == 2
+    assert "picture 1 of those that are timed" in timed.err
 
 
 def test_predict_on_the_command_line(onnx_bundle, edgepress, splits):

@@ -78,6 +78,21 @@ def test_so_few_pictures_that_they_prove_nothing_are_no_pass(build, splits, edge
     assert "unproven: mAP drops by 0.00 points, but 1 test pictures prove nothing: give at least 10" in answer.out
 
 
+def test_a_label_that_tells_nothing_apart_and_an_engine_that_does_not_are_cautioned(build, splits):
+    data, bundle = splits.test, build("onnx-fp32")
+    reference, logits = noisy(data, 0.1)
+    same = {"reference_targets": data.targets, "reference_ignore": data.ignore, "ran": {}}
+
+    def cautions(changed: np.ndarray) -> list[str]:
+        return compare(bundle, changed, reference, data, reference_name="r", budget=None, **same).cautions
+
+    for columns, said in ((slice(1, 2), "1 of 5 labels have the same logit"), (slice(None), "gets the same answer")):
+        changed = logits.copy()
+        changed[:, columns] = 0.25
+        assert sum(said in line for line in cautions(changed)) == 1
+    assert not any("the same" in line for line in cautions(logits))
+
+
 def test_labels_are_listed_by_what_moved(build, splits):
     rows = compared(build("onnx-int8-onnxruntime"), splits.train, 0.5).labels
     moved = [abs(row.moved_points) for row in rows]
