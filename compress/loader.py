@@ -6,6 +6,9 @@ The sampler yields (epoch, index), so a worker needs no shared state and a pictu
 
 from __future__ import annotations
 
+import errno
+import re
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -234,7 +237,7 @@ def batches(loader, epoch: int, sampler_of: DataLoader) -> Iterator[Batch]:
         sampler_of: the loader as `make_loader` made it.
 
     Raises:
-        InputError: a picture cannot be read; names it.
+        InputError: a picture cannot be read; names it. Or a process that reads them has no shared memory.
         DataChangedError: see `MultiLabelDataset.stored`.
     """
     sampler = sampler_of.sampler
@@ -249,6 +252,31 @@ def batches(loader, epoch: int, sampler_of: DataLoader) -> Iterator[Batch]:
         # torch wraps a worker's error in the worker's whole traceback; the person needs its last line.
         kind = type(error)
         raise kind(str(error).strip().rsplit(f"{kind.__name__}: ", 1)[-1]) from error
+    except (RuntimeError, OSError) as error:
+        if sampler_of.num_workers == 0 or not _of_shared_memory(error):
+            raise
+        raise InputError(
+            f"the {sampler_of.num_workers} processes that read pictures died or did not start, most often for want of "
+            f"shared memory ({_shared_memory()}): give the container more (docker run --shm-size=1g), or read without "
+            "them (--workers 0)"
+        ) from error
+
+
+_SHARED_MEMORY = re.compile(r"shared memory|\(shm\)|</torch_|DataLoader worker .*(killed|exited)", re.DOTALL)
+
+
+def _of_shared_memory(error: RuntimeError | OSError) -> bool:
+    """Whether torch or Python's multiprocessing failed at /dev/shm: no space, no such folder, none that is writable."""
+    if isinstance(error, OSError):  # of a semaphore, which names no file
+        return error.filename is None and error.errno in (errno.ENOSPC, errno.EROFS, errno.ENOSYS, errno.EACCES)
+    return _SHARED_MEMORY.search(str(error)) is not None
+
+
+def _shared_memory() -> str:
+    try:
+        return f"/dev/shm has {shutil.disk_usage('/dev/shm').total / 1e6:.0f} MB"  # noqa: S108 # asked, not written
+    except OSError:
+        return "there is no /dev/shm"
 
 
 def _one_thread(worker: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import logging
 import re
 import tempfile
 from collections import Counter
@@ -25,6 +26,10 @@ _PRODUCTS = re.compile(r"Conv|MatMul|Gemm")
 _TOO_NEW = re.compile(
     r"Unsupported model IR version|only \*guarantees\* support|is not a registered function/op|No Op registered for"
 )
+
+
+_NO_FOLDER = "no folder can be written for ONNX Runtime's profile (TMPDIR=FOLDER names one)"
+log = logging.getLogger("edgepress")
 
 
 class OnnxRuntimeEngine(Engine):
@@ -91,6 +96,8 @@ class OnnxRuntimeEngine(Engine):
 
     def _proof(self) -> Proof:
         kernels = self._kernels
+        if kernels is None:
+            return self._unprofiled()
         products = [kernel for kernel in kernels if _PRODUCTS.search(kernel["op_name"])]
         require_placed(products, self._provider)
         precisions = by_precision(_computed(kernel) for kernel in products)
@@ -102,14 +109,41 @@ class OnnxRuntimeEngine(Engine):
             products=precisions,
             layers=by_precision(_computed(kernel) for kernel in kernels),
             source="ONNX Runtime's profile of one picture",
-            settings={"threads": str(self._session.get_session_options().intra_op_num_threads or "all cores")},
+            settings=self._settings(),
         )
 
+    def _unprofiled(self) -> Proof:
+        """What the session tells by itself. On a CPU that is where everything runs; of a GPU only a profile tells."""
+        if self._provider != _PROVIDERS["cpu"]:
+            raise EngineUnavailableError(f"{_NO_FOLDER}: nothing else tells what ran on {self._provider}")
+        log.warning("%s: what executes is not told layer by layer", _NO_FOLDER)
+        return Proof(
+            runtime="onnxruntime",
+            version=self._ort.__version__,
+            provider=self._session.get_providers()[0],
+            precision=summary({}),
+            products={},
+            layers={},
+            source="ONNX Runtime's session",
+            settings=self._settings(),
+        )
+
+    def _settings(self) -> dict[str, str]:
+        return {"threads": str(self._session.get_session_options().intra_op_num_threads or "all cores")}
+
     @functools.cached_property
-    def _kernels(self) -> list[dict[str, Any]]:
-        """What ONNX Runtime's own profile says of every kernel that ran one picture, in a session made the same way."""
+    def _kernels(self) -> list[dict[str, Any]] | None:
+        """What ONNX Runtime's own profile says of every kernel that ran one picture, in a session made the same way.
+
+        None where no folder can be written, as in a container whose file system is read-only: ONNX Runtime writes its
+        profile to a file alone.
+        """
         size = self.preprocess.size
-        with tempfile.TemporaryDirectory(prefix="edgepress-profile-") as folder:
+        try:
+            scratch = tempfile.TemporaryDirectory(prefix="edgepress-profile-")
+        except OSError:
+            return None
+        with scratch as folder:
             options = self._ort.SessionOptions()
             options.enable_profiling = True
             options.profile_file_prefix = str(Path(folder) / "profile")

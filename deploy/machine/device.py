@@ -117,7 +117,9 @@ def _check(module: str, extra: str, distribution: str, detail: Callable[[], str]
         importlib.import_module(module)
         devices = detail()
     except Exception as error:  # whatever a broken installation raises is the answer
-        return Backend(module, False, f"{type(error).__name__}: {' '.join(str(error).split())[:160]}")
+        if "temporary directory" in str(error):  # torch and timm look for one when they are imported
+            return Backend(module, False, "no folder for temporary files can be written: TMPDIR=FOLDER names one")
+        return Backend(module, False, f"is installed and fails: {' '.join(str(error).split())[:160] or repr(error)}")
     try:
         version = importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:

@@ -154,6 +154,8 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def _failed(error: OSError) -> str:
     where = f"{error.filename}: " if error.filename is not None else ""
+    if isinstance(error, FileNotFoundError) and "temporary directory" in str(error):  # of Python's tempfile
+        return "no folder for temporary files can be written: TMPDIR=FOLDER names one"
     if error.errno in _FULL:  # a write does not say to which file
         return f"{where}{error.strerror}: make room and start the same command again; what is finished is kept"
     return f"{where}{error.strerror}" if where else str(error)

@@ -7,6 +7,7 @@ checks where it puts and finds its pictures, not TensorRT's arithmetic. Building
 from __future__ import annotations
 
 import ctypes
+import tempfile
 import time
 import types
 from collections.abc import Iterator
@@ -369,3 +370,17 @@ class TestTensorRtOnADla(TestTensorRtOnAStandIn):
         monkeypatch.setattr(gpu, "num_DLA_cores", 1)
         with pytest.raises(EngineUnavailableError, match="built for DLA core 1; found 1 here"):
             open_engine(bundle)
+
+
+def test_without_a_folder_for_a_profile_an_engine_says_so_and_answers(onnx_bundle, monkeypatch, caplog):
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/nonexistent"])
+    with open_engine(onnx_bundle) as engine:
+        size = engine.preprocess.size
+        assert engine(np.zeros((1, size, size, 3), np.uint8)).shape == (1, len(engine.labels))
+        proof = engine.proof()
+        engine._provider = "CUDAExecutionProvider"  # of which nothing but a profile tells whether it ran
+        with pytest.raises(EngineUnavailableError, match="TMPDIR=FOLDER names one"):
+            engine.proof()
+    assert (proof.provider, proof.precision, proof.products) == ("CPUExecutionProvider", "unknown", {})
+    assert "no folder can be written for ONNX Runtime's profile (TMPDIR=FOLDER names one)" in caplog.text

@@ -190,3 +190,24 @@ def test_machines_are_told_apart_by_part_board_and_instructions(tmp_path):
         (root / "proc/cpuinfo").write_text(text)
         keys.append(tuple(machine_key(root).values()))
     assert len(set(keys)) == 3
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (FileNotFoundError(2, "No usable temporary directory found in ['/tmp']"), "TMPDIR=FOLDER names one"),
+        (
+            ImportError("libfoo.so.1: cannot open shared object file"),
+            "is installed and fails: libfoo.so.1: cannot open",
+        ),
+    ],
+)
+def test_a_backend_that_fails_is_told_without_the_name_of_an_exception(monkeypatch, error, said):
+    def fail(name: str) -> None:
+        raise error
+
+    monkeypatch.setattr(device.importlib, "import_module", fail)
+    (found,) = (backend for backend in device.check_backends() if backend.name == "onnxruntime")
+    assert not found.works
+    assert said in found.detail
+    assert "Error" not in found.detail
