@@ -92,10 +92,10 @@ def test_an_answer_that_is_no_number_is_an_error_of_its_picture(overflowing, spl
         with pytest.raises(NoNumberError, match=r"[1-5] of the 5 logits that bundle gives are NaN") as caught:
             tagger.predict(others[0])
         assert str(caught.value).startswith(f"{others[0]}: ")
-        coming = pictures([everything, *others[:2]], tagger.engine.preprocess)
+        coming = pictures([everything, *others[:1]], tagger.engine.preprocess)
         answers = dict(tagger.stream(coming))
     assert isinstance(answers[str(everything)], dict)
-    for path in others[:2]:
+    for path in others[:1]:
         assert isinstance(answers[str(path)], NoNumberError)
         assert str(path) in str(answers[str(path)])
 

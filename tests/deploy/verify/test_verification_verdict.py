@@ -81,7 +81,7 @@ def test_so_few_pictures_that_they_prove_nothing_are_no_pass(build, splits, edge
 def test_a_label_that_tells_nothing_apart_and_an_engine_that_does_not_are_cautioned(build, splits):
     data, bundle = splits.test, build("onnx-fp32")
     reference, logits = noisy(data, 0.1)
-    same = {"reference_targets": data.targets, "reference_ignore": data.ignore, "ran": {}}
+    same = {"reference_targets": data.targets, "reference_ignore": data.ignore, "ran": RAN}
 
     def cautions(changed: np.ndarray) -> list[str]:
         return compare(bundle, changed, reference, data, reference_name="r", budget=None, **same).cautions
