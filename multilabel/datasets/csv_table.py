@@ -27,6 +27,7 @@ from edgepress.multilabel.datasets.table_rows import (
 )
 from edgepress.multilabel.datasets.tables import first_line, open_table, usual_names
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.labels import one_form
 
 LOOKS_FOR = "<split>.csv with a column path, file_name, image or the like, and labels"
 OPTIONS = frozenset(("values", "picture_column", "label_columns", "split_column", "separator"))
@@ -76,7 +77,7 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
         others = (
             open_with_columns(other, _pictures(root, other.stem), options, root) for other in _used(root, options)
         )
-        labels = files.label_space(sorted(listed_names(others, options)), str(root))
+        labels = files.label_space(sorted(set(map(one_form, listed_names(others, options)))), str(root))
     return read_table(table, columns, pictures, labels, split, options)
 
 

@@ -17,6 +17,7 @@ from edgepress.multilabel.datasets.finding import Pictures
 from edgepress.multilabel.datasets.options import DataOptions
 from edgepress.multilabel.datasets.voc_annotations import parse_xml
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.labels import one_form
 
 LOOKS_FOR = "annotations.xml with <image> and <tag> (CVAT for images)"
 OPTIONS: frozenset[str] = frozenset()
@@ -49,7 +50,7 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
         raise files.unknown_split(root, split, f'<image subset="{split}"> in {_FILE}', known)
     declared = [(item.text or "").strip() for item in parsed.iterfind("./meta//labels/label/name")]
     used = {label for image in images for label in _labels(image)}
-    labels = files.label_space(dict.fromkeys([*declared, *sorted(used)]), str(path))
+    labels = files.label_space(dict.fromkeys(map(one_form, [*declared, *sorted(used)])), str(path))
     pictures = Pictures(root / "images" / split, root / "images", root / split, root)
     paths: list[Path] = []
     seen: dict[Path, int] = {}

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgepress.multilabel.errors import InputError, did_you_mean
-from edgepress.multilabel.labels import LabelSpace
+from edgepress.multilabel.labels import LabelSpace, one_form
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".avif")
 MAX_TEXT_BYTES = 2 * 1024**3
@@ -214,7 +214,7 @@ def labels_or(root: Path, names: Iterable[str]) -> LabelSpace:
     """The labels of labels.txt where it is there, else `names` in alphabetical order."""
     if is_file(root / "labels.txt"):
         return LabelSpace.from_file(root / "labels.txt")
-    return label_space(sorted(set(names)), str(root))
+    return label_space(sorted(set(map(one_form, names))), str(root))
 
 
 def label_space(names: Iterable[str], where: str) -> LabelSpace:

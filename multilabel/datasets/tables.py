@@ -14,6 +14,7 @@ from edgepress.multilabel.datasets import files
 from edgepress.multilabel.datasets.options import DataOptions
 from edgepress.multilabel.datasets.values import Values, canonical, is_empty
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.labels import one_form
 
 PICTURE_COLUMNS = (
     "path", "file", "file_name", "filename", "file_path", "filepath", "fname", "image", "image_id", "imageid",
@@ -83,7 +84,7 @@ def open_table(path: Path) -> Table:
     text, notes = _text(path)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=_mark(text), strict=True, skipinitialspace=True)
     lines = _lines(reader, path)
-    header = [name.strip() for name in next(lines, (1, []))[1]]
+    header = [one_form(name.strip()) for name in next(lines, (1, []))[1]]
     first = list(itertools.islice(lines, _SAMPLE))
     named = [name for name in header if name]
     twice = next((name for place, name in enumerate(named) if name in named[:place]), None)

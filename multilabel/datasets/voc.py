@@ -25,7 +25,7 @@ from edgepress.multilabel.datasets.options import DataOptions
 from edgepress.multilabel.datasets.voc_annotations import annotations_below, objects_of
 from edgepress.multilabel.datasets.voc_lists import VALUES, Lists, find_lists, without_suffix
 from edgepress.multilabel.errors import InputError
-from edgepress.multilabel.labels import LabelSpace
+from edgepress.multilabel.labels import LabelSpace, one_form
 
 LOOKS_FOR = "JPEGImages (or images) and ImageSets/Main or Annotations, there or in one folder below (Pascal VOC)"
 OPTIONS = frozenset(("difficult",))
@@ -64,8 +64,9 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
     folder = _annotations(year)
     found, hidden = annotations_below(folder)
     annotations = {} if lists.graded else {name: objects_of(path) for name, path in found.items()}
+    shown = {one_form(name) for names in annotations.values() for name in names}
     labels = files.label_space(
-        sorted({label for label, _ in lists.graded} or {name for names in annotations.values() for name in names}),
+        sorted({label for label, _ in lists.graded} or shown),
         f"{year / 'ImageSets' / 'Main'} and {folder}",
     )
     pictures = Pictures(*_picture_folders(year))

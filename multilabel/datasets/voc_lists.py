@@ -10,6 +10,7 @@ from pathlib import Path
 from edgepress.multilabel.datasets import files
 from edgepress.multilabel.datasets.tables import SPLIT_NAMES
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.labels import one_form
 
 VALUES = {"1": 1, "+1": 1, "0": 0, "-1": -1, None: -2}
 """What a line of a label's list says; None where a picture has no line."""
@@ -84,7 +85,7 @@ def find_lists(folder: Path, is_known: Callable[[str], bool]) -> Lists:
     lists.plain = {stem: path for stem, path in found.items() if stem not in graded}
     for stem in graded:
         label, split = _parts(stem, lists.plain, found[stem])
-        lists.graded[label, split] = found[stem]
+        lists.graded[one_form(label), split] = found[stem]
     return lists
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
+from edgepress.multilabel.datasets import load_dataset
 from edgepress.multilabel.decisions import Decisions
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.labels import LabelSpace
@@ -40,6 +42,26 @@ def test_a_name_is_one_label_in_both_of_its_unicode_forms():
         LabelSpace((composed, decomposed))
     decisions = Decisions.plain((decomposed,))
     assert decisions.ordered((composed,)).labels == (composed,)
+
+
+def test_readers_take_both_unicode_forms_for_one_label(tmp_path):
+    """As a folder that macOS wrote and one that Linux wrote, and a table whose header another editor wrote."""
+    composed, decomposed = "Z\u00fcrich", "Zu\u0308rich"
+    for number, (split, name) in enumerate((("train", composed), ("test", decomposed))):
+        for place, label in enumerate((name, "cat")):
+            folder = tmp_path / "folders" / split / label
+            folder.mkdir(parents=True)
+            cv2.imwrite(str(folder / f"{label}{split}.png"), np.full((8, 8, 3), 40 * number + 90 * place, np.uint8))
+    for split in ("train", "test"):
+        data = load_dataset(tmp_path / "folders", split)
+        assert (data.labels.names, data.targets.sum(axis=0).tolist()) == ((composed, "cat"), [1, 1])
+    (tmp_path / "table").mkdir()
+    for place in range(2):
+        cv2.imwrite(str(tmp_path / "table" / f"{place}.png"), np.full((8, 8, 3), 90 * place, np.uint8))
+    (tmp_path / "table" / "labels.txt").write_text(f"cat\n{composed}\n", encoding="utf-8")
+    (tmp_path / "table" / "train.csv").write_text(f"file,cat,{decomposed}\n0.png,0,1\n1.png,1,0\n", encoding="utf-8")
+    data = load_dataset(tmp_path / "table", "train")
+    assert (data.labels.names, data.targets.tolist()) == (("cat", composed), [[0, 1], [1, 0]])
 
 
 def test_names_keep_their_order_and_encode_to_their_columns():
