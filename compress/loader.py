@@ -7,6 +7,7 @@ The sampler yields (epoch, index), so a worker needs no shared state and a pictu
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -246,6 +247,9 @@ def batches(loader, epoch: int, sampler_of: DataLoader) -> Iterator[Batch]:
     if loader is not sampler_of:  # accelerate's wrapper counts epochs itself and would set the sampler back
         loader.set_epoch(epoch)
     try:
+        if sampler_of.num_workers:
+            # As torch is about to make them: where it cannot, its half-made iterator prints a traceback of its own.
+            multiprocessing.Lock()
         for targets, ignore, labelled, index, images, *others in loader:
             yield Batch(images, others[0] if others else None, targets, ignore, labelled, index, epoch)
     except (InputError, DataChangedError) as error:

@@ -86,7 +86,7 @@ def test_of_many_broken_ones_the_rest_are_counted(edgepress, onnx):
     assert answer.code == 2
     lines = answer.err.splitlines()
     assert len(lines) == 21
-    assert lines[-1] == "edgepress: and 1,030 more that could not be read"
+    assert lines[-1] == "edgepress: and 1,030 more that have no answer"
 
 
 def test_a_name_with_a_newline_or_without_text_is_one_line(edgepress, onnx, tmp_path, test_pictures):
