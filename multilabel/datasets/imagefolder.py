@@ -158,6 +158,9 @@ def _parse(line: str, where: str, key: str | None) -> dict[str, Any]:
 def _checked(row: Any, where: str, key: str | None) -> dict[str, Any]:
     if not isinstance(row, dict) or not isinstance(row.get("file_name"), str) or not row["file_name"]:
         raise InputError(f"{where}: expected an object with a file_name and a list of labels")
+    labels = row.get("labels")
+    if key is None and row.keys() <= _KEYS and isinstance(labels, list) and "ignore" not in row and _are_names(labels):
+        return {**row, "ignore": []}  # as most lines are
     for name in row.keys() - _KEYS:  # others may hold anything; a misspelt one would lose what it says
         meant = difflib.get_close_matches(name.lower(), _KEYS - {"labels"}, n=1, cutoff=0.8)
         if meant and name != key:
@@ -172,6 +175,10 @@ def _checked(row: Any, where: str, key: str | None) -> dict[str, Any]:
         ):
             raise InputError(f"{where}: {name} of {row['file_name']!r} is {items!r}; expected a list of label names")
     return {"file_name": row["file_name"], "labels": found, "ignore": row.get("ignore") or []}
+
+
+def _are_names(items: list) -> bool:
+    return all(type(item) is str for item in items)
 
 
 def _labels_key(row: dict[str, Any], where: str) -> str:
