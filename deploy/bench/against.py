@@ -1,4 +1,4 @@
-"""One engine against another: two bundles in turn on this machine, or a measurement against an earlier record."""
+"""Compare one engine with another: two bundles in turn on this machine, or a measurement with an earlier record."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ WARMUP_SECONDS = 0.5
 MIN_PAIRS = 20
 BLOCK_CALLS = 4
 BLOCK_SECONDS = 0.02
-"""A block of calls of one engine, before the other's turn; short, so that what disturbs the machine disturbs both."""
+"""Length of a block of one engine's calls; it is short, so that what disturbs the machine disturbs both engines."""
 MIN_BLOCKS = 6
-"""Fewer parts of a recorded measurement give no interval."""
+"""A recorded measurement with fewer parts has no interval."""
 DRAWS = 4000
 
 
@@ -41,10 +41,10 @@ class Against(BaseModel):
     other: str
     digest: str | None
     interleaved: bool
-    """Whether the two were measured in turn. Where not, what differed between the two measurements, in the machine or
-    beside it, is in no interval."""
+    """Whether the two were measured in turn. If not, the interval does not cover what differed between the two
+    measurements, in the machine or around it."""
     differences: list[str]
-    """What makes them hard to compare; see `record_differences`."""
+    """Why the two are hard to compare; see `record_differences`."""
     ratios: list[CellRatio]
 
 
@@ -62,15 +62,15 @@ def compare_latency(
 ) -> Ratio:
     """Time a bundle's engine against another's, in one process and in turn: A B B A A B ...
 
-    Each turn is a block of calls, of which the quickest counts, and not the first, in which the threads of the other
-    engine may still spin: what else runs here only ever adds to a call. What slows the machine for longer than two
-    blocks slows both, so the ratio stands where two timings one after the other would not.
+    Each turn is a block of calls. Its quickest call counts, because other load only ever adds to a call; its first call
+    does not, because the threads of the other engine may still spin. What slows the machine for longer than two blocks
+    slows both engines, so the ratio holds where two timings one after the other would not.
 
     Args:
         images: uint8 `[N, size, size, 3]`, used in turn.
         seconds: how long to measure, after warming up; at least `MIN_PAIRS` pairs are timed.
         batch: pictures per call.
-        unproven: open both whatever they answer here.
+        unproven: open both engines even where their golden check does not pass here.
 
     Returns:
         The first's time over the other's: the median over the pairs of blocks, and the 95 % interval of that median,
@@ -121,14 +121,14 @@ def take_turns(first: Engine, second: Engine, batches: list[np.ndarray], seconds
 
 
 def median_interval(count: int) -> tuple[int, int]:
-    """Places of the two order statistics between which the median lies with 95 %: binomial, by its normal limit."""
+    """Ranks of the two order statistics that hold the median with 95 % confidence (binomial, by its normal limit)."""
     low = max(int(count / 2 - 0.98 * count**0.5 - 0.5), 0)
     return low, count - 1 - low
 
 
 _Scalar = str | int | float | None
 _Facts = dict[str, _Scalar | list[_Scalar] | dict[str, _Scalar | list[_Scalar]]]
-"""What is told of a machine, flat: it is printed where it differs."""
+"""Facts about a machine, flat; each is printed where it differs."""
 
 
 class _Timing(BaseModel):
@@ -142,7 +142,7 @@ class _Cell(BaseModel):
 
 
 class Record(BaseModel):
-    """Of a record of `edgepress bench` what is compared: the file may come from anyone."""
+    """The compared part of a record of `edgepress bench`; it is checked because the file may come from anyone."""
 
     engine: str | None = None
     when: str | None = None
@@ -156,7 +156,7 @@ class Record(BaseModel):
 
 
 def open_other(path: Path) -> Bundle | Record:
-    """What a measurement shall be compared with: a bundle, or an earlier record of `edgepress bench --save`.
+    """Open what a measurement is compared with: a bundle, or an earlier record of `edgepress bench --save`.
 
     Raises:
         InputError: it is neither.
@@ -167,7 +167,7 @@ def open_other(path: Path) -> Bundle | Record:
 def against_bundle(
     bundle: Bundle, other: Bundle, encoded: list[bytes] | None, batches: Sequence[int], **settings: Any
 ) -> Against:
-    """The two in turn at each batch size; see `compare_latency`, which takes the settings."""
+    """Time the two bundles in turn at each batch size; `compare_latency` explains the settings."""
     pixels = np.stack([prepared(bundle, data) for data in encoded or generated_pictures()])
     found = {batch: compare_latency(bundle, other, pixels, batch=batch, **settings) for batch in batches}
     ratios = [CellRatio(batch=batch, streams=1, **dict(ratio)) for batch, ratio in found.items()]
@@ -175,7 +175,7 @@ def against_bundle(
 
 
 def against_record(ours: Mapping[str, Any], theirs: Record) -> Against:
-    """A measurement, as `edgepress bench --json` prints it, against an earlier one.
+    """Compare a measurement, as `edgepress bench --json` prints it, with an earlier one.
 
     Raises:
         InputError: they have no batch size and number of streams in common.
@@ -191,7 +191,7 @@ def against_record(ours: Mapping[str, Any], theirs: Record) -> Against:
 
 
 def read_record(path: Path) -> Record:
-    """What `edgepress bench --save FILE` wrote.
+    """Read what `edgepress bench --save FILE` wrote.
 
     Raises:
         InputError: the file is missing or holds something else.
@@ -210,8 +210,8 @@ def read_record(path: Path) -> Record:
 
 
 def compare_records(ours: Record, theirs: Record) -> list[CellRatio]:
-    """The model alone, at every batch size and number of streams that both records have: the ratio of the medians of
-    their parts, and its 95 % interval for what varied within the two measurements.
+    """Compare the model alone, at every batch size and number of streams that both records have: the ratio of the
+    medians of their parts, and its 95 % interval, which covers what varied within the two measurements.
 
     Raises:
         InputError: they have none in common.
@@ -232,7 +232,7 @@ def compare_records(ours: Record, theirs: Record) -> list[CellRatio]:
 
 
 def ratio_interval(measured: np.ndarray, recorded: np.ndarray) -> tuple[float | None, float | None]:
-    """95 % interval of the ratio of two independent medians: each series is drawn again from itself, 4000 times."""
+    """95 % interval of the ratio of two independent medians: each series is resampled 4000 times with replacement."""
     if min(len(measured), len(recorded)) < MIN_BLOCKS:
         return None, None
     rng = np.random.default_rng(0)
@@ -242,7 +242,7 @@ def ratio_interval(measured: np.ndarray, recorded: np.ndarray) -> tuple[float | 
 
 
 def record_differences(ours: Record, theirs: Record) -> list[str]:
-    """What makes two records hard to compare: another machine, other settings, another state of it."""
+    """Why two records are hard to compare: another machine, other settings, or another state of the machine."""
     compared = {
         "machine": sorted({*ours.machine, *theirs.machine}),
         "settings": ("device", "hint", "threads"),

@@ -1,6 +1,6 @@
 """bench: how long a picture takes on this machine, in the model alone and from JPEG bytes to logits.
 
-What each number means stands in docs/benchmarking.md.
+docs/benchmarking.md says what each number means.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ CHECKED = 8
 
 @runtime_checkable
 class TellsCopies(Protocol):
-    """An engine that times its copies to and from a device apart from what it computes."""
+    """An engine that times its copies to and from a device separately from its computation."""
 
     def timed(self, images: np.ndarray) -> dict[str, float]:
         """One call's `copy_in_ms`, `compute_ms` and `copy_out_ms`, by the device's own clock."""
@@ -48,21 +48,21 @@ class TellsCopies(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """What was measured at one batch size and number of streams."""
+    """The measurements at one batch size and number of streams."""
 
     batch: int
     streams: int
-    """Threads that call the one engine at once."""
+    """Threads that call the same engine at once."""
     model: Timing
     """Prepared pixels to logits."""
     end_to_end: Timing
-    """Encoded picture bytes to logits, one step after the other: decode, preprocess, model."""
+    """Encoded picture bytes to logits; the steps decode, preprocess and model run one after the other."""
     decode_ms: float
-    """Median of what decoding and preprocessing took of `end_to_end`, per call."""
+    """Median time that decoding and preprocessing take of `end_to_end`, in milliseconds per call."""
     ahead: Timing | None
-    """As `end_to_end` with the next batches decoded by threads meanwhile; of one stream with batches above 1."""
+    """Like `end_to_end`, but threads decode the next batches meanwhile; only for one stream with batches above 1."""
     copies: dict[str, float] | None
-    """Medians of `copy_in_ms`, `compute_ms`, `copy_out_ms`; None where the engine does not tell."""
+    """Medians of `copy_in_ms`, `compute_ms`, `copy_out_ms`; None where the engine does not report them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,27 +74,27 @@ class Benchmark:
     engine: str
     digest: str
     settings: dict[str, Any]
-    """Device, hint and threads as asked for."""
+    """Device, hint and threads that were asked for."""
     load_ms: float
-    """From the bundle on disk to an engine that is ready."""
+    """Time from the bundle on disk to an engine that is ready."""
     first_ms: float
     """The first call, in which runtimes allocate and compile."""
     memory: Memory
     pictures: str
-    """What was timed: the data set's pictures or generated ones."""
+    """The pictures that were used: the data set's or generated ones."""
     cells: list[Cell]
     copies_reason: str
-    """Why copies are not told; empty where they are."""
+    """Why there are no times of copies; empty where there are."""
     energy_source: str | None
     energy_reason: str
-    """Why energy is not told; empty where it is."""
+    """Why there is no energy figure; empty where there is one."""
     ran: Ran
     machine: dict[str, Any]
     before: dict[str, Any]
     """The device's state before the measurement; see `deploy.machine.state`."""
     after: dict[str, Any]
     cautions: list[str]
-    """What a reader must know: clocks that were not locked, throttling, a timing that never got steady."""
+    """Warnings for the reader: clocks that were not locked, throttling, a timing that never became steady."""
 
     def as_dict(self) -> dict[str, Any]:
         return {**asdict(self), "ran": self.ran.model_dump()}
@@ -140,7 +140,7 @@ def bench(
     before, memory, started = read_state(), PeakMemory(), time.perf_counter()
     if not unproven:
         require_sound(bundle, device)
-    # Its golden check would be the first call, and part of the time to load.
+    # Its golden check would be the first call, and its time would count as time to load.
     with open_engine(bundle, device, hint=hint, threads=threads, unproven=True) as engine:
         loaded = time.perf_counter()
         engine(_wrapped(pixels, 0, batches[0]))

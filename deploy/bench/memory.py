@@ -12,25 +12,25 @@ _CLEAR_REFS = Path("/proc/self/clear_refs")
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Resident memory of this process in MB; that of a GPU is not in it."""
+    """Resident memory of this process in MB, without the memory of a GPU."""
 
     peak_mb: float | None
-    """The most that it held; None where the system does not tell."""
+    """The most that the process held; None where the system does not report it."""
     growth_mb: float | None
-    """Peak less what it held before the engine was loaded; None where an earlier peak hides it."""
+    """The peak minus what was held before the engine was loaded; None where an earlier peak hides it."""
     reason: str = ""
     """Why a number is missing."""
 
 
 class PeakMemory:
-    """Watches the peak from its making on: where the system allows it, the peak so far is forgotten (Linux 4.0)."""
+    """Watches the peak from now on: where the system allows it, the earlier peak is reset (Linux 4.0)."""
 
     def __init__(self) -> None:
         self.before, self._forgotten = _kilobytes("VmRSS"), False
         try:
-            _CLEAR_REFS.write_text("5")  # proc(5): resets the peak to the present size
+            _CLEAR_REFS.write_text("5")  # proc(5): this resets the peak to the present size
             self._forgotten = True
-        except OSError:  # not Linux, or not allowed: an earlier peak may then hide ours, which read() says
+        except OSError:  # not Linux, or not allowed: an earlier peak may hide ours, and read() says so
             pass
         self._earlier = _peak()
 
@@ -55,7 +55,7 @@ def _peak() -> float | None:
     except ImportError:  # Windows
         return None
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return used / 1024 if sys.platform == "darwin" else used  # bytes there, kilobytes elsewhere
+    return used / 1024 if sys.platform == "darwin" else used  # macOS counts bytes, other systems kilobytes
 
 
 def _kilobytes(name: str) -> float | None:

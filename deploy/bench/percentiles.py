@@ -1,13 +1,13 @@
 """How much a tail percentile is worth: MLPerf's early-stopping rule.
 
-n calls of which t took longer than x tell that a share p of all calls takes at most x, at the confidence c, where a
-machine that reaches x only just that often would show so few slow calls with a chance of at most 1 - c:
+Of n calls, t took longer than x. The claim that a share p of all calls takes at most x holds with confidence c if a
+machine that only just meets it would show so few slow calls with a chance of at most 1 - c:
 
     sum over k = 0 .. t of (n choose k) (1 - p)^k p^(n - k) <= 1 - c
 
 Source: MLPerf Inference Rules, appendix "Early Stopping Criterion", with its tolerance d = 0 and confidence c = 0.99
-(github.com/mlcommons/inference_policies, inference_rules.adoc; loadgen/early_stopping.cc in mlcommons/inference). As
-there for one stream, t is at least 1, so p50 needs 11 calls, p90 64, p95 130 and p99 662.
+(github.com/mlcommons/inference_policies, inference_rules.adoc; loadgen/early_stopping.cc in mlcommons/inference). As in
+that source for one stream, t is at least 1, so p50 needs 11 calls, p90 64, p95 130 and p99 662.
 """
 
 from __future__ import annotations
@@ -46,20 +46,20 @@ def calls_needed(share: float, over: int = 1) -> int:
 
 
 def percentile(samples: np.ndarray, share: float) -> float | None:
-    """The samples' percentile; None where they are too few to claim it."""
+    """The samples' percentile; None where there are too few samples to claim it."""
     return float(np.quantile(samples, share)) if len(samples) >= calls_needed(share) else None
 
 
 def claimed(samples: np.ndarray, share: float) -> float | None:
-    """What a share of all calls does not exceed, at 99 % confidence: the figure that MLPerf reports for one stream.
+    """The latency that a share of all calls does not exceed, at 99 % confidence; MLPerf reports it for one stream.
 
-    The t - 1 slowest samples are discarded, t being the most slow ones that still let the percentile be claimed, and
-    the slowest of the rest is given. None where even t = 1 is too many.
+    Let t be the largest number of slow samples with which the percentile can still be claimed. The t - 1 slowest
+    samples are discarded and the slowest of the rest is returned. None where even t = 1 is too many.
     """
     calls = len(samples)
     if calls < calls_needed(share):
         return None
-    few, many = 1, int(calls * (1 - share)) + 2  # the first lets it be claimed, the second does not
+    few, many = 1, int(calls * (1 - share)) + 2  # with `few` slow calls it can be claimed, with `many` it cannot
     while many - few > 1:
         middle = (few + many) // 2
         if chance_of_so_few(middle, calls, share) <= 1 - CONFIDENCE:

@@ -1,4 +1,4 @@
-"""When a timing has warmed up: when it no longer changes, however long that takes."""
+"""Decide when a timing has warmed up: when it no longer changes, however long that takes."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 WINDOWS = 5
-"""Successive windows whose medians are compared."""
+"""Number of successive windows whose medians are compared."""
 TOLERANCE = 0.05
-"""Furthest that the slowest of those medians may lie above the fastest."""
+"""How far the slowest of those medians may be above the fastest, as a share of the fastest."""
 WINDOW_CALLS = 5
 WINDOW_SECONDS = 0.1
 
 Window = Callable[[float, int], list[float]]
-"""Make calls for so many seconds and at least so often; gives each call's seconds."""
+"""Makes calls for at least this many seconds and at least this many times; returns each call's seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Warmup:
-    """What it took until the timing was steady, or that it never was."""
+    """How long it took until the timing was steady, or that it never was."""
 
     steady: bool
     seconds: float
     calls: int
     spread: float | None
-    """How far the medians of the last windows lay apart, as a share of the fastest; None before there were enough."""
+    """Spread of the medians of the last windows, as a share of the fastest; None before there were enough windows."""
 
 
 def is_steady(medians: Sequence[float]) -> bool:
     """Whether the last windows agree and do not keep getting faster or slower.
 
-    Five in a row that only fall or only rise are a trend: by chance that happens once in sixty times.
+    Five medians in a row that only fall or only rise are a trend: by chance that happens once in sixty times.
     """
     last = list(medians[-WINDOWS:])
     if len(last) < WINDOWS or spread(last) > TOLERANCE:
@@ -43,14 +43,14 @@ def is_steady(medians: Sequence[float]) -> bool:
 
 
 def spread(medians: Sequence[float]) -> float:
-    """How far the slowest lies above the fastest, as a share of it."""
+    """How far the slowest is above the fastest, as a share of the fastest."""
     return max(medians) / min(medians) - 1
 
 
 def warm_up(window: Window, most_seconds: float) -> Warmup:
     """Make calls, a window at a time, until their medians are steady or `most_seconds` have passed.
 
-    A window lasts a twentieth of that time, at most 0.1 s, and has at least 5 calls, by which the limit may be passed.
+    A window lasts a twentieth of that time, at most 0.1 s. It has at least 5 calls, so slow calls may exceed the limit.
     """
     started = time.perf_counter()
     medians: list[float] = []

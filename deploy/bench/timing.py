@@ -1,4 +1,4 @@
-"""Timing a call: warmed up until it is steady, with the percentiles that its number of calls allows."""
+"""Time a call once it is steady, with the percentiles that the number of calls allows."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from edgepress.deploy.bench.steady import Warmup, warm_up
 from edgepress.deploy.machine.energy import Meter
 
 MIN_CALLS = 130
-"""Of every measurement, whatever its length: enough for p95 (`calls_needed`), if they take no longer than `LONGEST`."""
+"""Fewest calls of a measurement, enough for p95 (`calls_needed`), unless they take longer than `LONGEST`."""
 LONGEST = 10.0
-"""Times the length that was asked for, or seconds if that is more: when slow calls are cut off before `MIN_CALLS`."""
+"""Slow calls are cut off before `MIN_CALLS` after this many seconds, or this many times the requested length if
+longer."""
 BLOCKS = 40
-"""Parts that a measurement is kept in, by their medians, so that another can be compared with it later."""
+"""A measurement is kept as the medians of this many parts, so that another can be compared with it later."""
 BLOCK_CALLS = 5
 TAILS = {"p90": 0.90, "p95": 0.95, "p99": 0.99}
 
@@ -38,9 +39,9 @@ class Timing:
     images_per_second: float
     calls: int
     claimed_ms: dict[str, float | None]
-    """By tail percentile, what it is at most with 99 % confidence (MLPerf's early stopping)."""
+    """By tail percentile, its upper bound with 99 % confidence (MLPerf's early stopping)."""
     calls_needed: dict[str, int]
-    """Of the percentiles that are None: how many calls they need."""
+    """For each percentile that is None, how many calls it needs."""
     blocks_ms: list[float]
     """Medians of successive parts of the measurement."""
     warmup: Warmup
@@ -53,12 +54,12 @@ def time_calls(
     """Time a call once it is steady.
 
     Args:
-        call: is given the call's number, and called by as many threads at once as there are streams.
-        batch: pictures a call.
+        call: takes the number of the call; as many threads as there are streams call it at once.
+        batch: pictures per call.
         seconds: how long to measure; see `MIN_CALLS`.
 
     Raises:
-        Whatever a call raises.
+        Exception: whatever a call raises.
     """
     numbers = itertools.count()
 
@@ -94,7 +95,7 @@ def time_calls(
 def run_window(
     call: Callable[[int], object], numbers: Iterator[int], streams: int, seconds: float, least: int
 ) -> list[float]:
-    """Call for so long, and at least so often in all, from as many threads as there are streams.
+    """Call for this long, and at least this often in total, from as many threads as there are streams.
 
     Returns:
         Each call's seconds, in the order in which they ended.
@@ -122,7 +123,7 @@ def run_window(
         try:
             wait(futures, return_when=FIRST_EXCEPTION)
         finally:
-            stopped.set()  # an interruption, or one stream's error, ends the others
+            stopped.set()  # an interruption or an error in one stream ends the others
     for future in futures:
         future.result()
     return samples

@@ -1,7 +1,7 @@
-"""adopt: a finished ONNX tagger of somebody's own, as a bundle that every later stage takes.
+"""adopt: make a bundle that every later stage takes from a finished ONNX tagger of somebody's own.
 
 The graph gets the front that every engine has: uint8 pictures NHWC, normalisation inside, logits out, a batch of any
-size. What it then answers is proven equal to what the file itself answers, run as its owner runs it.
+size. Its answers are then proven equal to those of the file itself, run as its owner runs it.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ MODEL = "model.onnx"
 EQUAL = 1e-5
 """Largest difference of a logit, as a share of the largest logit, between the file's own answer and the bundle's."""
 BATCHES = (1, 2, 5)
-"""What a batch of any size is tried with."""
+"""Batch sizes that the new graph is tried with."""
 _FEW = 32
 
 
 def adopt_onnx(
     file: Path, verified: MultiLabelDataset, out: Path, *, labels: LabelSpace | None, config: AdoptConfig
 ) -> Bundle:
-    """Make a bundle of kind onnx (fp32) of a finished ONNX model.
+    """Make a bundle of kind onnx (fp32) from a finished ONNX model.
 
     Args:
         file: the ONNX model, with its external data beside it.
         verified: the split that its engines will be verified on; its labels are among the model's.
-        labels: the names of the model's outputs, in their order; None where its metadata has them.
+        labels: the names of the model's outputs, in order; None where its metadata has them.
         config: what the graph does not say.
 
     Raises:
-        InputError: something must be said that is not, the graph has a batch that cannot be freed, or what it answers
-            with the new front is not what it answers without.
+        InputError: a needed setting is not given, the graph's batch size cannot be made free, or its answers with the
+            new front differ from those without.
         EngineUnavailableError: onnx or onnxruntime is not installed.
     """
     for module in ("onnx", "onnxruntime"):
@@ -145,7 +145,7 @@ def _external(foreign: Foreign) -> list[str]:
 
 
 class _Owner:
-    """The file itself in ONNX Runtime, fed as its owner feeds it: the yardstick of the bundle."""
+    """The file itself in ONNX Runtime, fed as its owner feeds it; the bundle is compared with it."""
 
     def __init__(self, foreign: Foreign, config: AdoptConfig) -> None:
         self.foreign, self.config = foreign, config
@@ -170,7 +170,7 @@ class _Owner:
 
 
 def session_of(model: onnx.ModelProto, file: Path):
-    """ONNX Runtime over a graph; a refusal names the file it came from."""
+    """An ONNX Runtime session of a graph; the error of a refused graph names the file it came from."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
@@ -182,7 +182,7 @@ def session_of(model: onnx.ModelProto, file: Path):
 
 
 def _known_activation(foreign: Foreign, config: AdoptConfig, answers: np.ndarray, names: int) -> Activation:
-    """What the output has been through; refused where it looks like probabilities and nobody says so."""
+    """The activation behind the output; an error where the output looks like probabilities and nobody says so."""
     if answers.shape[1] != names:
         raise InputError(
             f"{foreign.file}: the output {foreign.output} has {answers.shape[1]} columns for {names} labels; expected "
@@ -202,7 +202,7 @@ def _prove(foreign: Foreign, graph: onnx.ModelProto, pixels: np.ndarray, expecte
     """Stop unless the new graph answers as the file does, in every batch.
 
     Raises:
-        InputError: it does not; names the node that has a batch in it, where one does.
+        InputError: it does not; names the node with a fixed batch size, where there is one.
     """
     session = session_of(graph, foreign.file)
     most = EQUAL * max(1.0, float(np.abs(expected).max()))

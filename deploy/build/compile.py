@@ -1,4 +1,4 @@
-"""compile: an ONNX bundle to what a runtime loads fastest, each with the reference that proves it."""
+"""compile: convert an ONNX bundle to what a runtime loads fastest, with the reference that proves it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ONNX = "model.onnx"
 
 
 def compile_fp16(parent: Bundle, out: Path) -> Bundle:
-    """The typed half-precision graph of an fp32 ONNX bundle: float16 inside, uint8 in and float32 out as before.
+    """Make the typed half-precision graph of an fp32 ONNX bundle: float16 inside, uint8 in and float32 out as before.
 
     Raises:
         InputError: the parent is no fp32 ONNX bundle.
@@ -49,10 +49,10 @@ def compile_fp16(parent: Bundle, out: Path) -> Bundle:
 
 
 def require_fp16() -> None:
-    """Stop where what makes half-precision graphs is not installed here.
+    """Stop if the packages that make half-precision graphs are not installed.
 
     Raises:
-        EngineUnavailableError: says which extra is.
+        EngineUnavailableError: they are not; names the extra to install.
     """
     for module in ("onnx", "onnxruntime"):
         require(module, "quantize")
@@ -61,10 +61,10 @@ def require_fp16() -> None:
 def compile_openvino(
     parent: Bundle, out: Path, precision: Literal["fp32", "fp16"], *, replaces: Bundle | None = None
 ) -> Bundle:
-    """OpenVINO's representation of an fp32 ONNX bundle, its weights stored in `precision`.
+    """Convert an fp32 ONNX bundle to OpenVINO's format, with its weights stored in `precision`.
 
     Args:
-        replaces: an engine whose place this one takes, with its decisions, though it was made from the same.
+        replaces: an engine that this one replaces, keeping its decisions, even if it was made from the same inputs.
 
     Raises:
         InputError: the parent is no fp32 ONNX bundle.
@@ -81,7 +81,7 @@ def compile_openvino(
 
     try:
         model = ov.convert_model(str(parent.model_path))
-    except Exception as error:  # its frontends raise types of their own
+    except Exception as error:  # OpenVINO's frontends raise types of their own
         raise InputError(
             f"{parent.model_path}: OpenVINO cannot read it: {' '.join(str(error).split())[:300]}"
         ) from error
@@ -99,19 +99,19 @@ def compile_openvino(
         try:
             # save_model halves the weights unless it is told not to.
             ov.save_model(model, str(folder / IR), compress_to_fp16=precision == "fp16")
-        except RuntimeError as error:  # all that it says of a full disk is "iostream error"
+        except RuntimeError as error:  # its only message for a full disk is "iostream error"
             reason = f"OpenVINO cannot write {IR}: {' '.join(str(error).split())[:200]}; is the disk full?"
             raise OSError(f"{out}: {reason}") from error
     return Bundle.open(out)
 
 
 def built_for_openvino(parent: Bundle) -> BuiltForOpenVino:
-    """The passport of what OpenVINO here makes of an ONNX bundle."""
+    """The passport of a bundle that the installed OpenVINO compiles from an ONNX bundle."""
     return BuiltForOpenVino(version=version("openvino"), onnx_sha256=parent.model_sha256, platform=platform_here())
 
 
 def decisions_of(replaces: Bundle | None, parent: Bundle) -> dict[str, Any]:
-    """Manifest fields of an engine that takes another's place: the other's decisions, where not its parent's too."""
+    """Manifest fields of an engine that replaces another: the other's decisions, unless its parent has the same."""
     if replaces is None or replaces.manifest.decisions == parent.manifest.decisions:
         return {}
     return {"decisions": replaces.manifest.decisions}
@@ -119,7 +119,7 @@ def decisions_of(replaces: Bundle | None, parent: Bundle) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def derived_bundle(parent: Bundle, out: Path, **fields: Any) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """`write_bundle` with what a model inherits from the one it was made from: labels, preprocess, reference, ..."""
+    """Call `write_bundle` with what a model inherits from its parent: labels, preprocess, reference, ..."""
     inherited = {
         "labels": parent.manifest.labels,
         "preprocess": parent.preprocess,

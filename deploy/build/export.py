@@ -1,6 +1,6 @@
-"""Student to ONNX: the only source of truth for every engine.
+"""Export a student to ONNX, the only source of truth for every engine.
 
-uint8 NHWC RGB pictures in, normalisation inside the graph, float32 logits out, a batch of any size.
+The graph takes uint8 NHWC RGB pictures in a batch of any size, normalises them and gives float32 logits.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ def export_onnx(
     """Export a model as the bundle `onnx-fp32`, with its logits on the verified split beside it.
 
     Args:
-        model: in evaluation mode.
+        model: must be in evaluation mode.
         verified: the split that engines will be verified on; its labels must be the model's.
-        parent: the torch bundle the model came from, where there is one.
-        identity: sha256 of what the model was loaded from, and of what its decisions are fitted on; an artifact made
-            from the same is kept.
-        decisions: fits the bundle's decisions; given a function from a split to the model's logits `[N, C]`.
-        attention: also give what each label looks at, as a second output; see `deploy.engines.attention`.
+        parent: the torch bundle that the model came from, if there is one.
+        identity: sha256 of what the model was loaded from and of what its decisions are fitted on; a bundle with the
+            same identity is kept.
+        decisions: fits the bundle's decisions; it gets a function from a split to the model's logits `[N, C]`.
+        attention: also export what each label looks at, as a second output; see `deploy.engines.attention`.
 
     Raises:
         InputError: labels differ, a picture cannot be read, or the backbone cannot be exported with a free batch size.
@@ -127,7 +127,7 @@ def _to_onnx(model: MultiLabelModel, attention: bool) -> onnx.ModelProto:
     # Two pictures: a batch of one is taken for a constant.
     images = torch.zeros(2, size, size, 3, dtype=torch.uint8)
     if attention:
-        module(images)  # what it refuses is told as it says it, not as the exporter wraps it
+        module(images)  # so its own error is shown, not the one that the exporter wraps it in
     try:
         with _quiet():
             program = torch.onnx.export(
@@ -164,8 +164,8 @@ def _to_onnx(model: MultiLabelModel, attention: bool) -> onnx.ModelProto:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the exporter prints: every constant that it does not fold, and, where it fails, the whole traced
-    graph, hundreds of lines, several times. What went wrong is in the exception."""
+    """Silence the exporter: it prints every constant that it does not fold and, where it fails, the whole traced graph
+    (hundreds of lines) several times. The exception says what went wrong."""
     with (
         warnings.catch_warnings(),
         contextlib.redirect_stdout(io.StringIO()),
@@ -184,16 +184,16 @@ def _quiet() -> Iterator[None]:
 
 
 def _cause(error: BaseException) -> str:
-    """What went wrong first; the exporter wraps it in advice about its own steps, longer than what is shown."""
+    """The first cause; the exporter wraps it in advice about its own steps, which is longer than what is shown."""
     while error.__cause__ is not None:
         error = error.__cause__
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def _forget_sources(graph: onnx.ModelProto) -> None:
-    """Drop what the exporter says of the code that was traced, with the paths of this machine: a bundle is given away.
+    """Drop the exporter's notes on the traced code: they hold paths of this machine, and a bundle is given away.
 
-    What stays is the module that each node is of, for `deploy.verify.layers`.
+    Only the module of each node stays, because `deploy.verify.layers` needs it.
     """
     inner = graph.graph
     for one in (inner, *inner.node, *inner.input, *inner.output, *inner.value_info, *inner.initializer):

@@ -1,4 +1,4 @@
-"""A finished ONNX tagger of somebody's own: what its graph says of itself, and what only its owner knows."""
+"""A finished ONNX tagger of somebody's own: what its graph states, and what only its owner knows."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class AdoptConfig(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class Foreign:
-    """A graph and how it is called."""
+    """A graph and how to call it."""
 
     file: Path
     model: onnx.ModelProto
@@ -53,28 +53,28 @@ class Foreign:
     layout: Layout
     size: int
     batch: int | None
-    """None where it is free."""
+    """None where the graph leaves it free."""
     output: str
     activation: Activation | None
-    """What its last node says; None where that is neither Sigmoid nor Softmax."""
+    """What the graph's last node says; None where it is neither Sigmoid nor Softmax."""
     labels: tuple[str, ...] | None
     """The names of the outputs, where the file's metadata has them."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of one picture."""
+        """Shape of one picture as the graph takes it."""
         return (3, self.size, self.size) if self.layout == "nchw" else (self.size, self.size, 3)
 
 
 def read_foreign(file: Path, config: AdoptConfig) -> Foreign:
-    """Read an ONNX file and find out how it is called.
+    """Read an ONNX file and find out how to call it.
 
     Args:
-        file: an .onnx file; the files of its external data are read from its own folder.
+        file: an .onnx file; files with its external data are read from its own folder.
 
     Raises:
-        InputError: the file is no ONNX model, its external data is missing or lies outside its folder, it has another
-            number of inputs than one, or something about its input or output must be said by the caller.
+        InputError: the file is not an ONNX model, its external data is missing or outside its folder, it does not have
+            exactly one input, or the caller must state something about its input or output.
     """
     model = _load(file)
     given = {tensor.name for tensor in model.graph.initializer}
@@ -196,7 +196,7 @@ def _activation(model: onnx.ModelProto, output: str) -> Activation | None:
 
 
 def _labels(model: onnx.ModelProto) -> tuple[str, ...] | None:
-    """What `export` writes, and what others write under the same name: a JSON list of names."""
+    """The labels in the metadata: a JSON list of names, which `export` and other tools write under the same key."""
     for entry in model.metadata_props:
         if entry.key == "labels":
             try:

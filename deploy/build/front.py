@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("edgepress")
 OPSET = 20
-"""What a graph of an older opset than `OLDEST` is converted to."""
+"""The opset that a graph with an opset older than `OLDEST` is converted to."""
 OLDEST = 13
-"""The first opset whose Q/DQ nodes have a scale for each channel."""
+"""The first opset whose Q/DQ nodes have one scale per channel."""
 LEAST = np.float32(1e-7)
-"""Probabilities nearer to 0 or 1 than this have the logit of this one: 16.1."""
+"""Probabilities nearer to 0 or 1 than this are clipped to it; its logit is 16.1."""
 
 
 def normalised(pixels: np.ndarray, foreign: Foreign, config: AdoptConfig) -> np.ndarray:
-    """uint8 RGB `[N, size, size, 3]` as the model takes them: its dtype, colours and layout.
+    """Convert uint8 RGB `[N, size, size, 3]` to what the model takes: its dtype, colours and layout.
 
-    The arithmetic is that of the front, (x − 255·mean)·(1 / (255·std)) in float32, so that a difference of the answers
-    is the graph's.
+    The arithmetic is that of the front, (x − 255·mean)·(1 / (255·std)) in float32, so any difference between the
+    answers comes from the graph.
     """
     if config.colors == "bgr":
         pixels = pixels[..., ::-1]
@@ -65,7 +65,7 @@ def fronted(
 
     model = _modern(foreign)
     graph = model.graph
-    for node in graph.node:  # a name of ours may be taken
+    for node in graph.node:  # the graph may already use one of our names
         for names_of in (node.input, node.output):
             for at, name in enumerate(names_of):
                 if name in ("images", "logits"):
@@ -150,7 +150,7 @@ def _tail(
 
 
 def _modern(foreign: Foreign) -> onnx.ModelProto:
-    """A copy without constants among its inputs (as old exporters write), of an opset that INT8 can use."""
+    """A copy without constants among its inputs (old exporters write these), in an opset that INT8 can use."""
     import onnx
     from onnx import version_converter
 
@@ -176,13 +176,13 @@ def _modern(foreign: Foreign) -> onnx.ModelProto:
 
 
 def _pruned(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Without the nodes and constants that no longer lead to the logits."""
+    """Remove the nodes and constants that no longer lead to the logits."""
     wanted, nodes = {"logits"}, []
     for node in reversed(model.graph.node):
         if any(name in wanted for name in node.output):
             nodes.append(node)
             wanted |= {name for name in node.input if name}
-            for attribute in node.attribute:  # what the branches of an If or Loop read from outside
+            for attribute in node.attribute:  # the branches of an If or Loop may read tensors from outside
                 for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
                     wanted |= {name for one in inner.node for name in one.input}
     constants = [tensor for tensor in model.graph.initializer if tensor.name in wanted]

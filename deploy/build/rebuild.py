@@ -1,4 +1,4 @@
-"""rebuild: a compiled engine that does not fit this machine is made again in its place, from the ONNX beside it."""
+"""rebuild: build a compiled engine that does not fit this machine again, in its place, from the ONNX beside it."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ log = logging.getLogger("edgepress")
 
 
 def fitted(bundle: Bundle, *, rebuild: bool) -> Bundle:
-    """The bundle itself where it fits this machine, else the same engine made again in its place.
+    """The bundle itself if it fits this machine, otherwise the same engine built again in its place.
 
     The new engine keeps the old one's decisions; the old one stays until the new one is whole.
 
     Args:
-        rebuild: whether an engine that does not fit may be made again.
+        rebuild: whether an engine that does not fit may be built again.
 
     Raises:
-        EngineUnavailableError: it does not fit, and cannot be or was not to be made again here; says why.
-        InputError: its ONNX bundle is damaged, or is refused by the runtime that is here.
+        EngineUnavailableError: it does not fit, and it cannot be built again here or `rebuild` is false; says why.
+        InputError: its ONNX bundle is damaged, or the installed runtime refuses it.
     """
     if not rebuild:
         require_fit(bundle)
@@ -52,7 +52,7 @@ def fitted(bundle: Bundle, *, rebuild: bool) -> Bundle:
 
 
 def _onnx_beside(bundle: Bundle) -> Bundle:
-    """The ONNX bundle with the parent's digest, in whatever folder beside this one."""
+    """Find the ONNX bundle with the parent's digest, whatever the name of its folder beside this one."""
     parent = bundle.manifest.parent
     if parent is not None:
         for file in sorted(bundle.path.resolve().parent.glob(f"*/{MANIFEST}")):

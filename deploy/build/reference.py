@@ -1,4 +1,4 @@
-"""reference.npz: what the torch model said of every picture it was verified on.
+"""reference.npz: the torch model's logits for every picture of the verified split.
 
 It travels with every artifact, so that a device without torch can prove an engine against the model it came from.
 """
@@ -21,7 +21,7 @@ REFERENCE = "reference.npz"
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """Torch's logits of a split, known by content hash."""
+    """Torch's logits for a split, identified by the content hashes of its pictures."""
 
     hashes: list[str]
     """sha256 of each picture file."""
@@ -40,7 +40,7 @@ class Reference:
         return cls(data.hashes(), logits.astype(np.float32), data.targets, data.ignore, data.labels.names)
 
     def save(self, path: Path) -> None:
-        """Write an .npz without pickled objects."""
+        """Write an .npz file without pickled objects."""
         np.savez_compressed(
             path,
             hashes=np.array(self.hashes),
@@ -55,7 +55,7 @@ class Reference:
         """Read what `save` wrote.
 
         Raises:
-            InputError: not such a file.
+            InputError: the file is not what `save` writes.
         """
         try:
             with np.load(path, allow_pickle=False) as file:
@@ -74,8 +74,8 @@ class Reference:
         return cls(hashes.tolist(), logits, targets, ignore, tuple(map(one_form, labels.tolist())))
 
     def rows(self, hashes: list[str]) -> np.ndarray | None:
-        """int64 `[N]`, where each picture stands in the reference; None unless all do."""
-        # A file that stands twice is told apart by its turn: its labels may differ from one time to the other.
+        """int64 `[N]`, the row of each picture in the reference; None unless all pictures are in it."""
+        # Copies of one file are matched in their order, because their labels may differ.
         places: dict[str, list[int]] = {}
         for row, name in enumerate(self.hashes):
             places.setdefault(name, []).append(row)

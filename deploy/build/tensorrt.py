@@ -1,4 +1,4 @@
-"""ONNX to a TensorRT engine, with `tensorrt` where it is installed, else with `tensorrt_rtx`.
+"""Build a TensorRT engine from ONNX, with `tensorrt` where it is installed, otherwise with `tensorrt_rtx`.
 
 Precision is in the graph's types and Q/DQ nodes and the network is strongly typed, so one path serves TensorRT 10, 11
 and TensorRT-RTX. `tensorrt` builds for the GPU that is present, `tensorrt_rtx` for a named compute capability without
@@ -42,15 +42,15 @@ class ParsedNetwork:
     parser: Any  # owns the weights: the network is empty without it
     network: Any
     warnings: tuple[str, ...]
-    """What the parser warned of."""
+    """The parser's warnings."""
 
     @property
     def facts(self) -> dict[str, Any]:
-        """How many layers and convolutions; layers without constants (`types`) and convolutions and matrix products
-        (`products`) by precision.
+        """The number of layers and convolutions, and by precision the layers without constants (`types`) and the
+        convolutions and matrix products (`products`).
 
-        A product is int8 where its input and its weights both come from a dequantize layer, else what it gives. The
-        network is strongly typed: the builder may fuse layers, and computes in the types that are written here.
+        A product is int8 where its input and its weights both come from a dequantize layer; otherwise it has the type
+        of its output. The network is strongly typed: the builder may fuse layers, but it computes in these types.
         """
         kinds = self.trt.LayerType
         layers = self.layers
@@ -92,12 +92,12 @@ def parse_network(model: Path) -> ParsedNetwork:
 
     Raises:
         EngineUnavailableError: no TensorRT is installed.
-        InputError: TensorRT cannot read the graph; carries the parser's first message.
+        InputError: TensorRT cannot read the graph; shows the parser's first message.
     """
     trt = runtime_module()
     logger = collecting_logger(trt)
     logger.forget()
-    # Newer versions know no other network and may drop the flag.
+    # Newer versions have only such networks and may drop the flag.
     typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     builder = trt.Builder(logger)
     network = builder.create_network(0 if typed is None else 1 << int(typed))
@@ -106,7 +106,7 @@ def parse_network(model: Path) -> ParsedNetwork:
         reason = "no reason given"
         if parser.num_errors:
             error = parser.get_error(0)
-            # Without a node, as for a file that is no ONNX, the node's number is -1.
+            # An error without a node, as for a file that is not ONNX, has the node number -1.
             where = f"node {error.node()}: " if error.node() >= 0 else ""
             reason = where + one_line(error.desc())
         raise InputError(f"{model}: TensorRT cannot read the graph: {reason}")
@@ -117,17 +117,17 @@ def build_tensorrt(parent: Bundle, out: Path, target: GpuTarget, *, replaces: Bu
     """Build the engine of an ONNX bundle; its precision is the parent's.
 
     `tensorrt` keeps the timings of kernels in a cache beside the bundle, so that the next build is shorter (not run on
-    a GPU; in TensorRT-RTX such a cache is without effect, and it is given none).
+    a GPU; in TensorRT-RTX such a cache has no effect, so none is used there).
 
     Args:
         parent: fp32, an fp16 typed graph, or an int8 Q/DQ graph made for TensorRT (symmetric INT8, float bias).
-        out: the bundle to write; one that was made from the same is kept.
-        replaces: an engine whose place this one takes, with its decisions, though it was made from the same.
+        out: the bundle to write; a bundle that was made from the same inputs is kept.
+        replaces: an engine that this one replaces, keeping its decisions, even if it was made from the same inputs.
 
     Raises:
-        InputError: not such a parent, a graph that TensorRT refuses, or DLA with more than one picture a call.
-        EngineUnavailableError: no TensorRT here, none that builds for this compute capability here, no such DLA core,
-            or fp32 for DLA.
+        InputError: the parent is none of these, TensorRT refuses the graph, or DLA with more than one picture per call.
+        EngineUnavailableError: no TensorRT here, or none that builds for this compute capability here, no such DLA
+            core, or fp32 for DLA.
     """
     _require_buildable(parent, target.max_batch, target.dla)
     trt, sm, precision = runtime_module(), target.sm, parent.manifest.precision
@@ -176,13 +176,13 @@ def build_tensorrt(parent: Bundle, out: Path, target: GpuTarget, *, replaces: Bu
 
 
 def _require_buildable(parent: Bundle, max_batch: int, dla: int | None) -> None:
-    """Stop where what was asked for can be built nowhere."""
+    """Stop if no machine could build what was asked for."""
     if parent.manifest.kind != "onnx":
         raise InputError(f"{parent.path}: a bundle of kind {parent.manifest.kind}; expected onnx")
     require_logits_alone(parent)
     if max_batch < 1:
         raise InputError(f"max_batch {max_batch}: expected at least 1")
-    if dla is not None and max_batch != 1:  # TensorRT wants one fixed shape there
+    if dla is not None and max_batch != 1:  # TensorRT requires one fixed shape on DLA
         raise InputError(
             f"dla {dla} with max_batch {max_batch}: an engine for DLA takes one picture a call (max_batch 1)"
         )
@@ -191,7 +191,7 @@ def _require_buildable(parent: Bundle, max_batch: int, dla: int | None) -> None:
 
 
 def _require_target(trt: ModuleType, sm: int, precision: str) -> None:
-    """Stop where no engine can be built for this compute capability here."""
+    """Stop if no engine can be built here for this compute capability."""
     if trt.__name__ == "tensorrt":
         present = cuda_compute_capability()
         if present is None:
@@ -212,7 +212,7 @@ def _require_target(trt: ModuleType, sm: int, precision: str) -> None:
 
 
 def _require_contract(parsed: ParsedNetwork, parent: Bundle) -> None:
-    """Stop where the network is not uint8 pictures in, float32 logits out, in the precision that the parent names."""
+    """Stop unless the network takes uint8 pictures and gives float32 logits, in the precision that the parent names."""
     trt, network, path = parsed.trt, parsed.network, parent.model_path
     if (network.num_inputs, network.num_outputs) != (1, 1):
         raise InputError(f"{path}: {network.num_inputs} inputs and {network.num_outputs} outputs; expected one of each")
@@ -236,13 +236,13 @@ def _require_contract(parsed: ParsedNetwork, parent: Bundle) -> None:
         if quantized == 0:
             raise InputError(f"{path}: not a Q/DQ graph for TensorRT: no convolution {said}")
         log.info("  the parsed network: %d of %d convolutions %s", quantized, convolutions, said)
-    # TensorRT reads such a tensor as INT8, and the engine is wrong.
+    # TensorRT reads such a tensor as INT8, and the engine answers wrongly.
     if any("UINT8 zero_point" in message for message in parsed.warnings):
         raise InputError(f"{path}: not a Q/DQ graph for TensorRT: UINT8 zero points; expected symmetric INT8")
 
 
 def builder_config(parsed: ParsedNetwork, *, precision: str, sm: int, max_batch: int) -> Any:
-    """An IBuilderConfig: one optimisation profile, the target where the runtime takes one, true fp32 for fp32.
+    """An IBuilderConfig with one optimisation profile, the target where the runtime takes one, and no TF32 for fp32.
 
     Raises:
         InputError: the runtime refuses the compute capability.
@@ -260,16 +260,16 @@ def builder_config(parsed: ParsedNetwork, *, precision: str, sm: int, max_batch:
 
 
 def _prefer_dla(parsed: ParsedNetwork, config: Any, core: int) -> int:
-    """Give a DLA core the layers that it can run: how many the builder says these are, constants left out."""
+    """Give a DLA core the layers that it can run; returns the builder's count of them, without constants."""
     trt, cores = parsed.trt, parsed.builder.num_DLA_cores
     if core >= cores:
         raise EngineUnavailableError(
             f"dla {core}: {trt.__name__} finds {cores} DLA cores here; they are numbered from 0"
         )
     config.default_device_type, config.DLA_core = trt.DeviceType.DLA, core
-    config.set_flag(trt.BuilderFlag.GPU_FALLBACK)  # preprocessing and the head are not for DLA
+    config.set_flag(trt.BuilderFlag.GPU_FALLBACK)  # DLA cannot run the preprocessing and the head
     able = sum(config.can_run_on_DLA(layer) for layer in parsed.layers if layer.type != trt.LayerType.CONSTANT)
-    if not able:  # the engine would be the GPU's under another name
+    if not able:  # the engine would run on the GPU alone under another name
         raise EngineUnavailableError(f"dla {core}: the builder finds no layer of this network that DLA can run")
     return able
 

@@ -1,4 +1,4 @@
-"""TensorRT's timing cache, a file beside the engines: kernels that were timed once are not timed again."""
+"""TensorRT's timing cache is a file beside the engines, so that kernels that were timed once are not timed again."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ log = logging.getLogger("edgepress")
 
 
 def is_kept(trt: ModuleType) -> bool:
-    """TensorRT-RTX measures nothing when it builds; its timing cache is deprecated and without effect."""
+    """False for TensorRT-RTX: it measures nothing when it builds, and its deprecated timing cache has no effect."""
     return trt.__name__ == "tensorrt"
 
 
 def read(config: Any, file: Path) -> None:
-    """Give a builder the timing cache of earlier builds; a new one where there is none, or one of another device."""
+    """Give a builder the timing cache of earlier builds; a new one if there is none or it is of another device."""
     cache = config.create_timing_cache(file.read_bytes() if file.is_file() else b"")
     if not config.set_timing_cache(cache, False):
         log.info("%s: of another device or version; the kernels are timed again", file)

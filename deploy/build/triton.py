@@ -1,14 +1,14 @@
-"""Serving hand-off: a Triton Inference Server model repository of a finished bundle.
+"""Serving hand-off: write a model repository for Triton Inference Server from a finished bundle.
 
     OUT/models/NAME/1/model.onnx            or model.xml and model.bin, or model.plan
     OUT/models/NAME/config.pbtxt            a ModelConfig in protobuf's text format
-    OUT/models/NAME/labels.txt              a label a line, in the order of the logits
+    OUT/models/NAME/labels.txt              one label per line, in the order of the logits
     OUT/manifest.json                       the bundle's: preprocessing, thresholds and provenance
-    OUT/request.json, OUT/README.md         how to serve it and how to ask
+    OUT/request.json, OUT/README.md         how to serve it and how to send a request
 
 The server runs the same file as the bundle: raw uint8 pixels in, float32 logits out. Sources: Triton's
 `model_config.proto`, its protocol extensions "Binary tensor data" and "Classification", and the README of its OpenVINO
-backend. Not run on a server: tests parse the configuration and send the README's request to a stand-in.
+backend. It was not run on a server: tests parse the configuration and send the README's request to a stand-in.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _PREFERRED_BATCH = 8
 _QUEUE_MICROSECONDS = 100
 _SHOWN = 5
-"""Labels that the README's request asks for."""
+"""Number of labels that the README's request asks for."""
 
 
 def write_triton(
@@ -40,18 +40,18 @@ def write_triton(
 ) -> Path:
     """Write a model repository that Triton serves a bundle from; returns `out`.
 
-    ONNX and TensorRT are batched by the server. OpenVINO's backend takes no batch smaller than the largest, so that
-    model is given with a free first dimension, and a client sends batches itself.
+    The server batches ONNX and TensorRT models. OpenVINO's backend takes no batch smaller than the largest, so an
+    OpenVINO model is written with a free first dimension, and a client sends batches itself.
 
     Args:
         bundle: of kind onnx, openvino, or tensorrt built by the full TensorRT.
-        out: a new or empty folder; it is whole or absent.
+        out: a new or empty folder; after an error nothing is left in it.
         name: the model's name, which is in every request's address; by default the bundle's folder.
-        max_batch: most pictures at once for ONNX; a TensorRT engine has its own.
+        max_batch: most pictures at once for ONNX; a TensorRT engine has its own limit.
         device: `cpu` or `cuda`, where the server runs an ONNX model.
 
     Raises:
-        InputError: a bundle that Triton does not serve, a name or device that it does not take, or `out` is not empty.
+        InputError: Triton does not serve the bundle, does not take the name or device, or `out` is not empty.
     """
     name = bundle.name if name is None else name
     if not _NAME.fullmatch(name):
@@ -118,13 +118,13 @@ def model_config(bundle: Bundle, name: str, max_batch: int = 64, device: str = "
 
 
 def _model_files(bundle: Bundle) -> list[str]:
-    """The model, and what its runtime reads beside it under the same name (OpenVINO's weights)."""
+    """The model file, and the file that its runtime reads beside it under the same name (OpenVINO's weights)."""
     stem = PurePosixPath(bundle.manifest.model).stem
     return [name for name in bundle.manifest.files if PurePosixPath(name).stem == stem]
 
 
 def _request(bundle: Bundle) -> dict[str, object]:
-    """The JSON before a picture's bytes: one picture in, the labels with the highest logits out."""
+    """The JSON that is sent before a picture's bytes; it asks for the labels with the highest logits."""
     size = bundle.preprocess.size
     pixels = size * size * 3
     return {

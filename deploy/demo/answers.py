@@ -1,4 +1,4 @@
-"""Answers: the engines of a run that this machine can open, and what they say of a picture with the time it took."""
+"""Answers: the engines of a run that this machine can open, and their answers to a picture with the time taken."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from edgepress.multilabel.pictures import decode_picture
 from edgepress.multilabel.preprocess import resize
 
 CALLS = 5
-"""Calls of the model a picture; the median is told, for the first one after a decoder ran is slower."""
+"""Calls of the model per picture; the median is shown, because the first call after a decoder ran is slower."""
 _WARM_UP = 3
 PREVIEW_SIDE = 720
-"""Pixels of the longer side of the picture that is shown."""
+"""Length of the longer side of the shown picture, in pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,14 +33,14 @@ class Opening:
 
     device: str = "cpu"
     threads: int | None = None
-    """As `open_engine` takes them, of the runtimes that take any; the others choose."""
+    """Threads as `open_engine` takes them, for the runtimes that have the setting; the others choose for themselves."""
     rebuild: bool = False
-    """Make compiled engines that do not fit this machine again; see `deploy.build.rebuild.fitted`."""
+    """Build compiled engines that do not fit this machine again; see `deploy.build.rebuild.fitted`."""
     unproven: bool = False
-    """As `open_engine` takes it."""
+    """See `open_engine`."""
 
     def tagger(self, path: Path) -> Tagger:
-        """Raises: see `open_tagger`."""
+        """Open a bundle; errors as `open_tagger`."""
         bundle = fitted(Bundle.open(path), rebuild=self.rebuild)
         takes = "threads" in RUNTIMES[bundle.manifest.kind].settings
         return open_tagger(bundle, self.device, threads=self.threads if takes else None, unproven=self.unproven)
@@ -48,16 +48,16 @@ class Opening:
 
 @dataclass
 class Engines:
-    """What can be asked, by name, and why the rest cannot; a context manager."""
+    """The open engines by name, and why the others could not be opened; a context manager."""
 
     folder: Path
     taggers: dict[str, Tagger] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
-    """Reasons, by the bundle's name."""
+    """Why a bundle could not be opened, by its name."""
 
     @property
     def looking(self) -> Tagger | None:
-        """The one that can tell where it looks (`deploy.engines.attention`), where there is one."""
+        """The engine that can show where it looks (`deploy.engines.attention`), if there is one."""
         attentive = (tagger for tagger in self.taggers.values() if has_attention(tagger.engine.bundle))
         return next(attentive, None)
 
@@ -74,11 +74,11 @@ class Engines:
 
 @dataclass(frozen=True)
 class Answer:
-    """What one engine says of one picture."""
+    """One engine's answer to one picture."""
 
     engine: str
     probabilities: dict[str, float]
-    """Of every label, in the order of the labels."""
+    """One per label, in the order of the labels."""
     thresholds: dict[str, float]
     prepare_ms: float
     model_ms: float
@@ -93,7 +93,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Answers:
-    """What the engines that were asked say of one picture."""
+    """The answers of the asked engines to one picture."""
 
     width: int
     height: int
@@ -107,7 +107,7 @@ def open_engines(folder: Path, opening: Opening | None = None) -> Engines:
     """Open a bundle, or every bundle of a run's folder that opens here.
 
     Raises:
-        InputError: neither a bundle nor a folder with some; or none of them opens here, with every reason.
+        InputError: the folder is neither a bundle nor holds any, or none of them opens here; gives every reason.
         EngineUnavailableError: the bundle that was named cannot be run here.
     """
     opening = opening or Opening()
@@ -131,7 +131,7 @@ def open_engines(folder: Path, opening: Opening | None = None) -> Engines:
     if not engines.taggers:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in engines.refused.items())
         raise InputError(f"{folder}: none of its engines opens here ({reasons})")
-    # Engines before the models that torch runs, and the float one first: the others are compared with it.
+    # Engines come before the models that torch runs, and a float engine first: the others are compared with it.
     engines.taggers = dict(sorted(engines.taggers.items(), key=lambda item: _rank(item[1].engine.bundle)))
     return engines
 
@@ -141,7 +141,7 @@ def _rank(bundle: Bundle) -> tuple[bool, bool, str]:
 
 
 def _opened(path: Path, opening: Opening) -> Tagger:
-    """An engine that has run already: a first call takes many times as long as the next."""
+    """Open an engine and run it once, because a first call takes many times as long as the next."""
     tagger = opening.tagger(path)
     size = tagger.engine.preprocess.size
     try:
@@ -154,15 +154,16 @@ def _opened(path: Path, opening: Opening) -> Tagger:
 
 
 def ask(engines: Engines, names: Sequence[str], data: bytes, name: str) -> Answers:
-    """What these engines say of a picture.
+    """Ask these engines about a picture.
 
     Args:
-        names: of engines that are open.
+        names: names of open engines.
         data: the picture file's bytes.
         name: what an error calls it.
 
     Raises:
-        InputError: no picture that is read, truncated, too large; no such engine; or one gives no numbers for it.
+        InputError: the picture is unreadable, truncated or too large, an engine is unknown, or its answer is not
+            finite.
     """
     missing = [name for name in names if name not in engines.taggers]
     if missing:
@@ -185,7 +186,7 @@ def _answer(name: str, tagger: Tagger, image: np.ndarray) -> Answer:
         model_ms.append(1000 * (time.perf_counter() - started))
     labels = tagger.engine.labels.names
     broken = int((~np.isfinite(logits)).sum())
-    if broken:  # NaN is below every threshold: it would read as a sure "no"
+    if broken:  # NaN is below every threshold, so it would look like a sure "no"
         raise InputError(
             f"{name}: {broken} of its {len(labels)} logits are NaN or infinite; choose another engine "
             "and make this one again, in a higher precision where it is int8 or fp16"
@@ -201,7 +202,7 @@ def _answer(name: str, tagger: Tagger, image: np.ndarray) -> Answer:
 
 
 def preview_of(image: np.ndarray) -> np.ndarray:
-    """A picture no larger than is shown: uint8 RGB, its longer side at most `PREVIEW_SIDE`."""
+    """The picture as it is shown: uint8 RGB, its longer side at most `PREVIEW_SIDE`."""
     scale = min(1.0, PREVIEW_SIDE / max(image.shape[:2]))
     height, width = (max(1, round(side * scale)) for side in image.shape[:2])
     return resize(image, height, width)

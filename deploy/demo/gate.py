@@ -1,4 +1,4 @@
-"""What keeps the demo's server within bounds: whose turn it is, and which pictures it holds."""
+"""Limits of the demo's server: which request has its turn, and which pictures are held."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from edgepress.multilabel.errors import InputError
 
 
 class BusyError(Exception):
-    """Too many wait already, or one's turn did not come in time; the same request may succeed in a moment."""
+    """Too many requests wait already, or this one waited too long; it may succeed in a moment."""
 
 
 class Gate:
-    """One picture at a time: a second one would disturb the first one's latency, and take memory besides."""
+    """Lets one picture through at a time: a second one would disturb the first one's latency and take memory."""
 
     def __init__(self, waiting: int, seconds: float) -> None:
         """
         Args:
-            waiting: how many may wait; one more is refused at once.
-            seconds: how long one waits at most.
+            waiting: how many requests may wait; any further request is refused at once.
+            seconds: how long a request may wait.
         """
         self.waiting, self.seconds = waiting, seconds
         self._places = threading.BoundedSemaphore(waiting + 1)
@@ -32,10 +32,10 @@ class Gate:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Wait for one's turn and have it.
+        """Wait for the request's turn and hold it.
 
         Raises:
-            BusyError: too many wait already, or it took too long.
+            BusyError: too many requests wait already, or the wait was too long.
         """
         if not self._places.acquire(blocking=False):
             raise BusyError(f"Busy: {self.waiting} pictures wait already. Try again in a moment.")
@@ -52,23 +52,23 @@ class Gate:
 
 @dataclass(frozen=True)
 class Given:
-    """A picture as it was sent."""
+    """A picture as the browser sent it."""
 
     name: str
     data: bytes
     at: float
-    """Seconds of the monotonic clock."""
+    """Time in seconds on the monotonic clock."""
 
 
 class Shelf:
-    """The pictures last given, by a token that only the giver knows; the oldest go first."""
+    """The latest pictures, by a token that only their sender knows; the oldest are dropped first."""
 
     def __init__(self, max_bytes: int, seconds: float, awaited_seconds: float = 0.0) -> None:
         """
         Args:
-            max_bytes: of all pictures together; a single one stays, whatever its size.
+            max_bytes: limit for all pictures together; a single picture stays, whatever its size.
             seconds: how long a picture is held.
-            awaited_seconds: how long one that nobody has asked about yet is not put away for another.
+            awaited_seconds: how long a picture that nobody has asked about yet is safe from being dropped for another.
         """
         self.max_bytes, self.seconds, self.awaited_seconds = max_bytes, seconds, awaited_seconds
         self._given: OrderedDict[str, Given] = OrderedDict()
@@ -77,15 +77,15 @@ class Shelf:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of the pictures that are held."""
+        """Total bytes of the held pictures."""
         with self._lock:
             return sum(len(given.data) for given in self._given.values())
 
     def put(self, name: str, data: bytes) -> str:
-        """Hold a picture; gives its token.
+        """Hold a picture; returns its token.
 
         Raises:
-            BusyError: pictures that are still to be asked about leave no room.
+            BusyError: pictures that nobody has asked about yet leave no room.
         """
         token = secrets.token_urlsafe(16)
         with self._lock:
@@ -98,7 +98,7 @@ class Shelf:
     def get(self, token: str) -> Given:
         """
         Raises:
-            InputError: no picture has this token, or it was held long enough.
+            InputError: no picture has this token, or its time is over.
         """
         with self._lock:
             self._tidy()
@@ -109,7 +109,7 @@ class Shelf:
         return given
 
     def _tidy(self, more: int = 0) -> int:
-        """Put away what was held long enough, and for so many bytes more what nobody awaits; gives the bytes then."""
+        """Drop expired pictures, and others that are not awaited to fit `more` bytes; returns the bytes with `more`."""
         now = time.monotonic()
         held = more + sum(len(given.data) for given in self._given.values())
         for token, given in list(self._given.items()):

@@ -1,4 +1,4 @@
-"""Looking: a label's attention drawn over the picture, with the words for those who cannot see it."""
+"""Looking: draw a label's attention over the picture, and describe it in words for those who cannot see it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.pictures import decode_picture
 
 _SIDE = 480
-"""Pixels of the longer side of what is drawn."""
+"""Length of the drawn picture's longer side, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,11 @@ class Look:
     """Where a label's answer comes from."""
 
     image: np.ndarray
-    """uint8 RGB: the picture, dark where it is not looked at, with a ring around the maximum."""
+    """uint8 RGB: the picture, dark where the attention is low, with a ring around its maximum."""
     across: float
-    """Where the maximum is, as a share of the width from the left."""
+    """Position of the maximum as a share of the width, from the left."""
     down: float
-    """As a share of the height from the top."""
+    """Position of the maximum as a share of the height, from the top."""
 
 
 def look(tagger: Tagger, label: str, data: bytes, name: str) -> Look:
@@ -37,7 +37,7 @@ def look(tagger: Tagger, label: str, data: bytes, name: str) -> Look:
         name: what an error calls it.
 
     Raises:
-        InputError: no such label, a bundle without attention, or no picture that is read.
+        InputError: there is no such label, the bundle has no attention, or the picture cannot be read.
     """
     labels = tagger.engine.labels.names
     if label not in labels:
@@ -52,7 +52,7 @@ def look(tagger: Tagger, label: str, data: bytes, name: str) -> Look:
 def draw(picture: np.ndarray, attention: np.ndarray) -> Look:
     """
     Args:
-        picture: uint8 RGB `[H, W, 3]`, what the attention covers.
+        picture: uint8 RGB `[H, W, 3]`, the area that the attention covers.
         attention: float32 `[h, w]`, at least 0.
     """
     row, column = np.unravel_index(int(attention.argmax()), attention.shape)
@@ -61,7 +61,7 @@ def draw(picture: np.ndarray, attention: np.ndarray) -> Look:
     height, width = (max(1, round(side * scale)) for side in picture.shape[:2])
     picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_CUBIC)
     light = cv2.resize(attention / max(float(attention.max()), 1e-12), (width, height), interpolation=cv2.INTER_LINEAR)
-    # Brightness tells it, not a colour scale: it reads the same for everyone, and the picture keeps its colours.
+    # Brightness shows the attention, not a colour scale: everyone sees it alike, and the picture keeps its colours.
     image = (picture * (0.2 + 0.8 * np.clip(light, 0, 1))[..., None]).round().astype(np.uint8)
     centre = (round(across * width), round(down * height))
     for thickness, grey in ((6, 0), (2, 255)):

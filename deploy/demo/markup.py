@@ -1,4 +1,4 @@
-"""Markup: answers as HTML. Every text that comes from a file is escaped here, and nowhere else."""
+"""Markup: write answers as HTML. Every text that comes from a file is escaped here, and nowhere else."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from edgepress.deploy.demo.answers import CALLS, Answer, Answers, Engines, as_jp
 from edgepress.deploy.demo.looking import Look
 
 MOST_ROWS = 12
-"""Labels that are shown at once, and more where more are at or above their thresholds; the rest is folded away."""
+"""Labels shown at once; more are shown if more reach their thresholds, and the rest is folded away."""
 MOST_SPOKEN = 5
 HOW_TO_LOOK = "edgepress export STUDENT --data DIR --attention --out onnx-fp32-attention"
 
 
 def intro_html(engines: Engines, held_seconds: float) -> str:
-    """What the page is."""
+    """The introduction: what the page does."""
     labels = len(next(iter(engines.taggers.values())).engine.labels)
     return (
         f"<h1>edgepress demo</h1><p>{len(engines.taggers)} of the engines in {escape(engines.folder.resolve().name)} "
@@ -29,7 +29,7 @@ def options_html(engines: Engines) -> str:
 
 
 def picture_html(answers: Answers, name: str) -> str:
-    """The picture that was given."""
+    """The uploaded picture."""
     size = f"{answers.width} by {answers.height} pixels"
     first = answers.of[0]
     alt = f"{name}, {size}. {first.engine} says: {', '.join(first.tags) or 'no label'}."
@@ -37,18 +37,18 @@ def picture_html(answers: Answers, name: str) -> str:
 
 
 def answers_html(answers: Answers, token: str, number: str) -> str:
-    """What the engines say of a picture, and how long each step took.
+    """The engines' answers to a picture, and how long each step took.
 
     Args:
-        token: the picture's, for a label that is pressed.
-        number: of the question, which the page gave it.
+        token: the picture's token; a pressed label sends it.
+        number: the question's number, as the page counts.
     """
     about = f'data-token="{escape(token)}" data-number="{escape(number)}" data-said="{escape(_spoken(answers))}"'
     return f'<section aria-label="Answer" {about}>{_latency(answers)}{_labels(answers)}</section>'
 
 
 def error_html(message: str, number: str = "") -> str:
-    """Why there is no answer to a question."""
+    """The reason why there is no answer to a question."""
     return (
         f'<p class="wrong" data-number="{escape(number)}" data-said="" role="alert">'
         f"<strong>No answer.</strong> {escape(message)}</p>"
@@ -63,7 +63,7 @@ def look_html(seen: Look, label: str, engine: str) -> str:
 
 
 def no_look_html() -> str:
-    """How a run gets what the labels' attention is drawn with."""
+    """How to export a bundle from which the labels' attention can be drawn."""
     return (
         "<p>None of these engines shows what it looks at. Make one beside them, and start the demo again: "
         f"<code>{HOW_TO_LOOK}</code></p>"
@@ -71,7 +71,7 @@ def no_look_html() -> str:
 
 
 def engines_html(engines: Engines) -> str:
-    """The engines that cannot be asked here, with the reasons."""
+    """The engines that cannot run here, with the reasons."""
     if not engines.refused:
         return ""
     rows = "".join(
@@ -97,7 +97,7 @@ def _spoken(answers: Answers) -> str:
 def _labels(answers: Answers) -> str:
     first = answers.of[0]
     tags = {tag for answer in answers.of for tag in answer.tags}
-    # Those that an engine says yes to stand first, each part by the first engine's probability.
+    # Labels that an engine answers yes come first; both parts are sorted by the first engine's probability.
     order = sorted(first.probabilities, key=lambda label: (label not in tags, -first.probabilities[label]))
     rows = [_row(label, answers.of) for label in order]
     shown = max(MOST_ROWS, len(tags))

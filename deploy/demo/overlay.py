@@ -1,4 +1,4 @@
-"""The overlay: labels and frames a second drawn into a video or a camera's picture, to a file or a window."""
+"""The overlay: draw labels and frames per second into a video or a camera's picture, to a file or a window."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from edgepress.multilabel.pictures import MAX_PIXELS
 
 log = logging.getLogger("edgepress")
 MOST_TAGS = 8
-"""Labels drawn into a frame, the most probable ones."""
+"""Number of labels drawn into a frame, the most probable ones."""
 _CODECS = {".mp4": "mp4v", ".avi": "MJPG"}
 _CAMERA_RATE = 30.0
 _SMOOTHING = 0.9
-"""Of the frames a second: the weight of what was before."""
+"""Weight of the earlier value in the smoothed frames per second."""
 _WINDOW = "edgepress demo: q ends it"
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What was drawn."""
+    """Result of an overlay."""
 
     frames: int
     seconds: float
@@ -48,7 +48,7 @@ class Frames:
             source: a video file, or a camera's number.
 
         Raises:
-            InputError: it cannot be read; names it.
+            InputError: the source cannot be read; names it.
         """
         self.source = source
         self.name = f"camera {source}" if isinstance(source, int) else str(source)
@@ -74,7 +74,7 @@ class Frames:
         """Frames uint8 BGR `[H, W, 3]`.
 
         Raises:
-            InputError: the video stops before the end that it names; or gave no frame.
+            InputError: the video stops before the end that it states, or gives no frame.
         """
         expected = self.video.get(cv2.CAP_PROP_FRAME_COUNT)
         read = 0
@@ -92,7 +92,7 @@ class Frames:
             raise InputError(f"{self.name}: damaged; it stops after {read:,} of {expected:,.0f} frames")
 
     def close(self) -> None:
-        """Let go of the file or the camera."""
+        """Release the file or the camera."""
         self.video.release()
 
     def __enter__(self) -> Frames:
@@ -103,15 +103,15 @@ class Frames:
 
 
 def show(tagger: Tagger, frames: Frames, out: Path | None) -> Shown:
-    """Draw what an engine says into every frame.
+    """Draw an engine's answers into every frame.
 
-    A camera is watched until Ctrl-C, or q in the window; what was drawn until then is kept.
+    A camera is read until Ctrl-C, or q in the window; what was drawn until then is kept.
 
     Args:
         out: the video to write, `.mp4` or `.avi`, under another name until it is whole; None shows a window.
 
     Raises:
-        InputError: the source is damaged, `out` cannot be written, or there is no window; no file stays behind.
+        InputError: the source is damaged, `out` cannot be written, or no window can be shown; no file is left behind.
     """
     started, count, rate = time.perf_counter(), 0, 0.0
     before = started
@@ -138,7 +138,7 @@ def draw(frame: np.ndarray, lines: list[str]) -> np.ndarray:
     scale = max(0.35, min(frame.shape[:2]) / 720)
     step, thickness = round(34 * scale), max(1, round(2 * scale))
     for number, line in enumerate(lines):
-        # OpenCV's own letters are those of ASCII; any other label is written as its escapes.
+        # OpenCV's font has only ASCII letters; other characters of a label are written as escapes.
         text = line if line.isascii() else line.encode("ascii", "backslashreplace").decode()
         (width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thickness)
         cv2.rectangle(frame, (0, number * step), (width + step // 2, (number + 1) * step), (0, 0, 0), -1)
@@ -165,14 +165,14 @@ def _file(out: Path, rate: float) -> Iterator:
             size = (frame.shape[1], frame.shape[0])
             if not writer.open(str(partial), cv2.VideoWriter.fourcc(*codec), rate, size):
                 raise InputError(f"--out {out}: OpenCV cannot write it ({size[0]}x{size[1]}, {codec})")
-        given += 1  # before it is written: Ctrl-C takes effect after
+        given += 1  # counted before it is written, because Ctrl-C takes effect after
         writer.write(frame)
         return True
 
     try:
         yield put
         writer.release()
-        # OpenCV does not say when a write fails: what can be read again tells.
+        # OpenCV does not report a failed write, so the frames are read again and counted.
         written = _count(partial) if given else 0
         if not written or written != given:
             raise InputError(f"--out {out}: only {written:,} of {given:,} frames could be written; is the disk full?")
@@ -183,7 +183,7 @@ def _file(out: Path, rate: float) -> Iterator:
 
 
 def _count(path: Path) -> int:
-    """Frames of a video that can be decoded; 0 where it cannot be read."""
+    """Number of frames of a video that can be decoded; 0 if it cannot be read."""
     video = cv2.VideoCapture(str(path))
     try:
         return sum(1 for _ in iter(video.grab, False))
@@ -210,6 +210,6 @@ def _window() -> Iterator:
 
 
 def has_window() -> bool:
-    """Whether this OpenCV was built with one."""
+    """Whether this OpenCV was built with support for windows."""
     built = re.search(r"^\s*GUI:\s*(\S*)", cv2.getBuildInformation(), re.MULTILINE)
     return built is not None and built[1] not in ("", "NONE")

@@ -1,12 +1,12 @@
 """The page: Gradio's blocks around a picture, a choice of engines, and their answers.
 
-Two of Gradio's own components are not used. Its picture's server keeps every upload in a folder without bound, decodes
-with another library than ours, and fetches a picture from any address that a request names: here the page sends the
-file's bytes to `deploy.demo.server`, and an event carries a token for it. Its radio buttons are no group for a
-keyboard or a screen reader: here a browser's own lists are.
+Two of Gradio's own components are not used. The server of its picture component keeps every upload in a folder without
+bound, decodes with another library than ours, and fetches a picture from any address that a request names; so the page
+sends the file's bytes to `deploy.demo.server`, and an event carries a token for them. Its radio buttons are not a group
+for a keyboard or a screen reader; so the page uses the browser's own lists.
 """
 
-# Annotations are evaluated here, not kept as text: Gradio looks for `EventData`, which is imported within a function.
+# No `annotations` import here: Gradio looks for `EventData` itself, not its name, and it is imported in a function.
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ from edgepress.deploy.demo.looking import look
 from edgepress.multilabel.errors import InputError
 
 SESSIONS = 64
-"""Browser tabs that Gradio remembers; what it remembers of one is its last answer, with the picture in it."""
+"""Browser tabs that Gradio remembers; for each it keeps the last answer, with the picture in it."""
 SEEN = "watch('value', () => element.querySelector('img, p') && element.scrollIntoView({ block: 'nearest' }));"
-"""On a narrow screen the pressed label is far below what it shows."""
+"""On a narrow screen the pressed label is far below the picture, so the page scrolls to it."""
 
 
 def _read(name: str) -> str:
@@ -36,7 +36,7 @@ def make_page(engines: Engines, shelf: Shelf, gate: Gate, max_upload: int) -> An
     """The demo as `gradio.Blocks`.
 
     Args:
-        max_upload: bytes of a picture, which the page refuses before it is sent.
+        max_upload: most bytes of a picture; the page refuses a larger one before it is sent.
     """
     import gradio as gr
 
@@ -64,9 +64,9 @@ def make_page(engines: Engines, shelf: Shelf, gate: Gate, max_upload: int) -> An
         def pressed(event: gr.EventData) -> str:
             return _looked(engines, shelf, gate, *(str(getattr(event, name, "")) for name in ("token", "label")))
 
-        # Not through Gradio's queue: `gate` bounds who waits, and says so on the page.
+        # Events bypass Gradio's queue: `gate` limits who waits, and the page says so.
         options: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-        options["trigger_mode"] = "multiple"  # the default drops what is given while another answer is awaited
+        options["trigger_mode"] = "multiple"  # the default drops an event while another answer is awaited
         giver.asked(asked, None, [seen, picture, answer], **options)
         answer.pressed(pressed, None, [seen], **options)
     page.state_session_capacity = SESSIONS
@@ -74,7 +74,7 @@ def make_page(engines: Engines, shelf: Shelf, gate: Gate, max_upload: int) -> An
 
 
 def theme() -> Any:
-    """Gradio's plainest theme in the reader's own fonts: its own ones come from another host."""
+    """Gradio's plainest theme with the reader's own fonts, because Gradio's fonts come from another host."""
     import gradio as gr
 
     fonts = ["system-ui", "sans-serif"]
@@ -82,7 +82,7 @@ def theme() -> Any:
 
 
 def _answering(engines: Engines, shelf: Shelf, gate: Gate) -> Callable[[str, str, str, str], tuple[str, str]]:
-    """Token, engine, the one beside it and the question's number to the picture and the answers, as HTML."""
+    """A function from token, engine, engine beside it and question number to the picture and the answers, as HTML."""
 
     def show(token: str, engine: str, beside: str, number: str) -> tuple[str, str]:
         try:

@@ -14,24 +14,24 @@ from edgepress.deploy.demo.page import FRAME, STYLE, make_page, theme
 from edgepress.multilabel.errors import InputError
 
 MAX_UPLOAD = 20_000_000
-"""Bytes of a picture."""
+"""Most bytes of a picture."""
 RECEIVED_BYTES = 8 * MAX_UPLOAD
-"""Of the pictures that are being received, as their senders say; one more is told that the server is busy."""
+"""Most bytes of all pictures being received, by their stated lengths; beyond that the server says it is busy."""
 RECEIVE_SECONDS = 20.0
 HELD_BYTES = 64_000_000
-"""Of the pictures last given, so that another engine can be asked about them."""
+"""Most bytes of the held pictures; they are held so that another engine can be asked about them."""
 HELD_SECONDS = 600.0
 AWAITED_SECONDS = 15.0
-"""In which a picture that was given is asked about, also where many are."""
+"""Time to ask about a new picture before others may displace it."""
 WAITING = 32
-"""Pictures that wait for their answer."""
+"""Most pictures that may wait for their answer."""
 WAIT_SECONDS = 10.0
 EVENT_BYTES = 65_536
-"""Of a request that is no picture; they hold a token and the names of engines."""
+"""Most bytes of a request without a picture; it holds a token and the names of engines."""
 EVENTS_AT_ONCE = 256
 CONNECTIONS = 512
 _NAME_LENGTH = 100
-# Whatever Gradio's page asks for, a browser that reads this asks no other host.
+# With this header a browser contacts no other host, whatever Gradio's page asks for.
 _HEADERS = {
     b"content-security-policy": b"default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
     b"style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; media-src 'self' blob:; "
@@ -40,17 +40,17 @@ _HEADERS = {
     b"referrer-policy": b"same-origin",
 }
 _OPEN = ("/gradio_api/run/", "/gradio_api/startup-events", "/gradio_api/heartbeat/", "/gradio_api/app_id")
-"""Of Gradio's interface what the page uses. The rest takes files, or fetches them from elsewhere."""
+"""The part of Gradio's interface that the page uses. The rest takes files, or fetches them from elsewhere."""
 
 
 def make_app(engines: Engines, *, gate: Gate | None = None, shelf: Shelf | None = None, local: bool = True) -> Any:
     """The demo as an ASGI application.
 
     Args:
-        gate: by default with `WAITING` and `WAIT_SECONDS`.
-        shelf: by default with `HELD_BYTES` and `HELD_SECONDS`.
-        local: refuse requests that name another host than localhost or a loopback address: a web site elsewhere
-            cannot then reach the demo by a name of its own that it points here (DNS rebinding).
+        gate: by default one with `WAITING` and `WAIT_SECONDS`.
+        shelf: by default one with `HELD_BYTES`, `HELD_SECONDS` and `AWAITED_SECONDS`.
+        local: refuse requests that name another host than localhost or a loopback address, so that no web site can
+            reach the demo by pointing its own host name to this machine (DNS rebinding).
     """
     import gradio as gr
     from fastapi import FastAPI
@@ -66,7 +66,7 @@ def make_app(engines: Engines, *, gate: Gate | None = None, shelf: Shelf | None 
         path="/",
         theme=theme(),
         css=STYLE,
-        head=f"<style>{FRAME}</style>",  # Gradio lets `css` reach only what lies within its frame
+        head=f"<style>{FRAME}</style>",  # Gradio applies `css` only inside its frame
         footer_links=[],
         run_history=False,
         ssr_mode=False,
@@ -90,7 +90,7 @@ def is_loopback(address: str) -> bool:
     """Whether only this machine reaches an address.
 
     Raises:
-        InputError: no IP address.
+        InputError: this is not an IP address.
     """
     try:
         return ipaddress.ip_address(address).is_loopback
@@ -99,7 +99,7 @@ def is_loopback(address: str) -> bool:
 
 
 def bind(address: str, port: int) -> socket.socket:
-    """A socket that listens; port 0 takes any that is free.
+    """Open a listening socket; port 0 takes any free port.
 
     Raises:
         InputError: the address is not this machine's, or the port is taken.
@@ -113,7 +113,7 @@ def bind(address: str, port: int) -> socket.socket:
 
 
 class _Receiver:
-    """Takes pictures: of a bounded size, together and each, in a bounded time."""
+    """Receives pictures; their size, each and in total, and the time to send them are limited."""
 
     def __init__(self, shelf: Shelf) -> None:
         self.shelf = shelf
@@ -125,7 +125,7 @@ class _Receiver:
         from starlette.requests import ClientDisconnect
         from starlette.responses import JSONResponse
 
-        # Another site's page may send a form's types unasked, but this one only after OPTIONS, which is refused.
+        # Another site's page may send form types without asking, but this type only after OPTIONS, which is refused.
         if request.headers.get("content-type") != "application/octet-stream":
             return _refuse(415, "expected a picture's bytes as application/octet-stream")
         said = request.headers.get("content-length", "")
@@ -138,7 +138,7 @@ class _Receiver:
             return _refuse(503, "Busy: other pictures are being received. Try again in a moment.")
         self.receiving += length
         try:
-            data = await asyncio.wait_for(request.body(), RECEIVE_SECONDS)  # uvicorn holds it to that length
+            data = await asyncio.wait_for(request.body(), RECEIVE_SECONDS)  # uvicorn enforces the stated length
         except asyncio.TimeoutError:
             return _refuse(408, f"The picture did not arrive within {RECEIVE_SECONDS:g} s.")
         except ClientDisconnect:
@@ -162,7 +162,7 @@ def _refuse(status: int, reason: str) -> Any:
 
 
 class Limits:
-    """What stands before every request: which may come, how large and how many at once."""
+    """Checks every request first: which requests are allowed, how large, and how many at once."""
 
     def __init__(self, app: Any, local: bool) -> None:
         self.app, self.local = app, local
@@ -173,7 +173,7 @@ class Limits:
             await self.app(scope, receive, send)
             return
         if scope["type"] != "http":
-            return  # a web socket: the page has none, and the server closes it
+            return  # the page uses no web socket, so the server closes it
 
         async def send_with_headers(message: Any) -> None:
             if message["type"] == "http.response.start":
@@ -200,7 +200,7 @@ class Limits:
             return _refuse(421, "This demo answers only to localhost and this machine's own addresses (127.0.0.1).")
         if _is_foreign(headers):
             return _refuse(403, "Only the demo's own page may ask this; a proxy in between must pass Host on.")
-        if method not in ("GET", "HEAD", "POST"):  # Gradio answers OPTIONS with leave for every site
+        if method not in ("GET", "HEAD", "POST"):  # Gradio answers OPTIONS with permission for every site
             return _refuse(405, "expected GET, HEAD or POST")
         if path.startswith("/gradio_api/") and not path.startswith(_OPEN):
             return _refuse(404, "The demo has no such address.")
@@ -215,7 +215,7 @@ class Limits:
 
 
 async def _event(scope: Any, receive: Any) -> Any:
-    """What a page's event is received from again; None where it is none, at which Gradio would print a traceback."""
+    """A page's event as a message to replay; None if it is not an event, for which Gradio would print a traceback."""
     from starlette.requests import ClientDisconnect, Request
 
     try:
@@ -235,7 +235,7 @@ async def _event(scope: Any, receive: Any) -> Any:
 
 
 def _is_here(host: str) -> bool:
-    """Whether a host is this machine for certain: a name may be pointed anywhere, an address may not."""
+    """Whether a host is certainly this machine: a name may point anywhere, an address may not."""
     try:
         return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -243,7 +243,7 @@ def _is_here(host: str) -> bool:
 
 
 def _is_foreign(headers: dict[bytes, bytes]) -> bool:
-    """Whether a browser says that a page of another site asks; programs say nothing of the kind."""
+    """Whether a browser says that a page of another site sent the request; programs send no such header."""
     origin = headers.get(b"origin")
     return origin is not None and origin.partition(b"://")[2].lower() != headers.get(b"host", b"").lower()
 
