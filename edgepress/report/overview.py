@@ -73,6 +73,8 @@ def headline(report: RunReport) -> list[str]:
     if best is not None and best.bench is not None and best.bench.cautions:
         kinds = dict.fromkeys(caution.partition(":")[0] for caution in best.bench.cautions)
         said.append(f"The time of {best.bundle} carries cautions ({', '.join(kinds)}): see Device.")
+    if report.caution is not None:
+        said.append(f"Caution: {report.caution}.")
     left_out = [one.engine for one in report.engines if one.verdict in ("not run", "not built")]
     if left_out:
         said.append(f"Not measured on this machine: {', '.join(left_out)}.")

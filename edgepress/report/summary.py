@@ -43,6 +43,8 @@ def print_report(report: RunReport, console: Console) -> None:
     for one in report.engines:
         for reason in one.reasons:
             console.print(f"{one.engine}: {one.verdict}: {reason}", highlight=False, soft_wrap=True)
+    if report.caution is not None:
+        console.print(f"caution: {report.caution}", highlight=False, soft_wrap=True)
 
 
 def _number(value: float | None, scale: float, digits: int, unit: str = "") -> str:

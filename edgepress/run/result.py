@@ -24,6 +24,8 @@ from edgepress.run.recipe import Recipe
 log = logging.getLogger("edgepress")
 REPORT = "report.json"
 _MAX_BYTES = 256 * 1024 * 1024
+FAR_BELOW = 2.0
+"""Points of test mAP from which a student below its teacher is cautioned about."""
 Interval = tuple[float, float]
 """A 95 % interval."""
 Bin = tuple[float, float, int]
@@ -336,6 +338,18 @@ class RunReport(Typed):
         if not any(getattr(self.recipe.distill, name) for name in TERMS):
             return ()
         return self.teacher.ensemble or (self.teacher,)
+
+    @property
+    def caution(self) -> str | None:
+        """What a pass hides: engines are held to the student, and the student may be far below its best teacher."""
+        student = next((one.mAP for one in self.engines if one.role == "student"), None)
+        teachers = [one.mAP for one in self.engines if one.role == "teacher" and one.mAP is not None]
+        if student is None or not teachers or 100 * (max(teachers) - student) < FAR_BELOW:
+            return None
+        return (
+            f"the student has {100 * (max(teachers) - student):.2f} points of mAP less than its teacher on test "
+            f"({100 * student:.2f} against {100 * max(teachers):.2f}); engines are held to the student"
+        )
 
     @property
     def to_ship(self) -> EngineResult | None:

@@ -228,6 +228,24 @@ def test_a_failure_is_named_with_its_reason(report):
     assert any("mAP drops by 7 points" in line for line in headline(typed(hurt)))
 
 
+def test_a_student_far_below_its_teacher_is_cautioned_about(report, capsys):
+    """Engines are held to the student, so that a pass says nothing of the teacher."""
+
+    def with_mAPs(student: float, teacher: float) -> RunReport:
+        changed = copy.deepcopy(report)
+        for row in changed["engines"]:
+            if row["role"] != "engine":
+                row["mAP"] = student if row["role"] == "student" else teacher
+        return typed(changed)
+
+    far = with_mAPs(0.30, 0.35)
+    assert any("5.00 points of mAP less than its teacher" in line for line in headline(far))
+    print_report(far, Console(width=300))
+    assert "caution: the student has 5.00 points of mAP less" in capsys.readouterr().out
+    near = with_mAPs(0.30, 0.31)
+    assert not any("less than its teacher" in line for line in headline(near))
+
+
 def test_an_engine_that_only_a_host_ran_can_be_the_one_to_ship(report):
     there = copy.deepcopy(report)
     row = there["engines"][-1]
