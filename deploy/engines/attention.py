@@ -1,4 +1,4 @@
-"""Where a label's query looks: the head's attention over the picture, of an ONNX bundle exported with it."""
+"""Where a label's query looks: the head's attention over the picture, for an ONNX bundle exported with it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.errors import InputError
 
 ATTENTION = "attention"
-"""Name of the graph's second output, and of the fact in the manifest that tells of it."""
+"""Name of the graph's second output, and of the fact in the manifest that records it."""
 
 
 def has_attention(bundle: Bundle) -> bool:
@@ -19,10 +19,10 @@ def has_attention(bundle: Bundle) -> bool:
 
 
 def attention_of(engine: Engine, images: np.ndarray) -> np.ndarray:
-    """What each label looks at: float32 `[B, num_classes, h, w]`, at least 0, a label's map with the sum 1.
+    """What each label looks at: float32 `[B, num_classes, h, w]`, at least 0; the map of each label sums to 1.
 
-    Of an ML-Decoder head it is the softmax of the label's query over the positions of the last feature map, as a mean
-    over the attention's heads; of a linear head the softmax over positions of the label's score there.
+    For an ML-Decoder head it is the softmax of the label's query over the positions of the last feature map, averaged
+    over the attention heads; for a linear head it is the softmax over positions of the label's score there.
 
     Args:
         images: prepared pixels uint8 RGB `[B, size, size, 3]`.
@@ -39,10 +39,10 @@ def attention_of(engine: Engine, images: np.ndarray) -> np.ndarray:
 
 
 def require_logits_alone(parent: Bundle) -> None:
-    """Stop before another engine is made from a graph with two outputs, for which it would compute both.
+    """Stop before another engine is made from a graph with two outputs, because the engine would compute both.
 
     Raises:
-        InputError: names the bundle to take instead.
+        InputError: the graph has two outputs; names the bundle to take instead.
     """
     if has_attention(parent):
         raise InputError(

@@ -41,18 +41,18 @@ class Ran(BaseModel):
     version: str
     provider: str
     precision: str
-    """Of the convolutions and matrix products, e.g. `int8 + f32`."""
+    """Precisions of the convolutions and matrix products, e.g. `int8 + f32`."""
 
 
 class Proof(Ran):
-    """What executes a picture, as the runtime itself tells it."""
+    """What executes a picture, as the runtime itself reports it."""
 
     products: dict[str, int]
-    """Convolutions and matrix products by the precision they compute in."""
+    """Number of convolutions and matrix products by the precision they compute in."""
     layers: dict[str, int]
-    """All executed layers alike, constants left out; empty where the runtime does not tell."""
+    """The same for all executed layers without constants; empty where the runtime does not report it."""
     source: str
-    """Where this was read."""
+    """The source of these facts in the runtime."""
     settings: dict[str, str] = {}
     """Hint, threads and requests, where the runtime has them."""
 
@@ -71,16 +71,16 @@ class Engine(ABC):
         self.labels: LabelSpace = bundle.labels
         self.preprocess: Preprocess = bundle.preprocess
         self.max_batch = max_batch
-        """Most pictures that the runtime takes at once; larger batches are split."""
+        """Most pictures that the runtime takes at once; larger batches are split into several."""
         self.device = device
-        """As it was asked for."""
+        """The device that was asked for."""
         self._lifetime = Lifetime(bundle.path, RUNTIMES[bundle.manifest.kind].name, self, self._release)
 
     def proof(self) -> Proof:
-        """What really executes, layer by layer where the runtime tells; may take as long as opening the engine did.
+        """What really executes, layer by layer where the runtime reports it; may take as long as opening the engine.
 
         Raises:
-            EngineUnavailableError: something else executes than what was asked for, such as a CPU in a GPU's stead.
+            EngineUnavailableError: something else executes than what was asked for, such as a CPU instead of a GPU.
             RuntimeError: see `__call__`.
         """
         with self._lifetime.call():
@@ -111,8 +111,8 @@ class Engine(ABC):
     def close(self) -> None:
         """Wait for the calls that are running and free what the runtime holds; a second time does nothing.
 
-        From its beginning on nobody can call the engine any more. In a forked child, whose engine it is not, nothing is
-        freed.
+        From the start of this call nobody can call the engine any more. A forked child does not own the engine, so
+        there nothing is freed.
         """
         self._lifetime.close()
 
@@ -162,14 +162,14 @@ def no_number(bundle: Bundle, logits: np.ndarray, name: str) -> NoNumberError:
 
 
 def require_shape(bundle: Bundle, shape: Sequence[int | None], dtype: str) -> None:
-    """Stop where a model's input is not what its manifest says: the runtime would say so at the first picture only.
+    """Stop if a model's input is not what its manifest says; the runtime would report it only at the first picture.
 
     Args:
-        shape: of the input; None, or a dimension that is not positive, is one of any size.
-        dtype: of its elements, as the runtime calls it.
+        shape: shape of the input; a dimension that is None or not positive may have any size.
+        dtype: type of its elements, as the runtime calls it.
 
     Raises:
-        InputError: names both.
+        InputError: they differ; names both.
     """
     size = bundle.preprocess.size
     found = [dim if isinstance(dim, int) and dim > 0 else None for dim in shape]
@@ -184,7 +184,7 @@ def require_shape(bundle: Bundle, shape: Sequence[int | None], dtype: str) -> No
 
 
 def by_precision(types: Iterable[str]) -> dict[str, int]:
-    """Count layers by precision, under one name for each whatever the runtime calls it: int8, f16, bf16, f32, ..."""
+    """Count layers by precision, each under one name whatever the runtime calls it: int8, f16, bf16, f32, ..."""
     return dict(sorted(Counter(_NAMES.get(name.lower(), name.lower()) for name in types).items()))
 
 
@@ -195,10 +195,10 @@ def summary(products: Mapping[str, int]) -> str:
 
 
 def require(module: str, extra: str) -> None:
-    """Stop with the command that mends it where a runtime is not installed.
+    """Stop if a runtime is not installed, with the command that installs it.
 
     Raises:
-        EngineUnavailableError: names the module and the extra.
+        EngineUnavailableError: it is not installed; names the module and the extra.
     """
     if importlib.util.find_spec(module) is None:
         raise EngineUnavailableError(f"{module} is not installed here (pip install 'edgepress[{extra}]')")
@@ -207,7 +207,7 @@ def require(module: str, extra: str) -> None:
 def require_threads(threads: int | None) -> None:
     """
     Raises:
-        InputError: not a number of threads.
+        InputError: this is not a number of threads.
     """
     if threads is not None and threads < 1:
         raise InputError(f"threads {threads}: expected at least 1")

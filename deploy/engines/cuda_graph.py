@@ -1,8 +1,8 @@
-"""TensorRT's many launches of one batch as one: a CUDA graph, captured and replayed. Not run on a GPU.
+"""A CUDA graph replaces TensorRT's many launches per batch by one: it is captured and replayed. Not run on a GPU.
 
-A captured graph holds for the shapes that it was captured with, and a context that is given another shape changes what
-the graph relies on (TensorRT's documentation, "CUDA Graphs"): only the graph of the present batch size is kept, and it
-is captured at the second call of that size in a row, because TensorRT finishes a new shape's set-up in the first.
+A captured graph is valid for the shapes that it was captured with, and setting another shape on the context changes
+what the graph relies on (TensorRT's documentation, "CUDA Graphs"). So only the graph of the current batch size is kept,
+captured at the second call of that size in a row, because TensorRT finishes a new shape's set-up in the first.
 TensorRT-RTX compiles kernels while it runs and captures by itself (its documentation, "Working with RTX CUDA Graphs").
 """
 
@@ -16,13 +16,13 @@ from edgepress.multilabel.errors import EngineUnavailableError
 
 
 class GraphReplay:
-    """Runs an engine on a stream, from the third call of a batch size in a row by replaying its graph alone.
+    """Runs an engine on a stream; from the third call of a batch size in a row it only replays the graph.
 
     Args:
         cuda: calls a function of the CUDA runtime by name, and raises RuntimeError where its code is not success.
         cudart: the CUDA runtime.
-        stream: where everything is put; not the default stream, which cannot be captured.
-        execute: puts the engine on the stream for the shape that the context has.
+        stream: the stream for all work; not the default stream, which cannot be captured.
+        execute: enqueues the engine on the stream for the shape that the context has.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class GraphReplay:
         self._graph: Any = None
 
     def run(self, batch: int) -> None:
-        """Put the engine on the stream for a batch of so many pictures.
+        """Enqueue the engine on the stream for a batch of this many pictures.
 
         Raises:
             EngineUnavailableError: the engine cannot be captured.
@@ -56,11 +56,11 @@ class GraphReplay:
             try:
                 self._execute()
             finally:
-                # Also after a failure: a stream that is left capturing runs nothing any more.
+                # This happens also after a failure, because a stream that is left capturing runs nothing any more.
                 (graph,) = self._cuda("cudaStreamEndCapture", self._stream)
             (replayable,) = self._cuda("cudaGraphInstantiate", graph, 0)
         except RuntimeError as error:
-            first = error.__context__ or error  # the failure that made the capture one
+            first = error.__context__ or error  # the failure that made the capture fail
             raise EngineUnavailableError(
                 f"no CUDA graph of this engine: {first}; compile it without cuda_graph"
             ) from error

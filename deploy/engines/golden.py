@@ -1,8 +1,8 @@
-"""The golden check: before an engine is used on a machine for the first time, it answers eight stored pictures.
+"""The golden check: before an engine is used on a machine for the first time, it must answer eight stored pictures.
 
-`verify` proves an engine where it runs. Afterwards it is opened by other programs, on other processors, with other
-versions of its runtime; there it must give the answers that it gave, or it is not opened. What has been proven is
-remembered by machine, versions and bundle, so that the next opening costs the reading of one small file.
+`verify` proves an engine where it runs. Later other programs open it, on other processors, with other versions of its
+runtime. There it must give the same answers as before, otherwise it is not opened. Each proof is remembered by machine,
+versions and bundle, so that the next opening only reads one small file.
 """
 
 from __future__ import annotations
@@ -34,31 +34,31 @@ log = logging.getLogger("edgepress")
 GOLDEN = "golden.npz"
 PICTURES = 8
 MOST_SECONDS = 2.0
-"""A slow device answers fewer of the pictures, at least one."""
+"""Time limit in seconds: a slow device answers fewer of the pictures, but at least one."""
 DIFF_BUDGET = {"fp32": 0.05, "fp16": 0.5}
 """Largest difference of a logit from torch's, by precision; the same as `verify` allows."""
 FLIP_BUDGET = 0.1
-"""Largest share of decisions that an INT8 engine may change whose own answers are not stored."""
+"""Largest share of decisions that may change in an INT8 engine whose own answers are not stored."""
 MOST_MOVED, MOST_NOISE = 0.25, 1.1
-"""An INT8 engine passes where its logits moved by at most this share of what INT8 had cost (root mean squares), or
-where they are at most so many times as far from torch's as they were. ONNX Runtime's answers are the same bits on every
-processor without saturation, OpenVINO's differ by 5e-6. Saturated products (the sample's student with 8-bit weights,
-under AVX2) moved by 1.6 times the noise, which 99 of 100 draws of eight pictures tell."""
+"""An INT8 engine passes if its logits moved by at most this share of the INT8 error (root mean squares), or if their
+distance from torch's is at most this many times the earlier one. Without saturation, ONNX Runtime's answers are
+bit-identical on every processor and OpenVINO's differ by 5e-6. Saturated products (the sample's student with 8-bit
+weights, under AVX2) moved by 1.6 times the noise, which 99 of 100 draws of eight pictures detect."""
 _proven: set[str] = set()
-"""What this process has proven, for machines on which nothing can be written."""
+"""The proofs of this process, for machines on which nothing can be written."""
 
 
 @dataclass(frozen=True, eq=False)
 class Golden:
-    """Pictures and what was answered to them where the model was made; stored in every bundle derived from it."""
+    """Pictures, and the answers to them where the model was made; stored in every bundle derived from it."""
 
     pictures: np.ndarray
     """uint8 `[N, size, size, 3]`, prepared for the model."""
     logits: np.ndarray
-    """float32 `[N, C]`, torch's."""
+    """float32 `[N, C]`, torch's logits."""
     answers: np.ndarray | None = None
-    """float32 `[N, C]`, the engine's own where it was made; of INT8 engines, which are further from torch than from
-    themselves on another machine."""
+    """float32 `[N, C]`, the engine's own logits where it was made; only for INT8 engines, which are further from torch
+    than from themselves on another machine."""
 
     @classmethod
     def drawn(cls, data: MultiLabelDataset, preprocess: Preprocess, logits: np.ndarray) -> Golden:
@@ -73,13 +73,13 @@ class Golden:
         return cls(pictures, logits[rows].astype(np.float32))
 
     def save(self, path: Path) -> None:
-        """Write an .npz without pickled objects."""
+        """Write an .npz file without pickled objects."""
         extra = {} if self.answers is None else {"answers": self.answers}
         np.savez_compressed(path, pictures=self.pictures, logits=self.logits, **extra)
 
     @classmethod
     def of(cls, bundle: Bundle) -> Golden | None:
-        """A bundle's; None where it has none, as bundles of earlier versions.
+        """Read a bundle's golden pictures; None where it has none, like bundles of earlier versions.
 
         Raises:
             InputError: the file is not what `save` writes, or does not fit the bundle.
@@ -103,15 +103,15 @@ class Golden:
 
 
 def require_golden(engine: Engine) -> None:
-    """Stop where an engine does not answer here as it did where it was made; remember where it does.
+    """Stop if an engine does not answer here as it did where it was made; otherwise remember the proof.
 
     Raises:
-        EngineUnavailableError: says by how much it differs, or what its runtime said, and how to go on.
+        EngineUnavailableError: it does not; says by how much it differs, or what its runtime said, and how to go on.
         InputError: see `Golden.of`.
     """
     bundle = engine.bundle
     if bundle.manifest.kind == "torch":
-        return  # the others are compared with it
+        return  # the other engines are compared with it
     if is_proven(engine):
         return
     golden = Golden.of(bundle)
@@ -133,7 +133,7 @@ def require_golden(engine: Engine) -> None:
 
 
 def disagreement(golden: Golden, found: np.ndarray, bundle: Bundle) -> str | None:
-    """Why answers `[n, C]` to the first n pictures are not within the engine's budget; None where they are."""
+    """Why answers `[n, C]` to the first n pictures are outside the engine's budget; None where they are within it."""
     logits = golden.logits[: len(found)]
     if not np.isfinite(found).all():
         return f"{int((~np.isfinite(found)).sum())} of {found.size} logits are NaN or infinite"
@@ -148,7 +148,7 @@ def disagreement(golden: Golden, found: np.ndarray, bundle: Bundle) -> str | Non
         return said if share > FLIP_BUDGET else None
     own = golden.answers[: len(found)]
     noise, moved, error = (_rms(a - b) for a, b in ((own, logits), (found, own), (found, logits)))
-    # Other kernels compute the same integers, or some nodes in float, which is no further from torch.
+    # Other kernels compute the same integers, or compute some nodes in float, which is no further from torch.
     if moved <= MOST_MOVED * noise or error <= MOST_NOISE * noise:
         return None
     return (
@@ -168,7 +168,7 @@ def _rms(values: np.ndarray) -> float:
 
 
 def _answers(engine: Engine, pictures: np.ndarray) -> np.ndarray:
-    """To as many of the pictures as there is time for: the first alone, the others as one batch."""
+    """Answer as many of the pictures as there is time for: the first alone, the others as one batch."""
     started = time.perf_counter()
     try:
         first = engine(pictures[:1])
@@ -195,7 +195,7 @@ def _key(engine: Engine) -> str:
 
 
 def cache_folder() -> Path | None:
-    """Where proofs are kept: XDG_CACHE_HOME, or HOME's .cache; None without either."""
+    """The folder for proofs, in XDG_CACHE_HOME or HOME's .cache; None without either."""
     cache = os.environ.get("XDG_CACHE_HOME")
     home = os.environ.get("HOME")
     base = Path(cache) if cache and os.path.isabs(cache) else Path(home) / ".cache" if home else None

@@ -1,8 +1,8 @@
-"""Which process an engine belongs to, which calls are running in it, and when what it holds is freed.
+"""Track which process an engine belongs to, which calls are running in it, and when its resources are freed.
 
 A fork copies an engine's memory but none of its runtime's threads: in a child, OpenVINO's first call never returns, and
-neither does freeing an ONNX Runtime session, not even at the end of the process. So a child is told at once, and frees
-nothing that is not its own.
+neither does freeing an ONNX Runtime session, not even at the end of the process. So a child gets an error at once, and
+frees nothing that is not its own.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from pathlib import Path
 
 _known: weakref.WeakSet[Lifetime] = weakref.WeakSet()
 _inherited: set[str] = set()
-"""Runtimes that a parent of this process had an engine open in when it forked."""
+"""Runtimes in which a parent of this process had an engine open when it forked."""
 
 
 class Lifetime:
-    """Guards what a runtime holds: calls of this process pass until it is closed, and it is freed after the last one.
+    """Guards a runtime's resources: calls of this process pass until it is closed; after the last one it is freed.
 
     Args:
-        path: of the bundle, for messages.
-        runtime: what runs it, as a person calls it.
+        path: path of the bundle, for messages.
+        runtime: name of the runtime, for messages.
         holder: the engine; a child of this process keeps it for ever, so that nothing of its runtime is freed there.
         release: frees what the runtime holds; called once, when no call is running.
     """
@@ -33,22 +33,22 @@ class Lifetime:
     def __init__(self, path: Path, runtime: str, holder: object, release: Callable[[], None]) -> None:
         self._path, self._runtime, self._process = path, runtime, os.getpid()
         self._holder = weakref.ref(holder)
-        # Weak as well, so that an engine that nobody closed is freed as soon as nobody has it.
+        # This reference is weak too, so that an engine that nobody closed is freed as soon as nobody refers to it.
         self._release = weakref.WeakMethod(release)
         self._idle = threading.Condition()
         self._callers: list[int] = []
-        """Threads with a call that is running."""
+        """Threads that are in a call now."""
         self._closed = self._released = False
         _known.add(self)
 
     @contextlib.contextmanager
     def call(self) -> Iterator[None]:
-        """What goes on inside needs what the runtime holds.
+        """Keep the runtime's resources while the block runs.
 
         Raises:
             RuntimeError: this is another process, or the engine is closed.
         """
-        # Before the lock: a fork may have copied it while it was held.
+        # This comes before the lock, because a fork may have copied the lock while it was held.
         self.require_own_process()
         me = threading.get_ident()
         with self._idle:
@@ -76,7 +76,7 @@ class Lifetime:
             )
 
     def close(self) -> None:
-        """Let no further call in, wait for those that are running and free what the runtime holds, once.
+        """Admit no further call, wait for the running ones, and free the runtime's resources once.
 
         In a forked child nothing is freed. Called by a signal handler in the middle of its own thread's call, it does
         not wait for that call, which frees everything when it ends.
@@ -98,7 +98,7 @@ class Lifetime:
             release()
 
     def keep_in_child(self) -> None:
-        """One reference more than anybody counts: nothing that a child does lets the runtime's destructors run."""
+        """Add a reference that is never dropped, so that nothing in a child lets the runtime's destructors run."""
         holder = self._holder()
         if holder is not None and not self._released:
             _inherited.add(self._runtime)
@@ -106,10 +106,10 @@ class Lifetime:
 
 
 def require_own_threads(path: Path, runtime: str) -> None:
-    """Stop where this process was forked while an engine of a runtime was open that shares its threads among engines.
+    """Stop if this process was forked while an engine was open whose runtime shares its threads among engines.
 
     Raises:
-        RuntimeError: says how to start the process instead.
+        RuntimeError: it was; says how to start the process instead.
     """
     if runtime in _inherited:
         raise RuntimeError(
@@ -123,5 +123,5 @@ def _keep_in_child() -> None:
         lifetime.keep_in_child()
 
 
-if hasattr(os, "register_at_fork"):  # where there is no fork there is nothing to keep
+if hasattr(os, "register_at_fork"):  # without fork there is nothing to keep
     os.register_at_fork(after_in_child=_keep_in_child)

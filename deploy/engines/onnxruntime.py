@@ -22,7 +22,7 @@ from edgepress.multilabel.errors import EngineUnavailableError, InputError
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _PRODUCTS = re.compile(r"Conv|MatMul|Gemm")
-# What it says of a model that is newer than it is, or holds what it has no kernels for.
+# Its messages for a model that is newer than ONNX Runtime, or has operators without a kernel.
 _TOO_NEW = re.compile(
     r"Unsupported model IR version|only \*guarantees\* support|is not a registered function/op|No Op registered for"
 )
@@ -62,7 +62,7 @@ class OnnxRuntimeEngine(Engine):
 
     def _open(self, options: Any) -> Any:
         options.log_severity_level = 3
-        # Left to itself it counts the machine's cores, whatever this process is bound to.
+        # By default it counts the machine's cores, even if this process is bound to fewer.
         threads = self._threads or thread_limit()
         if threads is not None:
             options.intra_op_num_threads = threads
@@ -75,12 +75,12 @@ class OnnxRuntimeEngine(Engine):
                     providers=[self._provider],
                     # Without this it quantises the weights of convolutions that were left in float on purpose.
                     disabled_optimizers=["WeightBiasQuantization"],
-                    # With it a provider that fails is replaced by the CPU, with no more than a line of print.
+                    # With fallback, the CPU replaces a provider that fails, with only one printed line.
                     enable_fallback=0,
                 )
         except InputError:
             raise
-        except Exception as error:  # its own exception types share no base class
+        except Exception as error:  # its exception types share no base class
             reason = " ".join(str(error).split())
             if _TOO_NEW.search(reason):
                 recorded = f"recorded: ONNX opset {self.bundle.manifest.opset or 'unknown'}"
@@ -133,7 +133,7 @@ class OnnxRuntimeEngine(Engine):
 
     @functools.cached_property
     def _kernels(self) -> list[dict[str, Any]] | None:
-        """What ONNX Runtime's own profile says of every kernel that ran one picture, in a session made the same way.
+        """ONNX Runtime's own profile of every kernel that ran for one picture, in a session made the same way.
 
         None where no folder can be written, as in a container whose file system is read-only: ONNX Runtime writes its
         profile to a file alone.
@@ -158,7 +158,7 @@ class OnnxRuntimeEngine(Engine):
         return self._session.run(None, {self._input: images})[0]
 
     def output(self, name: str, images: np.ndarray) -> np.ndarray:
-        """Another output of the graph, of prepared pixels uint8 RGB `[B, size, size, 3]`."""
+        """Compute another output of the graph for prepared pixels, uint8 RGB `[B, size, size, 3]`."""
         with self._lifetime.call():
             return self._session.run([name], {self._input: images})[0]
 
@@ -168,8 +168,8 @@ class OnnxRuntimeEngine(Engine):
 
 @contextlib.contextmanager
 def _graph(bundle: Bundle) -> Iterator[bytes | str]:
-    """What a session is made from: the checked bytes, or the path of a copy of them where weights lie in other files,
-    which ONNX Runtime finds by their names and maps."""
+    """What a session is made from: the checked bytes, or the path of a copy of them if weights are in other files,
+    because ONNX Runtime finds those by name and maps them."""
     others = [name for name in bundle.manifest.files if name != bundle.manifest.model and not name.endswith(".npz")]
     if not others:
         yield bundle.read(bundle.manifest.model)
@@ -182,13 +182,13 @@ def _graph(bundle: Bundle) -> Iterator[bytes | str]:
 
 
 def require_placed(products: list[dict[str, Any]], provider: str) -> None:
-    """Stop where a convolution or a matrix product ran elsewhere: ONNX Runtime places on the CPU what a GPU lacks.
+    """Stop if a convolution or matrix product ran elsewhere: ONNX Runtime places on the CPU what a GPU lacks.
 
     Args:
         products: kernels of a profile, each with `op_name` and `provider`.
 
     Raises:
-        EngineUnavailableError: says how many ran where.
+        EngineUnavailableError: one did; says how many ran where.
     """
     elsewhere = Counter(kernel["provider"] for kernel in products if kernel["provider"] != provider)
     if elsewhere:
@@ -199,12 +199,12 @@ def require_placed(products: list[dict[str, Any]], provider: str) -> None:
 
 
 def _computed(kernel: dict[str, Any]) -> str:
-    """The type that a kernel computes in: that of the first thing it reads, for some INT8 kernels write floats."""
+    """The type that a kernel computes in: the type of its first input, because some INT8 kernels write floats."""
     return next(name for shape in (*kernel["input_type_shape"], *kernel["output_type_shape"]) for name in shape)
 
 
 def _cause(reason: str) -> str:
-    """The part of ONNX Runtime's message that names what is too new; before it stand places in its own source."""
+    """The part of ONNX Runtime's message that names what is too new; lines of its own source come before it."""
     found = _TOO_NEW.search(reason)
     assert found is not None
     till = re.search(r"is till opset \d+", reason)

@@ -30,12 +30,12 @@ _PRECISIONS = {"f32", "f16", "bf16", "i8", "u8"}
 
 
 class OpenVinoEngine(Engine):
-    """An OpenVINO bundle, compiled for low latency, or for throughput: as many requests at once as OpenVINO names.
+    """An OpenVINO bundle, compiled for low latency, or for throughput with as many requests as OpenVINO recommends.
 
-    A call takes a free request and waits where there is none, so throughput shows when several threads call.
+    A call takes a free request and waits if there is none, so several threads must call to reach the throughput.
 
-    On a CPU it executes in f32: left to itself OpenVINO runs a float model in bf16 where the processor can, and an
-    engine called fp32 would not be one.
+    On a CPU it executes in f32: by default OpenVINO runs a float model in bf16 where the processor can, and an engine
+    called fp32 would not compute in fp32.
     """
 
     def __init__(self, bundle: Bundle, device: str = "cpu", hint: Hint = "latency", threads: int | None = None) -> None:
@@ -56,7 +56,7 @@ class OpenVinoEngine(Engine):
         elif threads is not None:
             raise InputError(f"threads {threads}: only OpenVINO's CPU takes them; {self._device} takes none")
         try:
-            # From memory: it would map the file of the weights, and compute with whatever is copied over it.
+            # Weights are read from memory: OpenVINO would map their file, and compute with whatever is copied over it.
             graph, weights = bundle.read(bundle.manifest.model), bundle.read(_weights_of(bundle))
             self._compiled = core.compile_model(core.read_model(graph, weights), self._device, options)
         except RuntimeError as error:
@@ -103,8 +103,8 @@ class OpenVinoEngine(Engine):
     def _run(self, images: np.ndarray) -> np.ndarray:
         request = self._requests.get()
         try:
-            # What `infer` does around these calls to take any kind of input costs 30 us.
-            # A tensor takes no memory that is read-only as its own.
+            # `infer` wraps these calls to accept any kind of input, which costs 30 us.
+            # A tensor cannot share read-only memory.
             request.set_input_tensor(self._tensor(images, shared_memory=images.flags.writeable))
             request.start_async()
             request.wait()
@@ -128,7 +128,7 @@ def _weights_of(bundle: Bundle) -> str:
 
 
 def is_older(version: str, other: str) -> bool:
-    """Whether a version of OpenVINO is older than another: 2025.4.0 than 2026.1.0."""
+    """Whether a version of OpenVINO is older than another, as 2025.4.0 is older than 2026.1.0."""
     numbers = [[int(part) for part in re.findall(r"\d+", text)] for text in (version, other)]
     return numbers[0] < numbers[1]
 
@@ -136,8 +136,8 @@ def is_older(version: str, other: str) -> bool:
 def _require_device(name: str, present: list[str]) -> None:
     """
     Raises:
-        InputError: no device that OpenVINO has.
-        EngineUnavailableError: none that is here; lists those that are.
+        InputError: OpenVINO has no such device.
+        EngineUnavailableError: the device is not present; lists those that are.
     """
     kind = name.split(".")[0]
     if kind not in _DEVICES:
@@ -148,10 +148,10 @@ def _require_device(name: str, present: list[str]) -> None:
 
 
 def _executed(node: Any) -> tuple[str, str] | None:
-    """A node of the executed graph: kind and precision; None of a constant, which executes nothing.
+    """Kind and precision of a node of the executed graph; None for a constant, which executes nothing.
 
     The kernel's name ends in its precision (`brgconv_avx512_dw_f32`); the node's own `runtimePrecision` is that of the
-    stored weights, and says f16 of a layer that computes in f32.
+    stored weights, which is f16 for a layer that computes in f32.
     """
     facts = node.get_rt_info()
     kind, precision = facts["layerType"].astype(str), facts["runtimePrecision"].astype(str)

@@ -1,4 +1,4 @@
-"""Passport: what a compiled engine was made from and for, and whether it fits the machine that it is opened on.
+"""Passport: what a compiled engine was made from and for, and whether it fits the machine that opens it.
 
 What matters, by runtime:
 
@@ -6,13 +6,13 @@ What matters, by runtime:
   was built for (TensorRT's support matrix, "Engine Portability"; plans here are neither built version compatible nor
   hardware compatible).
 - `tensorrt_rtx`: a plan opens on the release that built it and on the compute capabilities that it names (its
-  documentation, "Engine Compatibility"); what else its header says the runtime is asked when the plan is opened.
-- OpenVINO: an IR names its version and the sets of its operators; every release that has them reads it, newer or older
-  than the one that wrote it. Devices are compiled for on opening.
-- ONNX: carries an opset and domains; ONNX Runtime itself says when they are too new (`deploy.engines.onnxruntime`).
+  documentation, "Engine Compatibility"); the runtime checks the rest of its header when the plan is opened.
+- OpenVINO: an IR names its version and its operator sets; every release that has them reads it, newer or older than the
+  one that wrote it. It is compiled for the device when it is opened.
+- ONNX: a graph has an opset and domains; ONNX Runtime itself says when they are too new (`deploy.engines.onnxruntime`).
 
-The CUDA version of the driver is recorded, and said where it differs, but stops nothing: the runtime that is installed
-needs it, the plan does not.
+The CUDA version of the driver is recorded, and a difference is reported but stops nothing: the installed runtime needs
+it, the plan does not.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ from edgepress.multilabel.saturation import weight_bits_here
 log = logging.getLogger("edgepress")
 NO_GPU = "no GPU here"
 IR_VERSION = 11
-"""Of the IR that OpenVINO 2022.1 to 2026.4 write and read."""
+"""Version of the IR that OpenVINO 2022.1 to 2026.4 write and read."""
 
 
 @dataclass(frozen=True)
 class Misfit:
-    """One thing that a bundle's passport says and this machine does not."""
+    """One difference between a bundle's passport and this machine."""
 
     what: str
     recorded: str
     found: str
     matters: bool = True
-    """False of what is only worth knowing."""
+    """False if the difference is only worth knowing."""
     remedy: str = "build it again here (--rebuild)"
 
     def __str__(self) -> str:
@@ -54,7 +54,7 @@ class Misfit:
 
 
 def misfits(bundle: Bundle) -> list[Misfit]:
-    """What a bundle's passport says and this machine does not, what matters first; empty of a torch or ONNX bundle.
+    """Differences between a bundle's passport and this machine, what matters first; empty for a torch or ONNX bundle.
 
     Raises:
         EngineUnavailableError: its runtime is not installed.
@@ -70,10 +70,10 @@ def misfits(bundle: Bundle) -> list[Misfit]:
 
 
 def require_fit(bundle: Bundle) -> None:
-    """Stop where a compiled engine does not fit this machine.
+    """Stop if a compiled engine does not fit this machine.
 
     Raises:
-        EngineUnavailableError: says what differs, as recorded and as found, and what mends it.
+        EngineUnavailableError: it does not; says what differs, as recorded and as found, and how to fix it.
     """
     found = misfits(bundle)
     for difference in found:
@@ -85,10 +85,10 @@ def require_fit(bundle: Bundle) -> None:
 
 
 def require_sound(bundle: Bundle, device: str = "cpu") -> None:
-    """Stop where an INT8 engine's products saturate on this processor: it would answer wrongly without an error.
+    """Stop if an INT8 engine's products saturate on this processor, because it would answer wrongly without an error.
 
     Raises:
-        EngineUnavailableError: names the command that makes a sound engine.
+        EngineUnavailableError: they do; names the command that makes a sound engine.
     """
     fault = unsound(bundle, device)
     if fault is not None:
@@ -96,10 +96,10 @@ def require_sound(bundle: Bundle, device: str = "cpu") -> None:
 
 
 def unsound(bundle: Bundle, device: str = "cpu", bits: int | None = None) -> str | None:
-    """Why an INT8 engine's products saturate on a processor, and the command that mends it; None where they do not.
+    """Why an INT8 engine's products saturate on a processor, and the command that fixes it; None where they do not.
 
     Args:
-        bits: of weights whose products are exact on the processor; this machine's by default.
+        bits: weight bits whose products are exact on the processor; by default those of this machine.
     """
     calibration = bundle.manifest.calibration
     if calibration is None or bundle.manifest.kind == "tensorrt" or device != "cpu":
@@ -155,14 +155,14 @@ def _openvino(bundle: Bundle, built: BuiltForOpenVino) -> list[Misfit]:
     net = re.search(rb'<net [^>]*\bversion="(\d{1,4})"', graph)
     if net is not None and int(net[1]) > IR_VERSION:
         found.append(Misfit("version of the IR", net[1].decode(), str(IR_VERSION), remedy=remedy))
-    # Patch releases change nothing that an IR is made of. Whether another one answers alike, the golden check finds.
+    # Patch releases change nothing in the IR. The golden check finds whether another one gives the same answers.
     if _release(built.version) != _release(here):
         found.append(Misfit("openvino version", built.version, here, matters=False))
     return found
 
 
 def _newest_opset() -> int:
-    """The newest set of operators of the OpenVINO that is installed; each has a module."""
+    """The newest operator set of the installed OpenVINO; each set has a module."""
     newest = 1
     while importlib.util.find_spec(f"openvino.opset{newest + 1}") is not None:
         newest += 1
@@ -170,7 +170,7 @@ def _newest_opset() -> int:
 
 
 def _release(version: str) -> tuple[int, ...]:
-    """Year and release of OpenVINO: (2026, 4) of 2026.4.1."""
+    """Year and release of OpenVINO: (2026, 4) for 2026.4.1."""
     return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
 
 

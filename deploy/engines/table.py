@@ -32,22 +32,22 @@ class GpuTarget:
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """What opens the bundles of one kind. Modules are named, not imported: each runtime is large, and only one of them
-    need be installed."""
+    """How to open the bundles of one kind. Modules are named, not imported: each runtime is large, and only one of them
+    needs to be installed."""
 
     name: str
     kind: Kind
-    """Of the bundles that it opens."""
+    """Kind of the bundles that it opens."""
     extra: str
-    """Installs it: pip install 'edgepress[EXTRA]'."""
+    """The extra that installs it: pip install 'edgepress[EXTRA]'."""
     engine: str
     """`module:class`; the class takes a bundle, a device and `settings`."""
     settings: tuple[Setting, ...] = ()
-    """Settings of `open_engine` that it has."""
+    """Settings of `open_engine` that the runtime has."""
     builder: str | None = None
     """`module:function` that compiles an ONNX bundle into its own format; None where it opens the graph itself."""
     shares_threads: bool = False
-    """Whether its engines share the process's threads: a fork of a process with an open one can open none."""
+    """Whether its engines share the process's threads: a fork of a process with an open engine cannot open any."""
     needs_sm: bool = False
     """Whether its engines are built for one compute capability, by a `GpuTarget`."""
 
@@ -60,8 +60,8 @@ class Runtime:
         """Compile an ONNX bundle; see its builder.
 
         Args:
-            target: of a runtime that `needs_sm` what to build for, of any other the precision.
-            replaces: an engine whose place the new one takes, with its decisions.
+            target: what to build for if the runtime `needs_sm`, otherwise the precision.
+            replaces: an engine that the new one replaces, keeping its decisions.
         """
         assert self.builder is not None, f"{self.name} opens ONNX itself"
         return _found(self.builder)(graph, out, target, replaces=replaces)
@@ -72,14 +72,14 @@ class EngineSpec:
     """One engine that a run can build from the fp32 ONNX bundle."""
 
     name: str
-    """What `--engines` calls it."""
+    """Its name in `--engines`."""
     runtime: Runtime
     precision: Precision
     graph: str | None = None
-    """The bundle that its runtime's builder compiles, `onnx-fp32` or one that is made from it; None where what is
-    exported, converted or quantised is the engine already."""
+    """The bundle that its runtime's builder compiles, `onnx-fp32` or one made from it; None where the exported,
+    converted or quantised bundle is the engine already."""
     target: Target | None = None
-    """What it is quantised for; None of a float engine."""
+    """What it is quantised for; None for a float engine."""
 
     @property
     def held_to(self) -> tuple[str, ...]:
@@ -90,7 +90,7 @@ class EngineSpec:
         return tuple(one.name for one in sorted(others, key=lambda one: one.precision))
 
     def folder(self, sm: int) -> str:
-        """The folder of its bundle in a run: its name, and the compute capability where it is built for one."""
+        """The folder of its bundle in a run: its name, plus the compute capability if it is built for one."""
         return f"{self.name}-sm{sm}" if self.runtime.needs_sm else self.name
 
 
@@ -121,7 +121,7 @@ TENSORRT = Runtime(
     needs_sm=True,
 )
 RUNTIMES: dict[Kind, Runtime] = {runtime.kind: runtime for runtime in (TORCH, ONNX_RUNTIME, OPENVINO, TENSORRT)}
-"""By the kind of bundle that they open."""
+"""Runtimes by the kind of bundle that they open."""
 _ROWS = (
     EngineSpec(name="onnx-fp32", runtime=ONNX_RUNTIME, precision="fp32"),
     EngineSpec(name="onnx-fp16", runtime=ONNX_RUNTIME, precision="fp16"),
@@ -134,7 +134,7 @@ _ROWS = (
     EngineSpec(name="tensorrt-int8", runtime=TENSORRT, precision="int8", graph="onnx-int8-tensorrt", target="tensorrt"),
 )
 ENGINES: dict[str, EngineSpec] = {spec.name: spec for spec in _ROWS}
-"""By their names, in the order in which a run builds them by default."""
+"""Engines by name, in the order in which a run builds them by default."""
 
 
 def _found(place: str) -> Callable[..., Any]:

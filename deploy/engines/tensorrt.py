@@ -28,8 +28,8 @@ log = logging.getLogger("edgepress")
 class TensorRtEngine(Engine):
     """A TensorRT bundle that fits this machine (`deploy.engines.passport`), with its device buffers and stream.
 
-    Buffers hold `max_batch` pictures, are made once and are used by every call; so calls wait for each other. Those of
-    the host are page-locked: the device reads and writes them without a copy by the driver.
+    Buffers hold `max_batch` pictures; they are made once and every call uses them, so calls wait for each other. The
+    buffers of the host are page-locked: the device reads and writes them without a copy by the driver.
     """
 
     def __init__(self, bundle: Bundle, device: str = "cpu") -> None:
@@ -112,7 +112,7 @@ class TensorRtEngine(Engine):
             for name in names
         }
         size = self.preprocess.size
-        # TensorRT says -1 of a size that the profile lets vary; an engine for one picture has none.
+        # TensorRT gives -1 for a size that the profile lets vary; an engine for one picture has none.
         first = -1 if any(shape[:1] == (-1,) for *_, shape in found) or self.max_batch != 1 else 1
         images, logits = ("INPUT", "UINT8", (first, size, size, 3)), ("OUTPUT", "FLOAT", (first, len(self.labels)))
         if found.keys() != {images, logits} or len(names) != 2:
@@ -127,9 +127,9 @@ class TensorRtEngine(Engine):
         return self._engine.create_execution_context(runtime_config=config)
 
     def _allocate(self) -> None:
-        """A stream, and memory for the largest batch on both sides, which every call uses from now on."""
+        """Create the stream and, on both sides, memory for the largest batch; every call uses them from now on."""
         assert self.max_batch is not None
-        # Apart from the default stream: what another library puts there would break a capture.
+        # Not the default stream, because work that another library puts there would break a capture.
         (self._stream,) = self._cuda("cudaStreamCreateWithFlags", self._cudart.cudaStreamNonBlocking)
         if self._graph and self._trt.__name__ != "tensorrt_rtx":
             self._replay = GraphReplay(self._cuda, self._cudart, self._stream, self._execute)
@@ -154,11 +154,11 @@ class TensorRtEngine(Engine):
             return self._infer(images)
 
     def timed(self, images: np.ndarray) -> dict[str, float]:
-        """One call's copies to and from the device and what it computes between them, by the device's clock.
+        """Time one call's copies to and from the device and the computation between them, by the device's clock.
 
         Returns:
-            Milliseconds: `copy_in_ms`, `compute_ms`, `copy_out_ms`; of a batch that is split, their sums. The copy into
-            page-locked memory, by the host, is not among them.
+            Milliseconds: `copy_in_ms`, `compute_ms`, `copy_out_ms`; if the batch is split, their sums. The host's copy
+            into page-locked memory is not included.
         """
         assert self.max_batch is not None
         names = ("copy_in_ms", "compute_ms", "copy_out_ms")
@@ -191,7 +191,7 @@ class TensorRtEngine(Engine):
         host_images[:] = images
         if not self._context.set_input_shape(self._images, images.shape):
             raise RuntimeError(f"TensorRT refuses a batch of {count}; it was built for 1 to {self.max_batch}")
-        # Everything is in the order of one stream; the host waits once, at the end.
+        # All work is ordered in one stream; the host waits once, at the end.
         stream = self._stream
         source, size = host_images.ctypes.data, host_images.nbytes
         mark()
@@ -209,14 +209,14 @@ class TensorRtEngine(Engine):
         return host_logits.copy()
 
     def _execute(self) -> None:
-        """Put the engine on the stream."""
+        """Enqueue the engine on the stream."""
         logger = collecting_logger(self._trt)
         logger.forget()
         if not self._context.execute_async_v3(int(self._stream)):
             raise RuntimeError(f"TensorRT did not run the engine: {first_line(logger.errors)}")
 
     def _release(self) -> None:
-        # The context first: it holds the addresses, and the engine and the runtime hold what it runs.
+        # The context goes first: it holds the addresses, and the engine and the runtime hold what it runs.
         replay, self._replay = self._replay, None
         self._context = self._engine = self._runtime = None
         self._host = []
@@ -231,14 +231,14 @@ class TensorRtEngine(Engine):
         for free in calls:
             try:
                 free()
-            except RuntimeError as error:  # after a failed run all calls fail, and that run's error is the one to show
+            except RuntimeError as error:  # after a failed run all calls fail; show that run's error
                 log.warning("%s: %s", self.bundle.path, error)
 
     def _cuda(self, function: str, *arguments: Any) -> tuple[Any, ...]:
-        """Call the CUDA runtime: what it returns after its code.
+        """Call the CUDA runtime; gives what it returns after its code.
 
         Raises:
-            RuntimeError: the code is not success; names the function and CUDA's reason.
+            RuntimeError: the code is not success; names the function and CUDA's reason for it.
         """
         code, *results = getattr(self._cudart, function)(*arguments)
         if code != self._cudart.cudaError_t.cudaSuccess:
@@ -249,7 +249,7 @@ class TensorRtEngine(Engine):
 
 def header_faults(trt: ModuleType, runtime: Any, plan: bytes) -> list[str]:
     """Why TensorRT-RTX finds a plan's header invalid here, in its words (`UNSUPPORTED_CC`); the full TensorRT has no
-    such question."""
+    such check."""
     if not hasattr(runtime, "get_engine_validity"):
         return []
     _, faults = runtime.get_engine_validity(plan[: runtime.engine_header_size])

@@ -1,4 +1,4 @@
-"""The TensorRT that is installed: the module, its logger, and its reasons on one line."""
+"""The installed TensorRT: its module, its logger, and its messages on one line."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from edgepress.deploy.engines.base import require
 from edgepress.multilabel.errors import EngineUnavailableError
 
 RUNTIMES = {"tensorrt": "gpu", "tensorrt_rtx": "tensorrt-rtx"}
-"""Modules, the preferred one first, each with the extra that installs it."""
+"""Modules with the extra that installs each, the preferred one first."""
 
 
 def runtime_module() -> ModuleType:
     """`tensorrt` where it is installed, else `tensorrt_rtx`.
 
     Raises:
-        EngineUnavailableError: neither is installed, or the one that is cannot be loaded.
+        EngineUnavailableError: neither is installed, or the installed one cannot be loaded.
     """
     for name in RUNTIMES:
         if importlib.util.find_spec(name) is not None:
@@ -47,7 +47,7 @@ def load_runtime(name: str) -> ModuleType:
 def collecting_logger(trt: ModuleType) -> Any:
     """TensorRT's logger: keeps `warnings` and `errors` and prints nothing.
 
-    One a process, because TensorRT goes on using the first logger it was ever given.
+    There is one per process, because TensorRT keeps using the first logger that it was given.
     """
     severe = (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR)
 
@@ -71,7 +71,7 @@ def collecting_logger(trt: ModuleType) -> Any:
 
 
 def one_line(reason: object) -> str:
-    """A reason from elsewhere, on one line and bounded."""
+    """A foreign message on one line, cut to a maximum length."""
     return " ".join(str(reason).split())[:300]
 
 

@@ -35,7 +35,7 @@ class TorchEngine(Engine):
                 raise EngineUnavailableError(f"device {device!r}: torch sees cuda:0 to cuda:{count - 1} here")
         limit = thread_limit()
         if limit is not None and torch.get_num_threads() > limit:
-            torch.set_num_threads(limit)  # of the whole process: torch has no other
+            torch.set_num_threads(limit)  # for the whole process: torch has no narrower setting
         self._torch, self._device = torch, device
         self._model = load_model(bundle.path).to(device)
 
@@ -67,16 +67,16 @@ class TorchEngine(Engine):
             return self._model.logits(self._torch.from_numpy(images).to(self._device)).cpu().numpy()
 
     def module_outputs(self, images: np.ndarray, names: Collection[str]) -> dict[str, np.ndarray]:
-        """What modules of the model give for pictures uint8 `[B, size, size, 3]`, float32, by their names in it.
+        """Outputs of the model's modules for pictures uint8 `[B, size, size, 3]`: float32, by module name.
 
-        Those that do not exist, run more than once or give no single float tensor are left out.
+        Modules that do not exist, run more than once or do not give a single float tensor are left out.
         """
         found: dict[str, list[np.ndarray | None]] = {}
         modules = dict(self._model.named_modules())
 
         def keep(name: str, output: Any) -> None:
             usable = isinstance(output, self._torch.Tensor) and output.is_floating_point()
-            # A copy: an activation that works in place changes it afterwards.
+            # Copied, because an activation that works in place changes it afterwards.
             value = output.detach().to("cpu", self._torch.float32, copy=True).numpy() if usable else None
             found.setdefault(name, []).append(value)
 

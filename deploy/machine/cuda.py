@@ -1,4 +1,4 @@
-"""What CUDA device stands here, asked of the driver itself, so that the answer needs no package."""
+"""Ask the driver itself which CUDA device is here, so that the answer needs no package."""
 
 from __future__ import annotations
 
@@ -45,5 +45,5 @@ def cuda_driver_version() -> tuple[int, int] | None:
 
 
 def sm_name(capability: tuple[int, int]) -> str:
-    """(8, 6) as TensorRT writes it: SM86."""
+    """The compute capability as TensorRT writes it: SM86 for (8, 6)."""
     return f"SM{capability[0]}{capability[1]}"

@@ -26,7 +26,7 @@ _ARM_PARTS = {
     ("0x41", "0xd40"): "Neoverse-V1",
     ("0x41", "0xd83"): "Neoverse-V3AE",
 }
-"""Implementer and part of /proc/cpuinfo by Arm's names: of Raspberry Pi 3 to 5, Jetson Orin and Thor, and servers."""
+"""Arm's names by implementer and part in /proc/cpuinfo: Raspberry Pi 3 to 5, Jetson Orin and Thor, and servers."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class Backend:
     name: str
     works: bool
     detail: str
-    """Version and devices, or why not and the command that mends it."""
+    """Version and devices, or why it does not work and the command that fixes it."""
 
 
 def describe_machine() -> dict[str, Any]:
-    """Processor, cores, clock governor, system, Python and GPU, as a record of a measurement needs them."""
+    """Processor, cores, clock governor, system, Python and GPU, for the record of a measurement."""
     capability = cuda_compute_capability()
     return {
         "processor": processor(),
@@ -61,7 +61,7 @@ def machine_key(root: Path = Path("/")) -> dict[str, str]:
 
 
 def processor(root: Path = Path("/")) -> str:
-    """The processor as a person knows it: its model name, or on ARM, where it has none, its part and the board."""
+    """The processor's usual name: its model name, or its part and the board on ARM, which has no model name."""
     text = _read(root / "proc/cpuinfo") or ""
     named = cpu_field(text, "model name")
     part = cpu_field(text, "CPU part")
@@ -73,7 +73,7 @@ def processor(root: Path = Path("/")) -> str:
 
 
 def cpu_field(cpuinfo: str, *names: str) -> str | None:
-    """The first processor's line of one of these names in /proc/cpuinfo."""
+    """The first processor's value of one of these fields in /proc/cpuinfo."""
     for line in cpuinfo.splitlines():
         name, _, value = line.partition(":")
         if name.strip() in names:
@@ -109,14 +109,14 @@ def installed() -> list[str]:
 
 
 def _check(module: str, extra: str, distribution: str, detail: Callable[[], str], elsewhere: str = "") -> Backend:
-    # Of `cuda.bindings` the package is asked first: find_spec raises where it is missing.
+    # For `cuda.bindings` the parent package is looked up first, because find_spec raises if it is missing.
     names = module.split(".")
     if any(importlib.util.find_spec(".".join(names[: end + 1])) is None for end in range(len(names))):
         return Backend(module, False, f"not installed: pip install 'edgepress[{extra}]'{elsewhere}")
     try:
         importlib.import_module(module)
         devices = detail()
-    except Exception as error:  # whatever a broken installation raises is the answer
+    except Exception as error:  # a broken installation may raise anything, and that is the answer
         if "temporary directory" in str(error):  # torch and timm look for one when they are imported
             return Backend(module, False, "no folder for temporary files can be written: TMPDIR=FOLDER names one")
         return Backend(module, False, f"is installed and fails: {' '.join(str(error).split())[:160] or repr(error)}")
@@ -155,7 +155,7 @@ def _tensorrt(without_gpu: str) -> str:
 
 
 def _cuda() -> str:
-    """What the CUDA runtime answers: bindings of a newer CUDA than the driver's import, and then fail at every call."""
+    """Call the CUDA runtime, because bindings for a newer CUDA than the driver's import and then fail at every call."""
     from cuda.bindings import runtime
 
     code, count = runtime.cudaGetDeviceCount()

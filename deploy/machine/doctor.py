@@ -1,4 +1,4 @@
-"""doctor: which board this is, which backends work on it, and what mends the rest.
+"""doctor: report which board this is, which backends work on it, and how to fix the rest.
 
 Nothing here was tried on a Jetson; releases and versions are as published, see docs/devices.md.
 """
@@ -18,9 +18,9 @@ from edgepress.multilabel.saturation import weight_bits_here
 TEGRA_RELEASE = "etc/nv_tegra_release"
 MODEL = "proc/device-tree/model"
 _JETPACK = {34: 5, 35: 5, 36: 6, 38: 7, 39: 7}
-"""JetPack by Jetson Linux: R38 is JetPack 7.0 and 7.1, R39 is 7.2 (developer.nvidia.com, "JetPack archive")."""
+"""JetPack by Jetson Linux release: R38 is JetPack 7.0 and 7.1, R39 is 7.2 (developer.nvidia.com, "JetPack archive")."""
 _TENSORRT_10 = (36, 4, 0)
-"""JetPack 6.1: the first with TensorRT 10; 6.0 has 8.6, which knows no strongly typed network."""
+"""JetPack 6.1, the first with TensorRT 10; 6.0 has TensorRT 8.6, which has no strongly typed networks."""
 _CUDA = {6: "'cuda-python>=12.6,<13'", 7: "'cuda-python>=13,<14'"}
 _INTEL = "0x8086"
 _CPU_RUNTIMES = frozenset({"onnxruntime", "openvino", "torch"})
@@ -29,19 +29,19 @@ _TENSORRT = frozenset({"tensorrt", "tensorrt_rtx"})
 
 @dataclass(frozen=True, kw_only=True)
 class Board:
-    """What the system's files say of the machine."""
+    """What the system's files say about the machine."""
 
     model: str | None
-    """As the device tree names it; None of a machine without one."""
+    """The board's name in the device tree; None without a device tree."""
     jetson_linux: tuple[int, ...] | None = None
-    """Release of Jetson Linux, (36, 4, 3); None of any other machine."""
+    """Release of Jetson Linux, such as (36, 4, 3); None on any other machine."""
     intel_gpu: bool = False
-    """A render node of an Intel GPU, which needs a driver before OpenVINO sees it."""
+    """Whether there is a render node of an Intel GPU; it needs a driver before OpenVINO sees it."""
     intel_npu: bool = False
 
     @property
     def jetpack(self) -> int | None:
-        """JetPack's major version; None where there is none, or one that is not known here."""
+        """JetPack's major version; None if there is none or its version is not known here."""
         return _JETPACK.get(self.jetson_linux[0]) if self.jetson_linux else None
 
     @property
@@ -74,12 +74,12 @@ def diagnose() -> dict[str, Any]:
 
 
 def cautions(weight_bits: int, machine: str, features: str | None, installed: list[str]) -> list[str]:
-    """What works here and yet is not what one would take it for.
+    """Warnings about what works here but not as one would expect.
 
     Args:
-        weight_bits: of INT8 weights whose products are exact here; see `multilabel.saturation`.
-        machine: as `platform.machine()`.
-        features: an ARM processor's, as in /proc/cpuinfo.
+        weight_bits: bits of INT8 weights whose products are exact here; see `multilabel.saturation`.
+        machine: `platform.machine()`.
+        features: an ARM processor's features, as in /proc/cpuinfo.
         installed: runtimes and their versions, `onnxruntime 1.32.0`.
     """
     found = []
@@ -98,7 +98,7 @@ def cautions(weight_bits: int, machine: str, features: str | None, installed: li
 
 
 def find_board(root: Path = Path("/")) -> Board:
-    """Read the system's files below a root."""
+    """Read the system's files below a root folder."""
     release = _text(root / TEGRA_RELEASE)
     model = _text(root / MODEL)
     return Board(
@@ -110,13 +110,13 @@ def find_board(root: Path = Path("/")) -> Board:
 
 
 def parse_tegra_release(text: str) -> tuple[int, ...] | None:
-    """(36, 4, 3) of the first line of /etc/nv_tegra_release, `# R36 (release), REVISION: 4.3, ...`; None of another."""
+    """Parse line 1 of /etc/nv_tegra_release: `# R36 (release), REVISION: 4.3, ...` gives (36, 4, 3), others None."""
     found = re.match(r"#\s*R(\d{1,4})\s*\(release\),\s*REVISION:\s*(\d{1,4}(?:\.\d{1,4})*)", text)
     return (int(found[1]), *map(int, found[2].split("."))) if found else None
 
 
 def advice(board: Board, works: frozenset[str], openvino_devices: str = "") -> list[str]:
-    """What this machine lacks for its engines, each with the command that mends it.
+    """What this machine lacks for its engines, each with the command that fixes it.
 
     Args:
         works: names of the backends that work here.
@@ -169,7 +169,7 @@ def _hides_system_packages() -> bool:
 
 
 def _vendors(folder: Path, pattern: str) -> list[Path]:
-    """Devices of Intel in a folder of /sys/class."""
+    """Intel devices in a folder of /sys/class."""
     return [path for path in folder.glob(pattern) if (_text(path / "device/vendor") or "").strip() == _INTEL]
 
 
@@ -177,4 +177,4 @@ def _text(path: Path) -> str | None:
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return None  # such a machine has no such file
+        return None  # this machine has no such file

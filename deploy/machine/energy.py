@@ -1,6 +1,6 @@
 """Energy that a device took while it worked, from whatever meter it has: RAPL, NVML or a Jetson's power rails.
 
-No meter tells one process from another: what else runs is in the figure, and so is what an idle machine takes.
+No meter separates processes: the figure includes what other processes use and what an idle machine takes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 from edgepress.deploy.machine.tegra import parse_tegrastats, total_power
 
 SAMPLE_SECONDS = 0.02
-"""Between two readings of a power rail."""
+"""Seconds between two readings of a power rail."""
 
 
 class Meter(ABC):
@@ -74,10 +74,10 @@ class Nvml(Meter):
 
 
 class Sampled(Meter):
-    """Power that is read again and again, by a thread, and summed over time (trapezoids).
+    """Power that a thread reads repeatedly, integrated over time (trapezoids).
 
     Args:
-        read: milliwatts now; None where there is nothing new. It may wait for its next reading.
+        read: gives the power in milliwatts, None where there is nothing new; it may wait for the next reading.
     """
 
     def __init__(self, source: str, read: Callable[[], float | None], pause: float = SAMPLE_SECONDS) -> None:
@@ -117,7 +117,7 @@ class TegrastatsMeter(Sampled):
 
     def stop(self) -> float | None:
         self._stopped.set()
-        self._process.terminate()  # first: the thread may wait for its next line
+        self._process.terminate()  # terminated first, because the thread may wait for its next line
         counted = super().stop()
         self._process.communicate()
         return counted
@@ -126,7 +126,7 @@ class TegrastatsMeter(Sampled):
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            self._stopped.wait(0.1)  # it has ended: nothing more comes
+            self._stopped.wait(0.1)  # tegrastats has ended, so nothing more comes
         found = total_power(parse_tegrastats(line).rails_mw)
         if found is None:
             return None
@@ -138,8 +138,8 @@ def find_meter(gpu: int | None, root: Path = Path("/")) -> tuple[Meter | None, s
     """The meter that fits what an engine runs on, or None and why there is none.
 
     Args:
-        gpu: the CUDA device that the engine runs on, by CUDA's number; a Jetson's rails tell processor and GPU alike.
-        root: where /sys stands.
+        gpu: the CUDA device that the engine runs on, by CUDA's number; a Jetson's rails cover both processor and GPU.
+        root: the folder that holds /sys.
     """
     rails = read_rails(root)
     if rails:
@@ -158,7 +158,7 @@ def find_meter(gpu: int | None, root: Path = Path("/")) -> tuple[Meter | None, s
 
 
 def read_rails(root: Path) -> dict[str, float]:
-    """Milliwatts by rail of a Jetson's power monitors: INA3221 (mV and mA a channel) and INA238 (uW, on Thor)."""
+    """Milliwatts by rail of a Jetson's power monitors: INA3221 (mV and mA per channel) and INA238 (uW, on Thor)."""
     rails: dict[str, float] = {}
     for chip in sorted((root / "sys/class/hwmon").glob("hwmon*")):
         name = _number_or_text(chip / "name")
@@ -178,12 +178,12 @@ def read_rails(root: Path) -> dict[str, float]:
 
 
 def joules(before: int, after: int, most: int) -> float:
-    """Joules between two readings of a counter in microjoules, which begins at 0 again after `most`."""
+    """Joules between two readings of a counter in microjoules, which starts again at 0 after `most`."""
     return (after - before if after >= before else after + most - before) / 1e6
 
 
 def integrate(samples: list[tuple[float, float]], began: float, ended: float) -> float | None:
-    """Joules from samples of (seconds, milliwatts): trapezoids, the first and the last held to the ends."""
+    """Joules from samples of (seconds, milliwatts): trapezoids; the first and last sample are extended to the ends."""
     if not samples:
         return None
     held = [(began, samples[0][1]), *samples, (ended, samples[-1][1])]
@@ -195,7 +195,7 @@ def _rapl(root: Path) -> tuple[Meter | None, str]:
     domains = []
     for path in sorted(folder.glob("intel-rapl:*")):
         name = _number_or_text(path / "name")
-        # Cores and graphics are within their package; memory is not.
+        # The package's counter includes cores and graphics, but not memory.
         if isinstance(name, str) and (name.startswith("package") or name == "dram"):
             domains.append(path)
     if not domains:
@@ -223,9 +223,9 @@ def _nvml(gpu: int) -> tuple[Meter | None, str]:
 
 
 def _nvml_handle(library: Any, gpu: int) -> Any:
-    """NVML's handle of a CUDA device: CUDA counts what CUDA_VISIBLE_DEVICES leaves, by index or by UUID; NVML all.
+    """NVML's handle of a CUDA device: CUDA numbers the devices in CUDA_VISIBLE_DEVICES (by index or UUID), NVML all.
 
-    Where GPUs of several models are in one machine both count alike only with CUDA_DEVICE_ORDER=PCI_BUS_ID.
+    If a machine has GPUs of several models, both number them alike only with CUDA_DEVICE_ORDER=PCI_BUS_ID.
     """
     listed = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
     name = listed[gpu].strip() if listed != [""] and gpu < len(listed) else str(gpu)

@@ -1,6 +1,6 @@
-"""What state a device is in: its clocks, power mode, temperatures and whether it throttles, as /sys and /proc tell.
+"""The state of a device from /sys and /proc: its clocks, power mode, temperatures and throttling.
 
-A latency is worth as much as this: clocks that the governor moves, or that heat holds down, are another machine's.
+A latency is valid only for this state: if the governor or heat changes the clocks, it is like another machine.
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ Clocks = Literal["locked", "unlocked", "unknown"]
 _GPU = re.compile(r"gpu|gpc|gv11b|gp10b|ga10b")
 _COOLING = re.compile(r"throttle|cpufreq|devfreq|Processor", re.IGNORECASE)
 WARMER = 10.0
-"""Degrees that a zone may gain while measured before it is said."""
+"""Degrees that a zone may gain during a measurement before a caution is given."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceState:
-    """What was read at one moment; what a device does not have is None or empty."""
+    """The values read at one moment; those that a device does not have are None or empty."""
 
     model: str | None
-    """As the board calls itself (device tree, or the PC's product name)."""
+    """The board's name (from the device tree, or the PC's product name)."""
     l4t: str | None
     """A Jetson's Linux release: `R36 (release), REVISION: 4.7`."""
     power_mode: str | None
-    """nvpmodel's."""
+    """Power mode of nvpmodel."""
     clocks: Clocks
-    """Locked where every core's and the GPU's lowest clock is its highest, as after `jetson_clocks`."""
+    """`locked` if the lowest clock of every core and the GPU is also the highest, as after `jetson_clocks`."""
     clock_ranges: dict[str, list[float]]
-    """Lowest and highest MHz allowed, by core and GPU."""
+    """Lowest and highest allowed clock in MHz, by core and GPU."""
     governors: list[str]
     temperatures: dict[str, float]
     """Degrees Celsius by thermal zone."""
     throttle_events: dict[str, int]
-    """Counters of throttling, since the machine started."""
+    """Counters of throttling events since the machine started."""
     throttling: list[str]
-    """What holds the clocks down now."""
+    """What limits the clocks now."""
     load: float | None
     """Processes that ran or waited, averaged over a minute."""
     driver: str | None
-    """The GPU driver's version; a Jetson's before JetPack 7 is that of its release."""
+    """The GPU driver's version; on a Jetson before JetPack 7 it is that of the release."""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -56,8 +56,8 @@ def read_state(root: Path = Path("/"), nvpmodel: str | None = None) -> DeviceSta
     """Read the state.
 
     Args:
-        root: where /sys and /proc stand.
-        nvpmodel: what `nvpmodel -q` printed; by default it is asked where it is installed.
+        root: the folder that holds /sys and /proc.
+        nvpmodel: output of `nvpmodel -q`; by default it is run if it is installed.
     """
     ranges = _clock_ranges(root)
     locked = all(low == high for low, high in ranges.values())
@@ -81,7 +81,7 @@ def read_state(root: Path = Path("/"), nvpmodel: str | None = None) -> DeviceSta
 
 
 def cautions(before: DeviceState, after: DeviceState) -> list[str]:
-    """What a reader of the measurement between the two must know, a line each; empty where nothing disturbs."""
+    """Warnings for a reader of the measurement between the two states; empty where nothing disturbed it."""
     found = []
     if after.clocks == "unlocked":
         moving = [f"{name} {low:g} to {high:g} MHz" for name, (low, high) in after.clock_ranges.items() if low != high]
@@ -105,7 +105,7 @@ def cautions(before: DeviceState, after: DeviceState) -> list[str]:
 
 
 def _policies(root: Path) -> list[Path]:
-    """The clock settings of every core that is on."""
+    """Folders of the clock settings of every core that is on."""
     folders = sorted((root / "sys/devices/system/cpu").glob("cpu[0-9]*"), key=lambda path: int(path.name[3:]))
     return [folder / "cpufreq" for folder in folders if _read(folder / "online") != "0"]
 
@@ -127,13 +127,13 @@ def _temperatures(root: Path) -> dict[str, float]:
     zones = {}
     for path in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
         name, found = _read(path / "type"), _numbers(path / "temp")
-        if name and found and found[0] > -40_000:  # a zone that is off reads -256000, or an error
+        if name and found and found[0] > -40_000:  # a zone that is off reads -256000 or fails
             zones[name] = found[0] / 1e3
     return zones
 
 
 def _throttle_events(root: Path) -> dict[str, int]:
-    """Counters: over-current events of a Jetson, thermal events of an Intel processor."""
+    """Count over-current events of a Jetson and thermal events of an Intel processor."""
     events: dict[str, int] = {}
     for chip in (root / "sys/class/hwmon").glob("hwmon*"):
         if _read(chip / "name") == "soctherm_oc":
@@ -147,14 +147,14 @@ def _throttle_events(root: Path) -> dict[str, int]:
 
 
 def _throttling(root: Path) -> list[str]:
-    """Cooling devices that hold clocks down now (fans are none), and a Raspberry Pi's own word."""
+    """Cooling devices that limit clocks now (fans do not count), and what a Raspberry Pi itself reports."""
     active = []
     for path in (root / "sys/class/thermal").glob("cooling_device*"):
         name, found = _read(path / "type"), _numbers(path / "cur_state")
         if name and found and found[0] > 0 and _COOLING.search(name):
             active.append(name)
     firmware = _read(root / "sys/devices/platform/soc/soc:firmware/get_throttled")
-    # Bits 0 to 3: under-voltage, capped, throttled, soft temperature limit, each now.
+    # Bits 0 to 3 mean now: under-voltage, capped, throttled, soft temperature limit.
     if firmware and int(firmware, 16) & 0xF:
         active.append(f"get_throttled {firmware}")
     return sorted(set(active))

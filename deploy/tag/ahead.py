@@ -1,4 +1,4 @@
-"""Pictures decoded while the model runs: OpenCV and the runtimes leave Python's lock alone while they work."""
+"""Decode pictures while the model runs: OpenCV and the runtimes release Python's lock while they work."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from edgepress.multilabel.cores import cores
 _S = TypeVar("_S")
 _T = TypeVar("_T")
 AHEAD = 2
-"""Batches that are being decoded or wait while one is taken: the next, and one for the threads to go on with."""
+"""Batches that are decoded or wait while one is used: the next one, and one more to keep the threads busy."""
 LEAVE_SECONDS = 0.2
-"""How long the end waits for a source that is being looked for: it may be a line that nobody types."""
+"""Seconds that the end waits for a requested source: it may be a line that nobody types."""
 
 
 def load_ahead(
     load: Callable[[_S], _T], sources: Iterable[_S], batch: int, threads: int | None = None
 ) -> Generator[list[_T], None, None]:
-    """What `load` makes of the sources, in order and a batch at a time, by threads while whoever takes them is busy.
+    """Load the sources in order, a batch at a time, by threads while the consumer is busy.
 
-    A batch is given as soon as it is whole: nobody waits for the source after it.
+    A batch is yielded as soon as it is complete, without waiting for the source after it.
 
     Args:
-        load: called by several threads.
-        sources: may be endless, and slow; asked by a thread of its own. Never more than two batches are ahead.
-        threads: as many as there are cores by default.
+        load: is called by several threads.
+        sources: may be endless and slow; a thread of its own reads them. At most two batches are loaded ahead.
+        threads: by default as many as there are cores.
 
     Raises:
         Whatever `load` or the sources raise, when that batch is due.
@@ -51,14 +51,14 @@ def load_ahead(
 
 
 class _Reader(threading.Thread, Generic[_S, _T]):
-    """Asks for sources, as many as there is room for, and has them loaded."""
+    """Requests as many sources as there is room for, and has them loaded."""
 
     def __init__(self, load: Callable[[_S], _T], sources: Iterable[_S], pool: ThreadPoolExecutor, room: int) -> None:
-        super().__init__(name="sources", daemon=True)  # a source that never comes must not keep the process
+        super().__init__(name="sources", daemon=True)  # a source that never comes must not keep the process alive
         self._load, self._sources, self._pool = load, sources, pool
-        self.room = threading.Semaphore(room - 1)  # the first is taken without asking
+        self.room = threading.Semaphore(room - 1)  # the first is requested without waiting for room
         self.given: queue.SimpleQueue[Future[_T] | None] = queue.SimpleQueue()
-        """In the order of the sources; None is the end."""
+        """Results in the order of the sources; None marks the end."""
         self._stopped = False
 
     def run(self) -> None:
@@ -66,14 +66,14 @@ class _Reader(threading.Thread, Generic[_S, _T]):
             for source in self._sources:
                 if not self._submit(source):
                     break
-        except BaseException as error:  # told to whoever takes the batch that it falls into, who waits for an end
+        except BaseException as error:  # raised again for the consumer when its batch is due
             failed: Future[_T] = Future()
             failed.set_exception(error)
             self.given.put(failed)
         self.given.put(None)
 
     def _submit(self, source: _S) -> bool:
-        """Have it loaded, and wait until there is room for the next; False where none is wanted."""
+        """Have it loaded, and wait until there is room for the next; False if no more are wanted."""
         if self._stopped:
             return False
         self.given.put(self._pool.submit(self._load, source))
@@ -81,7 +81,7 @@ class _Reader(threading.Thread, Generic[_S, _T]):
         return not self._stopped
 
     def stop(self) -> None:
-        """Ask for no more sources. Returns though one that was asked for has not come."""
+        """Request no more sources. Returns even if a requested one has not come."""
         self._stopped = True
         self.room.release()
         self.join(LEAVE_SECONDS)
@@ -90,7 +90,7 @@ class _Reader(threading.Thread, Generic[_S, _T]):
 def decode_ahead(
     load: Callable[[_S], np.ndarray], sources: Iterable[_S], batch: int, threads: int | None = None
 ) -> Generator[np.ndarray, None, None]:
-    """As `load_ahead`, of prepared pictures uint8 `[size, size, 3]`.
+    """Like `load_ahead`, for prepared pictures uint8 `[size, size, 3]`.
 
     Yields:
         uint8 `[batch, size, size, 3]`; the last may be smaller.

@@ -1,4 +1,4 @@
-"""Sources: what a person names to be tagged (files, folders, patterns, videos, stdin) to pictures, one at a time."""
+"""Sources: turn what a person names (files, folders, patterns, videos, stdin) into pictures, one at a time."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from edgepress.multilabel.pictures import MAX_BYTES, MAX_PIXELS, decode_picture,
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
 STDIN = "-"
 LONGEST_LINE = 1 << 16
-"""Bytes of a path on stdin; longer lines are no paths."""
+"""Most bytes of a path on stdin; longer lines are not paths."""
 SLACK_SECONDS, SLACK_SHARE = 1.0, 0.01
-"""How much of its length a video may lack, the larger of both, before it counts as cut off. A container's count of
-frames is often its length times a frame rate, where sound outlasts the pictures or the rate varies: so times are
-compared, not counts, and not to the frame. A container without a length (a bare MPEG stream) tells nothing."""
+"""How much of its length a video may lack before it counts as cut off: the larger of both. A container's count of
+frames is often its length times a frame rate, although sound may outlast the pictures or the rate may vary. So times
+are compared, not counts, and not to the frame. A container without a length (a bare MPEG stream) is not checked."""
 _HEAD = 16
 Prepare = Callable[[np.ndarray], np.ndarray]
-"""uint8 RGB `[H, W, 3]` of any size to what an engine takes, as `Preprocess` does."""
+"""Converts uint8 RGB `[H, W, 3]` of any size to what an engine takes, as `Preprocess` does."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Source:
     """One picture to be tagged."""
 
     name: str
-    """What the answer calls it: the path as it was given or found; of a video also the second, `clip.mp4@3.00s`."""
+    """Its name in the answer: the path as it was given or found; for a video also the second, `clip.mp4@3.00s`."""
     load: Callable[[], np.ndarray]
-    """Prepared pixels uint8 `[size, size, 3]`.
+    """Gives prepared pixels uint8 `[size, size, 3]`.
 
     Raises:
         InputError: it cannot be read; names it.
@@ -48,15 +48,15 @@ class Source:
 def pictures(
     names: Iterable[str | Path], prepare: Prepare, *, every: float = 1.0, stdin: BufferedIOBase | None = None
 ) -> Iterator[Source]:
-    """Every picture that is named, in the order of the names; what cannot be read is a source whose `load` raises.
+    """Every named picture, in the order of the names; for what cannot be read, `load` of its source raises.
 
-    A folder gives the pictures and videos below it in the order of their names, links to folders left out. A name that
-    is no file but a pattern (`*`, `?`, `[`) gives what it matches. `-` is stdin: a picture's bytes, or paths, one a
-    line or with NULs between them. A video gives a picture every so many seconds; one that ends long before
-    its length gives last a source that cannot be read and says so.
+    A folder gives the pictures and videos below it in the order of their names, without links to folders. A name that
+    is not a file but a pattern (`*`, `?`, `[`) gives what it matches. `-` is stdin: a picture's bytes, or paths, one
+    per line or with NULs between them. A video gives its first picture and one per `every` seconds; if it ends long
+    before its length, the last source cannot be read and says so.
 
     Args:
-        prepare: frames of a video are prepared as they are read, so that few are held at their full size.
+        prepare: is applied to frames of a video as they are read, so that few are held at full size.
         every: seconds between two pictures of a video, above 0.
         stdin: by default the process's own.
 
@@ -75,7 +75,7 @@ def pictures(
 
 
 def _of_path(path: Path, prepare: Prepare, every: float) -> Iterator[Source]:
-    if "\0" in str(path):  # no file system takes such a name
+    if "\0" in str(path):  # no file system allows such a name
         yield _broken(str(path), "cannot be read; expected a path without NUL")
     elif _is(path, Path.is_dir):
         file = None
@@ -96,7 +96,7 @@ def _of_path(path: Path, prepare: Prepare, every: float) -> Iterator[Source]:
 def _below(folder: Path) -> Iterator[Path]:
     """Pictures and videos in a folder and those below it, in order, as they are found: there may be millions.
 
-    Links to folders are not followed, nor hidden ones looked into.
+    Links to folders are not followed, and hidden folders are skipped.
     """
     waiting = [folder]
     while waiting:
@@ -114,7 +114,7 @@ def _is_real_folder(path: Path) -> bool:
 
 
 def _through_link(pattern: Path, match: str) -> bool:
-    """Whether `**` came to a match by a link to a folder: of a link to its own parent it would never come to an end."""
+    """Whether `**` reached a match through a link to a folder: a link to its own parent would never end."""
     if "**" not in pattern.parts:
         return False
     steps = Path(match).parts
@@ -125,12 +125,12 @@ def _through_link(pattern: Path, match: str) -> bool:
 def _is(path: Path, what: Callable[[Path], bool]) -> bool:
     try:
         return what(path)
-    except OSError:  # a name that is too long; what reads it says so
+    except OSError:  # the name is too long; reading it will say so
         return False
 
 
 def is_utf8(path: Path) -> bool:
-    """Whether a path's bytes are UTF-8: OpenCV's FFmpeg takes no other, and ends the process at one."""
+    """Whether a path's bytes are UTF-8: OpenCV's FFmpeg takes no others, and ends the process at them."""
     return os.fsencode(path).decode(errors="ignore") == str(path)
 
 
@@ -142,8 +142,8 @@ def _of_file(path: Path, prepare: Prepare, every: float) -> Iterator[Source]:
 
 
 def _frames(path: Path, prepare: Prepare, every: float) -> Iterator[Source]:
-    """A video's first frame and then one every so many seconds, by its frame rate."""
-    # OpenCV takes a name that is no file for an address or a pattern, and one that is not UTF-8 ends the process.
+    """A video's first frame and then one per `every` seconds, by its frame rate."""
+    # OpenCV treats a name that is not a file as an address or a pattern, and one that is not UTF-8 ends the process.
     if not _is(path, Path.is_file):
         yield _broken(str(path), "no such file; expected a video")
         return
@@ -187,8 +187,7 @@ def _frames(path: Path, prepare: Prepare, every: float) -> Iterator[Source]:
 
 
 def _stdin() -> BufferedIOBase:
-    """Not `sys.stdin`: whoever leaves while a thread waits for its next line could not close that one, and Python would
-    abort."""
+    """Not `sys.stdin`: at exit Python could not close it while a thread waits for its next line, and would abort."""
     return BufferedReader(FileIO(0, closefd=False))
 
 
@@ -210,8 +209,8 @@ def _of_stdin(stdin: BufferedIOBase, prepare: Prepare, every: float) -> Iterator
 
 
 def _head(stdin: BufferedIOBase) -> bytes:
-    """So much as tells a picture from a path. A path may be shorter, and the next may be long in coming; of a picture
-    all of this comes at once."""
+    """Read enough to tell a picture from a path. A path may be shorter, and the next one may come late; the first bytes
+    of a picture all come at once."""
     head = b""
     while len(head) < _HEAD and (more := stdin.read1(_HEAD - len(head))):
         head += more
@@ -221,7 +220,7 @@ def _head(stdin: BufferedIOBase) -> bytes:
 
 
 def _lines(head: bytes, stdin: BufferedIOBase) -> Iterator[bytes]:
-    """Paths as they come: split at NULs where there is one in the first that is read, else at ends of lines."""
+    """Paths as they come: split at NULs if the first bytes hold one, otherwise at ends of lines."""
     kept, separator, more = head, b"", head
     while True:
         if not separator and (b"\0" in kept or b"\n" in kept):
@@ -231,7 +230,7 @@ def _lines(head: bytes, stdin: BufferedIOBase) -> Iterator[bytes]:
         if not more or len(kept) > LONGEST_LINE:
             yield kept
             return
-        more = stdin.read1(LONGEST_LINE)  # what is there: `readline` would wait for an end of line among NULs
+        more = stdin.read1(LONGEST_LINE)  # reads what is there; `readline` would wait for an end of line among NULs
         kept += more
 
 

@@ -23,18 +23,18 @@ class Tagger:
         self.engine = engine
         self.decisions = engine.bundle.decisions
         self.thresholds = np.array(self.decisions.thresholds)
-        """float64 `[C]`, a label's decision threshold on its probability."""
+        """float64 `[C]`, each label's decision threshold on its probability."""
 
     def predict(self, image: str | Path | np.ndarray) -> dict[str, float]:
-        """Every label's probability for one picture, calibrated where the bundle is, in the order of the labels.
+        """Every label's probability for one picture, calibrated if the bundle is, in the order of the labels.
 
         Args:
             image: a picture file, or uint8 RGB `[H, W, 3]` of any size.
 
         Raises:
-            InputError: the file is missing, truncated or no picture.
+            InputError: the file is missing, truncated or not a picture.
             NoNumberError: the engine's answer is not finite.
-            ValueError: an array of another type or shape.
+            ValueError: the array has another type or shape.
         """
         pixels = image if isinstance(image, np.ndarray) else read_picture(Path(image))
         name = "the picture" if isinstance(image, np.ndarray) else str(image)
@@ -48,7 +48,7 @@ class Tagger:
     ) -> Generator[tuple[str, dict[str, float] | InputError], None, None]:
         """Every source's name and its probabilities, as `predict` gives them, or why there are none; in order.
 
-        Pictures are decoded by threads while the engine runs, and no more than three batches are held.
+        Threads decode pictures while the engine runs, and at most three batches are held.
         """
         for loaded in load_ahead(_load, sources, batch):
             read = [(name, pixels) for name, pixels in loaded if not isinstance(pixels, InputError)]
@@ -103,5 +103,5 @@ def _load(source: Source) -> tuple[str, np.ndarray | InputError]:
     try:
         return source.name, source.load()
     except InputError as error:  # one broken picture must not cost the others their tags
-        # Without the frames it passed through, which hold the picture's bytes: many may be broken.
+        # The traceback is dropped, because its frames hold the picture's bytes and many pictures may be broken.
         return source.name, error.with_traceback(None)

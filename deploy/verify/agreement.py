@@ -1,4 +1,4 @@
-"""How far an engine's answers are from its reference's on the same pictures: logits, decisions, mAP; and budgets."""
+"""How far an engine's answers are from its reference's on the same pictures (logits, decisions, mAP), and budgets."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ DIFF_BUDGET: dict[Precision, float] = {"fp32": 0.05, "fp16": 0.5}
 """Largest difference of a logit, by precision: a float engine computes the same model, and mAP alone would not see
 logits that are all scaled or shifted. INT8 has no such bound."""
 FLIP_BUDGET: dict[Precision, float] = {"fp32": 0.001, "fp16": 0.005, "int8": 0.1}
-"""Largest share of (picture, label) decisions that change. Thresholds chosen for F1 stand where many pictures are: INT8
+"""Largest share of (picture, label) decisions that change. Thresholds chosen for F1 are where many pictures are: INT8
 that keeps its mAP changes 2 to 6 % of decisions there (quickstart)."""
 TOP = 3
 """How many of a picture's best labels are compared as a set; fewer where there are fewer labels."""
 
 
 class Agreement(BaseModel):
-    """Three levels; ignored cells count in none. None is what is not defined where a logit is NaN or infinite."""
+    """Agreement at three levels, without ignored cells; None is what a NaN or infinite logit leaves undefined."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -31,26 +31,26 @@ class Agreement(BaseModel):
     sqnr_db: float | None
     """Signal to noise of the logits: 10·log10(Σ reference² / Σ difference²), at most `MOST_DB`."""
     not_finite: int
-    """Logits that are NaN or infinite."""
+    """Number of logits that are NaN or infinite."""
     flip_rate: float
-    """Share of decisions that differ from the reference's, each by its own calibration and thresholds, which are the
+    """Share of decisions that differ from the reference's. Each side uses its own calibration and thresholds, or the
     sigmoid and 0.5 where none were fitted."""
     flip_rate_kept: float | None
-    """The same had this engine kept the reference's; None where it did."""
+    """The same share if this engine had kept the reference's calibration and thresholds; None where it did."""
     top1_agreement: float | None
     """Share of pictures whose best label is the reference's."""
     topk_agreement: float | None
     """Share of pictures whose `top_k` best labels are the reference's, as a set."""
     top_k: int
     mAP: float | None
-    """In [0, 1]."""
+    """mAP in [0, 1]."""
     mAP_reference: float
     drop_points: float | None
     """mAP_reference - mAP, in points (0 to 100)."""
 
 
 def beyond_budgets(found: Agreement, precision: Precision, budget: float) -> list[Reason]:
-    """What went beyond the budgets of a precision.
+    """The values that are beyond the budgets of a precision.
 
     Args:
         budget: largest drop in mAP points.

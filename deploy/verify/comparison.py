@@ -1,6 +1,6 @@
-"""Comparison: an engine's answers beside its reference's on the same pictures; everything that verify says comes of it.
+"""Comparison: an engine's answers beside its reference's on the same pictures, the basis of everything verify says.
 
-Masks, average precisions and decisions are computed once, whoever asks for them first.
+Masks, average precisions and decisions are computed once, when they are first needed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from edgepress.multilabel.metrics import F1Scores, average_precision, decide, f1
 from edgepress.multilabel.noise import signal_to_noise
 
 Answered = Literal["thresholds", "0.5", "top_3"]
-"""How labels are answered yes: by the bundle's thresholds, by 0.5, or the best labels of a picture; all by the
+"""How labels are answered yes: by the bundle's thresholds, by 0.5, or the best labels of a picture; always from the
 probabilities that `predict` prints."""
 
 
@@ -32,7 +32,7 @@ class LabelRow(BaseModel):
 
     label: str
     positives: int
-    """Pictures that show it."""
+    """Number of pictures that show it."""
     AP_reference: float | None
     AP: float | None
     moved_points: float | None
@@ -51,14 +51,14 @@ class Comparison:
     reference: np.ndarray
     data: MultiLabelDataset
     own: Decisions
-    """The engine's, in any order of labels."""
+    """The engine's decisions, in any order of labels."""
     reference_targets: np.ndarray
-    """Labels `[N, C]` that the reference's mAP is of."""
+    """Labels `[N, C]` that the reference's mAP is computed with."""
     reference_ignore: np.ndarray
 
     @classmethod
     def on(cls, data: MultiLabelDataset, logits: np.ndarray, reference: np.ndarray, own: Decisions) -> Comparison:
-        """Both judged by the data set's labels."""
+        """Compare both with the data set's labels."""
         return cls(logits, reference, data, own, data.targets, data.ignore)
 
     @cached_property
@@ -67,17 +67,17 @@ class Comparison:
 
     @cached_property
     def decisions(self) -> Decisions:
-        """The engine's, in the data set's order of labels."""
+        """The engine's decisions, in the data set's order of labels."""
         return self.own.ordered(self.data.labels.names)
 
     @cached_property
     def answers(self) -> np.ndarray:
-        """The engine's yes and no, bool `[N, C]`."""
+        """The engine's yes or no answers, bool `[N, C]`."""
         return self.decisions.decide(self.logits)
 
     @cached_property
     def precisions(self) -> np.ndarray:
-        """AP of every label by the engine, `[C]`; NaN where a logit is not finite or no picture shows the label."""
+        """The engine's AP of every label, `[C]`; NaN where a logit is not finite or no picture shows the label."""
         finite = np.isfinite(self.logits).all(axis=0)
         found = np.full(len(finite), np.nan)
         data = self.data
@@ -90,7 +90,7 @@ class Comparison:
 
     @cached_property
     def agreement(self) -> Agreement:
-        """Logits, decisions and mAP; ignored cells count in none."""
+        """Compare logits, decisions and mAP, without ignored cells."""
         known, ignore = ~self.data.ignore, self.data.ignore
         difference = np.abs(self.logits.astype(np.float64) - self.reference)[known] if self.finite else None
         theirs = self.decisions.refitted_from or self.decisions
@@ -116,14 +116,14 @@ class Comparison:
 
     @cached_property
     def drop_interval(self) -> tuple[float, float] | None:
-        """Of the drop in points; None where a logit is not finite, and of too few pictures."""
+        """Interval of the drop in points; None if a logit is not finite or there are too few pictures."""
         if not self.finite:
             return None
         before = Scored(self.reference_targets, self.reference, self.reference_ignore)
         return drop_interval(before, Scored(self.data.targets, self.logits, self.data.ignore))
 
     def labels(self) -> tuple[LabelRow, ...]:
-        """AP of every label before and after, the one that moved most first; those without an AP stand last."""
+        """AP of every label before and after, the one that moved most first; those without an AP come last."""
         moved = 100 * (self.precisions - self.reference_precisions)
         positives = ((self.data.targets == 1) & ~self.data.ignore).sum(axis=0)
         order = np.lexsort((np.arange(len(moved)), -np.nan_to_num(np.abs(moved), nan=-1)))
@@ -139,7 +139,7 @@ class Comparison:
         )
 
     def f1(self) -> dict[Answered, F1Scores] | None:
-        """By how labels are answered yes; None where a logit is not finite."""
+        """F1 by how labels are answered yes; None where a logit is not finite."""
         if not self.finite:
             return None
         probabilities = self.decisions.probabilities(self.logits)

@@ -14,11 +14,11 @@ import numpy as np
 RESAMPLES = 1000
 LEVEL = 0.95
 LEAST_PICTURES = 10
-"""Fewer have no interval. Their resamples are few (n pictures have C(2n-1, n) of them: 1 of one picture, 126 of five,
-92378 of ten), so that the interval is far too narrow, and of one picture [0, 0] whatever the engine. It is a floor and
-no more: ten pictures prove little, which the width of their interval says."""
+"""Fewer pictures get no interval. They have few resamples (n pictures have C(2n-1, n): 1 for one picture, 126 for five,
+92378 for ten), so the interval would be far too narrow, and [0, 0] for one picture whatever the engine. This is only a
+floor: ten pictures prove little, as the width of their interval shows."""
 _CELLS = 1 << 18
-"""Counts that are worked on at once: some 10 MB, whatever the number of pictures."""
+"""Number of counts processed at once: some 10 MB, whatever the number of pictures."""
 
 
 class Scored(NamedTuple):
@@ -35,12 +35,11 @@ def drop_interval(
     """The 95 % interval of the drop in mAP, in points (0 to 100), had other pictures of the same kind been taken; None
     of fewer than `LEAST_PICTURES`.
 
-    Pictures are drawn with replacement, as many as there are, the same for the engine and its reference: what is hard
-    in a picture for both cancels. In each resample a label without a positive is left out, as mAP does; a resample
-    without any positive is left out whole. The ends are the 2.5 and 97.5 % quantiles of the resampled drops, the
-    percentile interval. Over simulated engines with a known drop it held the truth 95 to 98 % of the time, the basic
-    interval 94 to 98, and BCa, which must estimate a bias and a skewness from few positives, 90 to 94
-    (`benchmarks/coverage.py`).
+    Pictures are drawn with replacement, as many as there are, the same for the engine and its reference, so difficulty
+    that both share cancels. In each resample a label without a positive is left out, as mAP does; a resample without
+    any positive is left out whole. The ends are the 2.5 and 97.5 % quantiles of the resampled drops, the percentile
+    interval. Over simulated engines with a known drop it held the truth 95 to 98 % of the time, the basic interval 94
+    to 98, and BCa, which must estimate a bias and a skewness from few positives, 90 to 94 (`benchmarks/coverage.py`).
 
     Raises:
         ValueError: no label has a positive.
@@ -56,10 +55,10 @@ def drop_interval(
 
 
 def doubt(interval: tuple[float, float] | None, budget: float, pictures: int) -> str | None:
-    """Why a drop that is within its budget is not proven to be: half a sentence, or None where it is proven.
+    """Why a drop that is within its budget is not proven to be: part of a sentence, or None where it is proven.
 
     Args:
-        interval: of the drop, as `drop_interval` gives it.
+        interval: interval of the drop, as `drop_interval` gives it.
         budget: largest drop in points.
     """
     if interval is None:
@@ -73,7 +72,7 @@ def doubt(interval: tuple[float, float] | None, budget: float, pictures: int) ->
 
 
 def resample_counts(pictures: int, resamples: int, seed: int = 0) -> np.ndarray:
-    """How often each picture stands in each resample: int16 `[pictures, resamples]`, every column's sum `pictures`."""
+    """How often each picture is in each resample: int16 `[pictures, resamples]`; every column sums to `pictures`."""
     rng = np.random.default_rng(seed)
     counts = np.empty((pictures, resamples), np.int16)
     for column in range(resamples):
@@ -84,7 +83,7 @@ def resample_counts(pictures: int, resamples: int, seed: int = 0) -> np.ndarray:
 def resampled_mean_average_precision(
     targets: np.ndarray, scores: np.ndarray, ignore: np.ndarray, counts: np.ndarray
 ) -> np.ndarray:
-    """mAP of every resample, float64 `[R]`: as `mean_average_precision` where each picture stands `counts` times.
+    """mAP of every resample, float64 `[R]`: like `mean_average_precision` with each picture repeated `counts` times.
 
     NaN where no label of a resample has both a positive and a negative.
 
@@ -117,7 +116,7 @@ def _average_precision(positive: np.ndarray, scores: np.ndarray, counts: np.ndar
         positive: bool `[n]` in falling order of scores `[n]`; at least one is true, and at least one is false.
         counts: `[n, R]`.
     """
-    # Equal scores enter together, and only where a positive stands does AP need the precision.
+    # Equal scores enter together, and AP needs the precision only at positives.
     run = np.cumsum(np.append(0, scores[1:] != scores[:-1]))
     where = np.flatnonzero(positive)
     wanted, first = np.unique(run[where], return_index=True)

@@ -1,4 +1,4 @@
-"""Which step from torch to the engine went wrong: every bundle on the way, each compared with the one before it."""
+"""Find the step from torch to the engine that went wrong: each bundle on the way is compared with the one before it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edgepress.multilabel.errors import EngineUnavailableError, InputError
 
 
 class Stage(BaseModel):
-    """One bundle on the way, and how far it is from the one before it; None is what was not compared."""
+    """One bundle on the way, and how far it is from the one before it; values that were not compared are None."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -25,9 +25,9 @@ class Stage(BaseModel):
     kind: str
     precision: str
     after: str | None = None
-    """The stage that it was compared with; None of the first, and of one that did not run."""
+    """The stage that it was compared with; None for the first stage, and for one that did not run."""
     beyond: tuple[str, ...] = ()
-    """What went beyond the budgets of its precision."""
+    """The values beyond the budgets of its precision."""
     not_run: str | None = None
     """Why it was not compared."""
     drop_points: float | None = None
@@ -53,13 +53,13 @@ def walk_stages(
 
     Args:
         known: logits `[N, C]` of bundles that have run already, by digest; the engine's own among them.
-        answer: runs any other; gives its logits `[N, C]` in the data set's order of labels.
-        torch: torch's own logits `[N, C]` where they are stored.
-        budget: largest drop in mAP points of the engine itself; the other stages have `DROP_BUDGET`.
+        answer: runs any other bundle; gives its logits `[N, C]` in the data set's order of labels.
+        torch: torch's own logits `[N, C]`, if they are stored.
+        budget: largest drop in mAP points for the engine itself; the other stages have `DROP_BUDGET`.
 
     Returns:
-        The stages, torch first. One that does not stand beside the engine, or cannot run here, says so, and the one
-        after it is compared with the last that ran.
+        The stages, torch first. A stage that is not beside the engine, or cannot run here, says so, and the one after
+        it is compared with the last that ran.
     """
     chain, missing = _ancestors(bundle)
     stages: list[Stage] = []
@@ -68,7 +68,7 @@ def walk_stages(
     if torch is not None and chain[0].manifest.kind != "torch":
         before = "torch (reference.npz)", torch
         stages.append(Stage(stage=before[0], kind="torch", precision="fp32"))
-    # Of an fp32 ONNX that is compared with torch's own logits nothing in front of it can be at fault.
+    # If an fp32 ONNX is compared with torch's own logits, nothing before it can be at fault.
     oldest = chain[0].manifest
     exported = (oldest.kind, oldest.precision) == ("onnx", "fp32") and "calibrated_from" not in oldest.facts
     if missing is not None and not (exported and before is not None):
@@ -85,19 +85,19 @@ def walk_stages(
             stages.append(Stage.of(one, beyond=() if finite else ("its logits are not all finite",)))
         else:
             decisions = one.decisions
-            if decisions == decided:  # the one before it was refitted already: both answer by the same
+            if decisions == decided:  # the stage before it was refitted already, so both use the same decisions
                 decisions = decisions.model_copy(update={"refitted_from": None})
             found, precision = Comparison.on(data, logits, before[1], decisions).agreement, one.manifest.precision
             beyond = beyond_budgets(found, precision, budget if one is bundle else DROP_BUDGET[precision])
             kept = found.model_dump(include={"drop_points", "max_abs_diff", "sqnr_db", "flip_rate"})
             stages.append(Stage.of(one, after=before[0], beyond=tuple(map(str, beyond)), **kept))
-        if finite:  # nothing can be compared with what is not
+        if finite:  # nothing can be compared with logits that are not finite
             before, decided = (one.name, logits), one.decisions
     return stages
 
 
 def first_beyond(stages: list[Stage]) -> str | None:
-    """The first stage that went beyond its budgets; with those in front of it that were not compared, if any."""
+    """The first stage beyond its budgets, with the stages before it that were not compared, if any."""
     skipped: list[str] = []
     for stage in stages:
         if stage.not_run is not None:
@@ -110,7 +110,7 @@ def first_beyond(stages: list[Stage]) -> str | None:
 
 
 def _ancestors(bundle: Bundle) -> tuple[list[Bundle], Stage | None]:
-    """A bundle and those it was made from up to torch, the oldest first; and the first that is absent, if one is."""
+    """A bundle and those it was made from, up to torch, the oldest first; and the first one that is absent, if any."""
     chain = [bundle]
     while chain[0].manifest.kind != "torch" and (named := chain[0].manifest.parent) is not None:
         try:

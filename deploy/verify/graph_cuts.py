@@ -1,4 +1,4 @@
-"""A graph's inner tensors, as it computes them in one go, and each from given values of all the earlier ones."""
+"""A graph's inner tensors: computed in one pass, and each computed alone from given values of all earlier ones."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
 class Layer(NamedTuple):
-    """What makes one tensor that the float graph has as well."""
+    """The node that computes one tensor that the float graph has as well."""
 
     tensor: str
     node: str
-    """The node that makes it; of an INT8 graph the one in front of its quantisation."""
+    """Name of the node that computes it; in an INT8 graph the node before its quantisation."""
     operator: str
 
 
@@ -26,13 +26,13 @@ class Graph(Protocol):
     """A graph whose tensors are compared with the float graph's; a call takes pictures uint8 `[B, size, size, 3]`."""
 
     layers: list[Layer]
-    """In the order of execution."""
+    """The layers in the order of execution."""
 
     def so_far(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Every layer's tensor, of the graph as it is."""
+        """Every layer's tensor, with the graph as it is."""
 
     def alone(self, images: np.ndarray, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Every layer's tensor, where each reads `given` in the place of all the other layers' tensors."""
+        """Every layer's tensor, where each layer reads `given` instead of the other layers' tensors."""
 
 
 class FloatGraph:
@@ -49,15 +49,15 @@ class FloatGraph:
         self._session = _session(_with_outputs(model, self.tensors))
 
     def values(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Its float32 tensors by name, on pictures uint8 `[B, size, size, 3]`."""
+        """Its float32 tensors by name, for pictures uint8 `[B, size, size, 3]`."""
         return dict(zip(self.tensors, self._session.run(None, {self._input: images}), strict=True))
 
 
 class OnnxGraph:
-    """An ONNX graph in float32 or float16, or with Q/DQ pairs, as ONNX Runtime's CPU computes what it states.
+    """An ONNX graph in float32 or float16, or with Q/DQ pairs, computed as written by ONNX Runtime's CPU.
 
-    Kernels are not fused here: it is the graph that is looked at. A tensor that is quantised is taken behind its Q/DQ
-    pair, as its readers see it.
+    Kernels are not fused, because the graph itself is examined. A quantised tensor is taken after its Q/DQ pair, as its
+    readers see it.
 
     Args:
         tensors: names that the float graph has.
@@ -96,9 +96,9 @@ class OnnxGraph:
 
 
 class OpenVinoGraph:
-    """An OpenVINO graph in f32 on the CPU; what it keeps of the ONNX graph's names is compared.
+    """An OpenVINO graph in f32 on the CPU; tensors that keep their names of the ONNX graph are compared.
 
-    A tensor with a FakeQuantize behind it is taken there, as its readers see it.
+    A tensor that a FakeQuantize reads is taken after it, as its readers see it.
 
     Args:
         tensors: names that the float graph has.
@@ -144,7 +144,7 @@ class OpenVinoGraph:
         return found
 
     def _compile_cut(self, names: Collection[str]) -> tuple[Any, list[str]]:
-        """The graph with each layer reading parameters in the place of the other layers, and their names in order."""
+        """The graph in which each layer reads parameters instead of the other layers, and their names in order."""
         model = self._core.read_model(self._file)
         layers = self._outputs(model, names)
         parameters, given = [], []
@@ -176,7 +176,7 @@ _GIVEN = "/given"
 
 
 def of_pictures(graph: Any) -> list[str]:
-    """The tensors that depend on the graph's input, in the order of execution, those inside a Q/DQ pair left out."""
+    """The tensors that depend on the graph's input, in the order of execution, without those inside a Q/DQ pair."""
     reached = {graph.input[0].name}
     found = []
     for node in graph.node:
@@ -188,7 +188,7 @@ def of_pictures(graph: Any) -> list[str]:
 
 
 def _as_read(graph: Any) -> dict[str, str]:
-    """For each quantised tensor the output of its DequantizeLinear."""
+    """The output of the DequantizeLinear for each quantised tensor."""
     quantised = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "QuantizeLinear"}
     return {
         quantised[node.input[0]]: node.output[0]
@@ -198,7 +198,7 @@ def _as_read(graph: Any) -> dict[str, str]:
 
 
 def _cut(model: Any, seen: Mapping[str, str], types: Mapping[str, Any]) -> Any:
-    """A copy in which every reader of a layer's tensor reads a graph input in its place."""
+    """A copy in which every reader of a layer's tensor reads a graph input instead."""
     from onnx import helper
 
     result = type(model)()
@@ -237,7 +237,7 @@ def _session(model: Any) -> Any:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
-    # Basic: Q/DQ pairs are not fused away, so the values are those that the graph states.
+    # Basic optimisation does not fuse Q/DQ pairs, so the values are those that the graph states.
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.log_severity_level = 3
     return ort.InferenceSession(

@@ -1,10 +1,11 @@
-"""Which layer went wrong: the tensors inside a bundle's graph against those of the same name in its float ONNX graph.
+"""Find the layer that went wrong: compare tensors in a bundle's graph with those of that name in its float ONNX graph.
 
-Those of the float ONNX graph itself are compared with what the modules of the torch model give.
+The tensors of the float ONNX graph itself are compared with the outputs of the torch model's modules.
 
-Two numbers a tensor, both signal to noise in dB. `so_far_db` is of the graph as it runs: noise gathers from layer to
-layer, so a low one blames nobody. `alone_db` is of that layer alone, given the float graph's own values in the place of
-all earlier tensors: what it adds itself. A layer diverged where that is below `ALONE_DB` of the bundle's precision.
+There are two numbers per tensor, both signal to noise in dB. `so_far_db` is for the graph as it runs: noise adds up
+from layer to layer, so a low value does not show which layer is at fault. `alone_db` is for that layer alone, given the
+float graph's values for all earlier tensors: the noise that it adds itself. A layer diverged if this is below
+`ALONE_DB`.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ class LayerNoise(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     layer: str
-    """The node that makes it in the bundle's graph; of a float ONNX graph the torch model's module. What lies between
-    it and the tensors before is judged with it."""
+    """The node that computes it in the bundle's graph; for a float ONNX graph the torch model's module. Everything
+    between it and the earlier tensors is judged with it."""
     operator: str
     tensor: str
     so_far_db: float
@@ -56,15 +57,15 @@ class Inspection(BaseModel):
     diverged_at: str | None = None
     """The first layer whose `alone_db` is below the threshold."""
     layers: tuple[LayerNoise, ...] = ()
-    """In the order of execution."""
+    """The layers in the order of execution."""
 
 
 def inspect_layers(bundle: Bundle, parent: Bundle | None, data: MultiLabelDataset) -> Inspection:
     """Compare a bundle's graph with the fp32 ONNX graph, or the torch model, that it was made from, on a CPU.
 
     Args:
-        parent: that ONNX or torch bundle; None where it does not stand beside.
-        data: of its pictures the first `PICTURES` are taken, one at a time, which bounds memory.
+        parent: that ONNX or torch bundle; None if it is not beside the bundle.
+        data: its first `PICTURES` pictures are used, one at a time, which bounds memory.
 
     Raises:
         InputError: a picture cannot be read.
@@ -137,9 +138,9 @@ def _noise(
 
 
 def _gains(graph: Graph, exact: FloatGraph | TorchGraph, images: list[np.ndarray]) -> dict[str, np.ndarray]:
-    """For each tensor `[B, C, H, W]` the scale of each channel, `[1, C, 1, 1]`, that brings the float graph's nearest.
+    """For each tensor `[B, C, H, W]`, the scale per channel `[1, C, 1, 1]` that brings the float graph's nearest.
 
-    So a layer that only scales whole channels is not found in an equalised graph; anything else is.
+    So in an equalised graph a layer that only scales whole channels is not found; any other fault is.
     """
     both: dict[str, np.ndarray] = {}
     for image in images:

@@ -12,16 +12,16 @@ from edgepress.deploy.verify.graph_cuts import Layer, OnnxGraph, of_pictures
 from edgepress.multilabel.bundle import Bundle
 
 MODULES = "pkg.torch.onnx.name_scopes"
-"""Where torch's exporter says which modules a node is of."""
+"""The metadata in which torch's exporter says which modules a node belongs to."""
 _EXPORTED = "model."
-"""What `deploy.build.export` puts in front of the model's own names."""
+"""The prefix that `deploy.build.export` adds to the model's own names."""
 
 
 class TorchGraph:
     """The torch model that an fp32 ONNX graph was exported from: its modules' outputs, under the graph's names.
 
-    The exporter writes into every node which modules it is of; the last node of a module makes what the module gives.
-    A module that the exporter fused away has none.
+    The exporter writes into every node which modules it belongs to; the last node of a module computes the module's
+    output. A module that the exporter fused away has no node.
     """
 
     def __init__(self, bundle: Bundle, onnx_file: Path, images: np.ndarray) -> None:
@@ -32,12 +32,12 @@ class TorchGraph:
         ends: dict[str, str] = {}
         for node in graph.node:
             scopes = next((entry.value for entry in node.metadata_props if entry.key == MODULES), "")
-            # A list of names as Python writes it: the whole model's, which is empty, the modules', the operation's.
+            # A list of names as Python writes it: the whole model (an empty name), the modules, the operation.
             for name in re.findall(r"'([^']*)'", scopes)[1:-1]:
                 if node.output[0] in pictures:
                     ends[name.removeprefix(_EXPORTED)] = node.output[0]
         self._engine, self._output = TorchEngine(bundle), graph.output[0].name
-        # Of modules that end with the same tensor the innermost says most.
+        # If several modules end with the same tensor, the innermost one is the most precise.
         self._modules = {tensor: name for name, tensor in sorted(ends.items(), key=lambda end: len(end[0]))}
         self._modules.pop(self._output, None)
         exact = OnnxGraph(onnx_file, list(self._modules)).so_far(images)
@@ -55,5 +55,5 @@ class TorchGraph:
         return {tensor: found[name] for tensor, name in self._modules.items()} | {self._output: self._engine(images)}
 
     def named(self, layer: Layer) -> Layer:
-        """The layer with its module's name in the place of its node's."""
+        """The layer, named after its module instead of its node."""
         return layer._replace(node=self._modules.get(layer.tensor, layer.node))

@@ -1,4 +1,4 @@
-"""verify: is this engine still the model it came from? On real pictures, against torch's own logits."""
+"""verify: check on real pictures, against torch's own logits, that an engine is still the model it came from."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from edgepress.multilabel.metrics import F1Scores, labels_counted, left_out, tol
 log = logging.getLogger("edgepress")
 
 FEW_PICTURES = 100
-"""Below this a drop in mAP says little; a caution is told."""
+"""With fewer pictures a drop in mAP says little, so a caution is given."""
 
 
 class Verification(Agreement):
@@ -40,37 +40,37 @@ class Verification(Agreement):
     reference: str
     """Whose logits the engine's were compared with."""
     judgement: Judgement
-    """`pass`; `fail` beyond a budget; `unproven` where the drop is within its budget but its interval is not, or there
-    is none."""
+    """`pass`; `fail` beyond a budget; `unproven` if the drop is within its budget but its interval is not, or it has
+    none."""
     cautions: tuple[str, ...] = ()
-    """What makes these pictures a weak proof."""
+    """Why these pictures are a weak proof."""
     num_images: int
     labels_counted: int
     drop_interval: tuple[float, float] | None
-    """95 % interval of `drop_points` over pictures; None where a logit is not finite, and of too few pictures."""
+    """95 % interval of `drop_points` over pictures; None if a logit is not finite or there are too few pictures."""
     budget_points: float
     ran: Ran
     """What really executed."""
     labels: tuple[LabelRow, ...]
     """AP of every label before and after, the one that moved most first."""
     f1: dict[Answered, F1Scores] | None
-    """Of the engine, by how labels are answered yes; None where a logit is not finite."""
+    """The engine's F1 by how labels are answered yes; None where a logit is not finite."""
     stages: tuple[Stage, ...] | None = None
-    """Every step from torch to the engine; None where the walk was not made."""
+    """Every step from torch to the engine; None if the stages were not compared."""
     diverged_at: str | None = None
     """The first stage beyond its own budgets."""
     layers: Inspection | None = None
-    """None where it was not asked for."""
+    """The comparison layer by layer; None where it was not asked for."""
     logits: np.ndarray | None = Field(default=None, repr=False, exclude=True)
-    """The engine's own, float32 `[N, C]`, in the data set's order of labels; not in JSON, and None where it was read
-    from it."""
+    """The engine's own logits, float32 `[N, C]`, in the data set's order of labels; not in JSON, so None when read from
+    it."""
 
     @property
     def verdict(self) -> Verdict:
         return self.judgement.verdict
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: what it is about and the verdict first."""
+        """The record for JSON, with its subject and the verdict first."""
         about = {"engine": self.engine, "precision": self.precision, "reference": self.reference}
         return {**about, **self.judgement.as_dict(), **self.model_dump(mode="json", exclude={"judgement"})}
 
@@ -183,7 +183,7 @@ def compare(
 
 
 def _label_checks(bundle: Bundle, data: MultiLabelDataset, targets: np.ndarray, ignore: np.ndarray) -> list[Reason]:
-    """Whether the data set's labels are still those of the bundle and of the reference."""
+    """Check that the data set's labels are still those of the bundle and of the reference."""
     reasons = []
     if bundle.labels.names != data.labels.names:
         text = "the data set has the bundle's labels in another order: give its labels.txt the bundle's order"
@@ -228,8 +228,8 @@ def predict_split(engine: Engine, data: MultiLabelDataset, batch: int = 32) -> n
 
 
 def float_parent(bundle: Bundle) -> Bundle | None:
-    """The nearest fp32 ONNX among a bundle's parents; of an fp32 ONNX with none the torch model; None where none stands
-    beside it."""
+    """The nearest fp32 ONNX among a bundle's parents; for an fp32 ONNX without one, the torch model; None if none is
+    beside the bundle."""
     first = parent = bundle.open_parent()
     while parent is not None and (parent.manifest.kind, parent.manifest.precision) != ("onnx", "fp32"):
         parent = parent.open_parent()
@@ -239,7 +239,7 @@ def float_parent(bundle: Bundle) -> Bundle | None:
 
 
 def _columns(bundle: Bundle, data: MultiLabelDataset) -> list[int]:
-    """Where each of the data set's labels stands among the bundle's; the two must hold the same names."""
+    """Index of each of the data set's labels among the bundle's; the two must hold the same names."""
     if set(bundle.labels.names) != set(data.labels.names):
         bundle.labels.require_equal(data.labels, f"the bundle {bundle.path}", f"the data set {data.root}")
     return [bundle.labels.index(name) for name in data.labels.names]
@@ -253,7 +253,7 @@ class _Found(NamedTuple):
     targets: np.ndarray
     ignore: np.ndarray
     digest: str | None
-    """Of the bundle that was run for it; None where torch's own logits are stored."""
+    """Digest of the bundle that was run for it; None where torch's own logits are stored."""
 
 
 def _answers(bundle: Bundle, data: MultiLabelDataset) -> np.ndarray:
@@ -287,5 +287,5 @@ def _reference(bundle: Bundle, data: MultiLabelDataset) -> _Found:
     log.info("%s does not cover these pictures: the reference is %s", REFERENCE, parent.path)
     try:
         return _Found(_answers(parent, data), parent.name, data.targets, data.ignore, parent.digest)
-    except EngineUnavailableError as error:  # of the reference, not of the engine that is asked about
+    except EngineUnavailableError as error:  # raised for the reference, not for the engine itself
         raise InputError(f"{bundle.path}: the reference {parent.path} cannot run here: {error}") from error
