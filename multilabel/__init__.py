@@ -1,1 +1,1 @@
-"""What every stage agrees on: labels, pictures, metrics, artifacts. No torch on this floor."""
+"""What every stage shares: labels, pictures, metrics, artifacts. Nothing in this package needs torch."""

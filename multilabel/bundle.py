@@ -56,7 +56,7 @@ class Bundle:
 
     @property
     def decisions(self) -> Decisions:
-        """What its logits mean; of a bundle for which nothing was fitted the sigmoid and 0.5."""
+        """What the logits mean; the sigmoid and 0.5 for a bundle for which nothing was fitted."""
         return self.manifest.decisions or Decisions.plain(self.manifest.labels)
 
     @property
@@ -68,11 +68,11 @@ class Bundle:
         return self.manifest.files[self.manifest.model]
 
     def read(self, name: str) -> bytes:
-        """A file's bytes, checked as they are: what a runtime is given is what the manifest says, whatever was copied
-        over the bundle since it was opened.
+        """Return a file's bytes after checking them, so that a runtime gets what the manifest says even when another
+        bundle was copied over this one after it was opened.
 
         Raises:
-            InputError: it is gone or another; says so.
+            InputError: the file is gone or has changed; the message says which.
         """
         file = self.path / name
         try:
@@ -85,7 +85,7 @@ class Bundle:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of the model itself: what a device stores, without the reference and the golden pictures beside it."""
+        """Size of the model in bytes: what a device stores, without the reference and the golden pictures."""
         return sum((self.path / name).stat().st_size for name in self.manifest.files if not name.endswith(".npz"))
 
     @property
@@ -97,8 +97,8 @@ class Bundle:
         """Open a bundle and check every byte of it.
 
         Raises:
-            InputError: no bundle there, an unreadable manifest, a file that is missing or changed, or another kind
-                than the one asked for; names the file.
+            InputError: there is no bundle, its manifest cannot be read, a file is missing or changed, or its kind
+                is not the one asked for; the message names the file.
         """
         folder = Path(path)
         manifest, digest = _read_manifest(folder)
@@ -115,10 +115,10 @@ class Bundle:
         return cls(folder, manifest, digest)
 
     def open_parent(self) -> Bundle | None:
-        """The bundle this one was made from, where it stands beside this one; None where another or none does.
+        """Open the bundle that this one was made from, in the folder beside it; None where it is missing or differs.
 
         Raises:
-            InputError: it stands there but is damaged.
+            InputError: it is there but damaged.
         """
         parent = self.manifest.parent
         if parent is None:
@@ -131,13 +131,13 @@ class Bundle:
 
 
 def up_to_date(path: Path, inputs: str) -> Bundle | None:
-    """The whole bundle that is there already and was made from exactly these inputs; None where there is none."""
+    """Return the complete bundle at the path if it was made from exactly these inputs; None otherwise."""
     if not (path / MANIFEST).is_file():
         return None
     try:
         bundle = Bundle.open(path)
     except InputError:
-        return None  # incomplete or damaged: it is made again, not trusted
+        return None  # incomplete or damaged: it is made again rather than trusted
     if bundle.manifest.inputs != inputs:
         return None
     log.info("%s: unchanged, kept", path)
@@ -146,10 +146,10 @@ def up_to_date(path: Path, inputs: str) -> Bundle | None:
 
 @contextlib.contextmanager
 def write_bundle(path: Path, **fields: Any) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Make a bundle: yields an empty folder to write files into and the manifest's fields, which may be added to.
+    """Make a bundle: yields an empty folder for its files, and the manifest's fields, to which the caller may add.
 
-    On leaving without an error the files are hashed, the manifest is written and the folder takes its place (an older
-    bundle there is replaced). On an error nothing stays behind.
+    When the block ends without an error, the files are hashed, the manifest is written and the folder is moved into
+    place, where it replaces an older bundle. After an error nothing is left behind.
 
     Raises:
         InputError: see `require_replaceable`.
@@ -180,11 +180,11 @@ def write_bundle(path: Path, **fields: Any) -> Iterator[tuple[Path, dict[str, An
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name and rename it, so that a reader sees the old or the new one, whole, also
-    after a loss of power.
+    """Write a file under a temporary name and rename it, so that a reader sees either the old or the new file in full,
+    even after a power failure.
 
-    The temporary name is always the same: what a killed process left there is written over by the next. On an error
-    (a full disk) nothing stays behind.
+    The temporary name is always the same, so the next call overwrites what a killed process left. After an error
+    (such as a full disk) nothing is left behind.
     """
     make_folder(path.parent)
     partial = path.with_name(f".{path.name}.partial")
@@ -198,7 +198,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def inputs_hash(inputs: Mapping[str, Any]) -> str:
-    """sha256 of the canonical JSON of whatever an artifact is made from."""
+    """sha256 of the canonical JSON of everything that an artifact is made from."""
     return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -243,7 +243,7 @@ def _read_manifest(folder: Path) -> tuple[Manifest, str]:
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{file}: not a manifest this version reads ({reason}); make the bundle again") from None
-    # Byte for byte, so that not even a changed space passes.
+    # The comparison is byte for byte, so that not even a changed space passes.
     if digest != inputs_hash(fields) or data != _serialise(fields):
         raise InputError(f"{file}: changed since the bundle was made (its digest differs); copy the bundle again")
     return manifest, digest
@@ -258,7 +258,7 @@ def _require_format(file: Path, fields: dict[str, Any]) -> None:
 
 
 def _mend(fields: dict[str, Any]) -> str:
-    """What to do with a manifest that this version does not read, by the version that wrote it."""
+    """What to do about a manifest that this version cannot read, depending on the version that wrote it."""
     tools = fields.get("tools")
     wrote = tools.get("edgepress") if isinstance(tools, dict) else None
     if isinstance(wrote, str) and re.fullmatch(r"\d[\w.+]{0,30}", wrote) and wrote != version("edgepress"):
@@ -267,24 +267,24 @@ def _mend(fields: dict[str, Any]) -> str:
 
 
 def named_digest(file: Path) -> object:
-    """The digest that a manifest names; None of a file that is none. Opening the bundle checks it."""
+    """The digest that a manifest names; None if the file is no manifest. Opening the bundle checks the digest."""
     try:
         fields = json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError):
-        return None  # a neighbour's file, and no reason to stop
+        return None  # a damaged neighbour is no reason to stop
     return fields.get("digest") if isinstance(fields, dict) else None
 
 
 def require_replaceable(path: Path, kind: Kind, precision: Precision, role: Role | None = None) -> None:
-    """Only an empty folder or a bundle of the same kind, precision and role is ever replaced.
+    """Allow only an empty folder, or a bundle of the same kind, precision and role, to be replaced.
 
-    A person's files are not ours to remove, and a teacher that took a day is not what `export` was to write over.
+    A person's own files must never be removed, and `export` must not overwrite a teacher that took a day to train.
 
     Args:
-        role: of a bundle of kind torch.
+        role: role of the new bundle if its kind is torch.
 
     Raises:
-        InputError: something else stands there.
+        InputError: the path holds something else.
     """
     if path.exists() and not path.is_dir():
         raise InputError(f"{path}: a file stands there; expected a folder's name for the bundle")
@@ -295,7 +295,7 @@ def require_replaceable(path: Path, kind: Kind, precision: Precision, role: Role
     try:
         found, _ = _read_manifest(path)
     except InputError:
-        return  # damaged: it says nothing that holds, and is made again as in `up_to_date`
+        return  # damaged: nothing in it can be relied on, so it is made again, as in `up_to_date`
     standing = _describe(found.kind, found.precision, found.role)
     made = _describe(kind, precision, role)
     if standing != made:
@@ -314,4 +314,4 @@ def _replace_folder(new: Path, path: Path) -> None:
     if path.exists():
         path.rename(old)
     give_name(new, path)
-    shutil.rmtree(old, ignore_errors=True)  # only now, when the new one is sure to be found
+    shutil.rmtree(old, ignore_errors=True)  # only now, because the new bundle is certain to be in place

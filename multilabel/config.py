@@ -1,4 +1,4 @@
-"""Config: frozen settings, checked where they are made, with mistakes told in one line."""
+"""Config: frozen settings that are checked when they are made; each mistake is reported in one line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _C = TypeVar("_C", bound="Config")
 
 
 class Config(BaseModel):
-    """Base of every settings class: frozen, and an unknown key is a mistake."""
+    """Base of every settings class: it is frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -23,7 +23,7 @@ class Config(BaseModel):
         """Check values from a file or from flags.
 
         Raises:
-            InputError: the first mistake: an unknown key (with the valid ones), a wrong type or value.
+            InputError: the first mistake: an unknown key (the message lists valid ones), a wrong type or value.
         """
         try:
             return cls.model_validate(values)
@@ -36,7 +36,7 @@ def _explain(config: type[BaseModel], error: ValidationError) -> str:
     names = [str(part) for part in first["loc"]]
     if first["type"] != "extra_forbidden":
         said = first["msg"].removeprefix("Value error, ")
-        if not names and first["type"] == "value_error":  # of several settings together: it names them itself
+        if not names and first["type"] == "value_error":  # a check of several settings names them itself
             return said
         if first["type"] == "literal_error":
             said += did_you_mean(str(first["input"]), re.findall("'([^']*)'", first["ctx"]["expected"]))

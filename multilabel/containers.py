@@ -1,6 +1,6 @@
-"""What a picture file says of itself before a decoder takes memory for it: format, size, alpha, how it is turned.
+"""What a picture file's header says before a decoder allocates memory: format, size, alpha and orientation.
 
-The walks read headers alone, are bounded, and raise `struct.error` where a file ends before its header does.
+The functions read headers only, are bounded, and raise `struct.error` where a file ends before its header does.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _JPEG_FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
 _ORIENTATION = 0x112
 _MOST_BOXES = 4096
-"""Boxes and properties of an AVIF file that are looked at."""
+"""The AVIF boxes and properties that are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,41 +31,41 @@ class Header:
     height: int
     width: int
     alpha: bool = False
-    """Is there a channel or a colour that says how transparent a pixel is?"""
+    """Whether a channel or a colour marks pixels as transparent."""
     orientation: int = 1
-    """As EXIF counts it, of a WebP or an AVIF, which no OpenCV or only a new one turns. Of other formats OpenCV obeys
-    it, and it is 1 here."""
+    """EXIF's number, of a WebP or an AVIF, which OpenCV rotates only in new versions or not at all. It is 1 for the
+    other formats, because OpenCV rotates them itself."""
     animated: bool = False
-    """Of a WebP."""
+    """Whether a WebP is animated."""
     tiff: Tiff | None = None
     gif_flags_at: int = 0
-    """Where the flags of a GIF's first picture stand, the lowest of which says that a colour is transparent; 0 where
-    the file has none."""
+    """Offset of the flags byte of a GIF's first picture, whose lowest bit says that a colour is transparent; 0 where
+    the file has no such byte."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tiff:
-    """What a TIFF's first directory says of its pixels."""
+    """What a TIFF's first directory says about its pixels."""
 
     height: int
     width: int
     bits: int
-    """Of a channel."""
+    """Bits per channel."""
     sample_format: int
-    """1 unsigned whole numbers, 2 signed ones, 3 floating point."""
+    """1: unsigned integers, 2: signed integers, 3: floating point."""
     alpha: Literal["none", "unspecified", "associated", "unassociated"]
-    """Associated colours are multiplied by their alpha already; only of four channels that are RGB and alpha is it
-    asked."""
+    """Whether the colours are already multiplied by alpha (associated); set only for four channels that are RGB and
+    alpha."""
     alpha_at: int
-    """Where in the file the 16-bit number stands that says so."""
+    """Offset in the file of the 16-bit number that says so."""
     order: Literal["<", ">"]
 
 
 def read_header(data: bytes, name: str) -> Header:
-    """The header of a picture; of a JPEG and a PNG also whether the file ends as it must.
+    """Read a picture's header; for a JPEG or a PNG, also check that the file ends as it must.
 
     Raises:
-        InputError: truncated, or no format that is read; `name` is what it calls the file.
+        InputError: the file is truncated, or its format is not supported; the message calls the file `name`.
     """
     if data[:2] == JPEG:
         height, width = _jpeg_size(data, name)
@@ -82,7 +82,7 @@ def read_header(data: bytes, name: str) -> Header:
 
 
 def is_avif(head: bytes) -> bool:
-    """Whether a file begins as an AVIF: a box `ftyp` of one of its brands."""
+    """Whether a file begins as an AVIF does: with a box `ftyp` that has one of AVIF's brands."""
     return head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis")
 
 
@@ -103,13 +103,13 @@ def _other(data: bytes) -> Header | None:
 
 
 def _gif_flags(data: bytes) -> int:
-    """Where the first graphic control extension has its flags; 0 where the first picture comes before one."""
+    """Offset of the flags in the first graphic control extension; 0 where the first picture comes before one."""
     at = 13 + (3 << (data[10] & 7) + 1 if len(data) > 10 and data[10] & 0x80 else 0)
     while data[at : at + 1] == b"!":
         if data[at + 1 : at + 3] == b"\xf9\x04" and len(data) > at + 3:
             return at + 3
         at += 2
-        while at < len(data) and data[at]:  # blocks, each behind its length; one of length 0 is the last
+        while at < len(data) and data[at]:  # blocks that each follow their length; length 0 marks the last
             at += 1 + data[at]
         at += 1
     return 0
@@ -117,7 +117,7 @@ def _gif_flags(data: bytes) -> int:
 
 def _webp(data: bytes) -> Header | None:
     kind = data[12:16]
-    if kind == b"VP8X":  # 24-bit numbers, one less than the size
+    if kind == b"VP8X":  # 24-bit numbers that are one less than the size
         low, high = struct.unpack_from("<IH", data, 24)
         flags = data[20]
         return Header(
@@ -138,7 +138,7 @@ def _webp(data: bytes) -> Header | None:
 
 
 def _webp_orientation(data: bytes) -> int:
-    """Of the chunk EXIF; 1 where it is damaged, as it is for the decoders."""
+    """Orientation in the chunk EXIF; 1 where the chunk is damaged, as the decoders assume."""
     position = 12
     while position + 8 <= len(data):
         kind, length = struct.unpack_from("<4sI", data, position)
@@ -153,7 +153,7 @@ def _webp_orientation(data: bytes) -> int:
 
 
 def _exif_orientation(exif: bytes) -> int:
-    """The orientation in EXIF data, which is a TIFF's first directory."""
+    """Orientation in EXIF data, which has the form of a TIFF's first directory."""
     if exif[:4] not in (b"II*\x00", b"MM\x00*"):
         return 1
     order = "<" if exif[:2] == b"II" else ">"
@@ -165,7 +165,7 @@ def _exif_orientation(exif: bytes) -> int:
 
 
 def _entries(data: bytes, order: str) -> list[tuple[int, int, int, int]]:
-    """Tag, type, count and where the value stands, of every entry of the first directory."""
+    """Tag, type, count and offset of the value, for every entry of the first directory."""
     (directory,) = struct.unpack_from(order + "I", data, 4)
     (count,) = struct.unpack_from(order + "H", data, directory)
     found = []
@@ -178,12 +178,12 @@ def _entries(data: bytes, order: str) -> list[tuple[int, int, int, int]]:
 
 
 _COLOURS = {2: 3, 5: 4, 6: 3, 8: 3}
-"""Channels of RGB, CMYK, YCbCr and Lab, by TIFF's number; of any other there is one."""
+"""Number of channels of RGB, CMYK, YCbCr and Lab, by TIFF's number; every other colour space has one."""
 
 
 def _tiff(data: bytes) -> Tiff | None:
-    """Tags 256 and 257 are width and height, 258 bits, 262 the colours, 277 the channels, 338 what those beyond the
-    colours are, 339 how numbers count."""
+    """Tags 256 and 257 are width and height, 258 is the bits, 262 the colour space, 277 the number of channels, 338
+    the meaning of the channels beyond the colours, 339 the number format."""
     order: Literal["<", ">"] = "<" if data[:2] == b"II" else ">"
     found: dict[int, int] = {}
     extra_at = 0
@@ -201,7 +201,7 @@ def _tiff(data: bytes) -> Tiff | None:
 
 
 def _jpeg_size(data: bytes, name: str) -> tuple[int, int]:
-    """Walk the segments to the end-of-image marker; the height and width that the frame header gives."""
+    """Walk the segments to the end-of-image marker; returns the height and width that the frame header gives."""
     truncated = InputError(f"{name}: truncated JPEG ({len(data)} bytes, no end-of-image marker); copy the file again")
     size: tuple[int, int] | None = None
     position = 2
@@ -212,7 +212,7 @@ def _jpeg_size(data: bytes, name: str) -> tuple[int, int]:
         marker, position = data[found.start() + 1], found.end()
         if marker == 0xD9:
             break
-        if marker == 0x01 or marker == 0xD8:  # stand alone, without a length
+        if marker == 0x01 or marker == 0xD8:  # these markers have no length
             continue
         if position + 2 > len(data):
             raise truncated
@@ -243,11 +243,11 @@ def _png(data: bytes, name: str) -> Header:
 
 
 def _avif(data: bytes) -> Header | None:
-    """From the box `meta`: the primary item's size (`ispe`), turn (`irot`) and mirror (`imir`)."""
+    """Read the box `meta`: the primary item's size (`ispe`), rotation (`irot`) and mirror (`imir`)."""
     meta = _box(data, 0, len(data), b"meta")
     if meta is None:
         return None
-    start, end = meta[0] + 4, meta[1]  # behind version and flags
+    start, end = meta[0] + 4, meta[1]  # after version and flags
     primary, properties = _box(data, start, end, b"pitm"), _box(data, start, end, b"iprp")
     if primary is None or properties is None:
         return None
@@ -272,8 +272,8 @@ def _avif(data: bytes) -> Header | None:
     return header and replace(header, alpha=alpha, orientation=_TURNED[turns, mirror])
 
 
-# Quarter turns against the clock and the mirror that follows them (0 swaps top and bottom, 1 left and right, -1 none),
-# as EXIF counts.
+# EXIF's number by the count of counterclockwise quarter turns and the mirror that follows them (0 swaps top and
+# bottom, 1 left and right, -1 is none).
 _TURNED = {
     (0, -1): 1, (1, -1): 8, (2, -1): 3, (3, -1): 6,
     (0, 0): 4, (1, 0): 5, (2, 0): 2, (3, 0): 7,
@@ -282,7 +282,7 @@ _TURNED = {
 
 
 def _boxes(data: bytes, start: int, end: int) -> list[tuple[bytes, int, int]]:
-    """Kind, first byte of the content and the byte behind it, of the boxes within a range."""
+    """Kind, first byte of the content and the byte after it, for every box within a range."""
     found: list[tuple[bytes, int, int]] = []
     while start + 8 <= end and len(found) < _MOST_BOXES:
         length, kind = struct.unpack_from(">I4s", data, start)
@@ -303,7 +303,7 @@ def _box(data: bytes, start: int, end: int, kind: bytes) -> tuple[int, int] | No
 
 
 def _properties_of(data: bytes, at: int, item: int) -> list[int]:
-    """The numbers of an item's properties in `ipma`, in their order; the first property is 1."""
+    """The numbers of an item's properties in `ipma`, in order; the first property is number 1."""
     wide_items, wide_numbers = data[at] > 0, bool(data[at + 3] & 1)
     (entries,) = struct.unpack_from(">I", data, at + 4)
     at += 8

@@ -1,7 +1,7 @@
-"""How many processor cores this process may use: what it is bound to, and a container's quota.
+"""How many processor cores this process may use, by its affinity and by a container's quota.
 
 `os.cpu_count` and the runtimes count the machine's cores. In a container with a quota of one core, a pool of 64 threads
-then spends its quota in a few milliseconds of each period and is stopped for the rest of it.
+therefore spends its quota in a few milliseconds of each period and is stopped for the rest of it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _CGROUPS = "sys/fs/cgroup"
 
 
 def cores(root: Path = Path("/")) -> int:
-    """Cores that this process may use, at least 1: the lesser of its affinity and its cgroups' quota, rounded up.
+    """Cores that this process may use, at least 1: the smaller of its affinity and its cgroups' quota, rounded up.
 
     Args:
         root: where /proc and /sys are.
@@ -29,15 +29,15 @@ def cores(root: Path = Path("/")) -> int:
 
 
 def thread_limit() -> int | None:
-    """Threads that a runtime is to have where this process may not use every core; None where it may, for then the
-    runtime knows better (of two hardware threads of one core most use one)."""
+    """The number of threads to give a runtime where this process may not use every core; None where it may, because
+    the runtime then chooses better (most runtimes use one of a core's two hardware threads)."""
     allowed = cores()
     return allowed if allowed < (os.cpu_count() or 1) else None
 
 
 def cgroup_quota(root: Path = Path("/")) -> float | None:
-    """Cores' worth of time that cgroups (v1 or v2) allow, the least of this process's group and all above it; None
-    where nothing is limited or there are no cgroups."""
+    """Number of cores that cgroups (v1 or v2) allow: the least over this process's group and all groups above it;
+    None where there is no limit or no cgroup."""
     try:
         lines = (root / "proc/self/cgroup").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -56,7 +56,7 @@ def cgroup_quota(root: Path = Path("/")) -> float | None:
 
 
 def _quotas(mount: Path, path: str) -> list[float]:
-    """Of a group and all above it. In a container the path may be the host's, of which only the mount is visible."""
+    """Quotas of a group and of all above it. A container may see the host's path, with only the mount visible."""
     parts = [part for part in path.split("/") if part not in ("", "..")]
     folders = [mount.joinpath(*parts[:count]) for count in range(len(parts) + 1)]
     return [quota for folder in folders if (quota := _quota(folder)) is not None]
@@ -70,4 +70,4 @@ def _quota(folder: Path) -> float | None:
             limit, period = ((folder / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period"))
         return int(limit) / int(period) if limit not in ("max", "-1") and int(period) > 0 else None
     except (OSError, ValueError):
-        return None  # no such controller here, or a file of another kind
+        return None  # there is no such controller, or the file is of another kind

@@ -1,7 +1,7 @@
-"""Decisions: from logits to probabilities that mean what they say, and to a yes or no by each label's own threshold.
+"""Decisions: from logits to calibrated probabilities, and to a yes or no by each label's own threshold.
 
-numpy only, and plain numbers inside: it is a part of a bundle's manifest, so a device has it. How it is fitted stands
-in `calibration/probabilities.py` and `calibration/thresholds.py`.
+This module needs only numpy and holds only plain numbers: it is part of a bundle's manifest, so a device has it.
+`calibration/decide/probabilities.py` and `calibration/decide/thresholds.py` fit it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from edgepress.multilabel.metrics import decide, sigmoid
 
 Method = Literal["none", "temperature", "platt", "isotonic"]
 SILENT = float(np.nextafter(1, 2))
-"""The threshold of a label that is never answered yes: no probability is above 1, which a sigmoid may reach."""
+"""The threshold of a label that is never answered yes: a sigmoid may reach 1, but no probability exceeds it."""
 
 
 class _Frozen(BaseModel):
@@ -25,10 +25,10 @@ class _Frozen(BaseModel):
 
 
 class Affine(_Frozen):
-    """p = sigmoid(slope·z + offset), a slope and an offset a label.
+    """p = sigmoid(slope·z + offset), with one slope and one offset per label.
 
-    `none` is slope 1 and offset 0. `temperature` (Guo et al. 2017, equation 9) is offset 0; the slope is 1 / T. `platt`
-    has both (Platt 1999). Slopes are positive, so the order of the scores stays, and with it AP.
+    `none` has slope 1 and offset 0. `temperature` (Guo et al. 2017, equation 9) has offset 0 and slope 1 / T. `platt`
+    has both (Platt 1999). Slopes are positive, so the order of the scores is kept, and with it AP.
     """
 
     method: Literal["none", "temperature", "platt"]
@@ -45,19 +45,19 @@ class Affine(_Frozen):
         return len(self.slopes)
 
     def __call__(self, logits: np.ndarray) -> np.ndarray:
-        """float64 `[N, C]` to probabilities float64 `[N, C]`."""
+        """Turn float64 logits `[N, C]` into float64 probabilities `[N, C]`."""
         return sigmoid(logits * np.array(self.slopes) + np.array(self.offsets))
 
     def after(self, slopes: np.ndarray, offsets: np.ndarray) -> Affine:
-        """The calibrator of z that gives what this one gives for slope·z + offset; `[C]` each, slopes above 0.
+        """Return the calibrator of z that equals this one at slope·z + offset; both are `[C]`, and slopes are above 0.
 
-        One of temperatures keeps its name, though with offsets.
+        A calibrator of temperatures keeps its name, although it then has offsets.
         """
         combined = np.array(self.slopes) * slopes, np.array(self.slopes) * offsets + np.array(self.offsets)
         return Affine(method=self.method, slopes=tuple(combined[0].tolist()), offsets=tuple(combined[1].tolist()))
 
     def select(self, columns: Sequence[int]) -> Affine:
-        """The same of these labels, in this order."""
+        """Return the same calibrator for these labels, in this order."""
         return Affine(
             method=self.method,
             slopes=tuple(self.slopes[column] for column in columns),
@@ -66,19 +66,19 @@ class Affine(_Frozen):
 
 
 class Isotonic(_Frozen):
-    """p = w·step(z) + (1 − w)·sigmoid(slope·z + offset): a label's own rising steps, and what is pooled over labels.
+    """p = w·step(z) + (1 − w)·sigmoid(slope·z + offset): each label's own rising steps, and a fit over all labels.
 
-    w < 1 and slope > 0, so the order of the scores stays here too.
+    Because w < 1 and slope > 0, the order of the scores is kept here too.
     """
 
     method: Literal["isotonic"] = "isotonic"
     slopes: tuple[Annotated[float, Field(gt=0)], ...]
     offsets: tuple[float, ...]
-    """Of the fit over the cells of all labels: alike, unless `after` has taken them to other logits."""
+    """Slopes and offsets of the fit over all labels' cells: all equal, unless `after` moved them to other logits."""
     weights: tuple[Annotated[float, Field(ge=0, lt=1)], ...]
-    """w of each label; 0 where it has no steps."""
+    """w of each label; 0 where the label has no steps."""
     knots: tuple[tuple[tuple[float, float], ...], ...]
-    """A label's (logit, probability), rising; between two the line that joins them, outside them the nearest."""
+    """Each label's rising (logit, probability) points, joined by lines; outside them the nearest point counts."""
 
     @model_validator(mode="after")
     def _rises(self) -> Isotonic:
@@ -96,7 +96,7 @@ class Isotonic(_Frozen):
         return len(self.weights)
 
     def __call__(self, logits: np.ndarray) -> np.ndarray:
-        """float64 `[N, C]` to probabilities float64 `[N, C]`."""
+        """Turn float64 logits `[N, C]` into float64 probabilities `[N, C]`."""
         result = sigmoid(logits * np.array(self.slopes) + np.array(self.offsets))
         for column, (weight, knots) in enumerate(zip(self.weights, self.knots, strict=True)):
             if knots:
@@ -105,7 +105,7 @@ class Isotonic(_Frozen):
         return result
 
     def after(self, slopes: np.ndarray, offsets: np.ndarray) -> Isotonic:
-        """The calibrator of z that gives what this one gives for slope·z + offset; `[C]` each, slopes above 0."""
+        """Return the calibrator of z that equals this one at slope·z + offset; both are `[C]`; slopes are above 0."""
         combined = np.array(self.slopes) * slopes, np.array(self.slopes) * offsets + np.array(self.offsets)
         moved = [
             tuple((float((at - offset) / slope), value) for at, value in knots)
@@ -119,7 +119,7 @@ class Isotonic(_Frozen):
         )
 
     def select(self, columns: Sequence[int]) -> Isotonic:
-        """The same of these labels, in this order."""
+        """Return the same calibrator for these labels, in this order."""
         return Isotonic(
             slopes=tuple(self.slopes[column] for column in columns),
             offsets=tuple(self.offsets[column] for column in columns),
@@ -132,24 +132,24 @@ Calibrator = Annotated[Affine | Isotonic, Field(discriminator="method")]
 
 
 class Fit(_Frozen):
-    """On what decisions were fitted, and how."""
+    """What the decisions were fitted on, and how."""
 
     thresholds: str
     """The criterion: `f1`, `recall=R`, `precision=P` or `fixed=T`."""
     probabilities: str
-    """What was asked for; `auto` chooses by cross-fitting."""
+    """The calibrator that was asked for; `auto` chooses one by cross-fitting."""
     split: str
     fingerprint: str
     """sha256 over the split's labels and pictures."""
     pictures: int
     positives: tuple[int, ...]
-    """Pictures that show each label."""
+    """Number of pictures that show each label."""
     unreached: dict[LabelName, float] = {}
-    """Labels whose target could not be reached there, with the best that could: they stay silent."""
+    """Labels whose target could not be reached, each with the best value reached; they are never answered yes."""
     ece_before: float
-    """Expected calibration error of the sigmoid, mean over labels."""
+    """Expected calibration error of the sigmoid, as the mean over labels."""
     ece_after: float
-    """The same after calibration, each picture by a fit that did not see it."""
+    """The same error after calibration, where the fit used for a picture did not see that picture."""
 
 
 class Decisions(_Frozen):
@@ -157,12 +157,12 @@ class Decisions(_Frozen):
 
     labels: tuple[LabelName, ...]
     thresholds: tuple[Annotated[float, Field(ge=0, le=SILENT)], ...]
-    """Of each label, on its calibrated probability; yes at or above it, and never where it is `SILENT`."""
+    """Each label's threshold on its calibrated probability; a label is yes at or above it, and never if `SILENT`."""
     calibrator: Calibrator
     fit: Fit | None = None
-    """None for those nobody fitted: sigmoid and 0.5."""
+    """None where nobody fitted the decisions: they are then the sigmoid and 0.5."""
     refitted_from: Decisions | None = None
-    """Those of the model that this one was made from, where these were fitted to agree with them on other logits."""
+    """Decisions of the model that this one was made from, if these were fitted to agree with them on other logits."""
 
     @model_validator(mode="after")
     def _one_a_label(self) -> Decisions:
@@ -174,16 +174,16 @@ class Decisions(_Frozen):
 
     @classmethod
     def plain(cls, labels: Sequence[str], thresholds: Sequence[float] | None = None) -> Decisions:
-        """The sigmoid, and 0.5 or the thresholds given."""
+        """The sigmoid, with thresholds of 0.5 or those given."""
         count = len(labels)
         identity = Affine(method="none", slopes=(1.0,) * count, offsets=(0.0,) * count)
         return cls(labels=tuple(labels), thresholds=tuple(thresholds or [0.5] * count), calibrator=identity)
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """Logits `[N, C]` to calibrated probabilities, float64 `[N, C]`.
+        """Turn logits `[N, C]` into calibrated probabilities, float64 `[N, C]`.
 
         Raises:
-            ValueError: another shape.
+            ValueError: the logits have another shape.
         """
         logits = np.asarray(logits, dtype=np.float64)
         if logits.ndim != 2 or logits.shape[1] != len(self.labels):
@@ -191,14 +191,14 @@ class Decisions(_Frozen):
         return self.calibrator(logits)
 
     def decide(self, logits: np.ndarray) -> np.ndarray:
-        """Logits `[N, C]` to yes or no, bool `[N, C]`; errors as `probabilities`."""
+        """Turn logits `[N, C]` into yes or no, bool `[N, C]`; raises the same errors as `probabilities`."""
         return decide(self.probabilities(logits), np.array(self.thresholds))
 
     def ordered(self, names: Sequence[str]) -> Decisions:
-        """The same with the labels in another order.
+        """Return the same decisions with the labels in another order.
 
         Raises:
-            ValueError: a name that is not among the labels.
+            ValueError: a name is not among the labels.
         """
         columns = [self.labels.index(name) for name in names]
         before = self.refitted_from.ordered(names) if self.refitted_from else None
@@ -211,6 +211,6 @@ class Decisions(_Frozen):
 
 
 def changed_share(before: np.ndarray, after: np.ndarray, ignore: np.ndarray) -> float:
-    """Share of the decisions `[N, C]` that differ, ignored cells left out; 0 where every cell is ignored."""
+    """Share of the decisions `[N, C]` that differ, without ignored cells; 0 where every cell is ignored."""
     known = ~ignore
     return float((before != after)[known].mean()) if known.any() else 0.0

@@ -1,9 +1,9 @@
-"""Pictures that stand twice: byte for byte, or to the eye.
+"""Pictures that occur more than once, with the same bytes or with the same look.
 
 Two pictures look the same when their 64-bit difference hashes differ in at most `NEAR_BITS` bits and no cell of their
-16 x 16 miniatures differs by more than `MAX_CELL`. The hash finds candidates fast; alone it calls any two small objects
-on white the same (55 pairs among 4,000 drawings, none of them alike: their miniatures differ by 96 and more, while
-those of a picture compressed or scaled again differ by 25 at most).
+16 x 16 miniatures differs by more than `MAX_CELL`. The hash finds candidates quickly, but alone it takes any two small
+objects on white for the same (55 pairs among 4,000 drawings, none of which look alike: their miniatures differ by 96 or
+more, while those of a picture that was compressed or scaled again differ by 25 at most).
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ NEAR_BITS = 2
 MAX_CELL = 32
 
 MIN_CONTRAST = 8
-"""Grey levels between the darkest and the lightest of the hash's 72 cells below which a picture has no hash: on an even
-surface it is made of noise."""
+"""If the darkest and the lightest of the hash's 72 cells differ by fewer grey levels, a picture has no hash, because
+on an even surface the hash would consist of noise."""
 
 _SIDE = 16
 
 
 def look(image: np.ndarray) -> np.ndarray:
-    """The miniature of a uint8 RGB picture `[H, W, 3]`: uint8 `[16 * 16 * 3 + 9 * 8]`, the hash's cells at its end.
+    """Make the miniature of a uint8 RGB picture `[H, W, 3]`: uint8 `[16 * 16 * 3 + 9 * 8]`, with the hash's cells last.
 
-    Both are means over areas, so that size and compression hardly change them.
+    Both parts are means over areas, so that size and compression hardly change them.
     """
     with without_ipp():
         small = cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
@@ -40,9 +40,9 @@ def look(image: np.ndarray) -> np.ndarray:
 
 
 def difference_hash(image: np.ndarray) -> int | None:
-    """64-bit dHash of a uint8 RGB picture `[H, W, 3]`: is each of 8 x 9 grey cells darker than the one to its right?
+    """64-bit dHash of a uint8 RGB picture `[H, W, 3]`: is each of 8 x 9 grey cells darker than its right neighbour?
 
-    None where the cells differ by less than `MIN_CONTRAST`. (N. Krawetz, "Kind of like that", 2013.)
+    It is None where the cells differ by less than `MIN_CONTRAST`. (N. Krawetz, "Kind of like that", 2013.)
     """
     return _hash(look(image))
 
@@ -55,7 +55,7 @@ def _hash(miniature: np.ndarray) -> int | None:
 
 
 def same_groups(contents: Sequence[str | None]) -> list[list[int]]:
-    """Groups of two and more indices of pictures with the same content hash; None is like no other."""
+    """Groups of two or more indices of pictures with the same content hash; a hash of None matches no other."""
     found: dict[str, list[int]] = defaultdict(list)
     for i, content in enumerate(contents):
         if content is not None:
@@ -64,11 +64,11 @@ def same_groups(contents: Sequence[str | None]) -> list[list[int]]:
 
 
 def near_groups(contents: Sequence[str | None], looks: Sequence[np.ndarray | None]) -> list[list[int]]:
-    """Groups of indices of pictures linked by looking the same, with at least two different contents.
+    """Groups of indices of pictures that are linked by looking the same and that have at least two different contents.
 
     Args:
         contents: content hash of each picture.
-        looks: `look` of each picture, None where it cannot be read.
+        looks: `look` of each picture; None where the picture cannot be read.
     """
     copies: dict[str, list[int]] = defaultdict(list)
     holders: dict[int, list[int]] = defaultdict(list)
@@ -108,9 +108,9 @@ def near_groups(contents: Sequence[str | None], looks: Sequence[np.ndarray | Non
 def near_pairs(hashes: np.ndarray, bits: int = NEAR_BITS) -> np.ndarray:
     """Every pair of 64-bit hashes that differ in at most `bits`: int64 `[P, 2]`, first < second, sorted.
 
-    The bits are dealt to bits + 4 bands; whichever bits differ, at least four bands are the same. So for each choice of
-    four only hashes that share them are compared: sorted, each with its next, its second next and so on while they
-    share. Dealt bit by bit, because neighbouring bits of a picture's hash say nearly the same.
+    The bits are dealt into bits + 4 bands; whichever bits differ, at least four bands are equal. For each choice of
+    four bands, only hashes that share them are compared: they are sorted, and each is compared with those after it as
+    long as they share the bands. Bits are dealt one by one because neighbouring bits are nearly equal.
     """
     hashes = np.asarray(hashes, dtype=np.uint64)
     found = [np.empty((0, 2), dtype=np.int64)]
@@ -133,5 +133,5 @@ _ONES = np.array([bin(number).count("1") for number in range(1 << 16)], dtype=np
 
 
 def _popcount(words: np.ndarray) -> np.ndarray:
-    # numpy has bitwise_count from 2.0 on; older ones are supported.
+    # numpy has bitwise_count from 2.0 on, but older versions are supported.
     return _ONES[np.ascontiguousarray(words).view(np.uint16).reshape(-1, 4)].sum(axis=1)

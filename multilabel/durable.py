@@ -1,6 +1,6 @@
-"""What outlasts a loss of power: a file's bytes are on the disk before the name that promises them, and then the name.
+"""Writes that survive a power failure: first a file's bytes reach the disk, and only then its final name.
 
-A rename alone orders nothing on the disk: after a loss of power the new name may stand over an empty file.
+A rename alone orders nothing on the disk: after a power failure, the new name may point to an empty file.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def sync(path: Path) -> None:
     try:
         os.fsync(number)
     except OSError as error:
-        # Some network and FUSE file systems take no fsync of a folder; there is nothing else that could be asked.
+        # Some network and FUSE file systems do not support fsync of a folder, and there is no other call to use.
         if error.errno not in _NOT_FOR_FOLDERS or not path.is_dir():
             raise
     finally:
@@ -30,7 +30,7 @@ def sync(path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """A folder and those above it, where they are missing; their names outlast a loss of power."""
+    """Make a folder and its parents where they are missing; their names survive a power failure."""
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
     for folder in missing:
@@ -38,7 +38,7 @@ def make_folder(path: Path) -> None:
 
 
 def give_name(partial: Path, path: Path) -> None:
-    """Give a finished file, or a folder with all that is in it, its name, over a file or an empty folder there."""
+    """Move a finished file, or a folder with all its contents, to its name, replacing a file or an empty folder."""
     for inside in (*sorted(partial.rglob("*")), partial):
         sync(inside)
     partial.replace(path)

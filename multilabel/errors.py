@@ -1,4 +1,4 @@
-"""The errors a person can act on, and the exit code each one means."""
+"""The errors that a person can act on, and the exit code of each."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _printable(message: str) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name: `; did you mean 'voc'?`, or nothing where no known name is near."""
+    """The end of a message about an unknown name: `; did you mean 'voc'?`, or nothing if no known name is close."""
     names = {one.lower(): one for one in known}
     close = difflib.get_close_matches(name.lower(), names, n=1)
     return f"; did you mean {names[close[0]]!r}?" if close else ""

@@ -1,7 +1,7 @@
 """The data report: what a data set's splits hold, and what in them would spoil a training or a measurement.
 
-Counts and pairs of labels, labels that nobody can learn, broken pictures; pictures that stand twice, within a split and
-across splits, byte for byte or to the eye, and the same picture with differing labels.
+It reports counts and pairs of labels, labels that cannot be learned, broken pictures, pictures that occur twice within
+a split or across splits (with the same bytes or the same look), and copies of a picture whose labels differ.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from edgepress.multilabel.pictures import Picture, decode, read_bytes
 _BLOCK = 1024
 
 Progress = Callable[[int, int], None]
-"""Called with the number of pictures read and of all pictures."""
+"""A function that is called with the number of pictures read and the number of all pictures."""
 
 
 @dataclass(frozen=True)
 class BrokenPicture:
-    """A picture that cannot be read whole."""
+    """A picture that cannot be read completely."""
 
     path: str
     reason: str
@@ -39,48 +39,48 @@ class BrokenPicture:
 
 @dataclass(frozen=True)
 class LabelPair:
-    """Two labels that stand on the same pictures."""
+    """Two labels that occur on the same pictures."""
 
     first: str
     second: str
     count: int
-    """Pictures with both."""
+    """Number of pictures with both labels."""
     second_given_first: float
     first_given_second: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitReport:
-    """One split. A cell is a picture and a label; an ignored one counts as neither positive nor negative."""
+    """One split. A cell is a picture and a label; an ignored cell counts as neither positive nor negative."""
 
     pictures: int
     labels_a_picture: float
-    """Mean over the pictures."""
+    """Mean number of positive labels per picture."""
     most_labels: int
     unlabelled: int
-    """Pictures without a positive label."""
+    """Number of pictures without a positive label."""
     counts: dict[str, int]
-    """Label to pictures with it, in the labels' order."""
+    """From each label to the number of pictures with it, in the order of the labels."""
     imbalance: float | None
-    """Most over fewest pictures of a label, among labels that have one; None where none has."""
+    """Most pictures of a label divided by the fewest, among labels that have one; None where no label has."""
     labels_without_positive: tuple[str, ...]
     labels_without_negative: tuple[str, ...]
-    """Labels whose known cells are all positive: they prove nothing, and mAP leaves them out."""
+    """Labels whose known cells are all positive: they measure nothing, and mAP leaves them out."""
     labels_counted: int
-    """Labels with a positive and a negative, which enter mAP."""
+    """Labels with a positive and a negative cell, which enter mAP."""
     values: tuple[CellCount, ...]
-    """Of a table: each distinct value of its label cells, how many cells it is, and what it was taken for."""
+    """For a table: each distinct value of its label cells, its number of cells, and what it was read as."""
     notes: tuple[str, ...]
-    """What was read otherwise than it is written, or left out."""
+    """Sentences about what was left out or was read differently from how it is written."""
     ignored: int
-    """Cells of which nobody knows the answer."""
+    """Number of cells whose answer nobody knows."""
     broken: tuple[BrokenPicture, ...]
     with_alpha: int
-    """Pictures that have transparency, which is left out."""
+    """Number of pictures that have transparency, which is left out."""
     deep: dict[int, int]
-    """Bits that are used to pictures of 16 bits a channel that use so many; see `pictures.decode`."""
+    """From a number of bits to the number of 16-bit pictures that use so many; see `pictures.decode`."""
     pairs: tuple[LabelPair, ...]
-    """The most frequent first."""
+    """Pairs of labels, with the most frequent pair first."""
 
 
 @dataclass(frozen=True)
@@ -94,12 +94,12 @@ class SplitPicture:
 
 @dataclass(frozen=True)
 class PictureGroup:
-    """Pictures that are the same, or nearly."""
+    """Pictures that are identical or look the same."""
 
     pictures: tuple[SplitPicture, ...]
-    """In the order of the splits."""
+    """The pictures, in the order of the splits."""
     across: bool
-    """Do they stand in more than one split?"""
+    """Whether they are in more than one split."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,24 +108,24 @@ class DataReport:
 
     splits: dict[str, SplitReport]
     exact_duplicates: tuple[PictureGroup, ...]
-    """Files with the same bytes; groups across splits first."""
+    """Files with the same bytes; groups across splits come first."""
     near_duplicates: tuple[PictureGroup, ...]
-    """Different files that look the same (see `duplicates`), with their exact copies; groups across splits first."""
+    """Different files that look the same (see `duplicates`), with exact copies; groups across splits come first."""
     conflicts: tuple[PictureGroup, ...]
-    """Files with the same bytes of which one has a label that another is known not to have."""
+    """Files with the same bytes, one of which has a label that is known to be absent from another."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """The report as plain values, for JSON."""
         return asdict(self)
 
 
 MOST_NAMED = 8
 MIN_LABELS = 1
-"""Labels with a positive and a negative that a split needs to choose or to report."""
+"""The number of labels with a positive and a negative that a split needs in order to choose or to report."""
 
 
 def labels_left_out(data: MultiLabelDataset) -> str | None:
-    """Which labels of a split mAP leaves out, and why, in a sentence; None where it counts all.
+    """Say in a sentence which labels of a split mAP leaves out, and why; None where it counts all of them.
 
     Example:
         >>> labels_left_out(load_dataset("photos", "val"))  # doctest: +SKIP
@@ -139,7 +139,7 @@ def labels_left_out(data: MultiLabelDataset) -> str | None:
 
 
 def too_poor(data: MultiLabelDataset) -> str | None:
-    """Why a split cannot choose or report: no label has both a positive and a negative. None where it can."""
+    """Say why a split can neither choose nor report: no label has both a positive and a negative. None where it can."""
     if labels_counted(data.targets, data.ignore) >= MIN_LABELS:
         return None
     return (
@@ -154,7 +154,7 @@ def _named(data: MultiLabelDataset, columns: tuple[int, ...]) -> str:
 
 
 def unions(splits: Mapping[str, MultiLabelDataset]) -> dict[str, list[str]]:
-    """Splits that hold just the pictures of two others or more together, as VOC's trainval does, and which others."""
+    """Find splits that hold exactly the pictures of two or more others (such as VOC's trainval) and name these."""
     files = {name: set(data.paths) for name, data in splits.items()}
     found = {}
     for name, whole in files.items():
@@ -174,13 +174,13 @@ def inspect_dataset(
     """Read every picture of every split once and report; a broken picture is a finding, not an error.
 
     Args:
-        splits: name to split; their labels may differ, conflicts are looked for in those that all have.
-        progress: told from time to time how many pictures are read.
-        top_pairs: pairs of labels to report for a split.
-        workers: threads that read and decode; at most four by default.
+        splits: name to split; their labels may differ, and conflicts are sought in the labels that all have.
+        progress: called from time to time with the number of pictures read.
+        top_pairs: number of pairs of labels to report per split.
+        workers: number of threads that read and decode; at most four by default.
 
     Raises:
-        InputError: no split.
+        InputError: no split was given.
     """
     if not splits:
         raise InputError("no split to inspect; expected at least one")
@@ -206,21 +206,21 @@ def inspect_dataset(
 
 
 class _Read(NamedTuple):
-    """One picture, read."""
+    """One picture that was read."""
 
     content: str | None
-    """sha256 of the file, None where it cannot be read."""
+    """sha256 of the file; None where it cannot be read."""
     look: np.ndarray | None
     reason: str | None
     """What is wrong with the picture."""
     alpha: bool = False
     deep: int | None = None
-    """The bits that a picture of 16 bits a channel uses."""
+    """The number of bits that a picture with 16 bits per channel uses."""
 
 
 @dataclass
 class _Found:
-    """What reading a split's pictures tells of them."""
+    """What reading a split's pictures has shown."""
 
     broken: list[BrokenPicture]
     with_alpha: int
@@ -236,7 +236,7 @@ class _Found:
 
 def _read_all(paths: list[Picture], progress: Progress | None, workers: int) -> list[_Read]:
     results: list[_Read] = []
-    with ThreadPoolExecutor(workers) as pool:  # reading, hashing and decoding let go of the interpreter
+    with ThreadPoolExecutor(workers) as pool:  # reading, hashing and decoding release the interpreter lock
         for start in range(0, len(paths), _BLOCK):
             for result in pool.map(_read, paths[start : start + _BLOCK]):
                 results.append(result)
@@ -285,7 +285,7 @@ def _describe(data: MultiLabelDataset, found: _Found, top_pairs: int) -> SplitRe
 
 def _pairs(positive: np.ndarray, names: tuple[str, ...], most: int) -> tuple[LabelPair, ...]:
     together = np.zeros((len(names), len(names)))
-    for start in range(0, len(positive), 8192):  # floats use the fast product; counts stay exact
+    for start in range(0, len(positive), 8192):  # floats use the fast matrix product, and counts remain exact
         block = positive[start : start + 8192].astype(np.float64)
         together += block.T @ block
     first, second = np.triu_indices(len(names), k=1)

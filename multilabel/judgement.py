@@ -9,15 +9,15 @@ from pydantic import BaseModel, ConfigDict
 
 Verdict = Literal["pass", "unproven", "fail", "not run", "not built"]
 Kind = Literal[
-    "labels",  # the data set's labels are not the reference's
-    "logits",  # a logit that is not finite, or differs beyond what its precision is allowed
+    "labels",  # the data set's labels differ from the reference's
+    "logits",  # a logit is not finite, or differs by more than its precision allows
     "decisions",  # too many decisions changed
-    "drop",  # mAP dropped beyond what is allowed
-    "interval",  # the drop is allowed, but its interval is not within it
-    "slower",  # slower than what it is held to
-    "latency",  # slower than the person's own limit
-    "machine",  # cannot run on this machine
-    "build",  # cannot be built on this machine
+    "drop",  # mAP dropped by more than is allowed
+    "interval",  # the drop is allowed, but its interval exceeds what is allowed
+    "slower",  # it is slower than the engine it is compared with
+    "latency",  # it is slower than the person's own limit
+    "machine",  # it cannot run on this machine
+    "build",  # it cannot be built on this machine
     "model",  # its runtime refuses the model
 ]
 """What a reason is about."""
@@ -26,7 +26,7 @@ _SEVERITY: tuple[Verdict, ...] = ("pass", "unproven", "fail", "not run", "not bu
 
 
 class Reason(BaseModel):
-    """Why something did not pass."""
+    """A reason why something did not pass."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -36,7 +36,7 @@ class Reason(BaseModel):
 
     @property
     def verdict(self) -> Verdict:
-        """What this reason alone makes of the whole."""
+        """The verdict that this reason alone leads to."""
         return _VERDICTS.get(self.kind, "fail")
 
     def __str__(self) -> str:
@@ -52,13 +52,13 @@ class Judgement(BaseModel):
     reasons: tuple[Reason, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: the verdict, what people read, and what programs read of the same reasons."""
+        """Plain values for JSON: the verdict, its text for people, and the same reasons for programs."""
         kinds = [reason.kind for reason in self.reasons]
         return {"verdict": self.verdict, "reasons": [reason.text for reason in self.reasons], "reason_kinds": kinds}
 
 
 def judge(checks: Iterable[Reason | None]) -> Judgement:
-    """The verdict on every check that was made; a check that passed is None.
+    """Make the verdict on all checks; a check that passed is None.
 
     Args:
         checks: at least one is expected; the worst decides, in the order pass, unproven, fail, not run, not built.

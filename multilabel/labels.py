@@ -1,4 +1,4 @@
-"""LabelSpace: the ordered names behind the columns of logits, targets and masks."""
+"""LabelSpace: the ordered names of the columns of logits, targets and masks."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from edgepress.multilabel.errors import InputError, did_you_mean
 def one_form(name: str) -> str:
     """A name in Unicode's composed form (NFC).
 
-    Letters with marks have two forms that look the same: macOS writes file names in the decomposed one, and most
-    editors write the composed one. Names are compared, and kept, in this form.
+    Letters with marks have two forms that look the same: macOS writes file names in the decomposed form, and most
+    editors write the composed form. Names are compared and kept in the composed form.
     """
     return unicodedata.normalize("NFC", name)
 
@@ -63,7 +63,7 @@ class LabelSpace:
 
     @classmethod
     def from_file(cls, path: Path) -> LabelSpace:
-        """Read one name a line; empty lines are passed over."""
+        """Read one name per line; empty lines are skipped."""
         try:
             lines = path.read_text(encoding="utf-8-sig").splitlines()
         except OSError as error:
@@ -76,7 +76,7 @@ class LabelSpace:
             raise InputError(f"{path}: {error}") from None
 
     def index(self, name: str) -> int:
-        """The column of a label."""
+        """Return the column of a label."""
         try:
             return self._index[one_form(name)]
         except KeyError:
@@ -85,17 +85,17 @@ class LabelSpace:
             ) from None
 
     def encode(self, names: Iterable[str]) -> np.ndarray:
-        """Names to a multi-hot uint8 row `[C]`."""
+        """Turn names into a multi-hot uint8 row `[C]`."""
         row = np.zeros(len(self), dtype=np.uint8)
         for name in names:
             row[self.index(name)] = 1
         return row
 
     def require_equal(self, other: LabelSpace, mine: str, others: str) -> None:
-        """Stop unless both hold the same names in the same order.
+        """Raise an error unless both have the same names in the same order.
 
         Raises:
-            InputError: names the two owners and the first difference.
+            InputError: they differ; the message names the two owners and the first difference.
         """
         if self.names == other.names:
             return

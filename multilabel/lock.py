@@ -1,4 +1,4 @@
-"""One process at a time writes to a folder: locks that the system takes back from a process that dies."""
+"""Only one process at a time writes to a folder: if a process dies, the system releases its lock."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ log = logging.getLogger("edgepress")
 
 @contextmanager
 def only_writer(out: Path) -> Iterator[None]:
-    """Be the only process that makes or continues a folder, or stop; `.NAME.lock` stands beside it meanwhile, or
-    `.lock` in it where nothing may be written beside it (a mounted folder).
+    """Become the only process that makes or continues a folder, or stop; meanwhile `.NAME.lock` is beside it, or
+    `.lock` inside it where nothing may be written beside it (a mounted folder).
 
-    Under a launcher (torchrun, accelerate) the first process holds it for all.
+    Under a launcher (torchrun, accelerate), the first process holds the lock for all.
 
     Raises:
-        InputError: another process writes there; says which.
+        InputError: another process writes there; the message says which.
     """
     if os.environ.get("RANK", "0") != "0":
         yield
@@ -41,7 +41,7 @@ def only_writer(out: Path) -> Iterator[None]:
 
 @contextmanager
 def in_turn(path: Path, what: str) -> Iterator[None]:
-    """Do something after whoever does it now; `path` is the lock's, and `what` is what a log calls it."""
+    """Run the block after any process that runs it now; `path` is the lock's, and `what` is its name in a log."""
     with _locked(path) as holder:
         if holder is None:
             yield
@@ -53,7 +53,7 @@ def in_turn(path: Path, what: str) -> Iterator[None]:
 
 @contextmanager
 def _locked(path: Path, *, wait: bool = False) -> Iterator[str | None]:
-    """Gives None with the lock held, or the process that holds it."""
+    """Yield None if the lock is held, or else the process that holds it."""
     import fcntl  # Linux and macOS, where things are made; reading a bundle needs no lock
 
     while True:
@@ -65,7 +65,7 @@ def _locked(path: Path, *, wait: bool = False) -> Iterator[str | None]:
                 yield file.read(20).strip() or "unknown"
                 return
             if not _is_there(path, file):
-                continue  # whoever held it removed it between our opening it and our locking it
+                continue  # its owner removed it after we opened it and before we locked it
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()

@@ -1,4 +1,4 @@
-"""Manifest: what a bundle says of itself, in types; `multilabel.bundle` reads and writes it."""
+"""Manifest: the typed contents of a bundle's manifest; `multilabel.bundle` reads and writes it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Kind = Literal["torch", "onnx", "openvino", "tensorrt"]
 Precision = Literal["fp32", "fp16", "int8"]
 Role = Literal["teacher", "student"]
 Target = Literal["onnxruntime", "tensorrt", "openvino"]
-"""What an INT8 model is quantised for."""
+"""The engine that an INT8 model is quantised for."""
 MANIFEST = "manifest.json"
 
 
 FORMAT: Literal[1] = 1
-"""Raised where an older version would misread a bundle. What only says more is a new field, which older ones keep and
-pass over; of `preprocess` and `decisions` there is none of that kind, for every field of theirs changes the answers."""
+"""It is raised where an older version would misread a bundle. Merely additional facts are new fields, which older
+versions keep and ignore. `preprocess` and `decisions` cannot have such fields: each of theirs changes the answers."""
 
 
 class _Frozen(BaseModel):
@@ -32,32 +32,32 @@ class _Frozen(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _says_nothing(cls, values: Any) -> Any:
-        """A field without a value is no unknown field: another version wrote it, and it says nothing."""
+        """A field without a value is not an unknown field: another version wrote it, and it carries no fact."""
         if not isinstance(values, dict):
             return values
         return {name: value for name, value in values.items() if value is not None or name in cls.model_fields}
 
 
 class Parent(_Frozen):
-    """The bundle this one was made from: its folder's name, beside this one, and its digest."""
+    """The bundle that this one was made from: the name of its folder, which is beside this one, and its digest."""
 
     name: str
     digest: str
 
 
 class BuiltForOpenVino(_Frozen):
-    """What OpenVINO wrote: newer releases read it, on any machine; devices are compiled for on opening."""
+    """An OpenVINO model: newer releases read it on any machine, and it is compiled for a device when it is opened."""
 
     runtime: Literal["openvino"] = "openvino"
     version: str = Field(pattern=r"^\d{1,9}\.\d{1,9}")
     onnx_sha256: str
-    """Of the ONNX file that it was made from."""
+    """sha256 of the ONNX file that it was made from."""
     platform: str
-    """Operating system and processor, `linux-x86_64`."""
+    """Operating system and processor, such as `linux-x86_64`."""
 
 
 class BuiltForTensorRt(_Frozen):
-    """What a TensorRT plan opens on: one version of its runtime, one compute capability."""
+    """What a TensorRT plan needs to be opened: one version of the runtime and one compute capability."""
 
     runtime: Literal["tensorrt", "tensorrt_rtx"]
     version: str
@@ -67,42 +67,42 @@ class BuiltForTensorRt(_Frozen):
     max_batch: int = Field(ge=1, lt=1_000_000)
     cuda_graph: bool = False
     dla: int | None = Field(default=None, ge=0, le=9)
-    """Core of a Jetson's deep learning accelerator."""
+    """Core of a Jetson's deep learning accelerator (DLA)."""
     driver_cuda: str = "none"
-    """CUDA version that the driver supports where it was built, `13.0`."""
+    """CUDA version that the driver of the building machine supports, such as `13.0`."""
     flags: str = "none"
-    """The builder's, by commas."""
+    """The builder's flags, separated by commas."""
 
 
 BuiltFor = Annotated[BuiltForOpenVino | BuiltForTensorRt, Field(discriminator="runtime")]
-"""What a compiled engine runs on, by its runtime; `deploy.engines.passport` compares it with a machine."""
+"""What a compiled engine runs on, by its runtime; `deploy.engines.passport` compares it with the machine."""
 
 
 class NodeNoise(_Frozen):
-    """One node's share in the noise of an INT8 model."""
+    """The share of one node in the noise of an INT8 model."""
 
     node: str
     sqnr: float
-    """Signal to quantisation noise of the logits, dB, with only this node quantised; lower is worse."""
+    """Signal to quantisation noise of the logits, in dB, if only this node is quantised; lower is worse."""
     macs: float
     """Share of the model's multiply-accumulates."""
 
 
 class Tried(_Frozen):
-    """A candidate of the search for an INT8 graph, and what it reached on val."""
+    """A candidate in the search for an INT8 graph, and what it reached on val."""
 
     candidate: str
     val_mAP: float
     drop_points: float
-    """Below the fp32 model, in points of val mAP."""
+    """Drop against the fp32 model, in points of val mAP."""
     sqnr: float
-    """Signal to quantisation noise of the logits, dB."""
+    """Signal to quantisation noise of the logits, in dB."""
     latency: Ratio | None
-    """Against the fp32 model in the same runtime; None for a target that does not run here."""
+    """Latency against the fp32 model in the same runtime; None for a target that does not run on this machine."""
     int8_share: float
-    """Share of multiply-accumulates in INT8."""
+    """Share of the multiply-accumulates that are in INT8."""
     kept: int
-    """Nodes left in float on purpose."""
+    """Nodes that are in float on purpose."""
 
 
 class Calibration(_Frozen):
@@ -113,40 +113,40 @@ class Calibration(_Frozen):
     """sha256 over the sorted content hashes of the pictures."""
     split: str
     target: Target | None = None
-    """What the graph was made for; None of bundles that were made before this was recorded."""
+    """The engine that the graph was made for; None in bundles from before this was recorded."""
     method: str
-    """How ranges are set and what was done to the float model before, by commas."""
+    """How ranges are set and what was done to the float model before, separated by commas."""
     kept_float: tuple[str, ...] = ()
-    """Names of the convolutions and matrix products that the graph has in float."""
+    """Names of the convolutions and matrix products that are in float in the graph."""
     products: int | None = None
-    """How many convolutions and matrix products INT8 is tried on."""
+    """Number of convolutions and matrix products on which INT8 is tried."""
     val_mAP: float | None = None
     val_mAP_float: float | None = None
-    """Of the fp32 model."""
+    """val mAP of the fp32 model."""
     budget: float | None = None
-    """Points of val mAP that INT8 may cost."""
+    """Number of points of val mAP that INT8 may cost."""
     choice: str | None = None
     """How the pictures were chosen."""
     missing_labels: tuple[str, ...] = ()
-    """Labels that none of the pictures shows."""
+    """Labels that no picture shows."""
     weight_bits: int = 8
-    """7 for x86 processors without VNNI, whose products saturate."""
+    """7 for x86 processors without VNNI, because their products saturate."""
     int8_share: float | None = None
-    """Share of multiply-accumulates in INT8."""
+    """Share of the multiply-accumulates that are in INT8."""
     latency: Ratio | None = None
-    """Of a call at batch 1, against the fp32 model in the same runtime."""
+    """Latency per call at batch 1, against the fp32 model in the same runtime."""
     measured_on: str | None = None
-    """Processor that latency was measured on."""
+    """Processor on which the latency was measured."""
     planned: int | None = None
-    """Candidates that the search would have tried without a time limit."""
+    """Number of candidates that the search would have tried without a time limit."""
     tried: tuple[Tried, ...] = ()
     """Every candidate, in the order of the search."""
     sensitivity: tuple[NodeNoise, ...] = ()
-    """Every node, the worst first."""
+    """Every node, with the worst first."""
 
 
 class Manifest(_Frozen):
-    """What a bundle says of itself."""
+    """What a bundle says about itself."""
 
     format: Literal[1] = FORMAT
     kind: Kind
@@ -154,29 +154,29 @@ class Manifest(_Frozen):
     model: str
     """Name of the file that the runtime opens."""
     files: dict[str, str]
-    """sha256 of every file but the manifest."""
+    """sha256 of every file except the manifest."""
     labels: tuple[LabelName, ...]
     preprocess: Preprocess
     decisions: Decisions | None = None
-    """Calibrated probabilities and a threshold a label; see `Bundle.decisions`."""
+    """Calibrated probabilities and one threshold per label; see `Bundle.decisions`."""
     parent: Parent | None = None
     opset: int | None = None
     calibration: Calibration | None = None
     built_for: BuiltFor | None = None
-    """None of what its runtime opens anywhere."""
+    """None for models that their runtime opens on any machine."""
     architecture: dict[str, Any] | None = None
-    """What builds the torch module that the weights fit."""
+    """What is needed to build the torch module that the weights fit."""
     facts: dict[str, Any] = {}
-    """What was measured while it was made, e.g. val mAP by epoch."""
+    """What was measured while the model was made, e.g. val mAP by epoch."""
     tools: dict[str, str] = {}
-    """Versions of the packages that made it."""
+    """Versions of the packages that made the bundle."""
     inputs: str = ""
-    """sha256 of everything it was made from; a stage whose inputs are unchanged is not run again."""
+    """sha256 of everything that the bundle was made from; a stage whose inputs are unchanged is not run again."""
     created: str = ""
 
     @property
     def role(self) -> Role | None:
-        """What a torch model was trained as; None of any other kind."""
+        """The role that a torch model was trained for; None for any other kind."""
         return role_of(self.kind, self.facts)
 
     @model_validator(mode="after")
@@ -198,5 +198,5 @@ class Manifest(_Frozen):
 
 
 def role_of(kind: Kind, facts: Mapping[str, Any]) -> Role | None:
-    """What a model was trained as, by its facts; None of any kind but torch."""
+    """The role that a model was trained for, according to its facts; None for any kind but torch."""
     return facts.get("role") if kind == "torch" else None

@@ -1,7 +1,7 @@
 """Multi-label metrics in numpy: AP, mAP, and precision, recall and F1 by label (C*) and overall (O*).
 
-Every function takes targets `[N, C]` in {0, 1}, scores or decisions `[N, C]`, and an ignore mask bool `[N, C]` whose
-true cells count neither as positive nor as negative. One-dimensional input is one label.
+Every function takes targets `[N, C]` in {0, 1}, scores or decisions `[N, C]`, and a boolean ignore mask `[N, C]` whose
+true cells count neither as positive nor as negative. One-dimensional input is a single label.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import numpy as np
 
 def average_precision(targets, scores, ignore=None) -> np.ndarray:
     """Average precision of each label, float64 `[C]`; NaN for a label without a positive and for one without a
-    negative: where every known picture has it, any scores rank them perfectly.
+    negative, because any scores rank a label perfectly if every known picture has it.
 
-    AP = Σ_k (R_k − R_{k−1}) P_k over the distinct scores in falling order, as scikit-learn's
-    `average_precision_score`: equal scores enter together, so the order of ties cannot matter.
+    AP = Σ_k (R_k − R_{k−1}) P_k over the distinct scores in falling order, as in scikit-learn's
+    `average_precision_score`: equal scores are taken together, so the order of ties cannot matter.
 
     Raises:
-        ValueError: shapes differ, targets other than 0 and 1, or a score that is NaN.
+        ValueError: the shapes differ, a target is neither 0 nor 1, or a score is NaN.
     """
     targets, scores, valid = _check(targets, scores, ignore)
     result = np.full(targets.shape[1], np.nan)
@@ -32,10 +32,10 @@ def average_precision(targets, scores, ignore=None) -> np.ndarray:
 
 
 def mean_average_precision(targets, scores, ignore=None) -> float:
-    """Mean AP in [0, 1] over the labels that have a positive and a negative.
+    """Mean AP in [0, 1] over the labels that have both a positive and a negative.
 
     Raises:
-        ValueError: as `average_precision`, or when no label has both.
+        ValueError: as in `average_precision`, or when no label has both.
     """
     per_label = average_precision(targets, scores, ignore)
     if np.isnan(per_label).all():
@@ -44,21 +44,21 @@ def mean_average_precision(targets, scores, ignore=None) -> float:
 
 
 def labels_counted(targets, ignore=None) -> int:
-    """How many labels have a positive and a negative, and so enter mAP."""
+    """Number of labels that have a positive and a negative, and therefore enter mAP."""
     return int(_counted(*_known(targets, ignore)).sum())
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """The labels that mAP leaves out, as columns."""
+    """The labels that mAP leaves out, as column numbers."""
 
     without_positive: tuple[int, ...]
     without_negative: tuple[int, ...]
-    """Those whose known cells are all positive; a label without a known cell is among the others."""
+    """Labels whose known cells are all positive; a label without a known cell is counted among the others."""
 
 
 def left_out(targets, ignore=None) -> LeftOut:
-    """Which labels do not enter mAP, and why."""
+    """Find the labels that do not enter mAP, and why."""
     positive, negative = _known(targets, ignore)
     none, all_ = ~positive.any(axis=0), positive.any(axis=0) & ~negative.any(axis=0)
     return LeftOut(tuple(np.flatnonzero(none).tolist()), tuple(np.flatnonzero(all_).tolist()))
@@ -69,10 +69,10 @@ class F1Scores:
     """Precision, recall and F1, each in [0, 1]; 0/0 is 0."""
 
     CP: float
-    """Mean over labels of a label's precision."""
+    """Mean of the labels' precisions."""
     CR: float
     CF1: float
-    """2·CP·CR / (CP + CR): the field's CF1, of the two means, not the mean of the labels' F1."""
+    """2·CP·CR / (CP + CR): CF1 as the field defines it, from the two means, not the mean of the labels' F1."""
     OP: float
     """Precision over all (picture, label) decisions."""
     OR: float
@@ -80,7 +80,7 @@ class F1Scores:
 
 
 def f1_scores(targets, decisions, ignore=None) -> F1Scores:
-    """CP, CR, CF1, OP, OR, OF1 of boolean decisions `[N, C]` (see `decide` and `top_k`).
+    """CP, CR, CF1, OP, OR and OF1 of boolean decisions `[N, C]` (see `decide` and `top_k`).
 
     Labels without a positive are left out of CP and CR; their false alarms count in OP.
     """
@@ -109,14 +109,14 @@ def f1_scores(targets, decisions, ignore=None) -> F1Scores:
 
 
 def decide(scores, thresholds: float | np.ndarray = 0.5) -> np.ndarray:
-    """Scores at or above the threshold: bool, the shape of scores. One threshold, or one a label `[C]`."""
+    """Scores at or above the threshold: bool, in the shape of scores; one threshold, or one per label `[C]`."""
     return np.asarray(scores) >= np.asarray(thresholds)
 
 
 def top_k(scores, k: int, ignore=None) -> np.ndarray:
-    """The k best labels of each picture: bool `[N, C]`. Ties go to the label that stands first.
+    """The k best labels of each picture: bool `[N, C]`. In a tie, the label that comes first wins.
 
-    Ignored cells take no place among the k.
+    Ignored cells do not count among the k.
     """
     scores = _two_dimensional(np.asarray(scores, dtype=np.float64))
     if not 1 <= k <= scores.shape[1]:
@@ -124,7 +124,7 @@ def top_k(scores, k: int, ignore=None) -> np.ndarray:
     if np.isnan(scores).any():
         raise ValueError("scores hold NaN: the model's output is broken, a ranking is not defined")
     allowed = _valid(scores.shape, ignore)
-    # Ignored cells go last, behind even a score of -inf.
+    # Ignored cells go last, even after a score of -inf.
     ranked = np.lexsort((-scores, ~allowed), axis=1)[:, :k]
     result = np.zeros(scores.shape, dtype=bool)
     np.put_along_axis(result, ranked, True, axis=1)
@@ -132,7 +132,7 @@ def top_k(scores, k: int, ignore=None) -> np.ndarray:
 
 
 def prevalence(targets, ignore=None) -> float:
-    """Mean over the counted labels of a label's share of positives: the mAP that random scores reach."""
+    """Mean share of positives over the counted labels: the mAP that random scores reach."""
     positive, negative = _known(targets, ignore)
     counted = _counted(positive, negative)
     yes, no = positive.sum(axis=0)[counted], negative.sum(axis=0)[counted]
@@ -151,7 +151,7 @@ def _average_precision(targets: np.ndarray, scores: np.ndarray) -> float:
         return float("nan")
     order = np.argsort(-scores)
     scores, targets = scores[order], targets[order]
-    # The last place of each run of equal scores: precision and recall change only there.
+    # The last position of each run of equal scores: precision and recall change only there.
     last = np.flatnonzero(np.append(scores[1:] != scores[:-1], True))
     hits = np.cumsum(targets, dtype=np.int64)[last]
     gained = np.diff(hits, prepend=0) / positives
@@ -159,7 +159,7 @@ def _average_precision(targets: np.ndarray, scores: np.ndarray) -> float:
 
 
 def _known(targets, ignore) -> tuple[np.ndarray, np.ndarray]:
-    """bool `[N, C]`, twice: the cells that are known to be positive, and those that are known to be negative."""
+    """Two bool arrays `[N, C]`: the cells that are known to be positive, and those that are known to be negative."""
     targets, _, valid = _check(targets, np.zeros(np.shape(targets)), ignore)
     return (targets == 1) & valid, (targets == 0) & valid
 
@@ -181,7 +181,7 @@ def _check(targets, scores, ignore) -> tuple[np.ndarray, np.ndarray, np.ndarray]
         raise ValueError("targets hold values other than 0 and 1 where the ignore mask is false")
     if scores.dtype != bool and np.isnan(scores[valid]).any():
         raise ValueError("scores hold NaN: the model's output is broken, a ranking is not defined")
-    # What is ignored may hold anything (-1 is common): from here on it is 0 and masked.
+    # An ignored cell may hold any value (-1 is common): from here on it is 0 and masked.
     return np.where(valid, targets, 0).astype(np.uint8), scores, valid
 
 

@@ -1,4 +1,4 @@
-"""Signal to noise, in dB: how far what was computed is from what it should be."""
+"""Signal to noise in dB: how far a computed value is from the value it should have."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 MOST_DB = 150.0
-"""No float32 value is known better than 2^-25 of itself, which is 150 dB: equal values are told as this."""
+"""No float32 value is more precise than 2^-25 of itself, which is 150 dB: equal values are reported as this."""
 
 
 def signal_to_noise(reference: np.ndarray, computed: np.ndarray) -> float:
@@ -17,7 +17,7 @@ def signal_to_noise(reference: np.ndarray, computed: np.ndarray) -> float:
 
 
 def decibels(signal_power: float, noise_power: float) -> float:
-    """Two sums of squares as dB, from `-MOST_DB` to `MOST_DB`; `-MOST_DB` where one is not finite."""
+    """Ratio of two sums of squares in dB, from `-MOST_DB` to `MOST_DB`; `-MOST_DB` where one is not finite."""
     if not (math.isfinite(signal_power) and math.isfinite(noise_power)):
         return -MOST_DB
     if noise_power == 0:

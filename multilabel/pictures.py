@@ -1,7 +1,7 @@
-"""Reading pictures, from files of their own or out of shards: whole or not at all, bounded, upright.
+"""Reading pictures from their own files or from shards: complete or not at all, bounded in size, upright.
 
 OpenCV decodes half a JPEG without complaint and fills the rest with grey, so the end of the file is checked first. A
-JPEG that was cut and closed again with an end marker is taken for whole: only its coded data would tell.
+JPEG that was cut and then closed with an end marker passes as complete: only its coded data would show the cut.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from edgepress.multilabel.containers import JPEG, PNG, Format, Header, Tiff, is_
 from edgepress.multilabel.errors import InputError
 
 MAX_PIXELS = 120_000_000
-"""Larger pictures are refused before memory is taken for them (a 60,000 x 60,000 PNG may be a few kB on disk)."""
+"""Larger pictures are refused before memory is allocated for them (a 60,000 x 60,000 PNG may be a few kB on disk)."""
 
 MAX_BYTES = 256 * 1024 * 1024
 
-# First bytes of every format that is read, and its usual suffix.
+# First bytes of every supported format, and its usual suffix.
 _SUFFIXES = (
     (JPEG, "jpg"),
     (PNG, "png"),
@@ -39,32 +39,32 @@ _SUFFIXES = (
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A tar that holds pictures, as it was when the data set was loaded."""
+    """A tar that holds pictures, in the state in which the data set was loaded."""
 
     path: Path
     size: int
-    """Bytes."""
+    """Size in bytes."""
     sha256: str | None
-    """Of the whole tar, as its index says; None where no index does."""
+    """sha256 of the whole tar according to its index; None where there is no index."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShardPicture:
-    """A picture within a shard; stands wherever a picture file's path does. Nothing of it is a path on disk."""
+    """A picture within a shard, used in place of a picture file's path. No part of it is a path on disk."""
 
     shard: Shard
     offset: int
-    """Where its bytes begin in the tar; they are known to lie within it."""
+    """Offset of its bytes in the tar; they are known to lie within the tar."""
     size: int
     name: str
-    """What messages call it beside the tar: the original file's name, or the member's."""
+    """Its name in messages, next to the tar's: the original file's name, or the member's."""
 
     def __str__(self) -> str:
-        # A name out of a tar may hold anything; what cannot be printed is shown escaped.
+        # A name from a tar may hold any character; what cannot be printed is shown escaped.
         return f"{self.shard.path}:{self.name if self.name.isprintable() else ascii(self.name)}"
 
     def read_bytes(self) -> bytes:
-        """Its bytes, read in one go.
+        """Read the picture's bytes at once.
 
         Raises:
             InputError: the tar's size has changed since the data set was loaded.
@@ -78,21 +78,21 @@ class ShardPicture:
 
 
 Picture = Path | ShardPicture
-"""Where a picture's bytes are: in a file of its own, or in a shard."""
+"""Where a picture's bytes are: in a file of their own, or in a shard."""
 
 
 def read_bytes(path: Picture) -> bytes:
-    """A picture's bytes.
+    """Read a picture's bytes.
 
     Raises:
-        InputError: the file is missing, is no file, cannot be read, is empty, or is larger than `MAX_BYTES`.
+        InputError: the file is missing, is not a file, cannot be read, is empty, or is larger than `MAX_BYTES`.
     """
     try:
         if isinstance(path, ShardPicture):
             size = path.size
         else:
             known = path.stat()
-            # A device has no end, and a pipe none that is sure to come.
+            # A device has no end, and a pipe may never have one.
             if not stat.S_ISREG(known.st_mode) and not stat.S_ISDIR(known.st_mode):
                 raise InputError(f"{path}: a device or a pipe; expected a picture file")
             size = known.st_size
@@ -107,15 +107,15 @@ def read_bytes(path: Picture) -> bytes:
 
 
 def picture_hash(path: Picture) -> str:
-    """sha256 of a picture's stored bytes, the name under which references and calibration sets know it."""
+    """sha256 of a picture's stored bytes, which is its name in references and calibration sets."""
     return hashlib.sha256(read_bytes(path)).hexdigest()
 
 
 def check_picture(path: Picture) -> bytes:
-    """Check that a picture is there, whole and of a bounded size, a JPEG without decoding it; gives its bytes.
+    """Check that a picture exists, is complete and is of a bounded size (a JPEG without decoding it); return its bytes.
 
     Raises:
-        InputError: names the file and what is wrong with it.
+        InputError: it is not; the message names the file and what is wrong with it.
     """
     data = read_bytes(path)
     check_bytes(data, str(path))
@@ -123,25 +123,25 @@ def check_picture(path: Picture) -> bytes:
 
 
 def check_bytes(data: bytes, name: str) -> None:
-    """As `check_picture`, of bytes already read; `name` is what an error calls them."""
+    """Like `check_picture`, for bytes that are already read; an error calls them `name`."""
     if data[:2] == JPEG:
         _require_bounded(read_header(data, name), name)
     else:
-        decode(data, name)  # only a decoder can tell whether the other formats are whole
+        decode(data, name)  # only a decoder can find out whether a file of another format is complete
 
 
 def looks_like_picture(head: bytes) -> bool:
-    """Whether a file that begins with these bytes (16, or fewer of a shorter file) says that it is in a format that is
-    read; a text that begins with such a format's letters does not."""
+    """Whether a file that begins with these bytes (16, or fewer of a shorter file) claims to be in a supported format;
+    a text that begins with the letters of such a format does not count."""
     if head.startswith(b"RIFF"):
         return head[8:12] == b"WEBP"
     if head.startswith(b"BM"):
-        return head[6:10] == bytes(4)  # reserved
+        return head[6:10] == bytes(4)  # these bytes are reserved
     return is_avif(head) or any(head.startswith(start) for start, _ in _SUFFIXES)
 
 
 def suffix_of(data: bytes) -> str:
-    """The usual suffix of a checked picture's format, from its bytes: files are often named otherwise."""
+    """The usual suffix of a checked picture's format, by its bytes, because files often have another suffix."""
     return "avif" if is_avif(data) else next(suffix for start, suffix in _SUFFIXES if data.startswith(start))
 
 
@@ -149,44 +149,44 @@ def read_picture(path: Picture) -> np.ndarray:
     """Decode a picture to uint8 RGB `[H, W, 3]`, turned upright by its EXIF orientation.
 
     Raises:
-        InputError: missing, truncated, too large or not a picture; names the file.
+        InputError: it is missing, truncated, too large or not a picture; the message names the file.
     """
     return decode_picture(read_bytes(path), str(path))
 
 
 def decode_picture(data: bytes, name: str) -> np.ndarray:
-    """Decode a picture's bytes to uint8 RGB `[H, W, 3]`; `name` is what an error calls it.
+    """Decode a picture's bytes to uint8 RGB `[H, W, 3]`; an error calls it `name`.
 
-    See `decode` for what becomes of transparency and of more than 8 bits a channel.
+    `decode` says how transparency and more than 8 bits per channel are treated.
     """
     return decode(data, name).pixels
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Decoded:
-    """A picture, and what its file holds that its pixels no longer show."""
+    """A picture, and facts about its file that its pixels no longer show."""
 
     pixels: np.ndarray
     """uint8 RGB `[H, W, 3]`, upright."""
     alpha: bool
-    """Did the file have transparency? It is left out, and the colours are those beneath it."""
+    """Whether the file had transparency. Transparency is left out: the colours are those beneath it."""
     bits: int
-    """Of a channel in the file: 8, or 16 where it holds more than 8."""
+    """Bits per channel in the file: 8, or 16 where it holds more than 8."""
     used: int
-    """How many of a deep picture's bits are taken for its range."""
+    """The number of bits that a picture of more than 8 bits per channel is taken to use."""
 
 
 def decode(data: bytes, name: str) -> Decoded:
-    """Decode a picture's bytes; the same picture gives the same pixels in every format that loses nothing.
+    """Decode a picture's bytes; the same picture has the same pixels in every lossless format.
 
-    Transparency is left out: a pixel has the colour that is stored beneath it, also where a file holds colours that are
-    multiplied by their alpha. A picture of 16 bits a channel is taken for one of 8, 10, 12, 14 or 16 bits, the fewest
+    Transparency is left out: a pixel has the colour that is stored beneath it, even where a file stores colours
+    multiplied by their alpha. A picture of 16 bits per channel is taken to use 8, 10, 12, 14 or 16 bits, the fewest
     that hold its largest value, because cameras of 10 to 14 bits write such files without saying so; the upper 8 of
     these bits are kept.
 
     Raises:
-        InputError: as `read_picture`; also a TIFF of floating-point, signed or 32-bit numbers, whose white nothing
-            tells, and a format for which this OpenCV is too old.
+        InputError: as for `read_picture`; also a TIFF of floating-point, signed or 32-bit numbers, because nothing
+            says which value is white, and a format that this OpenCV is too old to read.
     """
     header = read_header(data, name)
     _require_bounded(header, name)
@@ -197,7 +197,7 @@ def decode(data: bytes, name: str) -> Decoded:
     image = _imdecode(data, header, name)
     if image is None:
         raise InputError(f"{name}: {_undecodable(header.format)}")
-    if header.tiff and image.ndim == 3 and image.shape[2] == 4:  # colours times alpha, with the alpha
+    if header.tiff and image.ndim == 3 and image.shape[2] == 4:  # colours are multiplied by alpha
         image = _divided(image)
     bits = used = 8
     if image.dtype == np.uint16:
@@ -213,7 +213,7 @@ def decode(data: bytes, name: str) -> Decoded:
 _OPENCV = tuple(int(part) for part in cv2.__version__.split(".")[:2])
 _ANIMATED_WEBP = (4, 11)
 _READ_FROM = {"gif": "4.12", "avif": "4.12"}
-"""The OpenCV whose wheels are the first to read a format."""
+"""The first version of OpenCV whose wheels read the format."""
 _DEPTHS = (8, 10, 12, 14, 16)
 _TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     1: lambda x: x,
@@ -225,7 +225,7 @@ _TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     7: lambda x: np.rot90(x.transpose(1, 0, 2), 2),
     8: np.rot90,
 }
-"""From how a picture is stored to upright, by EXIF's number."""
+"""How to turn a stored picture upright, by EXIF's number."""
 
 
 def _require_bounded(header: Header, name: str) -> None:
@@ -235,15 +235,15 @@ def _require_bounded(header: Header, name: str) -> None:
 
 
 def _imdecode(data: bytes, header: Header, name: str) -> np.ndarray | None:
-    """BGR, or BGRA of a TIFF whose colours are multiplied by their alpha; uint8, or uint16 where the file has more."""
-    # IMREAD_COLOR obeys EXIF orientation, drops alpha and brings grey pictures to colour.
+    """BGR, or BGRA for a TIFF whose colours are multiplied by alpha; uint8, or uint16 where the file has more bits."""
+    # IMREAD_COLOR applies the EXIF orientation, drops alpha and converts grey to colour.
     flags = cv2.IMREAD_COLOR
     if header.format in ("png", "tiff"):
         flags |= cv2.IMREAD_ANYDEPTH
-    if header.format in ("webp", "avif"):  # turned from OpenCV 4.13 on, and by none: here always by us
+    if header.format in ("webp", "avif"):  # OpenCV rotates WebP from 4.13 on, and AVIF never
         flags |= cv2.IMREAD_IGNORE_ORIENTATION
     if header.tiff and header.tiff.alpha == "associated":
-        flags = cv2.IMREAD_UNCHANGED  # which turns a TIFF, and no other format
+        flags = cv2.IMREAD_UNCHANGED  # with this flag OpenCV rotates a TIFF, but no other format
     try:
         return cv2.imdecode(np.frombuffer(_opaque(data, header), np.uint8), flags)
     except cv2.error as error:
@@ -251,10 +251,10 @@ def _imdecode(data: bytes, header: Header, name: str) -> np.ndarray | None:
 
 
 def _opaque(data: bytes, header: Header) -> bytes:
-    """The same file, saying of itself that it has no colours to be made fainter.
+    """Return the same file with its transparency marks changed, so that no decoder blends its colours.
 
-    libtiff multiplies the colours of a TIFF by their alpha, unless they are said to be multiplied already; OpenCV puts
-    a background in place of a GIF's transparent colour.
+    libtiff multiplies the colours of a TIFF by their alpha unless the file says that they are already multiplied;
+    OpenCV replaces a GIF's transparent colour by a background.
     """
     if header.tiff and header.tiff.alpha == "unassociated":
         at = header.tiff.alpha_at
@@ -275,7 +275,7 @@ def _require_whole_numbers(tiff: Tiff, name: str) -> None:
 
 
 def _divided(image: np.ndarray) -> np.ndarray:
-    """The colours of BGRA `[H, W, 4]` that were multiplied by alpha, as they were but for rounding; black stays."""
+    """Undo the multiplication by alpha in the colours of BGRA `[H, W, 4]`, up to rounding; black remains black."""
     alpha = image[:, :, 3:].astype(np.uint32)
     top = np.iinfo(image.dtype).max
     colours = (image[:, :, :3].astype(np.uint32) * top + alpha // 2) // np.maximum(alpha, 1)

@@ -44,13 +44,13 @@ class Preprocess(BaseModel):
         return values
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        """uint8 RGB `[H, W, 3]` of any size to uint8 RGB `[size, size, 3]`."""
+        """Turn uint8 RGB `[H, W, 3]` of any size into uint8 RGB `[size, size, 3]`."""
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise ValueError(f"received {image.dtype} {list(image.shape)}; expected a uint8 RGB picture [H, W, 3]")
         if self.resize == "squash":
             return resize(image, self.size, self.size)
         height, width = image.shape[:2]
-        # Cut first, then scale: the same picture, and a strip of 1x20000 pixels takes no more memory than it has.
+        # Cropping before scaling gives the same picture, and a strip of 1x20000 pixels takes no extra memory.
         side = max(1, round(min(height, width) * self.crop_fraction))
         top, left = (height - side) // 2, (width - side) // 2
         return resize(np.ascontiguousarray(image[top : top + side, left : left + side]), self.size, self.size)
@@ -60,14 +60,14 @@ class Preprocess(BaseModel):
         return self(read_picture(path))
 
     def with_size(self, size: int) -> Preprocess:
-        """The same, for another input size."""
+        """Return the same preprocessing for another input size."""
         return Preprocess(**{**self.model_dump(), "size": size})
 
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Area interpolation along a side that shrinks (no aliasing), cubic along a side that grows.
+    """Scale by area interpolation along a side that shrinks (without aliasing), and by cubic along a side that grows.
 
-    The bytes are the same on every processor and in OpenCV 4.8 to 5.0.
+    The result is the same, byte for byte, on every processor and in OpenCV 4.8 to 5.0.
     """
     shrunk = (min(image.shape[0], height), min(image.shape[1], width))
     with without_ipp():
@@ -80,10 +80,10 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 @contextlib.contextmanager
 def without_ipp() -> Iterator[None]:
-    """Keep OpenCV from Intel IPP in this thread, for as long as the block lasts.
+    """Stop OpenCV from using Intel IPP in this thread until the block ends.
 
-    OpenCV's wheels for x86 resize with IPP, which computes other pixels on other processors, and those for ARM have
-    none. The switch holds for the thread that turns it, so it is turned around each call. The environment's
+    OpenCV's wheels for x86 resize with IPP, whose pixels differ between processors, and those for ARM do not have it.
+    The setting belongs to the thread that changes it, so it is changed around each call. The environment variable
     OPENCV_IPP=disabled would do the same for the whole process, with a warning on stderr.
     """
     used = cv2.ipp.useIPP()

@@ -1,4 +1,4 @@
-"""Ratio: one latency as a multiple of another, with its 95 % interval; the one form of every such comparison."""
+"""Ratio: one latency as a multiple of another, with its 95 % interval; every such comparison has this form."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class Ratio(BaseModel):
     """Upper end of the 95 % interval; None where there were too few measurements for one."""
 
     def slower(self, beyond: float = 1.0) -> bool:
-        """Whether it is slower by more than the factor `beyond`, and not by chance."""
+        """Whether it is slower by more than the factor `beyond`, and not merely by chance."""
         return self.low is not None and self.low > beyond
 
     def slower_than(self, other: Ratio) -> bool:
-        """Whether it is slower than what another ratio to the same thing is of: the two intervals are apart."""
+        """Whether this ratio is slower than another ratio to the same thing, with intervals that do not overlap."""
         return self.low is not None and other.high is not None and self.low > other.high
 
     def faster(self) -> bool:
-        """Whether it is faster, and not by chance."""
+        """Whether it is faster, and not merely by chance."""
         return self.high is not None and self.high < 1.0
 
     def __str__(self) -> str:

@@ -1,8 +1,8 @@
-"""Writing shards: splits of any data set as tars in the WebDataset convention, for data that one disk does not hold.
+"""Writing shards: splits of any data set as tars in the WebDataset convention, for data too large for one disk.
 
-`datasets/webdataset.py` says how they are laid out. Which pictures go into which tar follows from the data set alone,
-and a tar that is finished is kept, so an interrupted call goes on where it stopped: also after finished tars were moved
-to another disk and linked back, or after a broken picture was replaced. A split's index is written last.
+`datasets/webdataset.py` describes the layout. The data set alone determines which pictures go into which tar, and a
+finished tar is kept, so a call after an interruption continues where the last one stopped, even if finished tars were
+moved to another disk and linked, or a broken picture was replaced. A split's index is written last.
 """
 
 from __future__ import annotations
@@ -37,23 +37,24 @@ from edgepress.multilabel.pictures import Picture, ShardPicture, check_bytes, re
 
 log = logging.getLogger("edgepress")
 
-# The most that a tar has after its last member: two blocks of zeros, filled up to a whole record.
+# The most that a tar has after its last member: two blocks of zeros, padded to a whole record.
 _END = 2 * tarfile.BLOCKSIZE + tarfile.RECORDSIZE
-# What says that a split's shards are ours: its index, or the folder that is there until it has one.
+# What shows that a split's shards are ours: its index, or the folder that is there until the index is written.
 _BEGUN = re.compile(r"(.+)\.index\.json|\.(.+)\.unfinished")
 
 
 def write_shards(splits: Sequence[MultiLabelDataset], out: Path, *, shard_bytes: int) -> None:
-    """Write splits as shards into a folder, each picture's file byte for byte, read once and checked.
+    """Write splits as shards into a folder: each picture's file is read once, checked, and stored byte for byte.
 
     Args:
-        out: a new or empty folder, or one that an earlier call with the same labels left or began.
-        shard_bytes: the most that a tar may have, where it holds more than one picture.
+        out: a new or empty folder, or one that an earlier call with the same labels finished or began.
+        shard_bytes: the largest size of a tar that holds more than one picture.
 
     Raises:
-        InputError: no split, splits with differing labels, a folder that holds anything else, a split that was already
-            written from other pictures or settings, a broken picture (named; what is finished is kept), a full disk.
-        DataChangedError: a picture's size or time is not what it was when this began.
+        InputError: there is no split, the splits have differing labels, the folder holds anything else, a split was
+            written before from other pictures or settings, a picture is broken (the message names it; what is finished
+            is kept), or the disk is full.
+        DataChangedError: a picture's size or time has changed since the call began.
     """
     if not splits:
         raise InputError("no split to shard; expected at least one")
@@ -66,7 +67,7 @@ def write_shards(splits: Sequence[MultiLabelDataset], out: Path, *, shard_bytes:
 
 
 def _open_folder(out: Path, labels: LabelSpace) -> None:
-    """Write labels.txt, or check that it and everything else in the folder is ours."""
+    """Write labels.txt, or check that it and everything else in the folder was written by this module."""
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: a file stands there; expected a folder's name for the shards")
     listing = out / "labels.txt"
@@ -87,12 +88,12 @@ def _open_folder(out: Path, labels: LabelSpace) -> None:
 
 
 class _Plan(NamedTuple):
-    """A tar to be written."""
+    """A tar that is to be written."""
 
     name: str
     rows: range
     stamps: list[tuple[int, int]]
-    """What `_stamp` says of each picture."""
+    """What `_stamp` returns for each picture."""
     source: str
     """See `IndexedTar.source`."""
 
@@ -109,12 +110,12 @@ def _write_split(data: MultiLabelDataset, out: Path, shard_bytes: int) -> None:
         )
     if unfinished.is_dir():
         shutil.rmtree(unfinished)
-    webdataset.read(out, data.split, DataOptions())  # every tar is there and fits
+    webdataset.read(out, data.split, DataOptions())  # this checks that every tar is there and matches
     log.info("%s: %d pictures in %d shards, complete", data.split, len(data), len(plans))
 
 
 def _write_tars(plans: list[_Plan], data: MultiLabelDataset, out: Path, unfinished: Path) -> None:
-    """Write the tars that are not there yet, and the index."""
+    """Write the tars that are missing, and the index."""
     tars = []
     for number, plan in enumerate(plans, start=1):
         tar = _kept(plan, out, unfinished)
@@ -124,7 +125,7 @@ def _write_tars(plans: list[_Plan], data: MultiLabelDataset, out: Path, unfinish
         shown = (data.split, number, len(plans), plan.rows.stop, len(data), did, plan.name, tar.size / 1e6)
         log.info("%s  shard %d/%d  picture %d/%d  %s %s, %.1f MB", *shown)
     for note in unfinished.glob("*.json"):
-        if note.stem not in {plan.name for plan in plans}:  # the data set has become smaller since it was begun
+        if note.stem not in {plan.name for plan in plans}:  # the data set has become smaller since sharding began
             (out / note.stem).unlink(missing_ok=True)
     draft = unfinished / "index"
     write_atomically(draft, Index(tars=tars).model_dump_json().encode())
@@ -132,7 +133,7 @@ def _write_tars(plans: list[_Plan], data: MultiLabelDataset, out: Path, unfinish
 
 
 def _plan(data: MultiLabelDataset, shard_bytes: int) -> Iterator[_Plan]:
-    """Which pictures go into which tar, from the sizes of their files."""
+    """Decide which pictures go into which tar, by the sizes of their files."""
     start, used, number = 0, _END, 0
     digest = hashlib.sha256()
     stamps: list[tuple[int, int]] = []
@@ -151,7 +152,7 @@ def _plan(data: MultiLabelDataset, shard_bytes: int) -> Iterator[_Plan]:
 
 
 def _stamp(picture: Picture) -> tuple[int, int]:
-    """Size in bytes, and when the file was last changed."""
+    """Size in bytes, and the time when the file was last changed."""
     try:
         if isinstance(picture, ShardPicture):
             return picture.size, picture.shard.path.stat().st_mtime_ns
@@ -162,7 +163,7 @@ def _stamp(picture: Picture) -> tuple[int, int]:
 
 
 def _item(data: MultiLabelDataset, row: int) -> dict[str, Any]:
-    """What is said of a picture: its file's name below the data set's folder, and its labels."""
+    """What a member's json says about a picture: its file's name below the data set's folder, and its labels."""
     picture = data.paths[row]
     if isinstance(picture, ShardPicture):
         name = picture.name
@@ -183,12 +184,12 @@ def _json(item: dict[str, Any]) -> bytes:
 
 
 def _member(size: int) -> int:
-    """Bytes that a member takes in a tar: its header, and its content in whole blocks."""
+    """Number of bytes that a member takes in a tar: its header, and its content in whole blocks."""
     return tarfile.BLOCKSIZE * (1 + -(-size // tarfile.BLOCKSIZE))
 
 
 def _kept(plan: _Plan, out: Path, unfinished: Path) -> IndexedTar | None:
-    """The finished tar that an interrupted call left, where it was made from the same."""
+    """The finished tar that an interrupted call left, if it was made from the same source."""
     note, path = unfinished / f"{plan.name}.json", out / plan.name
     if not note.is_file() or not path.is_file():
         return None
@@ -218,7 +219,7 @@ def _write_tar(plan: _Plan, data: MultiLabelDataset, out: Path, unfinished: Path
                 _add(tar, f"{row:09d}.json", _json(item))
         size, sha256 = partial.stat().st_size, file_sha256(partial)
         written = IndexedTar(name=plan.name, size=size, sha256=sha256, source=plan.source, pictures=pictures)
-        # The note first: a tar without one would be taken for somebody else's.
+        # The note comes first: a tar without one would be taken for somebody else's.
         write_atomically(unfinished / f"{plan.name}.json", Index(tars=[written]).model_dump_json().encode())
         give_name(partial, path)
     except OSError as error:

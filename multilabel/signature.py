@@ -1,4 +1,4 @@
-"""Who made a bundle: an Ed25519 signature (RFC 8032) of its manifest, which holds the sha256 of every file."""
+"""Signatures that show who made a bundle: Ed25519 (RFC 8032), of the manifest, which holds every file's sha256."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def sign(bundle: Bundle, key: Path) -> Path:
         key: a private Ed25519 key in PEM without a password, as `openssl genpkey -algorithm ed25519` writes it.
 
     Raises:
-        InputError: the file is no such key, or another signature is there.
+        InputError: the file is not such a key, or there is a different signature already.
     """
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -34,7 +34,7 @@ def sign(bundle: Bundle, key: Path) -> Path:
     file = bundle.path / SIGNATURE
     signature = private.sign((bundle.path / MANIFEST).read_bytes())
     line = base64.b64encode(signature) + b"\n"
-    # Ed25519 is deterministic: the same key and manifest give the same line.
+    # Ed25519 is deterministic: the same key and manifest produce the same line.
     if file.is_file() and file.read_bytes() != line:
         raise InputError(f"{file}: another key's signature, or another manifest's; remove it to sign the bundle anew")
     write_atomically(file, line)
@@ -42,14 +42,14 @@ def sign(bundle: Bundle, key: Path) -> Path:
 
 
 def is_signed_by(bundle: Bundle, key: Path) -> bool:
-    """Whether a bundle's signature is of this manifest and by the key's owner.
+    """Check whether a bundle's signature is of this manifest and by the owner of the key.
 
     Args:
-        bundle: opened, so every file is known to be as the manifest says.
+        bundle: an opened bundle, so every file is known to match the manifest.
         key: the public Ed25519 key in PEM, as `openssl pkey -pubout` writes it.
 
     Raises:
-        InputError: the bundle has no signature, the signature is no Ed25519 signature, or the file is no such key.
+        InputError: the bundle has no signature, the signature is not of Ed25519, or the file is not such a key.
     """
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
