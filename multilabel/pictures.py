@@ -240,7 +240,7 @@ def _imdecode(data: bytes, header: Header, name: str) -> np.ndarray | None:
     flags = cv2.IMREAD_COLOR
     if header.format in ("png", "tiff"):
         flags |= cv2.IMREAD_ANYDEPTH
-    if header.format in ("webp", "avif"):  # OpenCV rotates WebP from 4.13 on, and AVIF never
+    if header.format in ("webp", "avif"):  # OpenCV rotates these from 4.13 on, or never
         flags |= cv2.IMREAD_IGNORE_ORIENTATION
     if header.tiff and header.tiff.alpha == "associated":
         flags = cv2.IMREAD_UNCHANGED  # with this flag OpenCV rotates a TIFF, but no other format

@@ -1,4 +1,4 @@
-"""Folders of labelled pictures, one reader a format, all giving a `MultiLabelDataset`."""
+"""Folders of labelled pictures: one reader per format, each of which returns the contents of a `MultiLabelDataset`."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ from edgepress.multilabel.pictures import (
 __all__ = ["DataOptions", "Difficult", "Format", "MultiLabelDataset", "load_dataset"]
 
 _HASHES = "_hashes"
-"""Where `MultiLabelDataset` keeps the hashes that it knows."""
+"""The attribute in which `MultiLabelDataset` keeps the hashes that it has computed."""
 _AGAIN = "start the same command again; what does not depend on it is kept"
 _PART = re.compile(r"(?P<split>.+)\[(?:(?P<low>\d{1,3})%)?:(?:(?P<high>\d{1,3})%)?\]")
-"""A part of a split, as `train[:90%]`."""
+"""A part of a split, such as `train[:90%]`."""
 UNLABELLED = "unlabelled"
-"""The split of pictures that nobody labelled."""
+"""Name of the split of pictures that nobody labelled."""
 
 
-# The most specific first: any folder of folders with pictures looks like one label a folder.
+# The most specific format comes first: any folder of folders with pictures looks like one label per folder.
 _READERS: dict[Format, Reader] = {
     "voc": voc,
     "coco": coco,
@@ -78,21 +78,21 @@ class MultiLabelDataset:
     split: str
     labels: LabelSpace
     paths: list[Picture]
-    """`[N]` picture files, or places in shards; each is known to exist, none is decoded yet."""
+    """`[N]` picture files, or places in shards; each is known to exist, but none is decoded yet."""
     targets: np.ndarray
     """uint8 `[N, C]`, multi-hot."""
     ignore: np.ndarray
     """bool `[N, C]`, true where nobody knows the answer."""
     notes: tuple[str, ...] = ()
-    """What was read otherwise than it is written, or left out, a sentence each."""
+    """Sentences about what was left out or was read differently from how it is written."""
     values: tuple[CellCount, ...] = ()
-    """Of a table: each distinct value of its label cells, and what it was taken for."""
+    """For a table: each distinct value of its label cells, and what it was read as."""
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def subset(self, indices: np.ndarray) -> MultiLabelDataset:
-        """The pictures at `indices`, in that order."""
+        """Return the pictures at `indices`, in that order."""
         made = replace(
             self,
             paths=[self.paths[i] for i in indices],
@@ -104,7 +104,7 @@ class MultiLabelDataset:
         return made
 
     def followed_by(self, other: MultiLabelDataset) -> MultiLabelDataset:
-        """This split's pictures and behind them another's, of the same labels."""
+        """Return this split's pictures followed by those of another split with the same labels."""
         made = replace(
             self,
             paths=[*self.paths, *other.paths],
@@ -115,13 +115,14 @@ class MultiLabelDataset:
         return made
 
     def check_pictures(self) -> None:
-        """Read every picture once, so that a broken one stops the work before it starts and not in the middle.
+        """Read every picture once, so that a broken one stops the work at the start rather than in the middle.
 
-        A shard that has an index is also compared, every byte, with the sha256 there: just before its pictures, so that
-        the disk is asked for them once.
+        Each byte of a shard that has an index is also compared with the sha256 there, just before its pictures are
+        read, so that the disk is read only once.
 
         Raises:
-            InputError: names the first that is missing, truncated, too large or no picture, or a shard that changed.
+            InputError: a picture is missing, truncated, too large or not a picture (the message names the first), or a
+                shard has changed.
         """
         checked: set[Shard] = set()
         hashes = []
@@ -130,18 +131,18 @@ class MultiLabelDataset:
                 checked.add(path.shard)
                 webdataset.check_shard(path.shard)
             hashes.append(hashlib.sha256(check_picture(path)).hexdigest())
-        self.__dict__.setdefault(_HASHES, hashes)  # of the bytes that were checked, and no others
+        self.__dict__.setdefault(_HASHES, hashes)  # these are hashes of the very bytes that were checked
 
     def picture(self, row: int) -> np.ndarray:
-        """A picture's pixels, uint8 RGB `[H, W, 3]`; errors as `stored`."""
+        """Return a picture's pixels, uint8 RGB `[H, W, 3]`; it raises the same errors as `stored`."""
         return decode_picture(self.stored(row), str(self.paths[row]))
 
     def stored(self, row: int) -> bytes:
-        """A picture's bytes, the same of which `hashes`, and so `fingerprint`, speak.
+        """Return a picture's bytes, the same bytes that `hashes`, and therefore `fingerprint`, describe.
 
         Raises:
-            InputError: a picture cannot be read where no hash was asked for before; names it.
-            DataChangedError: it is another one since, or gone; names it.
+            InputError: a picture whose hash was not requested before cannot be read; the message names it.
+            DataChangedError: the picture has changed since, or is gone; the message names it.
         """
         expected = self.hashes()[row]
         path = self.paths[row]
@@ -154,7 +155,7 @@ class MultiLabelDataset:
         return data
 
     def hashes(self) -> list[str]:
-        """sha256 of every picture file, in order; read once."""
+        """sha256 of every picture file, in order; the files are read once."""
         return self._hashes
 
     @functools.cached_property
@@ -162,10 +163,10 @@ class MultiLabelDataset:
         return [picture_hash(path) for path in self.paths]
 
     def fingerprint(self) -> str:
-        """sha256 over labels, targets, ignore mask and the content of every picture: changes when any of them does.
+        """sha256 of labels, targets, ignore mask and the content of every picture: it changes when any of them does.
 
-        Of pictures in shards the stored bytes are read and hashed as well, whatever an index says, so it is the same as
-        that of the folder they came from.
+        For pictures in shards, the stored bytes are read and hashed as well, whatever an index says, so it equals the
+        fingerprint of the folder that they came from.
         """
         digest = hashlib.sha256(json.dumps(self.labels.names).encode())
         digest.update("".join(self.hashes()).encode())
@@ -231,7 +232,7 @@ def _options(options: DataOptions | None, fields: dict[str, Any]) -> DataOptions
 
 
 def _part(whole: MultiLabelDataset, low: int, high: int) -> MultiLabelDataset:
-    """The pictures whose hashes lie between two shares of all that there can be, in per cent."""
+    """The pictures whose hashes lie between two shares, in per cent, of all possible hashes."""
     if not low < high <= 100:
         raise InputError(f"{whole.root}, split {whole.split!r}: from {low} to {high} %; expected a part of 0 to 100 %")
     places = [int(name[:8], 16) * 100 >> 32 for name in whole.hashes()]
@@ -242,10 +243,10 @@ def _part(whole: MultiLabelDataset, low: int, high: int) -> MultiLabelDataset:
 
 
 def list_splits(path: str | Path, options: DataOptions | None = None, **fields: Any) -> list[str]:
-    """The names of a data set's splits, sorted; empty where the layout is right and no split is there.
+    """The names of a data set's splits, sorted; empty where the layout is right but there is no split.
 
     Raises:
-        InputError: as `detect_format`.
+        InputError: as for `detect_format`.
     """
     root = Path(path)
     options = _options(options, fields)
@@ -253,10 +254,10 @@ def list_splits(path: str | Path, options: DataOptions | None = None, **fields: 
 
 
 def detect_format(path: str | Path, options: DataOptions | None = None, **fields: Any) -> Format:
-    """How a folder is laid out: the most specific format that recognises it, or the one that the options name.
+    """Find how a folder is laid out: the most specific format that recognises it, or the one that the options name.
 
     Raises:
-        InputError: no such folder, or a folder that is not laid out so; says what it is nearest to and what is missing.
+        InputError: the folder is missing or has another layout; the message says what it is closest to and lacks.
     """
     root = Path(path)
     options = _options(options, fields)
@@ -268,17 +269,17 @@ def detect_format(path: str | Path, options: DataOptions | None = None, **fields
             raise InputError(f"{root}: not recognised as {options.format}; expected {reader.LOOKS_FOR}")
         return options.format
     for name, reader in _READERS.items():
-        # labels.txt alone makes an imagefolder, and may stand beside the tables or folders of another format.
+        # labels.txt alone makes an imagefolder, but it may also accompany tables or folders of another format.
         if reader.recognise(root, options) and reader.splits(root, options):
             return name
     raise InputError(f"{root}: not recognised as a data set: {nearest(root)}")
 
 
 def refuse_leaks(train: MultiLabelDataset, others: list[MultiLabelDataset]) -> None:
-    """Stop where a training picture's content, or one that chooses, also stands in a split that chooses or measures.
+    """Raise an error if the content of a picture that trains or chooses is also in a split that chooses or measures.
 
     Raises:
-        InputError: names both files.
+        InputError: there is such a picture; the message names both files.
     """
     hashes = {name: path for name, path in zip(train.hashes(), train.paths, strict=True)}
     for other in others:

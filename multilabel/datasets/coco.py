@@ -1,4 +1,4 @@
-"""MS-COCO's JSON, and what is written like it: Roboflow, Label Studio, Datumaro, CVAT, LVIS.
+"""MS-COCO's JSON, and formats written like it: Roboflow, Label Studio, Datumaro, CVAT, LVIS.
 
 root/annotations/instances_<split>.json   images, annotations, categories
 root/annotations/labels_<split>.json      the same, with labels of whole pictures (Datumaro); or any other name
@@ -6,11 +6,11 @@ root/<split>/_annotations.coco.json       Roboflow
 root/result.json                          Label Studio; the one split is `train`
 root/<split>/, root/images/<split>/, root/images/ or root/   the pictures, by file_name
 
-A label is present where the picture has an annotation of it, a crowd's too; pictures without any are kept. Where the
-file says which labels were looked for (LVIS: neg_category_ids, not_exhaustive_category_ids), all others without an
-annotation are ignored. Labels are in the order of their category ids, pictures in the order of the file. Categories
-of one name are one label, entries of one file one picture. `train` stands for train2014, `val` for val2017 and so on
-where one file fits.
+A label is present where the picture has an annotation of it, even of a crowd; pictures without annotations are kept.
+Where the file says which labels were searched for (LVIS: neg_category_ids, not_exhaustive_category_ids), all others
+without an annotation are ignored. Labels are in the order of their category ids, pictures in the order of the file.
+Categories with the same name are one label, and entries with the same file one picture. `train` means train2014, `val`
+means val2017 and so on, where only one file fits.
 """
 
 from __future__ import annotations
@@ -36,27 +36,27 @@ _IMAGE_LEVEL = "labels_"
 _ROBOFLOW = "_annotations.coco.json"
 _KEYS = ("images", "annotations", "categories")
 _NO_SPLIT = frozenset(("result", "result_coco", "coco", "annotations", "labels", "_annotations.coco", "_annotations"))
-"""File names that name no split."""
+"""File names that do not name a split."""
 _ONE = "train"
 _LOOKED_FOR = ("neg_category_ids", "not_exhaustive_category_ids")
 
 
 def recognise(root: Path, options: DataOptions) -> bool:
-    """Does the folder look like this layout?"""
+    """Return whether the folder looks like this layout."""
     return bool(_files(root))
 
 
 def splits(root: Path, options: DataOptions) -> list[str]:
-    """The names that files of annotations give."""
+    """The split names that annotation files give."""
     return sorted(_files(root))
 
 
 def read(root: Path, split: str, options: DataOptions) -> Contents:
-    """One split, in the order of the file.
+    """Read one split, in the order of the file.
 
     Raises:
-        InputError: as `load_dataset`; a short name that fits several files; an annotation of a picture or category
-            that is not there.
+        InputError: as for `load_dataset`; also a short name that fits several files, or an annotation of a picture or
+            category that is not there.
     """
     found = _files(root)
     name = _full_name(root, split, found)
@@ -93,14 +93,14 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
 
 
 def left_out(root: Path) -> list[str]:
-    """The files of annotations/ that no split is read from."""
+    """The files of annotations/ from which no split is read."""
     used = set(_files(root).values())
     folder = root / "annotations"
     return [f"annotations/{name}" for name in files.named_as(folder, (_SUFFIX,)) if folder / name not in used]
 
 
 def _files(root: Path) -> dict[str, Path]:
-    """The file of every split, by the first of the ways of naming them that is there."""
+    """The file of every split, by the first naming scheme that is found."""
     folder = root / "annotations"
     names = files.named_as(folder, (_SUFFIX,))
     for prefix in (_PREFIX, _IMAGE_LEVEL):
@@ -134,7 +134,7 @@ def _full_name(root: Path, split: str, known: dict[str, Path]) -> str:
 
 
 def _pictures_of(images: list[dict], pictures: Pictures, path: Path) -> tuple[list[Path], dict[Any, int], int]:
-    """The pictures, each once; the row of every id; and how many entries name a picture again."""
+    """The pictures, each once; the row of every id; and the number of entries that name a picture again."""
     paths: list[Path] = []
     rows: dict[Any, int] = {}
     first: dict[Any, int] = {}
@@ -156,7 +156,7 @@ def _pictures_of(images: list[dict], pictures: Pictures, path: Path) -> tuple[li
 def _unknown(
     images: list[dict], rows: dict[Any, int], columns: dict[Any, int], targets: np.ndarray, path: Path
 ) -> tuple[np.ndarray, int | None]:
-    """bool `[N, C]` of the cells that nobody looked at, and their number where the file says what was looked for."""
+    """bool `[N, C]` of the cells that nobody looked at, and their number if the file says what was searched for."""
     if not any(key in image for image in images for key in _LOOKED_FOR):
         return np.zeros(targets.shape, dtype=bool), None
     absent = np.zeros(targets.shape, dtype=bool)
@@ -194,7 +194,7 @@ def _parse(path: Path) -> tuple[list[dict], list[dict], list[dict]]:
 
 
 def _without_outlines(item: dict) -> dict:
-    """Outlines are most of the file and none of the labels: dropped while reading, they take no memory."""
+    """Outlines are most of the file and hold no labels, so they are dropped while reading and take no memory."""
     item.pop("segmentation", None)
     return item
 

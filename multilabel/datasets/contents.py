@@ -1,4 +1,4 @@
-"""Contents: what a reader gives of one split."""
+"""Contents: what a reader returns for one split."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from edgepress.multilabel.pictures import Picture
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Contents:
-    """One split as its files have it."""
+    """One split, as its files describe it."""
 
     labels: LabelSpace
     paths: Sequence[Picture]
-    """`[N]`"""
+    """`[N]` picture files, or places in shards."""
     targets: np.ndarray
     """uint8 `[N, C]`, multi-hot."""
     ignore: np.ndarray
     """bool `[N, C]`, true where nobody knows the answer."""
     notes: tuple[str, ...] = ()
-    """What was read otherwise than it is written, or left out, a sentence each."""
+    """Sentences about what was left out or was read differently from how it is written."""
     values: tuple[CellCount, ...] = ()
-    """Of a table what its distinct values were taken for."""
+    """For a table: what its distinct values were read as."""
 
 
 class Reader(Protocol):
-    """What a module that reads a format gives."""
+    """What a module that reads a format provides."""
 
     LOOKS_FOR: str
-    """The files by which the format is recognised, for messages."""
+    """Files by which the format is recognised, as messages call them."""
     OPTIONS: frozenset[str]
-    """The fields of `DataOptions` that it uses."""
+    """The fields of `DataOptions` that the format uses."""
 
     def recognise(self, root: Path, options: DataOptions) -> bool: ...
     def splits(self, root: Path, options: DataOptions) -> list[str]: ...

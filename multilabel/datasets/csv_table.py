@@ -1,4 +1,4 @@
-"""A table a split, or one with a column that names the split, with a header.
+"""One table per split, or one table with a column that names the split, with a header.
 
 root/<split>.csv   path,cat,dog          or   path,labels
                    a.jpg,1,0                  a.jpg,cat;dog
@@ -6,8 +6,8 @@ root/<split>.csv   path,cat,dog          or   path,labels
 
 The picture's column has a usual name (`tables.PICTURE_COLUMNS`), or is the one whose cells are pictures; its names
 start at the root, at <split>/, <split>_images/ or images/. Labels are columns (see `values`) or listed in one (see
-`label_lists`). They are in the order of labels.txt where it is there; else in that of the columns, or, for lists, in
-the alphabet's over all splits. Columns are separated by , ; | or tabs. Rows that name one picture are united.
+`label_lists`). Their order is that of labels.txt if it exists, else that of the columns, or, for lists, the alphabet's
+over all splits. Columns are separated by , ; | or tabs. Rows that name the same picture are merged.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _NO_LABELS = ("sample_submission",)
 
 
 def recognise(root: Path, options: DataOptions) -> bool:
-    """Does the folder look like this layout?"""
+    """Return whether the folder looks like this layout."""
     tables = _tables(root)
     if any(_has_pictures(path, root, options) for path in tables):
         return True
@@ -48,7 +48,7 @@ def recognise(root: Path, options: DataOptions) -> bool:
 
 
 def splits(root: Path, options: DataOptions) -> list[str]:
-    """The names of the tables in the root that have a column for the picture, or what their split columns hold."""
+    """The names of the tables in the root that have a column for the picture, or the names in their split columns."""
     found: dict[str, Path] = {}
     for path in _used(root, options):
         for name in _splits_of(path, root, options):
@@ -58,10 +58,10 @@ def splits(root: Path, options: DataOptions) -> list[str]:
 
 
 def read(root: Path, split: str, options: DataOptions) -> Contents:
-    """One split, in the table's order.
+    """Read one split, in the table's order.
 
     Raises:
-        InputError: as `load_dataset`; see `tables`, `values` and `label_lists`.
+        InputError: as for `load_dataset`; see also `tables`, `values` and `label_lists`.
     """
     files.plain(split, f"split {split!r}")
     path = _table_of(root, split, options)
@@ -87,12 +87,12 @@ def _tables(root: Path) -> list[Path]:
 
 
 def _used(root: Path, options: DataOptions) -> list[Path]:
-    """The tables that splits are read from: they have a column for the picture, and one beside it."""
+    """The tables from which splits are read: they have a column for the picture and one more."""
     return [path for path in _tables(root) if _has_pictures(path, root, options) and _width(path) > 1]
 
 
 def left_out(root: Path, options: DataOptions) -> list[str]:
-    """The tables in the root that no split is read from."""
+    """The tables in the root from which no split is read."""
     names = [name for name in files.files_of(root) if name.lower().endswith(_SUFFIXES) and not name.startswith(".")]
     used = {path.name for path in _used(root, options)}
     return [name for name in names if name not in used]
@@ -108,11 +108,11 @@ def _width(path: Path) -> int:
     try:
         return len(open_table(path).names)
     except InputError:
-        return 2  # whoever reads it is told what is wrong
+        return 2  # reading the table will report what is wrong
 
 
 def _has_pictures(path: Path, root: Path, options: DataOptions) -> bool:
-    """Has a table a column for the picture? One that cannot be read has, if its first line says so."""
+    """Return whether a table has a column for the picture; one that cannot be read has if its first line says so."""
     try:
         table = open_table(path)
     except InputError:
@@ -127,17 +127,17 @@ def _splits_of(path: Path, root: Path, options: DataOptions) -> list[str]:
     try:
         table, columns = open_with_columns(path, _pictures(root, path.stem), options, root)
     except InputError:
-        return [path.stem]  # whoever reads it is told what is wrong
+        return [path.stem]  # reading the table will report what is wrong
     if columns.split is None:
         return [path.stem]
     return sorted({columns.split_of(row, f"{path}, line {number}") for number, row in table.rows})
 
 
 def _table_of(root: Path, split: str, options: DataOptions) -> Path:
-    """The table that has a split.
+    """Return the table that holds a split.
 
     Raises:
-        InputError: none has, with the splits that are there.
+        InputError: no table does; the message lists the splits that exist.
     """
     own = [root / f"{split}{suffix}" for suffix in _SUFFIXES if files.is_file(root / f"{split}{suffix}")]
     if own and options.split_column is None:

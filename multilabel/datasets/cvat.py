@@ -1,7 +1,7 @@
 """CVAT's export "CVAT for images": root/annotations.xml and root/images/.
 
-Every <image> has the names of its tags and shapes; its `subset` is the split, `default` where it names none. Labels
-are in the order of the task's in <meta>, else in the alphabet's. A picture without a tag has no label.
+Every <image> has the names of its tags and shapes; its `subset` is the split, or `default` if there is none. Labels
+are in the order of the task's labels in <meta>, otherwise in alphabetical order. A picture without a tag has no label.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MAX_BYTES = 1024 * 1024 * 1024
 
 
 def recognise(root: Path, options: DataOptions) -> bool:
-    """Does the folder look like this layout?"""
+    """Return whether the folder looks like this layout."""
     return files.mentions(root / _FILE, "<annotations", "<image ")
 
 
@@ -37,10 +37,10 @@ def splits(root: Path, options: DataOptions) -> list[str]:
 
 
 def read(root: Path, split: str, options: DataOptions) -> Contents:
-    """One split, in the file's order.
+    """Read one split, in the file's order.
 
     Raises:
-        InputError: as `load_dataset`; a picture without a name, or twice.
+        InputError: as for `load_dataset`; also a picture without a name, or one that occurs twice.
     """
     files.plain(split, f"split {split!r}")
     parsed, path = _parse(root), root / _FILE

@@ -1,6 +1,6 @@
 """Datumaro's own JSON: root/annotations/<split>.json and root/images/<split>/ (also CVAT's export "Datumaro 1.0").
 
-An item has every label of which it has an annotation, of a whole picture or of a part. Labels are in the file's order.
+An item has each label that one of its annotations, of the picture or a part, has. Labels are in the file's order.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SUFFIX = ".json"
 
 
 def recognise(root: Path, options: DataOptions) -> bool:
-    """Does the folder look like this layout?"""
+    """Return whether the folder looks like this layout."""
     return bool(splits(root, options))
 
 
@@ -39,10 +39,10 @@ def splits(root: Path, options: DataOptions) -> list[str]:
 
 
 def read(root: Path, split: str, options: DataOptions) -> Contents:
-    """One split, in the file's order.
+    """Read one split, in the file's order.
 
     Raises:
-        InputError: as `load_dataset`; an item without an id, twice, or with a label that has no name.
+        InputError: as for `load_dataset`; also an item without an id, one that occurs twice, or a label without a name.
     """
     files.plain(split, f"split {split!r}")
     if split not in (known := splits(root, options)):
@@ -65,7 +65,7 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
         paths.append(found)
         for annotation in item.get("annotations") or ():
             number = annotation.get("label_id") if isinstance(annotation, dict) else None
-            if number is None:  # a caption has none
+            if number is None:  # a caption has no label
                 continue
             if not isinstance(number, int) or not 0 <= number < len(labels):
                 raise InputError(f"{where}: label_id {number!r}; expected a number from 0 to {len(labels) - 1}")
@@ -86,7 +86,7 @@ def _names(content: dict[str, Any], path: Path) -> list[str]:
 
 
 def _picture(item: Any, where: str) -> str:
-    """The picture's name: its path where the item has one, else its id, with a suffix missing."""
+    """The picture's name: its path if the item has one, otherwise its id, to which a suffix is added."""
     if isinstance(item, dict):
         image = item.get("image") or item.get("media")
         named = image.get("path") if isinstance(image, dict) else None

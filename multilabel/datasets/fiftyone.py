@@ -2,9 +2,9 @@
 
 {"classes": ["boat", "dock"], "labels": {"p0": ["boat"], "p1": 1}}
 
-The key is the picture's name, with or without a suffix; the value a label, a list of labels, their numbers in
+The key is the picture's name, with or without a suffix. The value is a label, a list of labels, their numbers in
 `classes`, or null for a picture without a label (FiftyOneImageClassificationDataset, and its multi-label form). There
-is one split, `train`, or one a folder that holds such a file.
+is one split, `train`, or one per folder that holds such a file.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ _EXPECTED = 'FiftyOne\'s {"classes": [...], "labels": {...}}'
 
 
 def recognise(root: Path, options: DataOptions) -> bool:
-    """Does the folder look like this layout?"""
+    """Return whether the folder looks like this layout."""
     return bool(_files(root))
 
 
 def splits(root: Path, options: DataOptions) -> list[str]:
-    """`train` for a file in the root, else the folders that hold one."""
+    """`train` for a file in the root, otherwise the folders that hold one."""
     return sorted(_files(root))
 
 
 def read(root: Path, split: str, options: DataOptions) -> Contents:
-    """One split, in the file's order.
+    """Read one split, in the file's order.
 
     Raises:
-        InputError: as `load_dataset`; a label that `classes` lacks.
+        InputError: as for `load_dataset`; also a label that is not in `classes`.
     """
     files.plain(split, f"split {split!r}")
     found = _files(root)
@@ -85,7 +85,7 @@ def _are_names(classes: Any) -> bool:
 
 
 def _items(value: Any) -> list:
-    """The labels of a picture, whichever way they are written."""
+    """The labels of a picture, in any of the forms in which they are written."""
     if isinstance(value, dict):  # with include_confidence or include_attributes
         value = value.get("label", value.get("labels"))
     if value is None:

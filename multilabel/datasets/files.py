@@ -1,4 +1,4 @@
-"""What the readers share: names that stay below the folder, pictures found by listing folders, text that is bounded."""
+"""What the readers share: safe names below the folder, pictures found by listing folders, text of bounded size."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from edgepress.multilabel.labels import LabelSpace, one_form
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".avif")
 MAX_TEXT_BYTES = 2 * 1024**3
-"""Lists and tables larger than this are refused; MS-COCO's largest file is a quarter of it."""
+"""Larger lists and tables are refused; MS-COCO's largest file has a quarter of this size."""
 
 
 def inside(name: str, where: str, shown: str | None = None) -> PurePosixPath:
-    """A relative path that stays below the folder it is joined to.
+    """Return a relative path that stays below the folder to which it is joined.
 
     Args:
-        where: what named it, for the error.
-        shown: how the error calls it; by default `name`.
+        where: what named the path, for the error.
+        shown: what the error calls the path; by default `name`.
 
     Raises:
-        InputError: absolute, empty, with `..`, a backslash or a NUL, or not valid text.
+        InputError: the path is absolute or empty, has `..`, a backslash or a NUL, or is not valid text.
     """
     shown = name if shown is None else shown
     try:
@@ -42,10 +42,10 @@ def inside(name: str, where: str, shown: str | None = None) -> PurePosixPath:
 
 
 def plain(name: str, where: str) -> str:
-    """A name that is one part of a path, such as a split's.
+    """Return a name that is one part of a path, such as a split's name.
 
     Raises:
-        InputError: as `inside`, or when the name holds a folder.
+        InputError: as for `inside`, or the name holds a folder.
     """
     path = inside(name, where)
     if len(path.parts) != 1:
@@ -54,7 +54,7 @@ def plain(name: str, where: str) -> str:
 
 
 def unknown_split(root: Path, split: str, looked_for: str, known: Iterable[str]) -> InputError:
-    """The error for a split that is not there, with those that are."""
+    """The error for a split that does not exist, which lists those that do."""
     names = list(known)
     return InputError(
         f"{root}: no split {split!r} (no {looked_for}); a part of one is named as train[90%:]; "
@@ -63,12 +63,12 @@ def unknown_split(root: Path, split: str, looked_for: str, known: Iterable[str])
 
 
 def empty_split(path: Path, split: str) -> InputError:
-    """The error for a split without a picture."""
+    """The error for a split without pictures."""
     return InputError(f"{path}: the split {split!r} is empty; expected at least one picture")
 
 
 def is_file(path: Path) -> bool:
-    """As `Path.is_file`, and false for a name that no file system takes."""
+    """Like `Path.is_file`, but false for a name that no file system accepts."""
     try:
         return path.is_file()
     except OSError:
@@ -76,24 +76,24 @@ def is_file(path: Path) -> bool:
 
 
 def files_of(folder: Path) -> list[str]:
-    """The names of the files in a folder, sorted; none where there is no such folder. Links are followed."""
+    """The names of the files in a folder, sorted; none if there is no such folder. Links are followed."""
     return _names(folder, os.DirEntry.is_file)
 
 
 def named_as(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
-    """The names in a folder that end so, in any case, and are no folder's, sorted and without hidden ones.
+    """The names in a folder with the given endings in any case, sorted, without folders and hidden names.
 
     (macOS leaves a hidden `._a.jpg` beside every `a.jpg` on a disk of another system.)
 
-    Also those of links that lead nowhere, of pipes and of devices: what is named as a picture and is none is not passed
-    over, but told by whoever reads it.
+    They include links that lead nowhere, pipes and devices: what is named like a picture and is not one is not skipped,
+    but reported by the code that reads it.
     """
     found = _names(folder, lambda entry: not _is_folder(entry))
     return [name for name in found if name.lower().endswith(suffixes) and not name.startswith(".")]
 
 
 def below(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """As `named_as`, of a folder and all that are in it and not hidden, sorted. Links to folders are not followed."""
+    """Like `named_as`, for a folder and all unhidden folders in it, sorted. Links to folders are not followed."""
     found = []
     for inside, folders, _ in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -102,7 +102,7 @@ def below(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
 
 
 def folders_of(folder: Path) -> list[str]:
-    """The names of the folders in a folder, sorted and without hidden ones."""
+    """The names of the folders in a folder, sorted, without hidden ones."""
     return [name for name in _names(folder, os.DirEntry.is_dir) if not name.startswith(".")]
 
 
@@ -127,10 +127,10 @@ def _names(folder: Path, wanted: Callable[[os.DirEntry[str]], bool]) -> list[str
 
 
 def read_bytes(path: Path, expected: str, most: int = MAX_TEXT_BYTES) -> bytes:
-    """A list's or a table's bytes, at most `most` of them.
+    """Read the bytes of a list or table, at most `most` of them.
 
     Raises:
-        InputError: missing, unreadable or too large; says what was expected.
+        InputError: the file is missing, unreadable or too large; the message says what was expected.
     """
     if not is_file(path):
         raise InputError(f"{path}: no such file; expected {expected}")
@@ -145,7 +145,7 @@ def read_bytes(path: Path, expected: str, most: int = MAX_TEXT_BYTES) -> bytes:
 
 
 def mentions(path: Path, *words: str) -> bool:
-    """Does a file hold all of the words? False where it cannot be read."""
+    """Return whether a file holds all of the words; False if it cannot be read."""
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return all(data.find(word.encode()) >= 0 for word in words)
@@ -154,7 +154,7 @@ def mentions(path: Path, *words: str) -> bool:
 
 
 def mentions_any(path: Path, words: tuple[str, ...], most: int = 65536) -> bool:
-    """Does a text's beginning hold one of the words, in any case?"""
+    """Return whether the beginning of a text holds one of the words, in any case."""
     try:
         with path.open("rb") as file:
             text = file.read(most).lower()
@@ -164,7 +164,7 @@ def mentions_any(path: Path, words: tuple[str, ...], most: int = 65536) -> bool:
 
 
 def read_text(path: Path, expected: str, most: int = MAX_TEXT_BYTES) -> str:
-    """As `read_bytes`, decoded from UTF-8 with or without a byte order mark."""
+    """Like `read_bytes`, but decoded from UTF-8 with or without a byte order mark."""
     try:
         return read_bytes(path, expected, most).decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -172,10 +172,10 @@ def read_text(path: Path, expected: str, most: int = MAX_TEXT_BYTES) -> str:
 
 
 def read_json(path: Path, expected: str) -> dict[str, Any]:
-    """The one object of a JSON file.
+    """Read the single object of a JSON file.
 
     Raises:
-        InputError: as `read_text`; no JSON, or something else than an object.
+        InputError: as for `read_text`; also if the file is not JSON, or holds something other than an object.
     """
     try:
         content = json.loads(read_text(path, expected))
@@ -187,23 +187,23 @@ def read_json(path: Path, expected: str) -> dict[str, Any]:
 
 
 def numbered_lines(path: Path, expected: str) -> Iterator[tuple[int, str]]:
-    """Line number, from 1, and text of every line that is not empty, without outer spaces."""
+    """Yield the line number, from 1, and the stripped text of every line that is not empty."""
     for number, line in enumerate(read_text(path, expected).split("\n"), start=1):
         if text := line.strip():
             yield number, text
 
 
 class Once:
-    """Names that may stand only once."""
+    """Names that may occur only once."""
 
     def __init__(self) -> None:
         self._lines: dict[str, int] = {}
 
     def add(self, name: str, number: int, where: str) -> None:
-        """Remember a name with its line.
+        """Remember a name and its line.
 
         Raises:
-            InputError: the name stood on an earlier line.
+            InputError: the name occurred on an earlier line.
         """
         first = self._lines.setdefault(name, number)
         if first != number:
@@ -211,14 +211,14 @@ class Once:
 
 
 def labels_or(root: Path, names: Iterable[str]) -> LabelSpace:
-    """The labels of labels.txt where it is there, else `names` in alphabetical order."""
+    """The labels of labels.txt if it exists, otherwise `names` in alphabetical order."""
     if is_file(root / "labels.txt"):
         return LabelSpace.from_file(root / "labels.txt")
     return label_space(sorted(set(map(one_form, names))), str(root))
 
 
 def label_space(names: Iterable[str], where: str) -> LabelSpace:
-    """As `LabelSpace`, with the file in its error."""
+    """Like `LabelSpace`, but the file is named in its error."""
     try:
         return LabelSpace(tuple(names))
     except InputError as error:
@@ -226,10 +226,10 @@ def label_space(names: Iterable[str], where: str) -> LabelSpace:
 
 
 def encode(labels: LabelSpace, names: Iterable[str], where: str) -> np.ndarray:
-    """Names to a multi-hot uint8 row `[C]`.
+    """Turn names into a multi-hot uint8 row `[C]`.
 
     Raises:
-        InputError: a name that is not in labels.txt; `where` is what gave it.
+        InputError: a name is not in labels.txt; the message says that `where` gave it.
     """
     names = list(names)
     unknown = [name for name in names if name not in labels]

@@ -1,9 +1,9 @@
-"""The one resolver of file names: from what a label file calls a picture to the file on disk.
+"""The only resolver of file names: from what a label file calls a picture to the file on disk.
 
-A name is looked for below each folder in turn as it is written, with `\\` as `/`. Only where that finds nothing is a
-missing suffix added; an absolute name or a URL is looked for by its last parts, the longest first; and leading folders
-that do not exist here are dropped, as the data set's own name in front of every path. No step leaves the data set's
-folder, and none chooses among several files: two answers are an error.
+A name is first searched for below each folder in turn as it is written, with `\\` as `/`. Only if that finds nothing
+is a missing suffix added; an absolute name or a URL is searched for by its last parts, the longest first; and leading
+folders that do not exist here are dropped, such as the data set's own name before every path. No step leaves the data
+set's folder or chooses among several files: two answers are an error.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from edgepress.multilabel.errors import InputError
 
 _SUFFIXES = tuple(suffix for name in files.PICTURE_SUFFIXES for suffix in (name, name.upper()))
 _ELSEWHERE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|/|[A-Za-z]:[\\/]|\\\\")
-"""A URL, or a path from the root of some file system."""
+"""A URL, or a path from the root of a file system."""
 _PLAIN = re.compile(r"[^\\:?%\x00-\x1f]+")
 
 
 class Pictures:
-    """Finds pictures below folders, the first folder first: one listing a folder instead of a look at each file."""
+    """Finds pictures below folders, the first folder first, with one listing per folder rather than a look per file."""
 
     def __init__(self, *folders: Path) -> None:
         there = [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
@@ -31,7 +31,7 @@ class Pictures:
         self._parents: dict[str, list[Path]] = {}
         self._found: dict[Path, str] = {}
         self.dropped: dict[str, int] = {}
-        """What stood in front of names and is no folder here, and before how many."""
+        """Leading parts of names that were dropped because they are no folders here, with the number of names each."""
 
     def listed(self, name: str) -> Path | None:
         """The picture's path as it is written below the first folder that has it, or None."""
@@ -42,15 +42,15 @@ class Pictures:
         return None
 
     def find(self, name: str, where: str, *, suffix: bool = True) -> Path:
-        """The picture's path.
+        """Find the picture's path.
 
         Args:
-            name: as a label file has it.
+            name: the picture's name in a label file.
             where: what named it, for the error.
-            suffix: may the name lack its suffix?
+            suffix: whether the name may lack its suffix.
 
         Raises:
-            InputError: no such file, several that fit, or a name that leaves the folder; says what was tried.
+            InputError: no file fits, several do, or the name leaves the folder; the message says what was tried.
         """
         if _PLAIN.fullmatch(name) and name[0] != "/" and ".." not in name and (found := self.listed(name)) is not None:
             return found
@@ -85,18 +85,18 @@ class Pictures:
             if len(fitting) > 1:
                 raise InputError(f"{where}: {name!r} may be {fitting[0].name} or {fitting[1].name}; add the suffix")
             found = fitting[0] if fitting else None
-        if found is None:  # a file system may know a file under another case or spelling than its listing shows
+        if found is None:  # a file system may find a file under another case or spelling than its listing shows
             found = next((path for folder in self.folders if files.is_file(path := folder / name)), None)
         return found
 
     def _by_last_parts(
         self, inside: PurePosixPath, name: str, where: str, suffix: bool, elsewhere: bool
     ) -> Path | None:
-        """The file that the last parts of a name fit, the longest run of them first."""
+        """The file that matches the last parts of a name, for the longest sequence of them that matches one."""
         parts = inside.parts
         for start in range(0 if elsewhere else 1, len(parts)):
             if not elsewhere and self._is_folder_here("/".join(parts[:start])):
-                return None  # the folder is here, and the picture not in it
+                return None  # the folder is here, but the picture is not in it
             tail = PurePosixPath(*parts[start:])
             found = self._as_written(tail, where, suffix)
             if found is None:
@@ -141,7 +141,7 @@ class Pictures:
 
 
 def _local(name: str) -> str:
-    """The path within a URL or an absolute name, as a relative one."""
+    """The path within a URL or an absolute name, as a relative path."""
     if "://" in name:
         parts = urlsplit(name)
         return unquote(parts.path).strip("/")

@@ -1,11 +1,11 @@
-"""A folder a label: root/<split>/<label>/picture.jpg, or in any folder below the label's.
+"""One folder per label: root/<split>/<label>/picture.jpg, or in any folder below the label's.
 
-A picture has the label of its folder. The same file name with the same content in several label folders of a split is
-one picture with several labels, known by its first path; the same content under another name stays another picture.
-Labels are in the order of labels.txt where it is there, else in the alphabet's over all splits.
+A picture has the label of its folder. A file with the same name and content in several label folders of a split is
+one picture with several labels, known by its first path; the same content under another name remains another picture.
+Labels are in the order of labels.txt if it exists, otherwise in alphabetical order over all splits.
 
-Any tree of pictures looks like this, so by itself it is read only where nothing beside the pictures speaks of labels
-and no folder has the name of something else; `--format folders` insists.
+Any tree of pictures looks like this. Without `--format folders`, it is therefore read only if nothing beside the
+pictures describes labels and no folder has the name of something else.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ _NO_LABEL = re.compile(
     r"(images?|imgs?|labels?|masks?|annotations?|default|jpegimages|pictures|photos|segmentations?|data|(train|val|test).*)",
     re.IGNORECASE,
 )
-"""Names of folders that are no labels."""
+"""Names of folders that are not labels."""
 _NO_PICTURES = re.compile(r"(labels?|masks?|annotations?|segmentations?)", re.IGNORECASE)
-"""Names of folders below a label's whose pictures are not it."""
+"""Names of folders below a label's folder whose pictures do not have the label."""
 _SPEAKS = re.compile(
     r"metadata\..*|.*annotations?[^/]*|.*\.(json|jsonl|ya?ml|xml|csv|tsv|parquet|coco|npz|mat)", re.IGNORECASE
 )
-"""Names of files that speak of labels."""
+"""Names of files that describe labels."""
 
 
 def recognise(root: Path, options: DataOptions) -> bool:
-    """Does the folder look like this layout?"""
+    """Return whether the folder looks like this layout."""
     return any(_has_label(root / name) for name in files.folders_of(root))
 
 
@@ -49,7 +49,7 @@ def splits(root: Path, options: DataOptions) -> list[str]:
     """The folders that hold a label folder with a picture.
 
     Raises:
-        InputError: something speaks against this layout, and nobody insisted.
+        InputError: something speaks against this layout, and the format was not requested.
     """
     found = [name for name in files.folders_of(root) if _has_label(root / name)]
     if options.format != "folders" and (why := doubt(root, found)) is not None:
@@ -58,11 +58,11 @@ def splits(root: Path, options: DataOptions) -> list[str]:
 
 
 def read(root: Path, split: str, options: DataOptions) -> Contents:
-    """One split, by label and file name.
+    """Read one split, ordered by label and file name.
 
     Raises:
-        InputError: as `load_dataset`; a label folder that labels.txt lacks; a picture that cannot be read where its
-            name stands in several label folders.
+        InputError: as for `load_dataset`; also a label folder that is not in labels.txt, or a picture that cannot be
+            read and whose name is in several label folders.
     """
     folder = root / files.plain(split, f"split {split!r}")
     known = splits(root, options)
@@ -83,7 +83,7 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
     paths: list[Path] = []
     cells: list[tuple[int, int]] = []
     for (label, path), content in zip(found, _contents([path for _, path in found]), strict=True):
-        # Without a namesake of the same size no other file is the same picture, and its content is not read.
+        # If no other file has its name and size, no other file is the same picture, so its content is not read.
         row = rows.setdefault((path.name, content) if content else (str(path), None), len(paths))
         if row == len(paths):
             paths.append(path)
@@ -94,7 +94,7 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
 
 
 def doubt(root: Path, splits: list[str]) -> str | None:
-    """What speaks against a folder a label; None where nothing does."""
+    """What speaks against one folder per label; None if nothing does."""
     if splits and not any(re.sub(r"[\d_-]+$", "", name.lower()) in SPLIT_NAMES for name in splits):
         return f"none of the folders {_some(splits)} is named as a split (train, val, test): expected <split>/<label>/"
     for split in splits:
@@ -113,7 +113,7 @@ def doubt(root: Path, splits: list[str]) -> str | None:
 
 
 def _speaking(folder: Path, names: list[str], *, at_root: bool) -> str | None:
-    """The first file in a folder that speaks of labels."""
+    """The first file in a folder that describes labels."""
     stems = {os.path.splitext(name)[0] for name in names if name.lower().endswith(files.PICTURE_SUFFIXES)}
     for name in sorted(names):
         if name.startswith(".") or (at_root and name == "labels.txt"):
@@ -134,7 +134,7 @@ def _some(names: list[str]) -> str:
 
 
 def _contents(found: list[Path]) -> list[str | None]:
-    """The hash of every picture that has a namesake of its size, None of all others."""
+    """The hash of every picture with the name and size of another; None for all others."""
     names = Counter(path.name for path in found)
     sizes = [_size(path) if names[path.name] > 1 else -1 for path in found]
     alike = Counter((path.name, size) for path, size in zip(found, sizes, strict=True))

@@ -1,12 +1,12 @@
-"""The imagefolder layout of Hugging Face datasets, with many labels a picture.
+"""The imagefolder layout of Hugging Face datasets, with many labels per picture.
 
 root/<split>/metadata.jsonl  {"file_name": "00000.jpg", "labels": ["food", "dessert"], "ignore": ["fruit"]}
-root/<split>/metadata.csv    file_name,labels or a column a label, as in every table; or metadata.parquet
+root/<split>/metadata.csv    file_name,labels or one column per label, as in every table; or metadata.parquet
 root/<split>/00000.jpg       `ignore` is optional: labels of which nobody knows whether they apply
-root/labels.txt              the label names, one a line, in order; else they are the alphabet's over all splits
+root/labels.txt              the label names, one per line, in order; otherwise alphabetical order over all splits
 
-Without a folder a split the one metadata file in the root is the split `train`. Labels may be numbers where labels.txt,
-or the names in README.md (`class_label`), say what they mean. Parquet needs the extra `parquet`.
+Without split folders, the one metadata file in the root is the split `train`. Labels may be numbers if labels.txt, or
+the names in README.md (`class_label`), say what they mean. Parquet needs the extra `parquet`.
 """
 
 from __future__ import annotations
@@ -37,25 +37,25 @@ OPTIONS = frozenset(("values", "picture_column", "label_columns", "separator"))
 _KEYS = {"file_name", "labels", "ignore"}
 _NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 _ONE = "train"
-"""The split of a root that names none, as `datasets` calls it."""
+"""The split of a root that does not name one, as in `datasets`."""
 
 
 def recognise(root: Path, options: DataOptions) -> bool:
-    """Does the folder look like this layout?"""
+    """Return whether the folder looks like this layout."""
     # labels.txt alone is an imagefolder whose metadata is missing.
     return bool(_listings(root)) or (root / "labels.txt").is_file()
 
 
 def splits(root: Path, options: DataOptions) -> list[str]:
-    """The names of the folders that hold a metadata file, or `train` for the one in the root."""
+    """The names of the folders that hold a metadata file, or `train` for the file in the root."""
     return sorted(_listings(root))
 
 
 def read(root: Path, split: str, options: DataOptions) -> Contents:
-    """One split, in the file's order.
+    """Read one split, in the file's order.
 
     Raises:
-        InputError: as `load_dataset`; numbers for labels and no names for them; a label both in labels and in ignore.
+        InputError: as for `load_dataset`; also numbers without names for labels, or a label in both labels and ignore.
     """
     files.inside(split, f"split {split!r}")
     listings = _listings(root)
@@ -126,7 +126,7 @@ def _read_csv(
 
 
 def _rows(listing: Path, options: DataOptions) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line (of Parquet: row) and file_name, labels and ignore of every picture."""
+    """Line (in Parquet: row), file_name, labels and ignore of every picture."""
     key = options.label_columns[0] if len(options.label_columns) == 1 else None
     if listing.suffix == ".jsonl":
         for number, line in files.numbered_lines(listing, "one JSON object a line"):
@@ -160,8 +160,8 @@ def _checked(row: Any, where: str, key: str | None) -> dict[str, Any]:
         raise InputError(f"{where}: expected an object with a file_name and a list of labels")
     labels = row.get("labels")
     if key is None and row.keys() <= _KEYS and isinstance(labels, list) and "ignore" not in row and _are_names(labels):
-        return {**row, "ignore": []}  # as most lines are
-    for name in row.keys() - _KEYS:  # others may hold anything; a misspelt one would lose what it says
+        return {**row, "ignore": []}  # most lines are of this kind
+    for name in row.keys() - _KEYS:  # other keys may hold anything; a misspelt one would lose what it says
         meant = difflib.get_close_matches(name.lower(), _KEYS - {"labels"}, n=1, cutoff=0.8)
         if meant and name != key:
             raise InputError(f"{where}: unknown key {name!r}; did you mean {meant[0]!r}?")
@@ -193,10 +193,10 @@ def _labels_key(row: dict[str, Any], where: str) -> str:
 
 
 def _encoded(labels: LabelSpace, items: list, names: list[str], where: str) -> set[int]:
-    """The columns of names or of numbers.
+    """The columns of labels given as names or numbers.
 
     Raises:
-        InputError: a name that is not known, or a number without a name.
+        InputError: a name is unknown, or a number has no name.
     """
     columns = set()
     for item in items:
@@ -212,10 +212,10 @@ def _encoded(labels: LabelSpace, items: list, names: list[str], where: str) -> s
 
 
 def _all_labels(listings: dict[str, Path], names: list[str], options: DataOptions) -> LabelSpace:
-    """The labels of all splits: the names of numbers, else every name in the alphabet's order.
+    """The labels of all splits: the names of numbers, otherwise every name in alphabetical order.
 
     Raises:
-        InputError: numbers, and no names for them.
+        InputError: there are numbers, but no names for them.
     """
     if names:
         return LabelSpace(tuple(names))
@@ -235,7 +235,7 @@ def _all_labels(listings: dict[str, Path], names: list[str], options: DataOption
 
 
 def _class_names(root: Path) -> list[str]:
-    """The names of numbered labels in the head of README.md (`dataset_info`, `class_label`); empty without."""
+    """Names of numbered labels at the head of README.md (`dataset_info`, `class_label`); empty if there are none."""
     readme = root / "README.md"
     if not files.is_file(readme):
         return []
@@ -251,7 +251,7 @@ def _class_names(root: Path) -> list[str]:
 
 
 def _named(card: Any) -> Iterable[tuple[str, list[str]]]:
-    """The name of every feature with numbered classes, and their names in order."""
+    """The name of every feature with numbered classes, and the names of its classes in order."""
     if isinstance(card, list):
         for item in card:
             yield from _named(item)

@@ -1,8 +1,8 @@
-"""Cells that list labels: the one place where such a text becomes names.
+"""Cells that list labels: the one place where such text becomes names.
 
-A list in JSON or in brackets, with or without quotes, says itself what its parts are. Elsewhere `;` and `|` separate
-names, and nothing else does unless `--separator` says so: where a space, a comma or the like would split a cell into
-names that also stand elsewhere, the table is refused until it is said.
+A list in JSON or in brackets, with or without quotes, shows by itself what its parts are. Elsewhere `;` and `|`
+separate names, and nothing else does unless `--separator` says so: if a space, a comma or the like would split a cell
+into names that also occur elsewhere, the table is refused until the option is given.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from collections.abc import Iterable
 from edgepress.multilabel.errors import InputError
 
 _CHOICES = ("choices", "labels", "rectanglelabels", "polygonlabels", "ellipselabels", "keypointlabels", "brushlabels")
-"""Label Studio's names of what was chosen."""
+"""Label Studio's keys for what was chosen."""
 _QUOTED = re.compile(r"\s*(?:'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\")\s*,?")
 _PAIRS = {"[": "]", "(": ")", "{": "}"}
 _EMPTY = frozenset(("", "nan", "<na>", "null"))
 _MARKS = {",": "commas", " ": "spaces", "/": "/", "+": "+", "#": "#"}
 WHOLE = "none"
-"""The separator of cells that are one label each."""
+"""The separator for cells that are one label each."""
 
 
 def names_of(cell: str, separator: str | None, where: str) -> list[str]:
-    """The labels of a cell.
+    """The labels in a cell.
 
     Args:
-        separator: what was said to separate them; `none` where a cell is one label.
+        separator: the separator that was named; `none` if a cell is one label.
 
     Raises:
-        InputError: a list that cannot be read; `where` is where it stands.
+        InputError: a list cannot be read; the message says that it is at `where`.
     """
     text = cell.strip()
     if text.lower() in _EMPTY:
@@ -47,7 +47,7 @@ def names_of(cell: str, separator: str | None, where: str) -> list[str]:
 
 
 def _bracketed(text: str) -> list[str] | None:
-    """The names in brackets; None where these are part of a name, or hold something else."""
+    """The names in brackets; None if the brackets are part of a name or hold something else."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
@@ -62,7 +62,7 @@ def _bracketed(text: str) -> list[str] | None:
 
 
 def _chosen(items: list[dict]) -> list | None:
-    """Of Label Studio's regions or choices the names."""
+    """The names in Label Studio's regions or choices."""
     names: list = []
     for item in items:
         key = next((key for key in _CHOICES if key in item), None)
@@ -88,7 +88,7 @@ def _unquoted(text: str) -> list[str] | None:
             place = found.end()
         return names
     if text[0] != "[" or re.fullmatch(r"[\d\s.,+-]*", inner) or any(mark in inner for mark in "'\"[]{}"):
-        return None  # a name with brackets, numbers, or a notation that nothing here knows
+        return None  # a name with brackets, numbers, or an unknown notation
     mark = next((mark for mark in (",", ";", "|") if mark in inner), None)
     if mark is None and " " in inner:
         return None
@@ -96,13 +96,13 @@ def _unquoted(text: str) -> list[str] | None:
 
 
 def refuse_unsplit(cells: Iterable[str], separator: str | None, table: str, column: str) -> None:
-    """Stop where cells look like lists whose separator nobody named.
+    """Raise an error if cells look like lists whose separator nobody named.
 
     Args:
         cells: the distinct cells of a column that lists labels.
 
     Raises:
-        InputError: names the cell, its parts and the option.
+        InputError: there is such a cell; the message names it, its parts and the option.
     """
     if separator is not None:
         return
@@ -118,7 +118,7 @@ def refuse_unsplit(cells: Iterable[str], separator: str | None, table: str, colu
         for name, parts in split.items():
             alone = all(part in names for part in parts)
             again = not separated and all(part in names or seen[part] > 1 for part in parts)
-            # Without any list in sight a comma, a slash and so on are more likely to separate than to be in a name.
+            # If no list is in sight, a comma, a slash and so on more likely separate names than belong to one.
             shared = not separated and mark != " " and (mark == "," or any(seen[part] > 1 for part in parts))
             if len(parts) > 1 and (alone or again or shared):
                 raise InputError(

@@ -1,11 +1,11 @@
 r"""NUS-WIDE.
 
-root/ConceptsList/Concepts81.txt (or root/Concepts81.txt)  the labels, one a line, in order
-root/ImageList/{Train,Test}Imagelist.txt                   pictures, one a line: actor\0001_2124494179.jpg
-root/TrainTestLabels/Labels_<concept>_{Train,Test}.txt     0 or 1 for each of those pictures, one a line
+root/ConceptsList/Concepts81.txt (or root/Concepts81.txt)  the labels, one per line, in order
+root/ImageList/{Train,Test}Imagelist.txt                   pictures, one per line: actor\0001_2124494179.jpg
+root/TrainTestLabels/Labels_<concept>_{Train,Test}.txt     0 or 1 for each of those pictures, one per line
 root/Flickr/ or root/images/                               the pictures
 
-TrainTestLabels may also stand in Groundtruth/, where the archive has it. Pictures without a label are kept.
+TrainTestLabels may also be in Groundtruth/, as in the original archive. Pictures without a label are kept.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ _SPLITS = {"train": "Train", "test": "Test"}
 
 
 def recognise(root: Path, options: DataOptions) -> bool:
-    """Does the folder look like this layout?"""
+    """Return whether the folder looks like this layout."""
     return bool(splits(root, options)) and any(folder.is_dir() for folder in _label_folders(root))
 
 
 def splits(root: Path, options: DataOptions) -> list[str]:
-    """`train` and `test`, those that have a list."""
+    """`train` and `test`, if they have a list."""
     return sorted(split for split, name in _SPLITS.items() if _list(root, name).is_file())
 
 
 def read(root: Path, split: str, options: DataOptions) -> Contents:
-    """One split, in the list's order.
+    """Read one split, in the list's order.
 
     Raises:
-        InputError: as `load_dataset`; a concept's file that is missing, holds anything but 0 and 1, or has another
-            number of lines than the list has pictures.
+        InputError: as for `load_dataset`; also a concept's file that is missing, holds anything but 0 and 1, or has
+            another number of lines than the list has pictures.
     """
     files.plain(split, f"split {split!r}")
     if split not in (known := splits(root, options)):
@@ -82,10 +82,10 @@ def _label_folders(root: Path) -> list[Path]:
 
 
 def _column(path: Path, count: int, label: str) -> np.ndarray:
-    """uint8 `[N]` of one concept; 81 files of 160,000 lines are 13 million values, so no loop over lines."""
+    """uint8 `[N]` for one concept; 81 files of 160,000 lines are 13 million values, so lines are not looped over."""
     data = files.read_bytes(path, f"0 or 1 a line, for label {label!r}")
     words = data.split()
-    values = np.frombuffer(b"".join(words), dtype=np.uint8) - ord("0")  # other bytes wrap around to more than 1
+    values = np.frombuffer(b"".join(words), dtype=np.uint8) - ord("0")  # other bytes wrap around to values above 1
     if len(words) != len(values) or (values > 1).any():
         for number, line in enumerate(data.split(b"\n"), start=1):
             if line.strip() not in (b"0", b"1", b""):

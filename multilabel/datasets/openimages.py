@@ -1,11 +1,11 @@
-"""Open Images' tables of image-level labels, a row for a picture and a label.
+"""Open Images' tables of image-level labels, with one row per picture and label.
 
 root/<split>-annotations-human-imagelabels.csv   ImageID,Source,LabelName,Confidence
 root/class-descriptions.csv                      LabelName and the name that people read, without a header
 root/<split>/, root/images/ or root/             the pictures, <ImageID>.jpg
 
-Confidence 1 is a verified yes, 0 a verified no; what no row says is unknown, and ignored. Labels are in the order of
-labels.txt where it is there, else in the alphabet's over all splits.
+Confidence 1 is a verified yes, 0 a verified no; a cell that no row mentions is unknown, and ignored. Labels are in the
+order of labels.txt if it exists, otherwise in alphabetical order over all splits.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ _DESCRIPTIONS = re.compile(r".*class-descriptions.*\.csv", re.IGNORECASE)
 
 
 def recognise(root: Path, options: DataOptions) -> bool:
-    """Does the folder look like this layout?"""
+    """Return whether the folder looks like this layout."""
     return bool(_tables(root))
 
 
 def splits(root: Path, options: DataOptions) -> list[str]:
-    """What stands before -annotations- in the tables' names, or the names themselves."""
+    """The part before -annotations- in the tables' names, or the names themselves."""
     return sorted(_tables(root))
 
 
 def read(root: Path, split: str, options: DataOptions) -> Contents:
-    """One split, in the order in which the table first names pictures.
+    """Read one split, in the order in which the table first names the pictures.
 
     Raises:
-        InputError: as `load_dataset`; a confidence other than 0 and 1; rows that contradict each other.
+        InputError: as for `load_dataset`; also a confidence other than 0 and 1, or rows that contradict each other.
     """
     files.plain(split, f"split {split!r}")
     tables = _tables(root)
@@ -107,7 +107,7 @@ def _open(path: Path) -> tuple[Table, list[int]]:
 
 
 def _descriptions(root: Path) -> dict[str, str]:
-    """The name that people read of every LabelName."""
+    """The name that people read for every LabelName."""
     found: dict[str, str] = {}
     for name in files.named_as(root, (".csv",)):
         if _DESCRIPTIONS.fullmatch(name):
@@ -119,7 +119,7 @@ def _descriptions(root: Path) -> dict[str, str]:
                     )
                 found[code.strip()] = text.strip().strip('"')
     twice = {name for name in found.values() if list(found.values()).count(name) > 1} if len(found) < 2000 else set()
-    # Two codes of one name stay two labels.
+    # Two codes with the same name stay two labels.
     return {code: f"{name} ({code})" if name in twice else name for code, name in found.items()}
 
 

@@ -1,4 +1,4 @@
-"""DataOptions: what a person says of a data set that its files do not say themselves."""
+"""DataOptions: what a person specifies about a data set because its files do not say it themselves."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Format = Literal[
     "folders",
 ]
 Difficult = Literal["ignore", "positive", "negative"]
-"""What a label is of which a picture holds only objects marked difficult."""
+"""What a label counts as if a picture shows only difficult objects of it."""
 
 
 class DataOptions(Config):
@@ -52,7 +52,7 @@ class DataOptions(Config):
     @field_validator("label_columns", mode="before")
     @classmethod
     def _by_commas(cls, given: Any) -> Any:
-        """A text lists columns by commas, with quotes around a name that has one."""
+        """Split a text that lists columns by commas, with quotes around a name that contains one."""
         return tuple(next(csv.reader([given], skipinitialspace=True), ())) if isinstance(given, str) else given
 
     @field_validator("values")
@@ -66,10 +66,10 @@ class DataOptions(Config):
         return values
 
     def refuse_unused(self, root: Path, format: str, used: frozenset[str]) -> None:
-        """Stop where an option was given that a format has no use for.
+        """Raise an error if an option was given that the format does not use.
 
         Raises:
-            InputError: names the option and the format.
+            InputError: there is such an option; the message names it and the format.
         """
         for name, field in type(self).model_fields.items():
             if name not in used and name != "format" and getattr(self, name) != field.default:

@@ -1,4 +1,4 @@
-"""What lies in a data set's folder and is in none of the splits that were read, and why: counted, never silent."""
+"""Pictures in a data set's folder that are in none of the splits that were read, and why: counted, never silent."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from edgepress.multilabel.datasets import MultiLabelDataset, files
 
 UNREAD_SUFFIXES = (".heic", ".heif", ".jp2", ".jxl", ".gif", ".svg", ".dcm", ".tga", ".psd", ".ppm", ".pgm", ".exr",
                    ".raw", ".dng", ".cr2", ".nef", ".ico")  # fmt: skip
-"""Endings of pictures that are not read from a folder."""
+"""Extensions of pictures that are not read from a folder."""
 
 
 @dataclass(frozen=True)
 class PassedOver:
-    """Pictures that no split has, for one reason."""
+    """Pictures that are in no split, all for one reason."""
 
     pictures: int
     reason: str
     example: str
-    """The first of them, below the data set's folder."""
+    """The path of the first one, below the data set's folder."""
 
     def __str__(self) -> str:
         return f"{self.pictures:,} pictures passed over: {self.reason} (such as {self.example})"
 
 
 def passed_over(root: Path, splits: Iterable[MultiLabelDataset]) -> list[PassedOver]:
-    """The pictures below a folder that are in none of the splits, by reason. Links to folders are not followed.
+    """Find the pictures below a folder that are in none of the splits, by reason. Links to folders are not followed.
 
     Args:
-        splits: those that were read; of others the pictures count as passed over.
+        splits: the splits that were read; pictures of others count as passed over.
     """
     splits = list(splits)
     used = {str(path) for split in splits for path in split.paths}

@@ -1,4 +1,4 @@
-"""Roboflow's export "Multi-Label Classification": root/<split>/_classes.csv, a column a label, and the pictures."""
+"""Roboflow's export "Multi-Label Classification": root/<split>/_classes.csv, one column per label, and pictures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TABLE = "_classes.csv"
 
 
 def recognise(root: Path, options: DataOptions) -> bool:
-    """Does the folder look like this layout?"""
+    """Return whether the folder looks like this layout."""
     return bool(splits(root, options))
 
 
@@ -27,7 +27,7 @@ def splits(root: Path, options: DataOptions) -> list[str]:
 
 
 def read(root: Path, split: str, options: DataOptions) -> Contents:
-    """One split, in the table's order; errors as of every table."""
+    """Read one split, in the table's order; it raises the same errors as for any table."""
     files.plain(split, f"split {split!r}")
     if split not in (known := splits(root, options)):
         raise files.unknown_split(root, split, f"{split}/{_TABLE}", known)

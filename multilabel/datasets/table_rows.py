@@ -1,4 +1,4 @@
-"""The rows of a table as one split: pictures found, rows of one picture united, cells to targets."""
+"""The rows of a table as one split: pictures are found, rows of one picture are merged, cells become targets."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from edgepress.multilabel.labels import LabelSpace
 
 
 def open_with_columns(path: Path, pictures: Pictures, options: DataOptions, root: Path) -> tuple[Table, Columns]:
-    """A table, and what its columns are; errors as `open_table` and `columns_of`."""
+    """A table, and what its columns are; it raises the same errors as `open_table` and `columns_of`."""
     table = open_table(path)
     return table, columns_of(table, options, lambda name: _resolves(name, pictures), labels_file(root))
 
 
 def holds_pictures(table: Table, pictures: Pictures) -> bool:
-    """Is every cell of some column's first rows a picture that is there?"""
+    """Return whether in the first rows every cell of some column is a picture that exists."""
     rows = table.sample[:20]
     return bool(rows) and any(
         all(len(row) > column and _resolves(row[column].strip(), pictures) for row in rows)
@@ -41,13 +41,13 @@ def _resolves(name: str, pictures: Pictures) -> bool:
 
 
 def labels_file(root: Path) -> tuple[str, ...] | None:
-    """The names of labels.txt, where it is there."""
+    """The names in labels.txt, if it exists."""
     path = root / "labels.txt"
     return LabelSpace.from_file(path).names if files.is_file(path) else None
 
 
 def listed_names(tables: Iterable[tuple[Table, Columns]], options: DataOptions) -> set[str]:
-    """The labels in the lists of several tables, so that all splits have the same.
+    """Collect the labels in the lists of several tables, so that all splits have the same labels.
 
     Raises:
         InputError: see `names_of` and `refuse_unsplit`.
@@ -68,11 +68,11 @@ def listed_names(tables: Iterable[tuple[Table, Columns]], options: DataOptions) 
 def read_table(
     table: Table, columns: Columns, pictures: Pictures, labels: LabelSpace, split: str | None, options: DataOptions
 ) -> Contents:
-    """The rows of a table, or those of one split where a column names it.
+    """Read the rows of a table, or those of one split if a column names the splits.
 
     Raises:
-        InputError: a picture that is missing, a value or a label that is not known, rows of one picture that
-            contradict each other, no row; names the line.
+        InputError: a picture is missing, a value or a label is unknown, rows of the same picture contradict each other,
+            or there is no row; the message names the line.
     """
     rows = _Rows(table, pictures, columns.picture)
     kept = _of_split(table, columns, split)
@@ -91,7 +91,7 @@ def read_table(
 
 
 class _Rows:
-    """The pictures of rows, each once, and the rows that name each."""
+    """The pictures of rows, each once, and the rows that name each picture."""
 
     def __init__(self, table: Table, pictures: Pictures, column: int) -> None:
         self.table, self._pictures, self._column = table, pictures, column
@@ -190,7 +190,7 @@ def _values(
 
 
 def _united(values: np.ndarray, rows: _Rows, names: list[str]) -> np.ndarray:
-    """One row a picture: what any of its rows knows."""
+    """One row per picture: what any of its rows knows."""
     found = np.full((len(rows.paths), values.shape[1]), -1, dtype=np.int8)
     lines: dict[int, int] = {}
     for row, (place, line) in enumerate(zip(rows.of_picture, rows.lines, strict=True)):

@@ -32,21 +32,21 @@ _NO_LABELS = _SPLIT_WORDS | {"id", "ids", "idx", "index", "patient", "patientid"
 _LAST_RESORT = ("id", "name", "index")
 _EXPECTED = "a table with a header"
 _SAMPLE = 1000
-"""Rows by which columns are told apart; every other row is held to what they said."""
+"""Number of rows by which columns are recognised; every other row must agree with them."""
 _MARKS = ",;\t|"
 _HEADER_BYTES = 1024 * 1024
 
 
 @dataclass
 class Table:
-    """A table, open at its first row."""
+    """A table that is open at its first row."""
 
     path: Path
     header: list[str]
     rows: Iterator[tuple[int, list[str]]]
     """Line and cells of every row that is not empty; each has as many cells as the header."""
     sample: list[list[str]]
-    """The first rows' cells; they are in `rows` as well."""
+    """The cells of the first rows, which `rows` holds as well."""
     unnamed: frozenset[int]
     """Columns without a name, which hold nothing or an index."""
     notes: list[str] = field(default_factory=list)
@@ -57,10 +57,10 @@ class Table:
         return [name for column, name in enumerate(self.header) if column not in self.unnamed]
 
     def column(self, name: str, option: str) -> int:
-        """The column that an option names.
+        """Return the column that an option names.
 
         Raises:
-            InputError: no such column.
+            InputError: there is no such column.
         """
         if name in self.names:
             return self.header.index(name)
@@ -76,10 +76,10 @@ def shown(names: Sequence[str], most: int = 8) -> str:
 
 
 def open_table(path: Path) -> Table:
-    """A table with what its rows are separated by, in UTF-8, UTF-16 or Windows-1252.
+    """Open a table whatever separates its cells, in UTF-8, UTF-16 or Windows-1252.
 
     Raises:
-        InputError: no text, no header, a column that stands twice, a row of another width; names the line.
+        InputError: not text, no header, a column that occurs twice, a row of another width; the message names the line.
     """
     text, notes = _text(path)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=_mark(text), strict=True, skipinitialspace=True)
@@ -103,12 +103,12 @@ def open_table(path: Path) -> Table:
 
 
 def usual_names(header: Sequence[str]) -> list[str]:
-    """The columns that are named as a picture's usually are."""
+    """The columns whose names are usual for pictures."""
     return [name for name in header if _key(name) in PICTURE_COLUMNS]
 
 
 def first_line(path: Path) -> list[str]:
-    """The words of a table's first line, of a table that need not be readable otherwise."""
+    """The words of a table's first line, even if the rest of the table cannot be read."""
     try:
         with path.open("rb") as file:
             text = file.readline(_HEADER_BYTES).decode("utf-8-sig", "replace")
@@ -141,7 +141,7 @@ def _text(path: Path) -> tuple[str, list[str]]:
 
 
 def _mark(text: str) -> str:
-    """What separates the columns: what gives the header the most cells, and the first row as many."""
+    """The separator of the columns: the one that gives the header the most cells, and the first row as many."""
     lines = list(itertools.islice((line for line in io.StringIO(text, newline="\n") if line.strip()), 2))
     lines = [line[:_HEADER_BYTES] for line in lines]
 
@@ -172,13 +172,13 @@ def _lines(reader: Iterator[list[str]], path: Path) -> Iterator[tuple[int, list[
 def _checked(
     lines: Iterator[tuple[int, list[str]]], header: list[str], unnamed: frozenset[int], path: Path
 ) -> Iterator[tuple[int, list[str]]]:
-    """Rows as wide as the header, with nothing in a column without a name but an index in the first."""
+    """Yield rows as wide as the header, whose nameless columns hold nothing except an index in the first."""
     width, before = len(header), None
     for number, row in lines:
         if len(row) != width:
             if any(cell.strip() for cell in row[width:]) or len(row) < width:
                 raise InputError(f"{path}, line {number}: {len(row)} cells; the header has {width}")
-            row = row[:width]  # a comma at the end of each line
+            row = row[:width]  # each line ends with a comma
         for column in unnamed:
             cell = row[column].strip()
             counted = cell.isdecimal() and column == 0 and (before is None or int(cell) == before + 1)
@@ -198,20 +198,20 @@ class Columns:
 
     picture: int
     listed: int | None
-    """The column that lists labels; None where labels are columns."""
+    """The column that lists labels; None if each label has a column."""
     labels: tuple[int, ...]
-    """The columns that are labels each."""
+    """The columns that are one label each."""
     split: int | None
     """The column that names the split."""
     negated: str | None
-    """Of a split column of yes and no its name."""
+    """The split's name if the split column holds yes and no."""
     left_out: tuple[str, ...]
 
     def split_of(self, row: list[str], where: str) -> str:
-        """The split of a row.
+        """Return the split of a row.
 
         Raises:
-            InputError: an empty cell, or one that is no part of a file's name.
+            InputError: the cell is empty, or cannot be part of a file name.
         """
         assert self.split is not None
         cell = row[self.split].strip()
@@ -227,15 +227,15 @@ class Columns:
 def columns_of(
     table: Table, options: DataOptions, resolves: Callable[[str], bool], named: Sequence[str] | None
 ) -> Columns:
-    """Find or choose what each column of a table is.
+    """Find or choose the meaning of each column of a table.
 
     Args:
-        resolves: does a cell name a picture that is there?
-        named: the labels of labels.txt, where it is there.
+        resolves: returns whether a cell names a picture that exists.
+        named: the labels of labels.txt, if it exists.
 
     Raises:
-        InputError: no or several columns for the picture, a column that may be no label, none that is one; names the
-            option that says it.
+        InputError: no column or several could be the picture's, a column may not be a label, or none is one; the
+            message names the option that decides it.
     """
     picture = _picture(table, options, resolves)
     chosen = [table.column(name, "--label-columns") for name in options.label_columns]
@@ -266,7 +266,7 @@ def _picture(table: Table, options: DataOptions, resolves: Callable[[str], bool]
     usual = [table.header.index(name) for name in usual_names(table.header)]
     if len(usual) == 1:
         return usual[0]
-    # By what stands in them: those of several with a usual name, else any whose cells all are pictures that are there.
+    # By their contents: those among several with a usual name, otherwise any whose cells are all pictures that exist.
     rows = table.sample[:20]
     places = usual or [column for column in range(len(table.header)) if column not in table.unnamed]
     fitting = [
@@ -284,7 +284,7 @@ def _picture(table: Table, options: DataOptions, resolves: Callable[[str], bool]
 
 
 def _split(table: Table, options: DataOptions, picture: int, chosen: list[int]) -> tuple[int | None, str | None]:
-    """The column that names the split, and its name where it holds yes and no."""
+    """The column that names the split, and the split's name if the column holds yes and no."""
     if options.split_column is not None:
         column = table.column(options.split_column, "--split-column")
         return column, table.header[column] if _is_yes_or_no(table, column) else None
@@ -309,7 +309,7 @@ def _is_yes_or_no(table: Table, column: int) -> bool:
 
 
 def _is_values(table: Table, column: int, options: DataOptions) -> bool:
-    """Do a column's cells all mean yes, no or unknown, and not all of them nothing?"""
+    """Return whether a column's cells all mean yes, no or unknown, and are not all empty."""
     values = Values.parse(options.values)
     cells = {row[column] for row in table.sample if len(row) > column}
     return all(values.of(cell) is not None for cell in cells) and any(canonical(cell) for cell in cells)
@@ -342,7 +342,7 @@ def _listed(table: Table, others: list[int], named: Sequence[str] | None) -> int
 def _label_columns(
     table: Table, others: list[int], picture: int, split: int | None, options: DataOptions, named: Sequence[str] | None
 ) -> tuple[int, ...]:
-    """The columns that are labels each, in the table's order, or in that of labels.txt."""
+    """The columns that are one label each, in the table's order, or in that of labels.txt."""
     path, header = table.path, table.header
     if named is not None:
         missing = next((name for name in named if name not in header), None)
@@ -387,9 +387,9 @@ def _words(name: str) -> set[str]:
 
 
 def _is_no_label(table: Table, column: int, split: int | None) -> bool:
-    """Is a column of yes and no named like a split, a fold, an id or a patient?"""
+    """Return whether a column of yes and no is named like a split, a fold, an id or a patient."""
     words = _words(table.header[column]) & _NO_LABELS
-    # `train` is also a thing that pictures show; where the table's own name says the split, it is one.
+    # A picture may also show a `train`; if the table's own name gives the split, the column is a label.
     said = split is not None or table.path.stem.lower() in SPLIT_NAMES
     return bool(words) and not (said and _key(table.header[column]) == "train")
 

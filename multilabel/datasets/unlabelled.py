@@ -1,4 +1,4 @@
-"""Pictures that nobody labelled: a folder, with whatever folders are in it."""
+"""Pictures that nobody labelled: a folder, with all folders in it."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from edgepress.multilabel.labels import LabelSpace
 
 
 def load_unlabelled(path: str | Path, labels: LabelSpace) -> MultiLabelDataset:
-    """Every picture below a folder, in the order of its names, with no target and every cell ignored.
+    """Read every picture below a folder, in the order of names, with no target and every cell ignored.
 
     Args:
-        labels: those of the data set that the pictures will be mixed with.
+        labels: the labels of the data set with which the pictures will be mixed.
 
     Raises:
-        InputError: no such folder, or no picture in it.
+        InputError: there is no such folder, or it holds no picture.
     """
     root = Path(path)
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; expected one with pictures that nobody labelled")
     paths = sorted(
         Path(folder, name)
-        for folder, _, _ in os.walk(root)  # links to folders are not followed, so none leads round in a circle
+        for folder, _, _ in os.walk(root)  # links to folders are not followed, so there are no cycles
         for name in files.named_as(Path(folder), files.PICTURE_SUFFIXES)
     )
     if not paths:

@@ -1,4 +1,4 @@
-"""What a folder that no reader takes is nearest to, and the one thing that is missing."""
+"""For a folder that no reader accepts: which format it is closest to, and the one thing that it lacks."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _MOST_LISTED = 2000
 
 
 def nearest(root: Path) -> str:
-    """A sentence for the error: what the folder looks like, and what it lacks."""
+    """A sentence for the error that says what the folder looks like and what it lacks."""
     return next(_signs(root), f"holds {_seen(root)}; expected {_ANYTHING}")
 
 
 def _signs(root: Path) -> Iterator[str]:
-    """What speaks for a format, the surest sign first."""
+    """Signs of each format, the surest first."""
     inside = [root, *(root / name for name in files.folders_of(root))]
     for folder in inside:
         yield from _of_files(root, folder)
@@ -47,7 +47,7 @@ def _signs(root: Path) -> Iterator[str]:
 
 
 def _of_files(root: Path, folder: Path) -> Iterator[str]:
-    """Signs of formats that are known and not read, or not there whole."""
+    """Signs of formats that are known but not read, or that are incomplete here."""
     where = "" if folder == root else f"{folder.name}/"
     for name in files.named_as(folder, (".yaml", ".yml")):
         if files.mentions(folder / name, "names"):

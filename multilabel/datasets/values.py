@@ -1,7 +1,7 @@
-"""What the cells of a table mean: the one place where a text becomes yes, no or unknown.
+"""What the cells of a table mean: the one place where text becomes yes, no or unknown.
 
-By itself 1, true, yes, y and t are yes; 0, false, no, n and f are no; an empty cell, nan and null are unknown, as is -1
-in a table that also has a no. Numbers are compared as numbers, words in any case. `--values` replaces all of this.
+By default 1, true, yes, y and t mean yes; 0, false, no, n and f mean no; an empty cell, nan and null mean unknown, and
+so does -1 if the table also has a no. Numbers are compared as numbers, words in any case. `--values` replaces all this.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ _EMPTY = frozenset(("", "nan", "<na>", "null", "none"))
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)")
 _CODES: dict[Meaning, int] = {"yes": 1, "no": 0, "unknown": -1}
 _MOST_VALUES = 10_000
-"""Different texts in the label cells of one table; more are scores or names."""
+"""Number of different texts allowed in the label cells of one table; more are scores or names."""
 
 
 def is_empty(text: str) -> bool:
-    """Does a cell say nothing? (`nan` and the like are how programs write an empty cell.)"""
+    """Return whether a cell is empty. (Programs write an empty cell as `nan` and the like.)"""
     return text.strip().lower() in _EMPTY
 
 
 def canonical(text: str) -> str:
-    """A cell's text so that equal values are equal texts: 1, 1.0 and +1.00 are `1`; an empty cell is the empty text."""
+    """Normalise a cell so that equal values are equal texts: 1, 1.0 and +1.00 become `1`; an empty cell becomes ''."""
     text = text.strip().lower()
     if text in _EMPTY:
         return ""
     if not _NUMBER.fullmatch(text):
         return text
-    return f"{float(text) or 0.0:.12g}"  # -0 is 0
+    return f"{float(text) or 0.0:.12g}"  # -0 becomes 0
 
 
 class CellCount(NamedTuple):
     """A distinct value of a table's label cells."""
 
     text: str
-    """As the table has it."""
+    """The text as the table has it."""
     cells: int
     meaning: Meaning
 
@@ -58,23 +58,23 @@ class CellCount(NamedTuple):
 
 @dataclass(frozen=True)
 class Values:
-    """What values mean, as `--values` gives it, or as it is understood without."""
+    """What values mean, as given by `--values`, or by default if it is missing."""
 
     meanings: dict[str, Meaning]
-    """Canonical text to meaning."""
+    """From canonical text to its meaning."""
     told: bool
-    """Did a person say it?"""
+    """Whether a person gave the meanings."""
 
     @classmethod
     def parse(cls, text: str | None) -> Values:
-        """Read what `--values` says.
+        """Read the text given to `--values`.
 
         Args:
-            text: such as `yes=1,no=-1,unknown=0,empty=no`; a meaning may be given for several values. None for what is
-                understood by itself.
+            text: such as `yes=1,no=-1,unknown=0,empty=no`; a meaning may be given for several values. None keeps the
+                defaults.
 
         Raises:
-            InputError: a part that is not of this kind, a value with two meanings, or no value for yes.
+            InputError: a part has another form, a value has two meanings, or no value means yes.
         """
         if text is None:
             return cls({**_MEANINGS, "": "unknown"}, told=False)
@@ -94,12 +94,12 @@ class Values:
         return cls(found, told=True)
 
     def of(self, text: str) -> Meaning | None:
-        """What a cell means; None where that is not known."""
+        """Return what a cell means; None if that is unknown."""
         return self.meanings.get(canonical(text))
 
 
 class _Codes(dict):
-    """Text to a small number, given as texts come."""
+    """Maps each text to a small number, in the order in which texts first appear."""
 
     def __missing__(self, text: str) -> int:
         if len(self) >= _MOST_VALUES:
@@ -109,7 +109,7 @@ class _Codes(dict):
 
 
 class Cells:
-    """Collects the label cells of a table, row by row, in two bytes each."""
+    """Collects the label cells of a table, row by row, in two bytes per cell."""
 
     def __init__(self, values: Values) -> None:
         self.values = values
@@ -117,19 +117,19 @@ class Cells:
         self._rows: list[np.ndarray] = []
 
     def add(self, cells: Sequence[str]) -> None:
-        """A row's cells.
+        """Add the cells of a row.
 
         Raises:
-            OverflowError: the table has more different texts than labels could have.
+            OverflowError: the table has more different texts than labels can have.
         """
         self._rows.append(np.fromiter(map(self._codes.__getitem__, cells), np.uint16, len(cells)))
 
     def meanings(self, table: str) -> tuple[np.ndarray, list[CellCount]]:
-        """int8 `[N, C]` of 1 yes, 0 no, -1 unknown, and what each distinct value was taken for.
+        """int8 `[N, C]` with 1 for yes, 0 for no, -1 for unknown, and what each distinct value was read as.
 
         Raises:
-            UnreadableError: the first cell that means nothing.
-            InputError: -1 and never a no, where nobody said what -1 means.
+            UnreadableError: names the first cell that has no meaning.
+            InputError: there is -1 but never a no, and nobody said what -1 means.
         """
         codes = np.stack(self._rows)
         meant = [self.values.of(text) for text in self._codes]
@@ -150,7 +150,7 @@ class Cells:
 
 
 class UnreadableError(Exception):
-    """A cell that means neither yes nor no nor unknown, at a row and column of the label cells."""
+    """Raised for a cell that means neither yes, no nor unknown, at a row and column of the label cells."""
 
     def __init__(self, row: int, column: int, text: str) -> None:
         super().__init__(text)

@@ -1,14 +1,14 @@
-"""Pascal VOC, and what is laid out like it: LabelImg, VoTT, Datumaro, CVAT, Label Studio.
+"""Pascal VOC, and formats laid out like it: LabelImg, VoTT, Datumaro, CVAT, Label Studio.
 
-VOC2007/ImageSets/Main/<split>.txt          picture ids, one a line, with or without a suffix
+VOC2007/ImageSets/Main/<split>.txt          picture ids, one per line, with or without a suffix
 VOC2007/ImageSets/Main/<label>_<split>.txt  id and 1 (present), 0 (only difficult objects) or -1 (absent)
-VOC2007/Annotations/<id>.xml                objects with <name> and <difficult>; read where a label's list is missing
+VOC2007/Annotations/<id>.xml                objects with <name> and <difficult>; read if a label's list is missing
 VOC2007/JPEGImages/<id>.jpg                 or images/
 
-The root is the year's folder or the VOCdevkit above it. Lists are looked for in ImageSets/Main, else anywhere below
-ImageSets/. A split without a list of its own is what the lists of its labels name. A picture that no label's list names
-has no label. Without any list there is one split, `all`: every picture, those without an annotation without a label.
-Labels are in alphabetical order, the usual one of the field. Hidden files are left out and counted.
+The root is the year's folder or the VOCdevkit above it. Lists are searched for in ImageSets/Main, otherwise anywhere
+below ImageSets/. A split without a list of its own holds the pictures that its labels' lists name; a picture that none
+of these names has no label. Without lists, the one split `all` holds every picture; without an annotation it has
+no label. Labels are in alphabetical order, as is usual in the field. Hidden files are left out and counted.
 """
 
 from __future__ import annotations
@@ -36,25 +36,25 @@ _ANNOTATIONS = ("Annotations", "annotations")
 
 
 def recognise(root: Path, options: DataOptions) -> bool:
-    """Does the folder, or one in it, look like this layout?"""
+    """Return whether the folder, or one in it, looks like this layout."""
     return bool(_years(root))
 
 
 def splits(root: Path, options: DataOptions) -> list[str]:
-    """The names of the lists; `all` where there is none."""
+    """The names of the lists; `all` if there are none."""
     year = _year(root)
     lists = _lists(year)
     return lists.splits or ([_ALL] if annotations_below(_annotations(year))[0] else [])
 
 
 def read(root: Path, split: str, options: DataOptions) -> Contents:
-    """One split, in the list's order.
+    """Read one split, in the list's order.
 
-    A label with an object that is not difficult is positive whatever else the picture holds.
+    A label with an object that is not difficult is positive, whatever else the picture holds.
 
     Raises:
-        InputError: as `load_dataset`; several years; an annotation that is no XML, is larger than `MAX_XML_BYTES` or
-            declares a DOCTYPE or an ENTITY; a label's list that covers a picture and not another of its split.
+        InputError: as for `load_dataset`; also several years, an annotation that is not XML, is larger than
+            `MAX_XML_BYTES` or declares a DOCTYPE or an ENTITY, or a label's list that omits a picture of its split.
     """
     files.plain(split, f"split {split!r}")
     year = _year(root)
@@ -104,7 +104,7 @@ def _is_year(folder: Path) -> bool:
         return False
     if (folder / "JPEGImages").is_dir():
         return (folder / "Annotations").is_dir() or (folder / "ImageSets").is_dir()
-    # A folder images/ stands in many layouts: an annotation beside it makes it this one.
+    # Many layouts have a folder images/: an annotation beside it makes it this layout.
     return bool(annotations_below(_annotations(folder))[0]) and not files.named_as(folder, (".json",))
 
 
@@ -132,7 +132,7 @@ def _lists(year: Path) -> Lists:
 
 
 def _is_known(name: str, pictures: Pictures, annotations: Path) -> bool:
-    """Is there a picture or an annotation of that id?"""
+    """Return whether there is a picture or an annotation with this id."""
     try:
         return bool(name) and pictures.find(name, "") is not None
     except InputError:
@@ -140,7 +140,7 @@ def _is_known(name: str, pictures: Pictures, annotations: Path) -> bool:
 
 
 def _every_picture(year: Path, annotations: Path, found: dict[str, Path]) -> tuple[list[tuple[str, str]], int]:
-    """Id and where it stands of every annotation and of every picture without one; how many these are."""
+    """Id and source of every annotation and of every picture without one, and the number of the latter."""
     names: dict[str, str] = {}
     for folder in _picture_folders(year):
         for path in files.below(folder, files.PICTURE_SUFFIXES):
@@ -152,7 +152,7 @@ def _every_picture(year: Path, annotations: Path, found: dict[str, Path]) -> tup
 
 
 def _from_lists(lists: Lists, labels: LabelSpace, ids: list[str], split: str) -> np.ndarray:
-    """int8 `[N, C]` of the labels' lists: 1 present, 0 difficult, -1 absent."""
+    """int8 `[N, C]` from the labels' lists: 1 present, 0 difficult, -1 absent."""
     columns = [_column(lists.graded[label, split], ids, split) for label in labels]
     present = np.stack(columns, axis=1)
     gaps = present == VALUES[None]
@@ -167,7 +167,7 @@ def _from_lists(lists: Lists, labels: LabelSpace, ids: list[str], split: str) ->
 
 
 def _column(path: Path, ids: list[str], split: str) -> np.ndarray:
-    """int8 `[N]` of a label's list, with the value of None where a picture has no line."""
+    """int8 `[N]` from a label's list, with the value of key None for a picture without a line."""
     values: dict[str, int] = {}
     lines: dict[str, int] = {}
     known = {without_suffix(name) for name in ids}

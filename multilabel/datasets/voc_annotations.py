@@ -1,4 +1,4 @@
-"""Pascal VOC's annotations: an XML file a picture."""
+"""Pascal VOC's annotations: one XML file per picture."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_XML_BYTES = 4 * 1024 * 1024
 
 
 def annotations_below(folder: Path) -> tuple[dict[str, Path], int]:
-    """Id (the path below the folder, without .xml) to file, sorted by id; and how many hidden ones were left out."""
+    """From id (the path below the folder, without .xml) to file, sorted by id; and the number of hidden files."""
     found: dict[str, Path] = {}
     hidden = 0
     for below, _, names in os.walk(folder):
@@ -29,13 +29,13 @@ def annotations_below(folder: Path) -> tuple[dict[str, Path], int]:
 
 
 def parse_xml(path: Path, expected: str, most: int = MAX_XML_BYTES) -> ElementTree.Element:
-    """The root of an XML file that declares nothing.
+    """Parse an XML file that declares nothing, and return its root.
 
     Raises:
-        InputError: not UTF-8, no XML, too large, or with a DOCTYPE or an ENTITY.
+        InputError: not UTF-8, not XML, too large, or with a DOCTYPE or an ENTITY.
     """
     text = files.read_text(path, expected, most)
-    # Entities can make a few bytes into gigabytes, and read other files; an annotation needs neither them nor a DTD.
+    # Entities can turn a few bytes into gigabytes and read other files; an annotation needs neither them nor a DTD.
     if "<!doctype" in (lowered := text.lower()) or "<!entity" in lowered:
         raise InputError(f"{path}: declares a DOCTYPE or an ENTITY; expected a plain annotation")
     try:
@@ -45,7 +45,7 @@ def parse_xml(path: Path, expected: str, most: int = MAX_XML_BYTES) -> ElementTr
 
 
 def objects_of(path: Path) -> dict[str, int]:
-    """Label to 1, or to 0 when all of its objects are difficult."""
+    """From label to 1, or to 0 if all of its objects are difficult."""
     found: dict[str, int] = {}
     for number, item in enumerate(parse_xml(path, "an annotation in XML").findall("object"), start=1):
         name = (item.findtext("name") or "").strip()

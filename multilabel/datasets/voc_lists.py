@@ -1,4 +1,4 @@
-"""Pascal VOC's lists: which of the text files below ImageSets/ name a split's pictures, and which grade a label."""
+"""Pascal VOC's lists: which text files below ImageSets/ name a split's pictures, and which grade a label."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.labels import one_form
 
 VALUES = {"1": 1, "+1": 1, "0": 0, "-1": -1, None: -2}
-"""What a line of a label's list says; None where a picture has no line."""
+"""What a line of a label's list says; None if a picture has no line."""
 
 
 @dataclass
 class Lists:
-    """The lists of a year."""
+    """The lists of one year."""
 
     folder: Path
     plain: dict[str, Path] = field(default_factory=dict)
-    """The list of a split's pictures."""
+    """The list of each split's pictures."""
     graded: dict[tuple[str, str], Path] = field(default_factory=dict)
-    """The list of a label and a split."""
+    """The list for each label and split."""
     notes: list[str] = field(default_factory=list)
 
     @property
     def splits(self) -> list[str]:
-        """Those with a list, and those that lists of labels alone make."""
+        """The splits that have a list, and those that only lists of labels define."""
         return sorted({*self.plain, *(split for _, split in self.graded)})
 
     def ids(self, split: str) -> tuple[list[tuple[str, str]], int]:
-        """Id and where it stands of every picture, each once; and how many lines name one again."""
+        """Id and source of every picture, each once, and the number of lines that name one again."""
         if split in self.plain:
             lines = [(name, f"{self.plain[split]}, line {number}") for number, name in _lines(self.plain[split])]
         else:
@@ -50,19 +50,19 @@ class Lists:
 
 
 def without_suffix(name: str) -> str:
-    """An id without the suffix of a picture."""
+    """An id without the suffix of a picture file."""
     stem, dot, ending = name.rpartition(".")
     return stem if dot and f".{ending.lower()}" in files.PICTURE_SUFFIXES else name
 
 
 def find_lists(folder: Path, is_known: Callable[[str], bool]) -> Lists:
-    """The lists below ImageSets/: those in Main, else those of the one folder that has any.
+    """Find the lists below ImageSets/: those in Main, otherwise those of the one folder that has any.
 
     Args:
-        is_known: is there a picture or an annotation of that id?
+        is_known: returns whether there is a picture or an annotation with an id.
 
     Raises:
-        InputError: several folders have different lists; a label's list that names no split.
+        InputError: several folders have different lists, or a label's list names no split.
     """
     by_folder: dict[Path, list[str]] = {}
     hidden = 0
@@ -90,7 +90,7 @@ def find_lists(folder: Path, is_known: Callable[[str], bool]) -> Lists:
 
 
 def _only(by_folder: dict[Path, list[str]], folder: Path) -> Path:
-    """The folder whose lists are read where there is no Main."""
+    """The folder whose lists are read if there is no Main."""
     first, *others = sorted(by_folder)
     for other in others:
         same = by_folder[other] == by_folder[first] and all(
@@ -107,7 +107,7 @@ def _lines(path: Path) -> list[tuple[int, str]]:
 
 
 def _is_graded(path: Path, stem: str, found: dict[str, Path], is_known: Callable[[str], bool]) -> bool:
-    """Does a list hold ids and values? Where an id may end in a number, what is there decides."""
+    """Return whether a list holds ids and values. If an id may end in a number, existing files decide."""
     if "_" not in stem:
         return False
     with path.open("rb") as file:
@@ -118,7 +118,7 @@ def _is_graded(path: Path, stem: str, found: dict[str, Path], is_known: Callable
     if first and is_known(first) != is_known(words[0]):
         return is_known(words[0])
     lines = [line for _, line in _lines(path)]
-    if not lines:  # of a label that no picture of the split has
+    if not lines:  # the list of a label that no picture of the split has
         return any(stem.endswith(f"_{split}") for split in found)
     if all(is_known(line) for line in lines):
         return False
@@ -127,7 +127,7 @@ def _is_graded(path: Path, stem: str, found: dict[str, Path], is_known: Callable
 
 
 def _parts(stem: str, plain: dict[str, Path], path: Path) -> tuple[str, str]:
-    """Label and split of a label's list: the split is one with a list, or has a usual name, or is the last word."""
+    """Label and split of a label's list: the split has a list, or a usual name, or is the last word."""
     ends = [stem[place + 1 :] for place, mark in enumerate(stem) if mark == "_" and 0 < place < len(stem) - 1]
     if not ends:
         raise InputError(f"{path}: holds values, and its name is no <label>_<split>.txt; rename it")

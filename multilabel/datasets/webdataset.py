@@ -1,17 +1,17 @@
-"""Shards: tars of pictures and their labels in the WebDataset convention, for data that one disk does not hold.
+"""Shards: tars of pictures and their labels in the WebDataset convention, for data too large for one disk.
 
-root/labels.txt              the label names, one a line, in order
+root/labels.txt              the label names, one per line, in order
 root/<split>-000000.tar ...  or root/<split>/00000.tar ...; a tar may be a link to another disk
-root/<split>.index.json      where `edgepress shard` wrote them
+root/<split>.index.json      if `edgepress shard` wrote the shards
 
 A tar holds key.jpg (or another picture) and key.json, {"labels": ["food"], "ignore": ["fruit"], "file_name": "a.jpg"};
-`ignore` and `file_name` are optional. A key ends at the first dot of its last part; members whose names have none, or
-begin with one, are passed over, as are keys with neither picture nor json.
+`ignore` and `file_name` are optional. A key ends at the first dot of the last part of its name; members whose names
+have no dot or begin with one are skipped, and so are keys without a picture and json.
 
-With an index nothing of a tar is read to load a split: its size must be the index's, and every picture must lie within
-it. Without one the tar's headers and the json members are read, once, the pictures not. When `check_pictures` is asked,
-which training and `run` do before they start, every tar is compared with its sha256 in the index; whenever a picture is
-read, the tar's size with that at loading. The name of a member is never a path on disk.
+If there is an index, nothing of a tar is read to load a split: the tar's size must equal the index's, and every
+picture must lie within it. Otherwise the headers and json members of a tar are read once, but no picture.
+`check_pictures`, which training and `run` call before they start, compares every tar with its sha256 in the index;
+reading a picture compares the tar's size with its size at loading. The name of a member is never a path on disk.
 """
 
 from __future__ import annotations
@@ -39,33 +39,33 @@ from edgepress.multilabel.pictures import Shard, ShardPicture
 OPTIONS: frozenset[str] = frozenset()
 LOOKS_FOR = "labels.txt and <split>-000000.tar, ... or <split>/00000.tar, ... (WebDataset, not compressed)"
 MAX_JSON_BYTES = 16 * 1024 * 1024
-"""A picture's json member larger than this is refused."""
+"""A picture's json member is refused if it is larger than this."""
 
 _EXPECTED = 'expected key.jpg (or .png, .webp, ...) and key.json with {"labels": [names]} for every picture'
 _TAR = re.compile(r"(?:(?P<split>[^.].*?)[-_])?(?P<number>[0-9]{1,9})(?:-of-[0-9]+)?\.tar")
 _INDEX, _UNFINISHED = ".index.json", ".unfinished"
-# As the webdataset package splits names.
+# The webdataset package splits names in the same way.
 _MEMBER = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)", re.DOTALL)
 _PICTURES = {suffix.removeprefix(".") for suffix in files.PICTURE_SUFFIXES} | {"gif"}
-# What tarfile raises for bytes that are no tar, beside its own errors.
+# What tarfile raises, besides its own errors, for bytes that are not a tar.
 _NOT_A_TAR = (tarfile.TarError, ValueError, OverflowError, MemoryError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True, config=ConfigDict(strict=True, extra="forbid"))
 class IndexedPicture:
-    """A picture as the index gives it."""
+    """A picture as described by the index."""
 
     offset: int
-    """Where the picture's bytes begin in the tar."""
+    """Offset of the picture's bytes in the tar."""
     size: int
     file_name: str
-    """The original file's name below its data set's folder."""
+    """The original file's path below its data set's folder."""
     labels: list[str]
     ignore: list[str]
 
 
 class IndexedTar(BaseModel):
-    """A tar as the index gives it."""
+    """A tar as described by the index."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
@@ -73,8 +73,8 @@ class IndexedTar(BaseModel):
     size: int
     sha256: str
     source: str
-    """sha256 over names, labels, sizes and times of the files it was made from: a tar whose source is unchanged is not
-    made again."""
+    """sha256 over names, labels, sizes and times of the files that the tar was made from; a tar whose source is
+    unchanged is not made again."""
     pictures: list[IndexedPicture]
 
 
@@ -88,10 +88,10 @@ class Index(BaseModel):
 
     @classmethod
     def open(cls, path: Path) -> Index:
-        """Read an index.
+        """Read an index file.
 
         Raises:
-            InputError: missing or not an index.
+            InputError: it is missing or is not an index.
         """
         data = files.read_bytes(path, "an index that edgepress shard wrote")
         try:
@@ -101,7 +101,7 @@ class Index(BaseModel):
 
 
 class _Sample(BaseModel):
-    """What a json member says; other keys are passed over."""
+    """Contents of a json member; other keys are ignored."""
 
     model_config = ConfigDict(strict=True)
 
@@ -117,7 +117,7 @@ class _Row(NamedTuple):
 
 
 def recognise(root: Path, options: DataOptions) -> bool:
-    """Does the folder look like this layout?"""
+    """Return whether the folder looks like this layout."""
     return bool(splits(root, options))
 
 
@@ -127,11 +127,11 @@ def splits(root: Path, options: DataOptions) -> list[str]:
 
 
 def read(root: Path, split: str, options: DataOptions) -> Contents:
-    """One split, in the shards' order.
+    """Read one split, in the shards' order.
 
     Raises:
-        InputError: as `load_dataset`; a tar that is truncated, holds links or devices, has an absolute name in it, or
-            does not fit its index; a split whose shards were never finished.
+        InputError: as for `load_dataset`; also a tar that is truncated, holds links or devices, has an absolute name
+            in it, or does not match its index; or a split whose shards were never finished.
     """
     files.plain(split, f"split {split!r}")
     if split not in (known := splits(root, options)):
@@ -160,23 +160,23 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
 
 
 def index_path(root: Path, split: str) -> Path:
-    """A split's index; it is written last, so that it means complete."""
+    """Path of a split's index; it is written last, so its presence means that the shards are complete."""
     return root / f"{split}{_INDEX}"
 
 
 def unfinished_path(root: Path, split: str) -> Path:
-    """The folder that is there while a split is sharded."""
+    """Path of the folder that exists while a split is being sharded."""
     return root / f".{split}{_UNFINISHED}"
 
 
 def tar_split(name: str) -> str | None:
-    """The split that a tar's file name gives; None where it is no shard's name or names none."""
+    """The split in a tar's file name; None if the name is not a shard's or names no split."""
     found = _TAR.fullmatch(name)
     return found["split"] if found else None
 
 
 def check_shard(shard: Shard) -> None:
-    """Compare every byte of a tar with the sha256 in its index, where it has one.
+    """Compare every byte of a tar with the sha256 in its index, if it has one.
 
     Raises:
         InputError: they differ, or the tar cannot be read.
@@ -196,7 +196,7 @@ def _indexed(root: Path) -> list[str]:
 
 
 def _tars(root: Path) -> dict[str, list[Path]]:
-    """The tars of every split, by number; also those whose link leads nowhere, which must not go unnoticed."""
+    """The tars of every split, by number, including those whose link leads nowhere, which must not go unnoticed."""
     found: dict[str, list[tuple[int, str, Path]]] = {}
     for folder, of in ((root, None), *((root / name, name) for name in files.folders_of(root))):
         for name in _listing(folder):
@@ -210,7 +210,7 @@ def _tars(root: Path) -> dict[str, list[Path]]:
 def _listing(folder: Path) -> list[str]:
     try:
         return os.listdir(folder)
-    except OSError:  # a folder nobody may look into is no split's, as for every format
+    except OSError:  # an unreadable folder is not a split, as in every format
         return []
 
 
@@ -250,7 +250,7 @@ def _from_index(root: Path, split: str, tars: list[Path]) -> Iterator[_Row]:
 
 
 def _from_tar(path: Path) -> Iterator[_Row]:
-    """The pictures of a tar that has no index, in the order of their first members."""
+    """The pictures of a tar without an index, in the order of their first members."""
     shard = Shard(path, _size(path), None)
     samples: dict[str, dict[str, tarfile.TarInfo]] = {}
     try:
@@ -286,7 +286,7 @@ def _check_member(info: tarfile.TarInfo, shard: Shard) -> None:
 
 
 def _check_end(file: BinaryIO, offset: int, path: Path) -> None:
-    """A tar ends with zeros; tarfile stops without a word also at a damaged header and where a tar is cut off."""
+    """Check that a tar ends with zeros, because tarfile stops silently at a damaged header and at a truncation."""
     file.seek(offset)
     block = file.read(tarfile.BLOCKSIZE)
     if len(block) < tarfile.BLOCKSIZE:
@@ -309,7 +309,7 @@ def _row(shard: Shard, tar: tarfile.TarFile, key: str, members: dict[str, tarfil
     if info.size > MAX_JSON_BYTES:
         raise InputError(f"{shard.path}: {info.name!r} has {info.size:,} bytes; json is read up to {MAX_JSON_BYTES:,}")
     content = tar.extractfile(info)
-    assert content is not None  # it is a plain file
+    assert content is not None  # it is a regular file
     try:
         sample = _Sample.model_validate_json(content.read())
     except ValidationError as error:
