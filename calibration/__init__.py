@@ -1,1 +1,1 @@
-"""What is fitted on pictures after training: which pictures to calibrate on, and INT8 graphs a target."""
+"""What is fitted on pictures after training: the choice of calibration pictures, and INT8 graphs for each target."""

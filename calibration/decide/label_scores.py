@@ -1,4 +1,4 @@
-"""What thresholds and calibrated probabilities are worth, label by label: F1, precision, recall, calibration error."""
+"""What thresholds and calibrated probabilities achieve per label: F1, precision, recall, calibration error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgepress.multilabel.metrics import decide, sigmoid
 
 
 def label_f1(targets, decisions, ignore) -> np.ndarray:
-    """F1 of each label, float64 `[C]`; NaN for a label that no picture shows. Their mean is macro-F1."""
+    """F1 of each label, float64 `[C]`; NaN for a label that no picture shows. The mean of these is macro-F1."""
     known = ~np.asarray(ignore, bool)
     positive, predicted = (np.asarray(targets) == 1) & known, np.asarray(decisions, bool) & known
     shown = positive.sum(axis=0)
@@ -22,7 +22,7 @@ def label_f1(targets, decisions, ignore) -> np.ndarray:
 
 
 def label_precision(targets, decisions, ignore) -> np.ndarray:
-    """Precision of each label, float64 `[C]`; NaN for a label that is nowhere said yes to."""
+    """Precision of each label, float64 `[C]`; NaN for a label that is never answered yes."""
     known = ~np.asarray(ignore, bool)
     predicted = np.asarray(decisions, bool) & known
     count = predicted.sum(axis=0)
@@ -36,13 +36,13 @@ def label_recall(targets, decisions, ignore) -> np.ndarray:
 
 
 def measure_decisions(decisions: Decisions, logits: np.ndarray, data: MultiLabelDataset) -> dict[str, float]:
-    """What calibration and thresholds change on pictures that they were not fitted on; each in [0, 1].
+    """Measure what calibration and thresholds change on pictures that they were not fitted on; each is in [0, 1].
 
-    `ece_*` are means over labels, `ece_pooled_*` over the cells of all labels; `ece_by_chance` is what exact
-    probabilities would show on as many pictures: see `calibration_noise`.
+    `ece_*` are means over labels, and `ece_pooled_*` over the cells of all labels; `ece_by_chance` is the error that
+    exact probabilities would show on as many pictures: see `calibration_noise`.
 
     Args:
-        logits: `[N, C]`, in the order of the pictures and labels of `data`, as the decisions are.
+        logits: `[N, C]`, in the order of the pictures and labels of `data`, which is also the order of the decisions.
     """
     sigmoids, probabilities = sigmoid(np.asarray(logits, np.float64)), decisions.probabilities(logits)
     known = ~data.ignore
@@ -61,15 +61,15 @@ def measure_decisions(decisions: Decisions, logits: np.ndarray, data: MultiLabel
 def label_rows(
     decisions: Decisions, logits: np.ndarray, unseen: tuple[np.ndarray, np.ndarray], data: MultiLabelDataset
 ) -> list[dict[str, Any]]:
-    """A row a label, and last their mean: F1 and calibration error before and after, precision and recall.
+    """One row per label, and then their mean: F1 and calibration error before and after, precision and recall.
 
     Args:
-        decisions: that were fitted on `data`.
+        decisions: decisions that were fitted on `data`.
         logits: `[N, C]`, in the order of the pictures and labels of `data`.
         unseen: probabilities and decisions `[N, C]` by fits that did not see the picture: see `cross_fitted`.
 
     Returns:
-        None stands where a label has no positive, no known cell, or, for precision, no yes.
+        A value is None if the label has no positive, no known cell, or, for precision, no yes.
     """
     assert decisions.fit is not None
     sigmoids = sigmoid(np.asarray(logits, np.float64))

@@ -1,13 +1,13 @@
-"""Logits to probabilities that mean what they say: of the pictures that are given 0.7, seven of ten show the label.
+"""From logits to calibrated probabilities: of the pictures that are given 0.7, seven in ten show the label.
 
-Every label has a calibrator of its own, shrunk towards one fit over the cells of all labels, for a label with two
-positives says little. The pooled fit counts for `SHRINKAGE` positives:
+Every label has its own calibrator, shrunk towards one fit over the cells of all labels, because a label with two
+positives is weak evidence. The pooled fit counts for `SHRINKAGE` positives:
 
-- Slope and offset are a maximum a posteriori. The prior is a Gaussian around the pooled fit, with the information of
-  `SHRINKAGE` positives of the pooled cells: a unit information prior (Kass & Wasserman 1995), times their number. The
-  pooled fit has the same prior around slope 1 and offset 0, so that cells that separate perfectly stay finite.
-- Steps, which have no such information matrix, are averaged with the pooled fit: the label's own with weight
-  n / (n + SHRINKAGE) (Bühlmann's credibility, 1967), n the number of the rarer of its answers.
+- Slope and offset are a maximum a posteriori estimate. The prior is a Gaussian around the pooled fit, with the
+  information of `SHRINKAGE` positives of the pooled cells: a unit information prior (Kass & Wasserman 1995) times their
+  number. The pooled fit has the same prior around slope 1 and offset 0, so cells that separate perfectly stay finite.
+- Steps, which have no such information matrix, are averaged with the pooled fit: the label's own steps have weight
+  n / (n + SHRINKAGE) (Bühlmann's credibility, 1967), where n is the number of the label's rarer answer.
 
 A label without a positive, or without a negative, keeps the pooled fit.
 """
@@ -24,33 +24,33 @@ from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.metrics import sigmoid
 
 METHODS: tuple[Method, ...] = get_args(Method)
-"""The simplest first."""
+"""The methods, with the simplest first."""
 SHRINKAGE = 10.0
-"""Positives that the fit over all labels counts for in each label's own. Of 3, 10, 30, 100 and 300 it did best on val,
-each picture judged by a fit that did not see it: least log loss in five of six tries (three students, 500 and 160
-pictures)."""
+"""Number of positives that the fit over all labels counts for in each label's fit. Among 3, 10, 30, 100 and 300, it was
+best on val, where each picture is judged by a fit that did not see it: it had the least log loss in five of six tries
+(three students, 500 and 160 pictures)."""
 BINS = 15
-"""Of the calibration error, as in Guo et al. 2017."""
+"""Number of bins of the calibration error, as in Guo et al. 2017."""
 MOST_STEPS = 16
-"""Most steps of an isotonic fit; those whose merging costs least are merged until there are no more."""
+"""Largest number of steps in an isotonic fit; the steps that are cheapest to merge are merged down to this number."""
 MIN_SLOPE = 0.05
-"""A label whose scores say nothing, or the opposite, is not turned around: it is flat, and its order stays."""
+"""A label whose scores say nothing, or the opposite, is not reversed: it becomes flat, and its order is kept."""
 
 DECREMENT = 1e-9
-"""The fit ends where Newton's step would lower a label's summed loss by less, which rounding hides."""
+"""The fit ends when Newton's step would lower a label's summed loss by less than this, which rounding hides."""
 
 
 def fit_probabilities(logits, targets, ignore, method: Method) -> Affine | Isotonic:
-    """Fit a calibrator by maximum likelihood, with the shrinkage described above.
+    """Fit a calibrator by maximum likelihood, with the shrinkage described in the module's docstring.
 
     Args:
         logits: `[N, C]`.
         targets: `[N, C]` in {0, 1}.
-        ignore: bool `[N, C]`, or None; true cells count neither way.
+        ignore: bool `[N, C]`, or None; true cells count as neither positive nor negative.
         method: one of `METHODS`.
 
     Raises:
-        InputError: no label is shown by one picture and lacked by another, so there is nothing to fit on.
+        InputError: no label is shown by one picture and absent from another, so there is nothing to fit.
     """
     logits, targets = np.asarray(logits, np.float64), np.asarray(targets, np.float64)
     labels = logits.shape[1]
@@ -86,13 +86,13 @@ def fit_probabilities(logits, targets, ignore, method: Method) -> Affine | Isoto
 
 
 def rarer_answer(targets: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """How many pictures give the rarer of a label's two answers, int64 `[C]`."""
+    """Number of pictures with the rarer of a label's two answers, int64 `[C]`."""
     positives = ((targets == 1) & known).sum(axis=0)
     return np.minimum(positives, known.sum(axis=0) - positives)
 
 
 def credibility(rarer: np.ndarray) -> np.ndarray:
-    """Weight of a label's own fit beside the pooled one, n / (n + SHRINKAGE), in [0, 1)."""
+    """Weight of a label's own fit against the pooled one, n / (n + SHRINKAGE), in [0, 1)."""
     return rarer / (rarer + SHRINKAGE)
 
 
@@ -100,8 +100,8 @@ def expected_calibration_error(targets, probabilities, ignore=None, bins: int = 
     """ECE of each label, float64 `[C]`: Σ_b n_b/n·|mean p − share of positives|; NaN for a label without a known cell.
 
     Guo et al. 2017, equation 3 (after Naeini et al. 2015), on the probability of the label and with bins of equal mass
-    rather than equal width: multi-label scores crowd near 0. Equal scores share a bin, so their order cannot matter.
-    For the error pooled over labels give all cells as one column.
+    rather than equal width, because multi-label scores crowd near 0. Equal scores share a bin, so their order cannot
+    matter. For the error pooled over labels, pass all cells as one column.
     """
     result = []
     for predicted, observed, counts in reliability(targets, probabilities, ignore, bins):
@@ -111,11 +111,11 @@ def expected_calibration_error(targets, probabilities, ignore=None, bins: int = 
 
 
 def calibration_noise(probabilities, ignore=None, bins: int = BINS) -> np.ndarray:
-    """ECE that each label would show by chance were its probabilities exactly right, float64 `[C]`.
+    """ECE that each label would show by chance if its probabilities were exactly right, float64 `[C]`.
 
-    A bin of n pictures with positives in mean λ = Σp adds E|X − λ| / N, X the number that turn out positive: for λ ≤ 1
-    exactly 2λ·Π(1 − p), else by the normal approximation √(2/π·Σp(1 − p)). No calibration gets far below it: a label on
-    a few hundred pictures cannot be told from a perfect one.
+    A bin of n pictures with λ = Σp positives in the mean adds E|X − λ| / N, where X is the number of actual positives:
+    for λ ≤ 1 exactly 2λ·Π(1 − p), else the normal approximation √(2/π·Σp(1 − p)). No calibration gets far below it:
+    on a few hundred pictures, a label cannot be distinguished from a perfect one.
     """
     probabilities = np.asarray(probabilities, np.float64)
     known = np.ones(probabilities.shape, bool) if ignore is None else ~np.asarray(ignore, bool)
@@ -135,7 +135,7 @@ def calibration_noise(probabilities, ignore=None, bins: int = BINS) -> np.ndarra
 def reliability(
     targets, probabilities, ignore=None, bins: int = BINS
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """For each label its bins of equal mass: mean probability, share of positives, number of pictures; `[<= bins]`."""
+    """For each label, its bins of equal mass: mean probability, share of positives, number of pictures; `[<= bins]`."""
     targets, probabilities = np.asarray(targets, np.float64), np.asarray(probabilities, np.float64)
     known = np.ones(targets.shape, bool) if ignore is None else ~np.asarray(ignore, bool)
     result = []
@@ -150,12 +150,12 @@ def reliability(
 
 
 def _bin(scores: np.ndarray, bins: int) -> np.ndarray:
-    """Which bin of equal mass each score falls into; equal scores have one rank, and so one bin."""
+    """The bin of equal mass into which each score falls; equal scores have one rank, and therefore one bin."""
     return np.searchsorted(np.sort(scores), scores) * bins // max(len(scores), 1)
 
 
 def log_loss(targets, probabilities, ignore=None) -> float:
-    """Mean of −log p(the right answer) over the known cells, p kept 1e-12 off 0 and 1."""
+    """Mean of −log p(the right answer) over the known cells; p is kept 1e-12 away from 0 and 1."""
     targets = np.asarray(targets)
     right = np.where(targets == 1, probabilities, 1 - np.asarray(probabilities, np.float64))
     known = np.ones(targets.shape, bool) if ignore is None else ~np.asarray(ignore, bool)
@@ -178,11 +178,11 @@ def _fit_affine(
     prior: np.ndarray,
     free: np.ndarray,
 ) -> np.ndarray:
-    """Slope and offset `[C, 2]` that minimise log loss + ½(θ − centre)ᵀ prior (θ − centre); slope at least MIN_SLOPE.
+    """Slope and offset `[C, 2]` that minimise log loss + ½(θ − centre)ᵀ prior (θ − centre); slope ≥ MIN_SLOPE.
 
-    The loss is convex: the minimum under a bound on one parameter lies inside, or on the bound.
+    The loss is convex: the minimum under a bound on one parameter is inside, or on the bound.
     """
-    prior = prior + 1e-6 * np.eye(2)  # cells that are all certain hold no information
+    prior = prior + 1e-6 * np.eye(2)  # cells that are all certain contain no information
     theta = _newton(logits, targets, known, centre, centre, prior, np.broadcast_to(free, centre.shape))
     bound = theta[:, 0] < MIN_SLOPE
     if bound.any():
@@ -202,7 +202,7 @@ def _newton(
     prior: np.ndarray,
     free: np.ndarray,
 ) -> np.ndarray:
-    """Newton's method for all labels at once; a label's step is halved until it does not make its loss larger."""
+    """Newton's method for all labels at once; a label's step is halved until it does not increase its loss."""
 
     def loss(theta: np.ndarray) -> np.ndarray:
         value = logits * theta[:, 0] + theta[:, 1]
@@ -221,7 +221,7 @@ def _newton(
         hessian[fixed[:, :, None] | fixed[:, None, :]] = 0
         hessian += np.eye(2) * fixed[:, :, None]
         step = np.linalg.solve(hessian, gradient[..., None])[..., 0]
-        near = (gradient * step).sum(axis=1) < DECREMENT  # before the step is halved
+        near = (gradient * step).sum(axis=1) < DECREMENT  # computed before the step is halved
         for _ in range(30):
             after = loss(theta - step)
             worse = after > best + DECREMENT
@@ -235,13 +235,13 @@ def _newton(
 
 
 def _knots(scores: np.ndarray, answers: np.ndarray) -> tuple[tuple[float, float], ...]:
-    """The isotonic regression of answers on scores, as the two ends of each step.
+    """The isotonic regression of answers on scores, given by the two ends of each step.
 
     Pool adjacent violators (Ayer et al. 1955; for calibration Zadrozny & Elkan 2002).
     """
     low, where, mass = np.unique(scores, return_inverse=True, return_counts=True)
     total = np.bincount(where, answers)
-    # Two neighbours can only be parted where the answer rises: the runs between are steps already.
+    # Two neighbours can only be separated where the answer rises: the runs between are already steps.
     first = np.flatnonzero(np.append(True, np.diff(total / mass) > 0))
     last = np.append(first[1:], len(low)) - 1
     steps: list[list[float]] = []  # lowest score, highest score, positives, pictures
@@ -261,5 +261,5 @@ def _merge(steps: list[list[float]], place: int) -> None:
 
 
 def _cost(low: list[float], high: list[float]) -> float:
-    """How much merging two steps adds to the squared error."""
+    """The amount by which merging two steps increases the squared error."""
     return low[3] * high[3] / (low[3] + high[3]) * (high[2] / high[3] - low[2] / low[3]) ** 2

@@ -1,14 +1,14 @@
-"""A threshold a label on its calibrated probability, and the decisions that both make together.
+"""One threshold per label on its calibrated probability, and the decisions that result from both.
 
-`f1` takes the threshold with the highest F1, `recall=R` the highest with at least that recall, `precision=P` the lowest
-with at least that precision (so that recall is highest; a label that cannot reach it is never answered yes), `fixed=T`
-is T for every label. The search is exact: over the midpoints between distinct scores.
+`f1` chooses the threshold with the highest F1, `recall=R` the highest one with at least that recall, `precision=P` the
+lowest one with at least that precision (so that recall is highest; a label that cannot reach it is never answered yes),
+and `fixed=T` is T for every label. The search over the midpoints between distinct scores is exact.
 
-A rare label's few positives are not believed alone: in place of an answer y stands w·y + (1 − w)·p, p the calibrated
-probability and w = n / (n + SHRINKAGE) as in `calibration.decide.probabilities`. As w falls that nears the plug-in
-rule, which maximises what the probabilities let one expect (Koyejo et al. 2014; Lipton et al. 2014): p itself is shrunk
-towards all labels. Averaging thresholds with one over all labels did worse: it suits the frequent labels, and lies too
-high for the weak ones. A label without a positive keeps 0.5, and is named.
+A rare label's few positives are not trusted alone: an answer y is replaced by w·y + (1 − w)·p, where p is the
+calibrated probability and w = n / (n + SHRINKAGE), as in `calibration.decide.probabilities`. As w falls, this nears
+the plug-in rule, which maximises the expectation under the probabilities (Koyejo et al. 2014; Lipton et al. 2014): p is
+itself shrunk towards all labels. Averaging thresholds with one over all labels did worse: it suits the frequent labels,
+and is too high for the weak ones. A label without a positive keeps 0.5 and is named.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from edgepress.multilabel.metrics import decide, sigmoid, told_constant
 
 log = logging.getLogger("edgepress")
 DEFAULT = 0.5
-"""The threshold of a label that no picture shows: nothing can be said of its F1, recall or precision."""
+"""The threshold of a label that no picture shows: its F1, recall and precision are unknown."""
 
 FOLDS = 5
 
 
 class Criterion(NamedTuple):
-    """What a threshold is chosen for."""
+    """The goal for which a threshold is chosen."""
 
     name: str
     value: float = 0.0
@@ -53,7 +53,7 @@ class Criterion(NamedTuple):
         """Read `f1`, `recall=R`, `precision=P` or `fixed=T`.
 
         Raises:
-            InputError: anything else, or a number outside (0, 1]; for `fixed` outside [0, 1].
+            InputError: the text has another form, or a number is outside (0, 1], or for `fixed` outside [0, 1].
         """
         name, _, number = text.partition("=")
         if text == "f1":
@@ -71,16 +71,16 @@ class Criterion(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Thresholds:
-    """A threshold a label, and what could not be reached."""
+    """One threshold per label, and what could not be reached."""
 
     values: np.ndarray
-    """float64 `[C]`."""
+    """Thresholds, float64 `[C]`."""
     unreached: dict[int, float]
-    """Labels (columns) without a threshold that meets the target, and the best of that estimate; they stay silent."""
+    """Labels (columns) without a threshold that meets the target, and the best value reached; these are never yes."""
 
 
 class Curve(NamedTuple):
-    """What one label's decisions are worth at every threshold that changes one, rising; each float64 `[K]`."""
+    """What one label's decisions achieve at every threshold that changes one, rising; each field is float64 `[K]`."""
 
     thresholds: np.ndarray
     precision: np.ndarray
@@ -89,26 +89,26 @@ class Curve(NamedTuple):
 
 
 def threshold_curve(targets: np.ndarray, scores: np.ndarray) -> Curve:
-    """Precision, recall and F1 of one label under the lowest score and at the midpoints between distinct scores `[N]`.
+    """Precision, recall and F1 of one label, below the lowest score and at the midpoints between distinct scores `[N]`.
 
-    No threshold is a score itself where that can be helped: an engine's last bit would change that picture's answer.
+    A threshold is a score itself only if unavoidable, because the last bit of an engine would change that answer.
 
     Args:
-        targets: `[N]` in [0, 1]; between the two is the share of a positive that a picture counts for.
+        targets: `[N]` in [0, 1]; a value between the two is the share of a positive that a picture counts for.
 
     Raises:
-        ValueError: the targets sum to 0, so recall is not defined.
+        ValueError: the targets sum to 0, so recall is undefined.
     """
     if not targets.any():
         raise ValueError("no picture shows this label: recall and F1 are not defined")
     distinct, where = np.unique(scores, return_inverse=True)
     middle = (distinct[:-1] + distinct[1:]) / 2
-    # Between two neighbouring floating-point numbers there is no third: there the upper one is the threshold.
+    # No number lies between two neighbouring floating-point numbers: there the upper one is the threshold.
     middle = np.where(middle > distinct[:-1], middle, distinct[1:])
-    # What stands at a threshold or above it is counted from the top.
+    # Scores at or above a threshold are counted from the top.
     predicted = np.bincount(where)[::-1].cumsum()[::-1]
     hit = np.bincount(where, targets)[::-1].cumsum()[::-1]
-    total = hit[0]  # and not the targets' own sum, which may round otherwise: recall is 1 where all are predicted
+    total = hit[0]  # not the targets' own sum, which may be rounded otherwise: recall is 1 if all are predicted
     lowest = np.minimum(distinct[:1] / 2, distinct[:1])
     return Curve(np.append(lowest, middle), hit / predicted, hit / total, 2 * hit / (predicted + total))
 
@@ -116,21 +116,21 @@ def threshold_curve(targets: np.ndarray, scores: np.ndarray) -> Curve:
 def best_threshold(
     targets: np.ndarray, scores: np.ndarray, criterion: Criterion, believed: np.ndarray | None = None
 ) -> tuple[float, float | None]:
-    """The threshold of one label by a criterion, and None; where it cannot be reached, `SILENT` and the best that can.
+    """Find the threshold of one label by a criterion; it comes with None, or is `SILENT` with the best value reached.
 
-    Somebody who asks for a precision does so because a wrong yes costs more than none: the threshold of the best
-    precision, however low that is, would fire against that wish.
+    A precision is asked for because a wrong yes costs more than no answer: the threshold of the best precision, however
+    low that is, would answer yes against this wish.
 
     Args:
         targets: `[N]` in {0, 1}, with a positive.
-        believed: `[N]` in [0, 1], what the targets are shrunk to; F1 is of that. A recall or a precision that was asked
-            for must hold of both: of the targets, as it was asked, and where they are few also of what is believed.
+        believed: `[N]` in [0, 1], what the targets are shrunk to; F1 is computed on it. A recall or a precision that
+            was requested must hold for the targets, and where they are few also for what is believed.
     """
     seen = threshold_curve(targets, scores)
     curve = seen if believed is None else threshold_curve(believed, scores)
     if criterion.name == "f1":
         return float(curve.thresholds[np.argmax(curve.f1)]), None
-    if criterion.name == "recall":  # recall only falls with the threshold, and is 1 at the lowest
+    if criterion.name == "recall":  # recall only falls with the threshold, and is 1 at the lowest one
         both = np.minimum(curve.recall, seen.recall)
         return float(curve.thresholds[np.flatnonzero(both >= criterion.value)[-1]]), None
     precision = np.minimum(curve.precision, seen.precision)
@@ -169,12 +169,12 @@ def fit_decisions(
 ) -> Decisions:
     """Fit calibrators and thresholds on a split's logits `[N, C]`, in the order of its pictures and labels.
 
-    `auto` takes the calibrator with the least log loss, each picture judged by a fit that did not see it; of equals the
-    simplest.
+    `auto` chooses the calibrator with the least log loss, where each picture is judged by a fit that did not see it;
+    among equals, it chooses the simplest.
 
     Raises:
-        InputError: fewer than two pictures, logits that are not finite, no label with both answers, or an unknown
-            criterion or method.
+        InputError: there are fewer than two pictures, logits are not finite, no label has both answers, or a
+            criterion or method is unknown.
     """
     criterion = Criterion.parse(thresholds)
     if probabilities not in ("auto", *METHODS):
@@ -224,28 +224,28 @@ def fit_decisions(
 
 
 def align_decisions(decisions: Decisions, reference: np.ndarray, logits: np.ndarray) -> Decisions:
-    """Decisions for another engine of the same model, which agree with the model's own as closely as its logits allow.
+    """Decisions for another engine of the same model, which agree with the model's as closely as its logits allow.
 
-    Each label's logits are taken to the model's by a line, fitted by least squares on the same pictures, and the
-    model's calibrator and thresholds hold there. A picture weighs p(1 − p) of the model's probability, for where the
-    answer is certain a difference changes nothing; the line counts N / (N + SHRINKAGE) beside the identity. Targets
-    are not asked for: thresholds chosen afresh for INT8 change more decisions than INT8 itself does, because on a few
+    Each label's logits are mapped to the model's by a line, fitted by least squares on the same pictures, and then
+    the model's calibrator and thresholds apply. A picture weighs p(1 − p) of the model's probability, because where the
+    answer is certain a difference changes nothing; the line counts N / (N + SHRINKAGE) against the identity. Targets
+    are not used: thresholds chosen afresh for INT8 change more decisions than INT8 itself does, because on a few
     hundred pictures the best F1 moves by chance.
 
     Args:
-        decisions: of the model.
+        decisions: the model's decisions.
         reference: the model's logits `[N, C]`.
-        logits: the engine's, of the same pictures.
+        logits: the engine's logits for the same pictures.
     """
     p = decisions.probabilities(reference)
-    weights = p * (1 - p) + np.finfo(np.float64).tiny  # where all is certain, any line will do
+    weights = p * (1 - p) + np.finfo(np.float64).tiny  # if all are certain, any line will do
     x, y = np.asarray(logits, np.float64), np.asarray(reference, np.float64)
     mean_x, mean_y = ((weights * values).sum(axis=0) / weights.sum(axis=0) for values in (x, y))
     spread = (weights * (x - mean_x) ** 2).sum(axis=0)
     together = (weights * (x - mean_x) * (y - mean_y)).sum(axis=0)
     slopes = np.divide(together, spread, out=np.zeros_like(spread), where=spread > 0)
     credible = len(x) / (len(x) + SHRINKAGE)
-    # A label whose logits say nothing of the model's is left as it is.
+    # A label whose logits are unrelated to the model's is left as it is.
     sound = slopes > MIN_SLOPE
     offsets = np.where(sound, credible * (mean_y - slopes * mean_x), 0.0)
     slopes = np.where(sound, credible * slopes + 1 - credible, 1.0)
@@ -256,7 +256,7 @@ def align_decisions(decisions: Decisions, reference: np.ndarray, logits: np.ndar
 def cross_fitted(
     logits: np.ndarray, targets: np.ndarray, ignore: np.ndarray, method: Method, criterion: Criterion
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities float64 and decisions bool `[N, C]`, each picture's by a fit on the folds that it is not in."""
+    """Probabilities float64 and decisions bool `[N, C]`; each picture's are from a fit on the other folds."""
     probabilities, decisions = np.zeros(logits.shape), np.zeros(logits.shape, bool)
     for rest, fold in _folds(len(logits)):
         calibrator = fit_probabilities(logits[rest], targets[rest], ignore[rest], method)
@@ -267,7 +267,7 @@ def cross_fitted(
 
 
 def _folds(count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(the rest, the fold) of pictures in an order drawn once and for all."""
+    """(the rest, the fold) of pictures, in an order that is drawn once for all calls."""
     order = np.random.default_rng(0).permutation(count)
     for fold in np.array_split(order, min(FOLDS, count)):
         yield np.setdiff1d(order, fold), fold

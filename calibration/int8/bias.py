@@ -1,4 +1,4 @@
-"""Empirical bias correction: the mean error that INT8 brings to each channel is taken back by the bias.
+"""Empirical bias correction: the bias cancels the mean error that INT8 adds to each channel.
 
 Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019, arXiv 1906.04721,
 section 4.2 and appendix D.
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import onnx
 
 PICTURES = 64
-"""Most pictures that means are taken over: outputs of several convolutions are held for all of them at once."""
+"""Most pictures that means are taken over: the outputs of several convolutions are held for all of them at once."""
 
 
 def correct_biases(
@@ -29,23 +29,23 @@ def correct_biases(
     *,
     reference: onnx.ModelProto | None = None,
 ) -> onnx.ModelProto:
-    """Shift each convolution's bias by the mean over pictures and places of float's output minus INT8's, a channel.
+    """Shift each convolution's bias per channel by the mean over pictures and positions of float's output minus INT8's.
 
-    The convolutions are corrected one by one in topological order, each behind all that come before it: to correct
-    several at once would take back twice what a later one inherits, and was measured to do more harm than good.
+    The convolutions are corrected one by one in topological order, each after all that precede it: correcting several
+    at once would count twice the error that a later one inherits, and was measured to do more harm than good.
 
     Args:
         model: a float model with one input of pictures and a free batch size.
-        quantize: gives the Q/DQ model of a float one; its convolutions must keep their names.
-        images: calibration pictures `[N, ...]`, as the model takes them; `PICTURES` of them are used.
-        reference: the model whose means are wanted, with convolutions of the same names, where it is not `model`: the
-            one from before its weights were rounded.
+        quantize: returns the Q/DQ model of a float model; convolutions must keep their names.
+        images: calibration pictures `[N, ...]`, as the model takes them; only `PICTURES` of them are used.
+        reference: the model whose means are the target, with convolutions of the same names, if that is not `model`:
+            the model from before its weights were rounded.
 
     Returns:
-        The float model with its biases corrected (every convolution has one), to be quantised once more.
+        The float model with its biases corrected (every convolution then has one), to be quantised again.
 
     Raises:
-        InputError: no pictures, or a convolution that one of the models lacks.
+        InputError: there are no pictures, or one of the models lacks a convolution.
     """
     result, quantized = copy_of(model), quantize(model)
     biases = _biases(result.graph)
@@ -69,7 +69,7 @@ def correct_biases(
 
 
 def _biases(graph: onnx.GraphProto) -> dict[str, np.ndarray]:
-    """The bias of each convolution by its name, 0 where it has none; a bias that the graph computes is left alone."""
+    """The bias of each convolution by its name, 0 if it has none; a bias that the graph computes is left alone."""
     from onnx import numpy_helper
 
     constants = {tensor.name: tensor for tensor in graph.initializer}
@@ -85,7 +85,7 @@ def _biases(graph: onnx.GraphProto) -> dict[str, np.ndarray]:
 
 
 def _outputs(model: onnx.ModelProto, names: list[str]) -> dict[str, str]:
-    """What each convolution's output is called in a model: a quantiser renames outputs, but not nodes."""
+    """Names of the convolutions' outputs in a model: a quantiser renames outputs, but not nodes."""
     outputs = {node.name: node.output[0] for node in model.graph.node if node.op_type == "Conv"}
     missing = [name for name in names if name not in outputs]
     if missing:
@@ -94,7 +94,7 @@ def _outputs(model: onnx.ModelProto, names: list[str]) -> dict[str, str]:
 
 
 def _means(model: onnx.ModelProto, names: list[str], images: np.ndarray) -> dict[str, np.ndarray]:
-    """Mean of each convolution's output channels over pictures and places, float64 `[C]`."""
+    """Mean of each convolution's output channels over pictures and positions, float64 `[C]`."""
     outputs = _outputs(model, names)
     sums: dict[str, np.ndarray | float] = dict.fromkeys(names, 0.0)
     for values in activations(model, list(outputs.values()), images, pooled=True):
@@ -104,7 +104,7 @@ def _means(model: onnx.ModelProto, names: list[str], images: np.ndarray) -> dict
 
 
 def _set_bias(graph: onnx.GraphProto, node: onnx.NodeProto, bias: np.ndarray) -> None:
-    """Change a convolution's own bias; give it one in place of none, and of one that others read too."""
+    """Change a convolution's own bias; add one if it has none or if other nodes read it too."""
     from onnx import numpy_helper
 
     own = own_constants(graph)

@@ -1,4 +1,4 @@
-"""What a float model sees in pictures: the last convolution's output, averaged over positions."""
+"""The features that a float model computes from pictures: the last convolution's output, averaged over positions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.pictures import Picture
 
 BLOCK = 64
-"""Pictures that are held at once."""
+"""Number of pictures that are held at once."""
 
 
 def embed(model: Path, pictures: Sequence[Picture], load: Callable[[Picture], np.ndarray]) -> np.ndarray:
@@ -20,7 +20,7 @@ def embed(model: Path, pictures: Sequence[Picture], load: Callable[[Picture], np
 
     Args:
         model: a float ONNX file that takes uint8 pictures.
-        load: a picture to uint8 `[size, size, 3]`.
+        load: turns a picture into uint8 `[size, size, 3]`.
 
     Raises:
         InputError: the graph has no convolution.
@@ -41,13 +41,13 @@ def embed(model: Path, pictures: Sequence[Picture], load: Callable[[Picture], np
 
 
 def k_centre(embeddings: np.ndarray, count: int, first: int) -> list[int]:
-    """Greedy k-centre: each next row is the one farthest from all chosen so far.
+    """Greedy k-centre: each next row is the one farthest from all rows chosen so far.
 
     Gonzalez, "Clustering to minimize the maximum intercluster distance" (1985): its radius is at most twice the best.
 
     Args:
         embeddings: `[N, D]`.
-        count: rows to choose, at most N.
+        count: number of rows to choose, at most N.
         first: the row to begin with.
     """
     chosen = [first]
@@ -55,5 +55,5 @@ def k_centre(embeddings: np.ndarray, count: int, first: int) -> list[int]:
     while len(chosen) < count:
         chosen.append(int(distance.argmax()))
         distance = np.minimum(distance, np.linalg.norm(embeddings - embeddings[chosen[-1]], axis=1))
-        distance[chosen] = -1.0  # twins of a chosen picture are at 0, and no row is taken twice
+        distance[chosen] = -1.0  # duplicates of a chosen picture are at 0, and no row is chosen twice
     return chosen

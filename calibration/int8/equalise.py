@@ -1,12 +1,12 @@
-"""Cross-layer equalisation: the same float function with channels of like ranges, so that INT8 costs it less.
+"""Cross-layer equalisation: the same float function with similar ranges per channel, so that INT8 costs less.
 
 Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019, arXiv 1906.04721,
 section 4.1.
 
-A pair of convolutions with f between them computes W2 f(W1 x + b1). Where f(s·x) = s·f(x) for s > 0, each channel i
-between them may be divided by s_i in front and multiplied by s_i behind. Clip(0, 6) is no such f: its bound would have
-to become 6/s_i, and a bound a channel is a Min that no runtime fuses into a convolution. Those pairs stay as they are,
-as do pairs around hard-swish and SiLU.
+Two convolutions with f between them compute W2 f(W1 x + b1). If f(s·x) = s·f(x) for s > 0, each channel i between
+them may be divided by s_i in front and multiplied by s_i behind. Clip(0, 6) is not such a function: its bound would
+have to become 6/s_i, and a bound per channel is a Min that no runtime fuses into a convolution. Those pairs are left
+as they are, and so are pairs around hard-swish and SiLU.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ if TYPE_CHECKING:
     import onnx
 
 HOMOGENEOUS = frozenset({"Relu", "LeakyRelu", "PRelu", "MaxPool", "AveragePool", "GlobalAveragePool"})
-"""Operators that work on each channel alone, with f(s·x) = s·f(x) for s > 0."""
+"""Operators that work on each channel separately, with f(s·x) = s·f(x) for s > 0."""
 TOLERANCE = 1e-3
 """Largest distance of s from 1 at which ranges count as balanced."""
 SWEEPS = 100
-"""Most passes over all pairs; long chains of convolutions need some tens."""
+"""Largest number of passes over all pairs; long chains of convolutions need a few dozen."""
 
 
 def equalise(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     """Balance the ranges of the weights on both sides of every channel between two convolutions.
 
-    With r1_i the largest |weight| that makes channel i and r2_i the largest that reads it, s_i = sqrt(r1_i / r2_i),
-    so that both become sqrt(r1_i · r2_i). A pair changes its neighbours' ranges, so the pairs are gone
-    through until nothing moves. A channel with no weight on one side is left as it is.
+    If r1_i is the largest |weight| that makes channel i and r2_i the largest that reads it, s_i = sqrt(r1_i / r2_i), so
+    that both become sqrt(r1_i · r2_i). A pair changes its neighbours' ranges, so the passes over the pairs repeat until
+    nothing changes. A channel without weights on one side is left as it is.
 
     Args:
-        model: a float model, batch norms folded.
+        model: a float model with batch norms folded.
 
     Returns:
-        The same function up to float32's rounding, and the names of the convolutions rescaled, in the graph's order.
+        The same function up to float32's rounding, and the names of the rescaled convolutions, in the graph's order.
     """
     from onnx import numpy_helper
 

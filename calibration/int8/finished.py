@@ -1,4 +1,4 @@
-"""Candidates that a search has finished, on disk: an interrupted search goes on behind them."""
+"""Candidates that a search has finished, kept on disk so that an interrupted search continues after them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _INPUTS, _RESULT = "inputs", "result.json"
 
 
 class Finished:
-    """A hidden folder with a folder a candidate; the result is written last, so it means complete.
+    """A hidden folder with one folder per candidate; the result is written last, so its presence means completeness.
 
     Args:
-        folder: made where it is missing; what another search left there is removed.
-        inputs: hash of everything a result depends on.
+        folder: it is made if it is missing; what another search left in it is removed.
+        inputs: a hash of everything that a result depends on.
     """
 
     def __init__(self, folder: Path, inputs: str) -> None:
@@ -32,7 +32,7 @@ class Finished:
         return self.folder / hashlib.sha256(json.dumps(candidate).encode()).hexdigest()[:16]
 
     def load(self, candidate: tuple) -> dict[str, Any] | None:
-        """The result of a candidate that was finished; of one that was not, nothing stays."""
+        """Return the result of a finished candidate; remove everything of an unfinished one."""
         folder = self.folder_of(candidate)
         if (folder / _RESULT).is_file():
             return json.loads((folder / _RESULT).read_text(encoding="utf-8"))
@@ -44,5 +44,5 @@ class Finished:
         write_atomically(self.folder_of(candidate) / _RESULT, json.dumps(result).encode())
 
     def remove(self) -> None:
-        """The search is over."""
+        """Remove the folder when the search is over."""
         shutil.rmtree(self.folder, ignore_errors=True)

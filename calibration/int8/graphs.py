@@ -1,4 +1,4 @@
-"""What the touches on float ONNX graphs share: who reads a tensor, constants, and inner values on pictures."""
+"""What the touches on float ONNX graphs share: readers of a tensor, constants, and inner values on pictures."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ if TYPE_CHECKING:
     import onnx
 
 CHUNK = 16
-"""Pictures whose activations are held at once."""
+"""Number of pictures whose activations are held at once."""
 
 
 def copy_of(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same model, to be changed freely."""
+    """A copy of the model that may be changed freely."""
     result = type(model)()
     result.CopyFrom(model)
     return result
 
 
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    """A node's attributes by name; what the node leaves to the standard's default is missing."""
+    """A node's attributes by name; those that the node leaves to the standard's default are missing."""
     from onnx import helper
 
     return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
 
 
 def readers(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto | None]]:
-    """The nodes that read each tensor, once an input; None stands for the graph's caller, who reads its outputs."""
+    """The nodes that read each tensor, once per input; None stands for the caller, who reads the graph's outputs."""
     found: dict[str, list[onnx.NodeProto | None]] = defaultdict(list)
     for node in graph.node:
         for name in node.input:
@@ -43,7 +43,7 @@ def readers(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto | None]]:
 
 
 def own_constants(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
-    """The float32 initialisers that exactly one input reads: those that may be changed for that reader alone."""
+    """The float32 initialisers that exactly one input reads, which may be changed for that reader alone."""
     from onnx import TensorProto
 
     found = readers(graph)
@@ -55,7 +55,7 @@ def own_constants(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
 
 
 def set_constant(tensor: onnx.TensorProto, values: np.ndarray) -> None:
-    """Put values in an initialiser, as float32 under its old name."""
+    """Store values in an initialiser, as float32 under its old name."""
     from onnx import numpy_helper
 
     tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float32), tensor.name))
@@ -70,10 +70,10 @@ def activations(
         model: a graph with one input of pictures and a free batch size.
         names: float32 tensors of the graph.
         images: pictures `[N, ...]` as the graph takes them.
-        pooled: give the mean over all places, `[B, C, 1, ...]`, of tensors `[B, C, ...]`.
+        pooled: whether to return means over all positions, `[B, C, 1, ...]`, of tensors `[B, C, ...]`.
 
     Raises:
-        InputError: no pictures.
+        InputError: there are no pictures.
     """
     from onnx import helper
 
@@ -91,7 +91,7 @@ def activations(
 def part_of(model: onnx.ModelProto, names: Sequence[str], given: Collection[str] = ()) -> onnx.ModelProto:
     """The part of a graph that computes some of its tensors, which become its outputs in this order.
 
-    It starts at the graph's inputs and at `given`: float32 tensors, of which those it reads become inputs.
+    It starts at the graph's inputs and at `given`: float32 tensors, of which those that it reads become inputs.
     """
     from onnx import TensorProto, helper
 
@@ -120,12 +120,12 @@ def run_in_chunks(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> Itera
         feeds: a value for each of its inputs, `[N, ...]`.
 
     Raises:
-        InputError: no pictures.
+        InputError: there are no pictures.
     """
     import onnxruntime as ort
 
     options = ort.SessionOptions()
-    # Basic: Q/DQ pairs are not fused away, so the values are those that the graph states.
+    # Basic: Q/DQ pairs are not fused, so the values are those that the graph defines.
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.log_severity_level = 3
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

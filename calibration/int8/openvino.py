@@ -20,7 +20,7 @@ _INT8 = {"i8", "u8"}
 
 
 class OpenVinoQuantizer:
-    """INT8 models of one fp32 ONNX model by NNCF on OpenVINO's representation.
+    """INT8 models of one fp32 ONNX model, made by NNCF in OpenVINO's representation.
 
     Args:
         model: the float ONNX file.
@@ -33,21 +33,21 @@ class OpenVinoQuantizer:
         import openvino as ov
 
         self.images, self.weight_bits, self.model = images, weight_bits, ov.convert_model(str(model))
-        # By their names in ONNX: a convolution with a bias becomes two operations, the first under a longer name.
+        # By their names in ONNX: a convolution with a bias becomes two operations, the first with a longer name.
         self.names = {
             _onnx_name(op): op.get_friendly_name()
             for op in self.model.get_ordered_ops()
             if op.get_type_name() in _PRODUCTS
         }
-        # Some nodes of ONNX are no operations of their own here.
+        # Some ONNX nodes are not operations of their own here.
         here = {op.get_friendly_name() for op in self.model.get_ops()}
         self.always_float = [name for name in float_anyway(onnx.load(str(model)).graph) if name in here]
 
     def write(self, out: Path, method: str, kept: tuple[str, ...] = ()) -> bool:
         """Write the model with the nodes `kept` in float; False where the method changes nothing about this model.
 
-        Methods are `nncf` (its own ranges), `min-max`, `percentile-P`, and `smooth-quant` (for matrix products
-        that read activations of a transformer); all with NNCF's fast bias correction.
+        Methods are `nncf` (its own ranges), `min-max`, `percentile-P`, and `smooth-quant` (for matrix products that
+        read activations of a transformer); all of them use NNCF's fast bias correction.
         """
         import nncf
         import openvino as ov
@@ -75,7 +75,7 @@ class OpenVinoQuantizer:
 
     @staticmethod
     def float_nodes(quantized: Path, products: list[str]) -> tuple[str, ...]:
-        """Which of the products have no INT8 constant behind their weights, or read an activation that is in float."""
+        """The products that have no INT8 constant behind their weights, or that read an activation in float."""
         import openvino as ov
 
         found = {
@@ -87,7 +87,7 @@ class OpenVinoQuantizer:
 
     @staticmethod
     def structure(quantized: Path) -> tuple:
-        """What latency depends on: the operations."""
+        """What latency depends on, which is the operations."""
         import openvino as ov
 
         operations = ov.Core().read_model(str(quantized)).get_ordered_ops()
@@ -106,7 +106,7 @@ def _is_int8(operation: Any) -> bool:
 
 
 def _reads_int8(operation: Any, place: int) -> bool:
-    """Does an input come through a FakeQuantize, or from an INT8 constant, with nothing computed behind it?"""
+    """Whether an input comes through a FakeQuantize or from an INT8 constant, with nothing computed in between."""
     node = _source(operation, place, _MOVES)
     if node.get_type_name() == "FakeQuantize":
         return True
@@ -122,7 +122,7 @@ def _source(operation: Any, place: int, passed: set[str]) -> Any:
 
 
 def _ranges(method: str) -> Any:
-    """NNCF's estimators for one range over all pictures, from extremes or from quantiles of each picture."""
+    """NNCF's estimators for one range over all pictures, from the extremes or quantiles of each picture."""
     from nncf.quantization.range_estimator import (
         AggregatorType,
         RangeEstimatorParameters,

@@ -1,4 +1,4 @@
-"""A first convolution that reads the picture's bytes, with nothing to compute in front of it."""
+"""A first convolution that reads the picture's bytes directly, without arithmetic before it."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Any
 import numpy as np
 
 CENTRED = "pixels_centred"
-"""The tensor that the first convolution reads: bytes less the zero point."""
+"""The tensor that the first convolution reads: bytes minus the zero point."""
 _ZERO = "pixels_zero"
 
 
 def fold_normalisation(model: Any) -> int | None:
-    """Move mean and deviation into the first convolution, in place: it then reads pixels, less a whole number.
+    """Move mean and deviation into the first convolution, in place: it then reads pixels minus a whole number.
 
-    A picture's bytes are INT8 already: with that number as zero point the graph's input needs no arithmetic and loses
-    nothing. With w·s for weights, s the scale and m the mean of a channel, Σ w·s·(x − z) + [b + Σ w·s·(z − m)] is the
-    same convolution. Only the padding differs: it is z, where it was m (for equal means half a level of 255).
+    A picture's bytes are already 8-bit: with that number as zero point, the graph's input needs no arithmetic and
+    loses nothing. With weights w·s, scale s and mean m of a channel, Σ w·s·(x − z) + [b + Σ w·s·(z − m)] is the same
+    convolution. Only the padding differs: it is z instead of m (for equal means by half a level of 255).
 
     Returns:
-        z, between 0 and 255, also where it was folded before; None, and nothing is changed, where the graph does not
-        begin with Cast → Sub → Mul → Transpose → Conv as the exporter writes it.
+        z, between 0 and 255, even if it was folded before; None, without any change, if the graph does not begin
+        with Cast → Sub → Mul → Transpose → Conv as the exporter writes it.
     """
     from onnx import helper, numpy_helper
 
@@ -74,14 +74,14 @@ def fold_normalisation(model: Any) -> int | None:
 
 
 def read_pixels(graph: Any) -> None:
-    """After quantising: the first convolution's DequantizeLinear reads the pixels, in place of a QuantizeLinear's."""
+    """After quantising, make the first convolution's DequantizeLinear read the pixels instead of a QuantizeLinear."""
     nodes = {node.name: node for node in graph.node}
     subtract = nodes.get(CENTRED)
     if subtract is None:
         return
     quantise = _only_reader(graph, subtract.output[0])
     if quantise is None or quantise.op_type != "QuantizeLinear":
-        return  # the first convolution was left in float
+        return  # the first convolution remained in float
     for node in graph.node:
         if node.op_type == "DequantizeLinear" and node.input[0] == quantise.output[0]:
             node.input[0] = "pixels_planes"

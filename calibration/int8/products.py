@@ -1,4 +1,4 @@
-"""Where a float ONNX graph has its multiplications: what INT8 is for."""
+"""The multiplications in a float ONNX graph, which INT8 is meant to speed up."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 PRODUCTS = ("Conv", "MatMul", "Gemm")
-"""Operators that hold a net's multiplications."""
+"""Operators that contain a network's multiplications."""
 
 
 def label_products(graph: Any) -> list[str]:
-    """The products of each label with a vector of its own, in an ML-Decoder's last step: they stay in float.
+    """The products of each label with its own vector, in the last step of an ML-Decoder: they stay in float.
 
-    They are a few thousand multiplications right before the logits; INT8 would win no time and cost precision, and
+    They are a few thousand multiplications right before the logits; INT8 would save no time and cost precision, and
     OpenVINO's CPU plugin refuses to compile them.
     """
     batched = {tensor.name for tensor in graph.initializer if len(tensor.dims) == 3}
@@ -21,9 +21,9 @@ def label_products(graph: Any) -> list[str]:
 
 
 def float_anyway(graph: Any) -> list[str]:
-    """What stays in float in every INT8 graph: `label_products`, and all but products behind the last convolution.
+    """What is in float in every INT8 graph: `label_products`, and everything but products after the last convolution.
 
-    INT8 sums, norms and softmax there win no time and cost precision.
+    INT8 sums, norms and softmax there save no time and cost precision.
     """
     last = max((place for place, node in enumerate(graph.node) if node.op_type == "Conv"), default=-1)
     cheap = [node.name for node in graph.node[last + 1 :] if node.op_type not in ("MatMul", "Gemm", "Clip")]
@@ -31,10 +31,10 @@ def float_anyway(graph: Any) -> list[str]:
 
 
 def multiplications(graph: Any, shapes: dict[str, tuple[int, ...]]) -> dict[str, int]:
-    """Multiply-accumulates of every product of a graph.
+    """Multiply-accumulates of every product in a graph.
 
     Args:
-        shapes: of every tensor that a product reads or writes, for the number of pictures that is asked about.
+        shapes: shapes of every tensor that a product reads or writes, for the number of pictures in question.
     """
     known = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer} | shapes
     result = {}
@@ -51,17 +51,17 @@ def multiplications(graph: Any, shapes: dict[str, tuple[int, ...]]) -> dict[str,
 
 
 def weight_elements(graph: Any) -> dict[str, int]:
-    """Constants that every product of a graph holds."""
+    """Number of constants in every product of a graph."""
     sizes = {tensor.name: int(np.prod(tensor.dims)) for tensor in graph.initializer}
     return {n.name: sum(sizes.get(name, 0) for name in n.input[1:]) for n in graph.node if n.op_type in PRODUCTS}
 
 
 def softmax_positions(graph: Any, shapes: dict[str, tuple[int, ...]]) -> dict[str, int]:
-    """Over how many positions each softmax shares its 1, by the name of what it writes.
+    """The number of positions over which each softmax distributes its 1, by the name of its output.
 
     Args:
-        shapes: of every tensor that is quantised, for one picture; a softmax whose output is not among them is left
-            out.
+        shapes: shapes of every quantised tensor, for one picture; a softmax whose output is not among them is
+            left out.
     """
     result = {}
     for node in graph.node:

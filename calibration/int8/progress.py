@@ -1,4 +1,4 @@
-"""What a person sees of a search: a bar on a terminal, nothing in a log file."""
+"""What a person sees during a search: a bar on a terminal, and nothing in a log file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 @contextlib.contextmanager
 def progress(title: str, steps: int) -> Iterator[Callable[[], None]]:
-    """Yields a function that advances the bar by one of `steps`."""
+    """Yield a function that advances the bar by one of `steps`."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:

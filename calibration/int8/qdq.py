@@ -1,4 +1,4 @@
-"""Q/DQ graphs of an ONNX model by ONNX Runtime's quantiser, for ONNX Runtime and for TensorRT."""
+"""Q/DQ graphs of an ONNX model, made by ONNX Runtime's quantiser for ONNX Runtime and TensorRT."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.manifest import Target
 
 _ENDINGS = ("Clip", "Relu")
-"""Activations that a runtime computes with the convolution in front."""
+"""Activations that a runtime fuses with the preceding convolution."""
 
 
 def check_qdq(model: Path, target: Literal["onnxruntime", "tensorrt"]) -> Counter[str]:
-    """Count a Q/DQ graph's operators and check that the target reads it as it was meant.
+    """Count a Q/DQ graph's operators and check that the target reads it as intended.
 
     Raises:
-        InputError: no quantised tensor at all, or for TensorRT a zero point that is not INT8 0 (it would be read as
-            INT8 with only a warning, and answers would be wrong).
+        InputError: no tensor is quantised, or for TensorRT a zero point is not INT8 0 (TensorRT would read it as INT8
+            with only a warning, and answers would be wrong).
     """
     import onnx
     from onnx import numpy_helper
@@ -62,7 +62,7 @@ def float_products(model: Path) -> tuple[str, ...]:
 
 
 def convolutions_in_int8(model: Path) -> tuple[int, int]:
-    """Convolutions of a Q/DQ graph that read two dequantised tensors, and all of them."""
+    """The convolutions of a Q/DQ graph that read two dequantised tensors, and all convolutions."""
     import onnx
 
     names = {node.name for node in onnx.load(str(model)).graph.node if node.op_type == "Conv"}
@@ -70,22 +70,22 @@ def convolutions_in_int8(model: Path) -> tuple[int, int]:
 
 
 def wide_enough(measured: tuple[float, float], positions: int) -> tuple[float, float]:
-    """The range of a softmax's output, from 0 to at least twice what each of its positions gets where all get alike.
+    """The range of a softmax's output, from 0 to at least twice the value of each position if all are equal.
 
-    Where the range of flat attention is as narrow as it was measured, ONNX Runtime up to 1.31.1 answers zeros
-    (its QLinearSoftmax, where 255 · scale · positions is at most 1.7; 1.32.0 is right).
+    If the range of flat attention is as narrow as was measured, ONNX Runtime up to 1.31.1 returns zeros (its
+    QLinearSoftmax, if 255 · scale · positions is at most 1.7; 1.32.0 is right).
     """
     return 0.0, max(measured[1], min(2 / positions, 1.0))
 
 
 class OnnxQuantizer:
-    """Q/DQ graphs of one fp32 ONNX model by ONNX Runtime's quantiser.
+    """Q/DQ graphs of one fp32 ONNX model, made by ONNX Runtime's quantiser.
 
     Args:
         model: the float ONNX file.
         folder: an empty folder to work in.
         images: uint8 calibration pictures `[N, size, size, 3]`.
-        target: who reads the graphs; for OpenVINO, which quantises itself what was touched by them, as ONNX Runtime.
+        target: the runtime that reads the graphs; for OpenVINO, which quantises touched models itself, as ONNX Runtime.
         weight_bits: 8, or 7 for x86 processors whose INT8 products saturate; see `multilabel.saturation`.
     """
 
@@ -96,12 +96,12 @@ class OnnxQuantizer:
 
         self.images, self.target, self.prepared = images, target, folder / "prepared.onnx"
         self.reduce_range = weight_bits == 7
-        # The runtime computes a norm in float; quantising its weights would only warn.
+        # The runtime computes a norm in float, so quantising its weights would only warn.
         every = {**QLinearOpsRegistry, **QDQRegistry}.keys() - {"LayerNormalization"}
         self.operators = list(PRODUCTS) if target == "tensorrt" else sorted(every)
         quant_pre_process(str(model), str(self.prepared), skip_symbolic_shape=True)
         prepared = onnx.load(str(self.prepared))
-        # TensorRT wants the pixels cast, shifted and scaled, and symmetric.
+        # TensorRT needs the pixels cast, shifted and scaled, and symmetric.
         self.zero = None if target == "tensorrt" else fold_normalisation(prepared)
         onnx.save(prepared, str(self.prepared))
         self.float_model, graph = prepared, prepared.graph
@@ -110,7 +110,7 @@ class OnnxQuantizer:
         if not self.products:
             raise InputError(f"{model}: no convolution or matrix product to quantise")
         self.weights = weight_elements(graph)
-        with contextlib.redirect_stdout(io.StringIO()):  # ONNX Runtime's calibrators print as they go
+        with contextlib.redirect_stdout(io.StringIO()):  # ONNX Runtime's calibrators print while they run
             self.ranges = Ranges(self.prepared, self.operators, folder, images)
         self.macs = multiplications(graph, self.ranges.shapes)
         self._by: dict[Method, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
@@ -122,11 +122,11 @@ class OnnxQuantizer:
         onnx.save(self.quantized(method, kept), str(out))
 
     def quantized(self, method: Method, kept: tuple[str, ...] = ()) -> Any:
-        """The graph that `write` writes, a ModelProto."""
+        """The graph that `write` writes, as a ModelProto."""
         return self._quantized(self._tensors(method), excluded=[*kept, *self.always_float])
 
     def only(self, node: str, method: Method) -> Any:
-        """The graph (a ModelProto) in which one node is quantised, with the activation behind it; all else is float."""
+        """The graph (a ModelProto) in which one node and the activation after it are quantised; all else is float."""
         graph = self.float_model.graph
         (one,) = (other for other in graph.node if other.name == node)
         ends = [other for other in graph.node if other.op_type in _ENDINGS and other.input[0] == one.output[0]]
@@ -140,7 +140,7 @@ class OnnxQuantizer:
         nodes: Sequence[str] = (),
         excluded: Sequence[str] = (),
     ) -> Any:
-        """The Q/DQ graph, a ModelProto, of some nodes (all where none is named) without others."""
+        """The Q/DQ graph, as a ModelProto, of some nodes (all if none are named) without others."""
         from onnxruntime.quantization import QuantType
         from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
         from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
@@ -162,8 +162,8 @@ class OnnxQuantizer:
                     "WeightSymmetric": True,
                     "AddQDQPairToWeight": False,
                     "QuantizeBias": not tensorrt,
-                    # TensorRT computes a product with the activation behind it: quantised between them, the range
-                    # would be that of what the activation cuts off.
+                    # TensorRT fuses a product with the activation after it: if the tensor between them were quantised,
+                    # its range would cover what the activation cuts off.
                     "OpTypesToExcludeOutputQuantization": list(PRODUCTS) if tensorrt else [],
                 },
             )
@@ -174,10 +174,10 @@ class OnnxQuantizer:
         return model
 
     def _tensors(self, method: Method) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Every tensor's range, as the quantiser takes it."""
+        """Every tensor's range, in the form that the quantiser takes."""
         if method not in self._by:
             ranges = self.ranges.by(method)
-            if self.zero is not None:  # a picture's bytes, less the whole number in their middle: nothing to measure
+            if self.zero is not None:  # a picture's bytes minus the whole number in their middle: nothing to measure
                 ranges[CENTRED] = (-self.zero, 255 - self.zero)
             for name, positions in softmax_positions(self.float_model.graph, self.ranges.shapes).items():
                 ranges[name] = wide_enough(ranges[name], positions)
@@ -188,12 +188,12 @@ class OnnxQuantizer:
 
     @staticmethod
     def float_nodes(quantized: Path, products: list[str]) -> tuple[str, ...]:
-        """Which of the products a graph written here has in float."""
+        """The products that are in float in a graph written here."""
         return tuple(name for name in float_products(quantized) if name in set(products))
 
     @staticmethod
     def structure(quantized: Path) -> tuple:
-        """What latency depends on: the operators, and which are in float."""
+        """What latency depends on: the operators, and which of them are in float."""
         import onnx
 
         graph = onnx.load(str(quantized)).graph

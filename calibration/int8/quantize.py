@@ -1,7 +1,7 @@
-"""INT8 graphs, one recipe a target, found by a search on val.
+"""INT8 graphs, with one recipe per target, found by a search on val.
 
-One Q/DQ graph does not serve all: ONNX Runtime on x86 is fastest with asymmetric UInt8 activations and quantised
-biases; TensorRT takes only symmetric INT8 with zero point 0 and float biases, around Conv, MatMul and Gemm; OpenVINO is
+No Q/DQ graph serves all targets: ONNX Runtime on x86 is fastest with asymmetric UInt8 activations and quantised biases;
+TensorRT takes only symmetric INT8 with zero point 0 and float biases, around Conv, MatMul and Gemm; OpenVINO is
 quantised by NNCF in its own representation.
 """
 
@@ -29,7 +29,7 @@ log = logging.getLogger("edgepress")
 _ONNX_STEPS = (
     Candidate("min-max"),
     Candidate("percentile-99.99"),
-    Candidate("", ("equalised",)),  # before rounding: it moves weights off their grid
+    Candidate("", ("equalised",)),  # it comes before rounding because it moves weights off their grid
     Candidate("", ("rounded",)),
     Candidate("", ("corrected",)),
     Candidate("percentile-99.999"),
@@ -51,7 +51,7 @@ STEPS: dict[Target, tuple[Candidate, ...]] = {
     "tensorrt": _ONNX_STEPS,
     "openvino": _OPENVINO_STEPS,
 }
-"""What is tried, the most promising first; see `calibration.int8.search`."""
+"""What is tried, with the most promising first; see `calibration.int8.search`."""
 
 
 def quantize(
@@ -68,20 +68,20 @@ def quantize(
     time_limit: float = 60.0,
     weight_bits: int = 8,
 ) -> Search:
-    """Write the fastest INT8 model within the budget on val that this search finds; see `calibration.int8.search`.
+    """Write the fastest INT8 model within the budget on val that the search finds; see `calibration.int8.search`.
 
     Args:
         model: the fp32 ONNX file.
-        out: file to write, .onnx, or .xml for OpenVINO.
+        out: file to write: .onnx, or .xml for OpenVINO.
         images: uint8 calibration pictures `[N, size, size, 3]`.
         target: the runtime that will execute it.
-        evaluate: a model file to its score on val.
+        evaluate: maps a model file to its score on val.
         float_map: the fp32 model's mAP in [0, 1] on val.
         finished: where candidates are kept until the search is over; the caller removes it.
-        measure: a model file to its latency against fp32; None where the target does not run here.
+        measure: maps a model file to its latency against fp32; None for a target that does not run on this machine.
         budget: largest drop of val mAP in [0, 1].
-        time_limit: seconds after which no further candidate is begun.
-        weight_bits: 7 for x86 processors whose INT8 products saturate, else 8.
+        time_limit: number of seconds after which no further candidate is begun.
+        weight_bits: 7 for x86 processors whose INT8 products saturate, otherwise 8.
 
     Raises:
         InputError: the graph has nothing to quantise, or holds zero points that the target misreads.
@@ -100,7 +100,7 @@ def quantize(
         found = searcher.run(time_limit)
     except (InputError, OSError, MemoryError, EngineUnavailableError):
         raise
-    except Exception as error:  # what a quantiser or a runtime raises is its own, and a graph's fault
+    except Exception as error:  # an error of a quantiser or a runtime is of its own type, and the graph's fault
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"{model}: cannot be quantised for {target}: {reason}") from error
     for suffix in (out.suffix, ".bin") if target == "openvino" else (out.suffix,):
@@ -127,21 +127,21 @@ def _warn(found: Search, searcher: Searcher, target: Target) -> None:
 
 
 class _Targeted:
-    """The quantiser of a target, over every float model that the touches make of one."""
+    """The quantiser of a target, for every float model that the touches make from one model."""
 
     def __init__(self, model: Path, folder: Path, images: np.ndarray, target: Target, weight_bits: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         self.folder, self.images, self.target, self.weight_bits = folder, images, target, weight_bits
         self.steps = STEPS[target]
         if target == "openvino" and weight_bits == 7:
-            # NNCF's grid then has the largest weight half-way between two integers: none can be rounded for it before.
+            # NNCF's grid would have the largest weight half-way between two integers, so none can be rounded before.
             self.steps = tuple(step for step in self.steps if "rounded" not in step.touches)
         self._onnx: dict[str, OnnxQuantizer] = {}
         self._openvino: dict[str, OpenVinoQuantizer] = {}
         self.plain = self._of_onnx("plain", lambda file: shutil.copyfile(model, file))
         self.products, self.weights, self.macs = self.plain.products, self.plain.weights, self.plain.macs
         if target == "openvino":
-            # The others it has fused into attention, which it computes in float: they can neither be chosen nor count.
+            # NNCF has fused the others into attention, which is computed in float, so none is chosen or counted.
             names = self._of_openvino("plain").names
             self.products = [name for name in self.products if name in names]
 
@@ -164,7 +164,7 @@ class _Targeted:
     def rank(self, method: str, advance: Callable[[], None]) -> list:
         from edgepress.calibration.int8.sensitivity import rank_nodes
 
-        # OpenVINO's own search would take minutes; the noise is the model's, and the names are the same.
+        # OpenVINO's own search would take minutes; the noise belongs to the model, and the names are the same.
         ranges = "min-max" if self.target == "openvino" else method
         return rank_nodes(self.plain, ranges, advance, self.products)  # type: ignore[arg-type]
 
@@ -202,5 +202,5 @@ class _Targeted:
 
 
 def _name(touches: tuple[str, ...], method: str) -> str:
-    """Of a float model; only a correction depends on how ranges are set."""
+    """The name of a float model; only a correction depends on how ranges are set."""
     return "+".join(["plain", *(f"{touch}-{method}" if TOUCHES[touch] else touch for touch in touches)])

@@ -1,12 +1,12 @@
-"""What range of its values each activation is quantised to: how the calibration pictures set it.
+"""The range of values to which each activation is quantised, which the calibration pictures determine.
 
-Two passes over the pictures, a few at a time, so that memory does not grow with their number: the first finds every
-tensor's smallest and largest value, the second counts its values into `BINS` equal bins between them. Every method
-reads its range off these counts, so a further method costs no further pass.
+There are two passes over the pictures, a few at a time, so that memory does not grow with their number: the first finds
+every tensor's smallest and largest value, the second counts its values in `BINS` equal bins between them. Every method
+reads its range from these counts, so a further method needs no further pass.
 
-Of ONNX Runtime's own methods "distribution" is not here: for INT8 its quantiser reads only the lowest and highest edge
-of a histogram made symmetric around 0, which is min-max with a wider range. Its entropy method moves both ends of such
-a symmetric histogram together, and with its default of 128 bins for 128 levels has nothing to choose.
+ONNX Runtime's method "distribution" is missing: for INT8 its quantiser reads only the lowest and highest edge of a
+histogram made symmetric around 0, which is min-max with a wider range. Its entropy method moves both ends of such a
+symmetric histogram together, and with its default of 128 bins for 128 levels has nothing to choose.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ Method = Literal["min-max", "percentile-99.9", "percentile-99.99", "percentile-9
 METHODS: tuple[Method, ...] = get_args(Method)
 BINS = 2048
 CHUNK = 8
-"""Pictures whose activations are held at once by the first pass; the second holds those of one."""
+"""Pictures whose activations the first pass holds at once; the second pass holds those of one picture."""
 SAMPLE = 32768
-"""Most values of a tensor that one picture adds to its histogram, taken at even distances."""
+"""Largest number of values of a tensor that one picture adds to its histogram, sampled at even distances."""
 LEVELS = 256
 STEPS = 64
-"""Ranges that entropy and least squares try for each tensor."""
+"""Number of ranges that entropy and least squares try for each tensor."""
 
 
 class Ranges:
     """Minimum, maximum and histogram of every tensor that an ONNX model's quantised operators read or write."""
 
     def __init__(self, model: Path, operators: list[str], folder: Path, images: np.ndarray) -> None:
-        """Measure.
+        """Measure the tensors.
 
         Args:
             model: float ONNX file, prepared for quantisation (shapes inferred).
-            operators: types whose inputs and outputs are measured.
-            folder: for models with more outputs.
+            operators: types of operator whose inputs and outputs are measured.
+            folder: a folder for models with additional outputs.
             images: uint8 `[N, size, size, 3]`.
         """
         self.shapes: dict[str, tuple[int, ...]] = {}
-        """Of every tensor, for one picture."""
+        """Shapes of every tensor, for one picture."""
         self.limits = _limits(model, operators, folder, images)
         self.counts = {name: np.zeros(BINS, np.int64) for name in self.limits}
         self._count(model, images)
@@ -54,12 +54,12 @@ class Ranges:
                 low, high = self.limits[name]
                 self.shapes[name] = values.shape
                 if high > low:
-                    values = values.ravel()[:: max(values.size // SAMPLE, 1) | 1]  # odd: not one column alone
+                    values = values.ravel()[:: max(values.size // SAMPLE, 1) | 1]  # odd, so not one column alone
                     places = ((values - low) * (BINS / (high - low))).astype(np.int32)
                     self.counts[name] += np.bincount(np.minimum(places, BINS - 1), minlength=BINS)
 
     def by(self, method: Method) -> dict[str, tuple[float, float]]:
-        """Every tensor's range by a method."""
+        """Return every tensor's range by a method."""
         find = _finder(method)
         return {
             name: find(self.counts[name], low, high) if high > low else (low, high)
@@ -68,9 +68,9 @@ class Ranges:
 
 
 def open_with_outputs(model: Path, names: list[str]) -> tuple[Any, str]:
-    """A session of a model that gives further tensors, and the name of its input.
+    """Open a session of a model that outputs further tensors; also returns the name of its input.
 
-    It is not optimised: fusing would do away with tensors that are asked for.
+    The graph is not optimised, because fusing would remove requested tensors.
     """
     import onnx
     import onnxruntime as ort
@@ -102,7 +102,7 @@ def _limits(model: Path, operators: list[str], folder: Path, images: np.ndarray)
 
 
 def reader(name: str, images: np.ndarray):
-    """Feeds pictures to ONNX Runtime's calibrators one at a time."""
+    """Feeds pictures to ONNX Runtime's calibrators one by one."""
     from onnxruntime.quantization import CalibrationDataReader
 
     class Reader(CalibrationDataReader):
@@ -127,7 +127,7 @@ def _finder(method: Method) -> Callable[[np.ndarray, float, float], tuple[float,
 
 
 def _percentile(counts: np.ndarray, low: float, high: float, inside: float) -> tuple[float, float]:
-    """The range that leaves half of 1 - `inside` of the values out at either end."""
+    """The range that leaves out half of 1 - `inside` of the values at either end."""
     share, edges = np.cumsum(counts) / counts.sum(), np.linspace(low, high, BINS + 1)
     cut = (1 - inside) / 2
     return float(edges[np.searchsorted(share, cut, "right")]), float(edges[np.searchsorted(share, 1 - cut) + 1])
@@ -139,9 +139,9 @@ def _best_range(
     high: float,
     cost: Callable[[np.ndarray, np.ndarray, tuple[float, float]], float],
 ) -> tuple[float, float]:
-    """Of ranges that cut the larger end first, then the other, the one that costs least.
+    """Find the cheapest among ranges that first cut the larger end, then the other.
 
-    An end at 0 stays there: values that a ReLU made 0 are exact.
+    An end at 0 remains there, because values that a ReLU made 0 are exact.
     """
     centres = low + (np.arange(BINS) + 0.5) * (high - low) / BINS
     best = (low, high)
@@ -156,7 +156,7 @@ def _best_range(
 
 
 def _levels(values: np.ndarray, ends: tuple[float, float]) -> tuple[np.ndarray, float]:
-    """The level of each value on a grid of 256 that holds 0, and the grid's step."""
+    """The level of each value on a grid of 256 that contains 0, and the grid's step."""
     bottom, top = min(ends[0], 0.0), max(ends[1], 0.0)
     step = max((top - bottom) / (LEVELS - 1), float(np.finfo(np.float32).tiny))
     return np.round(np.clip(values, bottom, top) / step), step
@@ -169,10 +169,10 @@ def _squared_error(counts: np.ndarray, centres: np.ndarray, ends: tuple[float, f
 
 
 def _divergence(counts: np.ndarray, centres: np.ndarray, ends: tuple[float, float]) -> float:
-    """KL(P ‖ Q) in nats: P the values, those outside in the outermost bin; Q what the levels tell of those inside.
+    """KL(P ‖ Q) in nats: P has the values, with those outside in the outermost bin; Q has what the levels keep inside.
 
     Migacz, "8-bit inference with TensorRT" (GTC 2017), for a range whose ends need not be symmetric. A level's count is
-    spread evenly over its bins that hold something; an empty outermost bin counts as one value.
+    spread evenly over its bins that are not empty; an empty outermost bin counts as one value.
     """
     inside = (centres >= ends[0]) & (centres <= ends[1])
     if not counts[inside].any():

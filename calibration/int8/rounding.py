@@ -1,9 +1,9 @@
-"""Weights rounded to INT8 so that each layer's outputs, not its weights, move least.
+"""Rounds weights to INT8 so that the outputs of each layer, rather than its weights, change least.
 
 The objective is AdaRound's, layer by layer (Nagel et al., "Up or Down? Adaptive Rounding for Post-Training
-Quantization", ICML 2020, arXiv 2004.10568, section 3.2): of the two neighbours of every weight on the grid, those that
-minimise E‖(Ŵ − W)x‖² = Σ_rows (ŵ − w) G (ŵ − w)ᵀ with G = E[x xᵀ], x the layer's inputs in the float model. The paper
-relaxes it and descends by gradient; here one weight is turned at a time while that helps, which needs G alone.
+Quantization", ICML 2020, arXiv 2004.10568, section 3.2): of the two neighbours of every weight on the grid, choose
+those that minimise E‖(Ŵ − W)x‖² = Σ_rows (ŵ − w) G (ŵ − w)ᵀ with G = E[x xᵀ], where x is the layer's float input. The
+paper relaxes it and descends by gradient; here one weight changes at a time while that helps, which needs only G.
 """
 
 from __future__ import annotations
@@ -20,34 +20,34 @@ if TYPE_CHECKING:
     import onnx
 
 POSITIONS = 64
-"""Places of a picture whose inputs enter G, drawn at random; all of them where it has fewer."""
+"""Number of positions of a picture whose inputs enter G, drawn at random; all of them if it has fewer."""
 DAMPING = 0.01
-"""Added to G's diagonal, as a share of its mean: a few hundred pictures do not fill every direction of a wide layer."""
+"""Added to G's diagonal, as a share of its mean: a few hundred pictures do not span every direction of a wide layer."""
 SWEEPS = 20
-"""Most passes over the columns of a weight."""
+"""Largest number of passes over the columns of a weight."""
 LAYERS = 8
-"""Layers whose inputs are held at once."""
+"""Number of layers whose inputs are held at once."""
 
 
 def round_weights(
     model: onnx.ModelProto, images: np.ndarray, kept: Collection[str] = (), *, levels: int = 127
 ) -> onnx.ModelProto:
-    """Put the weights of convolutions and products on the INT8 grid they will be quantised to, rounded as they serve.
+    """Move the weights of convolutions and products to the INT8 grid on which they will be quantised.
 
-    The grid is symmetric, one scale an output channel: max|w| / levels. The largest weight stays where it is, so that a
+    The grid is symmetric, with one scale per output channel: max|w| / levels. The largest weight does not change, so a
     quantiser that looks for the largest weight finds this grid again, and with it exactly these integers.
 
-    Conv in any group, and MatMul and Gemm whose second factor is a constant matrix, are rounded; a weight that several
-    nodes read is left as it is, for its grid is not one layer's to choose.
+    Conv with any number of groups, and MatMul and Gemm whose second factor is a constant matrix, are rounded; a weight
+    that several nodes read is left as it is, because its grid does not belong to one layer.
 
     Args:
         model: a float model with one input of pictures and a free batch size.
         images: calibration pictures `[N, ...]`, as the model takes them.
         kept: names of nodes that will stay in float; their weights are left as they are.
-        levels: the largest integer: 127, or 64 where ONNX Runtime's quantiser leaves a bit out (`reduce_range`).
+        levels: the largest integer: 127, or 64 if ONNX Runtime's quantiser leaves out one bit (`reduce_range`).
 
     Raises:
-        InputError: no pictures.
+        InputError: there are no pictures.
     """
     from onnx import numpy_helper
 
@@ -57,7 +57,7 @@ def round_weights(
     for start in range(0, len(layers), LAYERS):
         group = layers[start : start + LAYERS]
         weights = [numpy_helper.to_array(tensors[node.input[1]]) for node in group]
-        # Of `model`: what is in front of a layer is still in float.
+        # From `model`: what precedes a layer is still in float.
         for node, weight, gram in zip(group, weights, grams(model, group, weights, images), strict=True):
             diagonal = np.einsum("gdd->gd", gram)
             diagonal += DAMPING * diagonal.mean(axis=1, keepdims=True)
@@ -67,20 +67,20 @@ def round_weights(
 
 
 def round_rows(rows: np.ndarray, gram: np.ndarray, levels: int = 127) -> np.ndarray:
-    """Every weight at one of its two neighbours on its row's grid, by coordinate descent from the nearest.
+    """Round every weight to one of its two neighbours on its row's grid, by coordinate descent from the nearest.
 
     Args:
-        rows: weights `[groups, rows, inputs]`, each row with a grid of its own.
+        rows: weights `[groups, rows, inputs]`; each row has a grid of its own.
         gram: E[x xᵀ] of each group's inputs `[groups, inputs, inputs]`.
         levels: the largest integer of the grids.
 
     Returns:
-        float64 `[groups, rows, inputs]`, on the grids. No row's objective is above that of rounding to the nearest,
-        and turning any one weight would not lower it, unless the descent was stopped after `SWEEPS` passes.
+        float64 `[groups, rows, inputs]`, on the grids. No row's objective is above that of rounding to the nearest, and
+        turning any single weight would not lower it, unless the descent was stopped after `SWEEPS` passes.
     """
     rows = rows.astype(np.float64)
     largest = np.abs(rows).max(axis=2, keepdims=True)
-    # In grid steps; multiplied before it is divided, so that the largest weight is a whole number and cannot turn.
+    # In grid steps; it is multiplied before it is divided, so that the largest weight is an integer and cannot turn.
     exact = np.divide(levels * rows, largest, out=np.zeros_like(rows), where=largest > 0)
     both = np.floor(exact) + np.ceil(exact)
     integers = np.rint(exact)
@@ -91,7 +91,7 @@ def round_rows(rows: np.ndarray, gram: np.ndarray, levels: int = 127) -> np.ndar
             step = both[:, :, column] - 2 * integers[:, :, column]
             own = gram[:, column, column, None]
             change = step * (2 * pull[:, :, column] + step * own)
-            group, row = np.nonzero(change < -1e-9 * own)  # less is rounding error, and would never end
+            group, row = np.nonzero(change < -1e-9 * own)  # less than this is rounding error, and would never end
             integers[group, row, column] += step[group, row]
             pull[group, row] += step[group, row, None] * gram[group, column]
             turned += len(row)
@@ -103,7 +103,7 @@ def round_rows(rows: np.ndarray, gram: np.ndarray, levels: int = 127) -> np.ndar
 def grams(
     model: onnx.ModelProto, nodes: list[onnx.NodeProto], weights: list[np.ndarray], images: np.ndarray
 ) -> list[np.ndarray]:
-    """E[x xᵀ] of the inputs of each layer, float64 `[groups, inputs, inputs]`, over pictures and sampled places."""
+    """E[x xᵀ] of the inputs of each layer, float64 `[groups, inputs, inputs]`, over pictures and sampled positions."""
     rng = np.random.default_rng(0)
     sums: list[np.ndarray | float] = [0.0] * len(nodes)
     counts = [0] * len(nodes)
@@ -125,7 +125,7 @@ def _is_layer(node: onnx.NodeProto, tensors: dict[str, onnx.TensorProto]) -> boo
 
 
 def _rows(node: onnx.NodeProto, weight: np.ndarray) -> np.ndarray:
-    """A layer's weight as `[groups, rows, inputs]`, a row an output channel."""
+    """A layer's weight as `[groups, rows, inputs]`, with one row per output channel."""
     if node.op_type == "Conv":
         groups = attributes(node).get("group", 1)
         return weight.reshape(groups, weight.shape[0] // groups, -1)
@@ -139,7 +139,7 @@ def _unrowed(node: onnx.NodeProto, rows: np.ndarray, shape: tuple[int, ...]) -> 
 
 
 def _inputs(node: onnx.NodeProto, weight: np.ndarray, value: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """What a layer multiplies its rows with, at some places of each picture: `[groups, places, inputs]`."""
+    """The values that a layer multiplies its rows by, at some positions of each picture: `[groups, places, inputs]`."""
     if node.op_type != "Conv":
         flat = value.reshape(-1, value.shape[-1])
         most = CHUNK * POSITIONS
@@ -156,7 +156,7 @@ def _inputs(node: onnx.NodeProto, weight: np.ndarray, value: np.ndarray, rng: np
 
 
 def _windows(value: np.ndarray, kernel: tuple[int, ...], given: dict[str, Any]) -> np.ndarray:
-    """A view of what a convolution sees at each place: `[pictures, channels, *places, *kernel]`."""
+    """A view of what a convolution reads at each position: `[pictures, channels, *places, *kernel]`."""
     ones = [1] * len(kernel)
     strides, dilations = given.get("strides", ones), given.get("dilations", ones)
     reach = tuple((size - 1) * step + 1 for size, step in zip(kernel, dilations, strict=True))
@@ -169,7 +169,7 @@ def _windows(value: np.ndarray, kernel: tuple[int, ...], given: dict[str, Any]) 
 def _padding(
     shape: tuple[int, ...], reach: tuple[int, ...], strides: list[int], given: dict[str, Any]
 ) -> list[tuple[int, int]]:
-    """Zeros in front of and behind each spatial axis."""
+    """Number of zeros before and after each spatial axis."""
     how = given.get("auto_pad", b"NOTSET").decode()
     if how in ("NOTSET", "VALID"):
         pads = given.get("pads", [0] * 2 * len(shape)) if how == "NOTSET" else [0] * 2 * len(shape)

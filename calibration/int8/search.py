@@ -1,7 +1,7 @@
-"""The search for an INT8 graph: candidates in the order of what they are worth, and the choice among them.
+"""The search for an INT8 graph: candidates ordered by their expected benefit, and the choice among them.
 
-Coordinate descent: a step changes one thing about the best graph so far, how ranges are set or what was done to the
-float model. Weights quantised by tensor are no candidate: where they were tried they cost mAP and ran no faster.
+It is coordinate descent: a step changes one thing about the best graph so far, either how ranges are set or what was
+done to the float model. Weights quantised per tensor are no candidate: in trials they cost mAP and ran no faster.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ log = logging.getLogger("edgepress")
 TOLERANCE = 0.005
 """Differences of val mAP, in [0, 1], that are chance on a few hundred pictures."""
 MOST_FLOAT = 0.10
-"""Largest share of convolutions and matrix products that may be left in float."""
+"""Largest share of convolutions and matrix products that may stay in float."""
 MOST_FLOAT_WEIGHTS = 0.05
-"""Largest share of the weights that may be left in float for it, so that the file stays a third of fp32's."""
+"""Largest share of the weights that may stay in float, so that the file remains a third of fp32's."""
 
 
 SLOWER = 1.02
@@ -41,7 +41,7 @@ class Candidate(NamedTuple):
     touches: tuple[str, ...] = ()
     """What is done to the float model before, in this order."""
     kept: tuple[str, ...] = ()
-    """Nodes that are left in float on purpose."""
+    """Nodes that are in float on purpose."""
 
     def __str__(self) -> str:
         kept = f", {len(self.kept)} left in float" if self.kept else ""
@@ -52,7 +52,7 @@ class Score(NamedTuple):
     """What a candidate reaches on val."""
 
     mAP: float
-    """In [0, 1]."""
+    """mAP in [0, 1]."""
     sqnr: float
     """Signal to quantisation noise of its logits against the fp32 model's, in dB."""
 
@@ -63,56 +63,56 @@ class Trial(NamedTuple):
     candidate: Candidate
     score: Score
     latency: Ratio | None
-    """None for a target that does not run here."""
+    """Latency; None for a target that does not run on this machine."""
     float_nodes: tuple[str, ...]
-    """All convolutions and matrix products that its graph has in float."""
+    """All convolutions and matrix products that are in float in its graph."""
     int8_share: float
     """Share of the multiply-accumulates that are in INT8."""
     file: Path
 
 
 class Quantizer(Protocol):
-    """What the search needs of a target."""
+    """What the search needs from a target."""
 
     steps: tuple[Candidate, ...]
-    """Changes to the best so far, in the order of what they are worth: a method, or one touch more (no method)."""
+    """Changes to the best so far, in order of benefit: a method, or one touch more (without a method)."""
     products: list[str]
     weights: dict[str, int]
-    """Constants of each product."""
+    """Number of constants in each product."""
     macs: dict[str, int]
 
     def write(self, out: Path, candidate: Candidate) -> bool:
-        """Make a candidate's files; False where it would be the same graph as without its last touch."""
+        """Write a candidate's files; False if it would be the same graph as without its last touch."""
 
     def float_nodes(self, quantized: Path) -> tuple[str, ...]: ...
 
     def structure(self, quantized: Path) -> Hashable:
-        """What latency depends on: graphs of the same structure take the same time."""
+        """What latency depends on: graphs with the same structure take the same time."""
 
     def rank(self, method: str, advance: Callable[[], None]) -> list[NodeNoise]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """What was found."""
+    """What the search found."""
 
     best: Trial
     tried: list[Trial]
     planned: int
-    """Candidates that there would have been time for without a limit."""
+    """Number of candidates that would have been tried without a time limit."""
     sensitivity: list[NodeNoise]
 
 
 class Searcher:
-    """One search: makes and measures candidates, and keeps them as it goes.
+    """One search: it makes and measures candidates, and stores each when it is done.
 
     Args:
-        name: of the model file to make in each candidate's folder.
-        evaluate: a model file to its score on val.
-        measure: a model file to its latency; None where the target does not run here.
+        name: name of the model file to make in each candidate's folder.
+        evaluate: maps a model file to its score on val.
+        measure: maps a model file to its latency; None for a target that does not run on this machine.
         float_map: the fp32 model's mAP in [0, 1] on val.
         budget: largest drop of val mAP in [0, 1].
-        finished: where candidates are kept, those of an interrupted search among them.
+        finished: the store of candidates, including those of an interrupted search.
     """
 
     def __init__(
@@ -161,16 +161,16 @@ class Searcher:
         return self.float_map - trial.score.mAP
 
     def least_noise(self, trials: list[Trial] | None = None) -> Trial:
-        """Of the trials that are as good as the best but for chance, the one with the least noise."""
+        """The trial with the least noise among those that are as good as the best up to chance."""
         trials = self.trials if trials is None else trials
         highest = max(trial.score.mAP for trial in trials)
         near = [trial for trial in trials if trial.score.mAP >= highest - TOLERANCE]
         return max(near, key=lambda trial: trial.score[::-1])
 
     def chosen(self) -> Trial:
-        """The fastest within the budget; what is not faster beyond chance is as fast, and then the least noise decides.
+        """The fastest trial within the budget; a gain within chance counts as equal, and then the least noise decides.
 
-        A graph that is slower than fp32 is not chosen where there is another.
+        A graph that is slower than fp32 is only chosen if there is no other.
         """
         trials = [t for t in self.trials if t.latency is None or not t.latency.slower(SLOWER)] or self.trials
         within = [trial for trial in trials if self.drop(trial) <= self.budget]
@@ -197,7 +197,7 @@ class Searcher:
         if not kept:
             return
         latency = None if kept["latency"] is None else Ratio(**kept["latency"])
-        if latency is not None:  # of an interrupted search, perhaps
+        if latency is not None:  # possibly of an interrupted search
             self.timed.setdefault(self.quantizer.structure(file), latency)
         trial = Trial(
             candidate,
@@ -218,7 +218,7 @@ class Searcher:
         )
 
     def _make(self, candidate: Candidate, file: Path) -> dict[str, Any]:
-        """Make and measure; empty where a touch changes nothing."""
+        """Make and measure a candidate; empty if a touch changes nothing."""
         if not self.quantizer.write(file, candidate):
             log.info("  %s: nothing to change", candidate)
             return {}
@@ -228,7 +228,7 @@ class Searcher:
             structure = self.quantizer.structure(file)
             if structure not in self.timed:
                 found = self.measure(file)
-                # A whole engine is failed for it: what was chance does not come twice.
+                # An engine fails as a whole because of it: what was chance does not occur twice.
                 both = (found, self.measure(file)) if found.slower(SLOWER) else (found,)
                 self.timed[structure] = min(both, key=lambda latency: latency.ratio)
             latency = self.timed[structure]

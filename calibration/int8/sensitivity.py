@@ -1,4 +1,4 @@
-"""Which nodes INT8 costs most: the noise in the logits with only that node quantised."""
+"""The nodes that lose most to INT8: the noise in the logits if only that node is quantised."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from edgepress.multilabel.manifest import NodeNoise
 from edgepress.multilabel.noise import signal_to_noise
 
 PICTURES = 24
-"""Enough to rank nodes by noise, which every logit of every picture shows."""
+"""Number of pictures, which suffices to rank nodes by noise, because every logit of every picture shows it."""
 
 
 def rank_nodes(
     quantizer: OnnxQuantizer, method: Method, advance: Any = lambda: None, nodes: Sequence[str] | None = None
 ) -> list[NodeNoise]:
-    """Every product that is quantised, worst first.
+    """Every quantised product, worst first.
 
     Args:
-        advance: called after each node.
-        nodes: only these products.
+        advance: a function that is called after each node.
+        nodes: if given, only these products are considered.
     """
     images = spread(quantizer.images, PICTURES)
     reference = _run(quantizer.prepared.read_bytes(), images)
@@ -38,8 +38,8 @@ def rank_nodes(
 
 
 def worst_within(ranked: list[NodeNoise], weights: dict[str, int], count: int, room: float) -> tuple[str, ...]:
-    """The worst nodes, at most `count`, whose constants are together at most `room`; a node that is too large is passed
-    over."""
+    """The worst nodes, at most `count`, whose constants are together at most `room`; a node that is too large is
+    skipped."""
     chosen: list[str] = []
     for noise in ranked:
         if len(chosen) < count and weights[noise.node] <= room:

@@ -1,4 +1,4 @@
-"""The calibration set: a few hundred training pictures; by default they show every label between them."""
+"""The calibration set: a few hundred training pictures, which by default show every label."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ log = logging.getLogger("edgepress")
 
 Choice = Literal["covering", "random", "k-centre"]
 FEW = 5
-"""Pictures of a label below which it is reported."""
+"""Number of pictures of a label below which the label is reported."""
 POOL = 20
-"""Most training pictures that k-centre embeds, as a multiple of those it chooses; more are drawn from at random."""
+"""Most training pictures that k-centre embeds, as a multiple of those it chooses; larger sets are sampled first."""
 
 
 def choose_calibration_set(
@@ -30,21 +30,21 @@ def choose_calibration_set(
     choice: Choice = "covering",
     embed: Callable[[MultiLabelDataset], np.ndarray] | None = None,
 ) -> np.ndarray:
-    """Places in `train`, int64 `[min(count, N)]`, sorted.
+    """Indices into `train`, int64 `[min(count, N)]`, sorted.
 
-    `covering` takes every label at least once, rare labels first, then at random; `random` draws; `k-centre` takes
-    pictures as far apart as it can, from one drawn at random. Labels that no chosen picture shows are named in a
-    warning.
+    `covering` takes every label at least once, rare labels first, and then pictures at random; `random` draws at
+    random; `k-centre` takes pictures as far apart as possible, starting from one drawn at random. A warning names the
+    labels that no chosen picture shows.
 
     Args:
         train: the split that pictures are drawn from.
         others: the splits that measure; a training picture whose content is also in one of them is refused.
-        count: how many pictures.
+        count: number of pictures.
         seed: the same seed draws the same pictures.
-        embed: pictures to embeddings `[N, D]`, for k-centre.
+        embed: maps pictures to embeddings `[N, D]`, for k-centre.
 
     Raises:
-        InputError: a training picture also stands in another split, or count is too small to show every label.
+        InputError: a training picture is also in another split, or count is too small to show every label.
     """
     if count < 1:
         raise InputError(f"calibration pictures: received {count}; expected at least 1")
@@ -66,14 +66,14 @@ def choose_calibration_set(
 
 
 def require_enough(train: MultiLabelDataset, count: int, seed: int = 0) -> None:
-    """Stop where so many pictures cannot show every label.
+    """Raise an error if this number of pictures cannot show every label.
 
     Args:
-        count: how many pictures `covering` is to choose.
-        seed: as of `choose_calibration_set`.
+        count: number of pictures that `covering` will choose.
+        seed: as for `choose_calibration_set`.
 
     Raises:
-        InputError: says how many are needed.
+        InputError: the number is too small; the message says how many are needed.
     """
     count = min(count, len(train))
     needed = len(_covering(train, np.random.default_rng(seed).permutation(len(train))))
@@ -87,19 +87,19 @@ def missing_labels(pictures: MultiLabelDataset) -> tuple[str, ...]:
 
 
 def calibration_hash(pictures: MultiLabelDataset) -> str:
-    """sha256 over the sorted content hashes of the pictures: the same set gives the same name in any order."""
+    """sha256 over the sorted content hashes of the pictures: the same set has the same name in any order."""
     return hashlib.sha256("".join(sorted(pictures.hashes())).encode()).hexdigest()
 
 
 def _covering(train: MultiLabelDataset, order: np.ndarray) -> set[int]:
-    """Pictures that show every label between them, the rare labels' first."""
+    """Pictures that show every label between them, with the rare labels' first."""
     chosen: set[int] = set()
     positives = train.targets.sum(axis=0, dtype=np.int64)
     covered = positives == 0
     for label in np.argsort(positives, kind="stable"):
         if covered[label]:
             continue
-        # Of the pictures with this label, the one that shows most labels still missing.
+        # Of the pictures with this label, choose the one that shows most of the missing labels.
         having = order[train.targets[order, label] == 1]
         gain = train.targets[having][:, ~covered].sum(axis=1)
         best = int(having[int(gain.argmax())])
@@ -109,7 +109,7 @@ def _covering(train: MultiLabelDataset, order: np.ndarray) -> set[int]:
 
 
 def _report(train: MultiLabelDataset, chosen: list[int]) -> None:
-    """Name the labels that the chosen pictures lack, and those that few of them show, the rarest first."""
+    """Name the labels that the chosen pictures lack, and those that few of them show, with the rarest first."""
     pictures = train.subset(np.array(chosen))
     missing = missing_labels(pictures)
     if missing:
@@ -124,5 +124,5 @@ def _report(train: MultiLabelDataset, chosen: list[int]) -> None:
 
 
 def spread(images: np.ndarray, count: int) -> np.ndarray:
-    """At most so many of a set's pictures, from all over it: in the order of folders it begins with one label."""
+    """At most this number of a set's pictures, from all over it: in folder order it begins with a single label."""
     return images[:: max(1, -(-len(images) // count))]

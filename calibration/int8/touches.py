@@ -1,4 +1,4 @@
-"""What is done to a float model so that INT8 costs it less; each gives a float model again."""
+"""Changes to a float model that make INT8 cost less; each returns a float model."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from edgepress.calibration.int8.rounding import round_weights
 from edgepress.calibration.int8.subset import spread
 
 TOUCHES = {"rounded": False, "equalised": False, "corrected": True}
-"""Names, and whether the result depends on how ranges are set."""
+"""Names of the touches, and whether the result depends on how ranges are set."""
 PICTURES = 128
-"""Of the calibration set, at most, that weights are rounded on: second moments need no more, and it takes long."""
+"""Largest number of calibration pictures on which weights are rounded: second moments need no more, and it is slow."""
 
 
 def touched(before: OnnxQuantizer, touch: str, method: Method, images: np.ndarray) -> Any | None:
-    """The float model (a ModelProto) of a quantiser after one touch more; None where there is nothing to change.
+    """The float model (a ModelProto) of a quantiser after one more touch; None if there is nothing to change.
 
     Args:
         images: uint8 calibration pictures `[N, size, size, 3]`.
