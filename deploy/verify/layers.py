@@ -5,7 +5,7 @@ The tensors of the float ONNX graph itself are compared with the outputs of the 
 There are two numbers per tensor, both signal to noise in dB. `so_far_db` is for the graph as it runs: noise adds up
 from layer to layer, so a low value does not show which layer is at fault. `alone_db` is for that layer alone, given the
 float graph's values for all earlier tensors: the noise that it adds itself. A layer diverged if this is below
-`ALONE_DB`.
+`ALONE_DB` for the bundle's precision.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""adopt: make a verified bundle of a finished tagger, an ONNX file or a timm checkpoint."""
+"""adopt: make a verified bundle from a finished tagger, an ONNX file or a timm checkpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""bench: how long an engine takes on this machine, or on another."""
+"""bench: measure how long an engine takes on this machine, or on another."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def verb(
 
 
 def print_timed(result: dict[str, Any], save: Path | None, as_json: bool) -> None:
-    """A benchmark, as JSON or as a table, and in a file where one is named."""
+    """Print a benchmark as JSON or as a table, and save it if a file is named."""
     if save is not None:
         write_atomically(save, (dumps(result, indent=2, ensure_ascii=False) + "\n").encode())
     if as_json:

@@ -1,4 +1,4 @@
-"""calibrate: probabilities that mean what they say, and a threshold for each label."""
+"""calibrate: fit probabilities that match frequencies, and a threshold for each label."""
 
 from __future__ import annotations
 
@@ -63,10 +63,10 @@ def verb(
 
 
 def _refuse_verified(bundle: Bundle, pictures: MultiLabelDataset) -> None:
-    """Stop before decisions are fitted on pictures that a bundle is verified on: their verification would mean nothing.
+    """Stop before decisions are fitted on pictures that a bundle is verified on; the verification would mean nothing.
 
     Raises:
-        InputError: names the first of them and says how many there are.
+        InputError: there are such pictures; names the first and says how many there are.
     """
     from edgepress.deploy.build.reference import REFERENCE, Reference
 

@@ -1,4 +1,4 @@
-"""card: a bundle's model card."""
+"""card: write a bundle's model card."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""compare: several distillation methods and seeds on the same pictures."""
+"""compare: train several distillation methods and seeds on the same pictures."""
 
 from __future__ import annotations
 

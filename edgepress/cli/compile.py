@@ -1,4 +1,4 @@
-"""compile: an ONNX bundle made into an engine of a runtime."""
+"""compile: turn an ONNX bundle into an engine of a runtime."""
 
 from __future__ import annotations
 

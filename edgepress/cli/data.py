@@ -1,4 +1,4 @@
-"""data: a data set looked over before anything learns from it."""
+"""data: inspect a data set before anything learns from it."""
 
 from __future__ import annotations
 

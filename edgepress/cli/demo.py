@@ -1,4 +1,4 @@
-"""demo: a page where pictures are given to an engine, or an overlay over a video or a camera."""
+"""demo: show engines at work on a web page, or in an overlay over a video or a camera."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def verb(
 
 
 def _serve(bundle: Path, opening: Opening, listen: str, port: int) -> None:
-    import gradio  # noqa: F401 # before engines are opened, which takes longer than to find that it is missing
+    import gradio  # noqa: F401 # checked before engines are opened, because that takes longer
 
     from edgepress.deploy.demo.answers import open_engines
     from edgepress.deploy.demo.server import bind, is_loopback, make_app, make_server
@@ -69,7 +69,7 @@ def _serve(bundle: Path, opening: Opening, listen: str, port: int) -> None:
         print(
             f"http://{host}:{listening.getsockname()[1]}/  ({', '.join(engines.taggers)}; Ctrl-C ends it)", flush=True
         )
-        with contextlib.suppress(KeyboardInterrupt):  # the way it is meant to end
+        with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is the way to end the demo
             server.run(sockets=[listening])
 
 

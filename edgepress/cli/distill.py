@@ -1,4 +1,4 @@
-"""distill: train a small model on the labels and on the teacher."""
+"""distill: train a small model on the labels and on the teacher's outputs."""
 
 from __future__ import annotations
 

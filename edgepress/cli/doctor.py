@@ -1,4 +1,4 @@
-"""doctor: which backends work on a machine, and what mends the rest."""
+"""doctor: report which backends work on a machine, and how to fix the rest."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def verb(remote: Remote, json: Json = False) -> None:
 
 
 def print_doctor(report: dict[str, Any], console: Console) -> None:
-    """A row a backend, and below them what is missing and the command that mends it."""
+    """Print a row per backend, and below them what is missing and the command that fixes it."""
     machine = report["machine"]
     print_table(
         console,
@@ -44,5 +44,5 @@ def print_doctor(report: dict[str, Any], console: Console) -> None:
         console.print(report["board"], highlight=False, soft_wrap=True)
     for line in report["advice"]:
         console.print(f"missing: {line}", highlight=False, soft_wrap=True)
-    for line in report.get("cautions", ()):  # a device's older edgepress tells none
+    for line in report.get("cautions", ()):  # an older edgepress on the device gives none
         console.print(f"caution: {line}", highlight=False, soft_wrap=True)

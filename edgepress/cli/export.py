@@ -1,4 +1,4 @@
-"""export: write a student as ONNX, or an engine as a model repository of Triton."""
+"""export: write a student as ONNX, or an engine as a model repository for Triton."""
 
 from __future__ import annotations
 

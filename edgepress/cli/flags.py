@@ -1,4 +1,4 @@
-"""A verb's parameters as typer takes them: settings classes become flags, groups of options their fields.
+"""A verb's parameters as typer takes them: settings classes become flags, and groups of options become their fields.
 
 So recipe and command line cannot drift apart, and options that several verbs share are written once.
 """
@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from edgepress.cli.help import HELP_ALL
 
 Flags = dict[str, Any]
-"""The settings that were given, nested as their class is."""
+"""The given settings, nested as their class is."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class FlagsOf:
 
 
 def command_line(verb: Callable[..., None]) -> Callable[..., None]:
-    """A verb with the signature that typer reads: a parameter that is a dataclass becomes its fields, `flags` a flag a
-    setting."""
+    """A verb with the signature that typer reads: a dataclass parameter becomes its fields, and `flags` becomes one
+    flag per setting."""
     parameters: list[inspect.Parameter] = []
     groups: dict[str, tuple[type, list[str]]] = {}
     paths: dict[str, tuple[str, ...]] = {}
@@ -106,13 +106,13 @@ def _nested(given: dict[tuple[str, ...], Any]) -> Flags:
 
 
 def _leaves(config: type[BaseModel]) -> list[tuple[tuple[str, ...], FieldInfo, str | None]]:
-    """Every setting: where it is, the field, and what its section is for."""
+    """Every setting: its path, its field, and the purpose of its section."""
     found: list[tuple[tuple[str, ...], FieldInfo, str | None]] = []
     for name, field in config.model_fields.items():
         kind = field.annotation
         if get_origin(kind) is dict:
-            continue  # names that a person chooses: only a file has room for them
-        # Asked before issubclass, which refuses list[str] in Python 3.10.
+            continue  # the user chooses these names, so only a file can hold them
+        # This is checked before issubclass, because that refuses list[str] in Python 3.10.
         if get_origin(kind) is None and isinstance(kind, type) and issubclass(kind, BaseModel):
             inside = inspect.cleandoc(field.description or kind.__doc__ or "").partition("\n\n")[0]
             found += [((name, *path), leaf, f"{name}: {inside}") for path, leaf, _ in _leaves(kind)]
@@ -146,7 +146,7 @@ def _flag(
 
 
 def _flag_type(annotation: Any) -> tuple[Any, tuple[str, ...]]:
-    """What the command line parses, and the words allowed; the settings class checks the value."""
+    """The type that the command line parses, and the allowed words; the settings class checks the value."""
     if get_origin(annotation) is Literal:
         return str, get_args(annotation)
     if get_origin(annotation) is tuple:

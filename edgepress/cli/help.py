@@ -1,4 +1,4 @@
-"""How a verb's help is laid out: plain text of at most 80 columns in which no name is cut."""
+"""Lay out a verb's help as plain text of at most 80 columns in which no name is cut."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ class VerbHelp(TyperCommand):
 
 
 def _first_clause(said: str) -> str:
-    """Of an explanation, whose asides (choices, default) follow two spaces."""
+    """The first clause of an explanation; its asides (choices, default) follow two spaces."""
     text, _, asides = said.partition("  ")
     return f"{re.split('[.;:] ', text)[0].rstrip('.')} {asides}"
 
 
 def _filled(text: str, width: int, indent: int) -> str:
-    """A paragraph, wrapped between words only: names and flags have hyphens."""
+    """Wrap a paragraph between words only, because names and flags have hyphens."""
     space = " " * indent
     words = " ".join(text.split())
     return textwrap.fill(words, width, initial_indent=space, subsequent_indent=space, break_on_hyphens=False)

@@ -1,4 +1,4 @@
-"""inspect: every byte of a bundle checked, and what it says of itself."""
+"""inspect: check every byte of a bundle and print its manifest."""
 
 from __future__ import annotations
 

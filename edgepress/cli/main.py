@@ -1,7 +1,7 @@
 """The command line: its verbs, its errors and its exit codes. Results go to stdout, all else to stderr.
 
 Exit codes: 0 success, 1 a gate that failed, 2 bad input or usage, 70 a fault of edgepress, 130 interrupted,
-141 where whoever read the output went away before its end.
+141 if the reader of the output went away before its end.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from edgepress.multilabel.errors import DataChangedError, EngineUnavailableError
 
 INTERRUPTED = 130
 CLOSED_PIPE = 141
-"""As the shell says it of a program that SIGPIPE ended: neither passed nor failed."""
+"""The shell's code for a program that SIGPIPE ended: neither passed nor failed."""
 INTERNAL = 70
-"""A fault of ours; not 1, which means a gate that failed."""
+"""A fault of edgepress; not 1, which means a gate that failed."""
 VERBS = (
     *("run", "compare", "teach", "distill", "finetune", "export", "quantize", "compile", "calibrate"),
     "adopt",
     *("verify", "bench", "predict", "report", "card", "demo"),
     *("inspect", "data", "shard", "doctor", "sign", "verify-signature"),
 )
-"""Each is the function `verb` of a module of its name."""
-# The base of typer's usage errors is click's own or typer's copy of it, by version.
+"""Each verb is the function `verb` of the module with its name."""
+# The base of typer's usage errors is click's own class or typer's copy of it, depending on the version.
 _UsageError: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 _EXTRAS = {
     "torch": "train",
@@ -64,7 +64,7 @@ def _print_version(asked: bool) -> None:
 
 
 def command_line_of(arguments: Sequence[str]) -> typer.Typer:
-    """The command line, with the module of the verb that is asked for alone: of all of them where none is."""
+    """The command line with only the module of the requested verb, or with all of them where none is requested."""
     app = typer.Typer(
         add_completion=False,
         no_args_is_help=True,
@@ -87,13 +87,13 @@ def _common(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Say only warnings and errors.")] = False,
 ) -> None:
-    # Of several processes under `accelerate launch` the first speaks for all.
+    # Among several processes under `accelerate launch` only the first one prints.
     speaks = os.environ.get("RANK", "0") == "0"
     logging.getLogger("edgepress").setLevel(logging.INFO if speaks and not quiet else logging.WARNING)
 
 
 def _closed() -> int:
-    """Whoever read the output has gone, as `head` does; what is left of it goes nowhere."""
+    """The reader of the output has gone, as `head` does; the rest of the output is discarded."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return CLOSED_PIPE
 
@@ -108,12 +108,12 @@ def main() -> None:
     if not debug:
         threading.excepthook = _in_a_thread
     if sys.stdout is None:  # closed by the shell (>&-)
-        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 # open as long as the process
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 # it stays open as long as the process
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"] or ["--help"]
     try:
         code = command_line_of(arguments)(args=arguments, prog_name="edgepress", standalone_mode=False)
-        sys.stdout.flush()  # here, where a reader that has gone away can be told from a failed gate
-    except SystemExit as error:  # what typer makes of a closed pipe
+        sys.stdout.flush()  # flushed here, where a reader that has gone away can be distinguished from a failed gate
+    except SystemExit as error:  # typer turns a closed pipe into this
         if not isinstance(error.__context__, BrokenPipeError):
             raise
         code = _closed()
@@ -144,7 +144,7 @@ def main() -> None:
         traceback.print_exc()
         _complain("this is a fault of edgepress, not of what you gave it; please report it with the lines above")
         code = INTERNAL
-    if code == INTERRUPTED:  # raised here, or by newer versions of typer returned
+    if code == INTERRUPTED:  # raised here, or returned by newer versions of typer
         _complain("interrupted; the same command continues where it can")
     sys.exit(code or 0)
 
@@ -156,7 +156,7 @@ def _failed(error: OSError) -> str:
     where = f"{error.filename}: " if error.filename is not None else ""
     if isinstance(error, FileNotFoundError) and "temporary directory" in str(error):  # of Python's tempfile
         return "no folder for temporary files can be written: TMPDIR=FOLDER names one"
-    if error.errno in _FULL:  # a write does not say to which file
+    if error.errno in _FULL:  # the error of a write does not name the file
         return f"{where}{error.strerror}: make room and start the same command again; what is finished is kept"
     return f"{where}{error.strerror}" if where else str(error)
 

@@ -92,7 +92,7 @@ class Reader:
 
     @property
     def options(self) -> DataOptions:
-        """The same, checked."""
+        """The same options, checked."""
         given = {field.name: getattr(self, field.name) for field in fields(self)}
         return DataOptions.parse({name: value for name, value in given.items() if value is not None}, "flags")
 
@@ -101,14 +101,14 @@ class Reader:
         return list_splits(data, self.options)
 
     def load(self, data: Path, split: str) -> MultiLabelDataset:
-        """One split of a data set; what was read otherwise than it is written is said."""
+        """Load one split of a data set; log what was read otherwise than it is written."""
         loaded = load_dataset(data, split, self.options)
         for note in loaded.notes:
             log.info("%s: %s", loaded.split, note)
         return loaded
 
     def checked(self, data: Path, *splits: str) -> list[MultiLabelDataset]:
-        """The splits of a data set, every picture read once."""
+        """Load splits of a data set and read every picture once."""
         loaded = [self.load(data, split) for split in splits]
         for one in passed_over(data, loaded):
             log.info("%s", one)
@@ -119,7 +119,7 @@ class Reader:
 
 @dataclass(frozen=True)
 class Remote:
-    """Where a verb does its work."""
+    """The machine on which a verb does its work."""
 
     host: Annotated[
         str | None, typer.Option("--host", help="Do it on another machine that ssh reaches, such as user@jetson.")
@@ -133,7 +133,7 @@ class Remote:
     ] = None
 
     def host_given(self) -> Host | None:
-        """The other machine; None where the work is done here."""
+        """The other machine; None if the work is done here."""
         from edgepress.remote.host import host_of
 
         return host_of(self.host, self.host_python, self.ssh_option)
@@ -145,7 +145,7 @@ def print_path(bundle: Bundle) -> None:
 
 
 def speaks() -> bool:
-    """Of several processes under `accelerate launch` the first speaks for all."""
+    """Among several processes under `accelerate launch` only the first one prints."""
     return os.environ.get("RANK", "0") == "0"
 
 

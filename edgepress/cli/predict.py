@@ -1,4 +1,4 @@
-"""predict: what an engine says of pictures, folders, videos and what comes over stdin, a line each."""
+"""predict: print an engine's answers for pictures, folders, videos and stdin, one line per picture."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MOST_BROKEN = 20
 """Pictures without an answer that are named at the end; with --json and --csv each has its own line besides."""
 Answer = dict[str, float] | InputError
 Write = Callable[[str, list[str], Answer], None]
-"""Takes a picture's name, its tags, and every label's probability or why there is none."""
+"""A function of a picture's name, its tags, and every label's probability or why there is none."""
 
 
 def verb(
@@ -75,7 +75,7 @@ def verb(
                     told += 1
                 advance()
             sys.stdout.flush()
-        except BrokenPipeError:  # whoever read this has what it wanted, as `head` does
+        except BrokenPipeError:  # the reader has what it wanted, as `head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return
     _tell(broken)
@@ -95,7 +95,7 @@ def _line(name: str, tags: list[str], answer: Answer) -> None:
 def _json(name: str, tags: list[str], answer: Answer) -> None:
     failed = isinstance(answer, InputError)
     row = {"file": name} | ({"error": str(answer)} if failed else {"tags": tags, "probabilities": answer})
-    # A name that is no text (Linux takes any bytes) is escaped as Python and JSON know it.
+    # A name that is not text (Linux takes any bytes) is escaped as Python and JSON do it.
     text = json.dumps(row, ensure_ascii=False)
     print(text if _is_text(text) else json.dumps(row), flush=True)
 
@@ -130,7 +130,7 @@ def _tell(broken: list[InputError]) -> None:
 
 
 def _printable(text: str) -> str:
-    """A name may hold a newline, or bytes that are no text: one line each, whatever it holds."""
+    """A name on one line: it may hold a newline, or bytes that are not text."""
     return text if text.isprintable() else ascii(text)
 
 
@@ -144,10 +144,10 @@ def _is_text(text: str) -> bool:
 
 @contextlib.contextmanager
 def _progress() -> Iterator[Callable[[], None]]:
-    """A count on a terminal; nothing in a log file, or where the answers themselves go to the terminal."""
+    """Show a count on a terminal; nothing in a log file, or if the answers themselves go to the terminal."""
     console = Console(stderr=True)
     if not console.is_terminal or sys.stdout.isatty():
-        yield lambda: None  # a bar that is not shown takes as long to count as a picture takes to be written
+        yield lambda: None  # counting for a hidden bar takes as long as writing a picture's answer
         return
     columns = (SpinnerColumn(), TextColumn("{task.completed:,} pictures, {task.fields[rate]} a second"))
     with Progress(*columns, console=console, transient=True) as bar:

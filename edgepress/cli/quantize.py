@@ -1,4 +1,4 @@
-"""quantize: an INT8 model for a target, calibrated on training pictures."""
+"""quantize: make an INT8 model for a target, calibrated on training pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""report: a run's page made again, or several runs compared."""
+"""report: make a run's page again, or compare several runs."""
 
 from __future__ import annotations
 
@@ -62,6 +62,6 @@ def verb(
 
 
 def require_folder_of(out: Path | None) -> None:
-    """Stop before work where a file's folder is misspelt; it would be made."""
+    """Stop before any work if a file's folder does not exist: a misspelt folder would be created."""
     if out is not None and not out.parent.is_dir():
         raise InputError(f"--out {out}: {out.parent} is no folder; expected a file in one that exists")

@@ -1,4 +1,4 @@
-"""run: everything, from labelled pictures to proven engines."""
+"""run: do everything, from labelled pictures to proven engines."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def verb(recipe: RecipeFile = None, *, flags: Annotated[Flags, FlagsOf(Recipe, O
     try:
         with only_writer(Path(settings.out)):
             report = run(settings)
-    except OverBudgetError as error:  # a gate, as where the engines are over it after the training
+    except OverBudgetError as error:  # a failed gate, as when the engines exceed the budget after training
         if speaks():
             print(f"fail: {error}")
         raise typer.Exit(1) from None
-    if report is None:  # not the main process of a launch
+    if report is None:  # this is not the main process of a launch
         return
     print_report(report, stdout())
     if report.latency_budget is not None:

@@ -1,4 +1,4 @@
-"""shard: a data set copied into WebDataset shards."""
+"""shard: copy a data set into WebDataset shards."""
 
 from __future__ import annotations
 

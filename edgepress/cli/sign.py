@@ -1,4 +1,4 @@
-"""sign: a bundle signed, so that a device can tell who made it."""
+"""sign: sign a bundle, so that a device can check who made it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""verify: an engine proven against the model it came from."""
+"""verify: prove an engine against the model that it came from."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def verb(
 
 
 def print_verified(result: dict[str, Any], as_json: bool) -> None:
-    """A verification, as JSON or as tables."""
+    """Print a verification as JSON or as tables."""
     if as_json:
         print_json(result)
     else:

@@ -1,4 +1,4 @@
-"""verify-signature: who signed a bundle, and whether it is whole."""
+"""verify-signature: check who signed a bundle, and whether it is complete."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""A verb on another machine, over the system's ssh."""
+"""Run a verb on another machine, over the system's ssh."""

@@ -1,6 +1,6 @@
-"""--host: a verb's work done on another machine, over the system's ssh, and its record brought back.
+"""--host: do a verb's work on another machine, over the system's ssh, and bring its record back.
 
-Two connections: one asks for the other side's version, one carries a tar of the bundle (and pictures) to
+There are two connections: one asks for the other side's version, one carries a tar of the bundle (and pictures) to
 `edgepress.remote.receive` there and its answer back. Ports, keys and jump hosts come from the user's ssh configuration.
 No local shell is involved; the other side's login shell gets quoted words.
 """
@@ -37,11 +37,11 @@ log = logging.getLogger("edgepress")
 
 CONNECT_SECONDS = 10
 LEAVE_SECONDS = 10.0
-"""How long an interrupted command waits for the other side to remove its folder."""
+"""Seconds that an interrupted command waits for the other side to remove its folder."""
 DATA = "data"
-"""Folder of the pictures there."""
+"""Folder of the pictures on the other machine."""
 OTHER = "other"
-"""Folder of a second bundle there: it may have the first one's name."""
+"""Folder of a second bundle there, because it may have the first one's name."""
 _OPTIONS = ("BatchMode=yes", f"ConnectTimeout={CONNECT_SECONDS}", "ServerAliveInterval=15", "ServerAliveCountMax=4")
 _SSH_FAILED, _NOT_FOUND, _NOT_RUNNABLE = 255, 127, 126
 _CLOCK = re.compile(r"^\d\d:\d\d:\d\d\s+")
@@ -52,15 +52,15 @@ class Host:
     """A machine that ssh reaches.
 
     Raises:
-        InputError: a name that ssh would take for an option, or no name.
+        InputError: the name is empty, or ssh would take it for an option.
     """
 
     name: str
-    """As ssh takes it: `user@jetson`, or a name of ~/.ssh/config."""
+    """The name as ssh takes it: `user@jetson`, or a name from ~/.ssh/config."""
     python: str = "python3"
     """The Python there that edgepress is installed for: a command, or a path from the user's home or from /."""
     options: tuple[str, ...] = ()
-    """Values of ssh's -o; before ours, for ssh takes the first that it reads."""
+    """Values of ssh's -o; they come before ours, because ssh uses the first one that it reads."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[^-\s]\S*", self.name):
@@ -73,10 +73,10 @@ class Host:
 
 
 def host_of(name: str | None, python: str | None, options: Sequence[str] | None) -> Host | None:
-    """The host that a verb's flags name, where they name one.
+    """The host that a verb's flags name; None if they name none.
 
     Raises:
-        InputError: how to reach a host, and no host; or see `Host`.
+        InputError: the flags say how to reach a host but name none; or see `Host`.
     """
     if name is None:
         if python or options:
@@ -87,12 +87,12 @@ def host_of(name: str | None, python: str | None, options: Sequence[str] | None)
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a verb said on another machine."""
+    """A verb's result on another machine."""
 
     record: dict[str, Any]
-    """Its JSON, and `host` and `rebuilt`: whether the engine was built again there."""
+    """Its JSON, plus `host` and `rebuilt` (whether the engine was built again there)."""
     code: int
-    """0, or 1 of a gate that failed."""
+    """Exit code: 0, or 1 for a gate that failed."""
 
 
 def run_there(
@@ -111,8 +111,8 @@ def run_there(
         other: a bundle to take along, into the folder `OTHER` there.
 
     Raises:
-        InputError: no connection, no edgepress there, one of another version, or whatever stopped the verb there; one
-            line that names the host. Nothing stays behind there.
+        InputError: no connection, no edgepress there, one of another version, or an error that stopped the verb there;
+            one line that names the host. Nothing is left behind there.
     """
     require_edgepress(host)
     words = ["-m", "edgepress.remote.receive", verb, bundle.name, *arguments, "--json"]
@@ -133,7 +133,7 @@ def run_there(
 
 
 def verify_there(host: Host, bundle: Bundle, data: MultiLabelDataset, budget: float) -> tuple[Judgement, bool]:
-    """What `edgepress verify` says of an engine on another machine, and whether it was built again there.
+    """The verdict of `edgepress verify` on an engine on another machine, and whether it was built again there.
 
     Raises:
         InputError: see `run_there`.
@@ -144,7 +144,7 @@ def verify_there(host: Host, bundle: Bundle, data: MultiLabelDataset, budget: fl
 
 
 def bench_there(host: Host, bundle: Bundle, seconds: float) -> Benchmark:
-    """What `edgepress bench` measures on another machine.
+    """Run `edgepress bench` on another machine.
 
     Raises:
         EngineUnavailableError: that machine cannot run it.
@@ -157,7 +157,7 @@ def bench_there(host: Host, bundle: Bundle, seconds: float) -> Benchmark:
 
 
 def as_flags(values: Mapping[str, Any]) -> list[str]:
-    """Options of a verb as words for its command line; what is None or False is left out, lists are joined."""
+    """Options of a verb as words for its command line; None and False are left out, and lists are joined."""
     words = []
     for name, value in values.items():
         flag = "--" + name.replace("_", "-")
@@ -169,7 +169,7 @@ def as_flags(values: Mapping[str, Any]) -> list[str]:
 
 
 def doctor_there(host: Host) -> dict[str, Any]:
-    """What `edgepress doctor --json` says on another machine.
+    """The output of `edgepress doctor --json` on another machine.
 
     Raises:
         InputError: as `run_there`.
@@ -182,10 +182,10 @@ def doctor_there(host: Host) -> dict[str, Any]:
 
 
 def require_edgepress(host: Host) -> None:
-    """Stop where the other side has no edgepress whose major and minor version are ours.
+    """Stop unless the other side has an edgepress with our major and minor version.
 
     Raises:
-        InputError: says what to install there.
+        InputError: it has not; says what to install there.
     """
     code, out, said = _exchange(host, host.command("-m", "edgepress", "--version"), ())
     found = re.search(r"^edgepress (\d+)\.(\d+)\S*\s*\Z", out, re.MULTILINE)
@@ -200,7 +200,7 @@ def require_edgepress(host: Host) -> None:
 
 
 def _files(bundle: Bundle, under: str = "") -> list[tuple[Path, str]]:
-    """A bundle's files, and those of the ONNX bundles beside it that it was made from; and their names there."""
+    """The files of a bundle and of the ONNX bundles beside it that it was made from, with their names there."""
     found = [(bundle.path / file, f"{under}{bundle.name}/{file}") for file in (*bundle.manifest.files, MANIFEST)]
     parent = bundle.open_parent()
     return found if parent is None or parent.manifest.kind != "onnx" else [*found, *_files(parent, under)]
@@ -212,11 +212,11 @@ def _below(folder: Path, name: str) -> list[tuple[Path, str]]:
 
 
 def _exchange(host: Host, command: list[str], files: Sequence[tuple[Path, str]]) -> tuple[int, str, list[str]]:
-    """Run ssh, send the files as a tar, and wait: its exit code, standard output, and what it said, line by line."""
+    """Run ssh, send the files as a tar, and wait; gives its exit code, standard output and standard error's lines."""
     with tempfile.TemporaryFile() as out:
         try:
-            # A session of its own: Ctrl-C must reach us first, so that the other side can still be told.
-            ssh = subprocess.Popen(  # noqa: S603 # a list of arguments; the host is no option
+            # In a session of its own, because Ctrl-C must reach us first: we then end the work on the other side.
+            ssh = subprocess.Popen(  # noqa: S603 # a list of arguments, and the host cannot be an option
                 command, stdin=subprocess.PIPE, stdout=out, stderr=subprocess.PIPE, start_new_session=True
             )
         except FileNotFoundError:
@@ -238,11 +238,11 @@ def _exchange(host: Host, command: list[str], files: Sequence[tuple[Path, str]])
 
 
 def _send(stream: IO[bytes], files: Sequence[tuple[Path, str]]) -> None:
-    """Write a tar and leave the stream open: its end would end the work there."""
+    """Write a tar and leave the stream open, because its end would end the work there."""
     sink = _Pipe(stream)
     with tarfile.open(fileobj=sink, mode="w|") as archive:
         for path, name in files:
-            with path.open("rb") as file:  # its bytes, whatever links lead to it here
+            with path.open("rb") as file:  # the file's bytes, even if the path is a link
                 member = tarfile.TarInfo(name)
                 member.size = os.fstat(file.fileno()).st_size
                 archive.addfile(member, file)
@@ -250,7 +250,7 @@ def _send(stream: IO[bytes], files: Sequence[tuple[Path, str]]) -> None:
 
 
 class _Pipe(io.RawIOBase):
-    """A stream whose other end may go away: what is written then goes nowhere, and ssh's exit code tells why."""
+    """A stream whose other end may go away: later writes are discarded, and ssh's exit code says why."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self.stream, self.broken = stream, False
@@ -274,7 +274,7 @@ class _Pipe(io.RawIOBase):
 def _hang_up(ssh: subprocess.Popen[bytes]) -> None:
     """End the connection, which ends the work on the other side; see `edgepress.remote.receive`."""
     assert ssh.stdin is not None
-    with contextlib.suppress(BrokenPipeError):  # it was gone before
+    with contextlib.suppress(BrokenPipeError):  # the connection was already gone
         ssh.stdin.close()
     try:
         ssh.wait(LEAVE_SECONDS)
@@ -288,12 +288,12 @@ def _listen(host: Host, stream: IO[bytes], said: list[str]) -> None:
         line = raw.decode(errors="replace").strip()
         if line:
             said.append(line)
-            if not line.startswith("edgepress: "):  # told at the end, as an error
+            if not line.startswith("edgepress: "):  # such a line is shown at the end, as an error
                 log.info("%s: %s", host.name, _CLOCK.sub("", line))
 
 
 def _explain(host: Host, code: int, said: Sequence[str]) -> str:
-    """One line on why a command on another machine gave nothing."""
+    """One line that says why a command on another machine gave nothing."""
     last = said[-1] if said else ""
     if code == _SSH_FAILED:
         return f"{host.name}: ssh failed: {last or 'the connection broke off'} (try: ssh {host.name} true)"
@@ -315,7 +315,7 @@ def _install(host: Host) -> str:
 
 
 def _last_object(host: Host, out: str) -> dict[str, Any]:
-    """The JSON on the last line: a login shell may print lines of its own before."""
+    """Parse the JSON on the last line: a login shell may print other lines before it."""
     try:
         found = json.loads(out.strip().splitlines()[-1])
     except (IndexError, ValueError):

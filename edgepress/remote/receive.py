@@ -1,8 +1,8 @@
 """What a device does for `--host`: `python3 -m edgepress.receive VERB BUNDLE ARGUMENTS`.
 
 Takes a tar stream from stdin into a private folder, runs the verb there, prints one line of JSON and removes the
-folder. Nobody types this: the other end is `edgepress.remote.host`. Standard input stays open while the work goes on;
-when it ends, the connection is gone, and with it the work and the folder.
+folder. `edgepress.remote.host` calls this, not a person. Standard input stays open during the work; its end means that
+the connection is gone, so the work is stopped and the folder removed.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ BAD_INPUT = 2
 
 
 def main() -> None:
-    """Exit codes: 0 where the verb gave a record (its own exit code stands in it), else the verb's, or 2."""
+    """Exit codes: 0 if the verb gave a record (its own exit code is in it), otherwise the verb's, or 2."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _leave)
     verb, bundle, *arguments = sys.argv[1:]
     try:
-        # Mode 0700, in TMPDIR where that is set.
+        # The folder has mode 0700 and is in TMPDIR if that is set.
         with tempfile.TemporaryDirectory(prefix="edgepress-") as folder:
             unpack(sys.stdin.buffer, Path(folder))
             answer = _work(Path(folder), verb, bundle, arguments)
@@ -46,7 +46,7 @@ def unpack(stream: IO[bytes], folder: Path) -> None:
     """Write the plain files of a tar stream into a folder.
 
     Raises:
-        InputError: the stream breaks off, or a member is a link or anything else, or would leave the folder.
+        InputError: the stream breaks off, or a member is not a plain file or would leave the folder.
         OSError: a file cannot be written.
     """
     try:
@@ -68,8 +68,8 @@ def _work(folder: Path, verb: str, bundle: str, arguments: list[str]) -> dict[st
     """The verb's record, its exit code, and whether it had to build the engine again."""
     manifest, scratch = folder / bundle / MANIFEST, folder / ".tmp"
     before = file_sha256(manifest)
-    scratch.mkdir()  # so that what runtimes leave lying goes as well
-    child = subprocess.Popen(  # noqa: S603 # the same edgepress, a list of arguments
+    scratch.mkdir()  # so that files that runtimes leave are removed as well
+    child = subprocess.Popen(  # noqa: S603 # this is the same edgepress, with a list of arguments
         [sys.executable, "-m", "edgepress", verb, f"./{bundle}", *arguments],
         cwd=folder,
         env={**os.environ, "PYTHONIOENCODING": "utf-8", "TMPDIR": str(scratch)},
@@ -85,14 +85,14 @@ def _work(folder: Path, verb: str, bundle: str, arguments: list[str]) -> dict[st
     if child.returncode not in (0, 1):
         if child.returncode < 0:
             _stop(f"{verb} was ended there by {signal.Signals(-child.returncode).name}; is memory short?")
-        raise SystemExit(child.returncode)  # it has said why
+        raise SystemExit(child.returncode)  # the verb has printed why
     return {"code": child.returncode, "rebuilt": file_sha256(manifest) != before, "record": json.loads(out)}
 
 
 def _end_with_connection(child: subprocess.Popen[bytes]) -> None:
-    # Not through sys.stdin: a thread that waits in it would not let the process end.
+    # Not sys.stdin, because a thread that waits in it would not let the process end.
     while os.read(sys.stdin.fileno(), tarfile.RECORDSIZE):
-        pass  # the padding of the tar
+        pass  # skips the padding of the tar
     _kill(child)
 
 
@@ -102,7 +102,7 @@ def _kill(child: subprocess.Popen[bytes]) -> None:
 
 
 def _leave(number: int, frame: object) -> NoReturn:
-    raise SystemExit(128 + number)  # on its way out it removes the folder
+    raise SystemExit(128 + number)  # the folder is removed on the way out
 
 
 def _stop(message: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""A record of `bench` as a person reads it: one table, and below it what it rests on and what to beware of."""
+"""A record of `bench` for people: one table, and below it the conditions of the measurement and warnings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PERCENTILES = ("p50", "p90", "p95", "p99")
 
 
 def print_bench(record: dict[str, Any], console: Console) -> None:
-    """A row a batch size, number of streams and way of calling."""
+    """Print a row per batch size, number of streams and way of calling."""
     ran, machine = record["ran"], record["machine"]
     energy = record["energy_source"] is not None
     names = ["batch", "streams", *(f"{name} ms" for name in _PERCENTILES), "max ms", "mean ms", "calls", "images/s"]
@@ -38,7 +38,7 @@ def print_bench(record: dict[str, Any], console: Console) -> None:
 
 
 def lines(record: dict[str, Any]) -> list[str]:
-    """What stands below the table."""
+    """The lines below the table."""
     memory = record["memory"]
     grown = "" if memory["growth_mb"] is None else f", {memory['growth_mb']:.0f} MB of it since before the load"
     told = [
@@ -75,7 +75,7 @@ def _copies(cell: dict[str, Any]) -> str:
 
 
 def _missing(record: dict[str, Any]) -> list[str]:
-    """Which percentiles no row has enough calls for, and how long a measurement would have."""
+    """Which percentiles no row has enough calls for, and how long a measurement must be to have enough."""
     needed: dict[str, tuple[int, float]] = {}
     for cell in record["cells"]:
         for kind in _NAMES:

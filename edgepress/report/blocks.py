@@ -1,6 +1,6 @@
-"""A document as blocks of plain text, made once and written twice: as HTML (`edgepress.report.html`) and Markdown.
+"""A document as blocks of plain text; made once, it is written as HTML (`edgepress.report.html`) and Markdown.
 
-Whatever stands in a block may come from a data set or a recipe: the writers escape all of it.
+The text of a block may come from a data set or a recipe, so the writers escape all of it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Listing:
-    """Items, one a line."""
+    """Items, one per line."""
 
     items: Sequence[str]
 
@@ -38,7 +38,7 @@ class Table:
     words: Sequence[str] = ()
     """Columns after the first that hold words; all others hold numbers."""
     folded: bool = False
-    """Whether HTML shows it only when it is asked for."""
+    """Whether HTML shows it only on request."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class Figure:
     svg: str
     """Markup made by `edgepress.report.svg`."""
     alt: str
-    """What it shows, for who does not see it."""
+    """What it shows, for readers who cannot see it."""
     caption: str
 
 
@@ -69,14 +69,14 @@ class Path:
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A small picture and what is said of it."""
+    """A small picture and facts about it."""
 
     jpeg: str
-    """base64."""
+    """The JPEG file as base64."""
     alt: str
     name: str
     facts: Sequence[tuple[str, str]]
-    """Each its name and what is so."""
+    """Names and texts of the facts."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ Block = Text | Listing | Table | Figure | Path | Gallery | Code
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands below it."""
+    """A heading and the blocks below it."""
 
     title: str
     blocks: Sequence[Block]
@@ -112,14 +112,14 @@ class Document:
 
     title: str
     verdict: str = ""
-    """One word, of pass, fail, incomplete; empty where nothing is judged."""
+    """One of the words pass, fail and incomplete; empty if nothing is judged."""
     headline: Sequence[str] = field(default=())
     """The verdict in sentences."""
     sections: Sequence[Section]
 
 
 def to_markdown(document: Document) -> str:
-    """As GitHub shows it; plots and pictures are in the HTML, here stands what they show."""
+    """Markdown for GitHub; plots and pictures are only in the HTML, here words say what they show."""
     parts = [f"# {escaped(document.title)}"]
     if document.verdict:
         parts.append(f"**Verdict: {escaped(document.verdict)}**")
@@ -133,7 +133,7 @@ def section_markdown(section: Section) -> str:
 
 
 def escaped(text: str) -> str:
-    """Text that Markdown shows as it is, on one line."""
+    """Escape text, so that Markdown shows it unchanged, on one line."""
     return _MARKS.sub(r"\\\1", html.escape(" ".join(text.split()), quote=False))
 
 
@@ -156,7 +156,7 @@ def _markdown(block: Block) -> str:
             f"- {escaped(one.name)}: {escaped('; '.join(f'{name}: {fact}' for name, fact in one.facts))}"
             for one in block.pictures
         )
-    # A text may hold a fence of its own.
+    # The text may contain a fence itself.
     fence = "`" * max(3, 1 + max((len(found) for found in _FENCE.findall(block.text)), default=0))
     return f"{escaped(block.caption)}\n\n{fence}{block.language}\n{block.text}\n{fence}"
 

@@ -1,7 +1,7 @@
-"""Model cards: what a bundle is, for whoever gets it; Markdown as the Hugging Face hub reads it.
+"""Model cards: a description of a bundle for its users, in Markdown as the Hugging Face hub reads it.
 
 Numbers come from the bundle's manifest and from the report of the run that measured it, and no claim is made beyond
-them. The licence is its owner's to choose, so none is written.
+them. Its owner must choose the licence, so none is written.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from edgepress.report.overview import drop_text, label_precision, megabytes, mil
 from edgepress.run.result import EngineResult, RunReport
 
 CARDS = "cards"
-"""Folder of a run for its cards. They stand beside the bundles: a card follows the report, which may be made again, and
+"""Folder of a run for its cards. They are outside the bundles, because a card changes when the report is made again and
 a bundle never changes."""
 _PRECISION = {"fp32": "32-bit float", "fp16": "16-bit float", "int8": "INT8"}
 
 
 def write_cards(folder: FilePath, bundles: Sequence[Bundle], report: RunReport) -> None:
-    """Write `NAME.md` for every bundle of a run, each whole or not at all; what would be the same again stays."""
+    """Write `NAME.md` for every bundle of a run, each completely or not at all; an unchanged file is kept."""
     for bundle in bundles:
         file, data = folder / f"{bundle.name}.md", card(bundle, report).encode("utf-8", "backslashreplace")
         if not file.is_file() or file.read_bytes() != data:
@@ -39,10 +39,10 @@ def card(bundle: Bundle, report: RunReport | None) -> str:
     """The card of a bundle.
 
     Args:
-        report: of the run that made it; without one the card says that nothing was measured.
+        report: the report of the run that made it; without one the card says that nothing was measured.
 
     Raises:
-        InputError: the report is of other bundles.
+        InputError: the report describes other bundles.
     """
     row = None if report is None else measured_row(bundle, report)
     sections = [
@@ -60,7 +60,7 @@ def card(bundle: Bundle, report: RunReport | None) -> str:
 
 
 def measured_row(bundle: Bundle, report: RunReport) -> EngineResult:
-    """The result in a report that is of exactly this bundle.
+    """The result in a report for exactly this bundle.
 
     Raises:
         InputError: there is none.
@@ -187,7 +187,7 @@ def _training(bundle: Bundle, report: RunReport | None, row: EngineResult | None
             f"INT8 ranges: {calibration.method}, from {calibration.pictures} pictures of {calibration.split}; "
             f"{len(calibration.kept_float)} nodes left in float."
         )
-    # A student names its teacher as what it comes from, though it may not have learnt from it.
+    # A student names its teacher as its parent, even if it did not learn from it.
     alone = report is not None and bundle.manifest.role == "student" and not report.taught_by
     if bundle.manifest.parent is not None and not alone:
         said.append(f"Made from the bundle {bundle.manifest.parent.name} ({bundle.manifest.parent.digest[:12]}).")
@@ -195,7 +195,7 @@ def _training(bundle: Bundle, report: RunReport | None, row: EngineResult | None
 
 
 def _distillation(report: RunReport) -> str:
-    """What the student learnt from, and by which terms."""
+    """What the student learnt from, and with which loss terms."""
     teachers, distill = report.taught_by, report.recipe.distill
     if not teachers:
         return f"Trained on the labels alone, by no teacher, over {distill.epochs} epochs."

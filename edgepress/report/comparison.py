@@ -1,4 +1,4 @@
-"""Several runs beside each other: their engines in one table and one plot, and where their recipes differ."""
+"""Compare several runs: their engines in one table and one plot, and the differences between their recipes."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from edgepress.run.result import RunReport
 
 _RUN_COLUMNS = ("run", "verdict", "student", "teacher", "test pictures", "to ship", "test mAP", "p50 ms", "MB")
 _WIDE = ("precision", "p90 ms", "p99 ms", "images/s")
-"""Columns that a narrow terminal does without."""
+"""Columns that are left out on a narrow terminal."""
 _TOLD = {"engine", "precision", "size_bytes", "mAP", "p50_ms", "verdict"}
-"""Of each engine, for programs."""
+"""Fields of each engine in the JSON for programs."""
 _NOT_COMPARED = ("out",)
-"""Keys of a recipe that say nothing of what comes out."""
+"""Keys of a recipe that do not affect the results."""
 
 
 def compare_runs(runs: Mapping[str, RunReport]) -> dict[str, Any]:
-    """What `edgepress report --json` prints of several runs: by run, the recipe's differences, and cautions."""
+    """What `edgepress report --json` prints for several runs: the runs, differences of recipes, and cautions."""
     return {
         "runs": [
             {
@@ -43,7 +43,7 @@ def comparison_document(runs: Mapping[str, RunReport]) -> Document:
     """The comparison as one document."""
     found = differences([report.recipe for report in runs.values()])
     rows = {f"{name}: ": report.engines for name, report in runs.items()}
-    # A frontier through runs that cannot be compared would be read as a comparison.
+    # Readers would take a frontier through runs that cannot be compared for a comparison.
     together = [rows] if len(_test_sets(runs)) == len(_machines(runs)) == 1 else [{name: rows[name]} for name in rows]
     plots = [plot for some in together for plot in trade_offs(some)]
     return Document(
@@ -72,7 +72,7 @@ def cautions(runs: Mapping[str, RunReport]) -> list[str]:
 
 
 def _test_sets(runs: Mapping[str, RunReport]) -> set[str]:
-    """Fingerprints of what the runs were measured on."""
+    """Fingerprints of the test sets of the runs."""
     return {report.made_with.fingerprints["test"] for report in runs.values()}
 
 
@@ -81,7 +81,7 @@ def _machines(runs: Mapping[str, RunReport]) -> set[tuple[str, int, str | None]]
 
 
 def differences(recipes: Sequence[Recipe]) -> list[dict[str, Any]]:
-    """Every setting in which recipes differ: key, and values in the order of the recipes."""
+    """Every setting in which recipes differ, with its key and its values in the order of the recipes."""
     flat = [_flat(recipe.model_dump(mode="json")) for recipe in recipes]
     keys = dict.fromkeys(key for one in flat for key in one)
     return [
@@ -92,7 +92,7 @@ def differences(recipes: Sequence[Recipe]) -> list[dict[str, Any]]:
 
 
 def print_runs(runs: Mapping[str, RunReport], console: Console) -> None:
-    """The tables of the comparison on a terminal."""
+    """Print the tables of the comparison on a terminal."""
     found = differences([report.recipe for report in runs.values()])
     for table in (_runs(runs), _engines(runs), _differences(list(runs), found)):
         spare = [name for name in _WIDE if name in table.columns]

@@ -15,11 +15,11 @@ from edgepress.run.recipe import Recipe
 from edgepress.run.result import FlippedPicture, RunReport
 
 MOST_ANSWERS = 12
-"""Labels of one answer that a report names."""
+"""Most labels that a report names per answer."""
 
 
 def int8(report: RunReport) -> list[Block]:
-    """Of each INT8 engine how it was quantised, what was tried, and the nodes that suffer most."""
+    """For each INT8 engine: how it was quantised, what was tried, and the nodes that suffer most."""
     results = [one for one in report.engines if one.precision == "int8"]
     if not results:
         return [Text("No INT8 engine was asked for.")]
@@ -74,7 +74,7 @@ def _tried(engine: str, found: Calibration) -> Table:
 
 
 def reliability(report: RunReport) -> list[Block]:
-    """Whether probabilities mean what they say, before and after calibration."""
+    """Whether probabilities match frequencies, before and after calibration."""
     measured = [(one.engine, one.decisions) for one in report.engines if one.decisions is not None]
     if not measured:
         return [Text("No engine was measured.")]
@@ -98,7 +98,7 @@ def reliability(report: RunReport) -> list[Block]:
 
 
 def flips(report: RunReport) -> list[Block]:
-    """The pictures of which the engine to ship decides otherwise than the model it came from."""
+    """The pictures on which the engine to ship decides differently from the model it came from."""
     found = report.flips
     if report.verdict == "incomplete":
         return [Text("The run was interrupted before its pictures were compared.")]
@@ -150,7 +150,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def device(report: RunReport) -> list[Block]:
-    """The machine, its state around each measurement, and what to beware of."""
+    """The machine, its state around each measurement, and warnings."""
     machine = report.machine
     facts = [
         f"Processor: {machine.processor}, {machine.cores} cores, {machine.architecture}",
@@ -236,6 +236,6 @@ def reproduction(report: RunReport) -> list[Block]:
 
 
 def recipe_text(recipe: Recipe) -> str:
-    """A recipe as YAML that `edgepress run` reads: without what is not set, and without what no file may set."""
+    """A recipe as YAML for `edgepress run`, without settings that are not set or that no file may set."""
     values = recipe.model_dump(mode="json", exclude_none=True, exclude={"ssh_option"})
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True).rstrip()

@@ -30,7 +30,7 @@ from edgepress.run.result import LabelScore, Reliability
 MOST_LABELS = 40
 MOST_NODES = 12
 LEAST_SPAN = 2.0
-"""Points of mAP that an axis shows at least: what differs by less is not made to look like more."""
+"""Least range of an axis in points of mAP, so that small differences do not look large."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,18 +39,18 @@ class Model:
 
     name: str
     series: str
-    """a: torch, b: a float engine, c: INT8."""
+    """Series: a is torch, b a float engine, c INT8."""
     points: float
     """mAP, 0 to 100."""
     cost: float
-    """Above 0, in whatever the plot's cost is."""
+    """The cost in the unit of the plot, above 0."""
 
 
 _SERIES = (("a", "torch"), ("b", "float engine"), ("c", "INT8 engine"))
 
 
 def draw_pareto(models: Sequence[Model], what: str, unit: str) -> Figure:
-    """mAP against a cost of at least one model; a dashed line joins those that no other beats in both.
+    """Plot mAP against a cost, for at least one model; a dashed line joins the models that no other beats in both.
 
     Args:
         what: the cost, such as latency.
@@ -83,7 +83,7 @@ def draw_pareto(models: Sequence[Model], what: str, unit: str) -> Figure:
 
 
 def _numbered(names: Sequence[str], top: float) -> tuple[list[str], float]:
-    """Names with their numbers, in two columns where they are short, and where they end."""
+    """Names with their numbers, in two columns if they are short, and the y position where they end."""
     columns = 1 if max(map(len, names)) > 22 else 2
     lines = math.ceil(len(names) / columns)
     width = WIDTH / columns
@@ -93,7 +93,7 @@ def _numbered(names: Sequence[str], top: float) -> tuple[list[str], float]:
 
 
 def frontier(models: Sequence[Model]) -> list[Model]:
-    """Those that no other beats in both mAP and cost, the cheapest first."""
+    """The models that no other beats in both mAP and cost, the cheapest first."""
     best: list[Model] = []
     for model in sorted(models, key=lambda one: (one.cost, -one.points)):
         if not best or model.points > best[-1].points:
@@ -102,10 +102,10 @@ def frontier(models: Sequence[Model]) -> list[Model]:
 
 
 def draw_labels(models: Mapping[str, Sequence[LabelScore]]) -> Figure | None:
-    """AP of every label by up to four models with its interval, best first by the first model; None without any AP.
+    """Plot every label's AP and interval for up to four models, best first by the first model; None without any AP.
 
     Args:
-        models: the labels of each by its name.
+        models: the label scores of each model, by its name.
     """
     first = {row.label: row.AP for row in next(iter(models.values())) if row.AP is not None}
     names = sorted(first, key=lambda name: -first[name])
@@ -144,7 +144,7 @@ def draw_labels(models: Mapping[str, Sequence[LabelScore]]) -> Figure | None:
 
 
 def draw_curves(name: str, models: Mapping[str, Sequence[float]], y_name: str) -> Figure:
-    """Values an epoch of each model, at least one of them finite: the first four are drawn, the others named."""
+    """Plot values per epoch for each model, at least one finite; the first four are drawn and the others named."""
     left_out = list(models)[len(SERIES) :]
     models = dict(list(models.items())[: len(SERIES)])
     known = [value for values in models.values() for value in values if math.isfinite(value)]
@@ -168,7 +168,7 @@ def draw_curves(name: str, models: Mapping[str, Sequence[float]], y_name: str) -
 
 
 def draw_sensitivity(engine: str, found: Calibration) -> Figure | None:
-    """The worst nodes of an INT8 engine, each by the noise that it alone brings; None where none was measured."""
+    """Plot the worst nodes of an INT8 engine by the noise that each alone adds; None if none was measured."""
     worst = found.sensitivity[:MOST_NODES]
     if not worst:
         return None
@@ -183,7 +183,7 @@ def draw_sensitivity(engine: str, found: Calibration) -> Figure | None:
 
 
 def sensitivity_panel(worst: Sequence[NodeNoise], kept: Sequence[str]) -> Panel:
-    """A bar for each node: signal to noise of the logits with that node alone in INT8.
+    """Draw a bar per node: signal to noise of the logits with that node alone in INT8.
 
     Args:
         worst: at least one node, the worst first.
@@ -204,7 +204,7 @@ def sensitivity_panel(worst: Sequence[NodeNoise], kept: Sequence[str]) -> Panel:
 
 
 def draw_reliability(engine: str, found: Reliability) -> Figure:
-    """How often what is given a probability is so: by the sigmoid, and calibrated."""
+    """Plot how often labels are present at each probability: from the sigmoid, and calibrated."""
     bins = {"sigmoid": found.sigmoid, "calibrated": found.calibrated}
     gaps = {
         name: sum(count * abs(given - share) for given, share, count in values) / sum(one[2] for one in values)
@@ -221,10 +221,10 @@ def draw_reliability(engine: str, found: Reliability) -> Figure:
 
 
 def reliability_panel(bins: Mapping[str, Sequence[Sequence[float]]]) -> Panel:
-    """The share of positives by the probability that was given.
+    """Draw the share of positives by predicted probability.
 
     Args:
-        bins: by the sigmoid, and calibrated: of each bin the mean probability, the share of positives, the cells.
+        bins: for the sigmoid and calibrated: mean probability, share of positives and number of cells of each bin.
     """
     series = list(zip(("b", "a"), bins.items(), strict=True))
     parts, top = legend([(kind, name) for kind, (name, _) in series], 14)

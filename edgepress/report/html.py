@@ -21,7 +21,7 @@ from edgepress.report.blocks import (
 )
 from edgepress.report.style import STYLE
 
-# Should anything ever slip through the escaping: nothing runs and nothing is fetched.
+# If anything ever slips through the escaping, nothing runs and nothing is fetched.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _SIGNS = {"pass": "\N{CHECK MARK}", "fail": "\N{BALLOT X}"}
 
@@ -31,7 +31,7 @@ def to_html(document: Document) -> str:
     verdict = ""
     if document.headline or document.verdict:
         sign = _SIGNS.get(document.verdict, "\N{HORIZONTAL ELLIPSIS}")
-        # The word says it; colour and sign only repeat it.
+        # The word gives the verdict; colour and sign only repeat it.
         word = f'<p class="word"><span aria-hidden="true">{sign}</span> {escape(document.verdict.upper())}</p>'
         lines = "".join(f"<p>{escape(line)}</p>" for line in document.headline)
         kind = document.verdict if document.verdict in _SIGNS else "open"
@@ -76,7 +76,7 @@ def _block(block: Block) -> str:
     if isinstance(block, Table):
         return _table(block)
     if isinstance(block, Figure):
-        # The plot is one picture to a screen reader; the numbers stand in a table.
+        # The plot is one picture to a screen reader; a table has the numbers.
         picture = f'<div class="plot" role="img" aria-label="{escape(block.alt)}">{block.svg}</div>'
         return f"<figure>{picture}<figcaption>{escape(block.caption)}</figcaption></figure>\n"
     if isinstance(block, Path):
@@ -98,11 +98,11 @@ def _table(table: Table) -> str:
         )
     caption = escape(table.caption)
     body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
-    # Wider than a telephone: it scrolls by itself, also by the arrow keys.
+    # A table wider than a telephone scrolls by itself, also with the arrow keys.
     region = f'<div class="scroll" role="region" tabindex="0" aria-label="{caption}"><table>'
     if table.folded:
         return f"<details><summary>{caption}</summary>{region}{body}</details>\n"
-    # Outside of what scrolls: it is read without scrolling.
+    # It is outside the scrolling part, so it can be read without scrolling.
     return f'<p class="caption">{caption}</p>{region}{body}\n'
 
 

@@ -49,7 +49,7 @@ def report_document(report: RunReport) -> Document:
 
 
 def headline(report: RunReport) -> list[str]:
-    """The verdict in sentences: what to ship, what it is beside its teacher, and what did not pass."""
+    """The verdict in sentences: what to ship, how it compares with its teacher, and what did not pass."""
     if report.verdict == "incomplete":
         return ["The run was interrupted. The same command continues it; nothing is claimed until then."]
     said = []
@@ -69,7 +69,7 @@ def headline(report: RunReport) -> list[str]:
     for one in report.engines:
         if one.verdict in ("fail", "unproven") or (one.required and one.verdict != "pass"):
             said.append(f"{one.engine}: {one.verdict}: {'; '.join(map(str, one.reasons)) or 'no reason is known'}")
-    # An engine that passes on a host alone was not timed here.
+    # An engine that passes only on a host was not timed here.
     if best is not None and best.bench is not None and best.bench.cautions:
         kinds = dict.fromkeys(caution.partition(":")[0] for caution in best.bench.cautions)
         said.append(f"The time of {best.bundle} carries cautions ({', '.join(kinds)}): see Device.")
@@ -91,7 +91,7 @@ def _short(result: EngineResult) -> str:
 
 
 def path(report: RunReport) -> list[Block]:
-    """Teacher, student, engines: what each is, its size and its mAP."""
+    """Teacher, student and engines, each with its kind, size and mAP."""
     steps = []
     name = "Teacher" if report.taught_by else "Teacher, not learnt from"
     taught = [one for one in report.engines if one.role == "teacher"]
@@ -146,7 +146,7 @@ def engines(report: RunReport) -> list[Block]:
 
 
 def trade_offs(results: Mapping[str, Sequence[EngineResult]]) -> list[Block]:
-    """Plots of mAP against latency and against size, of the models under each prefix of their names."""
+    """Plots of mAP against latency and against size, for the models under each prefix of their names."""
     timed: list[Model] = []
     sized: list[Model] = []
     for prefix, some in results.items():
@@ -163,7 +163,7 @@ def trade_offs(results: Mapping[str, Sequence[EngineResult]]) -> list[Block]:
 
 
 def engine_cells(result: EngineResult) -> list[str]:
-    """A row of the table of `ENGINE_COLUMNS`."""
+    """A row of the table with `ENGINE_COLUMNS`."""
     timing = result.timing
     times = (None, None, None) if timing is None else (timing.p50_ms, timing.p90_ms, timing.p99_ms)
     return [
@@ -180,7 +180,7 @@ def engine_cells(result: EngineResult) -> list[str]:
 
 
 def drop_text(result: EngineResult) -> str:
-    """The drop in points with its 95 % interval where there is one, `0.19 (-0.31 to 0.72)`; empty of what has none."""
+    """The drop in points with its 95 % interval if there is one, `0.19 (-0.31 to 0.72)`; empty without a drop."""
     drop = result.drop
     if drop is None:
         return ""
@@ -189,7 +189,7 @@ def drop_text(result: EngineResult) -> str:
 
 
 def labels(report: RunReport) -> list[Block]:
-    """AP of every label by the student, the teacher and the INT8 engine, with intervals."""
+    """AP of every label for the student, the teacher and the INT8 engine, with intervals."""
     models = labelled(report)
     if not models:
         return [Text("No AP by label is known: no model was measured.")]
@@ -240,7 +240,7 @@ def label_precision(score: LabelScore | None) -> str:
 
 def training(report: RunReport) -> list[Block]:
     """A plot for each term of the losses, and one of val mAP."""
-    # The student first: a plot has room for four, and it is the student's report.
+    # The student comes first: a plot has room for four, and the report is about the student.
     found = sorted((one for one in report.training if one.val_mAP), key=lambda one: one.model != "student")
     blocks: list[Block] = [
         Text(f"{one.model}: no curves; it was not trained in a run of edgepress.")
@@ -267,22 +267,22 @@ def training(report: RunReport) -> list[Block]:
 
 
 def points(value: float | None) -> str:
-    """A share in [0, 1] as points."""
+    """Format a share in [0, 1] as points."""
     return "" if value is None else f"{100 * value:.2f}"
 
 
 def milliseconds(value: float | None) -> str:
-    """Three digits, whatever the size."""
+    """Format milliseconds with three digits, whatever the size."""
     if value is None:
         return ""
     return f"{value:.{max(0, 2 - math.floor(math.log10(value)))}f}" if value > 0 else f"{value:g}"
 
 
 def megabytes(value: float | None) -> str:
-    """Bytes as megabytes of a million."""
+    """Format bytes as megabytes of a million bytes."""
     return "" if value is None else f"{value / 1e6:.1f}"
 
 
 def signed(value: float, digits: int) -> str:
-    """A number with a minus sign as it is printed, and no negative zero."""
+    """Format a number with a typographic minus sign and no negative zero."""
     return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", MINUS)

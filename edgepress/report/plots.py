@@ -1,4 +1,4 @@
-"""Plots that are SVG files of their own: in the folder `plots` of a run, and of a comparison."""
+"""Plots that are separate SVG files, in the folder `plots` of a run, and of a comparison."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edgepress.report.svg import WIDTH, Axis, Panel, curve, file, grid, legend, 
 from edgepress.run.compared import Comparison
 
 WORST = 10
-"""Nodes that a plot of sensitivity shows."""
+"""Number of nodes that a plot of sensitivity shows."""
 
 
 def write_plot(bundle: Bundle, what: str, svg: bytes) -> None:
@@ -24,7 +24,7 @@ def write_plot(bundle: Bundle, what: str, svg: bytes) -> None:
 
 
 def draw_comparison(record: Comparison) -> bytes:
-    """Test mAP of every student of a comparison, a row a method, best first: each seed, their mean and deviation."""
+    """Plot the students' test mAP of a comparison, a row per method, best first: each seed, the mean and deviation."""
     methods = sorted(record.methods, key=lambda row: -row.test_mAP_points)
     seeds = {row.method: [100 * one.test_mAP for one in record.students if one.method == row.method] for row in methods}
     parts, top = legend([("d", "mean and deviation"), ("b", "a seed")], 14)
@@ -51,12 +51,12 @@ def draw_comparison(record: Comparison) -> bytes:
 
 
 def draw_int8(bundle: Bundle, float_precision: np.ndarray, int8_precision: np.ndarray) -> bytes:
-    """The worst nodes of an INT8 bundle, each by the noise that it alone brings; beside them every label's AP on val.
+    """Plot the worst nodes of an INT8 bundle by the noise that each alone adds, and beside them the labels' AP on val.
 
     Args:
-        bundle: with the calibration that names its nodes.
-        float_precision: AP of each label by the fp32 model, `[C]`, NaN where there is none.
-        int8_precision: the same by the INT8 model.
+        bundle: has the calibration that names its nodes.
+        float_precision: the fp32 model's AP of each label, `[C]`, NaN where there is none.
+        int8_precision: the same for the INT8 model.
     """
     found = bundle.manifest.calibration
     assert found is not None
@@ -67,12 +67,12 @@ def draw_int8(bundle: Bundle, float_precision: np.ndarray, int8_precision: np.nd
 
 
 def draw_reliability(logits: np.ndarray, probabilities: np.ndarray, data: MultiLabelDataset, name: str) -> bytes:
-    """How often what is given a probability is so, over the cells of all labels; beside it every label's ECE.
+    """Plot how often labels are present at each probability, over the cells of all labels, and every label's ECE.
 
     Args:
         logits: `[N, C]`, in the order of the pictures and labels of `data`.
         probabilities: `[N, C]`, calibrated, by a fit that did not see the picture.
-        name: of the bundle, for the title.
+        name: name of the bundle, for the title.
     """
     known, bins, errors = ~data.ignore, {}, []
     for what, p in (("sigmoid", sigmoid(np.asarray(logits, np.float64))), ("calibrated", probabilities)):
@@ -85,12 +85,12 @@ def draw_reliability(logits: np.ndarray, probabilities: np.ndarray, data: MultiL
 
 
 def draw_thresholds(decisions: Decisions, logits: np.ndarray, data: MultiLabelDataset, name: str) -> bytes:
-    """F1 of every label against the threshold, with the one it has; beside it F1 at 0.5 and at the label's own.
+    """Plot every label's F1 against the threshold, with its own marked; beside it F1 at 0.5 and at its own threshold.
 
     Args:
         decisions: in the order of the labels of `data`.
-        logits: `[N, C]`, in the order of its pictures and labels.
-        name: of the bundle, for the title.
+        logits: `[N, C]`, in the order of the pictures and labels of `data`.
+        name: name of the bundle, for the title.
 
     Raises:
         ValueError: no picture shows any label, so F1 is not defined.
@@ -113,7 +113,7 @@ def draw_thresholds(decisions: Decisions, logits: np.ndarray, data: MultiLabelDa
 
 
 def _against(before: np.ndarray, after: np.ndarray, before_name: str, after_name: str) -> Panel:
-    """A mark a label: what it had, and what it has; on the dashed line both are equal. NaN is left out."""
+    """A mark per label at its value before and after; on the dashed line both are equal. NaN is left out."""
     known = ~np.isnan(before) & ~np.isnan(after)
     most = 1.05 * max([*before[known], *after[known], 1e-9])
     x, y = Axis(0, most, 46, WIDTH - 14), Axis(0, most, 281, 53)

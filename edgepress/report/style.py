@@ -1,4 +1,4 @@
-"""How a document looks: on a telephone and on a wide screen, light and dark, and on paper. Contrast is AA or better."""
+"""The style of a document on telephones, wide screens and paper, light and dark. Contrast is AA or better."""
 
 _COLOURS = """
 :root { --back: #fff; --front: #1b1f24; --soft: #57606a; --line: #8a939d; --panel: #f3f5f7; --link: #0b57a8;
@@ -81,6 +81,6 @@ pre { background: var(--panel); padding: .6rem; overflow-x: auto; font-size: .8r
 }
 """
 PLOT_STYLE = _COLOURS + _PLOTS + "svg { background: var(--back); }\n"
-"""Of a plot that is a file of its own."""
+"""Style sheet of a plot that is a separate file."""
 STYLE = _COLOURS + _PAGE + _PLOTS
-"""Of a page: one style sheet; colours are named once, by light and dark."""
+"""Style sheet of a page; colours are named once, for light and for dark."""

@@ -1,4 +1,4 @@
-"""What a terminal shows of a run, of a search for INT8, and of a data set."""
+"""Print a run, a search for INT8, and a data set on a terminal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOST_PICTURES = 5
 
 
 def print_report(report: RunReport, console: Console) -> None:
-    """The table, and below it what could not run and what failed, with the reasons."""
+    """Print the table, and below it what could not run and what failed, with the reasons."""
     data = report.data
     source = f" from {report.teacher.backbone}" if report.taught_by else ", taught by no teacher"
     rows = []
@@ -52,7 +52,7 @@ def _number(value: float | None, scale: float, digits: int, unit: str = "") -> s
 
 
 def print_trade(bundle: Bundle, console: Console) -> None:
-    """What every candidate of an INT8 bundle's search reached, and below it what was taken."""
+    """Print what every candidate of an INT8 bundle's search reached, and below it which one was chosen."""
     calibration = bundle.manifest.calibration
     assert calibration is not None
     whole = sum(not row.kept for row in calibration.tried)
@@ -85,7 +85,7 @@ def print_trade(bundle: Bundle, console: Console) -> None:
 
 
 def print_data(report: DataReport, console: Console) -> None:
-    """A data set's labels by split, and below them what would spoil a training or a measurement."""
+    """Print a data set's labels by split, and below them what would spoil a training or a measurement."""
     splits = report.splits.values()
     labels = dict.fromkeys(label for split in splits for label in split.counts)
     rows = [[label, *(str(split.counts.get(label, "")) for split in splits)] for label in labels]

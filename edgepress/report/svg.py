@@ -1,7 +1,7 @@
 """Plots as SVG, drawn by hand: text stays text, colours follow the page's, and no library is needed to make them.
 
-Drawn 360 units wide, so that a telephone shows them at about their own size. Series differ by mark and dash as well as
-by colour.
+They are 360 units wide, so that a telephone shows them at about their own size. Series differ by mark and dash as well
+as by colour.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from html import escape
 from edgepress.report.style import PLOT_STYLE
 
 Panel = tuple[list[str], float]
-"""What is drawn, and how high it is; `WIDTH` wide."""
+"""The drawing, `WIDTH` wide, and its height."""
 WIDTH = 360.0
 SERIES = "abcd"
-"""Classes of the style sheet, one a series."""
+"""Classes of the style sheet, one per series."""
 _LETTER = 6.4
-"""Width of a letter of the plots' text, about."""
+"""Approximate width of a letter of the plots' text."""
 _DASHES = {"a": "", "b": ' stroke-dasharray="6 3"', "c": ' stroke-dasharray="2 2"', "d": ' stroke-dasharray="8 2 2 2"'}
 
 
@@ -34,14 +34,14 @@ class Axis:
     log: bool = False
 
     def __call__(self, value: float) -> float:
-        """Where a value stands."""
+        """The position of a value."""
         low, high, value = (
             (math.log(one) for one in (self.low, self.high, value)) if self.log else (self.low, self.high, value)
         )
         return self.start + (value - low) / (high - low) * (self.end - self.start)
 
     def ticks(self) -> list[float]:
-        """Round values within, at most seven."""
+        """Round values within the axis, at most seven."""
         if not self.log:
             return linear_ticks(self.low, self.high)
         for steps in ((1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
@@ -54,14 +54,14 @@ class Axis:
 
 
 def linear_ticks(low: float, high: float) -> list[float]:
-    """Multiples of 1, 2 or 5 times a power of ten from `low` to `high`: three to seven."""
+    """Three to seven multiples of 1, 2 or 5 times a power of ten from `low` to `high`."""
     step = 10.0 ** math.floor(math.log10((high - low) / 2))
     step = next(step * factor for factor in (1, 2, 5, 10) if (high - low) / (step * factor) <= 6)
     return [step * number for number in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
 
 def widened(values: Iterable[float], least: float, share: float = 0.08) -> tuple[float, float]:
-    """The range of values and a margin, at least `least` wide: small differences are not blown up."""
+    """The range of values with a margin, at least `least` wide, so that small differences do not look large."""
     values = list(values)
     low, high = min(values), max(values)
     middle, half = (low + high) / 2, max((high - low) * (1 + 2 * share), least) / 2
@@ -69,7 +69,7 @@ def widened(values: Iterable[float], least: float, share: float = 0.08) -> tuple
 
 
 def picture(parts: Iterable[str], height: float) -> str:
-    """The whole plot; hidden from screen readers, which are told its alternative text."""
+    """The whole plot; it is hidden from screen readers, which read its alternative text."""
     return f'<svg viewBox="0 0 {WIDTH:g} {height:g}" aria-hidden="true" focusable="false">{"".join(parts)}</svg>'
 
 
@@ -85,7 +85,7 @@ def file(title: str, panels: Sequence[Panel]) -> bytes:
         f'{top + max(height for _, height in panels):g}"><title>{escape(title)}</title><style>{PLOT_STYLE}</style>'
         f"{text(8, 16, shortened(title, width - 16))}{drawn}</svg>\n"
     )
-    # XML has no control characters, and a name may hold any.
+    # XML allows no control characters, but a name may contain any.
     return "".join(one for one in svg if one == "\n" or one.isprintable()).encode("utf-8", "backslashreplace")
 
 
@@ -120,7 +120,7 @@ def mark(x: float, y: float, series: str, size: float = 4) -> str:
 
 
 def grid(x: Axis, y: Axis, x_name: str, y_name: str, percent: str = "") -> list[str]:
-    """Axes with their ticks and names; the name of y stands above it."""
+    """Axes with their ticks and names; the name of the y axis is above it."""
     parts = []
     for value in x.ticks():
         parts.append(line(x(value), y.start, x(value), y.end, "grid"))
@@ -135,11 +135,11 @@ def grid(x: Axis, y: Axis, x_name: str, y_name: str, percent: str = "") -> list[
 
 
 def legend(names: Sequence[tuple[str, str]], top: float) -> tuple[list[str], float]:
-    """Marks with their names, as many a line as fit, and where the next thing may stand.
+    """Marks with their names, as many per line as fit, and the top of the free space below them.
 
     Args:
         names: series and name.
-        top: where the first line stands.
+        top: y position of the first line.
     """
     parts, x = [], 8.0
     for series, name in names:
@@ -152,7 +152,7 @@ def legend(names: Sequence[tuple[str, str]], top: float) -> tuple[list[str], flo
 
 
 def shortened(words: str, width: float) -> str:
-    """Words that fit into a width, cut in the middle where they do not."""
+    """Words cut in the middle if they do not fit into a width."""
     most = max(3, int(width / _LETTER))
     if len(words) <= most:
         return words
@@ -161,7 +161,7 @@ def shortened(words: str, width: float) -> str:
 
 
 def places(points: Sequence[tuple[float, float]], labels: Sequence[str]) -> list[tuple[float, float]]:
-    """Where short labels of points stand (the middle of their base line), so that none covers a point or another."""
+    """Positions of the short labels of points (middle of the base line), so that none covers a point or a label."""
     taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in points]
     found = []
     for (x, y), label in zip(points, labels, strict=True):

@@ -1,4 +1,4 @@
-"""Tables on a terminal: readable in a terminal of 80 columns, plain and unwrapped where they are piped."""
+"""Tables on a terminal: readable in a terminal of 80 columns, plain and unwrapped in a pipe."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from rich.text import Text
 
 GAP = "  "
 PROSE = 28
-"""Columns that prose at a row's end needs at least; with fewer its row is stacked."""
+"""Fewest terminal columns for prose at the end of a row; with fewer the row is stacked."""
 UNBOUNDED = 100_000
-"""The width of a pipe, which has none: whoever reads it cuts nothing."""
+"""The width used for a pipe, which has none, so that nothing is cut."""
 
 
 def stdout() -> Console:
-    """What tables are printed to."""
+    """The console that tables are printed to."""
     return Console(width=None if sys.stdout.isatty() else UNBOUNDED, markup=False, highlight=False)
 
 
@@ -34,12 +34,12 @@ def print_table(
     spare: Sequence[str] = (),
     prose: bool = False,
 ) -> None:
-    """Print rows below their columns' names; where a terminal has no room, first without the spare columns, then each
-    row as a block of its own. No cell is cut or broken.
+    """Print rows below the names of their columns. If the terminal is too narrow, leave out the spare columns first,
+    then print each row as a block of its own. No cell is cut or broken.
 
     Args:
-        words: columns aligned to the left, as the first is; others are numbers.
-        spare: columns left out for want of room, the first first; a line below the table names them.
+        words: columns aligned to the left, like the first; the others are numbers.
+        spare: columns that may be left out, in this order; a line below the table names those that were.
         prose: the last column is text that may be wrapped.
     """
     if title:
@@ -67,7 +67,7 @@ def _widths(columns: Sequence[str], rows: Sequence[Sequence[str]], names: Sequen
 
 
 def _width(columns: Sequence[str], rows: Sequence[Sequence[str]], names: Sequence[str], prose: bool) -> int:
-    """Columns of the terminal that these columns of the table need."""
+    """Number of terminal columns that these columns of the table need."""
     widths = _widths(columns, rows, names)
     if prose:
         widths[columns[-1]] = min(widths[columns[-1]], PROSE)
@@ -98,7 +98,7 @@ def _print_lines(
 
 
 def _print_block(console: Console, columns: Sequence[str], row: Sequence[str]) -> None:
-    """A row's first cell, and below it the others with their names, as many in a line as fit."""
+    """Print a row's first cell, and below it the others with their names, as many per line as fit."""
     console.print(row[0], soft_wrap=True)
     line = ""
     for name, cell in zip(columns[1:], row[1:], strict=True):
@@ -112,7 +112,7 @@ def _print_block(console: Console, columns: Sequence[str], row: Sequence[str]) -
 
 
 def _hanging(start: str, text: str, width: int) -> str:
-    """A line whose text goes on below itself, broken between words only."""
+    """A line whose text continues below its own start, broken between words only."""
     space = " " * cell_len(start)
     filler = textwrap.TextWrapper(
         width, initial_indent=start, subsequent_indent=space, break_long_words=False, break_on_hyphens=False
@@ -121,7 +121,7 @@ def _hanging(start: str, text: str, width: int) -> str:
 
 
 def print_record(console: Console, record: dict[str, Any]) -> None:
-    """A line for each value, named by where it is; a value that has no room there stands below its name."""
+    """Print a line per value, named by its path; a value that does not fit is printed below its name."""
     pairs = _flatten(record)
     indent = max((cell_len(name) for name, _ in pairs), default=0) + len(GAP)
     for name, value in pairs:

@@ -1,4 +1,4 @@
-"""What verify found, as tables for people: the three levels, the labels that moved most, stages and layers."""
+"""Print what verify found as tables: the three levels, the labels that moved most, stages and layers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MINUS = "\N{MINUS SIGN}"
 
 
 def print_verification(result: dict[str, Any], console: Console) -> None:
-    """Tables of `Verification.as_dict`; of an engine that did not run only the verdict and why."""
+    """Print the tables of `Verification.as_dict`; for an engine that did not run, only the verdict and the reason."""
     if "num_images" in result:
         _print_levels(result, console)
         _print_labels(result["labels"], console)
@@ -65,7 +65,7 @@ def _print_levels(result: dict[str, Any], console: Console) -> None:
 
 
 def _f1(result: dict[str, Any], answered: str) -> str:
-    # Records of earlier versions have none.
+    # Records of earlier versions do not have this.
     found = (result.get("f1") or {}).get(answered)
     return f"{100 * found['CF1']:.2f}, {100 * found['OF1']:.2f}" if found else ""
 
@@ -116,7 +116,7 @@ def _print_stages(result: dict[str, Any], console: Console) -> None:
 
 
 def _print_layers(found: dict[str, Any], console: Console) -> None:
-    """The table ends at the first layer that diverged: what comes after it is its consequence, or unknown."""
+    """The table ends at the first layer that diverged, because later noise is its consequence or unknown."""
     if found["not_inspected"]:
         console.print(f"layers not inspected: {found['not_inspected']}", highlight=False, soft_wrap=True)
         return
@@ -142,7 +142,7 @@ def _print_layers(found: dict[str, Any], console: Console) -> None:
 def _number(value: float | None, digits: int, scale: float = 1) -> str:
     if value is None:
         return ""
-    return f"{round(value * scale, digits) + 0.0:.{digits}f}".replace("-", MINUS)  # + 0.0: no negative zero
+    return f"{round(value * scale, digits) + 0.0:.{digits}f}".replace("-", MINUS)  # + 0.0 avoids a negative zero
 
 
 def _share(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""report.html and report.md: what a person opens. Both are made from report.json alone."""
+"""Write report.html and report.md, which people open. Both are made from report.json alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HTML, MARKDOWN = "report.html", "report.md"
 
 
 def write_documents(folder: Path, report: RunReport) -> None:
-    """Write report.html and report.md, each whole or not at all; what would be the same again stays as it is."""
+    """Write report.html and report.md, each completely or not at all; an unchanged file is kept."""
     document = report_document(report)
     for name, content in ((HTML, to_html(document)), (MARKDOWN, to_markdown(document))):
         data = content.encode("utf-8", "backslashreplace")
@@ -23,7 +23,7 @@ def write_documents(folder: Path, report: RunReport) -> None:
 
 
 def made_again(folder: Path, report: RunReport) -> list[str]:
-    """Bundles of a run that are not the ones that were measured; their files are not read."""
+    """Bundles of a run that were made again after they were measured; their files are not read."""
     found = []
     for one in report.engines:
         manifest = folder / one.bundle / MANIFEST if one.bundle is not None else None

@@ -1,4 +1,4 @@
-"""The first pass of a run, every engine built by its name; and the verbs that build one thing: export, compile and
+"""The first pass of a run, which builds every engine by name, and the verbs that build one thing: export, compile,
 calibrate.
 """
 
@@ -37,12 +37,12 @@ log = logging.getLogger("edgepress")
 
 
 def folder_of(engine: EngineName, compile: CompileConfig) -> str:
-    """The folder of an engine in a run: its name, and for TensorRT the compute capability it is built for."""
+    """The folder of an engine in a run: its name, plus for TensorRT the compute capability it is built for."""
     return ENGINES[engine].folder(target_sm(compile))
 
 
 def target_sm(compile: CompileConfig) -> int:
-    """The compute capability asked for; by default that of the GPU here, else 86."""
+    """The requested compute capability; by default that of the GPU here, or 86 without one."""
     if compile.sm is not None:
         return compile.sm
     present = cuda_compute_capability()
@@ -59,7 +59,7 @@ class Built:
     """An engine of a run: its bundle, or why there is none."""
 
     name: str
-    """In the run's table: its folder, had it not been fine-tuned."""
+    """Its name in the run's table: the folder that it has when it is not fine-tuned."""
     precision: Precision
     required: bool
     held_to: tuple[str, ...]
@@ -70,10 +70,10 @@ class Built:
 
 
 def build_all(onnx: Bundle, recipe: Recipe, splits: Splits, out: Path, tuning: FineTuning) -> list[Built]:
-    """Every engine of a recipe, in the order of the table; one target's refusal does not cost the others their results.
+    """Build every engine of a recipe, in the order of the table; if one target fails, the others are still built.
 
     Args:
-        onnx: fp32, of the student.
+        onnx: the student's fp32 ONNX bundle.
         out: the run's folder.
     """
     found = []
@@ -104,7 +104,7 @@ def build_all(onnx: Bundle, recipe: Recipe, splits: Splits, out: Path, tuning: F
 
 
 def require_buildable(engine: EngineName) -> None:
-    """Stop where what builds an engine is not installed here.
+    """Stop if the packages that build an engine are not installed here.
 
     Raises:
         EngineUnavailableError: says which extra is.
@@ -129,16 +129,16 @@ def build_engine(
     compile_config: CompileConfig,
     ending: str = "",
 ) -> Bundle:
-    """Make an engine's bundle in a run's folder from the fp32 ONNX bundle, and whatever lies between.
+    """Make an engine's bundle in a run's folder from the fp32 ONNX bundle, with all bundles in between.
 
     Args:
-        ending: of the names of the bundles that are made.
+        ending: suffix for the names of the new bundles.
 
     Raises:
         InputError: the graph cannot be quantised or built for the target.
         EngineUnavailableError: what builds it is not installed here; says which extra is.
     """
-    require_buildable(engine)  # else the graph below is made for nothing
+    require_buildable(engine)  # otherwise the graph below is made for nothing
     spec, out = ENGINES[engine], run / f"{folder_of(engine, compile_config)}{ending}"
     graph, at = onnx, out if spec.graph is None else run / f"{spec.graph}{ending}"
     if spec.target is not None:
@@ -157,7 +157,7 @@ def calibrate_bundle(
     """`edgepress calibrate`: the same model with decisions fitted on a split, and its logits `[N, C]` there.
 
     Raises:
-        InputError: other labels, `out` is the bundle itself, or see `fit_decisions`.
+        InputError: the labels differ, `out` is the bundle itself, or see `fit_decisions`.
         EngineUnavailableError: this machine cannot run the engine.
     """
     bundle.labels.require_equal(data.labels, f"the bundle {bundle.path}", f"the data set {data.root}")
@@ -180,7 +180,7 @@ def calibrate_bundle(
 def write_decision_plots(
     bundle: Bundle, decisions: Decisions, logits: np.ndarray, probabilities: np.ndarray, data: MultiLabelDataset
 ) -> None:
-    """`reliability-NAME.svg` and `thresholds-NAME.svg` in the folder `plots` beside a bundle; see `write_plot`.
+    """Write `reliability-NAME.svg` and `thresholds-NAME.svg` in `plots` beside a bundle; see `write_plot`.
 
     Arguments as `edgepress.report.plots.draw_reliability` and `draw_thresholds`.
     """
@@ -201,7 +201,7 @@ def export_student(
     """`edgepress export`: find the model that the arguments describe, and export it.
 
     Raises:
-        InputError: nothing or too much is given, or the weights do not fit.
+        InputError: the arguments describe no model or several, or the weights do not fit.
     """
     from edgepress.compress.checkpoint import load_model, load_weights
     from edgepress.compress.config import ModelConfig
@@ -228,16 +228,16 @@ def export_student(
         model, parent, decisions = load_model(student), bundle.as_parent, bundle.manifest.decisions
         keep = (lambda _: decisions) if decisions is not None else None  # ONNX gives the same logits
         return export_onnx(model, parent=parent, identity=bundle.digest, decisions=keep)
-    # Other weights in the student's architecture: what comes out is not that student's, so it has no parent.
+    # With other weights in the student's architecture the result is not that student's, so it has no parent.
     identity = inputs_hash({"architecture": bundle.digest, "weights": identity})
     return export_onnx(load_model(student, weights), identity=identity)
 
 
 def compile_bundle(onnx: Bundle, engine: str, out: Path | None, config: CompileConfig) -> Bundle:
-    """`edgepress compile`: one engine of an ONNX bundle, by default beside it under a run's usual name.
+    """`edgepress compile`: compile an ONNX bundle to one engine, by default beside it under a run's usual name.
 
     Raises:
-        InputError: an unknown engine, or an ONNX bundle it cannot be made from.
+        InputError: the engine is unknown, or cannot be made from this ONNX bundle.
         EngineUnavailableError: what builds it is not installed here.
     """
     per_gpu: dict[str, Runtime] = {runtime.kind: runtime for runtime in RUNTIMES.values() if runtime.needs_sm}

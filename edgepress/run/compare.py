@@ -1,7 +1,7 @@
-"""compare: several distillation methods and seeds on the same pictures, under one recipe.
+"""compare: train several distillation methods and seeds on the same pictures, under one recipe.
 
 Every method sees the same augmented pictures in the same order for the same number of steps; the teacher's outputs are
-computed once for each seed and kept. val picks each student's epoch; test is read once, when a student is finished.
+computed once for each seed and kept. val chooses each student's epoch; test is read once, when a student is finished.
 Finished students are kept, so a comparison can be continued and extended.
 """
 
@@ -52,7 +52,7 @@ def known_methods(recipe: CompareRecipe) -> list[str]:
 
 
 def compare(recipe: CompareRecipe, config: CompareConfig, splits: Splits) -> Comparison:
-    """Train what is missing and return the record, also written to compare.json and drawn as compare.svg.
+    """Train the missing students and return the record, which is also written to compare.json and drawn as compare.svg.
 
     Both are written again after every student.
 
@@ -76,7 +76,7 @@ def compare(recipe: CompareRecipe, config: CompareConfig, splits: Splits) -> Com
     first, *others = teachers = teachers_of(recipe, splits)
     record = _header(recipe, splits, teachers)
     rows = _earlier(out, record, recipe)
-    # All methods of a seed before the next seed: a comparison cut short still compares.
+    # All methods of a seed come before the next seed, so that an interrupted comparison still compares methods.
     for (method, seed), distilled in settings.items():
         folder = out / "compare" / f"{method}-seed{seed}"
         student = distill(splits.train, splits.val, first, distilled, folder, out / "cache", ensemble=others)
@@ -95,7 +95,7 @@ def compare(recipe: CompareRecipe, config: CompareConfig, splits: Splits) -> Com
 
 
 def _lead(students: Sequence[ComparedStudent]) -> float | None:
-    """By how many points of val mAP the teacher leads the student alone: what there is to teach."""
+    """By how many points of val mAP the teacher leads a student trained alone, which is what it can teach."""
     alone = [100 * (row.teacher_val_mAP - row.val_mAP) for row in students if row.method == "alone"]
     return statistics.mean(alone) if alone else None
 
@@ -119,7 +119,7 @@ def summarise(students: Sequence[ComparedStudent]) -> tuple[MethodSummary, ...]:
 
 
 def print_comparison(record: Comparison, console: Console) -> None:
-    """The table, best method first."""
+    """Print the table, best method first."""
     lead = record.teacher_leads_points
     rows = []
     for row in sorted(record.methods, key=lambda row: -row.test_mAP_points):
@@ -141,8 +141,8 @@ def print_comparison(record: Comparison, console: Console) -> None:
 
 
 def _settings(recipe: CompareRecipe, method: str, seed: int) -> DistillConfig:
-    """The recipe's training under a method's weights."""
-    # All of them, so that a preset's own training settings do not make one method see more pictures than another.
+    """The recipe's training with a method's loss weights."""
+    # All settings, so that a preset's training settings do not make one method see more pictures than another.
     values = recipe.distill.model_dump()
     if method != "ours":
         values = {name: value for name, value in values.items() if name not in _METHOD}
@@ -188,9 +188,9 @@ def _header(recipe: CompareRecipe, splits: Splits, teachers: Sequence[Bundle]) -
 
 
 def _earlier(out: Path, record: Comparison, recipe: CompareRecipe) -> dict[tuple[str, int], ComparedStudent]:
-    """The students of an earlier comparison under the same conditions, to which this one adds.
+    """The students of an earlier comparison under the same conditions, which this one extends.
 
-    A method whose settings have changed since, or that the recipe does not know any more, is left out.
+    A method whose settings have changed since, or that is no longer in the recipe, is left out.
     """
     try:
         found = Comparison.model_validate_json((out / RECORD).read_bytes())
@@ -215,7 +215,7 @@ def _first(error: ValidationError) -> str:
 
 
 def _conditions(record: Comparison) -> Comparison:
-    """What must be the same for two comparisons to be one."""
+    """The fields that must be equal for a comparison to be continued."""
     fixed = dict.fromkeys(("workers", *_METHOD))
     return record.model_copy(
         update={

@@ -22,19 +22,19 @@ class ComparedStudent(Typed):
 
 
 class MethodSummary(Typed):
-    """A method over its seeds."""
+    """A method's results over its seeds."""
 
     method: str
     seeds: int
     test_mAP_points: float
-    """Mean, as is `val_mAP_points`."""
+    """Mean over the seeds, like `val_mAP_points`."""
     deviation: float | None
-    """Sample deviation of test mAP in points; None of one seed."""
+    """Sample deviation of test mAP in points; None for one seed."""
     val_mAP_points: float
 
 
 class Comparison(Typed):
-    """compare.json: under which conditions, and what was found."""
+    """compare.json: the conditions and the results."""
 
     data: str
     train_pictures: int
@@ -49,4 +49,4 @@ class Comparison(Typed):
     students: tuple[ComparedStudent, ...] = ()
     methods: tuple[MethodSummary, ...] = ()
     teacher_leads_points: float | None = None
-    """By how much the teacher is above the student alone on val; None where that was not trained."""
+    """Lead of the teacher over the student trained alone, on val; None if that student was not trained."""

@@ -1,4 +1,4 @@
-"""What a report shows of a model beyond its figures, measured where its logits are: it needs no pictures then."""
+"""What a report shows about a model beyond its figures, measured while its logits are here, so without pictures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from edgepress.multilabel.metrics import average_precision, sigmoid
 from edgepress.run.result import Curves, Interval, LabelScore, Reliability
 
 WORST = 20
-"""Nodes that a report keeps of an INT8 model's sensitivity."""
+"""Number of nodes that a report keeps from an INT8 model's sensitivity."""
 _NO_METRICS = ("loss", "val_mAP", "seconds")
 
 
@@ -29,8 +29,8 @@ def label_scores(logits: np.ndarray, data: MultiLabelDataset, *, intervals: bool
 
     Args:
         logits: finite, `[N, C]`, in the order of the pictures and labels of `data`.
-        intervals: whether each AP gets its interval, which takes a while. A float engine's answers are the student's,
-            and so are its intervals.
+        intervals: whether each AP gets its interval, which is slow. A float engine has the student's answers, and so
+            its intervals.
     """
     precisions = average_precision(data.targets, logits, data.ignore)
     positives = ((data.targets == 1) & ~data.ignore).sum(axis=0)
@@ -47,11 +47,11 @@ def label_scores(logits: np.ndarray, data: MultiLabelDataset, *, intervals: bool
 
 
 def label_intervals(logits: np.ndarray, data: MultiLabelDataset) -> dict[str, Interval | None]:
-    """The 95 % interval of each label's AP, had other pictures of the same kind been taken; None without a positive,
-    and of fewer than `LEAST_PICTURES`.
+    """The 95 % interval of each label's AP, had other pictures of the same kind been taken; None without a positive, or
+    with fewer than `LEAST_PICTURES`.
 
-    As `deploy.verify.confidence.drop_interval`, of one label at a time: pictures are drawn with replacement, a resample
-    without a positive of the label is left out of its interval, and the ends are the 2.5 and 97.5 % quantiles.
+    Like `deploy.verify.confidence.drop_interval`, for one label at a time: pictures are drawn with replacement, a
+    resample without a positive of the label is left out of its interval, and the ends are the 2.5 and 97.5 % quantiles.
 
     Args:
         logits: finite, `[N, C]`, in the order of the pictures and labels of `data`.
@@ -72,13 +72,13 @@ def label_intervals(logits: np.ndarray, data: MultiLabelDataset) -> dict[str, In
 
 
 def reliability_bins(decisions: Decisions, logits: np.ndarray, data: MultiLabelDataset) -> Reliability:
-    """How often what is given a probability is so, over the cells of all labels, before and after calibration.
+    """How often labels are present at each probability, over the cells of all labels, before and after calibration.
 
     Bins are of equal mass.
 
     Args:
         decisions: in the order of the labels of `data`.
-        logits: `[N, C]`, in the order of its pictures and labels.
+        logits: `[N, C]`, in the order of the pictures and labels of `data`.
     """
     known = ~data.ignore
 
@@ -92,7 +92,7 @@ def reliability_bins(decisions: Decisions, logits: np.ndarray, data: MultiLabelD
 
 
 def training_curves(bundle: Bundle) -> Curves:
-    """A torch bundle's losses by term and its val mAP; no values of one that was trained elsewhere."""
+    """A torch bundle's losses by term and its val mAP; there are no values if it was trained elsewhere."""
     history = bundle.manifest.facts.get("history", [])
     terms = [name for name in (history[0] if history else {}) if name not in _NO_METRICS and "_groups" not in name]
     return Curves(
@@ -104,6 +104,6 @@ def training_curves(bundle: Bundle) -> Curves:
 
 
 def int8_search(bundle: Bundle) -> Calibration | None:
-    """How an INT8 bundle was quantised, what was tried and its worst nodes; None of a float one."""
+    """How an INT8 bundle was quantised, what was tried, and its worst nodes; None for a float bundle."""
     found = bundle.manifest.calibration
     return found and found.model_copy(update={"sensitivity": found.sensitivity[:WORST]})

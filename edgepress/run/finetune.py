@@ -1,4 +1,4 @@
-"""Where INT8 misses its budget: the student is fine-tuned as its INT8 graph computes, and quantised again."""
+"""If INT8 misses its budget, the student is fine-tuned as its INT8 graph computes, and quantised again."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from edgepress.run.judge import missed_on_val
 from edgepress.run.splits import Splits
 
 FINETUNED = "-finetuned"
-"""Ends the names of bundles that come from the fine-tuned student."""
+"""Suffix for the names of bundles that come from the fine-tuned student."""
 log = logging.getLogger("edgepress")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuning:
-    """What it takes to fine-tune the student of a run; it is done once, for every target that misses its budget."""
+    """What is needed to fine-tune the student of a run; it is done once, for all targets that miss their budget."""
 
     student: Bundle
     teachers: Sequence[Bundle]
@@ -28,11 +28,11 @@ class FineTuning:
     splits: Splits
     config: QuantizeAwareConfig
     export: Callable[[Bundle, Path], Bundle]
-    """A student to its fp32 ONNX bundle in a folder."""
+    """Exports a student to its fp32 ONNX bundle in a folder."""
     folder: Path
-    """Of the run."""
+    """Folder of the run."""
     processes: int = 1
-    """Of this launch; of several, only the first is still here after the training."""
+    """Number of processes of this launch; only the first one goes on after the training."""
 
     def onnx(self) -> Bundle:
         """The fp32 ONNX bundle of the fine-tuned student; kept while nothing that it was made from changes.
@@ -56,12 +56,12 @@ class FineTuning:
 
 
 def within_budget(build: Callable[[Bundle, str], Bundle], onnx: Bundle, tuning: FineTuning) -> tuple[Bundle, bool]:
-    """An engine of the student, or where it is INT8 and misses its budget on val, the better of that and the engine of
-    the fine-tuned student; and whether it is the latter.
+    """Build an engine of the student. If it is INT8 and misses its budget on val, return the better of it and the
+    engine of the fine-tuned student; also returns whether it is the latter.
 
     Args:
-        build: an fp32 ONNX bundle, and what to end the name of what is made with, to an engine's bundle.
-        onnx: of the student.
+        build: makes an engine's bundle from an fp32 ONNX bundle and a suffix for the names of new bundles.
+        onnx: the student's fp32 ONNX bundle.
 
     Raises:
         InputError, EngineUnavailableError: as `build`.
@@ -76,7 +76,7 @@ def within_budget(build: Callable[[Bundle, str], Bundle], onnx: Bundle, tuning: 
     log.info("%s: %s; fine-tuning the student as INT8 computes", made.name, missed)
     try:
         again = build(tuning.onnx(), FINETUNED)
-    except InputError as error:  # what was made is still an engine, and is verified as any other
+    except InputError as error:  # the first engine is still valid, and is verified like any other
         log.warning("%s: stays as it is, for the student could not be fine-tuned: %s", made.name, error)
         return made, False
     before, after = _val_map(made), _val_map(again)

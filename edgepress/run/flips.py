@@ -1,4 +1,4 @@
-"""What changed: the pictures of which an engine decides otherwise than the model it came from."""
+"""Find the pictures on which an engine decides differently from the model it came from."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ MOST_PICTURES = 12
 THUMBNAIL = 192
 """Longer side of an embedded picture, in pixels."""
 _QUALITY = 72
-"""Of its JPEG: about 8 kB a picture."""
+"""Quality of its JPEG: about 8 kB per picture."""
 
 
 def find_flips(decisions: Decisions, logits: np.ndarray, reference: np.ndarray, data: MultiLabelDataset) -> Flips:
     """The decisions that differ from the reference's, and at most `MOST_PICTURES` pictures with the surest of them.
 
-    A flip is as sure as both models were, each in its own answer: the two distances of a probability to its threshold,
-    added. A picture is as sure as its surest flip.
+    How sure a flip is depends on both models: it is the sum of the two distances between probability and threshold. A
+    picture is as sure as its surest flip.
 
     Args:
-        decisions: the engine's, in the order of the labels of `data`; the reference's are those that they were refitted
-            from, else the same.
-        logits: the engine's, `[N, C]`, as is `reference`, in the order of the pictures and labels of `data`.
+        decisions: the engine's, in the order of the labels of `data`; the reference uses those that they were refitted
+            from, or the same.
+        logits: the engine's `[N, C]`, like `reference` in the order of the pictures and labels of `data`.
     """
     theirs = decisions.refitted_from or decisions
     before, after = theirs.probabilities(reference), decisions.probabilities(logits)
@@ -71,7 +71,7 @@ def find_flips(decisions: Decisions, logits: np.ndarray, reference: np.ndarray, 
 
 
 def shown_flips(result: EngineResult | None, data: MultiLabelDataset) -> ShownFlips | None:
-    """What `find_flips` found of an engine, with each shown picture small; None of no engine.
+    """What `find_flips` found for an engine, with a thumbnail of each shown picture; None without an engine.
 
     Raises:
         DataChangedError: see `MultiLabelDataset.stored`.
@@ -85,7 +85,7 @@ def shown_flips(result: EngineResult | None, data: MultiLabelDataset) -> ShownFl
 
 
 def thumbnail(image: np.ndarray) -> str:
-    """A picture uint8 RGB at most `THUMBNAIL` pixels a side, as base64 of a JPEG without any metadata."""
+    """A picture uint8 RGB, scaled to at most `THUMBNAIL` pixels per side, as base64 of a JPEG without metadata."""
     scale = min(1.0, THUMBNAIL / max(image.shape[:2]))
     height, width = (max(1, round(side * scale)) for side in image.shape[:2])
     small = cv2.cvtColor(resize(image, height, width), cv2.COLOR_RGB2BGR)
@@ -95,7 +95,7 @@ def thumbnail(image: np.ndarray) -> str:
 
 
 def name_of(path: Picture, root: Path) -> str:
-    """What a report calls a picture: its place in the data set; bytes that are no text are shown escaped."""
+    """A picture's name in a report: its path in the data set; bytes that are not text are shown escaped."""
     if isinstance(path, ShardPicture):
         name = f"{path.shard.path.name}:{path.name}"
     else:
@@ -108,6 +108,6 @@ def _names(data: MultiLabelDataset, mask: np.ndarray) -> tuple[str, ...]:
 
 
 def _answers(data: MultiLabelDataset, decided: np.ndarray, p: np.ndarray) -> tuple[tuple[str, float], ...]:
-    """The labels of one picture that are answered yes, with their probabilities, the likeliest first."""
+    """The labels of one picture that are answered yes, with their probabilities, the most probable first."""
     order = np.argsort(-p, kind="stable")
     return tuple((data.labels.names[column], float(p[column])) for column in order if decided[column])

@@ -1,4 +1,4 @@
-"""The verdicts of a run: on each engine, from everything that was found of it, and on the run."""
+"""The verdicts of a run: on each engine, from everything that was found about it, and on the run itself."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def judge_engine(result: EngineResult, processor: str, budget: LatencyBudget | N
     """Everything that speaks against an engine.
 
     Args:
-        processor: of this machine; what the search measured on another says nothing here.
+        processor: the processor here; measurements of the search on another one do not count.
     """
     found = result.verification
     return judge(
@@ -32,8 +32,8 @@ def judge_engine(result: EngineResult, processor: str, budget: LatencyBudget | N
 
 
 def judge_run(results: Iterable[EngineResult], budget: LatencyBudget | None) -> Literal["pass", "fail"]:
-    """Where engines are required, they must all pass. Elsewhere all that this machine can run must, and at least one.
-    With a latency budget some engine must be within it; that another is not is no failure of the run.
+    """If engines are required, they must all pass. Otherwise all engines that this machine can run must pass, and at
+    least one. With a latency budget at least one engine must be within it; the run passes even if others are not.
     """
     if budget is not None and budget.ship is None:
         return "fail"
@@ -45,7 +45,7 @@ def judge_run(results: Iterable[EngineResult], budget: LatencyBudget | None) -> 
 
 
 def missed_on_val(found: Calibration | None) -> Reason | None:
-    """By how much the search for an INT8 model missed its budget on val; None where it kept it, or had none."""
+    """By how much the search for an INT8 model missed its budget on val; None if it kept the budget or had none."""
     if found is None or found.val_mAP is None or found.val_mAP_float is None or found.budget is None:
         return None
     drop = 100 * (found.val_mAP_float - found.val_mAP)
@@ -55,15 +55,15 @@ def missed_on_val(found: Calibration | None) -> Reason | None:
 
 
 def slower_than_fp32(found: Calibration | None, processor: str) -> Reason | None:
-    """Why an INT8 model is no gain on this machine, as far as its search measured it here."""
+    """Why an INT8 model is no gain on this machine, if its search measured it here."""
     if found is None or found.latency is None or found.measured_on != processor or not found.latency.slower(SLOWER):
         return None
     return Reason(kind="slower", text=f"slower than fp32 ({found.latency})")
 
 
 def _below_student(result: EngineResult) -> Reason | None:
-    """Of an engine of the fine-tuned student, which was verified against that one: whether it may stand for the student
-    itself, by the budget and the interval that `verify` has."""
+    """Why an engine of the fine-tuned student, against which it was verified, may not replace the student itself, by
+    the budget and interval of `verify`."""
     drop, found = result.student_drop, result.verification
     if drop is None or found is None:
         return None

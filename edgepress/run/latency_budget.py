@@ -1,7 +1,7 @@
-"""A latency budget: which student is worth training, and which of its engines to ship.
+"""A latency budget: choose which student is worth training, and which of its engines to ship.
 
-What a network computes, and so how long it takes, does not depend on the values of its weights: students are timed
-with random ones before anything is trained. The trained engines are timed again, and only those count for shipping.
+How long a network takes does not depend on the values of its weights, so students are timed with random weights before
+anything is trained. The trained engines are timed again, and only those count for shipping.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ log = logging.getLogger("edgepress")
 
 TIMES = "latency.json"
 PICTURES = 16
-"""What students with random weights are exported, quantised and checked on; their time does not depend on it."""
+"""Pictures on which students with random weights are exported, quantised and checked; times do not depend on them."""
 _ROWS = TypeAdapter(tuple[StudentTimes, ...])
 _PLAIN = QuantizeConfig(pictures=PICTURES, choice="random", time_limit=0.0, budget=100.0)
 """INT8 without a search: the graph alone counts."""
@@ -42,14 +42,14 @@ class OverBudgetError(Exception):
 
 
 def choose_student(recipe: Recipe, splits: Splits, out: Path) -> tuple[Recipe, LatencyBudget | None]:
-    """The recipe with the first of its students of which an engine is within the budget, and the times that were taken.
+    """The recipe with the first of its students that has an engine within the budget, and the measured times.
 
-    What was timed stands in latency.json, so that a run that goes on does not time again. Under a launcher the main
-    process times and the others read.
+    latency.json keeps the times, so that a continued run does not measure again. Under a launcher the main process
+    measures and the others read the file.
 
     Raises:
         OverBudgetError: none is within the budget.
-        InputError: a student that cannot be made, or a host that cannot be used.
+        InputError: a student cannot be made, or a host cannot be used.
     """
     from edgepress.compress.gather import process_state
 
@@ -76,8 +76,8 @@ def choose_student(recipe: Recipe, splits: Splits, out: Path) -> tuple[Recipe, L
 
 
 def choose_engine(results: Sequence[EngineResult], budget: LatencyBudget, student_val_map: float) -> LatencyBudget:
-    """The budget with the engine to ship: of those that pass within it the one with the best val mAP, the faster of
-    equals. Test, on which they were verified, does not choose.
+    """The budget with the engine to ship: of those that pass within it, the one with the best val mAP, and the faster
+    of equals. The choice does not use test, on which they were verified.
 
     Args:
         results: judged.
@@ -86,7 +86,7 @@ def choose_engine(results: Sequence[EngineResult], budget: LatencyBudget, studen
     candidates = []
     for one in results:
         seen = one.on_host if budget.host else one
-        # On a host too an engine must hold what was found here, as against the student that it stands for.
+        # For a host too, what was found here counts, such as the drop against the student that it stands for.
         against = [reason for reason in one.reasons if not (budget.host and reason.kind == "machine")]
         against += one.on_host.judgement.reasons if one.on_host is not None else ()
         passed = one.judgement is not None and not against
@@ -102,18 +102,18 @@ def choose_engine(results: Sequence[EngineResult], budget: LatencyBudget, studen
 
 
 def _val_map(result: EngineResult, student_val_map: float) -> float:
-    """An engine's mAP on val, in [0, 1]: of INT8 what its calibration reached."""
+    """An engine's mAP on val, in [0, 1]; for INT8 the one that its calibration reached."""
     found = result.int8
     return student_val_map if found is None or found.val_mAP is None else found.val_mAP
 
 
 def host_of_recipe(recipe: Recipe) -> Host | None:
-    """Where a latency budget is measured; None is here."""
+    """The host where a latency budget is measured; None is this machine."""
     return host_of(recipe.host, recipe.host_python, recipe.ssh_option)
 
 
 def seen_on_host(host: Host, bundle: Bundle, recipe: Recipe, test: MultiLabelDataset) -> OnHost:
-    """An engine verified and timed on a host; what stops one engine stops no other."""
+    """Verify and time an engine on a host; an error of one engine does not stop the others."""
     try:
         proof, rebuilt = verify_there(host, bundle, test, recipe.verify.budget(bundle.manifest.precision))
         seen = OnHost(judgement=proof, rebuilt=rebuilt)
@@ -130,7 +130,7 @@ def seen_on_host(host: Host, bundle: Bundle, recipe: Recipe, test: MultiLabelDat
 
 
 def _timed(name: str, recipe: Recipe, splits: Splits, out: Path, host: Host | None) -> StudentTimes:
-    """A student's row of latency.json: kept while what it was measured from and on is the same."""
+    """A student's row of latency.json; it is kept while what it was measured from and on stays the same."""
     machine = describe_machine()
     key = inputs_hash(
         {
@@ -148,7 +148,7 @@ def _timed(name: str, recipe: Recipe, splits: Splits, out: Path, host: Host | No
     from edgepress.compress.gather import process_state
 
     rows = {row.student: row for row in read_times(out)}
-    if not process_state().is_main_process:  # all must choose alike, whatever the machine of this one
+    if not process_state().is_main_process:  # all processes must choose alike, whatever their machine
         if name in rows:
             return rows[name]
         raise InputError(
@@ -156,13 +156,13 @@ def _timed(name: str, recipe: Recipe, splits: Splits, out: Path, host: Host | No
             "run's folder (--out) where every process sees it"
         )
     kept = rows.get(name)
-    # What failed on a host may have been the host: a connection, or a runtime that is installed by now.
+    # A failure on a host may have come from the host: a connection, or a runtime that is installed by now.
     whole = kept is not None and (host is None or all(seen.p50_ms is not None for seen in kept.engines.values()))
     if kept is not None and kept.key == key and whole:
         log.info("%s: timed before, kept (%s)", name, out / TIMES)
         return kept
     if host is not None:
-        require_edgepress(host)  # a host out of reach is no reason against an engine
+        require_edgepress(host)  # an unreachable host says nothing against an engine
     folder = out / ".latency"
     shutil.rmtree(folder, ignore_errors=True)
     try:
@@ -175,7 +175,7 @@ def _timed(name: str, recipe: Recipe, splits: Splits, out: Path, host: Host | No
 
 
 def read_times(out: Path) -> tuple[StudentTimes, ...]:
-    """latency.json; nothing where it cannot be read, for every student can be timed again."""
+    """latency.json; empty if it cannot be read, because every student can be timed again."""
     try:
         return _ROWS.validate_json((out / TIMES).read_bytes())
     except (FileNotFoundError, ValidationError):
@@ -210,7 +210,7 @@ def _with_random_weights(name: str, recipe: Recipe, few: Splits, folder: Path) -
 
 
 def _few(data: MultiLabelDataset) -> MultiLabelDataset:
-    """The pictures with the most labels: mAP must be defined, whatever it is."""
+    """The pictures with the most labels, because mAP must be defined, whatever its value."""
     return data.subset(np.argsort(-data.targets.sum(axis=1), kind="stable")[:PICTURES])
 
 
@@ -218,7 +218,7 @@ def _p50(bundle: Bundle, recipe: Recipe, host: Host | None) -> float:
     """Milliseconds of a call with one picture on the target.
 
     Raises:
-        InputError: the host, or its runtime, refuses.
+        InputError: the host or its runtime refuses.
         EngineUnavailableError: the target cannot run it, or it takes too long.
     """
     seconds = recipe.bench.seconds
@@ -229,7 +229,7 @@ def _p50(bundle: Bundle, recipe: Recipe, host: Host | None) -> float:
 
 
 def _best(row: StudentTimes) -> tuple[float, str]:
-    """The lowest p50 in milliseconds, infinite where nothing ran, and words for it."""
+    """The lowest p50 in milliseconds, infinite if nothing ran, and a text for it."""
     times = [(seen.p50_ms, name) for name, seen in row.engines.items() if seen.p50_ms is not None]
     if not times:
         return float("inf"), f"no engine runs ({'; '.join(str(seen.reason) for seen in row.engines.values())})"

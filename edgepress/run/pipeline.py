@@ -1,7 +1,7 @@
-"""run: labelled pictures to a distilled student and its engines, each verified and timed, in one report.
+"""run: go from labelled pictures to a distilled student and its engines, each verified and timed, in one report.
 
-Three passes over the engines: all are built, all are proven, and all are related to one another. Then each is judged,
-and the report is written.
+There are three passes over the engines: all are built, all are proven, and all are related to one another. Then each is
+judged, and the report is written.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ log = logging.getLogger("edgepress")
 
 
 def run(recipe: Recipe) -> RunReport | None:
-    """Every stage of a recipe; what is finished and unchanged is kept. Returns the report, also written to report.json,
-    report.html and report.md, with a model card for each bundle; None in all but the first process of a launch.
+    """Run every stage of a recipe; finished, unchanged stages are kept. Returns the report, also written to
+    report.json, report.html and report.md, with a model card per bundle; None in all but a launch's first process.
 
     Raises:
         InputError: see `require_ready` and the stages.
         OverBudgetError: see `choose_student`.
-        DataChangedError: a picture changed since the splits were loaded, whatever the stage; what is finished is kept.
+        DataChangedError: a picture changed since the splits were loaded, in any stage; finished stages are kept.
     """
     splits = splits_of(recipe)
     require_ready(recipe, splits, [recipe.distill], recipe.engines)
@@ -58,7 +58,7 @@ def run(recipe: Recipe) -> RunReport | None:
     make_folder(out)
     recipe, budget = choose_student(recipe, splits, out)
     teachers, student = _train(recipe, splits, out)
-    if not _is_main_process():  # the other processes of a launch were here to train
+    if not _is_main_process():  # the other processes of a launch are only for training
         return None
     onnx = _export(student, splits, recipe, out / "onnx-fp32")
     if recipe.attention:
@@ -97,8 +97,8 @@ def _proven(
     splits: Splits,
     pictures: list[bytes],
 ) -> list[EngineResult]:
-    """The second pass. Until the end the report on disk is incomplete, with the results that are still to come as they
-    were the last time, so that an interrupted run measures nothing twice."""
+    """The second pass. Until its end the report on disk is marked incomplete and keeps earlier results for engines that
+    are still to come, so that an interrupted run measures nothing twice."""
     recipe, test = report.recipe, splits.test
     out = Path(recipe.out)
     earlier = earlier_results(out)
@@ -126,7 +126,7 @@ def _train(recipe: Recipe, splits: Splits, out: Path) -> tuple[list[Bundle], Bun
 
 
 def teachers_of(recipe: TrainRecipe, splits: Splits) -> list[Bundle]:
-    """The finished teachers that a recipe names, brought into its folder, or the one that it teaches there.
+    """The finished teachers that a recipe names, copied into its folder, or the teacher that is trained there.
 
     Raises:
         InputError: see `adopt_teachers` and `teach`.
@@ -179,7 +179,7 @@ def _export(student: Bundle, splits: Splits, recipe: Recipe, out: Path, *, atten
 
 
 def _header(recipe: Recipe, splits: Splits, teachers: Sequence[Bundle], student: Bundle) -> RunReport:
-    """The report before its first result: what was run, on what, from what."""
+    """The report before its first result: the recipe, the data, the machine and the models."""
     train, val, test = splits.train, splits.val, splits.test
     return RunReport(
         edgepress=version("edgepress"),
@@ -219,10 +219,10 @@ def _facts(bundle: Bundle) -> ModelFacts:
 
 
 def taught(teachers: Sequence[Bundle], val_map: float | None = None) -> ModelFacts:
-    """What taught; of several, what they are together and each by itself.
+    """Facts about the teacher; for several teachers, about them together and about each.
 
     Args:
-        val_map: of several together.
+        val_map: val mAP of several teachers together.
     """
     each = tuple(_facts(teacher) for teacher in teachers)
     if len(each) == 1:

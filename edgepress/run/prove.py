@@ -1,4 +1,4 @@
-"""The second pass of a run: every model measured on test and timed here; what is measured already is kept."""
+"""The second pass of a run: every model is measured on test and timed here; earlier measurements are kept."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from edgepress.run.result import DecisionScores, EngineResult, StudentDrop
 
 log = logging.getLogger("edgepress")
 _ROW = 4
-"""Of what a result holds: one that was written before is measured again."""
+"""Version of the fields of a result; a result of an earlier version is measured again."""
 
 
 def prove_torch(
@@ -44,14 +44,14 @@ def prove_torch(
     pictures: list[bytes],
     earlier: Mapping[str, EngineResult],
 ) -> EngineResult:
-    """The torch model that engines are compared with (the student), or that it learnt from (a teacher).
+    """Measure the torch model that engines are compared with (the student), or that it learnt from (a teacher).
 
     Args:
-        onnx: of the student; its reference holds the student's logits.
+        onnx: the student's bundle; its reference holds the student's logits.
         earlier: see `earlier_results`.
     """
     key = _key(bundle, test, recipe)
-    # A model may be kept in another role: adopted teachers may have changed places.
+    # A kept result may have another role now, because adopted teachers may have changed places.
     place: dict[str, Any] = {"engine": f"{name} (torch)", "role": role, "bundle": bundle.name}
     if key in earlier:
         return earlier[key].model_copy(update=place)
@@ -81,10 +81,10 @@ def prove_engine(
     pictures: list[bytes],
     earlier: Mapping[str, EngineResult],
 ) -> EngineResult:
-    """An engine, verified on test and timed; of one that this machine cannot build or run the reason.
+    """Verify an engine on test and time it; if this machine cannot build or run it, the result holds the reason.
 
     Args:
-        onnx: of the student, not fine-tuned.
+        onnx: the bundle of the student before any fine-tuning.
         earlier: see `earlier_results`.
     """
     place: dict[str, Any] = {"engine": built.name, "precision": built.precision, "required": built.required}
@@ -101,7 +101,7 @@ def prove_engine(
         measured["bench"] = _bench(bundle, recipe, pictures)
     except EngineUnavailableError as error:
         measured["refusal"] = Reason(kind="machine", text=str(error))
-    except InputError as error:  # its runtime refuses the model: that engine fails, the others go on
+    except InputError as error:  # its runtime refuses the model: this engine fails, and the others go on
         measured["refusal"] = Reason(kind="model", text=str(error))
     return EngineResult(
         **place, key=key, digest=bundle.digest, size_bytes=bundle.size_bytes, int8=int8_search(bundle), **measured
@@ -119,7 +119,7 @@ def _verified(bundle: Bundle, test: MultiLabelDataset, recipe: Recipe, student: 
     log.info("verified %s on %d pictures in %.1f s", bundle.name, len(test), time.perf_counter() - started)
     fields: dict[str, Any] = {"verification": found.model_copy(update={"logits": None}), "mAP": found.mAP}
     logits = found.logits
-    if found.mAP is None or logits is None:  # a logit is not finite: there is no more to say
+    if found.mAP is None or logits is None:  # a logit is not finite, so nothing more can be measured
         return fields
     decisions = bundle.decisions.ordered(test.labels.names)
     reference = Reference.load(bundle.path / REFERENCE)
@@ -138,12 +138,12 @@ def _verified(bundle: Bundle, test: MultiLabelDataset, recipe: Recipe, student: 
 
 
 def student_drop(logits: np.ndarray, onnx: Bundle, test: MultiLabelDataset) -> StudentDrop:
-    """What an engine of the fine-tuned student, which was verified against that one, loses against the student itself,
-    for which it stands.
+    """The mAP that an engine of the fine-tuned student loses against the student itself, which it replaces; `verify`
+    compared it with the fine-tuned one.
 
     Args:
-        logits: the engine's, finite, `[N, C]` in the order of the pictures and labels of test.
-        onnx: of the student; its reference holds what the student says of the same pictures.
+        logits: the engine's, finite, `[N, C]`, in the order of the pictures and labels of test.
+        onnx: the student's bundle; its reference holds the student's logits for the same pictures.
     """
     student = Scored(test.targets, Reference.load(onnx.path / REFERENCE).logits, test.ignore)
     engine = student._replace(scores=logits)

@@ -1,4 +1,4 @@
-"""quantize: an fp32 ONNX bundle to the INT8 bundle of a target, with everything that was found on the way."""
+"""quantize: make the INT8 bundle of a target from an fp32 ONNX bundle, with the results of the search."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ log = logging.getLogger("edgepress")
 
 
 def require_quantizer(target: Target) -> None:
-    """Stop where what quantises for a target is not installed here.
+    """Stop if the packages that quantise for a target are not installed here.
 
     Raises:
         EngineUnavailableError: says which extra is.
@@ -57,8 +57,8 @@ def require_quantizer(target: Target) -> None:
 def quantize_bundle(parent: Bundle, splits: Splits, target: Target, out: Path, config: QuantizeConfig) -> Bundle:
     """The INT8 bundle of an fp32 ONNX bundle for one target; see `calibration.int8.quantize`.
 
-    Of test only file hashes are asked, to refuse leaks. Where decisions were fitted for the parent, they are aligned to
-    the INT8 model on val; see `align_decisions`. An interrupted search goes on where it was.
+    Only the file hashes of test are used, to refuse leaks. Where decisions were fitted for the parent, they are aligned
+    to the INT8 model on val; see `align_decisions`. An interrupted search continues where it stopped.
 
     Raises:
         InputError: the parent is no fp32 ONNX bundle, its labels are not the data set's, or the calibration set leaks.
@@ -88,7 +88,7 @@ def quantize_bundle(parent: Bundle, splits: Splits, target: Target, out: Path, c
     if (made := up_to_date(out, inputs)) is not None:
         return made
     log.info("quantising for %s on %d pictures", target, len(pictures))
-    # Latencies of another machine are none of this one's.
+    # Latencies of another machine do not count for this one.
     with _workplace(out, inputs_hash({"inputs": inputs, "processor": describe_machine()["processor"]})) as finished:
         judge = _Judge(parent, splits.val, target, finished.folder)
         fields: dict[str, Any] = {
@@ -117,7 +117,7 @@ def quantize_bundle(parent: Bundle, splits: Splits, target: Target, out: Path, c
             manifest["calibration"] = _record(found, pictures, judge.float_map, config, bits, target)
             logits = judge.logits(found.best.file)
             golden = Golden.of(parent)
-            if golden is not None and target != "tensorrt":  # whose engine is another's, built of this graph
+            if golden is not None and target != "tensorrt":  # TensorRT's engine is built from this graph later
                 answers = judge.logits(found.best.file, golden.pictures)
                 replace(golden, answers=answers).save(folder / GOLDEN)
             manifest["facts"] = facts = {}
@@ -152,18 +152,18 @@ def _calibration_set(parent: Bundle, splits: Splits, config: QuantizeConfig) -> 
 
 @contextlib.contextmanager
 def _workplace(out: Path, inputs: str) -> Iterator[Finished]:
-    """The hidden folder of a search; it stays only where the search was interrupted."""
+    """The hidden folder of a search; it stays only if the search was interrupted."""
     finished = Finished(out.parent / f".{out.name}.quantizing", inputs)
     try:
         yield finished
-    except InputError:  # trying again would end the same way
+    except InputError:  # another try would end the same way
         finished.remove()
         raise
     finished.remove()
 
 
 class _Judge:
-    """Runs candidates as the engines they would become: on val, and in turn with fp32 for the time."""
+    """Runs candidates as the engines they would become: on val for accuracy, and in turn with fp32 for the time."""
 
     def __init__(self, parent: Bundle, val: MultiLabelDataset, target: Target, folder: Path) -> None:
         self.parent, self.val, self.folder = parent, val, folder
@@ -186,17 +186,17 @@ class _Judge:
             return compare_latency(bundle, self._float, self.pixels[:64], unproven=True)
 
     def logits(self, file: Path, pixels: np.ndarray | None = None) -> np.ndarray:
-        """A candidate's logits `[N, C]` of prepared pictures; of val by default."""
+        """A candidate's logits `[N, C]` for prepared pictures; by default those of val."""
         with self._candidate(file) as bundle:
             return self._run(bundle, self.pixels if pixels is None else pixels)
 
     def _run(self, bundle: Bundle, pixels: np.ndarray, batch: int = 32) -> np.ndarray:
-        with open_engine(bundle, unproven=True) as engine:  # what is tried here is what proves it
+        with open_engine(bundle, unproven=True) as engine:  # this run is the proof
             parts = [engine(pixels[at : at + batch]) for at in range(0, len(pixels), batch)]
         return np.concatenate(parts)
 
     def _decode(self) -> np.ndarray:
-        """The pictures of val, decoded once into a file: every candidate reads them, and memory need not hold them."""
+        """Decode val's pictures once into a file: every candidate reads it, and memory need not hold them."""
         size = self.parent.preprocess.size
         pixels = np.lib.format.open_memmap(
             self.folder / "val.npy", mode="w+", dtype=np.uint8, shape=(len(self.val), size, size, 3)
@@ -211,7 +211,7 @@ class _Judge:
         manifest: dict[str, Any] = {"labels": self.parent.manifest.labels, "preprocess": self.parent.preprocess}
         with write_bundle(path, kind=self.kind, precision="int8", model=self.model, **manifest) as (folder, _):
             for suffix in (".xml", ".bin") if file.suffix == ".xml" else (file.suffix,):
-                sync(file.with_suffix(suffix))  # the candidate's result is kept after this, and must not outlast it
+                sync(file.with_suffix(suffix))  # the kept result of a candidate must not outlast its file
                 shutil.copyfile(file.with_suffix(suffix), (folder / self.model).with_suffix(suffix))
         try:
             yield Bundle.open(path)
@@ -259,7 +259,7 @@ def _row(trial: Trial, float_map: float) -> Tried:
 
 
 def _aligned(parent: Bundle, reference: np.ndarray, logits: np.ndarray, val: MultiLabelDataset):
-    """The parent's decisions for the INT8 model, and how many change on val with them and without."""
+    """The parent's decisions aligned to the INT8 model, and how many change on val with the alignment and without."""
     before = parent.manifest.decisions
     assert before is not None
     after, theirs = align_decisions(before, reference, logits), before.decide(reference)
@@ -273,6 +273,6 @@ def _aligned(parent: Bundle, reference: np.ndarray, logits: np.ndarray, val: Mul
 
 
 def _plot(bundle: Bundle, reference: np.ndarray, logits: np.ndarray, val: MultiLabelDataset) -> None:
-    """`int8-NAME.svg` in the folder `plots` beside the bundle."""
+    """Write `int8-NAME.svg` in the folder `plots` beside the bundle."""
     precisions = [average_precision(val.targets, values, val.ignore) for values in (reference, logits)]
     write_plot(bundle, "int8", draw_int8(bundle, *precisions))

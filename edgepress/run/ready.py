@@ -1,4 +1,4 @@
-"""What can be known to be wrong before hours are spent on training: asked at once, by `run` and by `compare`."""
+"""Check, for `run` and `compare`, what can be known to be wrong before hours are spent on training."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ log = logging.getLogger("edgepress")
 def require_ready(
     recipe: Recipe, splits: Splits, students: Sequence[DistillConfig], engines: Sequence[EngineName]
 ) -> None:
-    """Stop before anything is trained where what comes after would fail.
+    """Stop before anything is trained if a later stage would fail.
 
     Args:
-        students: the trainings that are to come.
-        engines: what is to be built of them; none of a comparison.
+        students: the planned trainings.
+        engines: the engines to build from them; none for a comparison.
 
     Raises:
         InputError: the first of: a folder that holds something else, a model that cannot be made,
-            unlabelled pictures that stand in val or test, a calibration set that cannot show every label, a
-            required engine that this machine cannot build, or none that it can.
+            unlabelled pictures that are in val or test, a calibration set that cannot show every label, a required
+            engine that this machine cannot build, or none that it can.
     """
     out = Path(recipe.out)
     if (out / MANIFEST).is_file():

@@ -1,5 +1,5 @@
-"""The third pass of a run: INT8 timed against the float engine of its runtime, and every engine on the latency budget's
-host. It looks at finished results alone, so the order in which engines are named changes nothing.
+"""The third pass of a run: INT8 is timed against the float engine of its runtime, and every engine on the latency
+budget's host. It uses only finished results, so the order in which engines are named changes nothing.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ def relate(
     pictures: list[bytes],
     test: MultiLabelDataset,
 ) -> list[EngineResult]:
-    """The results with how long INT8 takes of its float engine, and with what a host says of each engine.
+    """The results, with the time of INT8 as a multiple of its float engine's, and with a host's result for each engine.
 
     Args:
-        built: by the names of the results.
-        pictures: encoded, to time on.
+        built: the built engines, by the names of the results.
+        pictures: encoded pictures to time with.
     """
     known = {one.engine: one for one in results}
     host = host_of_recipe(recipe)
@@ -54,19 +54,19 @@ def _held_to(
     built: Mapping[str, Built],
     pictures: list[bytes],
 ) -> HeldTo | None:
-    """Against the first engine that it is held to of those that were timed here; None where none was."""
+    """Compare with the first timed engine among those that it must not be slower than; None if none was timed here."""
     timed = (name for name in made.held_to if name in known and known[name].bench is not None)
     other = next((built[name].bundle for name in timed), None)
     if other is None or result.bench is None:
         return None
     assert made.bundle is not None
     if result.held_to is not None and result.held_to.digest == other.digest:
-        return result.held_to  # measured before, on this machine: both results were kept
+        return result.held_to  # measured earlier on this machine; both results were kept
     return time_against(made.bundle, other, pictures)
 
 
 def time_against(bundle: Bundle, other: Bundle, pictures: list[bytes]) -> HeldTo:
-    """An engine's time as a multiple of another's, in turn."""
+    """An engine's time as a multiple of another's, measured in turn."""
     ratio = compare_latency(bundle, other, np.stack([prepared(bundle, data) for data in pictures]))
     log.info("%s, time against %s: %s", bundle.name, other.name, ratio)
     return HeldTo(engine=other.name, digest=other.digest, ratio=ratio)

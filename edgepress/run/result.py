@@ -1,5 +1,5 @@
-"""The report of a run, report.json: what was run, on what, and what was found of every model. Pydantic writes and reads
-it; everything that people see (the tables, report.html, the cards) is made from it.
+"""The report of a run, report.json: what was run, on what data, and the results of every model. Pydantic writes and
+reads it; everything that people see (the tables, report.html, the cards) is made from it.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ FAR_BELOW = 2.0
 Interval = tuple[float, float]
 """A 95 % interval."""
 Bin = tuple[float, float, int]
-"""Of cells that are given about the same probability: its mean, the share of positives, the number of cells."""
+"""For cells with about the same probability: its mean, the share of positives, and the number of cells."""
 
 
 class Typed(BaseModel):
-    """Base of what stands in report.json; a float that is not finite stays what it is."""
+    """Base of the parts of report.json; a float that is not finite stays as it is."""
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True, ser_json_inf_nan="constants")
 
@@ -43,9 +43,9 @@ class LabelScore(Typed):
 
     label: str
     positives: int
-    """Pictures that show it."""
+    """Number of pictures that show it."""
     AP: float | None
-    """In [0, 1]; None where no picture shows it."""
+    """AP in [0, 1]; None where no picture shows the label."""
     interval: Interval | None = None
 
 
@@ -62,14 +62,14 @@ class DecisionScores(Typed):
 
 
 class Reliability(Typed):
-    """How often what is given a probability is so, before and after calibration."""
+    """How often labels are present at each probability, before and after calibration."""
 
     sigmoid: tuple[Bin, ...]
     calibrated: tuple[Bin, ...]
 
 
 class Flip(Typed):
-    """A label that an engine decides otherwise than the model that it came from."""
+    """A label that an engine decides differently from the model that it came from."""
 
     label: str
     before: float
@@ -88,24 +88,24 @@ class FlippedPicture(Typed):
     truth: tuple[str, ...]
     unknown: tuple[str, ...] = ()
     before: tuple[tuple[str, float], ...]
-    """The labels that the reference answers yes, with their probabilities, the likeliest first."""
+    """The labels that the reference answers yes, with their probabilities, the most probable first."""
     after: tuple[tuple[str, float], ...]
     flips: tuple[Flip, ...]
     """The surest first."""
     jpeg: str = ""
-    """base64 of a small JPEG; empty where it is not shown."""
+    """A small JPEG as base64; empty where it is not shown."""
 
 
 class Flips(Typed):
     """The decisions of an engine that differ from those of the model that it came from."""
 
     decisions: int
-    """Known (picture, label) cells."""
+    """Number of known (picture, label) cells."""
     flipped: int
     right: int
-    """Flipped cells that the engine has right."""
+    """Number of flipped cells in which the engine is right."""
     pictures: int
-    """With a flip."""
+    """Number of pictures with a flip."""
     shown: tuple[FlippedPicture, ...]
     """The surest first."""
 
@@ -118,7 +118,7 @@ class ShownFlips(Flips):
 
 
 class HeldTo(Typed):
-    """An engine's time as a multiple of that of the float engine that it must not be slower than, measured in turn."""
+    """An engine's time as a multiple of the float engine's that it must not be slower than, measured in turn."""
 
     engine: str
     digest: str
@@ -133,7 +133,7 @@ class StudentDrop(Typed):
 
 
 class OnHost(Typed):
-    """What another machine found of an engine."""
+    """Another machine's results for an engine."""
 
     judgement: Judgement
     rebuilt: bool = False
@@ -142,7 +142,7 @@ class OnHost(Typed):
 
 
 class EngineResult(Typed):
-    """Everything that a run found of one model: a row of its table.
+    """Everything that a run found about one model: a row of its table.
 
     The figures that people ask for first are repeated at the top of its JSON.
     """
@@ -153,7 +153,7 @@ class EngineResult(Typed):
     precision: Precision
     required: bool = False
     judgement: Judgement | None = None
-    """None until the run is finished, and of what is not judged."""
+    """None until the run is finished, and for models that are not judged."""
     bundle: str | None = None
     """Its folder in the run; None where it was not built."""
     finetuned: bool = False
@@ -161,11 +161,11 @@ class EngineResult(Typed):
     digest: str | None = None
     size_bytes: int | None = None
     key: str | None = None
-    """Of everything that the measurement depends on; it is kept while this is the same."""
+    """Hash of everything that the measurement depends on; the result is kept while this is the same."""
     refusal: Reason | None = None
     """Why it was not built, or does not run."""
     mAP: float | None = None
-    """On test, in [0, 1]."""
+    """mAP on test, in [0, 1]."""
     labels: tuple[LabelScore, ...] = ()
     verification: Verification | None = None
     student_drop: StudentDrop | None = None
@@ -181,7 +181,7 @@ class EngineResult(Typed):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def verdict(self) -> str:
-        """`reference` is the student, which engines are compared with."""
+        """The verdict; `reference` is the student, with which engines are compared."""
         if self.role != "engine":
             return "reference" if self.role == "student" else "teacher"
         return self.judgement.verdict if self.judgement is not None else "incomplete"
@@ -189,7 +189,7 @@ class EngineResult(Typed):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def drop_points(self) -> float | None:
-        """mAP that it loses, in points, against the float model that it was made from."""
+        """mAP in points that it loses against the float model that it was made from."""
         return self.verification.drop_points if self.verification is not None else None
 
     @computed_field  # type: ignore[prop-decorator]
@@ -201,17 +201,17 @@ class EngineResult(Typed):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def p50_ms(self) -> float | None:
-        """Of the model alone at the first batch size; None where it was not timed or took too few calls."""
+        """Median latency of the model alone at the first batch size; None if it was not timed or had too few calls."""
         return self.timing.p50_ms if self.timing is not None else None
 
     @property
     def timing(self) -> Timing | None:
-        """Of the model alone at the first batch size."""
+        """Timing of the model alone at the first batch size."""
         return self.bench.cells[0].model if self.bench is not None else None
 
     @property
     def drop(self) -> StudentDrop | None:
-        """The drop for which it is judged: of an engine of the fine-tuned student that from the student itself."""
+        """The drop that is judged: for an engine of the fine-tuned student, its drop against the student itself."""
         found = self.verification
         if self.student_drop is not None or found is None or found.drop_points is None:
             return self.student_drop
@@ -219,16 +219,16 @@ class EngineResult(Typed):
 
     @property
     def reasons(self) -> tuple[Reason, ...]:
-        """What speaks against a pass."""
+        """The reasons against a pass."""
         return self.judgement.reasons if self.judgement is not None else ()
 
 
 class Curves(Typed):
-    """A training: a value per epoch; empty where it was not trained in a run."""
+    """A training, with a value per epoch; empty if it was not trained in a run."""
 
     model: str
     terms: dict[str, tuple[float, ...]]
-    """The loss by term, as weighted: an epoch's loss is their sum."""
+    """The weighted loss by term; an epoch's loss is their sum."""
     val_mAP: tuple[float, ...]
     best_epoch: int | None
 
@@ -238,24 +238,24 @@ class ModelFacts(Typed):
 
     backbone: str
     size: int
-    """Of its pictures, in pixels."""
+    """Side of its input pictures, in pixels."""
     head: str | None = None
     val_mAP: float | None = None
     best_epoch: int | None = None
     weights: str | None = None
-    """What it began from."""
+    """The weights that its training started from."""
     digest: str | None = None
     ensemble: tuple[ModelFacts, ...] = ()
-    """Of several teachers each by itself."""
+    """For several teachers, the facts of each."""
 
 
 class DataFacts(Typed):
-    """What was learnt from and measured on."""
+    """The data that was learnt from and measured on."""
 
     root: str
     labels: int
     labels_counted: int
-    """With a positive in test."""
+    """Number of labels with a positive in test."""
     prevalence: float
     train_pictures: int
     val_pictures: int
@@ -263,16 +263,16 @@ class DataFacts(Typed):
 
 
 class MadeWith(Typed):
-    """What the same command needs to give the same models."""
+    """What is needed for the same command to give the same models."""
 
     fingerprints: dict[str, str]
-    """Of the splits."""
+    """Fingerprints by split."""
     runtimes: tuple[str, ...]
     tools: dict[str, str]
 
 
 class Machine(Typed):
-    """Where it was measured; see `describe_machine`."""
+    """The machine of the measurement; see `describe_machine`."""
 
     processor: str
     cores: int
@@ -298,7 +298,7 @@ class EngineTime(Typed):
 
 
 class StudentTimes(Typed):
-    """An untrained student, timed."""
+    """The times of an untrained student."""
 
     student: str
     key: str
@@ -310,10 +310,10 @@ class LatencyBudget(Typed):
 
     budget_ms: float
     host: str | None = None
-    """Where it was measured; None is here."""
+    """The host where it was measured; None is this machine."""
     students: tuple[StudentTimes, ...] = ()
     ship: str | None = None
-    """The engine that was chosen: its name in the table; None where none passes within the limit."""
+    """The chosen engine, by its name in the table; None if none passes within the limit."""
 
 
 class RunReport(Typed):
@@ -334,7 +334,7 @@ class RunReport(Typed):
 
     @property
     def taught_by(self) -> tuple[ModelFacts, ...]:
-        """What the student learnt from; empty where no loss term asks a teacher (preset alone)."""
+        """The teachers of the student; empty if no loss term uses a teacher (preset alone)."""
         if not any(getattr(self.recipe.distill, name) for name in TERMS):
             return ()
         return self.teacher.ensemble or (self.teacher,)
@@ -353,7 +353,7 @@ class RunReport(Typed):
 
     @property
     def to_ship(self) -> EngineResult | None:
-        """What its latency budget chose, else the fastest that passes; None where there is none."""
+        """The engine that the latency budget chose, otherwise the fastest that passes; None if there is none."""
         if self.latency_budget is not None:
             return next((one for one in self.engines if one.engine == self.latency_budget.ship), None)
         passing = [one for one in self.engines if one.verdict == "pass" and one.p50_ms is not None]
@@ -363,7 +363,7 @@ class RunReport(Typed):
     def telling(self) -> EngineResult | None:
         """The engine whose decisions the report shows: the one to ship, where it decides anything unlike the student.
 
-        Else, and where an engine failed, it is the engine that changed most: that is what somebody must look at.
+        Otherwise, or if an engine failed, it is the engine that changed most, because somebody must look at it.
         """
         verified = {one.engine: one.flips.flipped for one in self.engines if one.flips is not None}
         changed = [one for one in self.engines if verified.get(one.engine)]
@@ -376,7 +376,7 @@ class RunReport(Typed):
 
 
 def write_report(folder: Path, report: RunReport) -> None:
-    """Write report.json, whole or not at all."""
+    """Write report.json, completely or not at all."""
     write_atomically(folder / REPORT, (report.model_dump_json(indent=2) + "\n").encode())
 
 
@@ -384,7 +384,7 @@ def read_report(folder: Path) -> RunReport:
     """The report.json of a run.
 
     Raises:
-        InputError: there is none, or none that this version of edgepress wrote; says what to do.
+        InputError: there is none, or another version of edgepress wrote it; says what to do.
     """
     file = folder / REPORT
     if not file.is_file():
@@ -403,8 +403,8 @@ def read_report(folder: Path) -> RunReport:
 
 
 def earlier_results(folder: Path) -> dict[str, EngineResult]:
-    """The results of an earlier report that a run may keep, by their keys: those that were measured whole. What was
-    judged, and what another machine found, is not kept.
+    """The results of an earlier report that a run may keep, by their keys: those that were measured completely.
+    Judgements and the results of another machine are not kept.
     """
     if not (folder / REPORT).is_file():
         return {}

@@ -1,4 +1,4 @@
-"""The three splits of a data set, loaded and looked through once."""
+"""The three splits of a data set, loaded and checked once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger("edgepress")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Splits:
-    """The splits of one data set, each with its part: train is learnt and calibrated on, val chooses, test reports."""
+    """The splits of one data set: train is for learning and calibration, val for choices, test for the report."""
 
     train: MultiLabelDataset
     val: MultiLabelDataset
@@ -33,8 +33,8 @@ def load_splits(data: str, train: str, val: str, test: str, options: DataOptions
     """Load the three splits and read every picture once.
 
     Raises:
-        InputError: see `load_dataset`; names the first broken picture, one that stands in two of them, and a val or
-            test in which no label has both a positive and a negative.
+        InputError: see `load_dataset`; names the first broken picture, one that is in two of them, or a val or test in
+            which no label has both a positive and a negative.
     """
     loaded = [load_dataset(data, split, options) for split in (train, val, test)]
     for split in loaded:
@@ -51,5 +51,5 @@ def load_splits(data: str, train: str, val: str, test: str, options: DataOptions
     for split in loaded:
         split.check_pictures()
     refuse_leaks(loaded[0], loaded[1:])
-    refuse_leaks(loaded[1], loaded[2:])  # what val chose, thresholds among it, test would find good
+    refuse_leaks(loaded[1], loaded[2:])  # test would favour what val chose, such as thresholds
     return Splits(train=loaded[0], val=loaded[1], test=loaded[2])
