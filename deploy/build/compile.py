@@ -97,7 +97,7 @@ def compile_openvino(
         **decisions,
     ) as (folder, _):
         try:
-            # save_model halves the weights unless it is told not to.
+            # save_model compresses the weights to half precision by default.
             ov.save_model(model, str(folder / IR), compress_to_fp16=precision == "fp16")
         except RuntimeError as error:  # its only message for a full disk is "iostream error"
             reason = f"OpenVINO cannot write {IR}: {' '.join(str(error).split())[:200]}; is the disk full?"

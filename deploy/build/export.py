@@ -124,7 +124,7 @@ def _to_onnx(model: MultiLabelModel, attention: bool) -> onnx.ModelProto:
     fused = reparameterize_model(model)
     module = (_Attention(fused) if attention else _Logits(fused)).eval()
     size = model.preprocess.size
-    # Two pictures: a batch of one is taken for a constant.
+    # Two pictures, because the exporter treats a batch of one as a constant.
     images = torch.zeros(2, size, size, 3, dtype=torch.uint8)
     if attention:
         module(images)  # so its own error is shown, not the one that the exporter wraps it in

@@ -17,7 +17,7 @@ log = logging.getLogger("edgepress")
 def fitted(bundle: Bundle, *, rebuild: bool) -> Bundle:
     """The bundle itself if it fits this machine, otherwise the same engine built again in its place.
 
-    The new engine keeps the old one's decisions; the old one stays until the new one is whole.
+    The new engine keeps the old one's decisions; the old one stays until the new one is complete.
 
     Args:
         rebuild: whether an engine that does not fit may be built again.

@@ -108,7 +108,7 @@ def show(tagger: Tagger, frames: Frames, out: Path | None) -> Shown:
     A camera is read until Ctrl-C, or q in the window; what was drawn until then is kept.
 
     Args:
-        out: the video to write, `.mp4` or `.avi`, under another name until it is whole; None shows a window.
+        out: the video to write, `.mp4` or `.avi`, under another name until it is complete; None shows a window.
 
     Raises:
         InputError: the source is damaged, `out` cannot be written, or no window can be shown; no file is left behind.

@@ -154,7 +154,7 @@ class Engine(ABC):
 
 
 def no_number(bundle: Bundle, logits: np.ndarray, name: str) -> NoNumberError:
-    """The error of a picture, called `name`, whose logits `[C]` are not all finite."""
+    """The error for a picture called `name` whose logits `[C]` are not all finite."""
     return NoNumberError(
         f"{name}: {int((~np.isfinite(logits)).sum())} of the {logits.size} logits that {bundle.name} gives are NaN or "
         "infinite; take another engine, and make this one again, in a higher precision where it is int8 or fp16"

@@ -113,7 +113,8 @@ class OnnxRuntimeEngine(Engine):
         )
 
     def _unprofiled(self) -> Proof:
-        """What the session tells by itself. On a CPU that is where everything runs; of a GPU only a profile tells."""
+        """Proof without a profile. A session on the CPU runs everything there; for a GPU only a profile shows what
+        ran."""
         if self._provider != _PROVIDERS["cpu"]:
             raise EngineUnavailableError(f"{_NO_FOLDER}: nothing else tells what ran on {self._provider}")
         log.warning("%s: what executes is not told layer by layer", _NO_FOLDER)

@@ -142,7 +142,7 @@ def _require_device(name: str, present: list[str]) -> None:
     kind = name.split(".")[0]
     if kind not in _DEVICES:
         raise InputError(f"device {name.lower()!r}: OpenVINO takes {', '.join(_DEVICES).lower()}, or one as gpu.1")
-    # GPU stands for the first of GPU.0, GPU.1, ...
+    # GPU means the first of GPU.0, GPU.1, ...
     if name not in present and not (name == kind and any(found.split(".")[0] == kind for found in present)):
         raise EngineUnavailableError(f"OpenVINO sees no {name} here; it sees {', '.join(present) or 'no device'}")
 

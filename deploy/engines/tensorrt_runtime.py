@@ -16,7 +16,7 @@ RUNTIMES = {"tensorrt": "gpu", "tensorrt_rtx": "tensorrt-rtx"}
 
 
 def runtime_module() -> ModuleType:
-    """`tensorrt` where it is installed, else `tensorrt_rtx`.
+    """`tensorrt` if it is installed, otherwise `tensorrt_rtx`.
 
     Raises:
         EngineUnavailableError: neither is installed, or the installed one cannot be loaded.
