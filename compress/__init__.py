@@ -1,1 +1,1 @@
-"""Teacher to student: models, losses and the training loop. The one room that is made of torch."""
+"""From teacher to student: models, losses and the training loop. This is the only package that requires torch."""

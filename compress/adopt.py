@@ -1,4 +1,4 @@
-"""Finished teachers from elsewhere, brought into a run's folder."""
+"""Brings finished teachers from elsewhere into a run's folder."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def adopt_teachers(sources: Sequence[str], folder: Path, labels: LabelSpace) -> 
     """Bring finished teachers into a run's folder, as `teacher`, `teacher-2`, `teacher-3` and so on.
 
     Raises:
-        InputError: one of them stands where another is to be put; see also `adopt_teacher`.
+        InputError: one of them is where another is to be placed; see also `adopt_teacher`.
     """
     places = [folder / ("teacher" if number == 1 else f"teacher-{number}") for number in range(1, len(sources) + 1)]
     for number, source in enumerate(sources):
@@ -42,10 +42,10 @@ def adopt_teachers(sources: Sequence[str], folder: Path, labels: LabelSpace) -> 
 
 
 def adopt_teacher(source: Path, out: Path, labels: LabelSpace) -> Bundle:
-    """Bring a finished teacher into a run's folder: a torch bundle as it is, or one of our .safetensors files.
+    """Bring a finished teacher into a run's folder: a torch bundle as it is, or a .safetensors file of `save_model`.
 
     Raises:
-        InputError: neither of these, or its labels are not `labels`, those of the data set.
+        InputError: it is neither, or its labels are not `labels`, those of the data set.
     """
     if not source.exists():
         raise InputError(f"{source}: no such teacher; expected a bundle of kind torch, or a .safetensors file")
@@ -53,7 +53,7 @@ def adopt_teacher(source: Path, out: Path, labels: LabelSpace) -> Bundle:
         raise InputError(f"{source}: a graph; make a bundle of it (edgepress adopt) and give that to distill --teacher")
     theirs = Bundle.open(source, kind="torch").labels if source.is_dir() else load_model(source).labels
     theirs.require_equal(labels, f"the teacher {source}", "the data set")
-    with process_state().main_process_first():  # the others find it finished
+    with process_state().main_process_first():  # the other processes find it finished
         if source.is_dir():
             _copy_bundle(Bundle.open(source, kind="torch"), out)
         else:
@@ -64,16 +64,16 @@ def adopt_teacher(source: Path, out: Path, labels: LabelSpace) -> Bundle:
 def adopt_checkpoint(
     file: Path, backbone: str, labels: LabelSpace, verified: MultiLabelDataset, out: Path, **pictures: Any
 ) -> Bundle:
-    """Make a bundle of kind torch, a teacher, of a finished timm model's checkpoint; see `load_timm_tagger`.
+    """Make a bundle of kind torch, a teacher, from a finished timm model's checkpoint; see `load_timm_tagger`.
 
     Args:
-        labels: the names of the classifier's outputs, in their order; those of `verified` are among them, and the
-            classifier keeps these alone, in the data set's order.
-        verified: the split on which its mAP is told.
-        pictures: size, resize, mean and std where they are not timm's own.
+        labels: the names of the classifier's outputs, in their order, which include those of `verified`; the
+            classifier keeps only the latter, in the data set's order.
+        verified: the split on which its mAP is reported.
+        pictures: size, resize, mean and std if they differ from timm's.
 
     Raises:
-        InputError: see `load_timm_tagger`; or labels of the data set are not among the model's.
+        InputError: as for `load_timm_tagger`; or labels of the data set are not among the model's.
     """
     if not set(verified.labels) <= set(labels):
         labels.require_equal(verified.labels, f"the model {file}", f"the data set {verified.root}")
@@ -115,7 +115,7 @@ def _copy_bundle(bundle: Bundle, out: Path) -> None:
     if there is not None and there.manifest.files == bundle.manifest.files:
         return
     fields = bundle.manifest.model_dump(exclude={"files", "created"})
-    fields["facts"]["role"] = "teacher"  # whatever it was trained as, a student perhaps
+    fields["facts"]["role"] = "teacher"  # whatever it was trained as, possibly a student
     with write_bundle(out, **fields) as (folder, _):
         for name in bundle.manifest.files:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)

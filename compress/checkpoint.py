@@ -31,7 +31,7 @@ _FUSED = "fused"
 
 
 def save_model(model: MultiLabelModel, path: Path) -> None:
-    """Write weights as safetensors, with what rebuilds the model (architecture, labels, preprocess) in its metadata."""
+    """Write weights as safetensors, with what is needed to rebuild the model (architecture, labels, preprocess)."""
     description = {
         "architecture": architecture(model),
         "labels": list(model.labels.names),
@@ -50,13 +50,13 @@ def write_model(
     parent: Parent | None = None,
     tensorboard: Path | None = None,
 ) -> None:
-    """Leave a model as a bundle of kind torch.
+    """Save a model as a bundle of kind torch.
 
     Args:
-        inputs: sha256 of what it was made from.
+        inputs: sha256 of everything that it was made from.
         facts: what was measured while it was made.
-        parent: the teacher's bundle, where there is one.
-        tensorboard: a folder of event files to keep beside it.
+        parent: the teacher's bundle, if there is one.
+        tensorboard: a folder of event files to store with it.
     """
     with write_bundle(
         out,
@@ -89,14 +89,14 @@ def _build(settings: dict[str, Any], labels: LabelSpace, preprocess: Preprocess,
 
 
 def load_model(source: Path, weights: Path | None = None) -> MultiLabelModel:
-    """A model in evaluation mode, from a torch bundle or from one of our .safetensors files.
+    """Load a model in evaluation mode, from a torch bundle or from a .safetensors file written by `save_model`.
 
     Args:
         source: a bundle of kind torch, or a file that `save_model` wrote.
         weights: a .safetensors file whose weights replace the bundle's.
 
     Raises:
-        InputError: not one of these, or the weights do not fit the model.
+        InputError: the source is neither, or the weights do not fit the model.
     """
     source = Path(source)
     if source.is_dir():
@@ -114,10 +114,10 @@ def load_model(source: Path, weights: Path | None = None) -> MultiLabelModel:
 
 
 def load_weights(model: MultiLabelModel, path: Path) -> MultiLabelModel:
-    """Load a whole model's weights (backbone and head) and put it in evaluation mode.
+    """Load a model's weights (backbone and head) and put it in evaluation mode.
 
     Raises:
-        InputError: tensors are missing, unknown or of another shape; names the first.
+        InputError: tensors are missing, unknown or of another shape; the message names the first.
     """
     state = read_safetensors(path)
     wanted = model.state_dict()
@@ -140,10 +140,10 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_state(path: Path, inputs: str) -> dict[str, Any] | None:
-    """The training state left by an interrupted run on the same inputs, or None.
+    """Load the training state that an interrupted run on the same inputs left, or return None.
 
     Raises:
-        InputError: the file is no training state; nothing in it is executed.
+        InputError: the file is not a training state; nothing in it is executed.
     """
     if not path.is_file():
         return None
@@ -159,7 +159,7 @@ def load_state(path: Path, inputs: str) -> dict[str, Any] | None:
 
 
 def _description(path: Path) -> dict[str, Any]:
-    read_safetensors(path)  # says what is wrong with a file that is none
+    read_safetensors(path)  # reports what is wrong with a file that is not one
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
     if _KEY not in metadata:

@@ -1,4 +1,4 @@
-"""teach and distill: a folder of labelled pictures to a teacher, and a teacher to a student."""
+"""teach and distill: from a folder of labelled pictures to a teacher, and from a teacher to a student."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ log = logging.getLogger("edgepress")
 
 
 def teach(train: MultiLabelDataset, val: MultiLabelDataset, config: TeachConfig, out: Path) -> Bundle:
-    """Fine-tune a teacher and leave it as a bundle of kind torch in `out`; a finished one is not made again.
+    """Fine-tune a teacher and save it as a bundle of kind torch in `out`; a finished one is not made again.
 
     Raises:
-        InputError: see `fit`, `make_model`.
+        InputError: as for `fit` and `make_model`.
     """
     return _train("teacher", train, val, config, out, ())
 
@@ -48,15 +48,15 @@ def distill(
     cache: Path | None = None,
     ensemble: Sequence[Bundle] = (),
 ) -> Bundle:
-    """Distil a student from a teacher and leave it as a bundle of kind torch in `out`.
+    """Distil a student from a teacher and save it as a bundle of kind torch in `out`.
 
     Args:
         teacher: None for a student that learns alone, whose pictures are then augmented at its own size.
-        cache: a folder in which the teacher's outputs are kept, for several students that see the same pictures.
-        ensemble: further teachers, which answer with the first as one.
+        cache: a folder for the teacher's outputs, for several students that see the same pictures.
+        ensemble: further teachers, which answer together with the first.
 
     Raises:
-        InputError: no teacher where the settings need one, an ONNX teacher where they ask for more than logits, or its
+        InputError: the settings need a teacher and there is none, they ask an ONNX teacher for more than logits, or its
             labels differ from the data set's; see also `fit`, `make_model`, `Ensemble`.
     """
     if teacher is None:
@@ -148,16 +148,16 @@ def _train(
 
 
 def work_of(out: Path) -> Path:
-    """The folder of a training's state, beside the bundle that it makes."""
+    """The folder of a training's state, next to the bundle that it makes."""
     return out.parent / f".{out.name}.training"
 
 
 def finished(out: Path, inputs: str) -> Bundle | None:
-    """The bundle in `out` where it was made from the same inputs; what a training that was killed left is removed."""
+    """Return the bundle in `out` if it was made from the same inputs; remove the state that a killed training left."""
     bundle = up_to_date(out, inputs)
     if (
         bundle is not None and process_state().is_main_process and work_of(out).is_dir()
-    ):  # killed after the bundle was finished
+    ):  # it was killed after the bundle was finished
         shutil.rmtree(work_of(out))
     return bundle
 
@@ -165,10 +165,10 @@ def finished(out: Path, inputs: str) -> Bundle | None:
 def require_trainable(
     role: Role, train: MultiLabelDataset, val: MultiLabelDataset, out: Path, teachers: tuple[Bundle, ...]
 ) -> None:
-    """Stop before anything is trained where the result could not be chosen, or not be written.
+    """Raise an error before training if the result could not be chosen or written.
 
     Raises:
-        InputError: labels differ, pictures or positives are too few, or something else stands at `out`.
+        InputError: labels differ, there are too few pictures or positives, or something else is at `out`.
     """
     train.labels.require_equal(val.labels, "the train split", "the val split")
     for teacher in teachers:
@@ -195,7 +195,7 @@ def lesson_of(
     cache: Path | None,
     accelerator: Accelerator,
 ) -> tuple[DistillTask, dict[str, Any], float]:
-    """What a student is taught, what `fit` must show it for that, and the teacher's own val mAP."""
+    """What a student is taught, what `fit` must provide for that, and the teacher's own val mAP."""
     models = [load_teacher(teacher) for teacher in teachers]
     model: AnyTeacher = models[0]
     if len(models) > 1 or config.teacher_mirrored:
@@ -217,7 +217,7 @@ def lesson_of(
         )
     known = evaluate(model, val, config, accelerator)
     log.info("teacher %s: val mAP %.2f", ", ".join(str(teacher.path) for teacher in teachers), 100 * known)
-    # Whether or not a teacher looks on, pictures are augmented at the larger size: methods differ in nothing else.
+    # Pictures are augmented at the larger size with or without a teacher, so methods differ in nothing else.
     size = max(model.preprocess.size, student.preprocess.size)
     views: dict[str, Any] = {"augment_size": size, "inherited": inherited}
     views |= {"unlabelled": unlabelled, "unlabelled_share": config.unlabelled_share}
@@ -244,16 +244,16 @@ def lesson_of(
 
 
 def load_teacher(bundle: Bundle) -> MultiLabelModel | OnnxTeacher:
-    """The model of a teacher's bundle, of kind torch or onnx."""
+    """Load the model of a teacher's bundle, of kind torch or onnx."""
     return OnnxTeacher(bundle) if bundle.manifest.kind == "onnx" else load_model(bundle.path)
 
 
 def inherit_head(student: MultiLabelModel, teacher: MultiLabelModel) -> list[str]:
-    """Copy the teacher's head into the student's and return the names of its tensors that were.
+    """Copy the teacher's head into the student's and return the names of the copied tensors.
 
     After Chen et al., "Knowledge Distillation with the Reused Teacher Classifier", CVPR 2022 (arXiv 2203.14001), but
-    trained further. Tensors of another shape stay as they are: the projection of the backbone's features, where these
-    are of another width. With another kind or width of head nothing is copied.
+    trained further. Tensors of another shape stay as they are, such as the projection of the backbone's features if its
+    width differs. If the head's kind or width differs, nothing is copied.
     """
     ours, theirs = student.config, teacher.config
     if ours.head != theirs.head or student.head.weight.shape != teacher.head.weight.shape:
@@ -277,7 +277,7 @@ def _identity(teachers: tuple[Bundle, ...], config: DistillConfig) -> str:
 
 
 def unlabelled_of(config: TeachConfig | DistillConfig, val: MultiLabelDataset) -> MultiLabelDataset | None:
-    """The pictures without labels that a configuration names, none of which stands in val."""
+    """The unlabelled pictures that a configuration names, none of which is in val."""
     if not isinstance(config, DistillConfig) or config.unlabelled is None:
         return None
     pictures = load_unlabelled(config.unlabelled, val.labels)
@@ -297,16 +297,16 @@ def _log_result(role: str, result: Fit, facts: dict) -> None:
 
 
 def _weights_identity(config: TeachConfig | DistillConfig) -> str:
-    """A weights file counts by its content, not by its name."""
+    """Identify a weights file by its content, not by its name."""
     path = Path(config.weights)
     return file_sha256(path) if path.is_file() else config.weights
 
 
 def require_no_teacher(config: DistillConfig) -> None:
-    """Stop where the settings need a teacher and none is given.
+    """Raise an error if the settings need a teacher and none is given.
 
     Raises:
-        InputError: names the first setting that asks for one.
+        InputError: there is no teacher; the message names the first setting that needs one.
     """
     asking = [name for name in TERMS if getattr(config, name)]
     asking += ["inherit_head"] if config.inherit_head == "auto" else []
@@ -320,10 +320,10 @@ def require_no_teacher(config: DistillConfig) -> None:
 
 
 def require_makeable(config: TeachConfig | DistillConfig) -> None:
-    """Stop for a backbone or a weights file that cannot be had, before anything is trained.
+    """Raise an error before training if a backbone or a weights file is not available.
 
     Raises:
-        InputError: an unknown backbone, or no such weights file.
+        InputError: the backbone is unknown, or there is no such weights file.
     """
     pretrained_cfg(config.backbone)
     if config.weights not in ("auto", "none") and not Path(config.weights).is_file():

@@ -1,11 +1,11 @@
-"""FakeQuantizedModel: a model that computes as its INT8 graph will, and that gradients pass through.
+"""FakeQuantizedModel: a model that computes as its INT8 graph will, and through which gradients pass.
 
     model = FakeQuantizedModel(student)
     model.observe(images)  # ranges, as a calibrator measures them
     logits, embeddings = model(images)
 
-Nothing is put into the student: its operations are met as they are called, and where a Q/DQ graph quantises and
-dequantises a tensor, this does. So it serves every timm backbone, and the student's state dict stays its own.
+Nothing is inserted into the student: operations are intercepted as they are called, and tensors are quantised and
+dequantised where a Q/DQ graph does so. It thus serves every timm backbone, and the student's state dict is unchanged.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from edgepress.compress.models import MLDecoderHead, MultiLabelModel
 
 LEVELS = 255
-"""Steps of an activation's range: UInt8, asymmetric."""
+"""Number of steps in an activation's range: UInt8, asymmetric."""
 MOST = 127
 """Largest magnitude of a weight: INT8, symmetric."""
 
 
 def fake_quantize(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """`x` on the grid of UInt8 between `low` and `high`, one scale for all of it.
+    """Put `x` on the grid of UInt8 between `low` and `high`, with one scale for all of it.
 
-    As ONNX Runtime does it: the range is widened to hold 0, which is on the grid. The gradient passes unchanged where
+    As in ONNX Runtime, the range is widened to contain 0, which is on the grid. The gradient passes unchanged where
     `x` is inside, and is 0 outside (Jacob et al., CVPR 2018, arXiv 1712.05877, section 3).
 
     Args:
-        low, high: of one element, without gradient.
+        low, high: tensors of one element, without gradient.
     """
     low, high = low.clamp(max=0), high.clamp(min=0)
     scale = ((high - low) / LEVELS).clamp(min=torch.finfo(torch.float32).tiny)
@@ -43,7 +43,7 @@ def fake_quantize(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
 
 
 def fake_quantize_weight(weight: Tensor, axis: int = 0) -> Tensor:
-    """A weight on the grid of symmetric INT8 with one scale for each place on `axis`; the gradient passes unchanged.
+    """Put a weight on the grid of symmetric INT8, with one scale per position on `axis`; the gradient passes unchanged.
 
     A batch norm behind a convolution multiplies whole output channels, and their scales with them: the folded weight
     is on its grid exactly where the plain one is, so nothing is folded here.
@@ -57,17 +57,17 @@ def fake_quantize_weight(weight: Tensor, axis: int = 0) -> Tensor:
 
 
 class FakeQuantizedModel(MultiLabelModel):
-    """A student as ONNX Runtime's Q/DQ graph computes it; its parameters are the student's own.
+    """A student that computes as ONNX Runtime's Q/DQ graph does; its parameters are the student's own.
 
-    It stays in evaluation mode: batch norms keep their statistics, as in the graph they are folded into, and nothing is
-    dropped. Ranges are frozen once observed, not learnt: who quantises the student measures them again.
+    It stays in evaluation mode: batch norms keep their statistics, as in the graph into which they are folded, and
+    there is no dropout. Ranges are frozen once observed, not learnt: quantising the student measures them again.
 
     Args:
-        student: fused; see `compress.models.fuse`.
+        student: a fused student; see `compress.models.fuse`.
     """
 
     ranges: Tensor
-    """`[T, 2]`, lowest and highest value of every quantised activation, in the order they are computed in."""
+    """`[T, 2]`: lowest and highest value of every quantised activation, in the order of computation."""
 
     def __init__(self, student: MultiLabelModel) -> None:
         super().__init__(student.config, student.labels, student.preprocess)
@@ -81,12 +81,12 @@ class FakeQuantizedModel(MultiLabelModel):
         self.eval()
 
     def train(self, mode: bool = True) -> FakeQuantizedModel:
-        """Evaluation mode, whatever is asked for."""
+        """Stay in evaluation mode, whatever is requested."""
         super().train(False)
         return self
 
     def observe(self, images: Tensor) -> None:
-        """Widen the ranges to what the float model computes on these pictures, uint8 `[B, size, size, 3]`."""
+        """Widen the ranges by what the float model computes on these pictures, uint8 `[B, size, size, 3]`."""
         operations = _QuantizedOperations(images, self.ranges, self.convolutions, observing=True)
         with torch.no_grad(), operations:
             super().logits(images)
@@ -97,57 +97,57 @@ class FakeQuantizedModel(MultiLabelModel):
         self.ranges = seen
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 RGB `[B, size, size, 3]` to logits `[B, C]` and label-wise embeddings `[B, C, dim]`."""
+        """Turn uint8 RGB `[B, size, size, 3]` into logits `[B, C]` and label-wise embeddings `[B, C, dim]`."""
         with _QuantizedOperations(images, self.ranges, self.convolutions):
             tokens = self.tokens(images)
             if isinstance(self.head, MLDecoderHead):
                 return self.head(tokens)
             logits = self.head.logits(tokens)
-        return logits, self.head(tokens)[1]  # which no graph computes
+        return logits, self.head(tokens)[1]  # no graph computes these embeddings
 
     def logits(self, images: Tensor) -> Tensor:
-        """uint8 RGB `[B, size, size, 3]` to logits `[B, C]` alone."""
+        """Turn uint8 RGB `[B, size, size, 3]` into logits `[B, C]` alone."""
         with _QuantizedOperations(images, self.ranges, self.convolutions):
             return super().logits(images)
 
 
 class _State(enum.Enum):
-    """What is known of a tensor that depends on the pictures."""
+    """What is known about a tensor that depends on the pictures."""
 
     FLOAT = enum.auto()
-    """Quantised where an operation that is quantised takes it."""
+    """Whether it is quantised when a quantised operation takes it."""
     RESULT = enum.auto()
-    """Of a quantised operation: quantised where it is taken, unless that is done in the same operation."""
+    """Whether the result of a quantised operation is quantised when taken, unless by the same operation."""
     QUANTIZED = enum.auto()
-    """On a grid already."""
+    """Whether it is on a grid already."""
 
 
 _CONVOLUTIONS = {"conv1d", "conv2d", "conv3d"}
 _PRODUCTS = _CONVOLUTIONS | {"linear", "matmul", "rmatmul", "bmm"}
-"""Quantised everywhere, with the weights they multiply by."""
+"""Operations that are quantised everywhere, with the weights they multiply by."""
 _SUMS = {"add", "iadd", "radd", "mul", "imul", "rmul", "cat", "mean", "avg_pool2d", "adaptive_avg_pool2d"}
-"""Quantised up to the last convolution."""
+"""Operations that are quantised up to the last convolution."""
 _WITHIN = {"batch_norm", "relu", "relu6", "hardtanh", "clamp"}
-"""Done in the same operation as the product or sum before it."""
+"""Operations that are fused with the product or sum before them."""
 _MOVES = {
     *("to", "float", "type_as", "contiguous", "clone", "detach", "dropout", "pad", "reshape", "view", "flatten"),
     *("unflatten", "permute", "transpose", "unsqueeze", "squeeze", "expand", "getitem", "chunk", "split", "unbind"),
     *("max_pool2d", "interpolate"),
 }
-"""Values stay what they are."""
+"""Operations that keep values as they are."""
 _QUESTIONS = {"get", "size", "dim", "numel", "stride", "is_contiguous", "is_floating_point", "len"}
-"""About a tensor, not from its values."""
+"""Operations that ask about a tensor without using its values."""
 
 
 class _QuantizedOperations(TorchFunctionMode):
     """Every operation of one forward pass, on fake-quantised tensors where a Q/DQ graph has them.
 
-    A tensor is quantised once, when an operation first asks for it, and everything after sees it so; the how-manieth it
-    is finds its range.
+    A tensor is quantised once, when an operation first requests it, and everything after sees the result; its number
+    in that order finds its range.
 
     Args:
-        convolutions: the whole model's number of them; behind the last one only products are quantised.
-        observing: compute in float, and leave each tensor's range in `seen`.
+        convolutions: their number in the whole model; after the last one only products are quantised.
+        observing: whether to compute in float, and leave each tensor's range in `seen`.
     """
 
     def __init__(self, images: Tensor, ranges: Tensor, convolutions: int, observing: bool = False) -> None:
@@ -155,7 +155,7 @@ class _QuantizedOperations(TorchFunctionMode):
         self.ranges, self.convolutions_left, self.observing = ranges, convolutions, observing
         self.seen: list[Tensor] = []
         self._place, self._begun = 0, False
-        self._known = WeakTensorKeyDictionary()  # _State, or the quantised tensor that stands for it
+        self._known = WeakTensorKeyDictionary()  # _State, or the quantised tensor that replaces it
         # Until the first product it is a picture's bytes, shifted and scaled: a grid that loses nothing.
         self._known[images] = _State.QUANTIZED
 
@@ -173,7 +173,7 @@ class _QuantizedOperations(TorchFunctionMode):
             return self._told(func(*args, **kwargs), _State.QUANTIZED)
         if name in _WITHIN and self._known.get(operands[0]) is _State.RESULT:
             return self._told(func(*args, **kwargs), _State.RESULT)
-        if name == "silu" and self.convolutions_left > 0:  # in a graph two operations
+        if name == "silu" and self.convolutions_left > 0:  # these are two operations in a graph
             x = self._taken(args[0], also_float=True)
             gate = self._taken(self._told(x.sigmoid(), _State.RESULT))
             return self._told(x * gate, _State.RESULT)
@@ -190,7 +190,7 @@ class _QuantizedOperations(TorchFunctionMode):
     def _product(self, name: str, func: Any, args: Any, kwargs: Any) -> Any:
         operands = list(args[:2])
         if name == "matmul" and any(operand.ndim == 3 and operand not in self._known for operand in operands):
-            # An ML-Decoder's product of each label with a vector of its own is left in float.
+            # An ML-Decoder's product of each label with its own vector stays in float.
             return self._told(func(*self._taken(args), **kwargs), _State.FLOAT)
         for place, operand in enumerate(operands):
             if operand in self._known:
@@ -199,7 +199,7 @@ class _QuantizedOperations(TorchFunctionMode):
                 operands[place] = fake_quantize_weight(operand, 1 if "matmul" in name else 0)
         bias = args[2] if len(args) > 2 else kwargs.get("bias")
         if name == "linear" and bias is not None and args[0].ndim > 2:
-            # In a graph a product and a sum behind it; the product's result is quantised.
+            # In a graph these are a product and a sum; the product's result is quantised.
             product = self._told(func(*operands), _State.RESULT)
             return self._told(self._taken(product) + bias, _State.FLOAT)
         result = func(*operands, *args[2:], **kwargs)
@@ -212,7 +212,7 @@ class _QuantizedOperations(TorchFunctionMode):
             return type(args)(self._taken(arg, also_float) for arg in args)
         state = self._known.get(args) if isinstance(args, Tensor) else None
         if isinstance(state, Tensor):
-            return self._taken(state, also_float)  # changed in place it may be float again
+            return self._taken(state, also_float)  # a tensor changed in place may be float again
         if state is _State.RESULT or (also_float and state is _State.FLOAT):
             return self._quantized(args)
         return args
@@ -235,7 +235,7 @@ class _QuantizedOperations(TorchFunctionMode):
 
 
 class _Counter(TorchFunctionMode):
-    """Counts convolutions."""
+    """Counts the convolutions of a forward pass."""
 
     count = 0
 

@@ -4,7 +4,7 @@
         logits, embeddings = model(images)
         tokens, maps = taps.take()
 
-What the model computes, its parameters and its state dict stay as they are.
+The model's computation, parameters and state dict are unchanged.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from edgepress.multilabel.errors import InputError
 
 
 class Features(NamedTuple):
-    """What one forward pass of a backbone leaves."""
+    """What one forward pass of a backbone yields."""
 
     tokens: Tensor
-    """`[B, S, features]`, the backbone's last features: what the head sees."""
+    """`[B, S, features]`, the backbone's last features, which the head sees."""
     maps: list[Tensor]
-    """`[B, C, H, W]` a tap, shallow to deep."""
+    """`[B, C, H, W]` per tap, shallow to deep."""
 
     def pooled(self) -> Tensor:
         """`[B, features]`: the tokens' mean, for the losses on pooled features."""
@@ -33,19 +33,19 @@ class Features(NamedTuple):
 class FeatureTaps:
     """Taps on a timm backbone, removed by `close` or at the end of a `with` block.
 
-    Where timm's `feature_info` names modules that give maps, forward hooks take them. Where these give tokens, whose
-    order only the model knows (ViT, Hiera), or are no modules at all (MViT), `forward_intermediates` stands in for
-    `forward_features`. A copy of the model (its moving average, say) is not tapped.
+    If timm's `feature_info` names modules that return maps, forward hooks take them. If these return tokens, whose
+    order only the model knows (ViT, Hiera), or are not modules (MViT), `forward_intermediates` replaces
+    `forward_features`. A copy of the model (such as its moving average) is not tapped.
 
     Args:
-        backbone: a timm model; one set of taps at a time.
-        count: number of maps. The deepest of each resolution, counted from the deepest resolution; where there are
-            fewer resolutions than that, evenly spaced blocks.
-        size: side of the square pictures of the dry run, which must be one that the backbone takes.
+        backbone: a timm model, with one set of taps at a time.
+        count: number of maps: the deepest of each resolution, counted from the deepest one; if there are fewer
+            resolutions, evenly spaced blocks.
+        size: side of the square pictures of the dry run, which the backbone must accept.
 
     Raises:
         InputError: the backbone has no such maps, or fewer than `count`.
-        ValueError: count below 1, or a backbone that is tapped already.
+        ValueError: count is below 1, or the backbone is tapped already.
     """
 
     def __init__(self, backbone: nn.Module, count: int = 4, *, size: int = 224) -> None:
@@ -77,15 +77,15 @@ class FeatureTaps:
         return list(self._channels)
 
     def __call__(self, pixels: Tensor) -> Features:
-        """The features of normalised pixels `[B, 3, H, W]`, in one pass."""
+        """Compute the features of normalised pixels `[B, 3, H, W]`, in one pass."""
         self.backbone.forward_features(pixels)
         return self.take()
 
     def take(self) -> Features:
-        """The features of the backbone's last forward pass, once: they hold its graph, so they are not kept.
+        """Return the features of the backbone's last forward pass, once: they hold its graph, so they are not kept.
 
         Raises:
-            RuntimeError: no forward pass since the last call.
+            RuntimeError: there was no forward pass since the last call.
         """
         if self._tokens is None or len(self._maps) != len(self._stages):
             raise RuntimeError("no features to take: expected one forward pass of the tapped backbone before each take")
@@ -94,7 +94,7 @@ class FeatureTaps:
         return features
 
     def close(self) -> None:
-        """Remove the taps; the backbone is as it was."""
+        """Remove the taps; the backbone is then as it was."""
         self._remove_hooks()
         self.backbone.__dict__.pop("forward_features", None)
         self._clear()
@@ -109,10 +109,10 @@ class FeatureTaps:
         self._maps, self._tokens = {}, None
 
     def _run(self, *args: Any, **kwargs: Any) -> Tensor:
-        """In place of the backbone's `forward_features`."""
+        """Run in place of the backbone's `forward_features`."""
         self._clear()
         if self._hooked:
-            # Only now: checkpointed blocks run again in the backward pass, and copies of the model carry the hooks too.
+            # Only now, because checkpointed blocks run again in the backward pass, and model copies have the hooks too.
             self._recording = True
             try:
                 features = self._original(*args, **kwargs)
@@ -139,7 +139,7 @@ class FeatureTaps:
         self._handles = []
 
     def _dry_run(self, size: int) -> list[int]:
-        """Settles how the maps are taken, and gives their widths."""
+        """Determine how the maps are taken, and return their widths."""
         parameter = next(self.backbone.parameters())
         pixels = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0)).to(parameter)
         training = {module: module.training for module in self.backbone.modules()}
@@ -166,7 +166,7 @@ class FeatureTaps:
             if not isinstance(output, Tensor) or output.ndim != 4 or width not in (output.shape[1], output.shape[3]):
                 self._remove_hooks()
                 return False
-            # Where both sides fit the width, the backbone's word counts.
+            # If both sides fit the width, the backbone decides.
             first, last = output.shape[1] == width, output.shape[3] == width
             self._channels_last[position] = by_channel if first and last else last
         self.backbone.forward_features(pixels)
@@ -187,7 +187,7 @@ class FeatureTaps:
 
 
 class _Tapped:
-    """A tapped backbone's `forward_features`. A deep copy of the backbone gets its class's own method again."""
+    """A tapped backbone's `forward_features`. A deep copy of the backbone gets the method of its class back."""
 
     def __init__(self, taps: FeatureTaps, backbone: nn.Module) -> None:
         self.taps, self.backbone = taps, backbone
@@ -196,13 +196,13 @@ class _Tapped:
         return self.taps._run(*args, **kwargs)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        # Asked for only while the backbone itself is copied, which is then in memo.
+        # Requested only while the backbone itself is copied, which is then in memo.
         copied = memo[id(self.backbone)]
         return type(self.backbone).forward_features.__get__(copied)
 
 
 def tokens_of(backbone: nn.Module, features: Tensor) -> Tensor:
-    """What timm's `forward_features` gives, as tokens `[B, S, features]` without class and register tokens."""
+    """Convert the result of timm's `forward_features` to tokens `[B, S, features]` without class or register tokens."""
     if features.ndim == 4:
         if getattr(backbone, "output_fmt", "NCHW") == "NHWC":
             return features.flatten(1, 2)

@@ -1,4 +1,4 @@
-"""A teacher that is a graph: an ONNX bundle, which gives logits and lets nobody look inside."""
+"""A teacher that is a graph: an ONNX bundle, which returns logits and does not expose its inner values."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.errors import InputError
 
 ON_LOGITS = ("mld", "kd", "mse", "ps")
-"""The terms that ask for logits alone."""
+"""The terms that need only logits."""
 
 
 class OnnxTeacher(nn.Module):
     """An ONNX bundle as a teacher, run by ONNX Runtime on the CPU.
 
     Args:
-        bundle: of kind onnx, in fp32, with one output: what `adopt` or `export` made.
+        bundle: a bundle of kind onnx, in fp32, with one output, as `adopt` or `export` made it.
 
     Raises:
-        InputError: another precision, or attention as a second output.
+        InputError: it has another precision, or attention as a second output.
     """
 
     embedding_dim = 0
-    """A graph gives no label-wise embeddings."""
+    """A graph has no label-wise embeddings."""
 
     def __init__(self, bundle: Bundle) -> None:
         super().__init__()
@@ -41,21 +41,21 @@ class OnnxTeacher(nn.Module):
             raise InputError(f"{bundle.path}: has attention as a second output; expected the bundle without it")
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 RGB `[B, size, size, 3]` to logits `[B, C]` and embeddings of no width `[B, C, 0]`."""
+        """Turn uint8 RGB `[B, size, size, 3]` into logits `[B, C]` and embeddings of width 0 `[B, C, 0]`."""
         logits = self.logits(images)
         return logits, logits.new_zeros(*logits.shape, 0)
 
     def logits(self, images: Tensor) -> Tensor:
-        """uint8 RGB `[B, size, size, 3]` to logits `[B, C]`."""
+        """Turn uint8 RGB `[B, size, size, 3]` into logits `[B, C]`."""
         found = self.session.run(None, {self.session.get_inputs()[0].name: images.cpu().numpy()})[0]
         return torch.from_numpy(found).to(images.device)
 
 
 def require_taught_by_logits(config: DistillConfig, teacher: Bundle) -> None:
-    """Stop where the settings ask a graph for what it does not give.
+    """Raise an error if the settings request what a graph does not provide.
 
     Raises:
-        InputError: names the first such setting, and those that a graph can teach.
+        InputError: there is such a setting; the message names the first, and those that a graph can teach.
     """
     asked = [name for name in config.terms if name not in ON_LOGITS]
     asked += ["inherit_head"] if config.inherit_head == "auto" else []

@@ -1,7 +1,7 @@
 """The whole batch in every process, so that a loss between pictures sees all of them and means are exact.
 
 Every process computes the same loss of the global batch. DistributedDataParallel then averages the processes'
-gradients, each of which holds only what flowed back into its own pictures: `gathered` multiplies by the number of
+gradients, each of which contains only what flowed back into its own pictures: `gathered` multiplies by the number of
 processes, and the average becomes the gradient of the global loss.
 """
 
@@ -24,13 +24,13 @@ from edgepress.multilabel.errors import DataChangedError
 def launched_on_cpu() -> bool:
     """Whether a launcher started several processes on a machine without a GPU.
 
-    accelerate must be told, or each of them takes itself for the only one.
+    accelerate must be told so; otherwise each process assumes that it is the only one.
     """
     return int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()
 
 
 def process_state() -> PartialState:
-    """This process among those of its launch."""
+    """The state of this process among those of its launch."""
     return PartialState(cpu=launched_on_cpu())
 
 
@@ -40,11 +40,11 @@ def processes() -> int:
 
 
 def require_same(inputs: str, root: Path) -> None:
-    """Stop, in every process, where those of a launch read different pictures, labels or settings.
+    """Raise an error, in every process, if those of a launch read different pictures, labels or settings.
 
     Args:
-        inputs: hash of everything that this process is about to learn from.
-        root: the data set's, for the message.
+        inputs: hash of everything from which this process is about to learn.
+        root: the data set's folder, for the message.
 
     Raises:
         DataChangedError: they differ.
@@ -57,9 +57,9 @@ def require_same(inputs: str, root: Path) -> None:
 
 
 def gathered(rows: Tensor) -> Tensor:
-    """`[B, ...]` of every process to `[processes · B, ...]`, in the order of ranks, with gradient.
+    """Collect `[B, ...]` of every process into `[processes · B, ...]`, in the order of ranks, with gradient.
 
-    B must be the same everywhere.
+    B must be the same in every process.
     """
     if processes() == 1:
         return rows
@@ -67,7 +67,7 @@ def gathered(rows: Tensor) -> Tensor:
 
 
 def global_batch(batch: Batch) -> Batch:
-    """A batch whose targets, masks and indices are those of all processes; its pictures stay one's own."""
+    """A batch whose targets, masks and indices are those of all processes; its pictures remain this process's own."""
     if processes() == 1:
         return batch
     with torch.no_grad():

@@ -1,7 +1,7 @@
 """From picture files to batches of uint8 pixels, augmented reproducibly.
 
-The sampler yields (epoch, index), so a worker needs no shared state and a picture's augmentation follows from
-(seed, epoch, index) alone, whatever the number of workers or processes.
+The sampler yields (epoch, index), so a worker needs no shared state, and a picture's augmentation is determined by
+(seed, epoch, index) alone, regardless of the number of workers or processes.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ class Augmentation:
     variations: int | None = None
 
     def variation(self, epoch: int) -> int:
-        """Which of the pictures' variations an epoch shows: its own, or one that is repeated."""
+        """The number of the variation that an epoch shows of its pictures: its own, or a repeated one."""
         return epoch if self.variations is None else epoch % self.variations
 
     def __call__(self, image: np.ndarray, epoch: int, index: int) -> np.ndarray:
-        """uint8 `[S, S, 3]` to uint8 `[S, S, 3]`, the same for the same (seed, variation, index)."""
+        """Turn uint8 `[S, S, 3]` into uint8 `[S, S, 3]`, the same for the same (seed, variation, index)."""
         rng = np.random.default_rng((self.seed, self.variation(epoch), index))
         if self.augment == "randaugment":
-            # torchvision draws from torch's global generator: it is borrowed and given back untouched.
+            # torchvision draws from torch's global generator, which is restored afterwards.
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(int(rng.integers(2**63)))
                 pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
@@ -65,32 +65,32 @@ _RAND_AUGMENT = v2.RandAugment(num_ops=2, magnitude=9, interpolation=v2.Interpol
 
 @dataclass
 class Batch:
-    """What one step sees. Everything is on the device that trains."""
+    """What one step sees. Everything is on the training device."""
 
     images: Tensor
     """uint8 `[B, size, size, 3]`, at the model's input size."""
     teacher_images: Tensor | None
-    """The same pictures, augmented alike, at the teacher's input size."""
+    """The same pictures with the same augmentation, at the teacher's input size."""
     targets: Tensor
-    """float32 `[B, C]`."""
+    """Targets, float32 `[B, C]`."""
     ignore: Tensor
-    """bool `[B, C]`."""
+    """Ignore mask, bool `[B, C]`."""
     labelled: Tensor
-    """bool `[B]`, false for a picture that nobody labelled: its targets are 0 and all its cells ignored."""
+    """bool `[B]`, false for a picture that nobody labelled: its targets are 0, and all its cells are ignored."""
     index: Tensor
-    """int64 `[B]`, the pictures' places in the split, unlabelled ones behind it."""
+    """int64 `[B]`, the pictures' indices in the split, followed by those of unlabelled pictures."""
     epoch: int
 
 
 _WINDOW = 8
-"""Shards whose pictures are shuffled together: at the usual 256 MB they stay in the reading machine's memory."""
+"""Number of shards whose pictures are shuffled together: at the usual 256 MB they stay in the machine's memory."""
 
 
 class _EpochSampler(Sampler):
-    """(epoch, index) of every picture once; shuffled, the order follows from (seed, epoch) alone.
+    """(epoch, index) of every picture once; when shuffled, the order is determined by (seed, epoch) alone.
 
-    A full shuffle of pictures in shards would jump across all disks. There the shards are shuffled, and then the
-    pictures of `_WINDOW` shards at a time; one window is the whole set, shuffled as files are.
+    A full shuffle of pictures in shards would jump across all disks. Instead the shards are shuffled, and then the
+    pictures of `_WINDOW` shards at a time; if one window is the whole set, it is shuffled as files are.
     """
 
     def __init__(self, paths: Sequence[Picture], seed: int, shuffle: bool) -> None:
@@ -98,7 +98,7 @@ class _EpochSampler(Sampler):
         numbers: dict[object, int] = {}
         files = [path.shard if isinstance(path, ShardPicture) else None for path in paths]
         self.shards = np.array([numbers.setdefault(file, len(numbers)) for file in files], dtype=np.int64)
-        """`[N]`, the number of each picture's shard; picture files count as one shard."""
+        """`[N]`, the number of each picture's shard; picture files count as a single shard."""
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -119,16 +119,16 @@ class _EpochSampler(Sampler):
 
 
 class _MixedSampler(Sampler):
-    """(epoch, index) of labelled and unlabelled pictures, so many of each in every batch.
+    """(epoch, index) of labelled and unlabelled pictures, with a fixed number of each in every batch.
 
-    An epoch is one pass over the labelled pictures. The unlabelled ones follow each other in passes of their own, which
-    go on from epoch to epoch; a pass's order follows from (seed, pass) alone.
+    An epoch is one pass over the labelled pictures. The unlabelled ones follow each other in passes of their own,
+    which continue from epoch to epoch; a pass's order is determined by (seed, pass) alone.
 
     Args:
-        labelled: gives the labelled pictures' order.
-        count: unlabelled pictures; their indices follow the labelled ones'.
-        batch_size: pictures a batch.
-        share: of the unlabelled ones in a batch; at least one of each kind is in it.
+        labelled: a sampler for the labelled pictures.
+        count: number of unlabelled pictures; their indices follow those of the labelled ones.
+        batch_size: number of pictures per batch.
+        share: share of unlabelled pictures in a batch, which has at least one picture of each kind.
     """
 
     def __init__(self, labelled: _EpochSampler, count: int, batch_size: int, share: float) -> None:
@@ -198,19 +198,19 @@ def make_loader(
     unlabelled: MultiLabelDataset | None = None,
     unlabelled_share: float = 0.5,
 ) -> DataLoader:
-    """A loader of tuples for `batches`: shuffled and augmented where an augmentation is given, else in order.
+    """Make a loader of tuples for `batches`: shuffled and augmented if an augmentation is given, otherwise in order.
 
     Args:
-        preprocess: the model's, and the teacher's where there is one.
+        preprocess: the model's, and the teacher's if there is one.
         augment_size: the side at which pictures are augmented; by default the largest of `preprocess`.
-        in_order: augmented, but every picture once and in order, to store what a teacher says of them.
-        unlabelled: pictures that nobody labelled, mixed into every batch, or behind the others where in order.
+        in_order: whether to augment every picture once and in order, to store the teacher's outputs on it.
+        unlabelled: pictures that nobody labelled, mixed into every batch, or after the others if in order.
         unlabelled_share: their share of a batch.
     """
     training = augmentation is not None and not in_order
     seed = augmentation.seed if augmentation else 0
     both = data if unlabelled is None else data.followed_by(unlabelled)
-    both.hashes()  # here, and not by every process that reads
+    both.hashes()  # here, and not in every process that reads
     sampler: _EpochSampler | _MixedSampler = _EpochSampler(both.paths, seed, shuffle=training)
     if unlabelled is not None and training:
         labelled = _EpochSampler(data.paths, seed, shuffle=True)
@@ -222,9 +222,9 @@ def make_loader(
         # A last batch of one picture has no batch statistics.
         drop_last=training and len(data) >= batch_size,
         num_workers=workers,
-        # Evaluation makes a loader a time; its processes must not outlive it.
+        # Evaluation makes a new loader each time; its processes must not outlive it.
         persistent_workers=training and workers > 0,
-        # The seeds of workers come from here and not from the global generator, whose state dropout depends on.
+        # The seeds of workers come from here and not from the global generator, whose state affects dropout.
         generator=torch.Generator(),
         pin_memory=device is not None and device.type == "cuda",
         worker_init_fn=_one_thread,
@@ -232,28 +232,28 @@ def make_loader(
 
 
 def batches(loader, epoch: int, sampler_of: DataLoader) -> Iterator[Batch]:
-    """One epoch of batches from a loader, which may be wrapped for a device or several processes.
+    """Iterate over one epoch of batches from a loader, which may be wrapped for a device or several processes.
 
     Args:
-        sampler_of: the loader as `make_loader` made it.
+        sampler_of: the loader that `make_loader` made.
 
     Raises:
-        InputError: a picture cannot be read; names it. Or a process that reads them has no shared memory.
+        InputError: a picture cannot be read (the message names it), or a reading process has no shared memory.
         DataChangedError: see `MultiLabelDataset.stored`.
     """
     sampler = sampler_of.sampler
     assert isinstance(sampler, _EpochSampler | _MixedSampler)
     sampler.set_epoch(epoch)
-    if loader is not sampler_of:  # accelerate's wrapper counts epochs itself and would set the sampler back
+    if loader is not sampler_of:  # accelerate's wrapper counts epochs itself and would reset the sampler
         loader.set_epoch(epoch)
     try:
         if sampler_of.num_workers:
-            # As torch is about to make them: where it cannot, its half-made iterator prints a traceback of its own.
+            # Do what torch is about to do: if it fails, torch's half-made iterator prints a traceback of its own.
             multiprocessing.Lock()
         for targets, ignore, labelled, index, images, *others in loader:
             yield Batch(images, others[0] if others else None, targets, ignore, labelled, index, epoch)
     except (InputError, DataChangedError) as error:
-        # torch wraps a worker's error in the worker's whole traceback; the person needs its last line.
+        # torch wraps a worker's error in the worker's whole traceback, of which people need the last line.
         kind = type(error)
         raise kind(str(error).strip().rsplit(f"{kind.__name__}: ", 1)[-1]) from error
     except (RuntimeError, OSError) as error:
@@ -270,8 +270,8 @@ _SHARED_MEMORY = re.compile(r"shared memory|\(shm\)|</torch_|DataLoader worker .
 
 
 def _of_shared_memory(error: RuntimeError | OSError) -> bool:
-    """Whether torch or Python's multiprocessing failed at /dev/shm: no space, no such folder, none that is writable."""
-    if isinstance(error, OSError):  # of a semaphore, which names no file
+    """Whether torch or multiprocessing failed because /dev/shm has no space, is missing, or is not writable."""
+    if isinstance(error, OSError):  # an error of a semaphore, which names no file
         return error.filename is None and error.errno in (errno.ENOSPC, errno.EROFS, errno.ENOSYS, errno.EACCES)
     return _SHARED_MEMORY.search(str(error)) is not None
 

@@ -1,4 +1,4 @@
-"""MultiLabelModel: raw pixels in, logits and label-wise embeddings out."""
+"""MultiLabelModel: turns raw pixels into logits and label-wise embeddings."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from edgepress.multilabel.preprocess import Preprocess
 
 
 class MLDecoderHead(nn.Module):
-    """One query a label attends to the picture's tokens; its output is the label-wise embedding.
+    """One query per label attends to the picture's tokens; its output is the label-wise embedding.
 
-    Ridnik et al., "ML-Decoder", WACV 2023 (arXiv 2111.12933), with one group a label, frozen random queries and one
-    layer, as in the published distillation recipe: 768 wide with a feed-forward of 2,048 (6.5 M parameters on 1,280
-    input features); other widths keep that ratio.
+    Ridnik et al., "ML-Decoder", WACV 2023 (arXiv 2111.12933), with one group per label, frozen random queries and one
+    layer, as in the published distillation recipe: the width is 768 with a feed-forward of 2,048 (6.5 M parameters on
+    1,280 input features); other widths keep that ratio.
     """
 
     HEADS = 8
@@ -46,14 +46,14 @@ class MLDecoderHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(num_classes))
 
     def embeddings(self, tokens: Tensor) -> Tensor:
-        """Tokens `[B, S, in_features]` to label-wise embeddings `[B, C, width]`."""
+        """Turn tokens `[B, S, in_features]` into label-wise embeddings `[B, C, width]`."""
         return self._attend(tokens)[0]
 
     def _attend(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Label-wise embeddings `[B, C, width]` and what they were gathered by, `[B, HEADS, C, S]`."""
+        """Label-wise embeddings `[B, C, width]` and the weights that gathered them, `[B, HEADS, C, S]`."""
         memory = self.embed(tokens).relu()
         query = self.norm1(self.queries)
-        # The queries do not depend on the picture, so their side of the attention is computed once, not once a picture.
+        # The queries do not depend on the picture, so their side of the attention is computed only once.
         q = self._split(self.to_query(query)[None]) * (query.shape[1] // self.HEADS) ** -0.5
         attention = (q @ self._split(self.to_key(memory)).transpose(-1, -2)).softmax(dim=-1)
         context = (attention @ self._split(self.to_value(memory))).transpose(1, 2).flatten(2)
@@ -64,29 +64,29 @@ class MLDecoderHead(nn.Module):
         return x.unflatten(2, (self.HEADS, x.shape[2] // self.HEADS)).transpose(1, 2)
 
     def logits(self, tokens: Tensor) -> Tensor:
-        """Tokens `[B, S, in_features]` to logits `[B, C]`."""
+        """Turn tokens `[B, S, in_features]` into logits `[B, C]`."""
         return self._score(self.embeddings(tokens))
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits `[B, C]` and label-wise embeddings `[B, C, width]`."""
+        """Return logits `[B, C]` and label-wise embeddings `[B, C, width]`."""
         embeddings = self.embeddings(tokens)
         return self._score(embeddings), embeddings
 
     def with_attention(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits `[B, C]` and the attention of each label's query `[B, C, S]`, a mean over its heads."""
+        """Return logits `[B, C]` and the attention of each label's query `[B, C, S]`, as a mean over its heads."""
         embeddings, attention = self._attend(tokens)
         return self._score(embeddings), attention.mean(dim=1)
 
     def _score(self, embeddings: Tensor) -> Tensor:
-        # A dot product a label, as a batched product: OpenVINO 2026.4 on a CPU fuses a multiplication by [C, width]
-        # into the norm before it and answers wrongly for every batch above 1.
+        # A dot product per label, as a batched product: OpenVINO 2026.4 on a CPU fuses a multiplication by [C, width]
+        # into the preceding norm and answers wrongly for every batch above 1.
         return (embeddings.unsqueeze(2) @ self.weight.unsqueeze(2)).flatten(1) + self.bias
 
 
 class LinearHead(nn.Module):
-    """Mean over positions and one weight vector a label: the smallest head.
+    """The smallest head: a mean over positions and one weight vector per label.
 
-    Its label-wise embedding is what label c looks at, e[i,c] = Σ_s softmax_s(w_c · f_s) f_s; only training computes it.
+    Its label-wise embedding is what label c looks at, e[i,c] = Σ_s softmax_s(w_c · f_s) f_s, computed only in training.
     """
 
     def __init__(self, in_features: int, num_classes: int) -> None:
@@ -95,37 +95,37 @@ class LinearHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(num_classes))
 
     def logits(self, tokens: Tensor) -> Tensor:
-        """Tokens `[B, S, in_features]` to logits `[B, C]`."""
+        """Turn tokens `[B, S, in_features]` into logits `[B, C]`."""
         return nn.functional.linear(tokens.mean(dim=1), self.weight, self.bias)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits `[B, C]` and label-wise embeddings `[B, C, in_features]`."""
+        """Return logits `[B, C]` and label-wise embeddings `[B, C, in_features]`."""
         logits, attention = self.with_attention(tokens)
         return logits, attention @ tokens
 
     def with_attention(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits `[B, C]` and the softmax over positions of each label's score there, `[B, C, S]`."""
+        """Return logits `[B, C]` and the softmax over positions of each label's score there, `[B, C, S]`."""
         scores = nn.functional.linear(tokens, self.weight)
         return self.logits(tokens), scores.softmax(dim=1).transpose(1, 2)
 
 
 class MultiLabelModel(nn.Module):
-    """A timm backbone with a label-wise head, on raw pixels.
+    """A timm backbone with a label-wise head, for raw pixels.
 
     Args:
         config: backbone, head and input size.
-        labels: one output a name.
-        preprocess: the size that pictures must have, and the mean and std that the graph subtracts and divides by.
+        labels: one output per name.
+        preprocess: the size that pictures must have, and the mean and std that the graph applies.
 
     Raises:
-        InputError: a backbone that timm does not know, that does not take the size, or whose features are no map of
-            positions; says what to choose instead, where that is known.
+        InputError: timm does not know the backbone, the backbone does not accept the size, or its features are not a
+            map of positions; the message says what to choose instead, if that is known.
     """
 
     mean: Tensor
     scale: Tensor
     fused = False
-    """Whether branches that only training needs are one convolution already; see `fuse`."""
+    """Whether branches that only training needs are already one convolution; see `fuse`."""
 
     def __init__(self, config: ModelConfig, labels: LabelSpace, preprocess: Preprocess) -> None:
         super().__init__()
@@ -146,22 +146,22 @@ class MultiLabelModel(nn.Module):
         return self.head.weight.shape[1]
 
     def tokens(self, images: Tensor) -> Tensor:
-        """uint8 RGB `[B, size, size, 3]` to the backbone's features as tokens `[B, S, features]`."""
+        """Turn uint8 RGB `[B, size, size, 3]` into the backbone's features as tokens `[B, S, features]`."""
         return tokens_of(self.backbone, self._features(images))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 RGB `[B, size, size, 3]` to logits `[B, C]` and label-wise embeddings `[B, C, dim]`."""
+        """Turn uint8 RGB `[B, size, size, 3]` into logits `[B, C]` and label-wise embeddings `[B, C, dim]`."""
         return self.head(self.tokens(images))
 
     def logits(self, images: Tensor) -> Tensor:
-        """uint8 RGB `[B, size, size, 3]` to logits `[B, C]` alone."""
+        """Turn uint8 RGB `[B, size, size, 3]` into logits `[B, C]` alone."""
         return self.head.logits(self.tokens(images))
 
     def with_attention(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 RGB `[B, size, size, 3]` to logits `[B, C]` and what each label looks at, `[B, C, rows, columns]`.
+        """Turn uint8 RGB `[B, size, size, 3]` into logits `[B, C]` and what each label sees, `[B, C, rows, columns]`.
 
         Raises:
-            InputError: the backbone's positions are no square map.
+            InputError: the backbone's positions are not a square map.
         """
         logits, attention = self.head.with_attention(self.tokens(images))
         side = math.isqrt(attention.shape[2])
@@ -180,12 +180,12 @@ class MultiLabelModel(nn.Module):
         self.head, self.labels = head.train(self.training), labels
 
     def _features(self, images: Tensor) -> Tensor:
-        # This order (cast, subtract, multiply, transpose) is what TensorRT's parser takes for uint8 input.
+        # TensorRT's parser expects this order (cast, subtract, multiply, transpose) for uint8 input.
         pixels = ((images.to(self.mean.dtype) - self.mean) * self.scale).permute(0, 3, 1, 2)
         return self.backbone.forward_features(pixels)
 
     def _in_features(self) -> int:
-        """Width of the backbone's features, from one black picture."""
+        """Width of the backbone's features, measured on one black picture."""
         config, training = self.config, self.training
         black = torch.zeros(1, config.size, config.size, 3, dtype=torch.uint8)
         try:
@@ -204,10 +204,10 @@ class MultiLabelModel(nn.Module):
 
 
 def make_model(config: ModelConfig, labels: LabelSpace) -> tuple[MultiLabelModel, str]:
-    """A model with the backbone weights its config asks for, and where those came from.
+    """Make a model with the backbone weights that its config asks for; also returns their source.
 
     Raises:
-        InputError: unknown backbone, or weights that cannot be had.
+        InputError: the backbone is unknown, or the weights are not available.
     """
     cfg = pretrained_cfg(config.backbone)
     preprocess = Preprocess(size=config.size, resize=config.resize, mean=cfg.mean, std=cfg.std)
@@ -217,9 +217,9 @@ def make_model(config: ModelConfig, labels: LabelSpace) -> tuple[MultiLabelModel
 
 
 def fuse(model: MultiLabelModel) -> MultiLabelModel:
-    """The model with one convolution for branches that only training needs (RepVGG, RepViT, MobileOne), as on export.
+    """Merge branches that only training needs into one convolution (RepVGG, RepViT, MobileOne), as on export.
 
-    A copy, or the model itself where it has no such branches.
+    Returns a copy, or the model itself if it has no such branches.
     """
     fused = reparameterize_model(model)
     if fused.state_dict().keys() == model.state_dict().keys():
@@ -229,16 +229,16 @@ def fuse(model: MultiLabelModel) -> MultiLabelModel:
 
 
 def pretrained_cfg(name: str):
-    """timm's configuration of a backbone: mean, std, whether its input size is fixed.
+    """Return timm's configuration of a backbone: mean, std, and whether its input size is fixed.
 
     Raises:
-        InputError: timm does not know the name; names close ones.
+        InputError: timm does not know the name; the message lists similar ones.
     """
     if not timm.is_model(name.split(".")[0]):
         raise InputError(f"timm {timm.__version__} knows no model {name!r}; {_meant(name)}")
     try:
         cfg = timm.get_pretrained_cfg(name, allow_unregistered=False)
-    except RuntimeError as error:  # a tag behind the dot that it does not know
+    except RuntimeError as error:  # it does not know the tag behind the dot
         near = did_you_mean(name, timm.list_pretrained(f"{name.split('.')[0]}.*"))
         raise InputError(f"timm {timm.__version__} knows no model {name!r}: {error}{near}") from error
     if cfg is None:
@@ -247,7 +247,7 @@ def pretrained_cfg(name: str):
 
 
 def _meant(name: str) -> str:
-    """What whoever gave a name that timm does not know should give instead."""
+    """Suggest what to use instead of a name that timm does not know."""
     source, _, bare = name.rpartition("/")
     weights = "for weights of your own give the model's name and their .safetensors file as weights"
     if name.startswith("local-dir:"):
@@ -257,14 +257,14 @@ def _meant(name: str) -> str:
         return (
             f"give the part behind the slash alone: {bare}" if known else f"expected a name without a slash; {weights}"
         )
-    # A family's name alone is like none of its members by letters.
+    # Its letters do not make a family's name alone similar to its members.
     family = timm.list_models(f"{glob.escape(name)}*")[:3] if name else []
     close = family or difflib.get_close_matches(name, timm.list_models(), n=3)
     return f"did you mean {' or '.join(close)}?" if close else "expected a name such as resnet50 (timm.list_models())"
 
 
 def _timm_arguments(config: ModelConfig) -> dict[str, int]:
-    # Position embeddings and windows are laid out for one input size; convolutions take any.
+    # Position embeddings and windows are made for one input size; convolutions accept any.
     fixed = {"img_size": config.size} if pretrained_cfg(config.backbone).fixed_input_size else {}
     return {"num_classes": 0, **fixed}
 
@@ -281,7 +281,7 @@ def _create_backbone(config: ModelConfig) -> nn.Module:
 
 
 def _require_whole_patches(backbone: nn.Module, config: ModelConfig) -> None:
-    """A transformer made for the size leaves out what fills no patch, without a word, where it does not pad."""
+    """Refuse a size that a transformer without padding would silently crop because it fills no whole patch."""
     embed = getattr(backbone, "patch_embed", None)
     if not isinstance(embed, PatchEmbed) or embed.dynamic_img_pad:
         return
@@ -295,7 +295,7 @@ def _require_whole_patches(backbone: nn.Module, config: ModelConfig) -> None:
 
 
 def _size_refused(config: ModelConfig, error: Exception) -> InputError:
-    # Some of timm's checks say nothing.
+    # Some of timm's checks have no message.
     reason = " ".join(str(error).split()).rstrip(".") or "its layers do not fit that size"
     own = pretrained_cfg(config.backbone).input_size[-1]
     choose = f"; choose {own}, the size it was made for" if own != config.size else ""

@@ -1,4 +1,4 @@
-"""What a person sees of training: a bar, a line an epoch, and TensorBoard's curves."""
+"""What a person sees during training: a bar, one line per epoch, and TensorBoard's curves."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def report_epoch(writer, entry: dict, epoch: int, step: int, config: TrainConfig
 
     Args:
         entry: an entry of `Fit.history`.
-        rate: pictures a second.
+        rate: pictures per second.
     """
     for name, value in entry.items():
         writer.add_scalar(name, value, step)
@@ -45,7 +45,7 @@ def report_epoch(writer, entry: dict, epoch: int, step: int, config: TrainConfig
 
 
 class progress:
-    """A bar on a terminal, nothing in a log file; yields a function that advances it."""
+    """Show a bar on a terminal, and nothing in a log file; yields a function that advances it."""
 
     def __init__(self, accelerator: Accelerator, title: str, steps: int) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -64,11 +64,11 @@ class progress:
 
 @contextlib.contextmanager
 def heartbeat(message: str, every: float = 15.0) -> Iterator[None]:
-    """Say a line every so often while something outside works without a word, such as a download.
+    """Log a line at intervals while something else works silently, such as a download.
 
     Args:
-        message: what is waited for and what ends it; the seconds that have passed are added.
-        every: seconds between two lines.
+        message: what is awaited and what ends it; the number of seconds passed is added.
+        every: number of seconds between two lines.
     """
     over, started = threading.Event(), time.monotonic()
 

@@ -1,4 +1,4 @@
-"""quantize_aware: a finished student, fine-tuned as its INT8 graph computes, under the terms it was trained by."""
+"""quantize_aware: fine-tunes a finished student as its INT8 graph computes, with the terms it was trained with."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from edgepress.multilabel.metrics import prevalence
 
 log = logging.getLogger("edgepress")
 MLD_INSTEAD = 4.0
-"""Weight of MLD where a student had only terms that a fine-tune leaves out."""
+"""Weight of MLD for a student that had only terms which fine-tuning leaves out."""
 
 
 def quantize_aware(
@@ -48,17 +48,17 @@ def quantize_aware(
     cache: Path | None = None,
     ensemble: Sequence[Bundle] = (),
 ) -> Bundle:
-    """Fine-tune a student with its weights and activations fake-quantised; leaves a bundle of kind torch in `out`.
+    """Fine-tune a student with fake-quantised weights and activations; saves a bundle of kind torch in `out`.
 
     After Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference",
-    CVPR 2018 (arXiv 1712.05877). The bundle is an ordinary float student, exported and quantised as any other; the best
-    epoch is that of the best fake-quantised val mAP. Branches that are fused on export are fused first and stay so.
+    CVPR 2018 (arXiv 1712.05877). The bundle is an ordinary float student, exported and quantised like any other; its
+    epoch is the one with the best fake-quantised val mAP. Branches that are fused on export are fused at the start.
 
     Args:
-        teacher: None where the student learnt alone.
-        student: architecture, preprocessing and what it was taught are taken from it.
-        cache: see `distill`.
-        ensemble: further teachers, which answer with the first as one.
+        teacher: None if the student learnt alone.
+        student: its architecture, preprocessing and training terms are used.
+        cache: as for `distill`.
+        ensemble: further teachers, which answer together with the first.
 
     Raises:
         InputError: labels differ, or the student does not say how it was trained; see also `distill`.
@@ -132,12 +132,12 @@ def quantize_aware(
 
 
 def lesson_again(student: Bundle, config: QuantizeAwareConfig) -> DistillConfig:
-    """How a student was trained, with what a fine-tune changes.
+    """Read how a student was trained, with the changes that fine-tuning needs.
 
-    Terms whose projections were trained beside the student are left out; where it had no others, MLD stands for them.
+    Terms whose projections were trained beside the student are left out; if there were no others, MLD replaces them.
 
     Raises:
-        InputError: the bundle does not say how, or says it as this version does not read.
+        InputError: the bundle does not say how, or in a form that this version cannot read.
     """
     known = student.manifest.facts.get("training")
     if known is None:
@@ -153,14 +153,14 @@ def lesson_again(student: Bundle, config: QuantizeAwareConfig) -> DistillConfig:
         "lr": config.lr or trained.lr / 10,
         "workers": config.workers,
         "seed": trained.seed if config.seed is None else config.seed,
-        "inherit_head": "no",  # it has its own
-        "torch_compile": False,  # operations are met one by one
+        "inherit_head": "no",  # the student has its own head
+        "torch_compile": False,  # operations are intercepted one by one
     }
     return DistillConfig.parse({**trained.model_dump(), **changes}, "flags")
 
 
 def _observe(model: FakeQuantizedModel, train: MultiLabelDataset, pictures: int, seed: int) -> None:
-    """Measure ranges on training pictures as a device sees them, not augmented."""
+    """Measure ranges on training pictures as a device sees them, without augmentation."""
     places = np.random.default_rng(seed).permutation(len(train))[:pictures]
     for start in range(0, len(places), _AT_ONCE):
         images = np.stack([model.preprocess(train.picture(place)) for place in places[start : start + _AT_ONCE]])
@@ -168,7 +168,7 @@ def _observe(model: FakeQuantizedModel, train: MultiLabelDataset, pictures: int,
 
 
 _AT_ONCE = 32
-"""Pictures whose ranges are measured in one pass."""
+"""Number of pictures whose ranges are measured in one pass."""
 
 
 def _both(

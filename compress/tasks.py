@@ -1,6 +1,6 @@
-"""What is trained: a model's outputs on a batch, and a teacher's, to loss terms by name.
+"""What is trained: turns a model's outputs on a batch, and a teacher's, into loss terms by name.
 
-A task is a module: the projections that some losses learn are trained, saved and shared between processes with the
+A task is a module, so the projections that some losses learn are trained, saved and shared between processes with the
 model. Losses see the batch of all processes (see `compress.gather`).
 """
 
@@ -40,10 +40,10 @@ from edgepress.multilabel.datasets import MultiLabelDataset
 
 
 class Task(nn.Module, ABC):
-    """What is trained: loss terms by name."""
+    """What is trained, as loss terms by name."""
 
     counts: dict[str, Tensor]
-    """What the last call counted, by name; shown beside the terms."""
+    """Counts of the last call by name, which are shown with the terms."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,14 +51,14 @@ class Task(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: Batch, logits: Tensor, embeddings: Tensor) -> dict[str, Tensor]:
-        """Logits `[B, C]` and embeddings `[B, C, dim]` to weighted terms, whose sum is trained."""
+        """Turn logits `[B, C]` and embeddings `[B, C, dim]` into weighted terms, whose sum is minimised."""
 
 
 class TeachTask(Task):
-    """The labels alone.
+    """Learning from the labels alone.
 
     Args:
-        train: the pictures whose labels are counted for `positive_weights`.
+        train: the split whose labels are counted for `positive_weights`.
     """
 
     def __init__(self, config: TeachConfig, train: MultiLabelDataset) -> None:
@@ -67,20 +67,20 @@ class TeachTask(Task):
         self.loss = task_loss(config, train, "mean")
 
     def forward(self, batch: Batch, logits: Tensor, embeddings: Tensor) -> dict[str, Tensor]:
-        """One term, named as its loss."""
+        """Return one term, which has the name of its loss."""
         batch = global_batch(batch)
         return {self.name: self.loss(gathered(logits), batch.targets, batch.ignore)}
 
 
 class DistillTask(Task):
-    """The labels' loss and the teacher's terms, each with its weight; a weight of 0 leaves a term out.
+    """The labels' loss and the teacher's terms, each with its weight; a weight of 0 omits a term.
 
-    With mld, cd and id it is the published objective, or its form that knows no batch size. Without a teacher it is the
-    student alone.
+    With mld, cd and id it is the published objective, or the form of it that does not depend on the batch size.
+    Without a teacher, the student learns alone.
 
     Args:
-        student: the model that is trained; its backbone is tapped where a term looks inside it.
-        train: the pictures whose labels are counted for `positive_weights`.
+        student: the model that is trained; its backbone is tapped if a term looks inside it.
+        train: the split whose labels are counted for `positive_weights`.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class DistillTask(Task):
         self.map_losses = nn.ModuleDict()
         self.taps: FeatureTaps | None = None
         if config.looks_inside:
-            assert isinstance(teacher, LiveTeacher)  # stored outputs have no inside
+            assert isinstance(teacher, LiveTeacher)  # stored outputs have no inner values
             self.taps = FeatureTaps(student.backbone, size=student.config.size)
             channels = (self.taps.channels(), teacher.tap())
             self.map_losses.update(
@@ -111,7 +111,7 @@ class DistillTask(Task):
             )
 
     def forward(self, batch: Batch, logits: Tensor, embeddings: Tensor) -> dict[str, Tensor]:
-        """The task loss under its name, then the teacher's terms."""
+        """Return the task loss under its name, and then the teacher's terms."""
         everyone = global_batch(batch)
         targets, ignore = everyone.targets, everyone.ignore
         logits = gathered(logits)
@@ -141,8 +141,8 @@ class DistillTask(Task):
         return terms
 
     def _as_the_teacher_sees(self, batch: Batch, teacher_logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Targets and ignore mask of the teacher's terms: what nobody labelled has the labels that the teacher is sure
-        of, and no cell of it is ignored."""
+        """Targets and ignore mask of the teacher's terms: an unlabelled picture has the labels of which the teacher is
+        sure, and none of its cells is ignored."""
         if batch.labelled.all():
             return batch.targets, batch.ignore
         labelled = batch.labelled[:, None]
@@ -150,14 +150,14 @@ class DistillTask(Task):
         return torch.where(labelled, batch.targets, sure), batch.ignore & labelled
 
     def _inside(self, student: Features, teacher: Features) -> dict[str, Tensor]:
-        """Terms on what lies between the pixels and the head."""
+        """Terms on what is between the pixels and the head."""
         terms = {}
         if self.pooled_losses:
             pooled = gathered(student.pooled()), gathered(teacher.pooled())
             for name, loss in self.pooled_losses.items():
                 terms[name] = getattr(self.config, name) * loss(*pooled)
         for name, loss in self.map_losses.items():
-            # A mean over pictures of each process's own maps; the processes' mean is the mean over all.
+            # This is a mean over pictures of each process's own maps; the processes' mean is the mean over all.
             terms[name] = getattr(self.config, name) * loss(student.maps, teacher.maps)
         return terms
 
@@ -180,7 +180,7 @@ def task_loss(config: TrainConfig, train: MultiLabelDataset, reduction: Reductio
     """The loss on the labels that a configuration names.
 
     Args:
-        train: counted for `positive_weights`.
+        train: the split counted for `positive_weights`.
     """
     shared: dict[str, Any] = {
         "label_smoothing": config.label_smoothing,

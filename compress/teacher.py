@@ -1,7 +1,7 @@
-"""What the teacher says of a batch: computed as it is needed, or once an epoch and kept on disk.
+"""The teacher's outputs on a batch: computed when needed, or once per epoch and kept on disk.
 
-A picture's augmentation follows from (seed, epoch, index), so the teacher's outputs on it can be stored and read by
-every student that learns from the same pictures: the teacher's forward pass is paid once.
+A picture's augmentation is determined by (seed, epoch, index), so the teacher's outputs on it can be stored and read
+by every student that learns from the same pictures: the teacher's forward pass is computed only once.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ log = logging.getLogger("edgepress")
 
 
 class Teacher(Protocol):
-    """Gives logits `[B, C]` and label-wise embeddings `[B, C, dim]` of a batch, without gradient."""
+    """Returns logits `[B, C]` and label-wise embeddings `[B, C, dim]` of a batch, without gradient."""
 
     embedding_dim: int
 
@@ -41,12 +41,12 @@ class Teacher(Protocol):
 class Ensemble(nn.Module):
     """Several models, or several views of a picture, that answer as one.
 
-    Logits are averaged. Label-wise embeddings are averaged over the views and set side by side over the models, so that
-    the distance between two is the root of the models' summed squares.
+    Logits are averaged. Label-wise embeddings are averaged over the views and concatenated over the models, so that
+    the distance between two embeddings is the root of the models' summed squares.
 
     Args:
-        models: of one label space and one preprocessing size.
-        mirrored: the mean over the picture and its mirror image.
+        models: models with one label space and one preprocessing size.
+        mirrored: whether to average over the picture and its mirror image.
 
     Raises:
         InputError: the models differ in labels, size or resize.
@@ -67,33 +67,33 @@ class Ensemble(nn.Module):
         self.preprocess = first.preprocess
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 RGB `[B, size, size, 3]` to logits `[B, C]` and label-wise embeddings `[B, C, sum of dims]`."""
+        """Turn uint8 RGB `[B, size, size, 3]` into logits `[B, C]` and label-wise embeddings `[B, C, sum of dims]`."""
         logits, embeddings = zip(*(self._views(model, images) for model in self.models), strict=True)
         return torch.stack(logits).mean(dim=0), torch.cat(embeddings, dim=2)
 
     def logits(self, images: Tensor) -> Tensor:
-        """uint8 RGB `[B, size, size, 3]` to logits `[B, C]`."""
+        """Turn uint8 RGB `[B, size, size, 3]` into logits `[B, C]`."""
         return self(images)[0]
 
     @property
     def embedding_dim(self) -> int:
-        """Width of the label-wise embeddings, of all models together."""
+        """Width of the label-wise embeddings of all models together."""
         return sum(model.embedding_dim for model in self.models)
 
     def _views(self, model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
         if not self.mirrored:
             return model(images)
         other_logits, other_embeddings = model(images.flip(2))
-        logits, embeddings = model(images)  # last, for taps keep the features of the last pass
+        logits, embeddings = model(images)  # it is last because taps keep the features of the last pass
         return (logits + other_logits) / 2, (embeddings + other_embeddings) / 2
 
 
 AnyTeacher: TypeAlias = MultiLabelModel | OnnxTeacher | Ensemble
-"""Whatever gives logits and label-wise embeddings of pictures."""
+"""Any model that returns logits and label-wise embeddings of pictures."""
 
 
 class LiveTeacher:
-    """The model itself, on the batch's `teacher_images`."""
+    """The model itself, applied to the batch's `teacher_images`."""
 
     def __init__(self, model: AnyTeacher) -> None:
         self.model = model.eval().requires_grad_(False)
@@ -106,30 +106,30 @@ class LiveTeacher:
             return self.model(batch.teacher_images)
 
     def tap(self) -> list[int]:
-        """Tap the backbone, of an ensemble the first model's; gives the widths of its maps, shallow to deep."""
+        """Tap the backbone (of an ensemble's first model); returns the widths of its maps, from shallow to deep."""
         model = self.model.models[0] if isinstance(self.model, Ensemble) else self.model
         assert isinstance(model, MultiLabelModel)
         self._taps = FeatureTaps(model.backbone, size=model.config.size)
         return self._taps.channels()
 
     def features(self) -> Features:
-        """The features of the last batch; `tap` comes before it."""
+        """Return the features of the last batch; `tap` must be called before."""
         assert self._taps is not None
         return self._taps.take()
 
 
 class CachedTeacher:
-    """The model's outputs on every augmented picture of an epoch, in files that are made when they are first asked for.
+    """The model's outputs on every augmented picture of an epoch, in files that are made when first requested.
 
-    Logits are kept whole and embeddings where the target is 1 (in an unlabelled picture: where the teacher is sure),
-    the only rows that CD and ID look at; elsewhere the embeddings given are 0. Files are float32 and memory-mapped.
+    All logits are kept, but embeddings only where the target is 1 (in an unlabelled picture: where the teacher is
+    sure), because CD and ID use no other rows; elsewhere, embeddings are 0. Files are memory-mapped float32.
 
     Args:
-        folder: where files are kept; several data sets, teachers, augmentations and processes may share it.
-        identity: sha256 of the teacher, or what else tells it from others.
-        unlabelled: pictures behind those of `train`.
+        folder: the folder of the files; several data sets, teachers, augmentations and processes may share it.
+        identity: sha256 of the teacher, or another value that distinguishes it.
+        unlabelled: pictures that follow those of `train`.
         sure: the teacher's probability from which an unlabelled picture has a label.
-        mixed_precision: of the students' training, in which the teacher would run beside them.
+        mixed_precision: that of the students' training, in which a teacher without a cache would run.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class CachedTeacher:
         key: dict[str, object] = {
             "teacher": identity,
             "train": train.fingerprint(),
-            # Of so many variations or of one an epoch: the first ones are the same.
+            # The first variations are the same, whether there are a fixed number of them or one per epoch.
             "augmentation": str(replace(augmentation, variations=None)),
             "size": augment_size,
             "precision": mixed_precision,
@@ -182,7 +182,7 @@ class CachedTeacher:
         return torch.from_numpy(logits[index]).to(batch.targets.device), embeddings
 
     def _files(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Logits `[N, C]`, the embeddings kept `[P, dim]`, and which cells these are, bool `[N, C]`."""
+        """Logits `[N, C]`, the kept embeddings `[P, dim]`, and a mask `[N, C]` of the cells that these belong to."""
         paths = [self.folder / f"epoch-{epoch:04d}-{name}.npy" for name in ("logits", "embeddings", "kept")]
         if not all(path.is_file() for path in paths):
             make_folder(self.folder)
@@ -207,7 +207,7 @@ class CachedTeacher:
 
     @torch.inference_mode()
     def _compute(self, epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """What `_files` gives, a batch at a time: more pictures than memory holds may be asked about."""
+        """Compute what `_files` returns, one batch at a time, because the pictures may not fit in memory."""
         loader = make_loader(
             self.train,
             [self.model.preprocess],
@@ -230,9 +230,9 @@ class CachedTeacher:
 
 @contextlib.contextmanager
 def _npy_of_rows(path: Path, dtype: type, width: int) -> Iterator[Callable[[np.ndarray], None]]:
-    """An .npy file `[rows, width]`, made by appending arrays of rows; it gets its name when all are there.
+    """Write an .npy file `[rows, width]` by appending arrays of rows; it gets its name when all rows are there.
 
-    How many there are is written last: numpy pads a header so that the first axis can grow in place.
+    Their number is written last: numpy pads a header so that the first axis can grow in place.
     """
     partial, count = path.with_name(f".partial-{path.name}"), 0
 

@@ -1,4 +1,4 @@
-"""A finished timm tagger of somebody's own: its checkpoint as a model of ours, with the classifier that it has."""
+"""A finished timm tagger from elsewhere: its checkpoint as a model of ours, with the classifier that it has."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from edgepress.multilabel.preprocess import Preprocess
 
 log = logging.getLogger("edgepress")
 _WITHIN = ("state_dict_ema", "model_ema", "state_dict", "model")
-"""Where training scripts keep the weights within a checkpoint; the moving average first, as timm itself reads it."""
+"""Keys of the weights in training scripts' checkpoints; the moving average is first, as in timm."""
 _PREFIXES = ("module.", "_orig_mod.", "model.")
-"""What wrappers (DistributedDataParallel, torch.compile, Lightning) put before every name."""
+"""Prefixes that wrappers (DistributedDataParallel, torch.compile, Lightning) put before every name."""
 _EQUAL = 1e-4
-"""Largest difference of a logit, as a share of the largest, between timm's own model and ours."""
+"""Largest difference of a logit between timm's own model and ours, as a share of the largest logit."""
 
 
 def load_timm_tagger(
@@ -38,17 +38,17 @@ def load_timm_tagger(
     mean: tuple[float, float, float] | None = None,
     std: tuple[float, float, float] | None = None,
 ) -> MultiLabelModel:
-    """A timm model with its own classifier, in evaluation mode.
+    """Load a timm model with its own classifier, in evaluation mode.
 
     Args:
-        file: a checkpoint: .safetensors, or what torch.save wrote, read without executing anything.
-        backbone: timm's name of the model.
+        file: a checkpoint: .safetensors, or what torch.save wrote, which is read without executing anything.
+        backbone: timm's name for the model.
         labels: the names of the classifier's outputs, in their order.
-        size, mean, std: timm's own for that model where they are not given; a line says so.
+        size, mean, std: by default timm's values for the model, and a line says so.
 
     Raises:
-        InputError: not such a checkpoint; tensors are missing or of another shape (how many fit, and the first three
-            that do not); or the model's head is more than a mean over positions and a linear layer.
+        InputError: it is no such checkpoint; tensors are missing or of another shape (how many fit, and the first
+            three that do not); or the model's head is more than a mean over positions and a linear layer.
     """
     cfg = pretrained_cfg(backbone)
     state = read_checkpoint(file)
@@ -76,10 +76,10 @@ def load_timm_tagger(
 
 
 def read_checkpoint(file: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint, without the prefixes of wrappers.
+    """Read the tensors of a checkpoint, without the prefixes of wrappers.
 
     Raises:
-        InputError: no such file, no checkpoint, or one that holds code beside its tensors, which is not executed.
+        InputError: the file is missing, is no checkpoint, or holds code beside its tensors, which is not executed.
     """
     if not file.is_file():
         raise InputError(f"{file}: no such file; expected a checkpoint, .safetensors, .pth or .pt")

@@ -1,8 +1,8 @@
-"""fit: the one training loop, for teacher and student alike.
+"""fit: the only training loop, for teacher and student alike.
 
-A task gives the loss terms by name, so the loop does not know the method. Weights are averaged (EMA), validated
-after every epoch, and the best epoch on val is kept. Everything random follows from (seed, epoch, index), so a run
-that was killed and resumed at its last finished epoch ends as an undisturbed one.
+A task returns the loss terms by name, so the loop does not know the method. Weights are averaged (EMA) and validated
+after every epoch, and the epoch that is best on val is kept. (seed, epoch, index) determine all random values, so a
+run that was killed and then resumed at its last finished epoch ends like an undisturbed one.
 """
 
 from __future__ import annotations
@@ -45,24 +45,24 @@ log = logging.getLogger("edgepress")
 
 STATE = "state.pt"
 FEW_STEPS = 10
-"""Steps below which a schedule that rises and falls has hardly begun."""
+"""Number of steps below which a schedule that rises and falls has hardly begun."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """What training left."""
+    """The result of a training."""
 
     history: list[dict[str, float]]
-    """One entry an epoch: loss terms, val_mAP, seconds."""
+    """One entry per epoch: loss terms, val_mAP, seconds."""
     best_epoch: int
     val_mAP: float
 
 
 def make_accelerator(config: TrainConfig) -> Accelerator:
-    """Device, mixed precision and processes, as `accelerate launch` set them up."""
+    """Set up device, mixed precision and processes as `accelerate launch` specifies them."""
     if AcceleratorState._shared_state and AcceleratorState().mixed_precision != config.mixed_precision:
-        AcceleratorState._reset_state()  # one run may teach and distil in different precisions
-    # timm keeps layers behind the feature map that no label-wise head uses.
+        AcceleratorState._reset_state()  # a run may teach and distil in different precisions
+    # timm keeps layers behind the feature map that label-wise heads do not use.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     accelerator = Accelerator(
         mixed_precision=config.mixed_precision,
@@ -76,14 +76,14 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
 
 
 def workers_of(config: TrainConfig, device: torch.device) -> int:
-    """How many processes read pictures for this device."""
+    """Number of processes that read pictures for this device."""
     if config.workers is not None:
         return config.workers
     return 0 if device.type == "cpu" else 4
 
 
 def augmentation_of(config: TrainConfig) -> Augmentation:
-    """How a configuration varies its training pictures."""
+    """The augmentation of training pictures that a configuration specifies."""
     same = ("augment", "flip", "cutout", "seed", "variations")
     return Augmentation(**{name: getattr(config, name) for name in same})
 
@@ -103,18 +103,18 @@ def fit(
     unlabelled: MultiLabelDataset | None = None,
     unlabelled_share: float = 0.5,
 ) -> Fit:
-    """Train `model` in place; on return it holds the averaged weights of the epoch that was best on val.
+    """Train `model` in place; when it returns, the model holds the averaged weights of the epoch that was best on val.
 
     Args:
-        work: a folder for the training state and TensorBoard's scalars; a state made from the same `inputs` that is
-            found there is continued.
-        teacher_preprocess: where the task needs the teacher's view of each picture.
+        work: a folder for the training state and TensorBoard's scalars; a state in it that was made from the same
+            `inputs` is continued.
+        teacher_preprocess: set if the task needs the teacher's view of each picture.
         augment_size: the side at which pictures are augmented; by default the larger of the two inputs.
         unlabelled: pictures that nobody labelled, for tasks that learn from a teacher.
         unlabelled_share: their share of each batch.
 
     Raises:
-        InputError: a picture cannot be read, or a loss is not finite; names the picture, or the term and step.
+        InputError: a picture cannot be read (the message names it), or a loss is not finite (with the term and step).
     """
     device = accelerator.device
     preprocess = [model.preprocess] + ([teacher_preprocess] if teacher_preprocess else [])
@@ -135,9 +135,9 @@ def fit(
         model.compile()
     learner = _Learner(model, task)
     if device.type == "cuda":
-        model.to(memory_format=torch.channels_last)  # pixels come as NHWC
-        if accelerator.num_processes > 1:  # it raises on a CPU
-            convert_sync_batchnorm(learner)  # timm's: torch's own drops the activation inside timm's batch norms
+        model.to(memory_format=torch.channels_last)  # pixels are stored as NHWC
+        if accelerator.num_processes > 1:  # on a CPU it raises
+            convert_sync_batchnorm(learner)  # torch's own drops the activation inside timm's batch norms
     optimizer = torch.optim.AdamW(_decay_groups(learner, config.weight_decay), lr=config.lr)
     ema = ModelEmaV3(model.to(device), decay=config.ema_decay, use_warmup=True)
     wrapped, optimizer, prepared = accelerator.prepare(learner, optimizer, train_loader)
@@ -174,7 +174,7 @@ def fit(
 
     writer = SummaryWriter(str(work / "tensorboard"), purge_step=step) if accelerator.is_main_process else None
     for epoch in range(len(history), config.epochs):
-        set_seed(config.seed + epoch, device_specific=True)  # dropout and drop-path of this epoch
+        set_seed(config.seed + epoch, device_specific=True)  # the dropout and drop-path of this epoch
         learner.train()
         started, count = time.perf_counter(), 0
         sums: dict[str, Tensor] = {}
@@ -182,7 +182,7 @@ def fit(
         with progress(accelerator, f"epoch {epoch + 1}/{config.epochs}", len(prepared)) as advance:
             for batch in batches(prepared, epoch, train_loader):
                 with accelerator.accumulate(wrapped):
-                    with accelerator.autocast():  # losses raise what they need to float32 themselves
+                    with accelerator.autocast():  # losses convert what they need to float32 themselves
                         terms = wrapped(batch)
                     loss = torch.stack(list(terms.values())).sum()
                     _require_finite(loss, terms, learner.logits, epoch, count, batch, train_loader.dataset.data)
@@ -210,7 +210,7 @@ def fit(
             best = {key: tensor.detach().cpu().clone() for key, tensor in ema.module.state_dict().items()}
         entry = {name: float(accelerator.reduce(total / count, "mean")) for name, total in sums.items()}
         entry = {"loss": sum(entry.values()), **entry, "val_mAP": val_map, "seconds": time.perf_counter() - started}
-        # How many labels and pictures a step had enough rows to teach anything of their structure.
+        # The number of labels and pictures per step with enough rows to teach their structure.
         entry |= {name: float(total) / count for name, total in groups.items()}
         history.append(entry)
         if writer:
@@ -247,7 +247,7 @@ def fit(
 def predict_logits(
     model: AnyTeacher, data: MultiLabelDataset, config: TrainConfig, accelerator: Accelerator
 ) -> np.ndarray:
-    """Logits float32 `[N, C]` of a split, in order, gathered from all processes without the padded tail."""
+    """Logits float32 `[N, C]` of a split, in order, gathered from all processes without the padding at the end."""
     model.eval()
     loader = make_loader(
         data,
@@ -270,14 +270,14 @@ def evaluate(model: AnyTeacher, data: MultiLabelDataset, config: TrainConfig, ac
 
 
 def _share_statistics(model: nn.Module, accelerator: Accelerator) -> None:
-    """Each process saw other pictures; the batch statistics of the first one count, for they are what is saved."""
+    """Use the first process's batch statistics, which are saved, because each process saw other pictures."""
     if accelerator.num_processes > 1:
         for buffer in model.buffers():
             torch.distributed.broadcast(buffer, src=0)
 
 
 def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Norms and biases are not decayed."""
+    """Exclude norms and biases from weight decay."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
@@ -286,10 +286,10 @@ def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
 
 
 def _schedule(optimizer: Any, config: TrainConfig, total: int) -> torch.optim.lr_scheduler.LRScheduler:
-    """OneCycle over all steps; of one step alone its rate, for the last of a cycle is next to nothing."""
+    """OneCycle over all steps; a single step gets the full rate, because the last rate of a cycle is almost 0."""
     if total == 1:
         return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
-    # torch divides by the length of the rise less one: a rise of exactly one step is made a little longer.
+    # torch divides by the rise's length minus 1: a rise of exactly one step is made slightly longer.
     pct_start = config.pct_start * (1.01 if abs(config.pct_start * total - 1) < 1e-9 else 1)
     return torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=total, pct_start=pct_start)
 
@@ -301,13 +301,13 @@ def _require_compiler(device: torch.device) -> None:
 
 
 class _Learner(nn.Module):
-    """Model and task as one module, for what wraps modules: several processes, mixed precision."""
+    """Model and task as one module, for code that wraps modules: several processes, mixed precision."""
 
     def __init__(self, model: MultiLabelModel, task: Task) -> None:
         super().__init__()
         self.model, self.task = model, task
         self.logits: Tensor | None = None
-        """Of the last batch, without gradient."""
+        """Logits of the last batch, without gradient."""
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         logits, embeddings = self.model(batch.images)
@@ -332,7 +332,7 @@ def _require_finite(
         index = index[~torch.isfinite(logits).all(dim=1)]
     names = [data.paths[int(place)].name for place in index]
     more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
-    # The term may be of all processes' pictures; gathering their names would hang where only this one has failed.
+    # The term may cover all processes' pictures; gathering their names would hang if only this one failed.
     state = process_state()
     whose = f" of process {state.process_index + 1} of {state.num_processes}" if state.num_processes > 1 else ""
     raise InputError(
@@ -343,15 +343,15 @@ def _require_finite(
 
 
 _NAMES = 8
-"""Pictures named in a message."""
+"""Number of pictures that a message names."""
 
 
 @contextlib.contextmanager
 def memory_told(config: TeachConfig | DistillConfig, device: torch.device) -> Iterator[None]:
-    """A device that is full is told with what to lower.
+    """Report a device that is full, with the settings to lower.
 
     Raises:
-        InputError: out of memory within the block.
+        InputError: the block ran out of memory.
     """
     try:
         yield

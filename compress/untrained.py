@@ -1,4 +1,4 @@
-"""A model with random weights that computes as a trained one would: for how long it takes, not for what it says."""
+"""A model with random weights that takes as long to run as a trained one, though its answers mean nothing."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from edgepress.compress.models import MultiLabelModel, make_model
 from edgepress.multilabel.labels import LabelSpace
 
 _PASSES = 20
-"""Enough for running statistics that move by a tenth a pass."""
+"""Number of passes, which suffices for running statistics that move by a tenth per pass."""
 
 
 @torch.no_grad()
 def make_untrained(config: ModelConfig, labels: LabelSpace, images: np.ndarray) -> MultiLabelModel:
-    """A model in evaluation mode, its norms fitted to pictures.
+    """Make a model in evaluation mode, with its norms fitted to pictures.
 
-    Fresh norms let activations vanish or overflow with depth: denormal numbers are slow, and INT8 has no range to find.
+    With fresh norms, activations vanish or overflow with depth: denormal numbers are slow, and INT8 finds no range.
 
     Args:
-        images: uint8 RGB `[N, size, size, 3]`, two or more.
+        images: uint8 RGB `[N, size, size, 3]` of two or more pictures.
 
     Raises:
-        InputError: see `make_model`.
+        InputError: as for `make_model`.
     """
     torch.manual_seed(0)
     model, _ = make_model(config.model_copy(update={"weights": "none"}), labels)

@@ -1,4 +1,4 @@
-"""Where a backbone's weights come from: a file, an installed package, timm's hub; never random in silence."""
+"""Sources of a backbone's weights: a file, an installed package, or timm's hub; never silently random."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ WEIGHTS_PACKAGES = {
 
 
 def load_backbone_weights(backbone: nn.Module, name: str, weights: str, timm_arguments: dict[str, int]) -> str:
-    """Load weights into a timm backbone; returns where they came from.
+    """Load weights into a timm backbone; returns their source.
 
     Args:
-        backbone: what `timm.create_model(name, **timm_arguments)` gave.
+        backbone: the model returned by `timm.create_model(name, **timm_arguments)`.
         weights: a .safetensors file with timm's names, `none`, or `auto`.
 
     Raises:
-        InputError: nothing was found or it does not fit; says what was tried and names `--weights none`.
+        InputError: nothing was found, or it does not fit; the message says what was tried and names `--weights none`.
     """
     if weights == "none":
         return "none (random)"
@@ -52,10 +52,10 @@ def load_backbone_weights(backbone: nn.Module, name: str, weights: str, timm_arg
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file.
+    """Read the tensors of a safetensors file.
 
     Raises:
-        InputError: the file is missing or is no safetensors file.
+        InputError: the file is missing or is not a safetensors file.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -95,9 +95,9 @@ def _load_ordered(backbone: nn.Module, name: str, module: str) -> None:
 
 
 def _load_from_hub(backbone: nn.Module, name: str, distribution: str, timm_arguments: dict[str, int]) -> str:
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of every retry
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it logs every retry
     log.info("asking timm's hub for the pretrained weights of %s", name)
-    # The hub's client tries again for minutes, without a word, where nobody answers.
+    # The hub's client retries silently for minutes if nobody answers.
     waiting = f"waiting for timm's hub, {name}: Ctrl-C stops, HF_HUB_OFFLINE=1 asks nobody"
     try:
         with heartbeat(waiting):

@@ -16,21 +16,21 @@ from edgepress.compress.losses.feature_checks import check_maps, common_size, ra
 
 
 class AttentionTransfer(nn.Module):
-    """Squared difference of the normalised attention maps, averaged over batch and positions, summed over the taps.
+    """Squared difference of the normalised attention maps, averaged over batch and positions and summed over the taps.
 
-    Equation 2 writes the norm of the difference; this is the authors' code, and their β of 10³ belongs to its mean
-    over positions. Where sizes differ, the larger attention map is averaged down to the smaller.
+    Equation 2 writes the norm of the difference; this follows the authors' code, whose β of 10³ belongs to its mean
+    over positions. If sizes differ, the larger attention map is averaged down to the smaller.
     """
 
     def forward(self, student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) -> Tensor:
         """A scalar in float32 or float64.
 
         Args:
-            student_maps: `[N, C, H, W]` a tap, shallow to deep.
-            teacher_maps: as many, sizes and widths may differ; no gradient flows into them.
+            student_maps: `[N, C, H, W]` per tap, shallow to deep.
+            teacher_maps: as many maps, whose sizes and widths may differ; no gradient flows into them.
 
         Raises:
-            ValueError: numbers of maps or of pictures differ.
+            ValueError: the numbers of maps or of pictures differ.
         """
         check_maps(student_maps, teacher_maps)
         with torch.autocast(student_maps[0].device.type, enabled=False):
@@ -43,5 +43,5 @@ class AttentionTransfer(nn.Module):
 
 
 def _attention(maps: Tensor) -> Tensor:
-    """`[N, C, H, W]` to `[N, 1, H, W]`; the mean over channels, as the scale is normalised away."""
+    """Turn `[N, C, H, W]` into `[N, 1, H, W]` by the mean over channels, because the scale is normalised away."""
     return maps.square().mean(dim=1, keepdim=True)

@@ -1,4 +1,4 @@
-"""What every loss asks of its arguments."""
+"""Checks on the arguments of every loss."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ Reduction = Literal["published", "mean"]
 
 
 def check_reduction(reduction: str) -> None:
-    """Raises ValueError for an unknown reduction."""
+    """Raise ValueError for an unknown reduction."""
     if reduction not in get_args(Reduction):
         raise ValueError(f"reduction is {reduction!r}; expected one of {', '.join(get_args(Reduction))}")
 
 
 def check_logits(student: Tensor, teacher: Tensor | None, targets: Tensor, ignore: Tensor | None) -> None:
-    """Raises ValueError unless all are `[N, C]` of one shape."""
+    """Raise ValueError unless all arguments are `[N, C]` of one shape."""
     if student.ndim != 2:
         raise ValueError(f"logits: received {list(student.shape)}; expected [N, C]")
     for name, other in (("teacher_logits", teacher), ("targets", targets), ("ignore", ignore)):
@@ -26,9 +26,9 @@ def check_logits(student: Tensor, teacher: Tensor | None, targets: Tensor, ignor
 
 
 def positive_rows(student: Tensor, teacher: Tensor, targets: Tensor, ignore: Tensor | None) -> Tensor:
-    """bool `[N, C]`, the rows of label-wise embeddings that losses compare: target 1, and not ignored.
+    """bool `[N, C]`, the rows of label-wise embeddings that losses compare: the target is 1 and not ignored.
 
-    Raises ValueError unless embeddings are `[N, C, dim]` (dims may differ) over targets `[N, C]`.
+    It raises ValueError unless embeddings are `[N, C, dim]` (dims may differ) over targets `[N, C]`.
     """
     for name, embeddings in (("student_embeddings", student), ("teacher_embeddings", teacher)):
         if embeddings.ndim != 3 or embeddings.shape[:2] != targets.shape:
@@ -41,5 +41,5 @@ def positive_rows(student: Tensor, teacher: Tensor, targets: Tensor, ignore: Ten
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
-    """Half precision is raised to float32; float32 and float64 stay."""
+    """Convert half precision to float32; float32 and float64 remain."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

@@ -1,8 +1,8 @@
-"""What the losses on features ask of their arguments.
+"""Checks on the arguments of the losses on features.
 
-Two signatures: `loss(student, teacher)` on pooled features `[N, D]`, and `loss(student_maps, teacher_maps)` on lists of
-feature maps `[N, C, H, W]`, shallow to deep. Both compare whole pictures, which carry no label: there are no targets
-and no ignore mask to honour.
+There are two signatures: `loss(student, teacher)` on pooled features `[N, D]`, and `loss(student_maps, teacher_maps)`
+on lists of feature maps `[N, C, H, W]`, shallow to deep. Both compare whole pictures, which carry no label, so there
+are neither targets nor an ignore mask.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from edgepress.compress.losses.checks import at_least_float32
 
 
 def check_pooled(student: Tensor, teacher: Tensor) -> None:
-    """Raises ValueError unless both are `[N, D]` with the same N; D may differ."""
+    """Raise ValueError unless both are `[N, D]` with the same N; D may differ."""
     for name, features in (("student_features", student), ("teacher_features", teacher)):
         if features.ndim != 2:
             raise ValueError(f"{name}: received {list(features.shape)}; expected [N, D]")
@@ -31,7 +31,7 @@ def check_maps(
     student_channels: Sequence[int] | None = None,
     teacher_channels: Sequence[int] | None = None,
 ) -> None:
-    """Raises ValueError unless both are as many maps `[N, C, H, W]`, with the channels given."""
+    """Raise ValueError unless both hold as many maps `[N, C, H, W]`, with the given channels."""
     if len(student) != len(teacher) or not student:
         raise ValueError(
             f"received {len(student)} student maps and {len(teacher)} teacher maps; expected as many, at least one"
@@ -48,7 +48,7 @@ def check_maps(
 
 
 def check_channels(student_channels: Sequence[int], teacher_channels: Sequence[int]) -> None:
-    """Raises ValueError unless both list as many widths ≥ 1."""
+    """Raise ValueError unless both list as many widths ≥ 1."""
     widths = [*student_channels, *teacher_channels]
     if len(student_channels) != len(teacher_channels) or not widths or min(widths) < 1:
         raise ValueError(
@@ -58,18 +58,18 @@ def check_channels(student_channels: Sequence[int], teacher_channels: Sequence[i
 
 
 def raised(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """Both in the student's precision, at least float32, the teacher without gradient."""
+    """Return both in the student's precision, at least float32, with the teacher's gradient removed."""
     student = at_least_float32(student)
     return student, teacher.detach().to(student.dtype)
 
 
 def unit(rows: Tensor) -> Tensor:
-    """Rows of the last dimension divided by their length; a row of zeros stays zero and gets no gradient."""
+    """Divide rows of the last dimension by their length; a row of zeros remains zero and gets no gradient."""
     length = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
     return torch.where(length > 0, rows / torch.where(length > 0, length, 1), 0)
 
 
 def common_size(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """The larger map averaged down to the smaller, for each side: detail is never invented."""
+    """Average the larger map down to the smaller, for each side, so that no detail is invented."""
     size = (min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3]))
     return F.adaptive_avg_pool2d(student, size), F.adaptive_avg_pool2d(teacher, size)

@@ -1,4 +1,4 @@
-"""FitNet hints: the student's maps, projected, equal the teacher's.
+"""FitNet hints: the student's maps, after projection, should equal the teacher's.
 
 Romero et al., "FitNets: Hints for Thin Deep Nets", ICLR 2015 (arXiv 1412.6550), equation 3: ½ ‖u_T − r(v_S)‖² with a
 convolutional regressor r. Here r is a 1×1 convolution, learnt with the student in one stage.
@@ -16,13 +16,13 @@ from edgepress.compress.losses.feature_checks import check_channels, check_maps,
 
 
 class FitNetHints(nn.Module):
-    """½ ‖u_T − r(v_S)‖² of every tap. It has parameters where widths differ: they are trained with the student.
+    """½ ‖u_T − r(v_S)‖² of every tap. If widths differ, it has parameters, which are trained with the student.
 
-    Where sizes differ, the larger map is averaged down to the smaller. Where widths agree nothing is projected.
+    If sizes differ, the larger map is averaged down to the smaller. If widths are equal, nothing is projected.
 
     Args:
         student_channels: widths of the student's maps, shallow to deep.
-        teacher_channels: as many, of the teacher's.
+        teacher_channels: as many widths, of the teacher's maps.
         reduction: `published` averages ½ ‖·‖² over the batch and sums over the taps; `mean` averages the squared
             difference over its elements and over the taps.
     """
@@ -44,18 +44,18 @@ class FitNetHints(nn.Module):
         """A scalar in float32 or float64.
 
         Args:
-            student_maps: `[N, C, H, W]` a tap, shallow to deep.
-            teacher_maps: as many, sizes may differ; no gradient flows into them.
+            student_maps: `[N, C, H, W]` per tap, shallow to deep.
+            teacher_maps: as many maps, whose sizes may differ; no gradient flows into them.
 
         Raises:
-            ValueError: numbers of maps or of pictures differ, or widths are not those of construction.
+            ValueError: the numbers of maps or of pictures differ, or widths differ from those of construction.
         """
         check_maps(student_maps, teacher_maps, self.student_channels, self.teacher_channels)
         with torch.autocast(student_maps[0].device.type, enabled=False):
             terms = []
             for ours, theirs, project in zip(student_maps, teacher_maps, self.projections, strict=True):
                 student, teacher = raised(ours, theirs)
-                # A 1×1 convolution and an average commute: projecting the smaller map costs less.
+                # A 1×1 convolution and an average commute, so projecting the smaller map is cheaper.
                 student, teacher = common_size(student, teacher)
                 gap = (project(student) - teacher).square()
                 terms.append(gap.mean() if self.reduction == "mean" else 0.5 * gap.sum() / max(len(gap), 1))

@@ -1,8 +1,8 @@
-"""Binary KD: knowledge distillation with a temperature, every label a binary problem of its own.
+"""Binary KD: knowledge distillation with a temperature, where every label is a binary problem of its own.
 
 Hinton et al., "Distilling the Knowledge in a Neural Network", 2015 (arXiv 1503.02531), section 2, with the softmax over
-classes replaced by a sigmoid a label: T² · KL(Bernoulli(σ(z_T / T)) ‖ Bernoulli(σ(z_S / T))). T² keeps the gradient's
-size when T changes. At T = 1 it is MLD.
+classes replaced by one sigmoid per label: T² · KL(Bernoulli(σ(z_T / T)) ‖ Bernoulli(σ(z_S / T))). T² preserves the
+gradient's size when T changes. At T = 1 it is MLD.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ class BinaryKD(nn.Module):
 
     Args:
         temperature: T; above 1 the teacher's confident answers differ more visibly from each other.
-        reduction: `published` sums over labels and averages over the batch; `mean` averages over the valid cells. As in
-            MLD.
+        reduction: `published` sums over labels and averages over the batch; `mean` averages over the valid cells, as
+            in MLD.
     """
 
     def __init__(self, temperature: float = 4.0, reduction: Reduction = "mean") -> None:
@@ -39,10 +39,10 @@ class BinaryKD(nn.Module):
             student_logits: `[N, C]`.
             teacher_logits: `[N, C]`; no gradient flows into them.
             targets: `[N, C]`; only their shape is used.
-            ignore: bool `[N, C]`, cells left out.
+            ignore: bool `[N, C]`, cells that are left out.
 
         Raises:
-            ValueError: shapes differ.
+            ValueError: the shapes differ.
         """
         with torch.autocast(student_logits.device.type, enabled=False):
             student = at_least_float32(student_logits) / self.temperature

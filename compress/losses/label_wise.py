@@ -1,15 +1,15 @@
 """CD and ID: the structure of label-wise embeddings.
 
-Yang et al., "Multi-Label Knowledge Distillation", ICCV 2023 (arXiv 2308.06453), section 3.3. e[i,c] is what a model
-knows of label c in picture i. Of n rows, D[a,b] = ‖e_a − e_b‖₂ divided by the mean of D's positive entries, and
-H(S, T) = (1/n) Σ_{a,b} SmoothL1(D(S)[a,b], D(T)[a,b]) with β = 1. Class-aware distillation (CD) sums H over labels, the
-rows being the pictures that have the label; instance-aware distillation (ID) sums H over pictures, the rows being the
-labels they have.
+Yang et al., "Multi-Label Knowledge Distillation", ICCV 2023 (arXiv 2308.06453), section 3.3. e[i,c] is a model's
+embedding of label c in picture i. For n rows, D[a,b] = ‖e_a − e_b‖₂ divided by the mean of D's positive entries, and
+H(S, T) = (1/n) Σ_{a,b} SmoothL1(D(S)[a,b], D(T)[a,b]) with β = 1. Class-aware distillation (CD) sums H over labels; its
+rows are the pictures that have the label. Instance-aware distillation (ID) sums H over pictures; its rows are the
+labels that the picture has.
 
-Only rows that share a label or a picture are ever compared. Their pairs are enumerated without a loop over labels or
-pictures, those of CD and of ID together, so that one pass over the teacher, one over the student and one dense gradient
-serve both. Distances are direct differences in at least float32 (a Gram matrix in half precision is 30 % wrong for
-close rows). Beside the gradient, memory holds about 100 bytes a pair and one chunk of differences.
+Only rows that share a label or a picture are compared. Their pairs are enumerated without a loop over labels or
+pictures, for CD and ID together, so that one pass over the teacher, one over the student and one dense gradient serve
+both. Distances are direct differences in at least float32 (a Gram matrix in half precision is 30 % wrong for close
+rows). Besides the gradient, memory holds about 100 bytes per pair and one chunk of differences.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from torch import Tensor, nn
 from edgepress.compress.losses.checks import Reduction, at_least_float32, check_reduction, positive_rows
 
 _CHUNK_ELEMENTS = 1 << 18
-"""Elements of pair differences made at once: 1 MB in float32, which a processor's cache holds."""
+"""Number of elements of pair differences that are made at once: 1 MB in float32, which fits in a processor's cache."""
 
 
 class LabelWiseEmbeddingDistillation(nn.Module):
-    """cd_weight · CD + id_weight · ID, from one gather of the positive rows.
+    """cd_weight · CD + id_weight · ID, from a single gather of the positive rows.
 
     Args:
-        cd_weight: weight of CD; 0 leaves it out.
-        id_weight: weight of ID; 0 leaves it out.
-        reduction: `published` gives the paper's sums, over groups of at least two rows. `mean` does not depend on the
+        cd_weight: weight of CD; 0 omits it.
+        id_weight: weight of ID; 0 omits it.
+        reduction: `published` uses the paper's sums, over groups of at least two rows. `mean` is independent of the
             batch's size: H is divided by the n(n−1) pairs and averaged over the groups of at least three rows (two
             rows always normalise to the same distance and teach nothing).
     """
@@ -54,16 +54,16 @@ class LabelWiseEmbeddingDistillation(nn.Module):
     def terms(
         self, student_embeddings: Tensor, teacher_embeddings: Tensor, targets: Tensor, ignore: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """`cd` and `id` without their weights, and `cd_groups` and `id_groups`, how many groups can teach (n ≥ 3).
+        """Return `cd` and `id` without weights, and `cd_groups` and `id_groups`, the numbers of groups with n ≥ 3.
 
         Args:
             student_embeddings: `[N, C, dim]`.
-            teacher_embeddings: `[N, C, dim]`, another dim perhaps; no gradient flows into them.
-            targets: `[N, C]`; the rows with a 1 take part.
-            ignore: bool `[N, C]`, rows left out.
+            teacher_embeddings: `[N, C, dim]`, possibly with another dim; no gradient flows into them.
+            targets: `[N, C]`; rows with a 1 take part.
+            ignore: bool `[N, C]`, rows that are left out.
 
         Raises:
-            ValueError: shapes do not fit.
+            ValueError: the shapes do not fit.
         """
         positive = positive_rows(student_embeddings, teacher_embeddings, targets, ignore)
         num_pictures, num_labels = targets.shape
@@ -82,7 +82,7 @@ class LabelWiseEmbeddingDistillation(nn.Module):
         return {"cd": cd, "cd_groups": cd_groups, "id": id_, "id_groups": id_groups}
 
     def _reduce(self, sums: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
-        """One kind's groups to its value, and how many of them have three rows or more."""
+        """Reduce one kind's groups to a value, and count those that have three rows or more."""
         teaching = sizes >= 3
         if self.reduction == "published":
             return (sums / sizes.clamp(min=1)).sum(), teaching.sum()
@@ -104,7 +104,7 @@ class ClassAwareEmbeddingDistillation(nn.Module):
     def forward(
         self, student_embeddings: Tensor, teacher_embeddings: Tensor, targets: Tensor, ignore: Tensor | None = None
     ) -> Tensor:
-        """A scalar; arguments and errors as `LabelWiseEmbeddingDistillation.terms`."""
+        """Return a scalar; arguments and errors are those of `LabelWiseEmbeddingDistillation.terms`."""
         return self._both(student_embeddings, teacher_embeddings, targets, ignore)
 
 
@@ -122,7 +122,7 @@ class InstanceAwareEmbeddingDistillation(nn.Module):
     def forward(
         self, student_embeddings: Tensor, teacher_embeddings: Tensor, targets: Tensor, ignore: Tensor | None = None
     ) -> Tensor:
-        """A scalar; arguments and errors as `LabelWiseEmbeddingDistillation.terms`."""
+        """Return a scalar; arguments and errors are those of `LabelWiseEmbeddingDistillation.terms`."""
         return self._both(student_embeddings, teacher_embeddings, targets, ignore)
 
 
@@ -132,7 +132,7 @@ def _sums(student: Tensor, teacher: Tensor, rows: Tensor, group: Tensor, sizes: 
     Args:
         student: `[N·C, dim]`.
         teacher: `[N·C, dim]`.
-        rows: int64 `[M]`, rows of both; one may stand in several groups.
+        rows: int64 `[M]`, rows of both; one row may be in several groups.
         group: int64 `[M]`, the group of each.
         sizes: int64 `[G]`, n of each group.
     """
@@ -143,16 +143,16 @@ def _sums(student: Tensor, teacher: Tensor, rows: Tensor, group: Tensor, sizes: 
     with torch.no_grad():
         teacher_distance = _normalise(_PairDistance.apply(teacher, first, second), pair_group, len(sizes))
     cells = F.smooth_l1_loss(student_distance, teacher_distance.to(student_distance.dtype), reduction="none")
-    # Each pair stands once here and twice in the sum over ordered pairs.
+    # Each pair occurs once here and twice in the sum over ordered pairs.
     return 2 * cells.new_zeros(len(sizes)).index_add(0, pair_group, cells)
 
 
 def _pairs(group: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
-    """Indices into the rows of every unordered pair that shares a group, without a loop."""
+    """Indices into the rows for every unordered pair within a group, found without a loop."""
     order = torch.argsort(group, stable=True)
     start = sizes.cumsum(0) - sizes
     rank = torch.arange(len(group), device=group.device) - start[group[order]]
-    # In its group the row of rank k pairs with the k rows before it.
+    # In its group, the row of rank k is paired with the k rows before it.
     second = torch.repeat_interleave(rank)
     step = torch.arange(len(second), device=group.device) - (rank.cumsum(0) - rank)[second]
     return order[start[group[order[second]]] + step], order[second]
@@ -170,7 +170,7 @@ def _normalise(distance: Tensor, group: Tensor, num_groups: int) -> Tensor:
 class _PairDistance(torch.autograd.Function):
     """‖rows[first] − rows[second]‖₂ in chunks; coincident rows have distance 0 and gradient 0.
 
-    The differences are made again for the gradient, so that memory holds one chunk of them, never all.
+    The differences are computed again for the gradient, so that memory holds only one chunk of them.
     """
 
     @staticmethod
@@ -195,7 +195,7 @@ class _PairDistance(torch.autograd.Function):
 
 
 def _differences(rows: Tensor, first: Tensor, second: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """rows[first] − rows[second] in at least float32, a chunk of the pairs at a time."""
+    """rows[first] − rows[second] in at least float32, one chunk of the pairs at a time."""
     size = max(1, _CHUNK_ELEMENTS // max(rows.shape[1], 1))
     for begin in range(0, len(first), size):
         part = slice(begin, begin + size)

@@ -1,7 +1,7 @@
 """MLD: multi-label logits distillation.
 
 Yang et al., "Multi-Label Knowledge Distillation", ICCV 2023 (arXiv 2308.06453), section 3.2: every label is a binary
-problem of its own, and the student follows the teacher's Bernoulli distribution on each.
+problem of its own, and for each the student follows the teacher's Bernoulli distribution.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from edgepress.compress.losses.checks import Reduction, at_least_float32, check_
 
 
 class MultiLabelLogitsDistillation(nn.Module):
-    """KL(Bernoulli(σ(z_T)) ‖ Bernoulli(σ(z_S))) of every picture and label.
+    """KL(Bernoulli(σ(z_T)) ‖ Bernoulli(σ(z_S))) for every picture and label.
 
     Args:
         reduction: `published` sums over labels and averages over the batch, (1/N) Σ_i Σ_c KL; `mean` averages over
@@ -34,11 +34,11 @@ class MultiLabelLogitsDistillation(nn.Module):
         Args:
             student_logits: `[N, C]`.
             teacher_logits: `[N, C]`; no gradient flows into them.
-            targets: `[N, C]`; only their shape is used, the teacher speaks for every label.
-            ignore: bool `[N, C]`, cells left out.
+            targets: `[N, C]`; only their shape is used, because the teacher covers every label.
+            ignore: bool `[N, C]`, cells that are left out.
 
         Raises:
-            ValueError: shapes differ.
+            ValueError: the shapes differ.
         """
         check_logits(student_logits, teacher_logits, targets, ignore)
         with torch.autocast(student_logits.device.type, enabled=False):

@@ -1,4 +1,4 @@
-"""MSE between logits: the plainest way to follow a teacher.
+"""MSE between logits: the simplest way to follow a teacher.
 
 Ba and Caruana, "Do Deep Nets Really Need to be Deep?", NIPS 2014 (arXiv 1312.6184), equation 2: (z_S − z_T)².
 """
@@ -23,10 +23,10 @@ class LogitsMSE(nn.Module):
             student_logits: `[N, C]`.
             teacher_logits: `[N, C]`; no gradient flows into them.
             targets: `[N, C]`; only their shape is used.
-            ignore: bool `[N, C]`, cells left out.
+            ignore: bool `[N, C]`, cells that are left out.
 
         Raises:
-            ValueError: shapes differ.
+            ValueError: the shapes differ.
         """
         check_logits(student_logits, teacher_logits, targets, ignore)
         with torch.autocast(student_logits.device.type, enabled=False):

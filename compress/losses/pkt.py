@@ -1,4 +1,4 @@
-"""PKT: which pictures a picture resembles, as a probability.
+"""PKT: the similarity of each picture to the others, as a probability.
 
 Passalis and Tefas, "Learning Deep Representations with Probabilistic Knowledge Transfer", ECCV 2018 (arXiv 1803.10837).
 With the cosine kernel K(a, b) = ½ (cos(a, b) + 1), p(j | i) = K(x_i, x_j) / Σ_{k≠i} K(x_i, x_k)
@@ -38,7 +38,7 @@ class ProbabilisticKT(nn.Module):
             teacher_features: `[N, D']`; no gradient flows into them.
 
         Raises:
-            ValueError: shapes do not fit.
+            ValueError: the shapes do not fit.
         """
         check_pooled(student_features, teacher_features)
         with torch.autocast(student_features.device.type, enabled=False):
@@ -50,7 +50,7 @@ class ProbabilisticKT(nn.Module):
 
 
 def _log_conditional(features: Tensor) -> Tensor:
-    """log p(j | i) at `[i, j]`; the diagonal means nothing."""
+    """log p(j | i) at `[i, j]`; the diagonal is meaningless."""
     direction = unit(features)
     kernel = (0.5 * (direction @ direction.T + 1)).clamp(min=_SMALLEST_KERNEL)
     others = kernel - torch.diag(kernel.diagonal())

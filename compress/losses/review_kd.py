@@ -1,12 +1,12 @@
 """ReviewKD: a shallow stage of the teacher also teaches the deeper stages of the student.
 
 Chen et al., "Distilling Knowledge via Knowledge Review", CVPR 2021 (arXiv 2104.09044), section 3. From the deepest
-stage to the shallowest, attention-based fusion (ABF) joins what the deeper stages know to the student's map, and the
+stage to the shallowest, attention-based fusion (ABF) adds what the deeper stages know to the student's map, and the
 result follows the teacher's map of that stage under the hierarchical context loss (HCL):
 
     HCL = Σ_l w_l · mean((pool_l(f_S) − pool_l(f_T))²) / Σ_l w_l
 
-with l the full size and 4, 2 and 1 positions a side, and w = 1, ½, ¼, ⅛.
+where l is the full size and 4, 2 and 1 positions per side, and w = 1, ½, ¼, ⅛.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from edgepress.compress.losses.feature_checks import check_channels, check_maps,
 class ReviewKD(nn.Module):
     """Σ over taps of HCL(ABF output, teacher's map). Its parameters are trained with the student.
 
-    HCL is a mean over elements and taps are summed, as published. The authors raise its weight linearly over the first
-    epochs (20 of 240): the fusion starts random. The batch norms need more than one value a channel to train on.
+    HCL is a mean over elements, and taps are summed, as published. The authors raise its weight linearly over the first
+    epochs (20 of 240) because the fusion starts random. The batch norms need several values per channel to train on.
 
     Args:
         student_channels: widths of the student's maps, shallow to deep.
-        teacher_channels: as many, of the teacher's.
-        max_width: the fused maps are as wide as the student's deepest, this at most.
+        teacher_channels: as many widths, of the teacher's maps.
+        max_width: the fused maps are as wide as the student's deepest map, but at most this.
     """
 
     def __init__(self, student_channels: Sequence[int], teacher_channels: Sequence[int], max_width: int = 512) -> None:
@@ -48,11 +48,11 @@ class ReviewKD(nn.Module):
         """A scalar in float32 or float64.
 
         Args:
-            student_maps: `[N, C, H, W]` a tap, shallow to deep.
-            teacher_maps: as many, sizes may differ; no gradient flows into them.
+            student_maps: `[N, C, H, W]` per tap, shallow to deep.
+            teacher_maps: as many maps, whose sizes may differ; no gradient flows into them.
 
         Raises:
-            ValueError: numbers of maps or of pictures differ, or widths are not those of construction.
+            ValueError: the numbers of maps or of pictures differ, or widths differ from those of construction.
         """
         check_maps(student_maps, teacher_maps, self.student_channels, self.teacher_channels)
         with torch.autocast(student_maps[0].device.type, enabled=False):
@@ -66,12 +66,12 @@ class ReviewKD(nn.Module):
 
 
 class AttentionBasedFusion(nn.Module):
-    """ABF: two maps of attention, one over the stage's own map and one over what comes from deeper stages, add them up.
+    """ABF: adds the stage's own map and the map from deeper stages, each weighted by a map of attention.
 
     Args:
-        in_channels: of the student's map.
-        width: of the fused map that is handed to the next shallower stage.
-        out_channels: of the teacher's map.
+        in_channels: width of the student's map.
+        width: width of the fused map that is passed to the next shallower stage.
+        out_channels: width of the teacher's map.
         fuse: False for the deepest stage, which has nothing to fuse.
     """
 
@@ -86,7 +86,7 @@ class AttentionBasedFusion(nn.Module):
             nn.init.kaiming_uniform_(convolution.weight, a=1)
 
     def forward(self, maps: Tensor, deeper: Tensor | None, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """The map to compare `[N, out_channels, *size]` and the fused map `[N, width, H, W]`.
+        """Return the map to compare `[N, out_channels, *size]` and the fused map `[N, width, H, W]`.
 
         Args:
             maps: `[N, in_channels, H, W]`.
@@ -104,7 +104,7 @@ class AttentionBasedFusion(nn.Module):
 
 
 def hierarchical_context_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """HCL of maps `[N, C, H, W]` of one shape: a scalar. Levels not smaller than the map are left out."""
+    """HCL of maps `[N, C, H, W]` of one shape: a scalar. Levels that are not smaller than the map are left out."""
     total, weight, weights = F.mse_loss(student, teacher), 1.0, 1.0
     for side in (4, 2, 1):
         if side >= min(student.shape[2:]):

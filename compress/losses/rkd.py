@@ -1,8 +1,8 @@
 """RKD: the distances and the angles between the pictures of a batch.
 
-Park et al., "Relational Knowledge Distillation", CVPR 2019 (arXiv 1904.05068). Of the rows x of a batch,
-section 3: ψ_D(i, j) = ‖x_i − x_j‖₂ / μ with μ the mean distance, and ψ_A(i, j, k) = cos ∠(x_i, x_j, x_k), the angle at
-x_j. Both follow the teacher's under the Huber loss with δ = 1. Weights of the paper: 25 for distances, 50 for angles.
+Park et al., "Relational Knowledge Distillation", CVPR 2019 (arXiv 1904.05068). For the rows x of a batch, section 3
+defines ψ_D(i, j) = ‖x_i − x_j‖₂ / μ, with μ the mean distance, and ψ_A(i, j, k) = cos ∠(x_i, x_j, x_k), the angle at
+x_j. Both follow the teacher's under the Huber loss with δ = 1. The paper weighs distances by 25, and angles by 50.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from edgepress.compress.losses.feature_checks import check_pooled, raised, unit
 class RelationalKD(nn.Module):
     """distance_weight · RKD-D + angle_weight · RKD-A on pooled features.
 
-    RKD-D is averaged over all N² ordered pairs and RKD-A over all N³ ordered triples, those that repeat a picture
-    (0 in both) included, and μ is the mean of the positive distances: so does the authors' code, to which the weights
-    belong (the paper writes sums). Differences are direct, in at least float32: memory of a few N²·D.
+    RKD-D is averaged over all N² ordered pairs and RKD-A over all N³ ordered triples, including those that repeat a
+    picture (0 in both), and μ is the mean of the positive distances, as in the authors' code, to which the weights
+    belong (the paper writes sums). Differences are direct, in at least float32, and take memory of a few N²·D.
 
     Args:
-        distance_weight: weight of RKD-D; 0 leaves it out.
-        angle_weight: weight of RKD-A; 0 leaves it out.
+        distance_weight: weight of RKD-D; 0 omits it.
+        angle_weight: weight of RKD-A; 0 omits it.
     """
 
     def __init__(self, distance_weight: float = 25.0, angle_weight: float = 50.0) -> None:
@@ -41,7 +41,7 @@ class RelationalKD(nn.Module):
             student_features: `[N, D]`.
             teacher_features: `[N, D']`; no gradient flows into them.
 
-        Raises:
+        ValueError: the shapes do not fit.
             ValueError: shapes do not fit.
         """
         check_pooled(student_features, teacher_features)

@@ -19,12 +19,12 @@ from edgepress.compress.losses.checks import Reduction, at_least_float32, check_
 
 
 class _TaskLoss(nn.Module, ABC):
-    """What all task losses share; one class a loss gives its cells.
+    """What all task losses share; each loss has a subclass that computes its cells.
 
     Args:
         reduction: `published` sums over batch and labels; `mean` averages over the valid cells.
         label_smoothing: s in [0, 1); y becomes y·(1 − s) + s/2.
-        positive_weights: `[C]`, one factor ≥ 0 a label on its positive part, for rare labels above 1.
+        positive_weights: `[C]`, one factor ≥ 0 per label on its positive part, above 1 for rare labels.
     """
 
     positive_weights: Tensor | None
@@ -51,11 +51,11 @@ class _TaskLoss(nn.Module, ABC):
 
         Args:
             logits: `[N, C]`.
-            targets: `[N, C]`, 0 or 1 or between.
-            ignore: bool `[N, C]`, cells left out.
+            targets: `[N, C]`, each 0, 1 or between.
+            ignore: bool `[N, C]`, cells that are left out.
 
         Raises:
-            ValueError: shapes differ, or the positive weights are not C.
+            ValueError: the shapes differ, or there are not C positive weights.
         """
         check_logits(logits, None, targets, ignore)
         if self.positive_weights is not None and len(self.positive_weights) != logits.shape[1]:
@@ -76,7 +76,7 @@ class _TaskLoss(nn.Module, ABC):
 
     @abstractmethod
     def _cells(self, logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
-        """The loss of every cell `[N, C]`."""
+        """Return the loss of every cell `[N, C]`."""
 
 
 class BinaryCrossEntropy(_TaskLoss):
@@ -85,7 +85,7 @@ class BinaryCrossEntropy(_TaskLoss):
     Args:
         reduction: `published` sums over batch and labels; `mean` averages over the valid cells.
         label_smoothing: s in [0, 1); y becomes y·(1 − s) + s/2.
-        positive_weights: w `[C]`, one factor a label.
+        positive_weights: w `[C]`, one factor per label.
     """
 
     def _cells(self, logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
@@ -97,11 +97,11 @@ class FocalLoss(_TaskLoss):
 
     Args:
         alpha: α in [0, 1], the weight of positives against negatives; None for a factor of 1 on both.
-        gamma: γ ≥ 0, how fast what is already right loses weight; 0 leaves BCE.
-        reduction: `published` sums over batch and labels (a detector's division by its number of matched boxes has no
-            counterpart here); `mean` averages over the valid cells.
+        gamma: γ ≥ 0, how fast correct answers lose weight; 0 gives BCE.
+        reduction: `published` sums over batch and labels (a detector divides by its number of matched boxes, which
+            has no counterpart here); `mean` averages over the valid cells.
         label_smoothing: s in [0, 1); y becomes y·(1 − s) + s/2.
-        positive_weights: w `[C]`, one factor a label.
+        positive_weights: w `[C]`, one factor per label.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class FocalLoss(_TaskLoss):
 
     def _cells(self, logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
         log_p, log_not_p = F.logsigmoid(logits), F.logsigmoid(-logits)
-        # The power through its logarithm: for a gamma below 1, a probability of 0 would have an infinite gradient.
+        # The power is computed from its logarithm: for a gamma below 1, a probability of 0 has an infinite gradient.
         positive = -targets * (self.gamma * log_not_p).exp() * log_p
         negative = -(1 - targets) * (self.gamma * log_p).exp() * log_not_p
         if weights is not None:
@@ -139,9 +139,9 @@ class AsymmetricLoss(_TaskLoss):
         gamma_neg: γ−, how fast easy negatives lose weight.
         gamma_pos: γ+, the same for positives.
         clip: the margin m by which a negative's probability is shifted down; below it a negative teaches nothing.
-        reduction: `published` sums, `mean` averages over the valid cells.
+        reduction: `published` sums; `mean` averages over the valid cells.
         label_smoothing: s in [0, 1); y becomes y·(1 − s) + s/2.
-        positive_weights: w `[C]`, one factor a label.
+        positive_weights: w `[C]`, one factor per label.
     """
 
     def __init__(
