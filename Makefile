@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-EXTRAS := train,weights,quantize,openvino,tensorrt-rtx,demo,sign
+EXTRAS := train,weights,quantize,openvino,tensorrt-rtx,demo,sign,parquet
 
 .PHONY: quickstart test check coverage api fuzz survive load serve versions mutate sbom audit clean
 

@@ -44,8 +44,16 @@ TESTED_THROUGH = {
     "edgepress/run/relate.py": "how engines are held to each other: the verdicts of test_pipeline.py and test_prove.py",
     "edgepress/report/style.py": "the contrast and the layout that test_html.py measures in a browser",
     "edgepress/report/svg.py": "the plots in test_write.py and test_html.py",
+    "multilabel/datasets/contents.py": "what every reader returns, as the data set that test_datasets.py checks",
     "multilabel/datasets/files.py": "the names that every reader's tests refuse",
-    "multilabel/datasets/imagefolder.py": "the format of test_datasets.py",
+    "multilabel/datasets/finding.py": "how every reader's tests find a picture by its name, or do not",
+    "multilabel/datasets/label_lists.py": "the lists in cells of test_csv_table.py and test_tables_generated.py",
+    "multilabel/datasets/options.py": "the options that test_csv_table.py gives to load_dataset",
+    "multilabel/datasets/table_rows.py": "the rows that test_csv_table.py reads and refuses",
+    "multilabel/datasets/unrecognised.py": "the folders of test_folders.py that no reader takes",
+    "multilabel/datasets/values.py": "the values of cells in test_csv_table.py, and their counts in test_inspection.py",
+    "multilabel/datasets/voc_annotations.py": "the XML of test_voc.py and test_cvat.py",
+    "multilabel/datasets/voc_lists.py": "the lists of splits in test_voc.py",
     "multilabel/datasets/unlabelled.py": "the pictures of tests/compress/test_distill_unlabelled.py",
 }
 """The modules that no test of their room imports, and where their behaviour is tested."""

@@ -1,0 +1,76 @@
+"""CVAT's export "CVAT for images 1.1": annotations.xml and images/, of a task and of a project with subsets."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgepress.multilabel.datasets import detect_format, list_splits, load_dataset
+from tests.multilabel.layouts import check, picture, refusal, write
+
+BOX = '<box label="crane" source="manual" occluded="0" xtl="1.00" ytl="1.00" xbr="3.00" ybr="3.00" z_order="0"></box>'
+LABELS = "".join(
+    f"<label><name>{name}</name><color>#aa{number}0aa</color><type>any</type><attributes></attributes></label>"
+    for number, name in enumerate(("dock", "boat", "crane"))
+)
+
+
+def tag(label: str) -> str:
+    return f'<tag label="{label}" source="manual"></tag>'
+
+
+def image(number: int, name: str, *inner: str, subset: str = "") -> str:
+    more = f' subset="{subset}" task_id="7"' if subset else ""
+    return f'<image id="{number}" name="{name}"{more} width="8" height="6">{"".join(inner)}</image>'
+
+
+def export(root, *images: str, of: str = "task"):
+    meta = f"<meta><{of}><id>7</id><name>harbour</name><labels>{LABELS}</labels></{of}></meta>"
+    head = '<?xml version="1.0" encoding="utf-8"?>'
+    write(root / "annotations.xml", head, "<annotations>", "<version>1.1</version>", meta, *images, "</annotations>")
+    return root
+
+
+IMAGES = [image(0, "b.jpg", tag("boat"), BOX), image(1, "more/a.jpg"), image(2, "c.jpg", tag("dock"), tag("boat"))]
+
+
+@pytest.fixture
+def root(tmp_path):
+    for shade, name in enumerate(("b", "more/a", "c")):
+        picture(tmp_path / "images" / f"{name}.jpg", shade)
+    return export(tmp_path, *IMAGES)
+
+
+def test_the_tags_and_shapes_of_a_task(root):
+    assert (detect_format(root), list_splits(root)) == ("cvat", ["default"])
+    labels, names = ["dock", "boat", "crane"], ["b.jpg", "a.jpg", "c.jpg"]
+    check(load_dataset(root, "default"), labels, names, [[0, 1, 1], [0, 0, 0], [1, 1, 0]])
+
+
+def test_a_project_with_subsets(tmp_path):
+    for subset in ("train", "validation"):
+        picture(tmp_path / "images" / subset / "a.jpg", len(subset))
+    rows = [image(0, "a.jpg", tag("boat"), subset="train"), image(0, "a.jpg", tag("dock"), subset="validation")]
+    root = export(tmp_path, *rows, of="project")
+    assert list_splits(root) == ["train", "validation"]
+    data = load_dataset(root, "validation")
+    check(data, ["dock", "boat", "crane"], ["a.jpg"], [[1, 0, 0]])
+    assert data.paths[0].parent.name == "validation"
+
+
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        ([image(0, "b.jpg", tag("boat")), image(1, "b.jpg")], "image 1: 'b.jpg' stands twice"),
+        ([image(0, "gone.jpg", tag("boat"))], "gone.jpg: no such file"),
+        (["<image id='0' name='b.jpg'>"], "annotations.xml"),
+    ],
+)
+def test_what_is_refused(root, images, said):
+    assert said in refusal(export(root, *images), "default")
+
+
+def test_an_entity_is_never_expanded(root):
+    text = (root / "annotations.xml").read_text()
+    entity = '<!DOCTYPE annotations [<!ENTITY label "boat">]>'
+    (root / "annotations.xml").write_text(text.replace("<annotations>", f"{entity}<annotations>", 1))
+    assert "DOCTYPE" in refusal(root, "default")

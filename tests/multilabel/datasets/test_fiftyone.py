@@ -1,0 +1,66 @@
+"""FiftyOne's classification exports: labels.json and data/, with one label a picture or several."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from edgepress.multilabel.datasets import detect_format, list_splits, load_dataset
+from tests.multilabel.layouts import check, picture, refusal
+
+CLASSES = ["boat", "dock", "crane"]
+SEVERAL = {"b": ["crane", "boat"], "a": None, "c": ["dock"]}
+TARGETS = [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
+
+
+def export(root, labels: dict, classes: list[str] | None = CLASSES):
+    root.mkdir(exist_ok=True)
+    (root / "labels.json").write_text(json.dumps({"classes": classes, "labels": labels}))
+    for shade, name in enumerate("abc"):
+        picture(root / "data" / f"{name}.jpg", shade)
+    return root
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        SEVERAL,
+        {"b": [2, 0], "a": [], "c": [1]},
+        {
+            "b": [{"label": "crane", "confidence": 0.9}, {"label": "boat", "confidence": 0.6}],
+            "a": None,
+            "c": [{"label": "dock", "confidence": None}],
+        },
+    ],
+)
+def test_several_labels_a_picture(tmp_path, labels):
+    root = export(tmp_path, labels)
+    assert (detect_format(root), list_splits(root)) == ("fiftyone", ["train"])
+    check(load_dataset(root, "train"), CLASSES, ["b.jpg", "a.jpg", "c.jpg"], TARGETS)
+
+
+@pytest.mark.parametrize("labels", [{"b": "crane", "a": None, "c": "dock"}, {"b": 2, "a": None, "c": 1}])
+def test_one_label_a_picture(tmp_path, labels):
+    root = export(tmp_path, labels)
+    check(load_dataset(root, "train"), CLASSES, ["b.jpg", "a.jpg", "c.jpg"], [[0, 0, 1], [0, 0, 0], [0, 1, 0]])
+
+
+def test_an_export_a_split_and_classes_that_are_not_listed(tmp_path):
+    for split in ("train", "val"):
+        export(tmp_path / split, SEVERAL, None)
+    assert list_splits(tmp_path) == ["train", "val"]
+    assert load_dataset(tmp_path, "val").labels.names == ("boat", "crane", "dock")
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ({"b": ["buoy"]}, """labels['b']: label "buoy" is not in classes"""),
+        ({"b": [3]}, "labels['b']: label 3 is not in classes"),
+        ({"gone": ["boat"]}, "gone: no such file"),
+        ({}, "the split 'train' is empty"),
+    ],
+)
+def test_what_is_refused(tmp_path, labels, said):
+    assert said in refusal(export(tmp_path, labels), "train")
