@@ -103,7 +103,7 @@ def fronted(
             if name == inside:
                 node.input[at] = last
     tail, last_out = _tail(graph, outside, activation, columns, names, constant)
-    nodes = [*front, *graph.node, *tail]
+    nodes = _named([*front, *graph.node, *tail])
     del graph.node[:], graph.input[:], graph.output[:], graph.value_info[:]
     graph.node.extend(nodes)
     graph.initializer.extend(constants)
@@ -173,6 +173,16 @@ def _modern(foreign: Foreign) -> onnx.ModelProto:
         ) from error
     log.info("converted from opset %d to %d", opset, OPSET)
     return converted
+
+
+def _named(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """Every node with a name of its own: ONNX asks for none, but quantisers find nodes by their names."""
+    taken: set[str] = set()
+    for number, node in enumerate(nodes):
+        if not node.name or node.name in taken:
+            node.name = f"{node.op_type.lower()}_{number}"
+        taken.add(node.name)
+    return nodes
 
 
 def _pruned(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -47,7 +47,10 @@ class VerbHelp(TyperCommand):
 def _first_clause(said: str) -> str:
     """The first clause of an explanation; its asides (choices, default) follow two spaces."""
     text, _, asides = said.partition("  ")
-    return f"{re.split('[.;:] ', text)[0].rstrip('.')} {asides}"
+    first = re.split("[.;:] ", text)[0]
+    if first.count("(") > first.count(")"):  # cut within an aside
+        first = first[: first.rindex("(")].rstrip()
+    return f"{first.rstrip('.')} {asides}"
 
 
 def _filled(text: str, width: int, indent: int) -> str:

@@ -15,6 +15,7 @@ from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.datasets import DataOptions, MultiLabelDataset, list_splits, load_dataset
 from edgepress.multilabel.datasets import Difficult as DatasetDifficult
 from edgepress.multilabel.datasets.passed_over import passed_over
+from edgepress.multilabel.errors import InputError
 
 if TYPE_CHECKING:
     from edgepress.remote.host import Host
@@ -110,11 +111,22 @@ class Reader:
     def checked(self, data: Path, *splits: str) -> list[MultiLabelDataset]:
         """Load splits of a data set and read every picture once."""
         loaded = [self.load(data, split) for split in splits]
-        for one in passed_over(data, loaded):
-            log.info("%s", one)
+        if len(splits) > 1:  # a verb that learns from the data set
+            self._tell_passed_over(data, loaded)
         for split in loaded:
             split.check_pictures()
         return loaded
+
+    def _tell_passed_over(self, data: Path, loaded: list[MultiLabelDataset]) -> None:
+        """Say which pictures no split has; those of a split that the verb does not use are none of them."""
+        read = {split.split for split in loaded}
+        try:
+            others = [load_dataset(data, name, self.options) for name in self.splits(data) if name not in read]
+        except InputError as error:
+            log.info("what no split has is not counted: %s", error)
+            return
+        for one in passed_over(data, [*loaded, *others]):
+            log.info("%s", one)
 
 
 @dataclass(frozen=True)
