@@ -133,6 +133,14 @@ class MultiLabelModel(nn.Module):
         self.backbone = _create_backbone(config)
         self.register_buffer("mean", torch.tensor(preprocess.mean) * 255, persistent=False)
         self.register_buffer("scale", 1 / (torch.tensor(preprocess.std) * 255), persistent=False)
+        # The gradient of such a convolution ends the process with torch 2.14.1 on a CPU without AVX-512, where the
+        # pictures lie in memory as they come, channels last (RepVGG, MobileOne).
+        self._strided_pixels = any(
+            isinstance(module, nn.Conv2d)
+            and module.in_channels == 3
+            and (module.kernel_size, module.stride) == ((1, 1), (2, 2))
+            for module in self.backbone.modules()
+        )
         in_features = self._in_features()
         self.head: MLDecoderHead | LinearHead
         if config.head == "ml_decoder":
@@ -182,6 +190,8 @@ class MultiLabelModel(nn.Module):
     def _features(self, images: Tensor) -> Tensor:
         # TensorRT's parser expects this order (cast, subtract, multiply, transpose) for uint8 input.
         pixels = ((images.to(self.mean.dtype) - self.mean) * self.scale).permute(0, 3, 1, 2)
+        if self.training and self._strided_pixels:
+            pixels = pixels.contiguous()
         return self.backbone.forward_features(pixels)
 
     def _in_features(self) -> int:
