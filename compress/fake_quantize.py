@@ -115,11 +115,11 @@ class _State(enum.Enum):
     """What is known about a tensor that depends on the pictures."""
 
     FLOAT = enum.auto()
-    """Whether it is quantised when a quantised operation takes it."""
+    """It is in float, and is quantised when a quantised operation takes it."""
     RESULT = enum.auto()
-    """Whether the result of a quantised operation is quantised when taken, unless by the same operation."""
+    """It results from a quantised operation: it is quantised when taken, unless by a fused operation."""
     QUANTIZED = enum.auto()
-    """Whether it is on a grid already."""
+    """It is on a grid already."""
 
 
 _CONVOLUTIONS = {"conv1d", "conv2d", "conv3d"}

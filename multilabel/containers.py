@@ -54,7 +54,7 @@ class Tiff:
     sample_format: int
     """1: unsigned integers, 2: signed integers, 3: floating point."""
     alpha: Literal["none", "unspecified", "associated", "unassociated"]
-    """Whether the colours are already multiplied by alpha (associated); set only for four channels that are RGB and
+    """`associated` colours are already multiplied by alpha; it is read only for four channels that are RGB and
     alpha."""
     alpha_at: int
     """Offset in the file of the 16-bit number that says so."""

@@ -18,9 +18,9 @@ class InputError(ValueError):
 
 
 class NoNumberError(InputError):
-    """An engine answered a picture with what is no finite number. Exit code 2.
+    """An engine's answer for a picture is not a finite number. Exit code 2.
 
-    NaN is below every threshold, and would read as a sure "no".
+    NaN is below every threshold, and would pass for a sure "no".
     """
 
 

@@ -32,7 +32,7 @@ def attributes(node: onnx.NodeProto) -> dict[str, Any]:
 
 
 def readers(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto | None]]:
-    """The nodes that read each tensor, once per input; None stands for the caller, who reads the graph's outputs."""
+    """The nodes that read each tensor, once per input; None is the caller, who reads the graph's outputs."""
     found: dict[str, list[onnx.NodeProto | None]] = defaultdict(list)
     for node in graph.node:
         for name in node.input:

@@ -51,7 +51,7 @@ def multiplications(graph: Any, shapes: dict[str, tuple[int, ...]]) -> dict[str,
 
 
 def weight_elements(graph: Any) -> dict[str, int]:
-    """Number of constants in every product of a graph."""
+    """Number of constant elements in every product of a graph."""
     sizes = {tensor.name: int(np.prod(tensor.dims)) for tensor in graph.initializer}
     return {n.name: sum(sizes.get(name, 0) for name in n.input[1:]) for n in graph.node if n.op_type in PRODUCTS}
 

@@ -85,7 +85,7 @@ class OnnxQuantizer:
         model: the float ONNX file.
         folder: an empty folder to work in.
         images: uint8 calibration pictures `[N, size, size, 3]`.
-        target: the runtime that reads the graphs; for OpenVINO, which quantises touched models itself, as ONNX Runtime.
+        target: the runtime that reads the graphs; OpenVINO, which quantises by itself, gets those of ONNX Runtime.
         weight_bits: 8, or 7 for x86 processors whose INT8 products saturate; see `multilabel.saturation`.
     """
 

@@ -14,7 +14,7 @@ from edgepress.multilabel.manifest import NodeNoise
 from edgepress.multilabel.noise import signal_to_noise
 
 PICTURES = 24
-"""Number of pictures, which suffices to rank nodes by noise, because every logit of every picture shows it."""
+"""Number of pictures: it suffices to rank nodes by noise, because every logit of every picture shows it."""
 
 
 def rank_nodes(

@@ -2,7 +2,7 @@
 
 root/<split>/metadata.jsonl  {"file_name": "00000.jpg", "labels": ["food", "dessert"], "ignore": ["fruit"]}
 root/<split>/metadata.csv    file_name,labels or one column per label, as in every table; or metadata.parquet
-root/<split>/00000.jpg       `ignore` is optional: labels of which nobody knows whether they apply
+root/<split>/00000.jpg       `ignore` is optional: labels that nobody knows to apply or not
 root/labels.txt              the label names, one per line, in order; otherwise alphabetical order over all splits
 
 Without split folders, the one metadata file in the root is the split `train`. Labels may be numbers if labels.txt, or

@@ -6,9 +6,9 @@ root/<split>.index.json      if `edgepress shard` wrote the shards
 
 A tar holds key.jpg (or another picture) and key.json, {"labels": ["food"], "ignore": ["fruit"], "file_name": "a.jpg"};
 `ignore` and `file_name` are optional. A key ends at the first dot of the last part of its name; members whose names
-have no dot or begin with one are skipped, and so are keys without a picture and json.
+have no dot or begin with one are skipped, and so are keys with neither a picture nor a json member.
 
-If there is an index, nothing of a tar is read to load a split: the tar's size must equal the index's, and every
+If there is an index, loading a split reads nothing from a tar: the tar's size must equal the index's, and every
 picture must lie within it. Otherwise the headers and json members of a tar are read once, but no picture.
 `check_pictures`, which training and `run` call before they start, compares every tar with its sha256 in the index;
 reading a picture compares the tar's size with its size at loading. The name of a member is never a path on disk.
