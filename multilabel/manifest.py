@@ -144,6 +144,17 @@ class Calibration(_Frozen):
     sensitivity: tuple[NodeNoise, ...] = ()
     """Every node, with the worst first."""
 
+    @property
+    def for_tensorrt(self) -> bool:
+        """Whether the graph was made for TensorRT's builder.
+
+        Bundles that were made before `target` was recorded show it by their search, which timed every candidate for the
+        other targets and none for TensorRT, whose engines are built from the graph later.
+        """
+        if self.target is not None:
+            return self.target == "tensorrt"
+        return bool(self.tried) and all(one.latency is None for one in self.tried)
+
 
 class Manifest(_Frozen):
     """What a bundle says about itself."""

@@ -95,12 +95,17 @@ def write_tiny_data(root: Path, seed: int = 0) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def proofs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What engines prove while testing is remembered in a folder of the tests, not in the user's."""
-    from edgepress.deploy.engines import golden
+    """What engines prove while testing is remembered in a folder of the tests, also by processes that a test starts.
 
-    folder = tmp_path_factory.mktemp("proofs")
+    Other programs find in it what they keep in the user's, such as the fonts that matplotlib found.
+    """
+    folder = tmp_path_factory.mktemp("cache")
+    users = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    for kept in users.iterdir() if users.is_dir() else ():
+        if kept.name != "edgepress":
+            (folder / kept.name).symlink_to(kept)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(golden, "cache_folder", lambda: folder)
+        patch.setenv("XDG_CACHE_HOME", str(folder))
         yield
 
 

@@ -106,7 +106,7 @@ def unsound(bundle: Bundle, device: str = "cpu", bits: int | None = None) -> str
         return None
     # The graph that TensorRT's builder reads has products of two signed numbers, which do not saturate.
     bits = weight_bits_here() if bits is None else bits
-    if calibration.target == "tensorrt" or calibration.weight_bits <= bits:
+    if calibration.for_tensorrt or calibration.weight_bits <= bits:
         return None
     target = "openvino" if bundle.manifest.kind == "openvino" else "onnxruntime"
     parent = bundle.manifest.parent.name if bundle.manifest.parent is not None else "ONNX-FP32"

@@ -81,7 +81,8 @@ def watch(folder: Path, **environment: str) -> tuple[set[str], list[str]]:
     home.mkdir()
     (folder / "resolv.conf").write_text("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
     (folder / "watch.py").write_text(_WATCH)
-    outside = {name: value for name, value in os.environ.items() if name not in (*_QUIET_BY_THEMSELVES, *_OURS)}
+    unset = (*_QUIET_BY_THEMSELVES, *_OURS, "XDG_CACHE_HOME")  # what would be kept there belongs into HOME
+    outside = {name: value for name, value in os.environ.items() if name not in unset}
     script = 'mount --bind resolv.conf /etc/resolv.conf && exec "$0" watch.py "$1"'
     done = subprocess.run(
         ["unshare", "--net", "--mount", "--map-root-user", "sh", "-c", script, sys.executable, _USE],

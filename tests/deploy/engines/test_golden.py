@@ -21,16 +21,14 @@ from edgepress.deploy.engines.onnxruntime import OnnxRuntimeEngine
 from edgepress.deploy.engines.passport import unsound
 from edgepress.multilabel.bundle import Bundle, write_bundle
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
-from edgepress.multilabel.manifest import Calibration
-
-FOLDER = room.cache_folder  # before `tests.conftest.proofs` takes its place
+from edgepress.multilabel.manifest import Calibration, Tried
+from edgepress.multilabel.ratio import Ratio
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch) -> Path:
     """A machine on which nothing was proven yet."""
     monkeypatch.setattr(room, "_proven", set())
-    monkeypatch.setattr(room, "cache_folder", FOLDER)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
@@ -193,6 +191,8 @@ def test_stored_pictures_of_another_model_are_refused(onnx_bundle, tmp_path, dam
 
 
 CALIBRATION = Calibration(pictures=1, sha256="0", split="train", method="min-max")
+UNTIMED = Tried(candidate="min-max", val_mAP=0.5, drop_points=0.0, sqnr=30.0, latency=None, int8_share=1.0, kept=0)
+TIMED = UNTIMED.model_copy(update={"latency": Ratio(ratio=0.8, low=0.7, high=0.9)})
 
 
 @pytest.mark.parametrize(
@@ -203,6 +203,9 @@ CALIBRATION = Calibration(pictures=1, sha256="0", split="train", method="min-max
         (8, 8, {}, "cpu", False),
         (8, 7, {"target": "openvino"}, "cpu", True),
         (8, 7, {"target": "tensorrt"}, "cpu", False),  # signed by signed, which does not saturate
+        (8, 7, {"tried": (UNTIMED, UNTIMED)}, "cpu", False),  # for TensorRT as well, before targets were recorded
+        (8, 7, {"tried": (UNTIMED, TIMED)}, "cpu", True),
+        (8, 7, {"target": "onnxruntime", "tried": (UNTIMED,)}, "cpu", True),
         (8, 7, {}, "gpu", False),
     ],
 )

@@ -84,7 +84,8 @@ def start(folder: Path) -> tuple[subprocess.Popen[bytes], Server]:
 def listening(folder: Path, home: Path, port: int) -> subprocess.Popen[bytes] | None:
     """The daemon, once it answers; None where the port was taken."""
     (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {(folder / 'host.pub').read_text()}")
-    environment = f"SetEnv TMPDIR={shlex.quote(str(home))} OMP_NUM_THREADS=1"
+    cache = shlex.quote(str(home / "cache"))
+    environment = f"SetEnv TMPDIR={shlex.quote(str(home))} XDG_CACHE_HOME={cache} OMP_NUM_THREADS=1"
     (folder / "sshd_config").write_text(
         f"""ListenAddress 127.0.0.1
 Port {port}
