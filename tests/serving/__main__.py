@@ -1,8 +1,9 @@
 """python -m tests.serving RUN [--pictures 100000] [--data FOLDER]: a service around a run's engines.
 
 Two forked workers of four threads each, bound to one core, answer pictures of five kinds of files while the bundle that
-they opened is replaced twenty times by another engine's, file by file and in place. Prints one JSON object; exit code 1
-where an answer was wrong, memory grew by 20 MB or more, or a call of an engine took over 3 % more than its runtime's.
+they opened is replaced twenty times by another engine's, file by file and in place. Standard error says how far it is.
+Prints one JSON object; exit code 1 where an answer was wrong, memory grew by 20 MB or more, or a call of an engine took
+over 3 % more than its runtime's.
 """
 
 from __future__ import annotations
@@ -25,11 +26,13 @@ from edgepress.deploy.verify.verification import verify
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.datasets import load_dataset
 from edgepress.multilabel.pictures import read_bytes
-from tests.serving.service import mixed, overhead, serve
+from tests.serving.service import mixed, overhead, serve, tell
 
 PAIRS = (("onnx-fp32", "onnx-int8-onnxruntime"), ("openvino-fp32", "openvino-int8"))
 MOST_GROWN_MB = 20.0
 MOST_OVERHEAD = 1.03
+MOST_CALLS = 2000
+"""Calls of an engine that are timed; fewer where fewer pictures are answered."""
 
 
 def main() -> None:
@@ -54,14 +57,17 @@ def main() -> None:
     }
     failed, pairs = False, options.pair or PAIRS
     for pair in pairs:
+        tell(f"{' / '.join(pair)}: what verify answers")
         bundles = [Bundle.open(options.run / name) for name in pair]
         # Verify's logits of both. Its engines are closed before anything is forked: see `deploy.engines.lifetime`.
         expected = {bundle.digest: verify(bundle, data, threads=1).logits for bundle in bundles}
         apart = float(np.abs(np.subtract(*expected.values())).max())
         with tempfile.TemporaryDirectory(prefix="edgepress-serving-") as folder:
             served = serve(bundles, Path(folder) / "bundle", pictures, expected, count=options.pictures // len(pairs))
+        tell("an engine against its runtime alone")
         with open_engine(bundles[0], threads=1) as engine:
-            ratio = overhead(engine, np.stack([engine.preprocess.load(path) for path in data.paths[:16]]), 2000)
+            pixels = np.stack([engine.preprocess.load(path) for path in data.paths[:16]])
+            ratio = overhead(engine, pixels, min(MOST_CALLS, options.pictures))
         services[" / ".join(pair)] = {
             "apart": apart,
             "workers": [asdict(one) for one in served],

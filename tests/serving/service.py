@@ -10,6 +10,7 @@ import itertools
 import multiprocessing
 import os
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -101,12 +102,18 @@ def serve(
         _wait(total, number * count // (replacements + 1), started)
         put(bundles[number % len(bundles)], path)
         generation.value = number
+        tell(f"replaced {number} of {replacements} times, {total.value} of {count} pictures answered")
     _wait(total, count // workers * workers, started)
     served = [pipe.recv() for pipe in pipes]
     for process in started:
         process.join(HANG)
         assert process.exitcode == 0, f"a worker ended with {process.exitcode}"
     return served
+
+
+def tell(line: str) -> None:
+    """Say on standard error how far it is, so that slow is not taken for hung."""
+    print(time.strftime("%H:%M:%S"), line, file=sys.stderr, flush=True)
 
 
 def put(bundle: Bundle, path: Path) -> None:
