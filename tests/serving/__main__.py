@@ -70,7 +70,7 @@ def main() -> None:
             ratio = overhead(engine, pixels, min(MOST_CALLS, options.pictures))
         services[" / ".join(pair)] = {
             "apart": apart,
-            "workers": [asdict(one) for one in served],
+            "workers": [{**asdict(one), "grown_mb": one.grown_mb} for one in served],
             "overhead": ratio,
         }
         failed |= ratio > MOST_OVERHEAD or any(one.wrong or one.grown_mb >= MOST_GROWN_MB for one in served)

@@ -13,11 +13,13 @@ import shutil
 import sys
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
+from statistics import median
 
 import cv2
 import numpy as np
@@ -51,8 +53,17 @@ class Served:
     """Calls that came after a close and were told so."""
     longest: float
     """Seconds of the longest call."""
-    grown_mb: float
-    """Resident memory at the end above that after the first tenth of the pictures."""
+    resident_mb: dict[str, list[float]]
+    """Resident memory before each close, by the precision of the bundle that was open."""
+
+    @property
+    def grown_mb(self) -> float:
+        """Resident memory of the last openings above that of the first, with the same bundle open.
+
+        The medians of three; what the runtime keeps from the very first opening on is left out.
+        """
+        grown = [median(taken[-3:]) - median(taken[1:4] or taken) for taken in self.resident_mb.values()]
+        return max(grown)
 
 
 def mixed(data: Sequence[bytes]) -> list[bytes]:
@@ -172,6 +183,7 @@ def _worker(
             thread.start()
         while generation.value == seen and worker.answered < share:
             time.sleep(0.002)
+        worker.resident_mb[engine.bundle.manifest.precision].append(resident_mb())
         engine.close()
         for thread in calling:
             thread.join(HANG)
@@ -189,7 +201,7 @@ class _Worker:
         self._next, self._lock = itertools.count(), threading.Lock()
         self.answered = self._wrong = self._opened = self._refused = self._told = 0
         self._largest = self._longest = 0.0
-        self._memory: float | None = None
+        self.resident_mb: defaultdict[str, list[float]] = defaultdict(list)
 
     def opened(self, path: Path) -> Engine:
         while True:
@@ -225,8 +237,6 @@ class _Worker:
             self.answered += 1
             self._wrong += not difference <= TOLERANCE  # NaN is wrong as well
             self._largest, self._longest = max(self._largest, difference), max(self._longest, seconds)
-            if self._memory is None and self.answered >= self._share // 10:
-                self._memory = resident_mb()
         with self._total.get_lock():
             self._total.value += 1
 
@@ -239,11 +249,11 @@ class _Worker:
             refused=self._refused,
             closed_under_calls=self._told,
             longest=self._longest,
-            grown_mb=resident_mb() - (self._memory or 0.0),
+            resident_mb=dict(self.resident_mb),
         )
 
 
 def resident_mb() -> float:
     """Resident memory of this process, in MB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+    return round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, 1)
