@@ -26,7 +26,7 @@ class Slow(Engine):
     """An engine whose call lasts until it is let go."""
 
     def __init__(self, bundle: Bundle) -> None:
-        super().__init__(bundle)
+        super().__init__(bundle, "cpu")
         self.entered, self.go = threading.Event(), threading.Event()
         self.released = 0
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from edgepress.deploy.engines.golden import cache_folder
 from tests.serving.service import TOLERANCE
 
 COUNT = 400
@@ -34,3 +35,10 @@ def test_a_service_of_forked_workers_gives_no_wrong_answer_and_no_hang(build, ti
     assert sum(worker["answered"] for worker in service["workers"]) == COUNT
     assert [worker["wrong"] for worker in service["workers"]] == [0, 0]
     assert all(worker["opened"] > 1 for worker in service["workers"])
+
+
+def test_a_process_that_a_test_starts_keeps_its_proofs_where_the_tests_do():
+    program = "from edgepress.deploy.engines.golden import cache_folder; print(cache_folder())"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert Path(done.stdout.strip()) == cache_folder()
+    assert cache_folder() != Path.home() / ".cache/edgepress/proven"
