@@ -26,6 +26,7 @@ from edgepress.multilabel.datasets import files
 from edgepress.multilabel.datasets.contents import Contents
 from edgepress.multilabel.datasets.finding import Pictures
 from edgepress.multilabel.datasets.options import DataOptions
+from edgepress.multilabel.datasets.tables import shown
 from edgepress.multilabel.errors import InputError
 
 LOOKS_FOR = "annotations/instances_<split>.json or another file of images, annotations and categories (MS-COCO)"
@@ -82,6 +83,8 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
         targets[row, column] = 1
     ignore, known = _unknown(images, rows, columns, targets, path)
     notes = list(pictures.notes)
+    if others := _not_read(root):
+        notes.append(f"files of annotations from which no split is read: {shown(others, 5)}")
     if again:
         notes.append(f"{path.name}: {again} entries name a picture again; the entries of one picture are united")
     if len(names) != len(ordered):
@@ -92,11 +95,12 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
     return Contents(labels=labels, paths=paths, targets=targets, ignore=ignore, notes=tuple(notes))
 
 
-def left_out(root: Path) -> list[str]:
-    """The files of annotations/ from which no split is read."""
+def _not_read(root: Path) -> list[str]:
+    """The files in annotations/ with labels that no split is read from, such as labels_ beside instances_."""
     used = set(_files(root).values())
     folder = root / "annotations"
-    return [f"annotations/{name}" for name in files.named_as(folder, (_SUFFIX,)) if folder / name not in used]
+    others = [name for name in files.named_as(folder, (_SUFFIX,)) if folder / name not in used]
+    return [name for name in others if files.mentions(folder / name, '"category_id"')]
 
 
 def _files(root: Path) -> dict[str, Path]:

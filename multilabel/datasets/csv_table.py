@@ -12,6 +12,7 @@ over all splits. Columns are separated by , ; | or tabs. Rows that name the same
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from edgepress.multilabel.datasets import files
@@ -25,7 +26,7 @@ from edgepress.multilabel.datasets.table_rows import (
     open_with_columns,
     read_table,
 )
-from edgepress.multilabel.datasets.tables import first_line, open_table, usual_names
+from edgepress.multilabel.datasets.tables import first_line, open_table, shown, usual_names
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.labels import one_form
 
@@ -78,7 +79,10 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
             open_with_columns(other, _pictures(root, other.stem), options, root) for other in _used(root, options)
         )
         labels = files.label_space(sorted(set(map(one_form, listed_names(others, options)))), str(root))
-    return read_table(table, columns, pictures, labels, split, options)
+    contents = read_table(table, columns, pictures, labels, split, options)
+    others = _not_read(root, options)
+    note = (f"tables from which no split is read: {shown(others, 5)}",) if others else ()
+    return replace(contents, notes=(*contents.notes, *note))
 
 
 def _tables(root: Path) -> list[Path]:
@@ -91,7 +95,7 @@ def _used(root: Path, options: DataOptions) -> list[Path]:
     return [path for path in _tables(root) if _has_pictures(path, root, options) and _width(path) > 1]
 
 
-def left_out(root: Path, options: DataOptions) -> list[str]:
+def _not_read(root: Path, options: DataOptions) -> list[str]:
     """The tables in the root from which no split is read."""
     names = [name for name in files.files_of(root) if name.lower().endswith(_SUFFIXES) and not name.startswith(".")]
     used = {path.name for path in _used(root, options)}

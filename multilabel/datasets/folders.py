@@ -21,6 +21,7 @@ from edgepress.multilabel.datasets import files
 from edgepress.multilabel.datasets.contents import Contents
 from edgepress.multilabel.datasets.options import DataOptions
 from edgepress.multilabel.datasets.tables import SPLIT_NAMES
+from edgepress.multilabel.datasets.unrecognised import conversion
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.pictures import picture_hash
 
@@ -53,7 +54,12 @@ def splits(root: Path, options: DataOptions) -> list[str]:
     """
     found = [name for name in files.folders_of(root) if _has_label(root / name)]
     if options.format != "folders" and (why := doubt(root, found)) is not None:
-        raise InputError(f"{root}: not read as a folder a label, because {why}; --format folders insists")
+        other = conversion(root)
+        raise InputError(
+            f"{root}: {other}"
+            if other
+            else f"{root}: not read as a folder a label, because {why}; --format folders insists"
+        )
     return found
 
 

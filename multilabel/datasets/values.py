@@ -71,7 +71,7 @@ class Values:
 
         Args:
             text: such as `yes=1,no=-1,unknown=0,empty=no`; a meaning may be given for several values. None keeps the
-                defaults.
+                defaults, and `empty=no` alone those of all other cells.
 
         Raises:
             InputError: a part has another form, a value has two meanings, or no value means yes.
@@ -89,6 +89,8 @@ class Values:
                 raise InputError(f"--values {text}: {value!r} is both {found[key]} and {meaning}")
             given.add(key)
             found[key] = meaning
+        if given == {""}:  # nothing is said of the others
+            return cls({**_MEANINGS, **found}, told=False)
         if "yes" not in found.values():
             raise InputError(f"--values {text}: no value means yes; expected yes=VALUE among its parts")
         return cls(found, told=True)
@@ -159,7 +161,7 @@ class UnreadableError(Exception):
 
 def _refuse_signs(found: list[CellCount], table: str) -> None:
     minus = sum(count.cells for count in found if canonical(count.text) == "-1")
-    no = sum(count.cells for count in found if count.meaning == "no")
+    no = sum(count.cells for count in found if count.meaning == "no" and canonical(count.text))  # empty may be told
     if minus and not no:
         yes = sum(count.cells for count in found if count.meaning == "yes")
         empty = sum(count.cells for count in found if not canonical(count.text))

@@ -82,6 +82,7 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
     paths = [pictures.find(name, where) for name, where in rows]
     if lists.graded and all((label, split) in lists.graded for label in labels):
         present = _from_lists(lists, labels, [name for name, _ in rows], split)
+        notes += _join_objects(present, [found.get(without_suffix(name)) for name, _ in rows], labels)
     elif not folder.is_dir():
         missing = next(label for label in labels if (label, split) not in lists.graded)
         raise InputError(f"{lists.folder / f'{missing}_{split}.txt'}: no such file, and no Annotations")
@@ -164,6 +165,31 @@ def _from_lists(lists: Lists, labels: LabelSpace, ids: list[str], split: str) ->
         )
     present[gaps] = -1
     return present
+
+
+def _join_objects(present: np.ndarray, annotations: list[Path | None], labels: LabelSpace) -> list[str]:
+    """Raise cells that a list denies and an annotation has an object of, in place; what was found, in words.
+
+    VOC's own lists say what its annotations say. Datumaro writes into the lists the labels of whole pictures alone, and
+    boxes into the annotations.
+    """
+    raised, other = 0, dict[str, int]()
+    for row, path in enumerate(annotations):
+        for name, value in (objects_of(path) if path is not None else {}).items():
+            if (label := one_form(name)) not in labels:
+                other[label] = other.get(label, 0) + 1
+            elif value > present[row, column := labels.index(label)]:
+                raised += 1
+                present[row, column] = value
+    notes = []
+    if raised:
+        notes.append(f"{raised} cells follow an object in Annotations/ where the label's list in ImageSets/ says less")
+    if other:
+        named = ", ".join(f"{label} ({number} pictures)" for label, number in sorted(other.items())[:5])
+        notes.append(
+            f"{len(other)} labels of objects in Annotations/ have no list in ImageSets/, and are left out: {named}"
+        )
+    return notes
 
 
 def _column(path: Path, ids: list[str], split: str) -> np.ndarray:

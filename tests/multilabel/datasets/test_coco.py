@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgepress.multilabel.datasets import detect_format, list_splits, load_dataset
-from tests.multilabel.layouts import CATEGORIES, IMAGES, check, refusal, write_coco
+from tests.multilabel.layouts import CATEGORIES, IMAGES, check, refusal, write, write_coco
 
 
 @pytest.mark.parametrize("folder", ["val2017", "images/val2017", "images"])
@@ -69,6 +69,16 @@ def test_entries_of_one_file_and_categories_of_one_name_are_united(tmp_path):
     dataset = load_dataset(tmp_path, "val")
     check(dataset, ["person", "cat", "toothbrush"], ["b.jpg", "a.jpg", "c.jpg"], [[0, 0, 0], [1, 1, 0], [0, 0, 0]])
     assert ["1 entries" in dataset.notes[0], "called 'cat'" in dataset.notes[1]] == [True, True]
+
+
+def test_a_file_beside_the_one_that_is_read_is_told(tmp_path):
+    """Datumaro's export: boxes in instances_, and the labels of whole pictures in labels_."""
+    root = write_coco(tmp_path)
+    write(root / "annotations" / "captions_val2017.json", '{"images": [], "annotations": []}')
+    assert load_dataset(root, "val").notes == ()
+    (root / "annotations" / "labels_val2017.json").write_text((root / "annotations/instances_val2017.json").read_text())
+    said = "files of annotations from which no split is read: labels_val2017.json"
+    assert load_dataset(root, "val").notes == (said,)
 
 
 def test_a_label_is_known_only_where_a_federated_file_says_so(tmp_path):

@@ -34,6 +34,7 @@ def test_a_table_with_lists_of_labels(tmp_path, order, mark):
     assert hot == [{"sky", "cat"}, set(), {"cat"}]
     assert load_dataset(root, "train").labels == dataset.labels
     assert list_splits(root) == ["test", "train"]
+    assert dataset.notes[-1] == "tables from which no split is read: notes.csv"
 
 
 def test_a_list_in_json(tmp_path):
@@ -157,6 +158,15 @@ def test_minus_one_without_a_no_is_refused_until_told(tmp_path):
     told = load_dataset(root, values="yes=1,unknown=-1,empty=no")
     check(told, ["cat", "dog"], names, targets, [[0, 1], [1, 0], [0, 0]])
     assert [tuple(value) for value in told.values] == [("1", 3, "yes"), ("-1", 2, "unknown"), ("", 1, "no")]
+
+
+def test_what_is_empty_may_be_told_alone(tmp_path):
+    root = write_csv(tmp_path, "path,cat,dog", "a.jpg,1,-1", "b.jpg,,1", "c.jpg,0,")
+    names = ["a.jpg", "b.jpg", "c.jpg"]
+    check(load_dataset(root, values="empty=no"), ["cat", "dog"], names, [[1, 0], [0, 1], [0, 0]],
+          [[0, 1], [0, 0], [0, 0]])  # fmt: skip
+    write(root / "test.csv", "path,cat,dog", "a.jpg,1,-1", "b.jpg,,1", "c.jpg,-1,")
+    assert "hold -1 and never 0" in refusal(root, values="empty=no")  # of -1 nothing is told
 
 
 @pytest.mark.parametrize(

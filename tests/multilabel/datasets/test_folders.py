@@ -88,7 +88,10 @@ def test_a_tree_with_a_file_that_speaks_of_labels_is_not_read_as_folders(tmp_pat
 def test_a_label_named_like_something_else_is_not_believed(tmp_path, label):
     picture(tmp_path / "train" / "cat" / "a.jpg")
     picture(tmp_path / "train" / label / "b.jpg", 9)
-    assert f"train/{label} is named as no label is" in refusal(tmp_path, "train")
+    said = (
+        "train/masks/ holds masks of a segmentation" if label == "masks" else f"train/{label} is named as no label is"
+    )
+    assert f"train/{label}{said}" in refusal(tmp_path, "train")
     assert load_dataset(tmp_path, "train", format="folders").labels.names == tuple(sorted(("cat", label)))
 
 
@@ -120,6 +123,7 @@ def test_a_split_in_which_everything_has_the_one_label_is_refused(tmp_path):
         ({"Annotations/a.xml": "<annotation/>"}, "no JPEGImages/ or images/ is beside it"),
         ({"x.json": '{"images": [], "annotations": []}'}, "it has images and annotations, and no categories"),
         ({"data.yaml": "names: [a]", "train/images/a.txt": ""}, "data.yaml is YOLO's"),
+        ({"train.xml": "<annotations><image id='0' name='a.jpg'>"}, "train.xml is CVAT's, of one split"),
         ({"a.jpg": ""}, "nothing says their labels"),
         ({"cat/a.jpg": ""}, "folders of pictures without a split above them"),
     ],
@@ -130,6 +134,44 @@ def test_a_folder_that_no_reader_takes_is_told_what_it_lacks(tmp_path, files, sa
     message = refusal(tmp_path)
     assert "not recognised as a data set" in message
     assert said in message
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"data.yaml": "names: [bolt]", "train/labels/a.txt": "0 .5 .5 .1 .1"}, "data.yaml is YOLO's"),
+        ({"train/labels/a.txt": "0 .5 .5 .1 .1"}, "train/labels/ holds YOLO's text files of boxes"),
+        ({"images/x.txt": "", "labels/train/a.txt": "0 .5 .5 .1 .1"}, "labels/train/ holds YOLO's text files of boxes"),
+        ({"val/val_annotations.txt": "a.jpg\tn01\t0\t0\t5\t5"}, "val/val_annotations.txt is tiny-imagenet's list"),
+        ({"train/masks/a.png": ""}, "train/masks/ holds masks of a segmentation"),
+    ],
+)
+def test_a_known_tree_that_is_no_folder_a_label_is_told_what_to_convert_to(tmp_path, files, said):
+    picture(tmp_path / "train" / "images" / "a.jpg")
+    picture(tmp_path / "val" / "images" / "a.jpg", 9)
+    for name, text in files.items():
+        write(tmp_path / name, text)
+    message = refusal(tmp_path, "train")
+    assert said in message
+    assert "--format folders" not in message
+    assert "export the set as" in message or "move each picture of val/images/ to val/<label>/" in message
+
+
+def test_tiny_imagenet_moved_as_its_message_says_is_read(tmp_path):
+    for label in ("n01", "n02"):
+        picture(tmp_path / "train" / label / "images" / f"{label}_0.jpg", int(label[1:]))
+        write(tmp_path / "train" / label / f"{label}_boxes.txt", f"{label}_0.jpg\t0\t0\t5\t5")
+        picture(tmp_path / "val" / "images" / f"val_{label}.jpg", 7)
+    write(tmp_path / "val" / "val_annotations.txt", "val_n01.jpg\tn01\t0\t0\t5\t5", "val_n02.jpg\tn02\t0\t0\t5\t5")
+    assert "then delete it and the lists of boxes, train/<label>/<label>_boxes.txt" in refusal(tmp_path, "val")
+    (tmp_path / "val" / "val_annotations.txt").unlink()
+    for label in ("n01", "n02"):
+        (tmp_path / "train" / label / f"{label}_boxes.txt").unlink()
+        (tmp_path / "val" / label).mkdir()
+        (tmp_path / "val" / "images" / f"val_{label}.jpg").rename(tmp_path / "val" / label / f"val_{label}.jpg")
+    (tmp_path / "val" / "images").rmdir()
+    check(load_dataset(tmp_path, "val"), ["n01", "n02"], ["val_n01.jpg", "val_n02.jpg"], [[1, 0], [0, 1]])
+    assert load_dataset(tmp_path, "train").labels.names == ("n01", "n02")
 
 
 def test_a_format_that_is_asked_for_says_what_it_expects(tmp_path):

@@ -41,12 +41,26 @@ def test_difficult_is_checked_and_never_dropped_in_silence(voc, tmp_path):
     assert "difficult='positive' is for Pascal VOC" in refusal(tmp_path / "d", difficult="positive")
 
 
-def test_the_lists_of_labels_are_believed_before_annotations_and_do_not_need_them(tmp_path):
+def test_the_lists_of_labels_do_not_need_annotations(tmp_path):
     year = write_voc(tmp_path / "VOC2012", graded=True)
     shutil.rmtree(year / "Annotations")
     np.testing.assert_array_equal(load_dataset(year, "test").targets, VOC_TARGETS)
     (year / "ImageSets" / "Main" / "dog_test.txt").unlink()
     assert "dog_test.txt: no such file, and no Annotations" in refusal(year)
+
+
+def test_an_object_that_the_lists_deny_is_read_and_told(tmp_path):
+    """Datumaro's export: labels of whole pictures in the lists, boxes in the annotations alone."""
+    year = write_voc(tmp_path / "VOC2012", graded=True)
+    assert load_dataset(year, "test").notes == ()
+    write(year / "Annotations" / "000009.xml", annotation(("cat", 0), ("dog", 1), ("boat", 0)))
+    dataset = load_dataset(year, "test")
+    check(dataset, ["cat", "dog", "person"], ["000009.jpg", "000005.jpg", "000007.jpg"],
+          [[1, 0, 0], *VOC_TARGETS[1:]], [[0, 1, 0], [0, 1, 0], [0, 0, 0]])  # fmt: skip
+    assert dataset.notes == (
+        "2 cells follow an object in Annotations/ where the label's list in ImageSets/ says less",
+        "1 labels of objects in Annotations/ have no list in ImageSets/, and are left out: boat (1 pictures)",
+    )
 
 
 def test_voc_without_lists_is_one_split(tmp_path):
