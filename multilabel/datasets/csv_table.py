@@ -80,8 +80,8 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
         )
         labels = files.label_space(sorted(set(map(one_form, listed_names(others, options)))), str(root))
     contents = read_table(table, columns, pictures, labels, split, options)
-    others = _not_read(root, options)
-    note = (f"tables from which no split is read: {shown(others, 5)}",) if others else ()
+    unread = _not_read(root, options)
+    note = (f"tables from which no split is read: {shown(unread, 5)}",) if unread else ()
     return replace(contents, notes=(*contents.notes, *note))
 
 
