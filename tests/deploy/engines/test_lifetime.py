@@ -30,6 +30,10 @@ class Slow(Engine):
         self.entered, self.go = threading.Event(), threading.Event()
         self.released = 0
 
+    @property
+    def runtime_version(self) -> str:
+        return "slow 1.0"
+
     def _proof(self) -> Proof:
         raise NotImplementedError
 
