@@ -92,10 +92,10 @@ def test_and_stops_verify(bad, data, run_folder, damage):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"teech": {}}, ["unknown key 'teech'", "valid keys: data, out, format", "teach, distill"]),
+        ({"teech": {}}, ["unknown key 'teech'", "did you mean 'teach'", "valid keys: ", "teach, distill"]),
         ({"teach": {"epoch": 3}}, ["unknown key 'teach.epoch'", "valid keys: ", "backbone", "epochs"]),
         ({"engines": ["onnx-fp33"]}, ["engines.0", "'onnx-fp33'", "onnx-fp32"]),
-        ({"required": ["openvino-int8"]}, ["openvino-int8 is required but not among engines"]),
+        ({"required": ["openvino-int8"]}, ["required, but not among engines: openvino-int8"]),
         ({"teach": {"epochs": 0}}, ["teach.epochs is 0", "greater than or equal to 1"]),
         ({"teach": {"epochs": "many"}}, ["teach.epochs is 'many'", "integer"]),
         ({"bench": {"seconds": -1}}, ["bench.seconds is -1"]),
@@ -223,7 +223,9 @@ def test_a_wrong_value_is_named_with_the_right_ones(bad, data, run_folder, tmp_p
 
 def test_a_wrong_kind_of_bundle_is_named(bad, data, run_folder, tmp_path):
     line = bad("distill", data, "--teacher", run_folder / "onnx-fp32", "--out", tmp_path / "s", "--weights", "none")
-    assert "a bundle of kind onnx; expected torch" in line
+    assert "an ONNX graph teaches by its logits, but review_kd needs what is inside it" in line
+    line = bad("distill", data, "--teacher", run_folder / "openvino-fp32", "--out", tmp_path / "s", "--weights", "none")
+    assert "a bundle of kind openvino; expected a teacher, torch or onnx" in line
     line = bad("compile", run_folder / "student", "--engine", "onnx-fp16")
     assert "a bundle of kind torch; expected onnx" in line
     assert nothing_was_made(tmp_path)
