@@ -75,6 +75,9 @@ def _signs(root: Path) -> Iterator[str]:
             )
         if len(header) < 2:
             yield f"{name} has no column beside {shown(header)}; expected one a label, or one that lists labels"
+    for name in files.named_as(root, (".txt",)):
+        if files.mentions_any(root / name, files.PICTURE_SUFFIXES):
+            yield f"{name} lists pictures in text, which is not read; write a table with the columns path and labels"
     if files.named_as(root, (".txt",)) and (root / "labels.txt").is_file():
         yield "labels.txt is there, and no picture's labels: expected <split>/metadata.jsonl or <split>.csv"
     if files.named_as(root, files.PICTURE_SUFFIXES):

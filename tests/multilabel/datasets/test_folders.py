@@ -116,6 +116,7 @@ def test_a_split_in_which_everything_has_the_one_label_is_refused(tmp_path):
     [
         ({}, "holds nothing; expected a folder of pictures with labels"),
         ({"labels.txt": "cat"}, "no picture's labels: expected <split>/metadata.jsonl or <split>.csv"),
+        ({"labels.txt": "cat", "train_list.txt": "a.jpg 0"}, "train_list.txt lists pictures in text"),
         ({"t.csv": "a,b\n1,2"}, "t.csv has no column for the picture among a, b"),
         ({"t.csv": "image\na.jpg"}, "t.csv has no column beside image"),
         ({"Annotations/a.xml": "<annotation/>"}, "no JPEGImages/ or images/ is beside it"),
