@@ -238,15 +238,14 @@ def test_a_manifest_is_read_up_to_a_bound(tmp_path, monkeypatch):
         Bundle.open(bundle.path)
 
 
-def test_why_a_manifest_is_not_read_is_told_in_two_hundred_characters(tmp_path):
+def test_why_a_manifest_is_not_read_is_its_first_cause(tmp_path):
     bundle = make(tmp_path / "b")
     reseal(bundle.path, kind="x" * 1000, precision=7)
     with pytest.raises(InputError) as caught:
         Bundle.open(bundle.path)
-    reason = str(caught.value).split("this version reads (")[1].removesuffix("); make the bundle again")
-    assert len(reason) == 200
-    assert "  " not in reason
-    assert reason.startswith("2 validation errors for Manifest kind Input should be 'torch'")
+    said = str(caught.value)
+    assert "(kind: Input should be 'torch', 'onnx', 'openvino' or 'tensorrt'); make the bundle again" in said
+    assert "xxx" not in said
 
 
 def test_another_kind_than_asked_for_is_refused(tmp_path):
@@ -466,6 +465,5 @@ def test_a_manifest_of_an_earlier_version_opens(tmp_path):
     opened = Bundle.open(made.path).manifest
     assert (opened.built_for.max_batch, opened.built_for.cuda_graph, opened.built_for.dla) == (16, True, 1)
     assert opened.calibration.tried[0].latency == opened.calibration.latency
-    reseal(made.path, convolutions=7)
-    with pytest.raises(InputError, match="convolutions"):
-        Bundle.open(made.path)
+    reseal(made.path, convolutions=7)  # a field that another version may have is passed over
+    assert Bundle.open(made.path).manifest.labels == opened.labels
