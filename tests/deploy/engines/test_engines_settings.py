@@ -101,7 +101,8 @@ def test_a_model_that_is_no_model_is_one_line(build, tmp_path, name):
         labels=manifest.labels,
         preprocess=manifest.preprocess,
     ) as (folder, _):
-        (folder / manifest.model).write_bytes(b"no model at all")
+        for file in {manifest.model, *(one for one in manifest.files if one.endswith(".bin"))}:
+            (folder / file).write_bytes(b"no model at all")
     with pytest.raises(InputError, match=r"cannot (load|compile) it") as error:
         open_engine(tmp_path / "broken")
     assert "\n" not in str(error.value)
