@@ -157,7 +157,7 @@ class Comparison:
 
 def _mean(per_label: np.ndarray) -> float:
     if np.isnan(per_label).all():
-        raise InputError("no label has a positive picture in this split: mAP is not defined")
+        raise InputError("no label has both a positive and a negative picture in this split: mAP is not defined")
     return float(np.nanmean(per_label))
 
 
