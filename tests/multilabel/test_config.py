@@ -33,7 +33,7 @@ def test_values_are_read_nested_and_frozen():
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"epochs": 3, "epoch": 3}, "unknown key 'epoch'; valid keys: epochs, optimizer"),
+        ({"epochs": 3, "epoch": 3}, "unknown key 'epoch'; did you mean 'epochs'?; valid keys: epochs, optimizer"),
         ({"epochs": 3, "optimizer": {"rate": 1}}, "unknown key 'optimizer.rate'; valid keys: lr, name"),
         ({"epochs": 3, "optimizer": {"lr": 0}}, "optimizer.lr is 0: input should be greater than 0"),
         ({"epochs": 3, "optimizer": {"name": "adan"}}, "optimizer.name is 'adan': input should be 'adam' or 'sgd'"),

@@ -230,7 +230,7 @@ class TestErrors:
         assert "is the disk full?" in line
 
     def test_a_connection_that_dies_while_it_is_sent(self, bad, server, run_folder, tmp_path):
-        lines = f'[ "$2" = edgepress.receive ] && head -c 1000 > /dev/null && exit 3; exec {sys.executable} "$@"'
+        lines = f'[ "$2" = edgepress.remote.receive ] && head -c 1000 > /dev/null && exit 3; exec {sys.executable} "$@"'
         python = script(tmp_path / "python", lines)
         line = bad("bench", run_folder / "onnx-fp32", "--host", server.name, "--host-python", python, *server.flags())
         assert "exit code 3" in line
