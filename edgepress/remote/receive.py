@@ -1,4 +1,4 @@
-"""What a device does for `--host`: `python3 -m edgepress.receive VERB BUNDLE ARGUMENTS`.
+"""What a device does for `--host`: `python3 -m edgepress.remote.receive VERB BUNDLE ARGUMENTS`.
 
 Takes a tar stream from stdin into a private folder, runs the verb there, prints one line of JSON and removes the
 folder. `edgepress.remote.host` calls this, not a person. Standard input stays open during the work; its end means that
