@@ -182,7 +182,7 @@ def test_slower_than_float_is_told(tmp_path, caplog, latency, told):
         return Ratio(ratio=latency[0], low=latency[1], high=latency[2])
 
     found = search(tmp_path, time_limit=0.0, measure=measure)
-    assert found.best.latency == latency
+    assert found.best.latency == Ratio(ratio=latency[0], low=latency[1], high=latency[2])
     assert set(measured) == {"int8.onnx"}
     expected = ["int8 for onnxruntime: slower than fp32 here (1.50 times): the gate fails"]
     assert caplog.messages == (expected if told else [])

@@ -15,6 +15,7 @@ from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.datasets import load_dataset
 from edgepress.multilabel.metrics import mean_average_precision
 from edgepress.run.compare import summarise
+from edgepress.run.compared import ComparedStudent
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +135,7 @@ def test_run_takes_several_teachers(edgepress, micro, teachers, tiny_data, tmp_p
 
 
 def test_its_flags_are_those_that_it_heeds(edgepress):
-    shown = {verb: set(re.findall(r"--[a-z][a-z-]*", edgepress(verb, "--help").out)) for verb in ("run", "compare")}
+    shown = {verb: set(re.findall(r"--[a-z][a-z-]*", edgepress(verb, "--help-all").out)) for verb in ("run", "compare")}
     sections = ("--engines", "--required", "--decisions", "--quantize", "--compile", "--bench", "--verify")
     sections += (
         "--finetune",
@@ -205,10 +206,10 @@ def test_an_unknown_method_is_named(edgepress, recipe):
 
 def test_mean_and_deviation_by_hand():
     students = [
-        {"method": "a", "seed": seed, "test_mAP": value, "val_mAP": 0.5}
+        ComparedStudent.model_construct(method="a", seed=seed, test_mAP=value, val_mAP=0.5)
         for seed, value in enumerate((0.30, 0.32, 0.34))
     ]
     (row,) = summarise(students)
-    assert row["test_mAP_points"] == pytest.approx(32.0)
-    assert row["deviation"] == pytest.approx(2.0)
-    assert summarise(students[:1])[0]["deviation"] is None
+    assert row.test_mAP_points == pytest.approx(32.0)
+    assert row.deviation == pytest.approx(2.0)
+    assert summarise(students[:1])[0].deviation is None
