@@ -3,7 +3,14 @@
 import logging
 import time
 
+import pytest
+
 from edgepress.compress.progress import heartbeat
+
+
+@pytest.fixture(autouse=True)
+def heard(monkeypatch):
+    monkeypatch.setattr(logging.getLogger("edgepress"), "propagate", True)  # whatever a command line left
 
 
 def test_a_long_wait_is_told_again_and_again_and_ends_with_it(caplog):

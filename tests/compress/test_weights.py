@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import pickle
 from pathlib import Path
 
@@ -186,7 +187,8 @@ def test_read_safetensors_gives_every_tensor(tmp_path):
     assert state["a"].tolist() == [0, 1, 2]
 
 
-def test_a_head_in_the_file_is_not_dropped_in_silence(tmp_path, caplog):
+def test_a_head_in_the_file_is_not_dropped_in_silence(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("edgepress"), "propagate", True)  # whatever a command line left
     whole = timm.create_model(NAME, pretrained=False, num_classes=3)
     save_file(whole.state_dict(), tmp_path / "tagger.safetensors")
     load(backbone_of(), tmp_path / "tagger.safetensors")
