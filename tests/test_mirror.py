@@ -40,7 +40,6 @@ TESTED_THROUGH = {
     "deploy/verify/graph_cuts.py": "the layers that test_layers.py names are cut by it",
     "edgepress/cli/export.py": "the rows of test_main_bad_input.py call it, and every engine's tests what it calls",
     "edgepress/cli/options.py": "options that the verbs share",
-    "edgepress/run/compared.py": "the record of compare, which test_compare.py reads",
     "edgepress/run/relate.py": "how engines are held to each other: the verdicts of test_pipeline.py and test_prove.py",
     "edgepress/report/style.py": "the contrast and the layout that test_html.py measures in a browser",
     "edgepress/report/svg.py": "the plots in test_write.py and test_html.py",
