@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from edgepress.compress.models import MLDecoderHead, MultiLabelModel
+from edgepress.multilabel.softmax_range import softmax_range
 
 LEVELS = 255
 """Number of steps in an activation's range: UInt8, asymmetric."""
@@ -156,6 +157,7 @@ class _QuantizedOperations(TorchFunctionMode):
         self.seen: list[Tensor] = []
         self._place, self._begun = 0, False
         self._known = WeakTensorKeyDictionary()  # _State, or the quantised tensor that replaces it
+        self._positions = WeakTensorKeyDictionary()  # of a softmax's output: over how many it distributes its 1
         # Until the first product it is a picture's bytes, shifted and scaled: a grid that loses nothing.
         self._known[images] = _State.QUANTIZED
 
@@ -185,7 +187,10 @@ class _QuantizedOperations(TorchFunctionMode):
         else:
             kept = name in _MOVES and self._known.get(next(_tensors(args))) is _State.QUANTIZED
             state = _State.QUANTIZED if kept else _State.FLOAT
-        return self._told(func(*args, **kwargs), state)
+        result = self._told(func(*args, **kwargs), state)
+        if name == "softmax":
+            self._positions[result] = result.shape[kwargs["dim"] if "dim" in kwargs else args[1]]
+        return result
 
     def _product(self, name: str, func: Any, args: Any, kwargs: Any) -> Any:
         operands = list(args[:2])
@@ -220,7 +225,10 @@ class _QuantizedOperations(TorchFunctionMode):
     def _quantized(self, tensor: Tensor) -> Tensor:
         place, self._place = self._place, self._place + 1
         if self.observing:
-            self.seen.append(torch.stack(tensor.detach().float().aminmax()))
+            low, high = tensor.detach().float().aminmax()
+            if tensor in self._positions:
+                low, high = map(high.new_tensor, softmax_range(float(high), self._positions[tensor]))
+            self.seen.append(torch.stack((low, high)))
             self._known[tensor] = _State.QUANTIZED
             return tensor
         quantized = fake_quantize(tensor, *self.ranges[place])

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgepress.calibration.int8.products import float_anyway
+from edgepress.multilabel.openvino_model import openvino_model
 
 _PRODUCTS = ("Convolution", "GroupConvolution", "MatMul")
 
@@ -30,9 +31,8 @@ class OpenVinoQuantizer:
 
     def __init__(self, model: Path, images: np.ndarray, weight_bits: int = 8) -> None:
         import onnx
-        import openvino as ov
 
-        self.images, self.weight_bits, self.model = images, weight_bits, ov.convert_model(str(model))
+        self.images, self.weight_bits, self.model = images, weight_bits, openvino_model(model)
         # By their names in ONNX: a convolution with a bias becomes two operations, the first with a longer name.
         self.names = {
             _onnx_name(op): op.get_friendly_name()

@@ -23,6 +23,7 @@ from edgepress.calibration.int8.products import (
 from edgepress.calibration.int8.ranges import Method, Ranges
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.manifest import Target
+from edgepress.multilabel.softmax_range import softmax_range
 
 _ENDINGS = ("Clip", "Relu")
 """Activations that a runtime fuses with the preceding convolution."""
@@ -67,15 +68,6 @@ def convolutions_in_int8(model: Path) -> tuple[int, int]:
 
     names = {node.name for node in onnx.load(str(model)).graph.node if node.op_type == "Conv"}
     return len(names - set(float_products(model))), len(names)
-
-
-def wide_enough(measured: tuple[float, float], positions: int) -> tuple[float, float]:
-    """The range of a softmax's output, from 0 to at least twice the value of each position if all are equal.
-
-    If the range of flat attention is as narrow as was measured, ONNX Runtime up to 1.31.1 returns zeros (its
-    QLinearSoftmax, if 255 · scale · positions is at most 1.7; 1.32.0 is right).
-    """
-    return 0.0, max(measured[1], min(2 / positions, 1.0))
 
 
 class OnnxQuantizer:
@@ -180,7 +172,7 @@ class OnnxQuantizer:
             if self.zero is not None:  # a picture's bytes minus the whole number in their middle: nothing to measure
                 ranges[CENTRED] = (-self.zero, 255 - self.zero)
             for name, positions in softmax_positions(self.float_model.graph, self.ranges.shapes).items():
-                ranges[name] = wide_enough(ranges[name], positions)
+                ranges[name] = softmax_range(ranges[name][1], positions)
             self._by[method] = {
                 name: (np.array(low, np.float32), np.array(high, np.float32)) for name, (low, high) in ranges.items()
             }

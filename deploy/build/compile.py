@@ -18,6 +18,7 @@ from edgepress.deploy.engines.passport import platform_here
 from edgepress.multilabel.bundle import Bundle, inputs_hash, up_to_date, write_bundle
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.manifest import BuiltForOpenVino
+from edgepress.multilabel.openvino_model import openvino_model
 
 log = logging.getLogger("edgepress")
 
@@ -79,12 +80,7 @@ def compile_openvino(
         return made
     import openvino as ov
 
-    try:
-        model = ov.convert_model(str(parent.model_path))
-    except Exception as error:  # OpenVINO's frontends raise types of their own
-        raise InputError(
-            f"{parent.model_path}: OpenVINO cannot read it: {' '.join(str(error).split())[:300]}"
-        ) from error
+    model = openvino_model(parent.model_path)
     with derived_bundle(
         parent,
         out,

@@ -16,6 +16,7 @@ from edgepress.deploy.bench.against import against_record, read_record
 from edgepress.deploy.tag.sources import pictures
 from edgepress.multilabel.bundle import MANIFEST, Bundle, write_bundle
 from edgepress.multilabel.datasets import load_dataset
+from edgepress.multilabel.datasets.options import Format
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.pictures import check_bytes, decode_picture
 from edgepress.multilabel.preprocess import Preprocess
@@ -175,12 +176,10 @@ def _against(folder: Path, file: Path) -> None:
             raise
 
 
-def _dataset(format: str) -> Callable[[Path, Path], None]:
+def _dataset(format: Format) -> Callable[[Path, Path], None]:
     def read(folder: Path, file: Path) -> None:
-        data = load_dataset(
-            folder, "val2017" if format == "coco" else "train" if format == "nuswide" else "test", format
-        )
-        data.check_pictures()
+        split = "val2017" if format == "coco" else "train" if format == "nuswide" else "test"
+        load_dataset(folder, split, format=format).check_pictures()
 
     return read
 
