@@ -21,7 +21,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from edgepress.deploy.verify.confidence import Scored, drop_interval, resample_counts, resampled_mean_average_precision
+from edgepress.multilabel.confidence import Scored, drop_interval, resample_counts, resampled_mean_average_precision
 from edgepress.multilabel.metrics import mean_average_precision
 
 NORMAL = NormalDist()

@@ -26,9 +26,9 @@ from edgepress.compress.config import QuantizeAwareConfig
 from edgepress.deploy.bench.against import compare_latency
 from edgepress.deploy.build.compile import IR, ONNX, compile_openvino, derived_bundle
 from edgepress.deploy.engines import open_engine
-from edgepress.deploy.verify.confidence import Scored, drop_interval
 from edgepress.deploy.verify.verification import predict_split
 from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.confidence import Scored, drop_interval
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.decisions import changed_share
 from edgepress.multilabel.errors import InputError

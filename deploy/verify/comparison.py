@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from edgepress.deploy.verify.agreement import TOP, Agreement
-from edgepress.deploy.verify.confidence import Scored, drop_interval
+from edgepress.multilabel.confidence import Scored, drop_interval
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.decisions import Decisions, changed_share
 from edgepress.multilabel.errors import InputError

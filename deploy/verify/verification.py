@@ -14,10 +14,10 @@ from edgepress.deploy.engines import Engine, open_engine
 from edgepress.deploy.engines.base import Ran
 from edgepress.deploy.verify.agreement import DROP_BUDGET, Agreement, beyond_budgets
 from edgepress.deploy.verify.comparison import Answered, Comparison, LabelRow
-from edgepress.deploy.verify.confidence import doubt
 from edgepress.deploy.verify.divergence import Stage, first_beyond, walk_stages
 from edgepress.deploy.verify.layers import Inspection, inspect_layers
 from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.confidence import doubt
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
 from edgepress.multilabel.judgement import Judgement, Reason, Verdict, judge

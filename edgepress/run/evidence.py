@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from edgepress.calibration.decide.probabilities import reliability
-from edgepress.deploy.verify.confidence import (
+from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.confidence import (
     LEAST_PICTURES,
     LEVEL,
     RESAMPLES,
     resample_counts,
     resampled_mean_average_precision,
 )
-from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.decisions import Decisions
 from edgepress.multilabel.manifest import Calibration
@@ -50,7 +50,7 @@ def label_intervals(logits: np.ndarray, data: MultiLabelDataset) -> dict[str, In
     """The 95 % interval of each label's AP, had other pictures of the same kind been taken; None without a positive, or
     with fewer than `LEAST_PICTURES`.
 
-    Like `deploy.verify.confidence.drop_interval`, for one label at a time: pictures are drawn with replacement, a
+    Like `multilabel.confidence.drop_interval`, for one label at a time: pictures are drawn with replacement, a
     resample without a positive of the label is left out of its interval, and the ends are the 2.5 and 97.5 % quantiles.
 
     Args:

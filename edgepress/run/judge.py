@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from edgepress.calibration.int8.search import SLOWER
-from edgepress.deploy.verify.confidence import doubt
+from edgepress.multilabel.confidence import doubt
 from edgepress.multilabel.judgement import Judgement, Reason, judge
 from edgepress.multilabel.manifest import Calibration
 from edgepress.run.result import EngineResult, LatencyBudget

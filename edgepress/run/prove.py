@@ -16,9 +16,9 @@ from edgepress.deploy.build.reference import REFERENCE, Reference
 from edgepress.deploy.engines import open_engine
 from edgepress.deploy.machine.device import describe_machine, installed
 from edgepress.deploy.verify.agreement import DIFF_BUDGET, FLIP_BUDGET
-from edgepress.deploy.verify.confidence import Scored, drop_interval
 from edgepress.deploy.verify.verification import predict_split, verify
 from edgepress.multilabel.bundle import Bundle, inputs_hash
+from edgepress.multilabel.confidence import Scored, drop_interval
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
 from edgepress.multilabel.judgement import Reason

@@ -10,9 +10,9 @@ import onnx
 import pytest
 
 from edgepress.deploy.engines.base import Ran
-from edgepress.deploy.verify.confidence import LEAST_PICTURES
 from edgepress.deploy.verify.verification import Verification, compare, verify
 from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.confidence import LEAST_PICTURES
 from edgepress.multilabel.datasets import MultiLabelDataset, load_dataset
 from tests.deploy.verify.corruptions import perturbed_weights, wrap
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from edgepress.deploy.build.reference import REFERENCE, Reference
-from edgepress.deploy.verify.confidence import Scored, drop_interval
 from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.confidence import Scored, drop_interval
 from edgepress.multilabel.datasets import load_dataset
 from edgepress.multilabel.errors import EngineUnavailableError
 from edgepress.multilabel.judgement import Reason, judge

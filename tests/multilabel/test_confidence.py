@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from benchmarks.coverage import simulate
-from edgepress.deploy.verify.confidence import (
+from edgepress.multilabel.confidence import (
     LEAST_PICTURES,
     Scored,
     doubt,
@@ -77,7 +77,7 @@ def test_many_pictures_are_worked_on_in_parts_with_the_same_result(monkeypatch):
     given = some()
     counts = resample_counts(len(given.targets), 30)
     whole = resampled_mean_average_precision(*given, counts)
-    monkeypatch.setattr("edgepress.deploy.verify.confidence._CELLS", 7 * len(given.targets))
+    monkeypatch.setattr("edgepress.multilabel.confidence._CELLS", 7 * len(given.targets))
     assert np.array_equal(resampled_mean_average_precision(*given, counts), whole)
 
 
@@ -150,7 +150,7 @@ def test_what_is_proven_is_the_interval_within_the_budget(interval, doubted):
 def test_each_label_is_sorted_once_and_the_value_is_that_of_sorting_each_resample(monkeypatch):
     given = some(30)
     counts = resample_counts(30, 20)
-    monkeypatch.setattr("edgepress.deploy.verify.confidence._CELLS", 4 * 30)  # five parts
+    monkeypatch.setattr("edgepress.multilabel.confidence._CELLS", 4 * 30)  # five parts
     sorted_, argsort = [], np.argsort
     monkeypatch.setattr(np, "argsort", lambda *args, **more: sorted_.append(1) or argsort(*args, **more))
     found = resampled_mean_average_precision(*given, counts)
