@@ -8,18 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from edgepress.compress.checkpoint import load_model, write_model
 from edgepress.compress.gather import process_state
-from edgepress.compress.models import MultiLabelModel
 from edgepress.compress.timm_tagger import load_timm_tagger
 from edgepress.multilabel.bundle import Bundle, file_sha256, inputs_hash, up_to_date, write_bundle
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.labels import LabelSpace
-from edgepress.multilabel.metrics import mean_average_precision, prevalence
+from edgepress.multilabel.reached import answer_split, compare_relatives, tell_reached, tell_relatives
 
 log = logging.getLogger("edgepress")
 
@@ -84,28 +80,10 @@ def adopt_checkpoint(
         return made
     model = load_timm_tagger(file, backbone, labels, **pictures)
     model.keep([labels.index(name) for name in verified.labels], verified.labels)
-    logits = _logits(model, verified)
-    reached = 100 * mean_average_precision(verified.targets, logits, verified.ignore)
-    chance = 100 * prevalence(verified.targets, verified.ignore)
-    log.info("%s: mAP %.2f on %s (random scores reach %.2f)", file.name, reached, verified.split, chance)
-    if reached < 1.5 * chance:
-        log.warning(
-            "caution: mAP %.2f is hardly above random scores (%.2f): are the labels in the order of the outputs, and "
-            "are mean and std those that the model learnt with?",
-            *(reached, chance),
-        )
+    tell_reached(file.name, verified, answer_split(model.answer, model.preprocess, verified))
+    tell_relatives(file.name, compare_relatives(model.answer, model.preprocess, verified, fractional=True))
     write_model(model, out, inputs=inputs, facts={"role": "teacher", "weights": f"adopted from {file.name}"})
     return Bundle.open(out)
-
-
-@torch.inference_mode()
-def _logits(model: MultiLabelModel, data: MultiLabelDataset, batch: int = 32) -> np.ndarray:
-    parts = []
-    for start in range(0, len(data), batch):
-        rows = range(start, min(start + batch, len(data)))
-        images = np.stack([model.preprocess(data.picture(row)) for row in rows])
-        parts.append(model.logits(torch.from_numpy(images)).numpy())
-    return np.concatenate(parts)
 
 
 def _copy_bundle(bundle: Bundle, out: Path) -> None:

@@ -6,6 +6,7 @@ import difflib
 import glob
 import math
 
+import numpy as np
 import timm
 import torch
 from timm.layers import PatchEmbed
@@ -164,6 +165,11 @@ class MultiLabelModel(nn.Module):
     def logits(self, images: Tensor) -> Tensor:
         """Turn uint8 RGB `[B, size, size, 3]` into logits `[B, C]` alone."""
         return self.head.logits(self.tokens(images))
+
+    @torch.inference_mode()
+    def answer(self, images: np.ndarray) -> np.ndarray:
+        """Logits float32 `[B, C]` of RGB pictures `[B, size, size, 3]`, uint8 or float32 in 0..255, on the CPU."""
+        return self.logits(torch.from_numpy(images)).numpy()
 
     def with_attention(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Turn uint8 RGB `[B, size, size, 3]` into logits `[B, C]` and what each label sees, `[B, C, rows, columns]`.

@@ -22,8 +22,8 @@ from edgepress.multilabel.bundle import Bundle, file_sha256, inputs_hash, up_to_
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.labels import LabelSpace
-from edgepress.multilabel.metrics import mean_average_precision, prevalence
 from edgepress.multilabel.preprocess import Preprocess
+from edgepress.multilabel.reached import answer_split, compare_relatives, tell_reached, tell_relatives
 
 if TYPE_CHECKING:
     import onnx
@@ -75,22 +75,27 @@ def adopt_onnx(
     if (made := up_to_date(out, inputs)) is not None:
         return made
     owner = _Owner(foreign, config)
-    few = _pixels(preprocess, verified, range(min(_FEW, len(verified))))
+    few = np.stack([preprocess(verified.picture(row)) for row in range(min(_FEW, len(verified)))])
     if len(few) < max(BATCHES):
         raise InputError(f"{verified.root}, split {verified.split!r}: {len(few)} pictures; {max(BATCHES)} are needed")
     activation = _known_activation(foreign, config, owner.answers(few), len(names))
     assert columns is not None
     graph = fronted(foreign, preprocess, config, activation, columns, len(names))
-    _prove(foreign, graph, few, logits_of(owner.answers(few), activation)[:, columns])
-    logits = np.concatenate(
-        [
-            logits_of(owner.answers(_pixels(preprocess, verified, rows)), activation)[:, columns]
-            for rows in _batches(len(verified))
-        ]
-    )
+
+    def answer(pixels: np.ndarray) -> np.ndarray:
+        return logits_of(owner.answers(pixels), activation)[:, columns]
+
+    _prove(foreign, graph, few, answer(few))
+    logits = answer_split(answer, preprocess, verified)
     if not np.isfinite(logits).all():
         raise InputError(f"{file}: gives logits that are not finite for pictures of {verified.root}")
-    _tell(file, names, verified, logits)
+    if left := len(names) - len(columns):
+        log.info("%d of the model's %d labels are not among the data set's; the graph drops them", left, len(names))
+    tell_reached(file.name, verified, logits)
+    tell_relatives(
+        file.name,
+        compare_relatives(answer, preprocess, verified, colors=config.colors, fractional=foreign.dtype == "float32"),
+    )
     with write_bundle(
         out,
         kind="onnx",
@@ -244,27 +249,3 @@ def _baked(foreign: Foreign, graph: onnx.ModelProto, batch: int) -> str:
         f'{{"{foreign.input}": {{0: torch.export.Dim("batch")}}}}, or with dynamo=False '
         f'dynamic_axes={{"{foreign.input}": {{0: "batch"}}}}'
     )
-
-
-def _pixels(preprocess: Preprocess, data: MultiLabelDataset, rows: range) -> np.ndarray:
-    return np.stack([preprocess(data.picture(row)) for row in rows])
-
-
-def _batches(count: int, batch: int = 32) -> list[range]:
-    return [range(start, min(start + batch, count)) for start in range(0, count, batch)]
-
-
-def _tell(file: Path, names: LabelSpace, verified: MultiLabelDataset, logits: np.ndarray) -> None:
-    left = len(names) - len(verified.labels)
-    if left:
-        log.info("%d of the model's %d labels are not among the data set's; the graph drops them", left, len(names))
-    reached = 100 * mean_average_precision(verified.targets, logits, verified.ignore)
-    chance = 100 * prevalence(verified.targets, verified.ignore)
-    log.info("%s: mAP %.2f on %s (random scores reach %.2f)", file.name, reached, verified.split, chance)
-    if reached < 1.5 * chance:
-        log.warning(
-            "caution: mAP %.2f is hardly above random scores (%.2f): are the labels in the order of the outputs, and "
-            "are --mean, --std and --colors those that the model learnt with?",
-            reached,
-            chance,
-        )

@@ -30,6 +30,7 @@ from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.decisions import Decisions
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.metrics import told_constant
+from edgepress.multilabel.reached import answer_split
 
 OPSET = 20
 MODEL = "model.onnx"
@@ -202,14 +203,8 @@ def _forget_sources(graph: onnx.ModelProto) -> None:
         one.metadata_props.extend(kept)
 
 
-@torch.inference_mode()
-def _torch_logits(model: MultiLabelModel, data: MultiLabelDataset, batch: int = 32) -> np.ndarray:
-    parts = []
-    for start in range(0, len(data), batch):
-        rows = range(start, min(start + batch, len(data)))
-        images = np.stack([model.preprocess(data.picture(row)) for row in rows])
-        parts.append(model.logits(torch.from_numpy(images)).numpy())
-    logits = np.concatenate(parts)
+def _torch_logits(model: MultiLabelModel, data: MultiLabelDataset) -> np.ndarray:
+    logits = answer_split(model.answer, model.preprocess, data)
     if not np.isfinite(logits).all():
         raise InputError(f"{model.config.backbone}: the weights give logits that are not finite; train it again")
     return logits

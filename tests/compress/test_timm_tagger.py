@@ -105,7 +105,8 @@ def test_the_verb_keeps_the_data_set_s_labels_alone(theirs, images, tiny_data, t
     named, of = ("--labels", tmp_path / "labels.txt"), ("--backbone", NAME)
     done = edgepress(*given, *named, *of)
     assert done.code == 0, done.err
-    assert "mAP" in done.err
+    assert "own.pth: mAP " in done.err
+    assert "if it is stated differently, --colors bgr: " in done.err
     made = Bundle.open(out)
     assert (made.manifest.kind, made.manifest.role) == ("torch", "teacher")
     columns = [OWN.index(name) for name in made.labels]

@@ -259,6 +259,8 @@ def test_the_verb(net, tiny_data, tmp_path, edgepress):
     done = edgepress("adopt", file, "--out", tmp_path / "onnx-fp32", *given)
     assert done.code == 0, done.err
     assert Bundle.open(tmp_path / "onnx-fp32").manifest.kind == "onnx"
+    assert "own.onnx: mAP " in done.err
+    assert "if it is stated differently, --colors bgr: " in done.err
     again = edgepress("adopt", file, "--out", tmp_path / "onnx-fp32", *given)
     assert "unchanged, kept" in again.err
     refused = edgepress("adopt", file, "--out", tmp_path / "other", "--data", tiny_data)

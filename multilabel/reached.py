@@ -1,0 +1,170 @@
+"""What a finished tagger reaches on a split, and what it would reach if its pictures were prepared differently.
+
+Somebody else's model does not say how its pictures were prepared, and a wrong answer costs accuracy without an error.
+So the preprocessing that its owner states is compared with its near relatives on labelled pictures: the other order of
+colours, the other usual normalisations, and the other way of making a picture square.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgepress.multilabel.confidence import Scored, drop_interval
+from edgepress.multilabel.datasets import MultiLabelDataset
+from edgepress.multilabel.metrics import labels_counted, mean_average_precision, prevalence
+from edgepress.multilabel.preprocess import Preprocess
+
+log = logging.getLogger("edgepress")
+Answer = Callable[[np.ndarray], np.ndarray]
+"""From pictures `[B, size, size, 3]`, RGB in 0..255, to logits `[B, C]`."""
+BATCH = 32
+PICTURES = 256
+"""Pictures on which relatives are compared; the split's own number where it has fewer."""
+CLEAR = 1.0
+"""A relative wins if it gains more mAP points than this, and the whole 95 % interval of its gain is above 0."""
+NORMALISATIONS = (
+    ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    ((0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255)),
+)
+"""Mean and std in use: ImageNet's, -1..1, 0..1 and 0..255."""
+_STATED, _WORDS = "", ("mean", "std")
+_SAME = 0.03
+"""Normalisations nearer to each other than this are one, such as ImageNet's and CLIP's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Relative:
+    """A preprocessing near the stated one, and what it reaches."""
+
+    what: str
+    """What is different, as an option of `adopt`, such as `--colors bgr`."""
+    mAP: float
+    """mAP in [0, 1] on the compared pictures."""
+    given: float
+    """mAP in [0, 1] of the stated preprocessing on the same pictures."""
+    gain: tuple[float, float] | None
+    """95 % interval of its gain in mAP points; None of too few pictures."""
+
+    @property
+    def wins(self) -> bool:
+        """Whether it is clearly better than the stated preprocessing."""
+        return self.gain is not None and self.gain[0] > 0 and 100 * (self.mAP - self.given) > CLEAR
+
+
+def answer_split(answer: Answer, preprocess: Preprocess, data: MultiLabelDataset) -> np.ndarray:
+    """The logits `[N, C]` of a split's pictures, in their order.
+
+    Raises:
+        InputError: a picture cannot be read.
+        DataChangedError: see `MultiLabelDataset.stored`.
+    """
+    parts = []
+    for start in range(0, len(data), BATCH):
+        rows = range(start, min(start + BATCH, len(data)))
+        parts.append(answer(np.stack([preprocess(data.picture(row)) for row in rows])))
+    return np.concatenate(parts)
+
+
+def tell_reached(name: str, data: MultiLabelDataset, logits: np.ndarray) -> None:
+    """Say which mAP a finished model's logits `[N, C]` reach, with a caution if random scores would reach as much."""
+    if not labels_counted(data.targets, data.ignore):
+        log.info("%s: no mAP, because no label of %s has both a positive and a negative picture", name, data.split)
+        return
+    reached = 100 * mean_average_precision(data.targets, logits, data.ignore)
+    chance = 100 * prevalence(data.targets, data.ignore)
+    log.info("%s: mAP %.2f on %s (random scores reach %.2f)", name, reached, data.split, chance)
+    if reached < min(1.5 * chance, chance + 0.1 * (100 - chance)):
+        log.warning(
+            "caution: mAP %.2f is hardly above random scores (%.2f): are the labels in the order of the outputs, and "
+            "are size, mean, std and the order of colours those that the model learnt with?",
+            *(reached, chance),
+        )
+
+
+def compare_relatives(
+    answer: Answer, preprocess: Preprocess, data: MultiLabelDataset, *, colors: str = "rgb", fractional: bool
+) -> list[Relative]:
+    """Compare the stated preprocessing with its near relatives, on at most `PICTURES` pictures spread over a split.
+
+    Args:
+        answer: the model with the stated preprocessing.
+        preprocess: the stated preprocessing.
+        colors: the stated order of colours, which `answer` follows.
+        fractional: whether `answer` also takes float32 pictures, whose values may lie outside of 0..255. Without it
+            the normalisation, which is inside the model, cannot be compared.
+
+    Returns:
+        An empty list where no label of these pictures has both a positive and a negative.
+
+    Raises:
+        InputError, DataChangedError: see `answer_split`.
+    """
+    few = data.subset(np.unique(np.linspace(0, len(data) - 1, PICTURES).round().astype(int)))
+    if not labels_counted(few.targets, few.ignore):
+        return []
+    answers: dict[str, list[np.ndarray]] = {}
+    for start in range(0, len(few), BATCH):
+        pictures = [few.picture(row) for row in range(start, min(start + BATCH, len(few)))]
+        for name, pixels in _prepared(pictures, preprocess, colors, fractional):
+            answers.setdefault(name, []).append(answer(pixels))
+    scored = {name: Scored(few.targets, np.concatenate(parts), few.ignore) for name, parts in answers.items()}
+    before = scored.pop(_STATED)
+    given = mean_average_precision(*before)
+    found = []
+    for name, after in scored.items():
+        if not np.isfinite(after.scores).all():  # these pixels are far from those that the model learnt with
+            continue
+        drop = drop_interval(before, after)
+        gain = None if drop is None else (-drop[1], -drop[0])
+        found.append(Relative(what=name, mAP=mean_average_precision(*after), given=given, gain=gain))
+    return found
+
+
+def tell_relatives(name: str, relatives: list[Relative]) -> None:
+    """Say what a model reaches with each relative of its stated preprocessing, with a caution where one wins clearly.
+
+    Args:
+        name: what the model is called in the message.
+        relatives: what `compare_relatives` found.
+    """
+    if not relatives:
+        return
+    rest = ", ".join(f"{one.what}: {100 * one.mAP:.2f}" for one in relatives)
+    log.info("%s: mAP %.2f as stated; if it is stated differently, %s", name, 100 * relatives[0].given, rest)
+    winners = [one for one in relatives if one.wins]
+    if winners:
+        best = max(winners, key=lambda one: one.mAP)
+        assert best.gain is not None
+        log.warning(
+            "caution: %s: mAP would be %.2f instead of %.2f (%.1f to %.1f points more, 95 %%) with %s: was the model "
+            "trained so?",
+            *(name, 100 * best.mAP, 100 * best.given, *best.gain, best.what),
+        )
+
+
+def _prepared(
+    pictures: list[np.ndarray], stated: Preprocess, colors: str, fractional: bool
+) -> Iterator[tuple[str, np.ndarray]]:
+    """The pictures prepared as stated, which comes first, and in each related way, with its options."""
+    pixels = np.stack([stated(picture) for picture in pictures])
+    yield _STATED, pixels
+    yield f"--colors {'bgr' if colors == 'rgb' else 'rgb'}", np.ascontiguousarray(pixels[..., ::-1])
+    resize = "crop" if stated.resize == "squash" else "squash"
+    other = stated.model_copy(update={"resize": resize})
+    yield f"--resize {resize}", np.stack([other(picture) for picture in pictures])
+    if not fractional:
+        return
+    mean, std = np.float32(stated.mean), np.float32(stated.std)
+    for theirs in NORMALISATIONS:
+        if np.abs(np.subtract(theirs, (stated.mean, stated.std))).max() < _SAME:
+            continue
+        # Pictures that the stated mean and std, which are inside the model, turn into what these would give.
+        wanted = (pixels.astype(np.float32) / 255 - np.float32(theirs[0])) / np.float32(theirs[1])
+        said = [f"--{word} {','.join(f'{v:.6g}' for v in values)}" for word, values in zip(_WORDS, theirs, strict=True)]
+        yield " ".join(said), np.float32(255) * (wanted * std + mean)

@@ -1,0 +1,119 @@
+"""What a finished tagger reaches, and which way of preparing pictures would give it more."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+
+from edgepress.multilabel.datasets import load_dataset
+from edgepress.multilabel.preprocess import Preprocess
+from edgepress.multilabel.reached import (
+    NORMALISATIONS,
+    answer_split,
+    compare_relatives,
+    tell_reached,
+    tell_relatives,
+)
+
+HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+RAW = NORMALISATIONS[3]
+
+
+def tagger(mean, std, learnt: str = "rgb"):
+    """Reads red, green and blue off the mean of a channel that is clipped to -1..1, as a net that saturates does."""
+
+    def answer(pixels: np.ndarray) -> np.ndarray:
+        assert pixels.ndim == 4
+        x = (pixels.astype(np.float32) / 255 - np.float32(mean)) / np.float32(std)
+        channels = np.clip(x, -1, 1).mean(axis=(1, 2))[:, :: 1 if learnt == "rgb" else -1]
+        return np.concatenate([channels, np.zeros((len(pixels), 2), np.float32)], axis=1)
+
+    return answer
+
+
+@pytest.fixture(scope="module")
+def data(tiny_data):
+    return load_dataset(tiny_data, "test")
+
+
+def of(mean_std, resize="squash") -> Preprocess:
+    return Preprocess(size=32, resize=resize, mean=mean_std[0], std=mean_std[1])
+
+
+def test_the_answers_of_a_split_are_in_its_order(data):
+    preprocess = of(HALF)
+    found = answer_split(tagger(*HALF), preprocess, data)
+    one = tagger(*HALF)(preprocess(data.picture(7))[None])
+    assert found.shape == (len(data), 5)
+    np.testing.assert_allclose(found[7], one[0], rtol=1e-6)
+
+
+def test_a_right_statement_has_no_better_relative(data, caplog):
+    found = compare_relatives(tagger(*HALF), of(HALF), data, fractional=True)
+    assert [one.what for one in found] == [
+        "--colors bgr",
+        "--resize crop",
+        "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225",
+        "--mean 0,0,0 --std 1,1,1",
+        "--mean 0,0,0 --std 0.00392157,0.00392157,0.00392157",
+    ]
+    assert not any(one.wins for one in found)
+    with caplog.at_level(logging.INFO, logger="edgepress"):
+        tell_relatives("own", found)
+    assert [record.levelname for record in caplog.records] == ["INFO"]
+    assert "as stated; if it is stated differently, --colors bgr: " in caplog.text
+
+
+def test_the_other_order_of_colours_wins_where_the_model_learnt_with_it(data, caplog):
+    found = compare_relatives(tagger(*HALF, learnt="bgr"), of(HALF), data, fractional=True)
+    best = max(found, key=lambda one: one.mAP)
+    assert (best.what, best.wins) == ("--colors bgr", True)
+    with caplog.at_level(logging.INFO, logger="edgepress"):
+        tell_relatives("own", found)
+    assert "caution: own: mAP would be" in caplog.text
+    assert "with --colors bgr: was the model trained so?" in caplog.text
+
+
+def test_a_statement_of_bgr_is_compared_with_rgb(data):
+    def turned(pixels: np.ndarray) -> np.ndarray:  # as a model with --colors bgr does inside
+        return tagger(*HALF)(pixels[..., ::-1])
+
+    found = {one.what: one for one in compare_relatives(turned, of(HALF), data, colors="bgr", fractional=False)}
+    assert list(found) == ["--colors rgb", "--resize crop"]
+    assert found["--colors rgb"].wins
+
+
+def test_a_relative_gets_what_it_would_get_from_the_model_with_that_statement(data):
+    """The stated mean and std stay inside the model, so the pictures themselves are changed."""
+    found = {one.what: one for one in compare_relatives(tagger(*RAW), of(RAW), data, fractional=True)}
+    half = found["--mean 0.5,0.5,0.5 --std 0.5,0.5,0.5"]
+    assert half.wins  # 0..255 saturates this tagger
+    right = compare_relatives(tagger(*HALF), of(HALF), data, fractional=True)
+    assert half.mAP == pytest.approx(right[0].given)
+
+
+def test_few_pictures_and_small_gains_prove_nothing(data):
+    found = compare_relatives(tagger(*HALF, learnt="bgr"), of(HALF), data.subset(np.arange(6)), fractional=True)
+    assert not any(one.wins for one in found)
+    assert found[0].gain is None
+
+
+def test_without_labels_there_is_nothing_to_compare(data, caplog):
+    from dataclasses import replace
+
+    unknown = replace(data, ignore=np.ones_like(data.ignore))
+    assert compare_relatives(tagger(*HALF), of(HALF), unknown, fractional=True) == []
+    with caplog.at_level(logging.INFO, logger="edgepress"):
+        tell_relatives("own", [])
+        tell_reached("own", unknown, np.zeros(unknown.targets.shape))
+    assert "own: no mAP, because no label of test has both a positive and a negative picture" in caplog.text
+
+
+@pytest.mark.parametrize(("right", "cautioned"), [(True, False), (False, True)])
+def test_a_model_near_chance_gets_a_caution(data, caplog, right, cautioned):
+    scores = data.targets if right else np.zeros(data.targets.shape)
+    with caplog.at_level(logging.INFO, logger="edgepress"):
+        tell_reached("own", data, scores)
+    assert ("is hardly above random scores" in caplog.text) == cautioned
