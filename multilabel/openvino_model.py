@@ -1,8 +1,12 @@
-"""Reading an ONNX model into OpenVINO's representation."""
+"""Using OpenVINO without what it changes in the process around it: the root logger, and where signals are handled."""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import logging
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,3 +34,34 @@ def openvino_model(path: Path) -> Any:
     finally:
         root.setLevel(level)
         root.filters[:], root.handlers[:] = filters, handlers
+
+
+class SignalStack(ctypes.Structure):
+    """The alternate signal stack of a thread on Linux, `stack_t` of sigaltstack(2)."""
+
+    _fields_ = (("address", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+    @classmethod
+    def of_this_thread(cls) -> SignalStack:
+        found = cls()
+        ctypes.CDLL(None).sigaltstack(None, ctypes.byref(found))
+        return found
+
+
+@contextlib.contextmanager
+def own_signal_stack() -> Iterator[None]:
+    """Give this thread its alternate signal stack back after a block in which OpenVINO may load its CPU plugin.
+
+    The plugin replaces the stack of the thread that loads it, and frees the new one with the last `Core` of the
+    process (openvino 2026.4.1). If another thread drops that `Core`, the first keeps a stack that is no longer mapped,
+    and ends with a segmentation fault at its next signal that has a Python handler: a service that closes its engine
+    in a thread would not survive SIGTERM.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    before = SignalStack.of_this_thread()
+    try:
+        yield
+    finally:
+        ctypes.CDLL(None).sigaltstack(ctypes.byref(before), None)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgepress.calibration.int8.products import float_anyway
-from edgepress.multilabel.openvino_model import openvino_model
+from edgepress.multilabel.openvino_model import openvino_model, own_signal_stack
 
 _PRODUCTS = ("Convolution", "GroupConvolution", "MatMul")
 
@@ -58,7 +58,7 @@ class OpenVinoQuantizer:
             return False
         ignored = [*(self.names[name] for name in kept), *self.always_float]
         ranges = {} if method in ("nncf", "smooth-quant") else {"activations_range_estimator_params": _ranges(method)}
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), own_signal_stack():
             quantized = nncf.quantize(
                 self.model.clone(),
                 nncf.Dataset([image[None] for image in self.images]),

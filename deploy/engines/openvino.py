@@ -23,6 +23,7 @@ from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.cores import thread_limit
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
 from edgepress.multilabel.manifest import BuiltForOpenVino
+from edgepress.multilabel.openvino_model import own_signal_stack
 
 _DEVICES = ("CPU", "GPU", "NPU")
 _PRODUCTS = {"Convolution", "GroupConvolution", "FullyConnected", "MatMul", "Gemm"}
@@ -44,9 +45,7 @@ class OpenVinoEngine(Engine):
         require("openvino", "openvino")
         import openvino as ov
 
-        core = ov.Core()
         self._device, self._version, self._tensor = device.upper(), ov.__version__.split("-")[0], ov.Tensor
-        _require_device(self._device, core.available_devices)
         options: dict[str, object] = {"PERFORMANCE_HINT": hint.upper()}
         if self._device == "CPU":
             options["INFERENCE_PRECISION_HINT"] = "f32"
@@ -55,10 +54,13 @@ class OpenVinoEngine(Engine):
                 options["INFERENCE_NUM_THREADS"] = limit
         elif threads is not None:
             raise InputError(f"threads {threads}: only OpenVINO's CPU takes them; {self._device} takes none")
+        # Weights are read from memory: OpenVINO would map their file, and compute with whatever is copied over it.
+        graph, weights = bundle.read(bundle.manifest.model), bundle.read(_weights_of(bundle))
         try:
-            # Weights are read from memory: OpenVINO would map their file, and compute with whatever is copied over it.
-            graph, weights = bundle.read(bundle.manifest.model), bundle.read(_weights_of(bundle))
-            self._compiled = core.compile_model(core.read_model(graph, weights), self._device, options)
+            with own_signal_stack():
+                core = ov.Core()
+                _require_device(self._device, core.available_devices)
+                self._compiled = core.compile_model(core.read_model(graph, weights), self._device, options)
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:300]
             built = bundle.manifest.built_for

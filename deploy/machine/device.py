@@ -13,6 +13,7 @@ from typing import Any
 
 from edgepress.deploy.machine.cuda import cuda_compute_capability, cuda_driver_version
 from edgepress.multilabel.cores import cores
+from edgepress.multilabel.openvino_model import own_signal_stack
 
 _JETSON = " (on a Jetson it comes with JetPack: sudo apt install nvidia-jetpack)"
 
@@ -142,7 +143,8 @@ def _onnxruntime() -> str:
 def _openvino() -> str:
     import openvino
 
-    return ", ".join(openvino.Core().available_devices)
+    with own_signal_stack():
+        return ", ".join(openvino.Core().available_devices)
 
 
 def _tensorrt(without_gpu: str) -> str:

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from edgepress.multilabel.openvino_model import own_signal_stack
+
 _QUANTISED = ("QuantizeLinear", "DequantizeLinear")
 _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
@@ -112,8 +114,9 @@ class OpenVinoGraph:
         model = self._core.read_model(file)
         layers = self._outputs(model, wanted)
         self.layers = [layer for layer, _ in layers]
-        self._whole = self._compiled(model, [seen for _, seen in layers], [])
-        self._cut, self._given = self._compile_cut({layer.tensor for layer in self.layers})
+        with own_signal_stack():
+            self._whole = self._compiled(model, [seen for _, seen in layers], [])
+            self._cut, self._given = self._compile_cut({layer.tensor for layer in self.layers})
 
     def so_far(self, images: np.ndarray) -> dict[str, np.ndarray]:
         return self._named(self._whole([images]))
