@@ -46,6 +46,9 @@ class OpenVinoEngine(Engine):
         import openvino as ov
 
         self._device, self._version, self._tensor = device.upper(), ov.__version__.split("-")[0], ov.Tensor
+        core = ov.Core()
+        with own_signal_stack():
+            _require_device(self._device, core.available_devices)
         options: dict[str, object] = {"PERFORMANCE_HINT": hint.upper()}
         if self._device == "CPU":
             options["INFERENCE_PRECISION_HINT"] = "f32"
@@ -58,8 +61,6 @@ class OpenVinoEngine(Engine):
         graph, weights = bundle.read(bundle.manifest.model), bundle.read(_weights_of(bundle))
         try:
             with own_signal_stack():
-                core = ov.Core()
-                _require_device(self._device, core.available_devices)
                 self._compiled = core.compile_model(core.read_model(graph, weights), self._device, options)
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:300]
