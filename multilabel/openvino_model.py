@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgepress.multilabel.errors import InputError
 
 
@@ -28,12 +30,42 @@ def openvino_model(path: Path) -> Any:
     root = logging.getLogger()
     level, filters, handlers = root.level, root.filters[:], root.handlers[:]
     try:
-        return ov.convert_model(str(path))
+        model = ov.convert_model(str(path))
     except Exception as error:  # OpenVINO's frontends raise types of their own
         raise InputError(f"{path}: OpenVINO cannot read it: {' '.join(str(error).split())[:300]}") from error
     finally:
         root.setLevel(level)
         root.filters[:], root.handlers[:] = filters, handlers
+    _keep_padding(model)
+    return model
+
+
+def _keep_padding(model: Any) -> None:
+    """Give every padded 1x1 convolution with a stride a 2x2 kernel, whose other weights are 0.
+
+    OpenVINO's CPU plugin moves such a stride to the layer before and leaves the padding where it was, so that other
+    pixels are taken and even the shape may differ (openvino 2026.4.1, findings/openvino-padded-stride.sh). With the
+    larger kernel it computes the same numbers and leaves the stride alone.
+    """
+    import openvino as ov
+    from openvino import opset13 as ops
+
+    makers = {"Convolution": ops.convolution, "GroupConvolution": ops.group_convolution}
+    for op in model.get_ordered_ops():
+        if op.get_type_name() not in makers or op.input_value(1).get_node().get_type_name() != "Constant":
+            continue
+        about, weights = op.get_attributes(), op.input_value(1).get_node().data
+        padded = any(about["pads_begin"]) or op.input_value(0).get_node().get_type_name() == "Pad"
+        if weights.shape[-2:] != (1, 1) or max(about["strides"]) == 1 or not padded:
+            continue
+        wider = np.zeros((*weights.shape[:-2], 2, 2), weights.dtype)
+        wider[..., :1, :1] = weights
+        ends = [one + 1 for one in about["pads_end"]]
+        made = makers[op.get_type_name()](
+            op.input_value(0), ops.constant(wider), about["strides"], about["pads_begin"], ends, about["dilations"]
+        )
+        made.set_friendly_name(op.get_friendly_name())
+        ov.utils.replace_node(op, made)
 
 
 class SignalStack(ctypes.Structure):

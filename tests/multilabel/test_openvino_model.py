@@ -6,7 +6,10 @@ import logging
 import subprocess
 import sys
 
+import numpy as np
+import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.openvino_model import openvino_model
@@ -40,3 +43,45 @@ print((before.address, before.size, before.flags) == (after.address, after.size,
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "True"
+
+
+def graph_of(*nodes: onnx.NodeProto, groups: int = 1) -> onnx.ModelProto:
+    """A graph from x `[1, 2, 4, 4]` to y, with a 1x1 kernel named kernel and a whole picture of padding named pads."""
+    shapes = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, dims) for name, dims in SHAPES.items()]
+    kernel = numpy_helper.from_array(np.full((2, 2 // groups, 1, 1), 0.5, np.float32), "kernel")
+    pads = numpy_helper.from_array(np.array([0, 0, 1, 1, 0, 0, 1, 1]), "pads")
+    graph = helper.make_graph(nodes, "graph", shapes[:1], shapes[1:], [kernel, pads])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+SHAPES = {"x": [1, 2, 4, 4], "y": [1, 2, 3, 3]}
+RELU = helper.make_node("Relu", ["x"], ["r"])
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        graph_of(RELU, helper.make_node("Conv", ["r", "kernel"], ["y"], pads=[1, 1, 1, 1], strides=[2, 2])),
+        graph_of(RELU, helper.make_node("Conv", ["r", "kernel"], ["y"], pads=[1, 0, 0, 1], strides=[2, 2])),
+        graph_of(
+            RELU, helper.make_node("Conv", ["r", "kernel"], ["y"], pads=[1, 1, 1, 1], strides=[2, 2], group=2), groups=2
+        ),
+        graph_of(
+            RELU,
+            helper.make_node("Pad", ["r", "pads"], ["p"]),
+            helper.make_node("Conv", ["p", "kernel"], ["y"], strides=[2, 2]),
+        ),
+        graph_of(RELU, helper.make_node("Conv", ["r", "kernel"], ["y"], pads=[1, 1, 0, 0], strides=[2, 2])),
+    ],
+    ids=["padded", "begin and end", "depthwise", "pad apart", "begin"],
+)
+def test_a_padded_1x1_convolution_with_a_stride_answers_as_onnx_runtime_does(model, tmp_path):
+    import onnxruntime as ort
+    import openvino as ov
+
+    onnx.save(model, tmp_path / "model.onnx")
+    x = np.arange(1, 33, dtype=np.float32).reshape(SHAPES["x"])
+    session = ort.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    (expected,) = session.run(None, {"x": x})
+    compiled = ov.compile_model(openvino_model(tmp_path / "model.onnx"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    np.testing.assert_allclose(compiled([x])[0], expected)
