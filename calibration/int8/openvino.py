@@ -42,6 +42,7 @@ class OpenVinoQuantizer:
         # Some ONNX nodes are not operations of their own here.
         here = {op.get_friendly_name() for op in self.model.get_ops()}
         self.always_float = [name for name in float_anyway(onnx.load(str(model)).graph) if name in here]
+        self.always_float += [op.get_friendly_name() for op in self.model.get_ops() if _averages_padding(op)]
 
     def write(self, out: Path, method: str, kept: tuple[str, ...] = ()) -> bool:
         """Write the model with the nodes `kept` in float; False where the method changes nothing about this model.
@@ -95,6 +96,15 @@ class OpenVinoQuantizer:
             op.get_friendly_name() for op in operations if op.get_type_name() in _PRODUCTS and not _is_int8(op)
         )
         return tuple(sorted(Counter(op.get_type_name() for op in operations).items())), where
+
+
+def _averages_padding(op: Any) -> bool:
+    """Whether a pooling counts its padding: OpenVINO's CPU plugin pads INT8 with the byte 0, not with the zero point
+    (openvino 2026.4.1, findings/openvino-int8-pool-padding.sh)."""
+    if op.get_type_name() != "AvgPool":
+        return False
+    about = op.get_attributes()
+    return not about["exclude-pad"] and any((*about["pads_begin"], *about["pads_end"]))
 
 
 def _onnx_name(operation: Any) -> str:
