@@ -93,6 +93,16 @@ def write_tiny_data(root: Path, seed: int = 0) -> Path:
     return root
 
 
+@pytest.fixture(autouse=True)
+def heard() -> None:
+    """Warnings are heard, whatever a library or a command line did to the loggers in an earlier test of the process."""
+    logging.disable(logging.NOTSET)
+    logging.getLogger().setLevel(logging.WARNING)
+    ours = logging.getLogger("edgepress")
+    ours.disabled, ours.propagate = False, True
+    ours.setLevel(logging.NOTSET)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def proofs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What engines prove while testing is remembered in a folder of the tests, also by processes that a test starts.
