@@ -2,16 +2,16 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-EXTRAS := train,weights,quantize,openvino,tensorrt-rtx,demo,sign,parquet
+EXTRAS := train,weights,quantize,openvino,litert-build,tensorrt-rtx,demo,sign,parquet,huggingface,clip
 
-.PHONY: quickstart test check coverage api fuzz survive load serve versions mutate sbom audit clean
+.PHONY: quickstart test check coverage api fuzz pairs survive load serve versions mutate sbom audit clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/edgepress run --recipe examples/quickstart.yaml
 
-# In two processes; `pytest FILE` alone runs in one.
+# In two processes; `pytest FILE` alone runs in one. A process that dies fails the run at once.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --max-worker-restart=0
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -27,6 +27,10 @@ api: $(VENV)/.installed-dev
 
 fuzz: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.fuzzing
+
+# Every teacher with every student; `make test` tries each of them once.
+pairs: $(VENV)/.installed-dev
+	EDGEPRESS_TEST_PAIRS=all $(BIN)/python -m pytest tests/compress/test_distill_pairs.py
 
 survive: $(VENV)/.installed-dev
 	EDGEPRESS_TEST_KILLS=20 $(BIN)/python -m pytest tests/compress/test_checkpoint_kills.py
@@ -73,6 +77,7 @@ $(BIN)/python:
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --ignore-requires-python onnx2tf==2.6.9
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

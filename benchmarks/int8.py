@@ -30,14 +30,15 @@ from edgepress.deploy.verify.verification import predict_split
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.confidence import Scored, drop_interval
 from edgepress.multilabel.datasets import MultiLabelDataset
+from edgepress.multilabel.datasets.options import DataOptions
 from edgepress.multilabel.decisions import changed_share
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.metrics import mean_average_precision, prevalence
 from edgepress.multilabel.noise import signal_to_noise
 from edgepress.run.build import export_student
-from edgepress.run.pipeline import load_splits
-from edgepress.run.quantize import Splits, quantize_bundle
+from edgepress.run.quantize import quantize_bundle
 from edgepress.run.recipe import QuantizeConfig
+from edgepress.run.splits import Splits, load_splits
 
 UNDERTRAINED = 1.5
 """Multiple of prevalence under which a student's mAP says little of INT8."""
@@ -53,7 +54,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="the teacher's outputs, as `edgepress compare` keeps them")
     parser.add_argument("--time-limit", type=float, default=60)
     options = parser.parse_args()
-    splits = load_splits(str(options.data), "train", "val", "test", format="auto", difficult="ignore")
+    splits = load_splits(str(options.data), "train", "val", "test", DataOptions())
     for student in options.students:
         name = backbone_of(student)
         folder = options.out / name
@@ -73,7 +74,7 @@ def backbone_of(student: Path) -> str:
     """The name of a student's backbone."""
     architecture = Bundle.open(student, kind="torch").manifest.architecture
     assert architecture is not None
-    return architecture["backbone"]
+    return architecture.backbone
 
 
 def made(onnx: Bundle, splits: Splits, folder: Path, time_limit: float):
@@ -122,7 +123,7 @@ def by_onnxruntime(onnx: Bundle, out: Path, pictures: np.ndarray) -> Bundle:
         def get_next(self) -> dict[str, np.ndarray] | None:
             return next(self.feeds, None)
 
-    with derived_bundle(onnx, out, kind="onnx", precision="int8", model=ONNX) as (folder, _):
+    with derived_bundle(onnx, out, kind="onnx", precision="int8", model=ONNX) as folder:
         prepared = out.with_name(f"{out.name}-prepared.onnx")
         quant_pre_process(str(onnx.model_path), str(prepared), skip_symbolic_shape=True)
         quantize_static(str(prepared), str(folder / ONNX), Reader())
@@ -135,7 +136,7 @@ def by_nncf(onnx: Bundle, out: Path, pictures: np.ndarray) -> Bundle:
     import nncf
     import openvino as ov
 
-    with derived_bundle(onnx, out, kind="openvino", precision="int8", model=IR) as (folder, _):
+    with derived_bundle(onnx, out, kind="openvino", precision="int8", model=IR) as folder:
         dataset = nncf.Dataset([picture[None] for picture in pictures])  # its progress goes to stdout, between rows
         float_anyway = nncf.IgnoredScope(names=OpenVinoQuantizer(onnx.model_path, pictures).always_float)
         model = ov.convert_model(str(onnx.model_path))

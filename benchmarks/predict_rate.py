@@ -20,6 +20,7 @@ import statistics
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def main() -> None:
         json.dumps(
             {
                 "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-                "machine": describe_machine(),
+                "machine": asdict(describe_machine()),
                 "bundle": Bundle.open(options.bundle).name,
                 "pictures": len(found),
                 "rounds": rounds,

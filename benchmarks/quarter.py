@@ -25,12 +25,12 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    train = load_dataset(options.data, "train", "imagefolder")
+    train = load_dataset(options.data, "train", format="imagefolder")
     order = np.random.default_rng(options.seed).permutation(len(train))
     kept, others = np.sort(order[: len(order) // 4]), np.sort(order[len(order) // 4 :])
     write(train.subset(kept), options.out / "data")
     for split in ("val", "test"):
-        write(load_dataset(options.data, split, "imagefolder"), options.out / "data")
+        write(load_dataset(options.data, split, format="imagefolder"), options.out / "data")
     (options.out / "unlabelled").mkdir(parents=True)
     for index in others:
         path = train.paths[index]

@@ -30,12 +30,12 @@ from torch import Tensor, nn
 
 from edgepress.compress.checkpoint import load_model
 from edgepress.compress.config import DistillConfig
-from edgepress.compress.distill import inherit_head
+from edgepress.compress.kept import AnswerStore, KeptTeacher
+from edgepress.compress.lesson import inherit_head
 from edgepress.compress.loader import Batch
 from edgepress.compress.losses import MultiLabelLogitsDistillation
 from edgepress.compress.models import MultiLabelModel, make_model
 from edgepress.compress.tasks import DistillTask
-from edgepress.compress.teacher import CachedTeacher
 from edgepress.compress.training import augmentation_of, fit, make_accelerator
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.datasets import load_dataset
@@ -190,17 +190,18 @@ def main() -> None:
         size = teacher.preprocess.size
         if config.inherit_head == "auto":
             inherit_head(student, teacher)
-        cached = CachedTeacher(
-            teacher, train, augmentation_of(config), options.out / "cache", identity=bundle.digest, augment_size=size,
-            batch_size=config.batch_size, workers=0, device=accelerator.device,
+        store = AnswerStore(
+            model=teacher.eval().requires_grad_(False), folder=options.out / "cache", identity=bundle.digest,
+            labels=len(train.labels), batch_size=config.batch_size, workers=0, device=accelerator.device,
         )  # fmt: skip
+        cached = KeptTeacher(store, train, augmentation_of(config), size, embeddings=True)
         work = options.out / name
         work.mkdir(parents=True, exist_ok=True)
         task = idea(config, cached, student, train)
         result = fit(
             student, task, train, val, config, work, inputs=name, accelerator=accelerator, augment_size=size
         )  # fmt: skip
-        record[name] = {"val_mAP": result.val_mAP, "history": [entry["val_mAP"] for entry in result.history]}
+        record[name] = {"val_mAP": result.val_mAP, "history": [epoch.val_mAP for epoch in result.history]}
         print(name, f"{100 * result.val_mAP:.2f}", flush=True)
     print(json.dumps({"seed": options.seed, "torch": torch.__version__, "ideas": record}, indent=2))
 

@@ -1,108 +1,131 @@
-"""Brings finished teachers from elsewhere into a run's folder."""
+"""Finished taggers from elsewhere: loaded as torch runs them, and a teacher's bundle of those with a linear head."""
 
 from __future__ import annotations
 
-import logging
-import shutil
-from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-from edgepress.compress.checkpoint import load_model, write_model
-from edgepress.compress.gather import process_state
-from edgepress.compress.timm_tagger import load_timm_tagger
-from edgepress.multilabel.bundle import Bundle, file_sha256, inputs_hash, up_to_date, write_bundle
+from edgepress.compress.checkpoint import write_model
+from edgepress.compress.finished import FinishedModule, Stated, require_labels
+from edgepress.compress.foreign_weights import weights_in
+from edgepress.compress.models import MultiLabelModel
+from edgepress.compress.timm_tagger import load_timm_folder, load_timm_tagger
+from edgepress.compress.torchvision_tagger import PREFIX as TORCHVISION
+from edgepress.compress.torchvision_tagger import load_torchvision_tagger
+from edgepress.multilabel.bundle import Bundle, file_sha256, inputs_hash, up_to_date
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.facts import Facts
 from edgepress.multilabel.labels import LabelSpace
-from edgepress.multilabel.reached import answer_split, compare_relatives, tell_reached, tell_relatives
+from edgepress.multilabel.model_files import ModelKind
+from edgepress.multilabel.reached import answer_split, require_among, tell_finished
 
-log = logging.getLogger("edgepress")
-
-
-def adopt_teachers(sources: Sequence[str], folder: Path, labels: LabelSpace) -> list[Bundle]:
-    """Bring finished teachers into a run's folder, as `teacher`, `teacher-2`, `teacher-3` and so on.
-
-    Raises:
-        InputError: one of them is where another is to be placed; see also `adopt_teacher`.
-    """
-    places = [folder / ("teacher" if number == 1 else f"teacher-{number}") for number in range(1, len(sources) + 1)]
-    for number, source in enumerate(sources):
-        for place in places:
-            if place != places[number] and place.resolve() == Path(source).resolve():
-                raise InputError(
-                    f"{source}: stands where the run puts {sources[places.index(place)]}; give this folder's own "
-                    f"teachers in their order, or name another folder for the run"
-                )
-    return [adopt_teacher(Path(source), place, labels) for source, place in zip(sources, places, strict=True)]
+OPEN_CLIP = "open_clip:"
 
 
-def adopt_teacher(source: Path, out: Path, labels: LabelSpace) -> Bundle:
-    """Bring a finished teacher into a run's folder: a torch bundle as it is, or a .safetensors file of `save_model`.
-
-    Raises:
-        InputError: it is neither, or its labels are not `labels`, those of the data set.
-    """
-    if not source.exists():
-        raise InputError(f"{source}: no such teacher; expected a bundle of kind torch, or a .safetensors file")
-    if source.suffix == ".onnx":
-        raise InputError(f"{source}: a graph; make a bundle of it (edgepress adopt) and give that to distill --teacher")
-    theirs = Bundle.open(source, kind="torch").labels if source.is_dir() else load_model(source).labels
-    theirs.require_equal(labels, f"the teacher {source}", "the data set")
-    with process_state().main_process_first():  # the other processes find it finished
-        if source.is_dir():
-            _copy_bundle(Bundle.open(source, kind="torch"), out)
-        else:
-            _wrap_weights(source, out)
-    return Bundle.open(out)
-
-
-def adopt_checkpoint(
-    file: Path, backbone: str, labels: LabelSpace, verified: MultiLabelDataset, out: Path, **pictures: Any
-) -> Bundle:
-    """Make a bundle of kind torch, a teacher, from a finished timm model's checkpoint; see `load_timm_tagger`.
+def load_finished(
+    source: Path,
+    kind: ModelKind,
+    wanted: LabelSpace,
+    stated: Stated,
+    *,
+    backbone: str | None = None,
+    labels: LabelSpace | None = None,
+    prompts: Path | None = None,
+) -> MultiLabelModel | FinishedModule:
+    """Load a finished tagger.
 
     Args:
-        labels: the names of the classifier's outputs, in their order, which include those of `verified`; the
-            classifier keeps only the latter, in the data set's order.
-        verified: the split on which its mAP is reported.
-        pictures: size, resize, mean and std if they differ from timm's.
+        source: a checkpoint, or a folder that timm, transformers or open_clip wrote.
+        kind: which of them; not `onnx`.
+        wanted: the data set's labels, of which a pair of encoders needs the names alone.
+        backbone: the name of the model that a checkpoint is of: timm's, or torchvision's or open_clip's behind
+            `torchvision:` and `open_clip:`.
+        labels: the names of its outputs, in their order.
+        prompts: the texts of the labels, for a pair of encoders.
 
     Raises:
-        InputError: as for `load_timm_tagger`; or labels of the data set are not among the model's.
+        InputError: something that this kind needs is not given, or something that it does not take; see also the
+            loader of each kind.
+        ModuleNotFoundError: transformers or open_clip is not installed.
     """
-    if not set(verified.labels) <= set(labels):
-        labels.require_equal(verified.labels, f"the model {file}", f"the data set {verified.root}")
+    if kind == "checkpoint" and backbone is None:
+        raise InputError(
+            f"{source}: say --backbone, the name of the model that it is a checkpoint of: timm's such as resnet50, "
+            f"torchvision:resnet50, or open_clip:ViT-B-32"
+        )
+    if kind != "checkpoint" and backbone is not None:
+        raise InputError(f"--backbone {backbone}: is for a checkpoint; {source} is a folder that says what it is of")
+    if kind == "open_clip" or (backbone is not None and backbone.startswith(OPEN_CLIP)):
+        from edgepress.compress.image_text import prompted
+        from edgepress.compress.open_clip_pair import open_clip_file, open_clip_folder
+
+        _require_no_labels(labels, source)
+        if backbone is None:
+            return prompted(open_clip_folder(source), wanted, prompts, stated)
+        return prompted(open_clip_file(source, backbone.removeprefix(OPEN_CLIP)), wanted, prompts, stated)
+    if kind == "transformers":
+        from edgepress.compress.huggingface import load_huggingface_tagger, read_config
+        from edgepress.compress.huggingface_pair import huggingface_pair, is_pair
+        from edgepress.compress.image_text import prompted
+
+        config = read_config(source)
+        if is_pair(config):
+            _require_no_labels(labels, source)
+            return prompted(huggingface_pair(source, config, stated), wanted, prompts, stated)
+        _require_no_prompts(prompts, source)
+        return load_huggingface_tagger(source, config, labels, stated)
+    _require_no_prompts(prompts, source)
+    if kind == "timm":
+        return load_timm_folder(source, labels, stated)
+    assert backbone is not None
+    named = require_labels(labels, source)
+    if backbone.startswith(TORCHVISION):
+        return load_torchvision_tagger(source, backbone.removeprefix(TORCHVISION), named, stated)
+    return load_timm_tagger(source, backbone, named, stated)
+
+
+def _require_no_labels(labels: LabelSpace | None, source: Path) -> None:
+    if labels is not None:
+        raise InputError(
+            f"{source}: a pair of encoders has no outputs to name, and takes the labels of the data set: leave out "
+            f"--labels, and say --prompts FILE for other texts than their names"
+        )
+
+
+def _require_no_prompts(prompts: Path | None, source: Path) -> None:
+    if prompts is not None:
+        raise InputError(f"--prompts {prompts}: is for a pair of encoders; {source} has outputs of its own")
+
+
+def write_teacher(
+    model: MultiLabelModel, source: Path, verified: MultiLabelDataset, out: Path, *, keep_labels: bool = False
+) -> Bundle:
+    """Make a bundle of kind torch, a teacher, of a finished model with a linear head.
+
+    Args:
+        model: its labels include those of `verified`; its head keeps only these, in the data set's order.
+        keep_labels: whether its head keeps all of its labels instead, which may then be others.
+        source: the checkpoint, or the folder with it, that it was loaded from.
+        verified: the split on which its mAP is reported.
+
+    Raises:
+        InputError: labels of the data set are not among the model's.
+    """
+    kept = model.labels if keep_labels else verified.labels
+    require_among(kept, model.labels, source, verified.root)
     inputs = inputs_hash(
-        {"adopted": file_sha256(file), "as": [backbone, labels.names, verified.labels.names, str(pictures)]}
+        {
+            "adopted": file_sha256(source if source.is_file() else weights_in(source)),
+            "as": [model.config.backbone, model.labels.names, kept.names],
+            "preprocess": model.preprocess.model_dump(mode="json"),
+            "tools": [version("timm"), version("edgepress")],
+        }
     )
     if (made := up_to_date(out, inputs)) is not None:
         return made
-    model = load_timm_tagger(file, backbone, labels, **pictures)
-    model.keep([labels.index(name) for name in verified.labels], verified.labels)
-    tell_reached(file.name, verified, answer_split(model.answer, model.preprocess, verified))
-    tell_relatives(file.name, compare_relatives(model.answer, model.preprocess, verified, fractional=True))
-    write_model(model, out, inputs=inputs, facts={"role": "teacher", "weights": f"adopted from {file.name}"})
+    model.keep([model.labels.index(label) for label in kept], kept)
+    logits = answer_split(model.answer, model.preprocess, verified)
+    tell_finished(source.name, model.answer, model.preprocess, kept, verified, logits, fractional=True)
+    write_model(model, out, inputs=inputs, facts=Facts(role="teacher", weights=f"adopted from {source.name}"))
     return Bundle.open(out)
-
-
-def _copy_bundle(bundle: Bundle, out: Path) -> None:
-    if bundle.path.resolve() == out.resolve():
-        return
-    there = up_to_date(out, bundle.manifest.inputs)
-    if there is not None and there.manifest.files == bundle.manifest.files:
-        return
-    fields = bundle.manifest.model_dump(exclude={"files", "created"})
-    fields["facts"]["role"] = "teacher"  # whatever it was trained as, possibly a student
-    with write_bundle(out, **fields) as (folder, _):
-        for name in bundle.manifest.files:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(bundle.path / name, folder / name)
-
-
-def _wrap_weights(file: Path, out: Path) -> None:
-    model = load_model(file)
-    inputs = inputs_hash({"teacher": file_sha256(file)})
-    if up_to_date(out, inputs) is not None:
-        return
-    write_model(model, out, inputs=inputs, facts={"role": "teacher", "weights": str(file)})

@@ -18,8 +18,9 @@ from safetensors.torch import save_file
 from edgepress.compress.config import ModelConfig
 from edgepress.compress.models import MultiLabelModel, fuse
 from edgepress.compress.weights import read_safetensors
-from edgepress.multilabel.bundle import Bundle, Parent, write_atomically, write_bundle
+from edgepress.multilabel.bundle import Bundle, write_atomically, write_bundle
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.facts import Architecture, Facts, Parent
 from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.preprocess import Preprocess
 
@@ -27,13 +28,12 @@ log = logging.getLogger("edgepress")
 
 WEIGHTS = "model.safetensors"
 _KEY = "edgepress"
-_FUSED = "fused"
 
 
 def save_model(model: MultiLabelModel, path: Path) -> None:
     """Write weights as safetensors, with what is needed to rebuild the model (architecture, labels, preprocess)."""
     description = {
-        "architecture": architecture(model),
+        "architecture": architecture(model).model_dump(mode="json"),
         "labels": list(model.labels.names),
         "preprocess": model.preprocess.model_dump(mode="json"),
     }
@@ -46,7 +46,7 @@ def write_model(
     out: Path,
     *,
     inputs: str,
-    facts: dict[str, Any],
+    facts: Facts,
     parent: Parent | None = None,
     tensorboard: Path | None = None,
 ) -> None:
@@ -70,22 +70,23 @@ def write_model(
         parent=parent,
         tools={name: version(name) for name in ("torch", "timm", "edgepress")},
         inputs=inputs,
-    ) as (folder, _):
+    ) as folder:
         save_model(model, folder / WEIGHTS)
         if tensorboard is not None:
             shutil.copytree(tensorboard, folder / "tensorboard")
 
 
-def architecture(model: MultiLabelModel) -> dict[str, Any]:
+def architecture(model: MultiLabelModel) -> Architecture:
     """The settings from which `MultiLabelModel` is rebuilt, without those of training."""
     settings = model.config.model_dump(include=set(ModelConfig.model_fields), mode="json")
-    return {**settings, _FUSED: True} if model.fused else settings
+    found = Architecture(**settings)
+    return found.model_copy(update={"fused": True}) if model.fused else found
 
 
 def _build(settings: dict[str, Any], labels: LabelSpace, preprocess: Preprocess, source: Path) -> MultiLabelModel:
-    config = ModelConfig.parse({k: v for k, v in settings.items() if k != _FUSED}, f"{source}, architecture")
+    config = ModelConfig.parse({k: v for k, v in settings.items() if k != "fused"}, f"{source}, architecture")
     model = MultiLabelModel(config, labels, preprocess)
-    return fuse(model) if settings.get(_FUSED) else model
+    return fuse(model) if settings.get("fused") else model
 
 
 def load_model(source: Path, weights: Path | None = None) -> MultiLabelModel:
@@ -102,7 +103,7 @@ def load_model(source: Path, weights: Path | None = None) -> MultiLabelModel:
     if source.is_dir():
         bundle = Bundle.open(source, kind="torch")
         assert bundle.manifest.architecture is not None
-        model = _build(bundle.manifest.architecture, bundle.labels, bundle.preprocess, source)
+        model = _build(bundle.manifest.architecture.model_dump(), bundle.labels, bundle.preprocess, source)
         return load_weights(model, weights or bundle.model_path)
     description = _description(source)
     try:
@@ -111,6 +112,15 @@ def load_model(source: Path, weights: Path | None = None) -> MultiLabelModel:
         reason = " ".join(str(error).split())[:160]
         raise InputError(f"{source}: its description cannot be read ({reason}); export it again") from None
     return load_weights(_build(description["architecture"], labels, preprocess, source), weights or source)
+
+
+def describes_itself(path: Path) -> bool:
+    """Whether a .safetensors file says which model its weights are of, as those of `save_model` do.
+
+    Raises:
+        InputError: it is no .safetensors file.
+    """
+    return _KEY in _metadata(path)
 
 
 def load_weights(model: MultiLabelModel, path: Path) -> MultiLabelModel:
@@ -159,9 +169,7 @@ def load_state(path: Path, inputs: str) -> dict[str, Any] | None:
 
 
 def _description(path: Path) -> dict[str, Any]:
-    read_safetensors(path)  # reports what is wrong with a file that is not one
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
+    metadata = _metadata(path)
     if _KEY not in metadata:
         raise InputError(
             f"{path}: weights without a description of their model; give the student's bundle as well, "
@@ -172,3 +180,9 @@ def _description(path: Path) -> dict[str, Any]:
         return {key: description[key] for key in ("architecture", "labels", "preprocess")}
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise InputError(f"{path}: its description cannot be read ({error}); export it again") from None
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    read_safetensors(path)  # reports what is wrong with a file that is not one
+    with safe_open(path, framework="pt") as file:
+        return file.metadata() or {}

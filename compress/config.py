@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from edgepress.multilabel.config import Config
 
@@ -24,13 +24,15 @@ class ModelConfig(Config):
     backbone: str
     """Any model name that timm knows."""
     head: Literal["ml_decoder", "linear"] = "ml_decoder"
-    """ml_decoder: one query a label; linear: the smallest, one weight vector a label."""
+    """ml_decoder: one query per label; linear: the smallest, one weight vector per label."""
     width: int = Field(default=256, ge=8, le=4096, multiple_of=8)
     """Width of an ml_decoder head; 768 as published. Its parameters count: 6.5 M at 768, 1.0 M at 256."""
     size: int = Field(default=224, ge=32, le=2048)
     """Side of the square input, in pixels."""
     resize: Literal["squash", "crop"] = "squash"
     """How a picture becomes square: stretched, or its shorter side scaled and the middle cut out."""
+    crop_fraction: float = Field(default=0.875, gt=0, le=1)
+    """crop: side of the middle as a share of the picture's shorter side."""
     weights: str = "auto"
     """Backbone weights: a .safetensors file, 'none' for random, or 'auto': an installed package, else timm's hub."""
 
@@ -41,9 +43,9 @@ class TrainConfig(Config):
     epochs: int = Field(default=20, ge=1)
     """Passes over the training split."""
     batch_size: int = Field(default=64, ge=2)
-    """Pictures a forward pass, in each process."""
+    """Pictures per forward pass, in each process."""
     accumulate: int = Field(default=1, ge=1)
-    """Forward passes a step: for a larger batch than memory holds. Terms between pictures see one pass each."""
+    """Forward passes per step, for a batch larger than memory holds. Terms between pictures see one pass each."""
     lr: float = Field(default=5e-4, gt=0)
     """Peak learning rate of the OneCycle schedule (AdamW)."""
     weight_decay: float = Field(default=1e-4, ge=0)
@@ -72,15 +74,15 @@ class TrainConfig(Config):
     cutout: float = Field(default=0.5, ge=0, lt=1)
     """Largest side of the grey square laid over a picture, as a share of the picture's side."""
     variations: int | None = Field(default=None, ge=1)
-    """In how many ways each picture is augmented, which the epochs repeat in turn; by default every epoch in a new one.
-    A teacher whose outputs are kept answers so many epochs only, however long its students learn."""
+    """In how many ways each picture is augmented; the epochs repeat them in turn. By default every epoch has a new one.
+    A teacher whose outputs are kept answers only this many epochs, however long its students learn."""
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     """Precision of the forward pass; losses stay in float32."""
     torch_compile: bool = False
     """Compile the model with torch.compile; the first steps take long, and a C++ compiler is needed on a CPU."""
     workers: int | None = Field(default=None, ge=0)
-    """Processes that read and augment pictures; by default 4 beside a GPU and 0 on a CPU, where they would fight with
-    torch's threads for the same cores."""
+    """Processes that read and augment pictures; by default 4 beside a GPU, or fewer where cores are few, and 0 on a
+    CPU, where they would fight with torch's threads for the same cores."""
     seed: int = Field(default=0, ge=0)
     """Orders, augmentations and initial weights follow from it."""
 
@@ -96,7 +98,13 @@ class TeachConfig(ModelConfig, TrainConfig):
 
 TERMS = ("mld", "cd", "id", "hint", "mse", "ps", "kd", "rkd", "pkt", "review_kd", "at", "fitnet")
 """A teacher's terms: each is a field of DistillConfig, its weight."""
-_INSIDE = ("rkd", "pkt", "review_kd", "at", "fitnet")
+ON_LOGITS = ("mld", "kd", "mse", "ps")
+"""Terms that need only a teacher's logits."""
+ON_EMBEDDINGS = ("cd", "id", "hint")
+"""Terms on label-wise embeddings."""
+ON_LABELS = (*ON_LOGITS, *ON_EMBEDDINGS)
+"""Terms on a teacher's answers for each label."""
+INSIDE = ("rkd", "pkt", "review_kd", "at", "fitnet")
 """Terms on what lies between the pixels and the head."""
 PROJECTED = ("review_kd", "fitnet")
 """Terms with parameters of their own, which are trained beside the student and not part of it."""
@@ -214,7 +222,36 @@ class DistillConfig(ModelConfig, TrainConfig):
     @property
     def looks_inside(self) -> bool:
         """Whether a term compares features, so that the teacher must run beside the student."""
-        return any(getattr(self, name) for name in _INSIDE)
+        return any(getattr(self, name) for name in INSIDE)
+
+
+TeacherCalibration = Literal["auto", "none", "temperature", "platt"]
+Weak = Literal["mask", "stop", "keep"]
+
+
+class TeacherOptions(Config):
+    """Finished teachers, and how their answers are read."""
+
+    teacher: tuple[str, ...] = ()
+    """A finished teacher: a bundle of kind torch or onnx (`edgepress adopt` makes one of a model from elsewhere), or a
+    .safetensors file of edgepress; several answer as one. `teach` is skipped."""
+    teacher_labels: tuple[str, ...] = ()
+    """A YAML map from the data set's labels to the teacher's, where their names differ; one for each teacher."""
+    teacher_features: tuple[str, ...] = ()
+    """Tensors in the graph of an ONNX teacher, the first: feature maps [pictures, channels, rows, columns], shallow
+    ones first, for review_kd, at, fitnet, rkd and pkt; label-wise embeddings [pictures, labels, width] for cd, id and
+    hint."""
+    teacher_calibration: TeacherCalibration = "auto"
+    """How the teacher's probabilities are fitted to val before it teaches. auto: not at all, unless that lowers their
+    log loss clearly."""
+    teacher_weak: Weak = "mask"
+    """What happens to labels whose AP on val is at or below prevalence. mask: they are not taught; stop: nothing is;
+    keep: they are taught all the same."""
+
+    @field_validator("teacher", "teacher_labels", "teacher_features", mode="before")
+    @classmethod
+    def _may_be_one(cls, given: Any) -> Any:
+        return (given,) if isinstance(given, str) else () if given is None else given
 
 
 class QuantizeAwareConfig(Config):
@@ -227,6 +264,7 @@ class QuantizeAwareConfig(Config):
     pictures: int = Field(default=256, ge=8)
     """Training pictures on which the ranges of activations are measured first."""
     workers: int | None = Field(default=None, ge=0)
-    """Processes that read and augment pictures; by default 4 beside a GPU and 0 on a CPU."""
+    """Processes that read and augment pictures; by default 4 beside a GPU, or fewer where cores are few, and 0 on a
+    CPU."""
     seed: int | None = Field(default=None, ge=0)
     """Orders, augmentations and the pictures of the ranges follow from it; by default the student's own."""

@@ -8,24 +8,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from accelerate import Accelerator
 from accelerate.utils import set_seed
 
-from edgepress.compress.checkpoint import load_model, write_model
+from edgepress.compress.checkpoint import write_model
 from edgepress.compress.config import TERMS, DistillConfig, TeachConfig
-from edgepress.compress.foreign import OnnxTeacher, require_taught_by_logits
 from edgepress.compress.gather import process_state, require_same
-from edgepress.compress.models import MultiLabelModel, make_model, pretrained_cfg
+from edgepress.compress.lesson import lesson_of
+from edgepress.compress.models import make_model, pretrained_cfg
+from edgepress.compress.reading import Reading, TeacherSource
 from edgepress.compress.tasks import DistillTask, Task, TeachTask
-from edgepress.compress.teacher import AnyTeacher, CachedTeacher, Ensemble, LiveTeacher, Teacher
-from edgepress.compress.training import Fit, augmentation_of, evaluate, fit, make_accelerator, memory_told, workers_of
-from edgepress.multilabel.bundle import Bundle, Role, file_sha256, inputs_hash, require_replaceable, up_to_date
+from edgepress.compress.teachable import require_teachable
+from edgepress.compress.training import fit, make_accelerator, memory_told
+from edgepress.multilabel.bundle import Bundle, file_sha256, inputs_hash, require_replaceable, up_to_date
 from edgepress.multilabel.datasets import MultiLabelDataset, refuse_leaks
 from edgepress.multilabel.datasets.unlabelled import load_unlabelled
 from edgepress.multilabel.durable import make_folder
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.facts import Facts, Role
 from edgepress.multilabel.inspection import labels_left_out, too_poor
 from edgepress.multilabel.metrics import prevalence
+from edgepress.multilabel.stored_answers import StoredAnswers
 
 log = logging.getLogger("edgepress")
 
@@ -42,29 +44,37 @@ def teach(train: MultiLabelDataset, val: MultiLabelDataset, config: TeachConfig,
 def distill(
     train: MultiLabelDataset,
     val: MultiLabelDataset,
-    teacher: Bundle | None,
+    teacher: TeacherSource | None,
     config: DistillConfig,
     out: Path,
     cache: Path | None = None,
-    ensemble: Sequence[Bundle] = (),
+    ensemble: Sequence[TeacherSource] = (),
+    reading: Reading | None = None,
+    *,
+    keep_embeddings: bool = False,
 ) -> Bundle:
     """Distil a student from a teacher and save it as a bundle of kind torch in `out`.
 
     Args:
         teacher: None for a student that learns alone, whose pictures are then augmented at its own size.
-        cache: a folder for the teacher's outputs, for several students that see the same pictures.
+        cache: a folder for the teacher's answers, which are then computed once, for this student and others; by
+            default beside the student, if `variations` repeats pictures, and else none.
         ensemble: further teachers, which answer together with the first.
+        reading: how their answers are read; by default as they are, with labels matched by name.
+        keep_embeddings: whether the kept answers have label-wise embeddings even if this student needs none.
 
     Raises:
-        InputError: the settings need a teacher and there is none, they ask an ONNX teacher for more than logits, or its
-            labels differ from the data set's; see also `fit`, `make_model`, `Ensemble`.
+        InputError: the settings need a teacher and there is none, they ask a teacher for more than it has, or none of
+            its labels is the data set's; see also `fit`, `make_model`, `Ensemble`, `examine`.
     """
     if teacher is None:
         require_no_teacher(config)
         return _train("student", train, val, config, out, (), cache)
-    for graph in (one for one in (teacher, *ensemble) if one.manifest.kind == "onnx"):
-        require_taught_by_logits(config, graph)
-    return _train("student", train, val, config, out, (teacher, *ensemble), cache)
+    teachers, reading = (teacher, *ensemble), reading or Reading()
+    require_teachable(config, teachers, reading.features)
+    if cache is None and config.variations is not None and config.variations < config.epochs:
+        cache = answers_of(out)
+    return _train("student", train, val, config, out, teachers, cache, reading, keep_embeddings)
 
 
 def _train(
@@ -73,11 +83,15 @@ def _train(
     val: MultiLabelDataset,
     config: TeachConfig | DistillConfig,
     out: Path,
-    teachers: tuple[Bundle, ...],
+    teachers: tuple[TeacherSource, ...],
     cache: Path | None = None,
+    reading: Reading = Reading(),
+    keep_embeddings: bool = False,
 ) -> Bundle:
+    val = val.in_order_of(train.labels, "the train split", "the val split")
     require_trainable(role, train, val, out, teachers)
     unlabelled = unlabelled_of(config, val)
+    require_answers(teachers, reading, train, unlabelled)
     inputs = inputs_hash(
         {
             "role": role,
@@ -86,6 +100,7 @@ def _train(
             "train": train.fingerprint(),
             "val": val.fingerprint(),
             "teachers": [teacher.digest for teacher in teachers],
+            "reading": reading.identity,
             # Each brings a batch of its own to every step.
             "processes": process_state().num_processes,
             "weights": _weights_identity(config),
@@ -111,14 +126,7 @@ def _train(
         f" and {len(unlabelled)} unlabelled ones" if unlabelled else "",
         accelerator.device,
     )
-    facts: dict[str, object] = {
-        "role": role,
-        "weights": source,
-        "pictures": len(train),
-        "unlabelled_pictures": len(unlabelled) if unlabelled else 0,
-        "teachers": [teacher.as_parent.model_dump() for teacher in teachers],
-        "val_prevalence": prevalence(val.targets, val.ignore),
-    }
+    facts: dict[str, Any] = {}
     make_folder(work)
     with memory_told(config, accelerator.device):
         task: Task
@@ -128,21 +136,37 @@ def _train(
         elif not teachers:
             task = DistillTask(config, None, model, train)
         else:
-            task, views, known = lesson_of(config, teachers, model, train, val, unlabelled, cache, accelerator)
-            facts |= {"teacher_val_mAP": known, "inherited": views.pop("inherited")}
+            lesson = lesson_of(
+                *(config, teachers, reading, model, train, val, unlabelled, cache, accelerator),
+                keep_embeddings=keep_embeddings,
+            )
+            task, views = lesson.task, lesson.views
+            facts = {**lesson.facts, "inherited": lesson.inherited}
         result = fit(model, task, train, val, config, work, inputs=inputs, accelerator=accelerator, **views)
-    facts |= {"val_mAP": result.val_mAP, "best_epoch": result.best_epoch + 1, "history": result.history}
+    told = Facts(
+        role=role,
+        weights=source,
+        pictures=len(train),
+        unlabelled_pictures=len(unlabelled) if unlabelled else 0,
+        teachers=tuple(teacher.as_parent for teacher in teachers),
+        val_prevalence=prevalence(val.targets, val.ignore),
+        **facts,
+        val_mAP=result.val_mAP,
+        best_epoch=result.best_epoch + 1,
+        history=result.history,
+        training=config.model_dump(mode="json"),
+    )
     if accelerator.is_main_process:
         write_model(
             model,
             out,
             inputs=inputs,
-            facts={**facts, "training": config.model_dump(mode="json")},
-            parent=teachers[0].as_parent if teachers else None,
+            facts=told,
+            parent=teachers[0].as_parent if teachers and isinstance(teachers[0], Bundle) else None,
             tensorboard=work / "tensorboard",
         )
         shutil.rmtree(work)
-        _log_result(role, result, facts)
+        _log_result(told)
     accelerator.wait_for_everyone()
     return Bundle.open(out)
 
@@ -150,6 +174,11 @@ def _train(
 def work_of(out: Path) -> Path:
     """The folder of a training's state, next to the bundle that it makes."""
     return out.parent / f".{out.name}.training"
+
+
+def answers_of(out: Path) -> Path:
+    """The folder, next to a student's bundle, of the teacher's answers that were kept for it."""
+    return out.parent / f".{out.name}.answers"
 
 
 def finished(out: Path, inputs: str) -> Bundle | None:
@@ -163,7 +192,7 @@ def finished(out: Path, inputs: str) -> Bundle | None:
 
 
 def require_trainable(
-    role: Role, train: MultiLabelDataset, val: MultiLabelDataset, out: Path, teachers: tuple[Bundle, ...]
+    role: Role, train: MultiLabelDataset, val: MultiLabelDataset, out: Path, teachers: tuple[TeacherSource, ...]
 ) -> None:
     """Raise an error before training if the result could not be chosen or written.
 
@@ -181,99 +210,24 @@ def require_trainable(
         raise InputError(why)
     if (said := labels_left_out(val)) is not None:
         log.warning("%s: %s", val.split, said)
-    for teacher in teachers:
-        teacher.labels.require_equal(train.labels, f"the teacher {teacher.path}", f"the data set {train.root}")
 
 
-def lesson_of(
-    config: DistillConfig,
-    teachers: tuple[Bundle, ...],
-    student: MultiLabelModel,
+def require_answers(
+    teachers: tuple[TeacherSource, ...],
+    reading: Reading,
     train: MultiLabelDataset,
-    val: MultiLabelDataset,
     unlabelled: MultiLabelDataset | None,
-    cache: Path | None,
-    accelerator: Accelerator,
-) -> tuple[DistillTask, dict[str, Any], float]:
-    """What a student is taught, what `fit` must provide for that, and the teacher's own val mAP."""
-    models = [load_teacher(teacher) for teacher in teachers]
-    model: AnyTeacher = models[0]
-    if len(models) > 1 or config.teacher_mirrored:
-        model = Ensemble(models, config.teacher_mirrored)
-    model.to(accelerator.device)
-    if model.preprocess.resize != student.preprocess.resize:
-        raise InputError(
-            f"resize is {model.preprocess.resize} for the teacher and {student.preprocess.resize} for the student: "
-            f"both must see the same part of a picture; set them alike"
-        )
-    inherited: list[str] = []
-    if config.inherit_head == "auto":
-        first = models[0]
-        assert isinstance(first, MultiLabelModel)
-        inherited = inherit_head(student, first)
-    if config.id and len(train.labels) < 3:
-        log.warning(
-            "id compares the labels of a picture and needs three: with %d it teaches nothing", len(train.labels)
-        )
-    known = evaluate(model, val, config, accelerator)
-    log.info("teacher %s: val mAP %.2f", ", ".join(str(teacher.path) for teacher in teachers), 100 * known)
-    # Pictures are augmented at the larger size with or without a teacher, so methods differ in nothing else.
-    size = max(model.preprocess.size, student.preprocess.size)
-    views: dict[str, Any] = {"augment_size": size, "inherited": inherited}
-    views |= {"unlabelled": unlabelled, "unlabelled_share": config.unlabelled_share}
-    listening: Teacher | None = None
-    if config.taught and (cache is None or config.looks_inside):
-        listening, views["teacher_preprocess"] = LiveTeacher(model), model.preprocess
-    elif config.taught:
-        assert cache is not None
-        listening = CachedTeacher(
-            model,
-            train,
-            augmentation_of(config),
-            cache,
-            identity=_identity(teachers, config),
-            augment_size=size,
-            batch_size=config.batch_size,
-            workers=workers_of(config, accelerator.device),
-            device=accelerator.device,
-            unlabelled=unlabelled,
-            sure=config.sure,
-            mixed_precision=config.mixed_precision,
-        )
-    return DistillTask(config, listening, student, train), views, known
+) -> None:
+    """Raise an error before training unless the teachers have answers for what will be asked.
 
-
-def load_teacher(bundle: Bundle) -> MultiLabelModel | OnnxTeacher:
-    """Load the model of a teacher's bundle, of kind torch or onnx."""
-    return OnnxTeacher(bundle) if bundle.manifest.kind == "onnx" else load_model(bundle.path)
-
-
-def inherit_head(student: MultiLabelModel, teacher: MultiLabelModel) -> list[str]:
-    """Copy the teacher's head into the student's and return the names of the copied tensors.
-
-    After Chen et al., "Knowledge Distillation with the Reused Teacher Classifier", CVPR 2022 (arXiv 2203.14001), but
-    trained further. Tensors of another shape stay as they are, such as the projection of the backbone's features if its
-    width differs. If the head's kind or width differs, nothing is copied.
+    Raises:
+        InputError: as for `match_labels`, or stored answers lack a picture.
     """
-    ours, theirs = student.config, teacher.config
-    if ours.head != theirs.head or student.head.weight.shape != teacher.head.weight.shape:
-        log.info(
-            "the student's head starts random: it is %s, %d wide, and the teacher's %s, %d wide",
-            *(ours.head, student.embedding_dim, theirs.head, teacher.embedding_dim),
-        )
-        return []
-    own = student.head.state_dict()
-    copied = {name: tensor for name, tensor in teacher.head.state_dict().items() if tensor.shape == own[name].shape}
-    student.head.load_state_dict({**own, **copied})
-    left = sorted(own.keys() - copied.keys())
-    log.info("the student starts with the teacher's head%s", f", but for {', '.join(left)}" if left else "")
-    return sorted(copied)
-
-
-def _identity(teachers: tuple[Bundle, ...], config: DistillConfig) -> str:
-    if len(teachers) == 1 and not config.teacher_mirrored:
-        return teachers[0].digest
-    return inputs_hash({"teachers": [teacher.digest for teacher in teachers], "mirrored": config.teacher_mirrored})
+    reading.matches(teachers, train.labels)
+    for teacher in teachers:
+        if isinstance(teacher, StoredAnswers):
+            for asked in (train, *([unlabelled] if unlabelled else [])):
+                teacher.rows(asked)
 
 
 def unlabelled_of(config: TeachConfig | DistillConfig, val: MultiLabelDataset) -> MultiLabelDataset | None:
@@ -286,13 +240,15 @@ def unlabelled_of(config: TeachConfig | DistillConfig, val: MultiLabelDataset) -
     return pictures
 
 
-def _log_result(role: str, result: Fit, facts: dict) -> None:
+def _log_result(facts: Facts) -> None:
+    assert facts.val_mAP is not None
+    assert facts.val_prevalence is not None
     log.info(
         "%s done: val mAP %.2f at epoch %d (prevalence %.2f)",
-        role,
-        100 * result.val_mAP,
-        result.best_epoch + 1,
-        100 * facts["val_prevalence"],
+        facts.role,
+        100 * facts.val_mAP,
+        facts.best_epoch,
+        100 * facts.val_prevalence,
     )
 
 

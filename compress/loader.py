@@ -1,18 +1,21 @@
 """From picture files to batches of uint8 pixels, augmented reproducibly.
 
 The sampler yields (epoch, index), so a worker needs no shared state, and a picture's augmentation is determined by
-(seed, epoch, index) alone, regardless of the number of workers or processes.
+the seed, the epoch and the picture's content alone, regardless of its place and of the number of workers or processes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import multiprocessing
+import queue
 import re
 import shutil
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import cv2
 import numpy as np
@@ -25,6 +28,8 @@ from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import DataChangedError, InputError
 from edgepress.multilabel.pictures import Picture, ShardPicture
 from edgepress.multilabel.preprocess import Preprocess, resize
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +46,13 @@ class Augmentation:
         """The number of the variation that an epoch shows of its pictures: its own, or a repeated one."""
         return epoch if self.variations is None else epoch % self.variations
 
-    def __call__(self, image: np.ndarray, epoch: int, index: int) -> np.ndarray:
-        """Turn uint8 `[S, S, 3]` into uint8 `[S, S, 3]`, the same for the same (seed, variation, index)."""
-        rng = np.random.default_rng((self.seed, self.variation(epoch), index))
+    def __call__(self, image: np.ndarray, epoch: int, picture: int) -> np.ndarray:
+        """Turn uint8 `[S, S, 3]` into uint8 `[S, S, 3]`, the same for the same (seed, variation, picture).
+
+        Args:
+            picture: a number that is the picture's own.
+        """
+        rng = np.random.default_rng((self.seed, self.variation(epoch), picture))
         if self.augment == "randaugment":
             # torchvision draws from torch's global generator, which is restored afterwards.
             with torch.random.fork_rng(devices=[]):
@@ -179,7 +188,8 @@ class _Pictures(Dataset):
             views = [preprocess(image) for preprocess in self.preprocess]
         else:
             # Augmented once, at the larger size, so that teacher and student see the same picture.
-            image = self.augmentation(self.augmented(image), epoch, index)
+            own = int(self.data.hashes()[index][:16], 16)
+            image = self.augmentation(self.augmented(image), epoch, own)
             views = [resize(image, preprocess.size, preprocess.size) for preprocess in self.preprocess]
         targets = self.data.targets[index].astype(np.float32)
         return (targets, self.data.ignore[index], np.bool_(index < self.labelled), np.int64(index), *views)
@@ -264,6 +274,43 @@ def batches(loader, epoch: int, sampler_of: DataLoader) -> Iterator[Batch]:
             f"shared memory ({_shared_memory()}): give the container more (docker run --shm-size=1g), or read without "
             "them (--workers 0)"
         ) from error
+
+
+def ahead(coming: Iterator[_T]) -> Iterator[_T]:
+    """The items of an iterator, which a thread makes ahead while the last one is used."""
+    ready: queue.Queue[_T | BaseException | None] = queue.Queue(maxsize=_AHEAD)
+    stopped = threading.Event()
+
+    def put(item: _T | BaseException | None) -> None:
+        while not stopped.is_set():
+            with contextlib.suppress(queue.Full):
+                ready.put(item, timeout=0.1)
+                return
+
+    def make() -> None:
+        try:
+            for item in coming:
+                put(item)
+                if stopped.is_set():
+                    return
+            put(None)
+        except BaseException as error:  # it is raised again where the item would be used
+            put(error)
+
+    thread = threading.Thread(target=make, name="pictures", daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stopped.set()
+        thread.join()
+
+
+_AHEAD = 2
+"""Items that are made ahead."""
 
 
 _SHARED_MEMORY = re.compile(r"shared memory|\(shm\)|</torch_|DataLoader worker .*(killed|exited)", re.DOTALL)

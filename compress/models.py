@@ -226,7 +226,9 @@ def make_model(config: ModelConfig, labels: LabelSpace) -> tuple[MultiLabelModel
         InputError: the backbone is unknown, or the weights are not available.
     """
     cfg = pretrained_cfg(config.backbone)
-    preprocess = Preprocess(size=config.size, resize=config.resize, mean=cfg.mean, std=cfg.std)
+    preprocess = Preprocess(
+        size=config.size, resize=config.resize, crop_fraction=config.crop_fraction, mean=cfg.mean, std=cfg.std
+    )
     model = MultiLabelModel(config, labels, preprocess)
     source = load_backbone_weights(model.backbone, config.backbone, config.weights, _timm_arguments(config))
     return model, source
@@ -255,6 +257,9 @@ def pretrained_cfg(name: str):
     try:
         cfg = timm.get_pretrained_cfg(name, allow_unregistered=False)
     except RuntimeError as error:  # it does not know the tag behind the dot
+        renamed = timm.models.get_deprecated_models().get(name)
+        if renamed is not None:
+            raise InputError(f"timm {timm.__version__} has renamed {name!r}: give {renamed}") from error
         near = did_you_mean(name, timm.list_pretrained(f"{name.split('.')[0]}.*"))
         raise InputError(f"timm {timm.__version__} knows no model {name!r}: {error}{near}") from error
     if cfg is None:

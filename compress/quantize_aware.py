@@ -15,8 +15,9 @@ from accelerate.utils import set_seed
 from edgepress.compress.checkpoint import load_model, write_model
 from edgepress.compress.config import PROJECTED, TERMS, DistillConfig, QuantizeAwareConfig
 from edgepress.compress.distill import (
+    answers_of,
     finished,
-    lesson_of,
+    require_answers,
     require_no_teacher,
     require_trainable,
     unlabelled_of,
@@ -24,29 +25,32 @@ from edgepress.compress.distill import (
 )
 from edgepress.compress.fake_quantize import FakeQuantizedModel
 from edgepress.compress.gather import process_state
+from edgepress.compress.lesson import lesson_of
 from edgepress.compress.models import MultiLabelModel, fuse
+from edgepress.compress.reading import Reading, TeacherSource
 from edgepress.compress.tasks import DistillTask
+from edgepress.compress.teachable import MLD_INSTEAD, require_teachable
 from edgepress.compress.training import evaluate, fit, make_accelerator, memory_told
 from edgepress.multilabel.bundle import Bundle, inputs_hash
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.durable import make_folder
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.facts import Evaluated, Facts, QuantizeAware
 from edgepress.multilabel.metrics import prevalence
 
 log = logging.getLogger("edgepress")
-MLD_INSTEAD = 4.0
-"""Weight of MLD for a student that had only terms which fine-tuning leaves out."""
 
 
 def quantize_aware(
     train: MultiLabelDataset,
     val: MultiLabelDataset,
-    teacher: Bundle | None,
+    teacher: TeacherSource | None,
     student: Bundle,
     config: QuantizeAwareConfig,
     out: Path,
     cache: Path | None = None,
-    ensemble: Sequence[Bundle] = (),
+    ensemble: Sequence[TeacherSource] = (),
+    reading: Reading | None = None,
 ) -> Bundle:
     """Fine-tune a student with fake-quantised weights and activations; saves a bundle of kind torch in `out`.
 
@@ -57,31 +61,37 @@ def quantize_aware(
     Args:
         teacher: None if the student learnt alone.
         student: its architecture, preprocessing and training terms are used.
-        cache: as for `distill`.
-        ensemble: further teachers, which answer together with the first.
+        cache, ensemble, reading: as for `distill`; by default the answers that were kept for the student.
 
     Raises:
         InputError: labels differ, or the student does not say how it was trained; see also `distill`.
     """
     teachers = (teacher, *ensemble) if teacher is not None else ()
-    lesson = lesson_again(student, config)
+    terms = lesson_again(student, config)
+    reading = reading or Reading()
+    if cache is None and answers_of(student.path).is_dir():  # its pictures are those of the student's first epochs
+        cache = answers_of(student.path)
     if teacher is None:
-        require_no_teacher(lesson)
+        require_no_teacher(terms)
+    require_teachable(terms, teachers, reading.features)
     if student.path.resolve() == out.resolve():
         raise InputError(f"{out}: is the student itself; name another folder for the fine-tuned one")
     student.labels.require_equal(train.labels, f"the student {student.path}", f"the data set {train.root}")
+    val = val.in_order_of(train.labels, "the train split", "the val split")
     require_trainable("student", train, val, out, teachers)
-    unlabelled = unlabelled_of(lesson, val)
+    unlabelled = unlabelled_of(terms, val)
+    require_answers(teachers, reading, train, unlabelled)
     inputs = inputs_hash(
         {
             "role": "quantize-aware",
             "student": student.digest,
-            "config": lesson.model_dump(mode="json", exclude={"workers", "weights", "unlabelled"}),
+            "config": terms.model_dump(mode="json", exclude={"workers", "weights", "unlabelled"}),
             "pictures": config.pictures,
             "unlabelled": unlabelled.fingerprint() if unlabelled else None,
             "train": train.fingerprint(),
             "val": val.fingerprint(),
             "teachers": [teacher.digest for teacher in teachers],
+            "reading": reading.identity,
             "processes": process_state().num_processes,
         }
     )
@@ -89,42 +99,42 @@ def quantize_aware(
     kept = finished(out, inputs)
     if kept is not None:
         return kept
-    set_seed(lesson.seed)
-    accelerator = make_accelerator(lesson)
+    set_seed(terms.seed)
+    accelerator = make_accelerator(terms)
     model = fuse(load_model(student.path)).to(accelerator.device)
     make_folder(work)
-    with memory_told(lesson, accelerator.device):
+    with memory_told(terms, accelerator.device):
         views: dict[str, Any] = {}
-        known: float | None = None
+        told: dict[str, Any] = {}
         if teachers:
-            task, views, known = lesson_of(lesson, teachers, model, train, val, unlabelled, cache, accelerator)
-            del views["inherited"]
+            lesson = lesson_of(terms, teachers, reading, model, train, val, unlabelled, cache, accelerator)
+            task, views, told = lesson.task, lesson.views, lesson.facts
         else:
-            task = DistillTask(lesson, None, model, train)
+            task = DistillTask(terms, None, model, train)
         quantized = FakeQuantizedModel(model)
-        _observe(quantized, train, config.pictures, lesson.seed)
-        before = _both(model, quantized, val, lesson, accelerator)
-        log.info("before: val mAP %.2f, fake-quantised %.2f", *(100 * value for value in before.values()))
-        result = fit(quantized, task, train, val, lesson, work, inputs=inputs, accelerator=accelerator, **views)
-        after = _both(model, quantized, val, lesson, accelerator)
-    log.info("after: val mAP %.2f, fake-quantised %.2f", *(100 * value for value in after.values()))
-    if after["fake_quantized_val_mAP"] < before["fake_quantized_val_mAP"]:
+        _observe(quantized, train, config.pictures, terms.seed)
+        before = _both(model, quantized, val, terms, accelerator)
+        log.info("before: val mAP %.2f, fake-quantised %.2f", 100 * before.val_mAP, 100 * before.fake_quantized_val_mAP)
+        result = fit(quantized, task, train, val, terms, work, inputs=inputs, accelerator=accelerator, **views)
+        after = _both(model, quantized, val, terms, accelerator)
+    log.info("after: val mAP %.2f, fake-quantised %.2f", 100 * after.val_mAP, 100 * after.fake_quantized_val_mAP)
+    if after.fake_quantized_val_mAP < before.fake_quantized_val_mAP:
         log.warning("the fine-tuned student is the worse one in INT8: keep %s, or lower lr", student.path)
     if accelerator.is_main_process:
-        facts = {
-            "role": "student",
-            "weights": f"fine-tuned from {student.name}, quantisation-aware",
-            "pictures": len(train),
-            "unlabelled_pictures": len(unlabelled) if unlabelled else 0,
-            "teachers": [teacher.as_parent.model_dump() for teacher in teachers],
-            "teacher_val_mAP": known,
-            "val_prevalence": prevalence(val.targets, val.ignore),
-            "val_mAP": after["val_mAP"],
-            "quantize_aware": {"config": config.model_dump(mode="json"), "before": before, "after": after},
-            "best_epoch": result.best_epoch + 1,
-            "history": result.history,
-            "training": lesson.model_dump(mode="json"),
-        }
+        facts = Facts(
+            role="student",
+            weights=f"fine-tuned from {student.name}, quantisation-aware",
+            pictures=len(train),
+            unlabelled_pictures=len(unlabelled) if unlabelled else 0,
+            teachers=tuple(teacher.as_parent for teacher in teachers),
+            **told,
+            val_prevalence=prevalence(val.targets, val.ignore),
+            val_mAP=after.val_mAP,
+            quantize_aware=QuantizeAware(config=config.model_dump(mode="json"), before=before, after=after),
+            best_epoch=result.best_epoch + 1,
+            history=result.history,
+            training=terms.model_dump(mode="json"),
+        )
         write_model(model, out, inputs=inputs, facts=facts, parent=student.as_parent, tensorboard=work / "tensorboard")
         shutil.rmtree(work)
     accelerator.wait_for_everyone()
@@ -139,7 +149,7 @@ def lesson_again(student: Bundle, config: QuantizeAwareConfig) -> DistillConfig:
     Raises:
         InputError: the bundle does not say how, or in a form that this version cannot read.
     """
-    known = student.manifest.facts.get("training")
+    known = student.manifest.facts.training
     if known is None:
         raise InputError(f"{student.path}: does not say how it was trained; expected a bundle that distill made")
     trained = DistillConfig.parse(known, f"{student.path}, facts.training")
@@ -173,8 +183,8 @@ _AT_ONCE = 32
 
 def _both(
     model: MultiLabelModel, quantized: FakeQuantizedModel, val: MultiLabelDataset, lesson: DistillConfig, accelerator
-) -> dict[str, float]:
-    return {
-        "val_mAP": evaluate(model, val, lesson, accelerator),
-        "fake_quantized_val_mAP": evaluate(quantized, val, lesson, accelerator),
-    }
+) -> Evaluated:
+    return Evaluated(
+        val_mAP=evaluate(model, val, lesson, accelerator),
+        fake_quantized_val_mAP=evaluate(quantized, val, lesson, accelerator),
+    )

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from edgepress.compress.config import DistillConfig, TeachConfig, TrainConfig
+from edgepress.compress.examination import Examined
 from edgepress.compress.features import Features, FeatureTaps
 from edgepress.compress.gather import gathered, global_batch
 from edgepress.compress.loader import Batch
@@ -76,18 +77,37 @@ class DistillTask(Task):
     """The labels' loss and the teacher's terms, each with its weight; a weight of 0 omits a term.
 
     With mld, cd and id it is the published objective, or the form of it that does not depend on the batch size.
-    Without a teacher, the student learns alone.
+    Without a teacher, the student learns alone. A label that the teacher does not teach is ignored in all of its terms.
 
     Args:
         student: the model that is trained; its backbone is tapped if a term looks inside it.
         train: the split whose labels are counted for `positive_weights`.
+        examined: what of the teacher's answers is taught; by default all, as they are.
     """
 
+    _untaught: Tensor | None
+    _untaught_inside: Tensor | None
+    _slopes: Tensor | None
+    _offsets: Tensor | None
+
     def __init__(
-        self, config: DistillConfig, teacher: Teacher | None, student: MultiLabelModel, train: MultiLabelDataset
+        self,
+        config: DistillConfig,
+        teacher: Teacher | None,
+        student: MultiLabelModel,
+        train: MultiLabelDataset,
+        examined: Examined | None = None,
     ) -> None:
         super().__init__()
         self.config, self.teacher = config, teacher
+        everything = np.ones(len(train.labels), bool)
+        examined = examined or Examined(taught=everything, inside=everything)
+        masks = {"_untaught": examined.taught, "_untaught_inside": examined.inside}
+        for name, mask in masks.items():
+            self.register_buffer(name, None if mask.all() else torch.from_numpy(~mask), persistent=False)
+        known = examined.calibrator
+        for name, values in (("_slopes", known and known.slopes), ("_offsets", known and known.offsets)):
+            self.register_buffer(name, torch.tensor(values) if values else None, persistent=False)
         self.task_loss = task_loss(config, train, config.reduction)
         self.logits_losses = nn.ModuleDict(
             {name: make(config) for name, make in _LOGITS_LOSSES.items() if getattr(config, name)}
@@ -104,8 +124,9 @@ class DistillTask(Task):
         self.taps: FeatureTaps | None = None
         if config.looks_inside:
             assert isinstance(teacher, LiveTeacher)  # stored outputs have no inner values
-            self.taps = FeatureTaps(student.backbone, size=student.config.size)
-            channels = (self.taps.channels(), teacher.tap())
+            theirs = teacher.tap()
+            self.taps = FeatureTaps(student.backbone, len(theirs), size=student.config.size)
+            channels = (self.taps.channels(), theirs)
             self.map_losses.update(
                 {name: make(*channels) for name, make in _MAP_LOSSES.items() if getattr(config, name)}
             )
@@ -122,11 +143,15 @@ class DistillTask(Task):
             return terms
         teacher_logits, teacher_embeddings = self.teacher(batch)
         teacher_logits = gathered(teacher_logits)
-        targets, ignore = self._as_the_teacher_sees(everyone, teacher_logits)
+        if self._slopes is not None:
+            teacher_logits = teacher_logits.float() * self._slopes + self._offsets
+        targets, known = self._as_the_teacher_sees(everyone, teacher_logits)
+        ignore = known if self._untaught is None else known | self._untaught
         for name, loss in self.logits_losses.items():
             terms[name] = getattr(self.config, name) * loss(logits, teacher_logits, targets, ignore)
         if self.config.cd or self.config.id or self.hint_loss:
             embeddings, teacher_embeddings = gathered(embeddings), gathered(teacher_embeddings)
+            ignore = known if self._untaught_inside is None else known | self._untaught_inside
         if self.config.cd or self.config.id:
             structure = self.embedding_loss.terms(embeddings, teacher_embeddings, targets, ignore)
             for name in ("cd", "id"):

@@ -1,7 +1,7 @@
 """fit: the only training loop, for teacher and student alike.
 
 A task returns the loss terms by name, so the loop does not know the method. Weights are averaged (EMA) and validated
-after every epoch, and the epoch that is best on val is kept. (seed, epoch, index) determine all random values, so a
+after every epoch, and the epoch that is best on val is kept. Seed, epoch and pictures determine all random values, so a
 run that was killed and then resumed at its last finished epoch ends like an undisturbed one.
 """
 
@@ -35,8 +35,11 @@ from edgepress.compress.models import MultiLabelModel
 from edgepress.compress.progress import progress, report_epoch
 from edgepress.compress.tasks import Task
 from edgepress.compress.teacher import AnyTeacher
+from edgepress.compress.threads import keep_to_cores
+from edgepress.multilabel.cores import cores
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.facts import Epoch
 from edgepress.multilabel.metrics import mean_average_precision
 from edgepress.multilabel.preprocess import Preprocess
 
@@ -52,14 +55,14 @@ FEW_STEPS = 10
 class Fit:
     """The result of a training."""
 
-    history: list[dict[str, float]]
-    """One entry per epoch: loss terms, val_mAP, seconds."""
+    history: tuple[Epoch, ...]
     best_epoch: int
     val_mAP: float
 
 
 def make_accelerator(config: TrainConfig) -> Accelerator:
-    """Set up device, mixed precision and processes as `accelerate launch` specifies them."""
+    """Set up device, mixed precision and processes as `accelerate launch` specifies them, within the allowed cores."""
+    keep_to_cores()
     if AcceleratorState._shared_state and AcceleratorState().mixed_precision != config.mixed_precision:
         AcceleratorState._reset_state()  # a run may teach and distil in different precisions
     # timm keeps layers behind the feature map that label-wise heads do not use.
@@ -76,10 +79,10 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
 
 
 def workers_of(config: TrainConfig, device: torch.device) -> int:
-    """Number of processes that read pictures for this device."""
+    """Number of processes that read pictures for this device; by default no more than there are cores for."""
     if config.workers is not None:
         return config.workers
-    return 0 if device.type == "cpu" else 4
+    return 0 if device.type == "cpu" else min(4, cores())
 
 
 def augmentation_of(config: TrainConfig) -> Augmentation:
@@ -240,7 +243,7 @@ def fit(
         writer.close()
     model.load_state_dict(best)
     model.eval()
-    return Fit(history, best_epoch, history[best_epoch]["val_mAP"])
+    return Fit(tuple(map(Epoch.model_validate, history)), best_epoch, history[best_epoch]["val_mAP"])
 
 
 @torch.inference_mode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import edgepress
@@ -16,7 +17,7 @@ def page() -> str:
     """The whole page."""
     described = [(name, getattr(edgepress, name)) for name in edgepress.__all__ if not name.startswith("_")]
     parts = [_section(name, thing) for name, thing in described]
-    head = "# The Python interface\n\nMade from the docstrings by `make api`. Nothing of it needs torch but `losses`.\n"
+    head = "# The Python interface\n\nMade from the docstrings by `make api`. Only `export` and `losses` need torch.\n"
     return "\n".join([head, *parts])
 
 
@@ -25,12 +26,33 @@ def _section(name: str, thing: object) -> str:
     prose, *sections = _SECTION.split(text)
     lines = [f"## {name}", ""]
     if inspect.isfunction(thing):
-        lines += ["```python", f"{name}{inspect.signature(thing)}", "```", ""]
+        lines += ["```python", f"{name}{_signature(thing)}", "```", ""]
     lines += [prose.strip(), ""]
     for title, body in zip(sections[::2], sections[1::2], strict=True):
         kind = "python" if title == "Example" else "text"
         lines += [f"{title}:", "", f"```{kind}", inspect.cleandoc(body).strip(), "```", ""]
+    if inspect.isclass(thing) and not issubclass(thing, Exception):
+        lines += _members(thing)
     return "\n".join(lines)
+
+
+def _signature(function: Callable[..., object]) -> str:
+    """The signature, with its annotations as they are in the source."""
+    return re.sub(r"(: |-> )'([^']*)'", r"\1\2", str(inspect.signature(function)))
+
+
+def _members(described: type) -> list[str]:
+    """A list of the public methods and properties that the class itself defines, each with its first sentence."""
+    lines = []
+    for name, member in vars(described).items():
+        found = member.__func__ if isinstance(member, classmethod | staticmethod) else member
+        text = inspect.cleandoc(getattr(found, "__doc__", None) or "")
+        if name.startswith("_") or not text or not (inspect.isfunction(found) or isinstance(found, property)):
+            continue
+        called = _signature(found).partition(" -> ")[0] if inspect.isfunction(found) else ""
+        called = re.sub(r"^\((?:self|cls)(?:, )?", "(", called)
+        lines.append(f"- `{name}{called}`: {' '.join(text.split(chr(10) * 2)[0].split())}")
+    return [*lines, ""] if lines else []
 
 
 if __name__ == "__main__":

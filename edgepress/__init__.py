@@ -20,6 +20,7 @@ from edgepress.telemetry import turn_off
 if TYPE_CHECKING:
     from edgepress.compress import losses
     from edgepress.deploy.bench.latency import bench
+    from edgepress.deploy.build.module import export
     from edgepress.deploy.engines import open_engine
     from edgepress.deploy.tag.tagger import Tagger, open_tagger
     from edgepress.deploy.verify.verification import verify
@@ -45,6 +46,7 @@ __all__ = [
     "Tagger",
     "__version__",
     "bench",
+    "export",
     "load_dataset",
     "losses",
     "open_engine",
@@ -53,6 +55,7 @@ __all__ = [
 ]
 _HOMES = {
     "deploy.bench.latency": ("bench",),
+    "deploy.build.module": ("export",),
     "deploy.engines": ("open_engine",),
     "deploy.tag.tagger": ("Tagger", "open_tagger"),
     "deploy.verify.verification": ("verify",),

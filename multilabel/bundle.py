@@ -25,8 +25,9 @@ from pydantic import ValidationError
 from edgepress.multilabel.decisions import Decisions
 from edgepress.multilabel.durable import give_name, make_folder
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.facts import Facts, Parent, Role
 from edgepress.multilabel.labels import LabelSpace
-from edgepress.multilabel.manifest import FORMAT, MANIFEST, Kind, Manifest, Parent, Precision, Role, role_of
+from edgepress.multilabel.manifest import FORMAT, MANIFEST, Kind, Manifest, Precision, role_of
 from edgepress.multilabel.preprocess import Preprocess
 
 log = logging.getLogger("edgepress")
@@ -45,6 +46,10 @@ class Bundle:
     @property
     def name(self) -> str:
         return self.path.resolve().name
+
+    @property
+    def kind(self) -> Kind:
+        return self.manifest.kind
 
     @property
     def labels(self) -> LabelSpace:
@@ -66,6 +71,12 @@ class Bundle:
     @property
     def model_sha256(self) -> str:
         return self.manifest.files[self.manifest.model]
+
+    @property
+    def model_digest(self) -> str:
+        """sha256 of what engines are built from: the files, labels and preprocessing, without the decisions."""
+        built_from = {"kind", "precision", "model", "labels", "preprocess", "files"}
+        return inputs_hash(self.manifest.model_dump(mode="json", include=built_from))
 
     def read(self, name: str) -> bytes:
         """Return a file's bytes after checking them, so that a runtime gets what the manifest says even when another
@@ -145,8 +156,8 @@ def up_to_date(path: Path, inputs: str) -> Bundle | None:
 
 
 @contextlib.contextmanager
-def write_bundle(path: Path, **fields: Any) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Make a bundle: yields an empty folder for its files, and the manifest's fields, to which the caller may add.
+def write_bundle(path: Path, **fields: Any) -> Iterator[Path]:
+    """Make a bundle of these fields of its manifest: yields an empty folder for its files.
 
     When the block ends without an error, the files are hashed, the manifest is written and the folder is moved into
     place, where it replaces an older bundle. After an error nothing is left behind.
@@ -155,16 +166,16 @@ def write_bundle(path: Path, **fields: Any) -> Iterator[tuple[Path, dict[str, An
         InputError: see `require_replaceable`.
     """
     path = Path(path)
-    role = role_of(fields["kind"], fields.get("facts", {}))
+    role = role_of(fields["kind"], fields.get("facts", Facts()))
     require_replaceable(path, fields["kind"], fields["precision"], role)
     if (path / MANIFEST).is_file():
-        log.info("%s: what it was made from, or a setting, has changed; it is made again and replaced", path)
+        log.info("%s: what it was made from, or a setting, has changed; it is written again and replaced", path)
     make_folder(path.parent)
     partial = path.parent / f".{path.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:
-        yield partial, fields
+        yield partial
         files = {
             file.relative_to(partial).as_posix(): file_sha256(file)
             for file in sorted(partial.rglob("*"))
@@ -177,6 +188,20 @@ def write_bundle(path: Path, **fields: Any) -> Iterator[tuple[Path, dict[str, An
         _replace_folder(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def rewrite_bundle(bundle: Bundle, out: Path, **changes: Any) -> Bundle:
+    """Write a bundle with the same files and other fields in its manifest; `out` may be the bundle's own folder.
+
+    Raises:
+        InputError: see `require_replaceable`.
+    """
+    kept = {name: value for name, value in bundle.manifest if name not in ("files", "created")}
+    with write_bundle(out, **{**kept, **changes}) as folder:
+        for name in bundle.manifest.files:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(bundle.path / name, folder / name)
+    return Bundle.open(out)
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -281,13 +306,13 @@ def require_replaceable(path: Path, kind: Kind, precision: Precision, role: Role
     A person's own files must never be removed, and `export` must not overwrite a teacher that took a day to train.
 
     Args:
-        role: role of the new bundle if its kind is torch.
+        role: role of the new bundle, if it has one.
 
     Raises:
         InputError: the path holds something else.
     """
     if path.exists() and not path.is_dir():
-        raise InputError(f"{path}: a file stands there; expected a folder's name for the bundle")
+        raise InputError(f"{path}: is a file; expected a folder's name for the bundle")
     if path.is_dir() and not (path / MANIFEST).is_file() and any(path.iterdir()):
         raise InputError(f"{path}: a folder with other files in it; name a new folder for the bundle")
     if not (path / MANIFEST).is_file():
@@ -299,9 +324,7 @@ def require_replaceable(path: Path, kind: Kind, precision: Precision, role: Role
     standing = _describe(found.kind, found.precision, found.role)
     made = _describe(kind, precision, role)
     if standing != made:
-        raise InputError(
-            f"{path}: {standing} stands there and {made} was to be written; name another folder, or remove that one"
-        )
+        raise InputError(f"{path}: is {standing}, and {made} would replace it; name another folder, or remove that one")
 
 
 def _describe(kind: Kind, precision: Precision, role: Role | None) -> str:

@@ -7,7 +7,7 @@ This module needs only numpy and holds only plain numbers: it is part of a bundl
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -63,6 +63,16 @@ class Affine(_Frozen):
             slopes=tuple(self.slopes[column] for column in columns),
             offsets=tuple(self.offsets[column] for column in columns),
         )
+
+
+class FittedAnswers(NamedTuple):
+    """How a model's answers are calibrated, and what that is worth on the pictures that it was not fitted on."""
+
+    calibrator: Affine
+    loss: float
+    """Log loss of the calibrated probabilities."""
+    loss_before: float
+    """Log loss of the sigmoid of the logits."""
 
 
 class Isotonic(_Frozen):

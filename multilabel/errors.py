@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class InputError(ValueError):
@@ -44,6 +48,24 @@ class EngineUnavailableError(RuntimeError):
 
 def _printable(message: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in message)
+
+
+def first_mistake(error: ValidationError) -> str:
+    """The first mistake that pydantic found, for the end of a message: `cells.0.batch: Field required`."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(map(str, first["loc"]))
+    return f"{where}{': ' if where else ''}{first['msg'][:160]}"
+
+
+def shown(names: Iterable[str], most: int = 8) -> str:
+    """Some names, for a message.
+
+    Example:
+        >>> shown(["a", "b", "c"], most=2)
+        'a, b, … (3 in all)'
+    """
+    names = list(names)
+    return (", ".join(names[:most]) + (f", … ({len(names)} in all)" if len(names) > most else "")) or "none"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

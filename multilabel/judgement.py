@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 Verdict = Literal["pass", "unproven", "fail", "not run", "not built"]
-Kind = Literal[
+ReasonKind = Literal[
     "labels",  # the data set's labels differ from the reference's
     "logits",  # a logit is not finite, or differs by more than its precision allows
     "decisions",  # too many decisions changed
@@ -21,7 +21,7 @@ Kind = Literal[
     "model",  # its runtime refuses the model
 ]
 """What a reason is about."""
-_VERDICTS: dict[Kind, Verdict] = {"interval": "unproven", "machine": "not run", "build": "not built"}
+_VERDICTS: dict[ReasonKind, Verdict] = {"interval": "unproven", "machine": "not run", "build": "not built"}
 _SEVERITY: tuple[Verdict, ...] = ("pass", "unproven", "fail", "not run", "not built")
 
 
@@ -30,7 +30,7 @@ class Reason(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    kind: Kind
+    kind: ReasonKind
     text: str
     """One sentence for people; programs read `kind`."""
 
@@ -55,6 +55,45 @@ class Judgement(BaseModel):
         """Plain values for JSON: the verdict, its text for people, and the same reasons for programs."""
         kinds = [reason.kind for reason in self.reasons]
         return {"verdict": self.verdict, "reasons": [reason.text for reason in self.reasons], "reason_kinds": kinds}
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Judgement:
+        """Read what `as_dict` wrote, among other keys.
+
+        Raises:
+            ValidationError: it is something else; pydantic names the first mistake.
+        """
+        found = _Written.model_validate(record)
+        reasons = zip(found.reason_kinds, found.reasons, strict=True)
+        return cls(verdict=found.verdict, reasons=tuple(Reason(kind=kind, text=text) for kind, text in reasons))
+
+
+class _Written(BaseModel):
+    """A judgement as `Judgement.as_dict` writes it."""
+
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    reason_kinds: tuple[ReasonKind, ...]
+
+    @model_validator(mode="after")
+    def _a_kind_each(self) -> _Written:
+        if len(self.reasons) != len(self.reason_kinds):
+            raise ValueError(f"{len(self.reasons)} reasons and {len(self.reason_kinds)} kinds; expected as many")
+        return self
+
+
+class NotRun(BaseModel):
+    """An engine that a machine cannot run, as verbs write it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    engine: str
+    verdict: Literal["not run"] = "not run"
+    reasons: tuple[str, ...]
+
+    @property
+    def judgement(self) -> Judgement:
+        return judge(Reason(kind="machine", text=text) for text in self.reasons)
 
 
 def judge(checks: Iterable[Reason | None]) -> Judgement:

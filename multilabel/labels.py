@@ -11,7 +11,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import AfterValidator
 
-from edgepress.multilabel.errors import InputError, did_you_mean
+from edgepress.multilabel.errors import InputError, did_you_mean, shown
 
 
 def one_form(name: str) -> str:
@@ -32,7 +32,7 @@ class LabelSpace:
     """Ordered, unique label names, in `one_form`; column c of every `[N, C]` array belongs to `names[c]`.
 
     Raises:
-        InputError: no name, an empty name, a name with a line break, or a name that stands twice.
+        InputError: no name, an empty name, a name with a line break, or a name that occurs twice.
     """
 
     names: tuple[str, ...]
@@ -48,7 +48,7 @@ class LabelSpace:
             if not isinstance(name, str) or not name.strip() or name != name.strip() or len(name.splitlines()) != 1:
                 raise InputError(f"label {position + 1} is {name!r}: expected a name on one line, without outer spaces")
             if name in index:
-                raise InputError(f"label {name!r} stands twice (as number {index[name] + 1} and {position + 1})")
+                raise InputError(f"label {name!r} occurs twice (as number {index[name] + 1} and {position + 1})")
             index[name] = position
         object.__setattr__(self, "_index", index)
 
@@ -81,7 +81,7 @@ class LabelSpace:
             return self._index[one_form(name)]
         except KeyError:
             raise InputError(
-                f"unknown label {name!r}: expected one of {_shorten(self.names)}{did_you_mean(name, self.names)}"
+                f"unknown label {name!r}: expected one of {shown(self.names)}{did_you_mean(name, self.names)}"
             ) from None
 
     def encode(self, names: Iterable[str]) -> np.ndarray:
@@ -102,15 +102,8 @@ class LabelSpace:
         only_mine = [name for name in self.names if name not in other]
         only_others = [name for name in other.names if name not in self]
         if only_mine or only_others:
-            what = f"only in {mine}: {_shorten(only_mine)}; only in {others}: {_shorten(only_others)}"
+            what = f"only in {mine}: {shown(only_mine)}; only in {others}: {shown(only_others)}"
         else:
             at = next(i for i, (a, b) in enumerate(zip(self.names, other.names, strict=True)) if a != b)
             what = f"same names, other order, first at {at + 1}: {self.names[at]!r} against {other.names[at]!r}"
         raise InputError(f"labels of {mine} ({len(self)}) and {others} ({len(other)}) differ: {what}")
-
-
-def _shorten(names: Iterable[str], most: int = 8) -> str:
-    names = list(names)
-    if not names:
-        return "none"
-    return ", ".join(names[:most]) + (f", … ({len(names)} in all)" if len(names) > most else "")

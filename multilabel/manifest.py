@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from edgepress.multilabel.decisions import Decisions
+from edgepress.multilabel.facts import Architecture, Facts, Parent, Role
 from edgepress.multilabel.labels import LabelName
 from edgepress.multilabel.preprocess import Preprocess
 from edgepress.multilabel.ratio import Ratio
 
-Kind = Literal["torch", "onnx", "openvino", "tensorrt"]
+Kind = Literal["torch", "onnx", "openvino", "tensorrt", "litert"]
 Precision = Literal["fp32", "fp16", "int8"]
-Role = Literal["teacher", "student"]
-Target = Literal["onnxruntime", "tensorrt", "openvino"]
+Target = Literal["onnxruntime", "tensorrt", "openvino", "litert"]
 """The engine that an INT8 model is quantised for."""
 MANIFEST = "manifest.json"
 
@@ -36,13 +35,6 @@ class _Frozen(BaseModel):
         if not isinstance(values, dict):
             return values
         return {name: value for name, value in values.items() if value is not None or name in cls.model_fields}
-
-
-class Parent(_Frozen):
-    """The bundle that this one was made from: the name of its folder, which is beside this one, and its digest."""
-
-    name: str
-    digest: str
 
 
 class BuiltForOpenVino(_Frozen):
@@ -74,7 +66,17 @@ class BuiltForTensorRt(_Frozen):
     """The builder's flags, separated by commas."""
 
 
-BuiltFor = Annotated[BuiltForOpenVino | BuiltForTensorRt, Field(discriminator="runtime")]
+class BuiltForLiteRt(_Frozen):
+    """A LiteRT model: a release reads it, on any machine, if it has the versions of the operators in it."""
+
+    runtime: Literal["litert"] = "litert"
+    version: str = Field(pattern=r"^\d{1,9}\.\d{1,9}")
+    """Of ai-edge-litert, with which it was proven equal to the ONNX file."""
+    onnx_sha256: str
+    """sha256 of the ONNX file that it was made from."""
+
+
+BuiltFor = Annotated[BuiltForOpenVino | BuiltForTensorRt | BuiltForLiteRt, Field(discriminator="runtime")]
 """What a compiled engine runs on, by its runtime; `deploy.engines.passport` compares it with the machine."""
 
 
@@ -83,7 +85,8 @@ class NodeNoise(_Frozen):
 
     node: str
     sqnr: float
-    """Signal to quantisation noise of the logits, in dB, if only this node is quantised; lower is worse."""
+    """Signal to quantisation noise of the logits, in dB, if only this node is quantised; lower is worse. It is measured
+    in ONNX Runtime for every target, for OpenVINO and LiteRT on a Q/DQ graph of the same model."""
     macs: float
     """Share of the model's multiply-accumulates."""
 
@@ -105,8 +108,8 @@ class Tried(_Frozen):
     """Nodes that are in float on purpose."""
 
 
-class Calibration(_Frozen):
-    """What an INT8 model was calibrated on, and how."""
+class Quantization(_Frozen):
+    """How an INT8 model was made, and on which pictures."""
 
     pictures: int
     sha256: str
@@ -145,6 +148,19 @@ class Calibration(_Frozen):
     """Every node, with the worst first."""
 
     @property
+    def disturbed(self) -> str | None:
+        """A caution where other work on the machine disturbed the latencies that the choice was made by; None where
+        nothing did."""
+        timed = [one.latency for one in self.tried if one.latency is not None]
+        said = [latency.cautions for latency in timed if latency.cautions]
+        if not said:
+            return None
+        return (
+            f"{len(said)} of {len(timed)} latencies were measured on a machine that did not keep still (for example "
+            f"{'; '.join(said[0])}): the choice by time may be another on a quiet one"
+        )
+
+    @property
     def for_tensorrt(self) -> bool:
         """Whether the graph was made for TensorRT's builder.
 
@@ -172,13 +188,11 @@ class Manifest(_Frozen):
     """Calibrated probabilities and one threshold per label; see `Bundle.decisions`."""
     parent: Parent | None = None
     opset: int | None = None
-    calibration: Calibration | None = None
+    calibration: Quantization | None = None
     built_for: BuiltFor | None = None
     """None for models that their runtime opens on any machine."""
-    architecture: dict[str, Any] | None = None
-    """What is needed to build the torch module that the weights fit."""
-    facts: dict[str, Any] = {}
-    """What was measured while the model was made, e.g. val mAP by epoch."""
+    architecture: Architecture | None = None
+    facts: Facts = Facts()
     tools: dict[str, str] = {}
     """Versions of the packages that made the bundle."""
     inputs: str = ""
@@ -187,7 +201,7 @@ class Manifest(_Frozen):
 
     @property
     def role(self) -> Role | None:
-        """The role that a torch model was trained for; None for any other kind."""
+        """The role that a torch model was trained for, or teacher for a graph that a run learns from; else None."""
         return role_of(self.kind, self.facts)
 
     @model_validator(mode="after")
@@ -208,6 +222,6 @@ class Manifest(_Frozen):
         return files
 
 
-def role_of(kind: Kind, facts: Mapping[str, Any]) -> Role | None:
-    """The role that a model was trained for, according to its facts; None for any kind but torch."""
-    return facts.get("role") if kind == "torch" else None
+def role_of(kind: Kind, facts: Facts) -> Role | None:
+    """The role of a model according to its facts; None for engines, which have none of their own."""
+    return facts.role if kind in ("torch", "onnx") else None

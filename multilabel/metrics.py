@@ -145,6 +145,16 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
     return np.where(logits >= 0, 1 / (1 + small), small / (1 + small))
 
 
+LEAST = np.float32(1e-7)
+"""Probabilities nearer to 0 or 1 than this are taken to be as near as this; its logit is -16.1."""
+
+
+def logit(probabilities: np.ndarray) -> np.ndarray:
+    """log p − log (1 − p), float32, of probabilities that are kept `LEAST` away from 0 and 1."""
+    p = np.clip(np.asarray(probabilities, np.float32), LEAST, np.float32(1) - LEAST)
+    return np.log(p) - np.log(np.float32(1) - p)
+
+
 def _average_precision(targets: np.ndarray, scores: np.ndarray) -> float:
     positives = int(targets.sum())
     if positives == 0:

@@ -9,15 +9,18 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.pictures import Picture, read_picture
 
 _Triple = tuple[float, float, float]
+SMALLEST, LARGEST = 8, 4096
+"""Sides of a model's input in pixels."""
 
 
 class Preprocess(BaseModel):
@@ -25,7 +28,7 @@ class Preprocess(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    size: int = Field(ge=8, le=4096)
+    size: int = Field(ge=SMALLEST, le=LARGEST)
     """Side of the square input, in pixels."""
     resize: Literal["squash", "crop"] = "squash"
     """`squash` stretches the whole picture to the square; `crop` takes the square in its middle, `crop_fraction` of the
@@ -43,6 +46,23 @@ class Preprocess(BaseModel):
             raise ValueError("expected three finite numbers, those of std above 0")
         return values
 
+    @classmethod
+    def stated(cls, source: object, **fields: Any) -> Preprocess:
+        """The preprocessing that somebody states for a model.
+
+        Args:
+            source: what messages call the model.
+
+        Raises:
+            InputError: a value is out of its range.
+        """
+        try:
+            return cls(**fields)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name, said = first["loc"][0], first["msg"].removeprefix("Value error, ")
+            raise InputError(f"{source}: {name} is {first['input']!r}: {said[:1].lower()}{said[1:]}") from None
+
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Turn uint8 RGB `[H, W, 3]` of any size into uint8 RGB `[size, size, 3]`."""
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
@@ -58,6 +78,11 @@ class Preprocess(BaseModel):
     def load(self, path: Picture) -> np.ndarray:
         """Read, decode and prepare one picture file: uint8 RGB `[size, size, 3]`."""
         return self(read_picture(path))
+
+    @property
+    def seen(self) -> str:
+        """Which part of a picture a model sees, as options: models that are compared must see the same."""
+        return self.resize if self.resize == "squash" else f"{self.resize} of {self.crop_fraction:.4g}"
 
     def with_size(self, size: int) -> Preprocess:
         """Return the same preprocessing for another input size."""

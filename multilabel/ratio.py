@@ -20,6 +20,8 @@ class Ratio(BaseModel):
     """Lower end of the 95 % interval; None where there were too few measurements for one."""
     high: float | None = None
     """Upper end of the 95 % interval; None where there were too few measurements for one."""
+    cautions: tuple[str, ...] = ()
+    """What disturbed the machine while the two were measured in turn."""
 
     def slower(self, beyond: float = 1.0) -> bool:
         """Whether it is slower by more than the factor `beyond`, and not merely by chance."""

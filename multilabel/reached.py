@@ -8,13 +8,17 @@ colours, the other usual normalisations, and the other way of making a picture s
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from edgepress.multilabel.confidence import Scored, drop_interval
 from edgepress.multilabel.datasets import MultiLabelDataset
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.metrics import labels_counted, mean_average_precision, prevalence
 from edgepress.multilabel.preprocess import Preprocess
 
@@ -24,6 +28,9 @@ Answer = Callable[[np.ndarray], np.ndarray]
 BATCH = 32
 PICTURES = 256
 """Pictures on which relatives are compared; the split's own number where it has fewer."""
+MOST_SECONDS = 60.0
+"""No further pictures are compared after this time."""
+_SOME = 8
 CLEAR = 1.0
 """A relative wins if it gains more mAP points than this, and the whole 95 % interval of its gain is above 0."""
 NORMALISATIONS = (
@@ -50,6 +57,8 @@ class Relative:
     """mAP in [0, 1] of the stated preprocessing on the same pictures."""
     gain: tuple[float, float] | None
     """95 % interval of its gain in mAP points; None of too few pictures."""
+    pictures: int
+    """Number of pictures compared."""
 
     @property
     def wins(self) -> bool:
@@ -69,6 +78,54 @@ def answer_split(answer: Answer, preprocess: Preprocess, data: MultiLabelDataset
         rows = range(start, min(start + BATCH, len(data)))
         parts.append(answer(np.stack([preprocess(data.picture(row)) for row in rows])))
     return np.concatenate(parts)
+
+
+def require_among(wanted: LabelSpace, has: LabelSpace, model: str | Path, root: Path) -> None:
+    """Raise an error unless a finished model has the labels that its bundle is to have.
+
+    Args:
+        model: what the message calls it.
+        root: the data set's folder.
+
+    Raises:
+        InputError: it lacks some; the message says which, and how it becomes a teacher all the same.
+    """
+    if not set(wanted) <= set(has):
+        try:
+            has.require_equal(wanted, f"the model {model}", f"the data set {root}")
+        except InputError as error:
+            raise InputError(f"{error}. As a teacher alone it keeps its own labels: say --keep-labels") from None
+
+
+def tell_finished(
+    name: str,
+    answer: Answer,
+    preprocess: Preprocess,
+    labels: LabelSpace,
+    data: MultiLabelDataset,
+    logits: np.ndarray,
+    *,
+    colors: str = "rgb",
+    fractional: bool,
+) -> None:
+    """Say what a finished model reaches, as stated and with related preprocessing, on the labels of equal names.
+
+    Args:
+        answer, preprocess, colors, fractional: as for `compare_relatives`.
+        labels: those of its columns.
+        logits: its answers `[N, columns]` for the pictures of `data`.
+    """
+    shared = tuple(label for label in data.labels if label in labels)
+    if not shared:
+        log.info("%s: none of its labels has the name of one of the data set's, so its mAP is not known", name)
+        return
+    judged, columns = data.with_labels(LabelSpace(shared)), [labels.index(label) for label in shared]
+
+    def answer_shared(pixels: np.ndarray) -> np.ndarray:
+        return answer(pixels)[:, columns]
+
+    tell_reached(name, judged, logits[:, columns])
+    tell_relatives(name, compare_relatives(answer_shared, preprocess, judged, colors=colors, fractional=fractional))
 
 
 def tell_reached(name: str, data: MultiLabelDataset, logits: np.ndarray) -> None:
@@ -92,6 +149,8 @@ def compare_relatives(
 ) -> list[Relative]:
     """Compare the stated preprocessing with its near relatives, on at most `PICTURES` pictures spread over a split.
 
+    A slow model is asked about fewer pictures, in an order without meaning, so that it takes a minute or two.
+
     Args:
         answer: the model with the stated preprocessing.
         preprocess: the stated preprocessing.
@@ -105,14 +164,19 @@ def compare_relatives(
     Raises:
         InputError, DataChangedError: see `answer_split`.
     """
-    few = data.subset(np.unique(np.linspace(0, len(data) - 1, PICTURES).round().astype(int)))
-    if not labels_counted(few.targets, few.ignore):
-        return []
+    spread = np.unique(np.linspace(0, len(data) - 1, PICTURES).round().astype(int))
+    few = data.subset(np.random.default_rng(0).permutation(spread))
     answers: dict[str, list[np.ndarray]] = {}
-    for start in range(0, len(few), BATCH):
-        pictures = [few.picture(row) for row in range(start, min(start + BATCH, len(few)))]
+    started = time.perf_counter()
+    for start in range(0, len(few), _SOME):
+        if start and time.perf_counter() - started > MOST_SECONDS:
+            few = few.subset(np.arange(start))
+            break
+        pictures = [few.picture(row) for row in range(start, min(start + _SOME, len(few)))]
         for name, pixels in _prepared(pictures, preprocess, colors, fractional):
             answers.setdefault(name, []).append(answer(pixels))
+    if not labels_counted(few.targets, few.ignore):
+        return []
     scored = {name: Scored(few.targets, np.concatenate(parts), few.ignore) for name, parts in answers.items()}
     before = scored.pop(_STATED)
     given = mean_average_precision(*before)
@@ -122,7 +186,8 @@ def compare_relatives(
             continue
         drop = drop_interval(before, after)
         gain = None if drop is None else (-drop[1], -drop[0])
-        found.append(Relative(what=name, mAP=mean_average_precision(*after), given=given, gain=gain))
+        reached = mean_average_precision(*after)
+        found.append(Relative(what=name, mAP=reached, given=given, gain=gain, pictures=len(few)))
     return found
 
 
@@ -136,7 +201,10 @@ def tell_relatives(name: str, relatives: list[Relative]) -> None:
     if not relatives:
         return
     rest = ", ".join(f"{one.what}: {100 * one.mAP:.2f}" for one in relatives)
-    log.info("%s: mAP %.2f as stated; if it is stated differently, %s", name, 100 * relatives[0].given, rest)
+    log.info(
+        "%s: on %d pictures mAP %.2f as stated; if it is stated differently, %s",
+        *(name, relatives[0].pictures, 100 * relatives[0].given, rest),
+    )
     winners = [one for one in relatives if one.wins]
     if winners:
         best = max(winners, key=lambda one: one.mAP)

@@ -60,7 +60,10 @@ def write_shards(splits: Sequence[MultiLabelDataset], out: Path, *, shard_bytes:
         raise InputError("no split to shard; expected at least one")
     for data in splits:
         files.plain(data.split, f"split {data.split!r}")
-        splits[0].labels.require_equal(data.labels, f"the split {splits[0].split!r}", f"the split {data.split!r}")
+    first = splits[0]
+    splits = [
+        data.in_order_of(first.labels, f"the split {first.split!r}", f"the split {data.split!r}") for data in splits
+    ]
     _open_folder(out, splits[0].labels)
     for data in splits:
         _write_split(data, out, shard_bytes)
@@ -69,7 +72,7 @@ def write_shards(splits: Sequence[MultiLabelDataset], out: Path, *, shard_bytes:
 def _open_folder(out: Path, labels: LabelSpace) -> None:
     """Write labels.txt, or check that it and everything else in the folder was written by this module."""
     if out.exists() and not out.is_dir():
-        raise InputError(f"{out}: a file stands there; expected a folder's name for the shards")
+        raise InputError(f"{out}: is a file; expected a folder's name for the shards")
     listing = out / "labels.txt"
     there = sorted({entry.name for entry in out.iterdir()} - {".labels.txt.partial"}) if out.is_dir() else []
     begun = {found[1] or found[2] for name in there if (found := _BEGUN.fullmatch(name))}

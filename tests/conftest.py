@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 
 from tests.browser import chromium
+from tests.litert import require_litert
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -224,7 +225,7 @@ def student(model: MultiLabelModel, tmp_path_factory: pytest.TempPathFactory) ->
         labels=model.labels.names,
         preprocess=model.preprocess,
         architecture=architecture(model),
-    ) as (folder, _):
+    ) as folder:
         save_model(model, folder / WEIGHTS)
     return Bundle.open(out)
 
@@ -240,6 +241,7 @@ def onnx_bundle(model: MultiLabelModel, student: Bundle, splits: Splits) -> Bund
 @pytest.fixture(scope="session")
 def build(onnx_bundle: Bundle, splits: Splits) -> Callable[[str], Bundle]:
     """An engine's bundle by its name in a recipe, beside its parents; each is made once."""
+    from edgepress.deploy.engines.table import ENGINES, LITERT
     from edgepress.run.build import build_engine
     from edgepress.run.recipe import CompileConfig, QuantizeConfig
 
@@ -247,6 +249,8 @@ def build(onnx_bundle: Bundle, splits: Splits) -> Callable[[str], Bundle]:
 
     def build_once(name: str) -> Bundle:
         if name not in made:
+            if ENGINES[name].runtime is LITERT:
+                require_litert()
             run, pictures = onnx_bundle.path.parent, QuantizeConfig(pictures=16, time_limit=0.0)
             made[name] = build_engine(name, onnx_bundle, run, splits, pictures, CompileConfig())
         return made[name]

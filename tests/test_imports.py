@@ -27,16 +27,18 @@ BELOW = {
     "deploy": {"multilabel"},
     "edgepress": {"multilabel", "compress", "calibration", "deploy"},
 }
-TORCH_FILES = {"deploy/build/export.py", "deploy/engines/torch.py"}
-"""The only files of deploy/ that may import compress."""
+EXPORTERS = {"deploy/build/export.py", "deploy/build/module.py", "deploy/build/traced.py"}
+TORCH_FILES = {*EXPORTERS, "deploy/engines/torch.py"}
+"""The only files of deploy/ that may import torch and compress."""
 TORCH = {"torch", "torchvision", "timm"}
 TORCH_ASKED = {"deploy/machine/device.py"}
 """Asks torch, inside a function, what it sees here: `edgepress doctor`."""
 LAZY = {
     *("onnx", "onnxruntime", "openvino", "nncf", "sympy", "tensorrt", "tensorrt_rtx", "cuda"),
+    *("ai_edge_litert", "litert_quantizer", "onnx2tf"),
     *("gradio", "fastapi", "starlette", "uvicorn"),
 }
-"""Runtimes and tools that need not be installed: imported inside functions, but for export.py, which needs onnx."""
+"""Runtimes and tools that need not be installed: imported inside functions, but for the exporters, which need onnx."""
 
 
 def imports(source: str) -> Iterator[tuple[str, bool, int]]:
@@ -86,7 +88,7 @@ def violations(file: str, source: str) -> list[str]:
             or (name in TORCH and not torch_allowed)
         ):
             found.append(f"{file}:{line} imports {name}")
-        elif name in LAZY and at_once and file != "deploy/build/export.py":
+        elif name in LAZY and at_once and file not in EXPORTERS:
             found.append(f"{file}:{line} imports {name} when it is imported")
     return found
 

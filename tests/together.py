@@ -1,8 +1,10 @@
 """Which files of tests one process of `pytest -n 2` runs, because they share what is slow to make.
 
 `make test` runs two processes, and each makes its session's fixtures for itself: the smallest run from pictures to
-report (tests/edgepress/conftest.py), and the engines of a small student (tests/conftest.py). The files that use one of
-them are handed out as one piece of work, so that it is made once; every other file is a piece of its own.
+report (tests/edgepress/conftest.py), the engines of a small student (tests/conftest.py), what TensorRT's engines are
+built from (tests/deploy/build/conftest.py), and an sshd with a run to take there (tests/edgepress/remote/conftest.py).
+The files that use one of them are handed out as one piece of work, so that it is made once; every other file is a piece
+of its own.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ PIECES = {
     "engines": (
         "tests/deploy/bench/",
         "tests/deploy/build/test_export.py",
+        "tests/deploy/build/test_litert.py",
         "tests/deploy/build/test_triton.py",
         "tests/deploy/demo/",
         "tests/deploy/engines/",
@@ -23,15 +26,22 @@ PIECES = {
         "tests/edgepress/run/test_quantize.py",
         "tests/test_nasty_pictures.py",
     ),
+    "remote": ("tests/edgepress/remote/",),
+    "tensorrt": ("tests/deploy/build/test_tensorrt", "tests/deploy/build/test_timing_cache.py"),
     "run": (
         "tests/edgepress/cli/",
         "tests/edgepress/report/",
+        "tests/edgepress/run/test_answers.py",
         "tests/edgepress/run/test_build_changed.py",
         "tests/edgepress/run/test_evidence.py",
         "tests/edgepress/run/test_finetune.py",
-        "tests/edgepress/run/test_latency_limit.py",
+        "tests/edgepress/run/test_judge.py",
+        "tests/edgepress/run/test_latency_budget.py",
         "tests/edgepress/run/test_pipeline.py",
+        "tests/edgepress/run/test_pipeline_teachers.py",
+        "tests/edgepress/run/test_teachers.py",
         "tests/edgepress/run/test_prove.py",
+        "tests/edgepress/run/test_run_report.py",
     ),
 }
 

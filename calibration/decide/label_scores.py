@@ -2,14 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict
 
 from edgepress.calibration.decide.probabilities import calibration_noise, expected_calibration_error
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.decisions import Decisions
 from edgepress.multilabel.metrics import decide, sigmoid
+
+
+class DecisionScores(BaseModel):
+    """What calibrated probabilities and fitted thresholds are worth on pictures; each is in [0, 1]."""
+
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="constants")
+
+    macro_F1_at_half: float
+    """By the sigmoid at 0.5."""
+    macro_F1: float
+    ece_before: float
+    """Mean over labels, by the sigmoid."""
+    ece_after: float
+    ece_pooled_before: float
+    """Over the cells of all labels, by the sigmoid."""
+    ece_pooled_after: float
+    ece_by_chance: float
+    """The error that exact probabilities would show on as many pictures; see `calibration_noise`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecisionRow:
+    """What a label's probability and threshold are worth; a value is None if the label has no positive, no known cell,
+    or, for precision, no yes."""
+
+    label: str
+    """Its name; `mean` for the mean over the labels."""
+    positives: float
+    threshold: float | None
+    F1_at_half: float | None
+    F1: float | None
+    precision: float | None
+    recall: float | None
+    ece_before: float | None
+    ece_after: float | None
 
 
 def label_f1(targets, decisions, ignore) -> np.ndarray:
@@ -35,41 +71,44 @@ def label_recall(targets, decisions, ignore) -> np.ndarray:
     return label_precision(decisions, np.asarray(targets) == 1, ignore)
 
 
-def measure_decisions(decisions: Decisions, logits: np.ndarray, data: MultiLabelDataset) -> dict[str, float]:
-    """Measure what calibration and thresholds change on pictures that they were not fitted on; each is in [0, 1].
-
-    `ece_*` are means over labels, and `ece_pooled_*` over the cells of all labels; `ece_by_chance` is the error that
-    exact probabilities would show on as many pictures: see `calibration_noise`.
+def measure_decisions(decisions: Decisions, logits: np.ndarray, data: MultiLabelDataset) -> DecisionScores:
+    """Measure what calibration and thresholds change on pictures that they were not fitted on.
 
     Args:
         logits: `[N, C]`, in the order of the pictures and labels of `data`, which is also the order of the decisions.
     """
     sigmoids, probabilities = sigmoid(np.asarray(logits, np.float64)), decisions.probabilities(logits)
     known = ~data.ignore
-    result = {
-        "macro_F1_at_half": float(np.nanmean(label_f1(data.targets, decide(sigmoids), data.ignore))),
-        "macro_F1": float(np.nanmean(label_f1(data.targets, decisions.decide(logits), data.ignore))),
-    }
-    for name, p in (("before", sigmoids), ("after", probabilities)):
-        result[f"ece_{name}"] = float(np.nanmean(expected_calibration_error(data.targets, p, data.ignore)))
-        pooled = expected_calibration_error(data.targets[known][:, None], p[known][:, None])
-        result[f"ece_pooled_{name}"] = float(pooled[0])
-    result["ece_by_chance"] = float(np.nanmean(calibration_noise(probabilities, data.ignore)))
-    return result
+
+    def macro_f1(answers: np.ndarray) -> float:
+        return float(np.nanmean(label_f1(data.targets, answers, data.ignore)))
+
+    def ece(p: np.ndarray) -> float:
+        return float(np.nanmean(expected_calibration_error(data.targets, p, data.ignore)))
+
+    def pooled(p: np.ndarray) -> float:
+        return float(expected_calibration_error(data.targets[known][:, None], p[known][:, None])[0])
+
+    return DecisionScores(
+        macro_F1_at_half=macro_f1(decide(sigmoids)),
+        macro_F1=macro_f1(decisions.decide(logits)),
+        ece_before=ece(sigmoids),
+        ece_after=ece(probabilities),
+        ece_pooled_before=pooled(sigmoids),
+        ece_pooled_after=pooled(probabilities),
+        ece_by_chance=float(np.nanmean(calibration_noise(probabilities, data.ignore))),
+    )
 
 
 def label_rows(
     decisions: Decisions, logits: np.ndarray, unseen: tuple[np.ndarray, np.ndarray], data: MultiLabelDataset
-) -> list[dict[str, Any]]:
+) -> list[DecisionRow]:
     """One row per label, and then their mean: F1 and calibration error before and after, precision and recall.
 
     Args:
         decisions: decisions that were fitted on `data`.
         logits: `[N, C]`, in the order of the pictures and labels of `data`.
         unseen: probabilities and decisions `[N, C]` by fits that did not see the picture: see `cross_fitted`.
-
-    Returns:
-        A value is None if the label has no positive, no known cell, or, for precision, no yes.
     """
     assert decisions.fit is not None
     sigmoids = sigmoid(np.asarray(logits, np.float64))
@@ -83,12 +122,15 @@ def label_rows(
         "ece_after": expected_calibration_error(data.targets, unseen[0], data.ignore),
     }
     positives = decisions.fit.positives
-    rows: list[dict[str, Any]] = [
-        {"label": name, "positives": n} for name, n in zip(decisions.labels, positives, strict=True)
+    names, shown = (*decisions.labels, "mean"), (*positives, float(np.mean(positives)))
+    cells = {name: _with_mean(values) for name, values in columns.items()}
+    return [
+        DecisionRow(label=label, positives=count, **{name: cells[name][row] for name in cells})
+        for row, (label, count) in enumerate(zip(names, shown, strict=True))
     ]
-    rows.append({"label": "mean", "positives": float(np.mean(positives))})
-    for column, values in columns.items():
-        known = values[~np.isnan(values)]
-        for row, value in zip(rows, [*values, known.mean() if len(known) else np.nan], strict=True):
-            row[column] = None if np.isnan(value) else float(value)
-    return rows
+
+
+def _with_mean(values: np.ndarray) -> list[float | None]:
+    """The values, and at the end the mean of those that are known; None is one that is not."""
+    known = values[~np.isnan(values)]
+    return [None if np.isnan(value) else float(value) for value in (*values, known.mean() if len(known) else np.nan)]

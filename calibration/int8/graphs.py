@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.onnx_session import cpu_session
 
 if TYPE_CHECKING:
     import onnx
@@ -122,13 +123,7 @@ def run_in_chunks(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> Itera
     Raises:
         InputError: there are no pictures.
     """
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    # Basic: Q/DQ pairs are not fused, so the values are those that the graph defines.
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.log_severity_level = 3
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = cpu_session(model.SerializeToString(), "basic")
     pictures = min(len(value) for value in feeds.values())
     if not pictures:
         raise InputError("received no pictures; expected at least 1 to measure activations on")

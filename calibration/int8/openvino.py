@@ -54,7 +54,8 @@ class OpenVinoQuantizer:
         import openvino as ov
         from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
 
-        nncf.set_log_level(logging.ERROR)
+        # Not by nncf.set_log_level, which also sets the level of every handler that others gave to this logger.
+        logging.getLogger("nncf").setLevel(logging.ERROR)
         if method == "smooth-quant" and not any(op.get_type_name() == "MatMul" for op in self.model.get_ops()):
             return False
         ignored = [*(self.names[name] for name in kept), *self.always_float]

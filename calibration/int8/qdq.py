@@ -77,7 +77,7 @@ class OnnxQuantizer:
         model: the float ONNX file.
         folder: an empty folder to work in.
         images: uint8 calibration pictures `[N, size, size, 3]`.
-        target: the runtime that reads the graphs; OpenVINO, which quantises by itself, gets those of ONNX Runtime.
+        target: the runtime that reads the graphs; those that are quantised in a form of their own get ONNX Runtime's.
         weight_bits: 8, or 7 for x86 processors whose INT8 products saturate; see `multilabel.saturation`.
     """
 
@@ -103,7 +103,7 @@ class OnnxQuantizer:
             raise InputError(f"{model}: no convolution or matrix product to quantise")
         self.weights = weight_elements(graph)
         with contextlib.redirect_stdout(io.StringIO()):  # ONNX Runtime's calibrators print while they run
-            self.ranges = Ranges(self.prepared, self.operators, folder, images)
+            self.ranges = Ranges.of_onnx(self.prepared, self.operators, folder, images)
         self.macs = multiplications(graph, self.ranges.shapes)
         self._by: dict[Method, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
 

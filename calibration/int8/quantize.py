@@ -2,7 +2,7 @@
 
 No Q/DQ graph serves all targets: ONNX Runtime on x86 is fastest with asymmetric UInt8 activations and quantised biases;
 TensorRT takes only symmetric INT8 with zero point 0 and float biases, around Conv, MatMul and Gemm; OpenVINO is
-quantised by NNCF in its own representation.
+quantised by NNCF, and LiteRT by its own quantiser, each in its own representation.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from edgepress.calibration.int8.finished import Finished
+from edgepress.calibration.int8.litert import LiteRtQuantizer
 from edgepress.calibration.int8.openvino import OpenVinoQuantizer
 from edgepress.calibration.int8.qdq import OnnxQuantizer, check_qdq, convolutions_in_int8
 from edgepress.calibration.int8.search import SLOWER, Candidate, Score, Search, Searcher, Trial
@@ -50,8 +51,14 @@ STEPS: dict[Target, tuple[Candidate, ...]] = {
     "onnxruntime": _ONNX_STEPS,
     "tensorrt": _ONNX_STEPS,
     "openvino": _OPENVINO_STEPS,
+    "litert": _ONNX_STEPS,
 }
 """What is tried, with the most promising first; see `calibration.int8.search`."""
+_OWN: dict[Target, type[OpenVinoQuantizer] | type[LiteRtQuantizer]] = {
+    "openvino": OpenVinoQuantizer,
+    "litert": LiteRtQuantizer,
+}
+"""Targets whose models are quantised in a representation of their own; the float model before it is touched in ONNX."""
 
 
 def quantize(
@@ -72,7 +79,7 @@ def quantize(
 
     Args:
         model: the fp32 ONNX file.
-        out: file to write: .onnx, or .xml for OpenVINO.
+        out: file to write: .onnx, .xml for OpenVINO, or .tflite for LiteRT.
         images: uint8 calibration pictures `[N, size, size, 3]`.
         target: the runtime that will execute it.
         evaluate: maps a model file to its score on val.
@@ -105,7 +112,7 @@ def quantize(
         raise InputError(f"{model}: cannot be quantised for {target}: {reason}") from error
     for suffix in (out.suffix, ".bin") if target == "openvino" else (out.suffix,):
         shutil.copyfile(found.best.file.with_suffix(suffix), out.with_suffix(suffix))
-    if target != "openvino":
+    if target == "onnxruntime" or target == "tensorrt":
         check_qdq(out, target)
         log.info("  convolutions with a DequantizeLinear on both inputs: %d of %d", *convolutions_in_int8(out))
     _warn(found, searcher, target)
@@ -137,12 +144,12 @@ class _Targeted:
             # NNCF's grid would have the largest weight half-way between two integers, so none can be rounded before.
             self.steps = tuple(step for step in self.steps if "rounded" not in step.touches)
         self._onnx: dict[str, OnnxQuantizer] = {}
-        self._openvino: dict[str, OpenVinoQuantizer] = {}
+        self._own: dict[str, OpenVinoQuantizer | LiteRtQuantizer] = {}
         self.plain = self._of_onnx("plain", lambda file: shutil.copyfile(model, file))
         self.products, self.weights, self.macs = self.plain.products, self.plain.weights, self.plain.macs
-        if target == "openvino":
-            # NNCF has fused the others into attention, which is computed in float, so none is chosen or counted.
-            names = self._of_openvino("plain").names
+        if target in _OWN:
+            # The others are computed in float: NNCF has fused them into attention, LiteRT multiplies two activations.
+            names = self._in_own("plain").names
             self.products = [name for name in self.products if name in names]
 
     def write(self, out: Path, candidate: Candidate) -> bool:
@@ -150,10 +157,10 @@ class _Targeted:
             if not self._touch(candidate.touches[:count], candidate):
                 return False
         name = _name(candidate.touches, candidate.method)
-        if self.target != "openvino":
+        if self.target not in _OWN:
             self._onnx[name].write(out, candidate.method, candidate.kept)  # type: ignore[arg-type]
             return True
-        return self._of_openvino(name).write(out, candidate.method, candidate.kept)
+        return self._in_own(name).write(out, candidate.method, candidate.kept)
 
     def float_nodes(self, quantized: Path) -> tuple[str, ...]:
         return self._reader.float_nodes(quantized, self.products)
@@ -164,13 +171,14 @@ class _Targeted:
     def rank(self, method: str, advance: Callable[[], None]) -> list:
         from edgepress.calibration.int8.sensitivity import rank_nodes
 
-        # OpenVINO's own search would take minutes; the noise belongs to the model, and the names are the same.
+        # NNCF would have to quantise the model once per node, which takes minutes. The nodes and weights are the same,
+        # so ONNX Runtime's graph with min-max ranges stands in for OpenVINO's.
         ranges = "min-max" if self.target == "openvino" else method
         return rank_nodes(self.plain, ranges, advance, self.products)  # type: ignore[arg-type]
 
     @property
     def _reader(self) -> Any:
-        return OpenVinoQuantizer if self.target == "openvino" else OnnxQuantizer
+        return _OWN.get(self.target, OnnxQuantizer)
 
     def _touch(self, touches: tuple[str, ...], candidate: Candidate) -> bool:
         name = _name(touches, candidate.method)
@@ -192,10 +200,10 @@ class _Targeted:
         self._onnx[name] = OnnxQuantizer(file, file.parent, self.images, self.target, self.weight_bits)
         return self._onnx[name]
 
-    def _of_openvino(self, name: str) -> OpenVinoQuantizer:
-        if name not in self._openvino:
-            self._openvino[name] = OpenVinoQuantizer(self._file(name), self.images, self.weight_bits)
-        return self._openvino[name]
+    def _in_own(self, name: str) -> OpenVinoQuantizer | LiteRtQuantizer:
+        if name not in self._own:
+            self._own[name] = _OWN[self.target](self._file(name), self.images, self.weight_bits)
+        return self._own[name]
 
     def _file(self, name: str) -> Path:
         return self.folder / name / "float.onnx"

@@ -17,6 +17,9 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from edgepress.multilabel.onnx_session import cpu_session
+
+Values = Callable[[np.ndarray], dict[str, np.ndarray]]
 Method = Literal["min-max", "percentile-99.9", "percentile-99.99", "percentile-99.999", "entropy", "least-squares"]
 METHODS: tuple[Method, ...] = get_args(Method)
 BINS = 2048
@@ -30,10 +33,28 @@ STEPS = 64
 
 
 class Ranges:
-    """Minimum, maximum and histogram of every tensor that an ONNX model's quantised operators read or write."""
+    """Minimum, maximum and histogram of a model's tensors on calibration pictures.
 
-    def __init__(self, model: Path, operators: list[str], folder: Path, images: np.ndarray) -> None:
-        """Measure the tensors.
+    Args:
+        values: maps one picture, uint8 `[1, size, size, 3]`, to the tensors by name.
+        images: uint8 `[N, size, size, 3]`.
+        limits: each tensor's smallest and largest value; by default a first pass over the pictures finds them.
+    """
+
+    def __init__(
+        self, values: Values, images: np.ndarray, limits: dict[str, tuple[float, float]] | None = None
+    ) -> None:
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        """Shapes of every tensor, for one picture."""
+        self.limits = _extremes(values, images) if limits is None else limits
+        self.counts = {name: np.zeros(BINS, np.int64) for name in self.limits}
+        for image in images:
+            for name, tensor in values(image[None]).items():
+                self._count(name, tensor)
+
+    @classmethod
+    def of_onnx(cls, model: Path, operators: list[str], folder: Path, images: np.ndarray) -> Ranges:
+        """Measure every tensor that an ONNX model's quantised operators read or write.
 
         Args:
             model: float ONNX file, prepared for quantisation (shapes inferred).
@@ -41,22 +62,18 @@ class Ranges:
             folder: a folder for models with additional outputs.
             images: uint8 `[N, size, size, 3]`.
         """
-        self.shapes: dict[str, tuple[int, ...]] = {}
-        """Shapes of every tensor, for one picture."""
-        self.limits = _limits(model, operators, folder, images)
-        self.counts = {name: np.zeros(BINS, np.int64) for name in self.limits}
-        self._count(model, images)
+        limits = _limits(model, operators, folder, images)
+        names = list(limits)
+        session, feed = open_with_outputs(model, names)
+        return cls(lambda image: dict(zip(names, session.run(names, {feed: image}), strict=True)), images, limits)
 
-    def _count(self, model: Path, images: np.ndarray) -> None:
-        session, feed = open_with_outputs(model, list(self.limits))
-        for image in images:
-            for name, values in zip(self.limits, session.run(list(self.limits), {feed: image[None]}), strict=True):
-                low, high = self.limits[name]
-                self.shapes[name] = values.shape
-                if high > low:
-                    values = values.ravel()[:: max(values.size // SAMPLE, 1) | 1]  # odd, so not one column alone
-                    places = ((values - low) * (BINS / (high - low))).astype(np.int32)
-                    self.counts[name] += np.bincount(np.minimum(places, BINS - 1), minlength=BINS)
+    def _count(self, name: str, values: np.ndarray) -> None:
+        low, high = self.limits[name]
+        self.shapes[name] = values.shape
+        if high > low:
+            values = values.ravel()[:: max(values.size // SAMPLE, 1) | 1]  # odd, so not one column alone
+            places = ((values - low) * (BINS / (high - low))).astype(np.int32)
+            self.counts[name] += np.bincount(np.minimum(places, BINS - 1), minlength=BINS)
 
     def by(self, method: Method) -> dict[str, tuple[float, float]]:
         """Return every tensor's range by a method."""
@@ -67,21 +84,26 @@ class Ranges:
         }
 
 
+def _extremes(values: Values, images: np.ndarray) -> dict[str, tuple[float, float]]:
+    found: dict[str, tuple[float, float]] = {}
+    for image in images:
+        for name, tensor in values(image[None]).items():
+            low, high = found.get(name, (np.inf, -np.inf))
+            found[name] = min(low, float(tensor.min())), max(high, float(tensor.max()))
+    return found
+
+
 def open_with_outputs(model: Path, names: list[str]) -> tuple[Any, str]:
     """Open a session of a model that outputs further tensors; also returns the name of its input.
 
     The graph is not optimised, because fusing would remove requested tensors.
     """
     import onnx
-    import onnxruntime as ort
 
     loaded = onnx.load(str(model))
     there = {value.name for value in loaded.graph.output}
     loaded.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in there)
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = ort.InferenceSession(loaded.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = cpu_session(loaded.SerializeToString(), "nothing")
     return session, session.get_inputs()[0].name
 
 

@@ -230,7 +230,9 @@ class Searcher:
                 found = self.measure(file)
                 # An engine fails as a whole because of it: what was chance does not occur twice.
                 both = (found, self.measure(file)) if found.slower(SLOWER) else (found,)
-                self.timed[structure] = min(both, key=lambda latency: latency.ratio)
+                self.timed[structure] = timed = min(both, key=lambda latency: latency.ratio)
+                for caution in timed.cautions:
+                    log.warning("  %s, its time: %s", candidate, caution)
             latency = self.timed[structure]
         products, macs = self.quantizer.products, self.quantizer.macs
         share = sum(macs[name] for name in products if name not in float_nodes) / sum(macs.values())

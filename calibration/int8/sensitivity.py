@@ -12,6 +12,7 @@ from edgepress.calibration.int8.ranges import Method
 from edgepress.calibration.int8.subset import spread
 from edgepress.multilabel.manifest import NodeNoise
 from edgepress.multilabel.noise import signal_to_noise
+from edgepress.multilabel.onnx_session import cpu_session
 
 PICTURES = 24
 """Number of pictures: it suffices to rank nodes by noise, because every logit of every picture shows it."""
@@ -49,11 +50,5 @@ def worst_within(ranked: list[NodeNoise], weights: dict[str, int], count: int, r
 
 
 def _run(model: bytes, images: np.ndarray) -> np.ndarray:
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    session = ort.InferenceSession(
-        model, options, providers=["CPUExecutionProvider"], disabled_optimizers=["WeightBiasQuantization"]
-    )
+    session = cpu_session(model)
     return session.run(None, {session.get_inputs()[0].name: images})[0]

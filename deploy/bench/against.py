@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
+from edgepress.deploy.bench.benchmark import Benchmark
 from edgepress.deploy.bench.latency import generated_pictures, prepared
 from edgepress.deploy.engines import Engine, open_engine
 from edgepress.deploy.engines.base import Hint
+from edgepress.deploy.machine.state import disturbances, read_state
 from edgepress.multilabel.bundle import MANIFEST, Bundle
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.ratio import Ratio
@@ -36,7 +39,7 @@ class CellRatio(Ratio):
 
 
 class Against(BaseModel):
-    """One measurement against another, for a record of bench."""
+    """One measurement against another."""
 
     other: str
     digest: str | None
@@ -46,6 +49,32 @@ class Against(BaseModel):
     differences: list[str]
     """Why the two are hard to compare; see `record_differences`."""
     ratios: list[CellRatio]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timed:
+    """A record of `edgepress bench`: an engine's timings, and how they compare with another's."""
+
+    benchmark: Benchmark
+    against: Against | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The record for JSON; it has `against` only where something was compared."""
+        compared = {} if self.against is None else {"against": self.against.model_dump()}
+        return {**self.benchmark.as_dict(), **compared}
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Timed:
+        """Read what `as_dict` wrote, among other keys.
+
+        Raises:
+            ValidationError: it is something else; pydantic names the first mistake.
+        """
+        compared = record.get("against")
+        return cls(
+            benchmark=TypeAdapter(Benchmark).validate_python(record),
+            against=None if compared is None else Against.model_validate(compared),
+        )
 
 
 def compare_latency(
@@ -74,7 +103,7 @@ def compare_latency(
 
     Returns:
         The first's time over the other's: the median over the pairs of blocks, and the 95 % interval of that median,
-        which assumes no shape of the noise (order statistics).
+        which assumes no shape of the noise (order statistics). Its cautions say what disturbed the machine meanwhile.
 
     Raises:
         EngineUnavailableError: this machine cannot run one of them.
@@ -86,7 +115,9 @@ def compare_latency(
     settings: dict[str, Any] = {"hint": hint, "threads": threads, "unproven": unproven}
     with open_engine(bundle, device, **settings) as first, open_engine(other, device, **settings) as second:
         batches = [np.take(images, range(at, at + batch), axis=0, mode="wrap") for at in range(0, len(images), batch)]
-        return take_turns(first, second, batches, seconds)
+        before = read_state()
+        found = take_turns(first, second, batches, seconds)
+        return found.model_copy(update={"cautions": tuple(disturbances(before, read_state()))})
 
 
 def take_turns(first: Engine, second: Engine, batches: list[np.ndarray], seconds: float) -> Ratio:
@@ -174,13 +205,13 @@ def against_bundle(
     return Against(other=other.name, digest=other.digest, interleaved=True, differences=[], ratios=ratios)
 
 
-def against_record(ours: Mapping[str, Any], theirs: Record) -> Against:
-    """Compare a measurement, as `edgepress bench --json` prints it, with an earlier one.
+def against_record(ours: Benchmark, theirs: Record) -> Against:
+    """Compare a measurement with an earlier one.
 
     Raises:
         InputError: they have no batch size and number of streams in common.
     """
-    now = Record.model_validate(ours)
+    now = Record.model_validate(ours.as_dict())
     return Against(
         other=f"{theirs.engine}, recorded {theirs.when}",
         digest=theirs.digest,

@@ -10,20 +10,21 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
-from typing import Any, Protocol, runtime_checkable
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
 
-from edgepress.deploy.bench.memory import Memory, PeakMemory
+from edgepress.deploy.bench.benchmark import Benchmark, BenchSettings, Cell
+from edgepress.deploy.bench.memory import PeakMemory
 from edgepress.deploy.bench.percentiles import calls_needed
 from edgepress.deploy.bench.timing import Timing, time_calls
 from edgepress.deploy.engines import Engine, open_engine
-from edgepress.deploy.engines.base import Hint, Ran, no_number
-from edgepress.deploy.engines.golden import require_golden
+from edgepress.deploy.engines.base import CopyTimes, Hint, no_number
+from edgepress.deploy.engines.golden import first_answer, require_golden
 from edgepress.deploy.engines.passport import require_sound
 from edgepress.deploy.machine.device import describe_machine
 from edgepress.deploy.machine.energy import Meter, find_meter
@@ -42,66 +43,12 @@ CHECKED = 8
 class TellsCopies(Protocol):
     """An engine that times its copies to and from a device separately from its computation."""
 
-    def timed(self, images: np.ndarray) -> dict[str, float]:
-        """One call's `copy_in_ms`, `compute_ms` and `copy_out_ms`, by the device's own clock."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """The measurements at one batch size and number of streams."""
-
-    batch: int
-    streams: int
-    """Threads that call the same engine at once."""
-    model: Timing
-    """Prepared pixels to logits."""
-    end_to_end: Timing
-    """Encoded picture bytes to logits; the steps decode, preprocess and model run one after the other."""
-    decode_ms: float
-    """Median time that decoding and preprocessing take of `end_to_end`, in milliseconds per call."""
-    ahead: Timing | None
-    """Like `end_to_end`, but threads decode the next batches meanwhile; only for one stream with batches above 1."""
-    copies: dict[str, float] | None
-    """Medians of `copy_in_ms`, `compute_ms`, `copy_out_ms`; None where the engine does not report them."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Benchmark:
-    """One engine's timings on one machine."""
-
-    edgepress: str
-    when: str
-    engine: str
-    digest: str
-    settings: dict[str, Any]
-    """Device, hint and threads that were asked for."""
-    load_ms: float
-    """Time from the bundle on disk to an engine that is ready."""
-    first_ms: float
-    """The first call, in which runtimes allocate and compile."""
-    memory: Memory
-    pictures: str
-    """The pictures that were used: the data set's or generated ones."""
-    cells: list[Cell]
-    copies_reason: str
-    """Why there are no times of copies; empty where there are."""
-    energy_source: str | None
-    energy_reason: str
-    """Why there is no energy figure; empty where there is one."""
-    ran: Ran
-    machine: dict[str, Any]
-    before: dict[str, Any]
-    """The device's state before the measurement; see `deploy.machine.state`."""
-    after: dict[str, Any]
-    cautions: list[str]
-    """Warnings for the reader: clocks that were not locked, throttling, a timing that never became steady."""
-
-    def as_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "ran": self.ran.model_dump()}
+    def timed(self, images: np.ndarray) -> CopyTimes:
+        """One call's times, by the device's own clock."""
 
 
 def bench(
-    bundle: Bundle,
+    bundle: Bundle | str | Path,
     encoded: list[bytes] | None = None,
     *,
     device: str = "cpu",
@@ -115,6 +62,7 @@ def bench(
     """Time a bundle's engine on this machine, at every batch size with every number of streams.
 
     Args:
+        bundle: the bundle, or its folder.
         encoded: picture files' bytes, used in turn; generated JPEGs of 640x480 where none are given.
         batches: pictures a call.
         streams: threads that call the engine at once.
@@ -133,6 +81,7 @@ def bench(
         >>> timed.cells[0].model.p50_ms > 0
         True
     """
+    bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     _require_positive(batches, streams, seconds)
     pictures = f"{len(encoded)} pictures of the data set" if encoded else "generated JPEGs, 640x480"
     encoded = encoded or generated_pictures()
@@ -143,7 +92,7 @@ def bench(
     # Its golden check would be the first call, and its time would count as time to load.
     with open_engine(bundle, device, hint=hint, threads=threads, unproven=True) as engine:
         loaded = time.perf_counter()
-        engine(_wrapped(pixels, 0, batches[0]))
+        first_answer(engine, _wrapped(pixels, 0, batches[0]))
         answered = time.perf_counter()
         _require_numbers(engine, pixels[:CHECKED])
         if not unproven:
@@ -160,7 +109,7 @@ def bench(
             when=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             engine=bundle.name,
             digest=bundle.digest,
-            settings={"device": device, "hint": hint, "threads": threads, "seconds": seconds},
+            settings=BenchSettings(device=device, hint=hint, threads=threads, seconds=seconds),
             load_ms=1e3 * (loaded - started),
             first_ms=1e3 * (answered - loaded),
             memory=held,
@@ -171,8 +120,8 @@ def bench(
             energy_reason=reason,
             ran=engine.ran,
             machine=describe_machine(),
-            before=before.as_dict(),
-            after=after.as_dict(),
+            before=before,
+            after=after,
             cautions=[*cautions(before, after), *(line for cell in cells for line in _unsteady(cell))],
         )
 
@@ -230,9 +179,13 @@ def _cell(
     )
 
 
-def _copies(engine: TellsCopies, images: np.ndarray) -> dict[str, float]:
+def _copies(engine: TellsCopies, images: np.ndarray) -> CopyTimes:
     calls = [engine.timed(images) for _ in range(calls_needed(0.5))]
-    return {name: statistics.median(call[name] for call in calls) for name in calls[0]}
+    return CopyTimes(
+        copy_in_ms=statistics.median(call.copy_in_ms for call in calls),
+        compute_ms=statistics.median(call.compute_ms for call in calls),
+        copy_out_ms=statistics.median(call.copy_out_ms for call in calls),
+    )
 
 
 def _no_copies(device: str, on_gpu: bool) -> str:

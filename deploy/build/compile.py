@@ -15,7 +15,7 @@ from edgepress.deploy.engines.attention import require_logits_alone
 from edgepress.deploy.engines.base import require
 from edgepress.deploy.engines.golden import GOLDEN
 from edgepress.deploy.engines.passport import platform_here
-from edgepress.multilabel.bundle import Bundle, inputs_hash, up_to_date, write_bundle
+from edgepress.multilabel.bundle import Bundle, inputs_hash, rewrite_bundle, up_to_date, write_bundle
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.manifest import BuiltForOpenVino
 from edgepress.multilabel.openvino_model import openvino_model
@@ -33,18 +33,18 @@ def compile_fp16(parent: Bundle, out: Path) -> Bundle:
         InputError: the parent is no fp32 ONNX bundle.
         EngineUnavailableError: onnx or onnxruntime is not installed.
     """
-    _require_float_onnx(parent)
+    require_float_onnx(parent)
     require_fp16()
-    inputs = inputs_hash({"parent": parent.digest, "make": "fp16", "tools": _tools("onnx", "onnxruntime")})
-    if (made := up_to_date(out, inputs)) is not None:
+    inputs = inputs_hash({"parent": parent.model_digest, "make": "fp16", "tools": tools_of("onnx", "onnxruntime")})
+    if (made := kept_engine(parent, out, inputs)) is not None:
         return made
     import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     graph = convert_float_to_float16(onnx.load(str(parent.model_path)), keep_io_types=True)
     with derived_bundle(
-        parent, out, kind="onnx", precision="fp16", model=ONNX, tools=_tools("onnx", "onnxruntime"), inputs=inputs
-    ) as (folder, _):
+        parent, out, kind="onnx", precision="fp16", model=ONNX, tools=tools_of("onnx", "onnxruntime"), inputs=inputs
+    ) as folder:
         onnx.save(graph, str(folder / ONNX))
     return Bundle.open(out)
 
@@ -72,11 +72,12 @@ def compile_openvino(
         EngineUnavailableError: openvino is not installed.
         OSError: it cannot be written, as on a full disk.
     """
-    _require_float_onnx(parent)
-    require("openvino", "openvino")
+    require_float_onnx(parent)
+    require_openvino()
     decisions = decisions_of(replaces, parent)
-    inputs = inputs_hash({"parent": parent.digest, "precision": precision, "tools": _tools("openvino"), **decisions})
-    if replaces is None and (made := up_to_date(out, inputs)) is not None:
+    made_of = {"parent": parent.model_digest, "precision": precision, "tools": tools_of("openvino")}
+    inputs = inputs_hash({**made_of, **decisions})
+    if replaces is None and (made := kept_engine(parent, out, inputs)) is not None:
         return made
     import openvino as ov
 
@@ -88,10 +89,10 @@ def compile_openvino(
         precision=precision,
         model=IR,
         built_for=built_for_openvino(parent),
-        tools=_tools("openvino"),
+        tools=tools_of("openvino"),
         inputs=inputs,
         **decisions,
-    ) as (folder, _):
+    ) as folder:
         try:
             # save_model compresses the weights to half precision by default.
             ov.save_model(model, str(folder / IR), compress_to_fp16=precision == "fp16")
@@ -99,6 +100,15 @@ def compile_openvino(
             reason = f"OpenVINO cannot write {IR}: {' '.join(str(error).split())[:200]}; is the disk full?"
             raise OSError(f"{out}: {reason}") from error
     return Bundle.open(out)
+
+
+def require_openvino() -> None:
+    """Stop if OpenVINO is not installed.
+
+    Raises:
+        EngineUnavailableError: it is not; names the extra to install.
+    """
+    require("openvino", "openvino")
 
 
 def built_for_openvino(parent: Bundle) -> BuiltForOpenVino:
@@ -113,8 +123,18 @@ def decisions_of(replaces: Bundle | None, parent: Bundle) -> dict[str, Any]:
     return {"decisions": replaces.manifest.decisions}
 
 
+def kept_engine(parent: Bundle, out: Path, inputs: str) -> Bundle | None:
+    """The finished engine that was made from these inputs, with the decisions that its parent has now; None where it is
+    still to be made."""
+    made = up_to_date(out, inputs)
+    if made is None or made.manifest.parent == parent.as_parent:
+        return made
+    log.info("%s: takes over the decisions of %s", out, parent.path)
+    return rewrite_bundle(made, out, parent=parent.as_parent, decisions=parent.manifest.decisions)
+
+
 @contextlib.contextmanager
-def derived_bundle(parent: Bundle, out: Path, **fields: Any) -> Iterator[tuple[Path, dict[str, Any]]]:
+def derived_bundle(parent: Bundle, out: Path, **fields: Any) -> Iterator[Path]:
     """Call `write_bundle` with what a model inherits from its parent: labels, preprocess, reference, ..."""
     inherited = {
         "labels": parent.manifest.labels,
@@ -123,8 +143,8 @@ def derived_bundle(parent: Bundle, out: Path, **fields: Any) -> Iterator[tuple[P
         "parent": parent.as_parent,
         "opset": parent.manifest.opset,
     }
-    with write_bundle(out, **{**inherited, **fields}) as (folder, fields_now):
-        yield folder, fields_now
+    with write_bundle(out, **{**inherited, **fields}) as folder:
+        yield folder
         if REFERENCE in parent.manifest.files:
             shutil.copyfile(parent.path / REFERENCE, folder / REFERENCE)
         # An INT8 engine has written its own answers into it.
@@ -132,7 +152,11 @@ def derived_bundle(parent: Bundle, out: Path, **fields: Any) -> Iterator[tuple[P
             shutil.copyfile(parent.path / GOLDEN, folder / GOLDEN)
 
 
-def _require_float_onnx(parent: Bundle) -> None:
+def require_float_onnx(parent: Bundle) -> None:
+    """
+    Raises:
+        InputError: this is no fp32 ONNX bundle, or one with a second output.
+    """
     if (parent.manifest.kind, parent.manifest.precision) != ("onnx", "fp32"):
         raise InputError(
             f"{parent.path}: a bundle of kind {parent.manifest.kind}, {parent.manifest.precision}; expected onnx, fp32"
@@ -140,5 +164,6 @@ def _require_float_onnx(parent: Bundle) -> None:
     require_logits_alone(parent)
 
 
-def _tools(*names: str) -> dict[str, str]:
+def tools_of(*names: str) -> dict[str, str]:
+    """The versions of these packages, and of edgepress, for a manifest."""
     return {name: version(name) for name in (*names, "edgepress")}

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgepress.deploy.build.foreign import Activation, AdoptConfig, Foreign
+from edgepress.deploy.build.foreign import Foreign
+from edgepress.deploy.verify.torch_graph import MODULES
+from edgepress.multilabel.conventions import Activation
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.metrics import LEAST, logit
 from edgepress.multilabel.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -20,22 +23,18 @@ OPSET = 20
 """The opset that a graph with an opset older than `OLDEST` is converted to."""
 OLDEST = 13
 """The first opset whose Q/DQ nodes have one scale per channel."""
-LEAST = np.float32(1e-7)
-"""Probabilities nearer to 0 or 1 than this are clipped to it; its logit is 16.1."""
 
 
-def normalised(pixels: np.ndarray, foreign: Foreign, config: AdoptConfig) -> np.ndarray:
+def normalised(pixels: np.ndarray, foreign: Foreign, preprocess: Preprocess) -> np.ndarray:
     """Convert uint8 RGB `[N, size, size, 3]` to what the model takes: its dtype, colours and layout.
 
     The arithmetic is that of the front, (x − 255·mean)·(1 / (255·std)) in float32, so any difference between the
     answers comes from the graph.
     """
-    if config.colors == "bgr":
+    if foreign.colors == "bgr":
         pixels = pixels[..., ::-1]
     if foreign.dtype == "float32":
-        assert config.mean is not None
-        assert config.std is not None
-        shift, scale = _shift_and_scale(config.mean, config.std)
+        shift, scale = _shift_and_scale(preprocess.mean, preprocess.std)
         pixels = (pixels.astype(np.float32) - shift) * scale
     return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2) if foreign.layout == "nchw" else pixels)
 
@@ -48,23 +47,27 @@ def logits_of(answers: np.ndarray, activation: Activation) -> np.ndarray:
     """Logits whose sigmoid is the probability that the model gives."""
     if activation == "none":
         return answers
-    p = np.clip(answers, LEAST, np.float32(1) - LEAST)
-    return np.log(p) - np.log(np.float32(1) - p)
+    return logit(answers)
 
 
 def fronted(
     foreign: Foreign,
     preprocess: Preprocess,
-    config: AdoptConfig,
     activation: Activation,
     columns: list[int],
-    names: int,
+    answer: np.ndarray,
 ) -> onnx.ModelProto:
-    """The graph with a uint8 front, logits of the data set's labels behind it, and a free batch."""
+    """The graph with a uint8 front, logits of the data set's labels behind it, and a free batch.
+
+    Args:
+        answer: an answer of the chosen output, which tells its shape and type.
+    """
     from onnx import TensorProto, helper, numpy_helper
 
     model = _modern(foreign)
     graph = model.graph
+    if foreign.batch is not None and (freed := _free_batch(graph, foreign.input, foreign.batch)):
+        log.info("its batch of %d is written into %d shapes, which are freed", foreign.batch, freed)
     for node in graph.node:  # the graph may already use one of our names
         for names_of in (node.input, node.output):
             for at, name in enumerate(names_of):
@@ -90,11 +93,11 @@ def fronted(
         # This order (cast, subtract, multiply, transpose) is what TensorRT's parser takes for uint8 input.
         shift, scale = _shift_and_scale(preprocess.mean, preprocess.std)
         then("Cast", to=TensorProto.FLOAT)
-        if config.colors == "bgr":
+        if foreign.colors == "bgr":
             then("Gather", constant("front_channels", np.array([2, 1, 0])), axis=3)
         then("Sub", constant("front_mean", shift))
         then("Mul", constant("front_scale", scale))
-    elif config.colors == "bgr":
+    elif foreign.colors == "bgr":
         then("Gather", constant("front_channels", np.array([2, 1, 0])), axis=3)
     if foreign.layout == "nchw":
         then("Transpose", perm=[0, 3, 1, 2])
@@ -102,7 +105,7 @@ def fronted(
         for at, name in enumerate(node.input):
             if name == inside:
                 node.input[at] = last
-    tail, last_out = _tail(graph, outside, activation, columns, names, constant)
+    tail, last_out = _tail(graph, outside, activation, columns, answer, constant)
     nodes = _named([*front, *graph.node, *tail])
     del graph.node[:], graph.input[:], graph.output[:], graph.value_info[:]
     graph.node.extend(nodes)
@@ -119,17 +122,25 @@ def _tail(
     output: str,
     activation: Activation,
     columns: list[int],
-    names: int,
+    answer: np.ndarray,
     constant: Callable[[str, np.ndarray], str],
 ) -> tuple[list[onnx.NodeProto], str]:
     """Nodes from the model's output to logits of the wanted columns."""
-    from onnx import helper
+    from onnx import TensorProto, helper
 
     producer = next((node for node in graph.node if output in node.output), None)
     tail: list[onnx.NodeProto] = []
-    if activation == "sigmoid" and producer is not None and producer.op_type == "Sigmoid":
+    exact = activation == "sigmoid" and producer is not None and producer.op_type == "Sigmoid"
+    if exact:
+        assert producer is not None
         output = producer.input[0]  # the logits themselves, exactly
-    elif activation != "none":
+    if answer.dtype != np.float32:
+        tail.append(helper.make_node("Cast", [output], ["tail_float"], to=TensorProto.FLOAT))
+        output = "tail_float"
+    if answer.ndim != 2:  # [N, C, 1, 1]
+        tail.append(helper.make_node("Flatten", [output], ["tail_flat"], axis=1))
+        output = "tail_flat"
+    if activation != "none" and not exact:
         low, high = constant("tail_least", LEAST), constant("tail_most", np.float32(1) - LEAST)
         one = constant("tail_one", np.float32(1))
         tail += [
@@ -140,7 +151,7 @@ def _tail(
             helper.make_node("Sub", ["tail_yes", "tail_no"], ["tail_logits"]),
         ]
         output = "tail_logits"
-    if columns != list(range(names)):
+    if columns != list(range(answer.shape[1])):
         tail.append(
             helper.make_node("Gather", [output, constant("tail_columns", np.array(columns))], ["logits"], axis=1)
         )
@@ -152,10 +163,13 @@ def _tail(
 def _modern(foreign: Foreign) -> onnx.ModelProto:
     """A copy without constants among its inputs (old exporters write these), in an opset that INT8 can use."""
     import onnx
-    from onnx import version_converter
+    from onnx import inliner, version_converter
 
-    model = onnx.ModelProto()
-    model.CopyFrom(foreign.model)
+    if foreign.model.functions:  # quantisers look at operators alone
+        model = inliner.inline_local_functions(foreign.model)
+    else:
+        model = onnx.ModelProto()
+        model.CopyFrom(foreign.model)
     given = {tensor.name for tensor in model.graph.initializer}
     kept = [value for value in model.graph.input if value.name not in given]
     del model.graph.input[:]
@@ -168,11 +182,50 @@ def _modern(foreign: Foreign) -> onnx.ModelProto:
         converted = version_converter.convert_version(model, OPSET)
     except Exception as error:  # its own types, and RuntimeError
         raise InputError(
-            f"{foreign.file}: of opset {opset}, which cannot be converted to {OPSET} "
+            f"{foreign.source}: of opset {opset}, which cannot be converted to {OPSET} "
             f"({' '.join(str(error).split())[:200]}): export it with opset_version={OPSET}"
         ) from error
     log.info("converted from opset %d to %d", opset, OPSET)
     return converted
+
+
+def _free_batch(graph: onnx.GraphProto, pictures: str, batch: int) -> int:
+    """Let every Reshape of pictures to a constant shape take a batch of any size; returns how many were changed.
+
+    An exporter that is given no dynamic shapes writes the batch into each of them. The proof tells whether this was
+    all that fixed it.
+    """
+    from onnx import numpy_helper
+
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    constants |= {
+        node.output[0]: node.attribute[0].t
+        for node in graph.node
+        if node.op_type == "Constant" and node.attribute[0].HasField("t")
+    }
+    of_pictures, freed = {pictures}, 0
+    for node in graph.node:
+        if not of_pictures & set(node.input):
+            continue
+        of_pictures |= set(node.output)
+        if node.op_type != "Reshape" or node.input[1] not in constants:
+            continue
+        shape = numpy_helper.to_array(constants[node.input[1]]).copy()
+        allows_zero = [one for one in node.attribute if one.name == "allowzero" and one.i]  # as torch's exporter writes
+        if not shape.size or shape[0] < 1 or (allows_zero and 0 in shape):
+            continue
+        if -1 not in shape:
+            shape[0] = -1  # what is left of the batch's size
+        elif shape[0] == batch:
+            shape[0] = 0  # that of the input
+        else:
+            continue
+        freed += 1
+        for attribute in allows_zero:
+            node.attribute.remove(attribute)
+        graph.initializer.append(numpy_helper.from_array(shape, f"free_shape_{freed}"))
+        node.input[1] = f"free_shape_{freed}"
+    return freed
 
 
 def _named(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
@@ -203,3 +256,15 @@ def _pruned(model: onnx.ModelProto) -> onnx.ModelProto:
     model.graph.node.extend(copied)
     model.graph.initializer.extend(kept)
     return model
+
+
+def forget_sources(graph: onnx.ModelProto) -> None:
+    """Drop the exporter's notes on the traced code: they hold paths of this machine, and a bundle is given away.
+
+    Only the module of each node stays, because `deploy.verify.layers` needs it.
+    """
+    inner = graph.graph
+    for one in (inner, *inner.node, *inner.input, *inner.output, *inner.value_info, *inner.initializer):
+        kept = [entry for entry in one.metadata_props if entry.key == MODULES]
+        del one.metadata_props[:]
+        one.metadata_props.extend(kept)

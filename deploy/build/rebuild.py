@@ -37,10 +37,11 @@ def fitted(bundle: Bundle, *, rebuild: bool) -> Bundle:
         raise EngineUnavailableError(f"{bundle.path}: {said}; without one it can be neither run nor rebuilt")
     log.info("%s: %s; rebuilding it from its ONNX bundle", bundle.path, said)
     manifest = bundle.manifest
-    if manifest.kind == "openvino" and manifest.precision == "int8":
+    runtime = RUNTIMES[manifest.kind]
+    if manifest.precision == "int8" and not runtime.needs_sm:
         raise EngineUnavailableError(
-            f"{bundle.path}: INT8 for OpenVINO is calibrated on pictures: edgepress quantize {_named(bundle)} "
-            f"--target openvino --data DIR --out {bundle.path}"
+            f"{bundle.path}: INT8 for {runtime.name} is calibrated on pictures: edgepress quantize {_named(bundle)} "
+            f"--target {manifest.kind} --data DIR --out {bundle.path}"
         )
     target: GpuTarget | Precision = manifest.precision
     if isinstance(manifest.built_for, BuiltForTensorRt):
@@ -48,7 +49,7 @@ def fitted(bundle: Bundle, *, rebuild: bool) -> Bundle:
         assert present is not None, "without a GPU nothing is rebuilt"
         sm = 10 * present[0] + present[1]
         target = GpuTarget(sm=sm, max_batch=old.max_batch, cuda_graph=old.cuda_graph, dla=old.dla)
-    return RUNTIMES[manifest.kind].build(_onnx_beside(bundle), bundle.path, target, replaces=bundle)
+    return runtime.build(_onnx_beside(bundle), bundle.path, target, replaces=bundle)
 
 
 def _onnx_beside(bundle: Bundle) -> Bundle:
@@ -60,7 +61,7 @@ def _onnx_beside(bundle: Bundle) -> Bundle:
                 return Bundle.open(file.parent, kind="onnx")
     digest = f"{parent.digest[:12]}..." if parent is not None else "unknown"
     raise EngineUnavailableError(
-        f"{bundle.path}: to rebuild it, its ONNX bundle {_named(bundle)} (digest {digest}) must stand beside it, "
+        f"{bundle.path}: to rebuild it, its ONNX bundle {_named(bundle)} (digest {digest}) must be beside it, "
         f"unchanged; {bundle.path.resolve().parent} holds none with that digest"
     )
 

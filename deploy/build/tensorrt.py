@@ -16,15 +16,16 @@ from types import ModuleType
 from typing import Any
 
 from edgepress.deploy.build import timing_cache
-from edgepress.deploy.build.compile import decisions_of, derived_bundle
+from edgepress.deploy.build.compile import decisions_of, derived_bundle, kept_engine
 from edgepress.deploy.engines.attention import require_logits_alone
 from edgepress.deploy.engines.base import by_precision
 from edgepress.deploy.engines.passport import driver_cuda, platform_here
 from edgepress.deploy.engines.table import GpuTarget
 from edgepress.deploy.engines.tensorrt_runtime import collecting_logger, first_line, one_line, runtime_module
 from edgepress.deploy.machine.cuda import cuda_compute_capability, sm_name
-from edgepress.multilabel.bundle import Bundle, inputs_hash, up_to_date
+from edgepress.multilabel.bundle import Bundle, inputs_hash
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
+from edgepress.multilabel.facts import Facts
 from edgepress.multilabel.manifest import BuiltForTensorRt
 
 MODEL = "model.plan"
@@ -45,7 +46,7 @@ class ParsedNetwork:
     """The parser's warnings."""
 
     @property
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> Facts:
         """The number of layers and convolutions, and by precision the layers without constants (`types`) and the
         convolutions and matrix products (`products`).
 
@@ -65,13 +66,13 @@ class ParsedNetwork:
 
         convolutions = [layer for layer in layers if layer.type == kinds.CONVOLUTION]
         products = [*convolutions, *(layer for layer in layers if layer.type == kinds.MATRIX_MULTIPLY)]
-        return {
-            "convolutions": len(convolutions),
-            "quantized_convolutions": [computed(layer) for layer in convolutions].count("int8"),
-            "layers": len(layers),
-            "products": by_precision(map(computed, products)),
-            "types": by_precision(layer.get_output(0).dtype.name for layer in executed),
-        }
+        return Facts(
+            convolutions=len(convolutions),
+            quantized_convolutions=[computed(layer) for layer in convolutions].count("int8"),
+            layers=len(layers),
+            products=by_precision(map(computed, products)),
+            types=by_precision(layer.get_output(0).dtype.name for layer in executed),
+        )
 
     @property
     def layers(self) -> list[Any]:
@@ -144,8 +145,8 @@ def build_tensorrt(parent: Bundle, out: Path, target: GpuTarget, *, replaces: Bu
     )
     decisions = decisions_of(replaces, parent)
     asked = built_for.model_dump(exclude={"driver_cuda", "flags", "platform"})
-    inputs = inputs_hash({"parent": parent.digest, **asked, **decisions})
-    if replaces is None and (made := up_to_date(out, inputs)) is not None:
+    inputs = inputs_hash({"parent": parent.model_digest, **asked, **decisions})
+    if replaces is None and (made := kept_engine(parent, out, inputs)) is not None:
         return made
     _require_target(trt, sm, precision)
     log.info("building a TensorRT engine for SM%d from %s", sm, parent.path)
@@ -154,7 +155,7 @@ def build_tensorrt(parent: Bundle, out: Path, target: GpuTarget, *, replaces: Bu
     facts = parsed.facts
     config = builder_config(parsed, precision=precision, sm=sm, max_batch=target.max_batch)
     if target.dla is not None:
-        facts["dla_layers"] = _prefer_dla(parsed, config, target.dla)
+        facts = facts.model_copy(update={"dla_layers": _prefer_dla(parsed, config, target.dla)})
     flags = ", ".join(name for name, flag in trt.BuilderFlag.__members__.items() if config.get_flag(flag)) or "none"
     timings = out.parent / f"timing-{trt.__name__}-{trt.__version__}-SM{sm}.cache"
     plan = _build(parsed, config, parent, sm, timings if timing_cache.is_kept(trt) else None)
@@ -170,7 +171,7 @@ def build_tensorrt(parent: Bundle, out: Path, target: GpuTarget, *, replaces: Bu
         tools={trt.__name__: trt.__version__, "edgepress": version("edgepress")},
         inputs=inputs,
         **decisions,
-    ) as (folder, _):
+    ) as folder:
         (folder / MODEL).write_bytes(plan)
     return Bundle.open(out)
 
@@ -231,7 +232,8 @@ def _require_contract(parsed: ParsedNetwork, parent: Bundle) -> None:
     if precision == "fp16" and trt.DataType.HALF not in types:
         raise InputError(f"{path}: not an fp16 graph: no layer gives float16")
     if precision == "int8":
-        quantized, convolutions = (parsed.facts[name] for name in ("quantized_convolutions", "convolutions"))
+        facts = parsed.facts
+        quantized, convolutions = facts.quantized_convolutions, facts.convolutions
         said = "with dequantized input and weights"
         if quantized == 0:
             raise InputError(f"{path}: not a Q/DQ graph for TensorRT: no convolution {said}")

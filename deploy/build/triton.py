@@ -7,8 +7,9 @@
     OUT/request.json, OUT/README.md         how to serve it and how to send a request
 
 The server runs the same file as the bundle: raw uint8 pixels in, float32 logits out. Sources: Triton's
-`model_config.proto`, its protocol extensions "Binary tensor data" and "Classification", and the README of its OpenVINO
-backend. It was not run on a server: tests parse the configuration and send the README's request to a stand-in.
+`model_config.proto`, its protocol extensions "Binary tensor data" and "Classification", and the READMEs of its ONNX
+Runtime and OpenVINO backends. It was not run on a server: tests parse the configuration and send the README's request
+to a stand-in.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ _BACKENDS = {"onnx": "onnxruntime", "openvino": "openvino", "tensorrt": "tensorr
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _PREFERRED_BATCH = 8
 _QUEUE_MICROSECONDS = 100
+_OPTIMISES_NOTHING = 2
+"""The level at which Triton's backend has ONNX Runtime change nothing in the graph. At -1, which it calls basic, ONNX
+Runtime still quantises what was left in float."""
 _SHOWN = 5
 """Number of labels that the README's request asks for."""
 
@@ -108,6 +112,8 @@ def model_config(bundle: Bundle, name: str, max_batch: int = 64, device: str = "
         f'label_filename: "{LABELS}" }} ]',
         f"instance_group [ {{ count: 1 kind: KIND_{'GPU' if device == 'cuda' else 'CPU'} }} ]",
     ]
+    if _has_float_nodes(bundle):
+        lines.append(f"optimization {{ graph {{ level: {_OPTIMISES_NOTHING} }} }}")
     if batched:
         preferred = ", ".join(map(str, sorted({min(_PREFERRED_BATCH, max_batch), max_batch})))
         lines += [
@@ -115,6 +121,17 @@ def model_config(bundle: Bundle, name: str, max_batch: int = 64, device: str = "
             f"max_queue_delay_microseconds: {_QUEUE_MICROSECONDS} }}"
         ]
     return "\n".join(lines) + "\n"
+
+
+def _has_float_nodes(bundle: Bundle) -> bool:
+    """Whether an INT8 ONNX graph has nodes that were left in float on purpose.
+
+    ONNX Runtime quantises these too, and answers otherwise (`findings/onnxruntime-float-convolution-between-qdq.sh`).
+    Our engine switches that one optimisation off; Triton's backend takes a level alone. Where no node is in float, the
+    default is what our engine runs.
+    """
+    calibration = bundle.manifest.calibration
+    return bundle.manifest.kind == "onnx" and calibration is not None and bool(calibration.kept_float)
 
 
 def _model_files(bundle: Bundle) -> list[str]:
@@ -156,6 +173,14 @@ def _readme(bundle: Bundle, name: str, header: int) -> str:
             "- Triton does not batch for OpenVINO here: send several pictures in one request, without the parameter "
             "`classification`, which would rank over all of them. Its backend lets OpenVINO choose the precision, "
             "which is bf16 on some CPUs."
+        )
+    if _has_float_nodes(bundle):
+        notes.append(
+            "- Some nodes of this INT8 graph are in float on purpose. ONNX Runtime would quantise them too, and the "
+            "backend cannot switch off that optimisation alone, so the configuration switches off all: the answers "
+            "are right, but nothing computes in INT8, and the model is slower than in float. Serve the float model "
+            "instead, OpenVINO's INT8, or an INT8 graph without such nodes (`edgepress quantize` with a larger "
+            "`--budget`)."
         )
     if isinstance(manifest.built_for, BuiltForTensorRt):
         notes.append(

@@ -68,7 +68,7 @@ class Frames:
         elif not (math.isfinite(self.rate) and self.rate > 0) or width * height < 1:
             raise InputError(f"{self.name}: cannot be read as a video; expected a file that OpenCV's FFmpeg decodes")
         if width * height > MAX_PIXELS:
-            raise InputError(f"{self.name}: {width:g}x{height:g} pixels a frame; up to {MAX_PIXELS:,} are read")
+            raise InputError(f"{self.name}: {width:g}x{height:g} pixels per frame; up to {MAX_PIXELS:,} are read")
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Frames uint8 BGR `[H, W, 3]`.

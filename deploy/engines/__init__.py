@@ -1,4 +1,4 @@
-"""One contract over torch, ONNX Runtime, OpenVINO and TensorRT; `open_engine` chooses by the table."""
+"""One contract over torch, ONNX Runtime, OpenVINO, TensorRT and LiteRT; `open_engine` chooses by the table."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def open_engine(
         device: `cpu`, or `cuda` (torch, ONNX Runtime), or an OpenVINO device (`gpu`, `npu`). A TensorRT engine runs on
             the CUDA device it was built for, also where this says `cpu`.
         hint: what OpenVINO compiles for; with `throughput` it answers several threads at once.
-        threads: of ONNX Runtime and of OpenVINO's CPU; by default the runtime chooses, within what this process may
-            use (its affinity, a container's quota).
+        threads: of ONNX Runtime, LiteRT and OpenVINO's CPU; by default the runtime chooses, and LiteRT takes all,
+            within what this process may use (its affinity, a container's quota).
         unproven: open it though nobody has seen its answers on this machine, and though its INT8 products saturate on
             this processor; see `deploy.engines.golden`.
 
@@ -58,7 +58,8 @@ def open_engine(
     if hint != "latency" and "hint" not in runtime.settings:
         raise InputError(f"hint {hint!r}: only OpenVINO takes one; {runtime.name} has none")
     if threads is not None and "threads" not in runtime.settings:
-        raise InputError(f"threads {threads}: ONNX Runtime and OpenVINO take them on a CPU; {runtime.name} takes none")
+        takers = ", ".join(one.name for one in RUNTIMES.values() if "threads" in one.settings)
+        raise InputError(f"threads {threads}: on a CPU {takers} take them; {runtime.name} takes none")
     if runtime.shares_threads:
         require_own_threads(bundle.path, runtime.name)
     given = {"hint": hint, "threads": threads}

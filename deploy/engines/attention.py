@@ -15,7 +15,7 @@ ATTENTION = "attention"
 
 def has_attention(bundle: Bundle) -> bool:
     """Whether a bundle was exported with `--attention`."""
-    return bundle.manifest.facts.get(ATTENTION) is True
+    return bundle.manifest.facts.attention
 
 
 def attention_of(engine: Engine, images: np.ndarray) -> np.ndarray:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -29,11 +31,13 @@ _NAMES = {
     "u8": "int8",
     "uint8": "int8",
 }
+_THREADS_A_CORE = 8
+"""More only wait for each other: runtimes let threads spin, and thousands of them stop the whole machine."""
 _ORDER = ("int8", "f16", "bf16", "f32")
 
 
 class Ran(BaseModel):
-    """What executes a picture, in four words."""
+    """What executes a picture, in short."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -42,19 +46,29 @@ class Ran(BaseModel):
     provider: str
     precision: str
     """Precisions of the convolutions and matrix products, e.g. `int8 + f32`."""
+    products: dict[str, int] = {}
+    """Number of convolutions and matrix products by the precision they compute in; empty where the runtime does not
+    report it, and in records of earlier versions."""
 
 
 class Proof(Ran):
     """What executes a picture, as the runtime itself reports it."""
 
-    products: dict[str, int]
-    """Number of convolutions and matrix products by the precision they compute in."""
     layers: dict[str, int]
-    """The same for all executed layers without constants; empty where the runtime does not report it."""
+    """As `products`, for all executed layers without constants; empty where the runtime does not report it."""
     source: str
     """The source of these facts in the runtime."""
     settings: dict[str, str] = {}
     """Hint, threads and requests, where the runtime has them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyTimes:
+    """Milliseconds of one call, by the device's own clock."""
+
+    copy_in_ms: float
+    compute_ms: float
+    copy_out_ms: float
 
 
 class Engine(ABC):
@@ -88,7 +102,7 @@ class Engine(ABC):
 
     @property
     def ran(self) -> Ran:
-        """The proof's four words."""
+        """The proof in short."""
         return Ran(**self.proof().model_dump(include=set(Ran.model_fields)))
 
     @property
@@ -190,8 +204,28 @@ def by_precision(types: Iterable[str]) -> dict[str, int]:
 
 def summary(products: Mapping[str, int]) -> str:
     """The precisions of a model's products, smallest first: `int8 + f32`."""
+    return " + ".join(_ordered(products)) or "unknown"
+
+
+def _ordered(products: Mapping[str, int]) -> list[str]:
     known = [name for name in _ORDER if name in products]
-    return " + ".join([*known, *(name for name in products if name not in _ORDER)]) or "unknown"
+    return [*known, *(name for name in products if name not in _ORDER)]
+
+
+def counted(products: Mapping[str, int]) -> str:
+    """How many of a model's products compute in which precision, smallest first; empty where that is not known.
+
+    Example:
+        >>> counted({"f32": 7, "int8": 49})
+        '49 of 56 products in int8, 7 in f32'
+        >>> counted({"f32": 56})
+        '56 of 56 products in f32'
+    """
+    if not products:
+        return ""
+    first, *others = _ordered(products)
+    least = f"{products[first]} of {sum(products.values())} products in {first}"
+    return ", ".join([least, *(f"{products[name]} in {name}" for name in others)])
 
 
 def require(module: str, extra: str) -> None:
@@ -211,3 +245,5 @@ def require_threads(threads: int | None) -> None:
     """
     if threads is not None and threads < 1:
         raise InputError(f"threads {threads}: expected at least 1")
+    if threads is not None and threads > (most := _THREADS_A_CORE * (os.cpu_count() or 1)):
+        raise InputError(f"threads {threads}: expected at most {most}, which is {_THREADS_A_CORE} for each core here")

@@ -17,8 +17,8 @@ import numpy as np
 
 from edgepress.deploy.engines.base import Engine, Proof, by_precision, require, require_shape, require_threads, summary
 from edgepress.multilabel.bundle import Bundle
-from edgepress.multilabel.cores import thread_limit
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
+from edgepress.multilabel.onnx_session import FLOAT_STAYS, session_options
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _PRODUCTS = re.compile(r"Conv|MatMul|Gemm")
@@ -49,7 +49,7 @@ class OnnxRuntimeEngine(Engine):
                 f"this onnxruntime has no {self._provider} (pip install 'edgepress[gpu]'); "
                 f"it has {', '.join(ort.get_available_providers())}"
             )
-        self._session = self._open(ort.SessionOptions())
+        self._session = self._open(session_options(threads))
         # A listed provider may still hand everything to the CPU.
         if self._session.get_providers()[0] != self._provider:
             raise EngineUnavailableError(
@@ -61,11 +61,6 @@ class OnnxRuntimeEngine(Engine):
         self._input = first.name
 
     def _open(self, options: Any) -> Any:
-        options.log_severity_level = 3
-        # By default it counts the machine's cores, even if this process is bound to fewer.
-        threads = self._threads or thread_limit()
-        if threads is not None:
-            options.intra_op_num_threads = threads
         file = self.bundle.model_path
         try:
             with _graph(self.bundle) as graph:
@@ -73,8 +68,7 @@ class OnnxRuntimeEngine(Engine):
                     graph,
                     options,
                     providers=[self._provider],
-                    # Without this it quantises the weights of convolutions that were left in float on purpose.
-                    disabled_optimizers=["WeightBiasQuantization"],
+                    disabled_optimizers=list(FLOAT_STAYS),
                     # With fallback, the CPU replaces a provider that fails, with only one printed line.
                     enable_fallback=0,
                 )
@@ -117,7 +111,7 @@ class OnnxRuntimeEngine(Engine):
         ran."""
         if self._provider != _PROVIDERS["cpu"]:
             raise EngineUnavailableError(f"{_NO_FOLDER}: nothing else tells what ran on {self._provider}")
-        log.warning("%s: what executes is not told layer by layer", _NO_FOLDER)
+        log.warning("%s: the runtime does not report what it executes for each layer", _NO_FOLDER)
         return Proof(
             runtime="onnxruntime",
             version=self._ort.__version__,
@@ -145,7 +139,7 @@ class OnnxRuntimeEngine(Engine):
         except OSError:
             return None
         with scratch as folder:
-            options = self._ort.SessionOptions()
+            options = session_options(self._threads)
             options.enable_profiling = True
             options.profile_file_prefix = str(Path(folder) / "profile")
             session = self._open(options)
@@ -156,12 +150,19 @@ class OnnxRuntimeEngine(Engine):
         ]
 
     def _run(self, images: np.ndarray) -> np.ndarray:
-        return self._session.run(None, {self._input: images})[0]
+        return self._compute(None, images)
 
     def output(self, name: str, images: np.ndarray) -> np.ndarray:
         """Compute another output of the graph for prepared pixels, uint8 RGB `[B, size, size, 3]`."""
         with self._lifetime.call():
-            return self._session.run([name], {self._input: images})[0]
+            return self._compute([name], images)
+
+    def _compute(self, names: list[str] | None, images: np.ndarray) -> np.ndarray:
+        try:
+            return self._session.run(names, {self._input: images})[0]
+        except Exception as error:  # its exception types share no base class
+            reason = " ".join(str(error).split())[:300]
+            raise RuntimeError(f"ONNX Runtime fails: {reason}") from error
 
     def _release(self) -> None:
         del self._session

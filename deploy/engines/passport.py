@@ -9,6 +9,8 @@ What matters, by runtime:
   documentation, "Engine Compatibility"); the runtime checks the rest of its header when the plan is opened.
 - OpenVINO: an IR names its version and its operator sets; every release that has them reads it, newer or older than the
   one that wrote it. It is compiled for the device when it is opened.
+- LiteRT: a file names the version of each of its operators; LiteRT itself says when it lacks one
+  (`deploy.engines.litert`).
 - ONNX: a graph has an opset and domains; ONNX Runtime itself says when they are too new (`deploy.engines.onnxruntime`).
 
 The CUDA version of the driver is recorded, and a difference is reported but stops nothing: the installed runtime needs
@@ -17,6 +19,7 @@ it, the plan does not.
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import logging
 import platform
@@ -25,11 +28,12 @@ import sys
 from dataclasses import dataclass
 
 from edgepress.deploy.engines.base import require
-from edgepress.deploy.engines.tensorrt_runtime import RUNTIMES, load_runtime
+from edgepress.deploy.engines.table import RUNTIMES
+from edgepress.deploy.engines.tensorrt_runtime import TENSORRT_MODULES, load_runtime
 from edgepress.deploy.machine.cuda import cuda_compute_capability, cuda_driver_version, sm_name
-from edgepress.multilabel.bundle import Bundle
-from edgepress.multilabel.errors import EngineUnavailableError
-from edgepress.multilabel.manifest import BuiltForOpenVino, BuiltForTensorRt
+from edgepress.multilabel.bundle import MANIFEST, Bundle
+from edgepress.multilabel.errors import EngineUnavailableError, InputError
+from edgepress.multilabel.manifest import BuiltForLiteRt, BuiltForOpenVino, BuiltForTensorRt
 from edgepress.multilabel.saturation import weight_bits_here
 
 log = logging.getLogger("edgepress")
@@ -64,6 +68,8 @@ def misfits(bundle: Bundle) -> list[Misfit]:
         found = _tensorrt(built_for)
     elif isinstance(built_for, BuiltForOpenVino):
         found = _openvino(bundle, built_for)
+    elif isinstance(built_for, BuiltForLiteRt):
+        found = _litert(built_for)
     else:
         found = []
     return sorted(found, key=lambda difference: not difference.matters)
@@ -88,7 +94,7 @@ def require_sound(bundle: Bundle, device: str = "cpu") -> None:
     """Stop if an INT8 engine's products saturate on this processor, because it would answer wrongly without an error.
 
     Raises:
-        EngineUnavailableError: they do; names the command that makes a sound engine.
+        EngineUnavailableError: they do; names a sound engine beside it, or the command that makes one.
     """
     fault = unsound(bundle, device)
     if fault is not None:
@@ -96,30 +102,52 @@ def require_sound(bundle: Bundle, device: str = "cpu") -> None:
 
 
 def unsound(bundle: Bundle, device: str = "cpu", bits: int | None = None) -> str | None:
-    """Why an INT8 engine's products saturate on a processor, and the command that fixes it; None where they do not.
+    """Why an INT8 engine's products saturate on a processor, and the engine to take or the command that makes one; None
+    where they do not.
 
     Args:
         bits: weight bits whose products are exact on the processor; by default those of this machine.
     """
     calibration = bundle.manifest.calibration
-    if calibration is None or bundle.manifest.kind == "tensorrt" or device != "cpu":
+    if calibration is None or not RUNTIMES[bundle.manifest.kind].saturates or device != "cpu":
         return None
     # The graph that TensorRT's builder reads has products of two signed numbers, which do not saturate.
     bits = weight_bits_here() if bits is None else bits
     if calibration.for_tensorrt or calibration.weight_bits <= bits:
         return None
+    made = (
+        f"its INT8 products of {calibration.weight_bits}-bit weights saturate on this processor, which has no VNNI, "
+        "and its answers would be wrong"
+    )
+    other = _exact_sibling(bundle, bits)
+    if other is not None:
+        return f"{made}: take {other.path}, which has {bits}-bit weights, or insist with --unproven"
     target = "openvino" if bundle.manifest.kind == "openvino" else "onnxruntime"
     parent = bundle.manifest.parent.name if bundle.manifest.parent is not None else "ONNX-FP32"
     return (
-        f"its INT8 products of {calibration.weight_bits}-bit weights saturate on this processor, which has no VNNI, "
-        f"and its answers would be wrong: make it for such processors (edgepress quantize {parent} --target {target} "
-        f"--weight-bits {bits} --data DIR --out OUT), or insist with --unproven"
+        f"{made}: make it for such processors (edgepress quantize {parent} --target {target} --weight-bits {bits} "
+        "--data DIR), or insist with --unproven"
     )
+
+
+def _exact_sibling(bundle: Bundle, bits: int) -> Bundle | None:
+    """The INT8 engine beside a bundle that was made from the same model for the same runtime, with weights of at most
+    `bits` bits."""
+    ours = bundle.manifest
+    for file in sorted(bundle.path.resolve().parent.glob(f"[!.]*/{MANIFEST}")) if ours.parent is not None else ():
+        try:
+            other = Bundle.open(file.parent, kind=ours.kind)
+        except InputError:
+            continue  # of another kind, or damaged: no engine to take
+        made = other.manifest.calibration
+        if other.manifest.parent == ours.parent and made is not None and made.weight_bits <= bits:
+            return other
+    return None
 
 
 def _tensorrt(built: BuiltForTensorRt) -> list[Misfit]:
     runtime, found = built.runtime, []
-    others = [name for name in RUNTIMES if name != runtime and importlib.util.find_spec(name) is not None]
+    others = [name for name in TENSORRT_MODULES if name != runtime and importlib.util.find_spec(name) is not None]
     if importlib.util.find_spec(runtime) is None and others:
         found.append(Misfit("runtime", runtime, others[0]))
     else:
@@ -161,6 +189,16 @@ def _openvino(bundle: Bundle, built: BuiltForOpenVino) -> list[Misfit]:
     return found
 
 
+def _litert(built: BuiltForLiteRt) -> list[Misfit]:
+    require("ai_edge_litert", "litert")
+    here = importlib.metadata.version("ai-edge-litert")
+    return (
+        []
+        if _release(built.version) == _release(here)
+        else [Misfit("ai-edge-litert version", built.version, here, matters=False)]
+    )
+
+
 def _newest_opset() -> int:
     """The newest operator set of the installed OpenVINO; each set has a module."""
     newest = 1
@@ -170,7 +208,7 @@ def _newest_opset() -> int:
 
 
 def _release(version: str) -> tuple[int, ...]:
-    """Year and release of OpenVINO: (2026, 4) for 2026.4.1."""
+    """The first two numbers of a version: (2026, 4) for 2026.4.1."""
     return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
 
 

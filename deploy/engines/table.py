@@ -48,8 +48,24 @@ class Runtime:
     """`module:function` that compiles an ONNX bundle into its own format; None where it opens the graph itself."""
     shares_threads: bool = False
     """Whether its engines share the process's threads: a fork of a process with an open engine cannot open any."""
+    saturates: bool = False
+    """Whether its INT8 products of 8-bit weights saturate on an x86 processor without VNNI; see
+    `multilabel.saturation`."""
     needs_sm: bool = False
     """Whether its engines are built for one compute capability, by a `GpuTarget`."""
+    packages: tuple[str, ...]
+    """Names in the package index that the runtime is installed by, any one of them."""
+    building: str | None = None
+    """`module:function` that stops where what the builder needs is not installed."""
+
+    def require_buildable(self) -> None:
+        """Stop if what builds its engines is not installed here.
+
+        Raises:
+            EngineUnavailableError: it is not; says how to install it.
+        """
+        if self.building is not None:
+            _found(self.building)()
 
     def engine_class(self) -> Callable[..., Any]:
         return _found(self.engine)
@@ -80,6 +96,14 @@ class EngineSpec:
     converted or quantised bundle is the engine already."""
     target: Target | None = None
     """What it is quantised for; None for a float engine."""
+    weight_bits: Literal[7] | None = None
+    """7 for an INT8 engine that opens on x86 processors without VNNI as well; it is only built when it is named. None
+    where the recipe and the processor decide."""
+
+    @property
+    def quantized_kind(self) -> Kind:
+        """Kind of the bundle that `quantize` makes for its target: its own, or the graph's that it is built from."""
+        return self.runtime.kind if self.graph is None else "onnx"
 
     @property
     def held_to(self) -> tuple[str, ...]:
@@ -95,46 +119,99 @@ class EngineSpec:
 
 
 _HERE, _BUILD = "edgepress.deploy.engines", "edgepress.deploy.build"
-TORCH = Runtime(name="torch", kind="torch", extra="train", engine=f"{_HERE}.torch:TorchEngine", shares_threads=True)
+TORCH = Runtime(
+    name="torch",
+    kind="torch",
+    extra="train",
+    packages=("torch",),
+    engine=f"{_HERE}.torch:TorchEngine",
+    shares_threads=True,
+)
 ONNX_RUNTIME = Runtime(
     name="ONNX Runtime",
     kind="onnx",
     extra="onnxruntime",
+    packages=("onnxruntime", "onnxruntime-gpu"),
     engine=f"{_HERE}.onnxruntime:OnnxRuntimeEngine",
     settings=("threads",),
+    saturates=True,
 )
 OPENVINO = Runtime(
     name="OpenVINO",
     kind="openvino",
     extra="openvino",
+    packages=("openvino",),
     engine=f"{_HERE}.openvino:OpenVinoEngine",
     settings=("hint", "threads"),
     builder=f"{_BUILD}.compile:compile_openvino",
+    building=f"{_BUILD}.compile:require_openvino",
     shares_threads=True,
+    saturates=True,
 )
 TENSORRT = Runtime(
     name="TensorRT",
     kind="tensorrt",
     extra="gpu",
+    packages=("tensorrt", "tensorrt-rtx"),
     engine=f"{_HERE}.tensorrt:TensorRtEngine",
     builder=f"{_BUILD}.tensorrt:build_tensorrt",
+    building=f"{_HERE}.tensorrt_runtime:runtime_module",
     needs_sm=True,
 )
-RUNTIMES: dict[Kind, Runtime] = {runtime.kind: runtime for runtime in (TORCH, ONNX_RUNTIME, OPENVINO, TENSORRT)}
+LITERT = Runtime(
+    name="LiteRT",
+    kind="litert",
+    extra="litert",
+    packages=("ai-edge-litert",),
+    engine=f"{_HERE}.litert:LiteRtEngine",
+    settings=("threads",),
+    builder=f"{_BUILD}.litert:compile_litert",
+    building="edgepress.multilabel.litert_model:require_converter",
+)
+RUNTIMES: dict[Kind, Runtime] = {runtime.kind: runtime for runtime in (TORCH, ONNX_RUNTIME, OPENVINO, TENSORRT, LITERT)}
 """Runtimes by the kind of bundle that they open."""
 _ROWS = (
     EngineSpec(name="onnx-fp32", runtime=ONNX_RUNTIME, precision="fp32"),
     EngineSpec(name="onnx-fp16", runtime=ONNX_RUNTIME, precision="fp16"),
     EngineSpec(name="onnx-int8-onnxruntime", runtime=ONNX_RUNTIME, precision="int8", target="onnxruntime"),
+    EngineSpec(
+        name="onnx-int8-onnxruntime-7bit",
+        runtime=ONNX_RUNTIME,
+        precision="int8",
+        target="onnxruntime",
+        weight_bits=7,
+    ),
     EngineSpec(name="openvino-fp32", runtime=OPENVINO, precision="fp32", graph="onnx-fp32"),
     EngineSpec(name="openvino-fp16", runtime=OPENVINO, precision="fp16", graph="onnx-fp32"),
     EngineSpec(name="openvino-int8", runtime=OPENVINO, precision="int8", target="openvino"),
+    EngineSpec(name="openvino-int8-7bit", runtime=OPENVINO, precision="int8", target="openvino", weight_bits=7),
+    EngineSpec(name="litert-fp32", runtime=LITERT, precision="fp32", graph="onnx-fp32"),
+    EngineSpec(name="litert-fp16", runtime=LITERT, precision="fp16", graph="onnx-fp32"),
+    EngineSpec(name="litert-int8", runtime=LITERT, precision="int8", target="litert"),
     EngineSpec(name="tensorrt-fp32", runtime=TENSORRT, precision="fp32", graph="onnx-fp32"),
     EngineSpec(name="tensorrt-fp16", runtime=TENSORRT, precision="fp16", graph="onnx-fp16"),
     EngineSpec(name="tensorrt-int8", runtime=TENSORRT, precision="int8", graph="onnx-int8-tensorrt", target="tensorrt"),
 )
 ENGINES: dict[str, EngineSpec] = {spec.name: spec for spec in _ROWS}
-"""Engines by name, in the order in which a run builds them by default."""
+"""Engines by name, in the order in which a run builds them."""
+DEFAULT_ENGINES = tuple(name for name, spec in ENGINES.items() if spec.weight_bits is None)
+"""The engines of a run that names none."""
+
+
+def quantized(weight_bits: int | None = None) -> dict[str, str]:
+    """The targets that `edgepress quantize` takes, and the folder of the bundle that it makes for each.
+
+    Args:
+        weight_bits: those that were asked for; 7-bit engines have folders of their own.
+    """
+    asked = [spec for spec in ENGINES.values() if spec.target is not None and spec.weight_bits in (None, weight_bits)]
+    return {str(spec.target): spec.graph or spec.name for spec in asked}  # of two the later, which is the 7-bit one
+
+
+def compiled() -> tuple[str, ...]:
+    """What `edgepress compile` makes: engines, and of those for one GPU the kind, as their graph has a precision."""
+    made = [spec.name for spec in ENGINES.values() if spec.graph == "onnx-fp32" and not spec.runtime.needs_sm]
+    return ("onnx-fp16", *made, *(runtime.kind for runtime in RUNTIMES.values() if runtime.needs_sm))
 
 
 def _found(place: str) -> Callable[..., Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from edgepress.deploy.engines.base import Engine, Proof, summary
+from edgepress.deploy.engines.base import CopyTimes, Engine, Proof, summary
 from edgepress.deploy.engines.cuda_graph import GraphReplay
 from edgepress.deploy.engines.tensorrt_runtime import collecting_logger, first_line, load_runtime, one_line
 from edgepress.multilabel.bundle import Bundle
@@ -64,12 +65,14 @@ class TensorRtEngine(Engine):
 
     def _proof(self) -> Proof:
         facts = self.bundle.manifest.facts
-        products = facts["products"]
+        products, layers = facts.products, facts.types
+        assert products is not None
+        assert layers is not None
         settings = {"max_batch": str(self.max_batch)}
         if self._graph:
             settings["cuda_graph"] = "by TensorRT-RTX" if self._replay is None else "replayed"
         if self._dla is not None:
-            able = facts["dla_layers"]
+            able = facts.dla_layers
             settings["dla"] = f"core {self._dla}; {able} layers can run there, said the builder"
         return Proof(
             runtime=self._trt.__name__,
@@ -77,7 +80,7 @@ class TensorRtEngine(Engine):
             provider=f"cuda {self._device}" + ("" if self._dla is None else f" + dla {self._dla}"),
             precision=summary(products),
             products=products,
-            layers=facts["types"],
+            layers=layers,
             source="the strongly typed network that was built; the plan itself was not asked",
             settings=settings,
         )
@@ -153,28 +156,26 @@ class TensorRtEngine(Engine):
         with self._lock:
             return self._infer(images)
 
-    def timed(self, images: np.ndarray) -> dict[str, float]:
+    def timed(self, images: np.ndarray) -> CopyTimes:
         """Time one call's copies to and from the device and the computation between them, by the device's clock.
 
         Returns:
-            Milliseconds: `copy_in_ms`, `compute_ms`, `copy_out_ms`; if the batch is split, their sums. The host's copy
-            into page-locked memory is not included.
+            If the batch is split, the sums. The host's copy into page-locked memory is not included.
         """
         assert self.max_batch is not None
-        names = ("copy_in_ms", "compute_ms", "copy_out_ms")
-        total = dict.fromkeys(names, 0.0)
+        total = np.zeros(3)
         with self._lifetime.call():
             events = [self._cuda("cudaEventCreate")[0] for _ in range(4)]
             try:
                 for start in range(0, len(images), self.max_batch):
                     with self._lock:
                         self._infer(images[start : start + self.max_batch], events)
-                    for name, before, after in zip(names, events, events[1:], strict=False):
-                        total[name] += self._cuda("cudaEventElapsedTime", before, after)[0]
+                    total += [self._cuda("cudaEventElapsedTime", *pair)[0] for pair in itertools.pairwise(events)]
             finally:
                 for event in events:
                     self._cuda("cudaEventDestroy", event)
-        return total
+        copy_in, compute, copy_out = map(float, total)
+        return CopyTimes(copy_in_ms=copy_in, compute_ms=compute, copy_out_ms=copy_out)
 
     def _infer(self, images: np.ndarray, events: Sequence[Any] = ()) -> np.ndarray:
         """Run a batch; the events, if any, are recorded before and after each of copy in, compute and copy out."""

@@ -11,7 +11,7 @@ from typing import Any
 from edgepress.deploy.engines.base import require
 from edgepress.multilabel.errors import EngineUnavailableError
 
-RUNTIMES = {"tensorrt": "gpu", "tensorrt_rtx": "tensorrt-rtx"}
+TENSORRT_MODULES = {"tensorrt": "gpu", "tensorrt_rtx": "tensorrt-rtx"}
 """Modules with the extra that installs each, the preferred one first."""
 
 
@@ -21,7 +21,7 @@ def runtime_module() -> ModuleType:
     Raises:
         EngineUnavailableError: neither is installed, or the installed one cannot be loaded.
     """
-    for name in RUNTIMES:
+    for name in TENSORRT_MODULES:
         if importlib.util.find_spec(name) is not None:
             return load_runtime(name)
     raise EngineUnavailableError(
@@ -36,7 +36,7 @@ def load_runtime(name: str) -> ModuleType:
     Raises:
         EngineUnavailableError: it is not installed, or its libraries do not load; says why.
     """
-    require(name, RUNTIMES[name])
+    require(name, TENSORRT_MODULES[name])
     try:
         return importlib.import_module(name)
     except (ImportError, OSError) as error:

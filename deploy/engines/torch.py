@@ -10,7 +10,6 @@ import numpy as np
 
 from edgepress.deploy.engines.base import Engine, Proof, by_precision, require, summary
 from edgepress.multilabel.bundle import Bundle
-from edgepress.multilabel.cores import thread_limit
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
 
 
@@ -24,6 +23,7 @@ class TorchEngine(Engine):
         import torch
 
         from edgepress.compress.checkpoint import load_model
+        from edgepress.compress.threads import keep_to_cores
 
         if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
             raise InputError(f"device {device!r}: torch takes cpu, cuda or cuda:N")
@@ -33,9 +33,7 @@ class TorchEngine(Engine):
                 raise EngineUnavailableError("torch sees no CUDA device here")
             if int(device.partition(":")[2] or 0) >= count:
                 raise EngineUnavailableError(f"device {device!r}: torch sees cuda:0 to cuda:{count - 1} here")
-        limit = thread_limit()
-        if limit is not None and torch.get_num_threads() > limit:
-            torch.set_num_threads(limit)  # for the whole process: torch has no narrower setting
+        keep_to_cores()
         self._torch, self._device = torch, device
         self._model = load_model(bundle.path).to(device)
 

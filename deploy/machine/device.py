@@ -9,10 +9,10 @@ import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from edgepress.deploy.machine.cuda import cuda_compute_capability, cuda_driver_version
 from edgepress.multilabel.cores import cores
+from edgepress.multilabel.litert_model import INSTALL_CONVERTER
 from edgepress.multilabel.openvino_model import own_signal_stack
 
 _JETSON = " (on a Jetson it comes with JetPack: sudo apt install nvidia-jetpack)"
@@ -30,6 +30,35 @@ _ARM_PARTS = {
 """Arm's names by implementer and part in /proc/cpuinfo: Raspberry Pi 3 to 5, Jetson Orin and Thor, and servers."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What a measurement was made on."""
+
+    processor: str
+    """Its usual name; see `processor`."""
+    cores: int
+    """Number of cores that this process may use."""
+    architecture: str
+    system: str
+    python: str
+    governor: str
+    """The governor of the first core's clock; `unknown` where the system does not show it."""
+    model: str | None
+    """The board's name in the device tree; None without a device tree."""
+    gpu: str | None
+    """Compute capability of the first NVIDIA GPU, such as `SM87`; None if there is none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineKey:
+    """What decides how a runtime computes on a machine."""
+
+    processor: str
+    """With its part and board; see `processor`."""
+    instructions: str
+    """As /proc/cpuinfo lists them."""
+
+
 @dataclass(frozen=True)
 class Backend:
     """One runtime or tool, and whether it works here."""
@@ -40,25 +69,25 @@ class Backend:
     """Version and devices, or why it does not work and the command that fixes it."""
 
 
-def describe_machine() -> dict[str, Any]:
-    """Processor, cores, clock governor, system, Python and GPU, for the record of a measurement."""
+def describe_machine() -> Machine:
+    """This machine, for the record of a measurement."""
     capability = cuda_compute_capability()
-    return {
-        "processor": processor(),
-        "cores": cores(),
-        "architecture": platform.machine(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or "unknown",
-        "model": (_read("/proc/device-tree/model") or "").rstrip("\x00") or None,
-        "gpu": f"SM{capability[0]}{capability[1]}" if capability else None,
-    }
+    return Machine(
+        processor=processor(),
+        cores=cores(),
+        architecture=platform.machine(),
+        system=platform.platform(),
+        python=platform.python_version(),
+        governor=_read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or "unknown",
+        model=(_read("/proc/device-tree/model") or "").rstrip("\x00") or None,
+        gpu=f"SM{capability[0]}{capability[1]}" if capability else None,
+    )
 
 
-def machine_key(root: Path = Path("/")) -> dict[str, str]:
-    """What decides how a runtime computes here: the processor with its part and board, and its instructions."""
+def machine_key(root: Path = Path("/")) -> MachineKey:
+    """What decides how a runtime computes here."""
     text = _read(root / "proc/cpuinfo") or ""
-    return {"processor": processor(root), "instructions": cpu_field(text, "flags", "Features") or ""}
+    return MachineKey(processor=processor(root), instructions=cpu_field(text, "flags", "Features") or "")
 
 
 def processor(root: Path = Path("/")) -> str:
@@ -90,6 +119,9 @@ def check_backends() -> list[Backend]:
         _check("onnx", "train", "onnx", lambda: ""),
         _check("onnxruntime", "onnxruntime", "onnxruntime", _onnxruntime),
         _check("openvino", "openvino", "openvino", _openvino),
+        _check("ai_edge_litert", "litert", "ai-edge-litert", lambda: "CPU"),
+        _converter(),
+        _check("litert_quantizer", "litert-build", "litert-quantizer", lambda: ""),
         _check("nncf", "quantize", "nncf", lambda: ""),
         _check("sympy", "quantize", "sympy", lambda: ""),
         _check("tensorrt", "gpu", "tensorrt", lambda: _tensorrt("no GPU here, and it needs one"), _JETSON),
@@ -103,7 +135,9 @@ def check_backends() -> list[Backend]:
 def installed() -> list[str]:
     """The runtimes that are installed and their versions, without importing them."""
     found = []
-    for name in ("torch", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx"):
+    from edgepress.deploy.engines.table import RUNTIMES  # that package's engines import this module
+
+    for name in (name for runtime in RUNTIMES.values() for name in runtime.packages):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found.append(f"{name} {importlib.metadata.version(name)}")
     return found
@@ -126,6 +160,14 @@ def _check(module: str, extra: str, distribution: str, detail: Callable[[], str]
     except importlib.metadata.PackageNotFoundError:
         version = "version unknown"  # a device's own package, such as JetPack's TensorRT
     return Backend(module, True, f"{version}{'; ' if devices else ''}{devices}")
+
+
+def _converter() -> Backend:
+    """onnx2tf is found and not imported: an import seeds random numbers, silences warnings and takes seconds."""
+    if importlib.util.find_spec("onnx2tf") is None:
+        told = f"not installed: pip install 'edgepress[litert-build]', then {INSTALL_CONVERTER}"
+        return Backend("onnx2tf", False, told)
+    return Backend("onnx2tf", True, importlib.metadata.version("onnx2tf"))
 
 
 def _torch() -> str:

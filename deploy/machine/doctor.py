@@ -8,11 +8,21 @@ from __future__ import annotations
 import platform
 import re
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edgepress.deploy.machine.device import check_backends, cpu_field, describe_machine, installed
+from pydantic import TypeAdapter
+
+from edgepress.deploy.machine.device import (
+    Backend,
+    Machine,
+    check_backends,
+    cpu_field,
+    describe_machine,
+    installed,
+)
 from edgepress.multilabel.saturation import weight_bits_here
 
 TEGRA_RELEASE = "etc/nv_tegra_release"
@@ -23,7 +33,7 @@ _TENSORRT_10 = (36, 4, 0)
 """JetPack 6.1, the first with TensorRT 10; 6.0 has TensorRT 8.6, which has no strongly typed networks."""
 _CUDA = {6: "'cuda-python>=12.6,<13'", 7: "'cuda-python>=13,<14'"}
 _INTEL = "0x8086"
-_CPU_RUNTIMES = frozenset({"onnxruntime", "openvino", "torch"})
+_CPU_RUNTIMES = frozenset({"onnxruntime", "openvino", "ai_edge_litert", "torch"})
 _TENSORRT = frozenset({"tensorrt", "tensorrt_rtx"})
 
 
@@ -56,21 +66,50 @@ class Board:
         return f"{named}, Jetson Linux {release} (JetPack {self.jetpack or 'unknown'})"
 
 
-def diagnose() -> dict[str, Any]:
-    """What `edgepress doctor` prints: machine, board, backends, advice, and whether any engine can run (`usable`)."""
+@dataclass(frozen=True, kw_only=True)
+class Diagnosis:
+    """What `edgepress doctor` says of a machine."""
+
+    machine: Machine
+    board: str | None
+    """The board and its release; None where the system's files name none."""
+    usable: bool
+    """Whether any engine can run."""
+    backends: tuple[Backend, ...]
+    advice: tuple[str, ...]
+    """What is missing, each with the command that fixes it."""
+    cautions: tuple[str, ...] = ()
+    """What works, but not as one would expect."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The record for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Diagnosis:
+        """Read what `as_dict` wrote, among other keys.
+
+        Raises:
+            ValidationError: it is something else; pydantic names the first mistake.
+        """
+        return TypeAdapter(cls).validate_python(record)
+
+
+def diagnose() -> Diagnosis:
+    """What `edgepress doctor` says of this machine."""
     backends, machine, board = check_backends(), describe_machine(), find_board()
     works = frozenset(backend.name for backend in backends if backend.works)
     openvino = next(backend.detail for backend in backends if backend.name == "openvino")
     features = cpu_field(_text(Path("/proc/cpuinfo")) or "", "Features")
-    on_gpu = machine["gpu"] is not None and "cuda.bindings" in works and bool(works & _TENSORRT)
-    return {
-        "machine": machine,
-        "board": str(board) if board.model or board.jetson_linux else None,
-        "usable": bool(works & _CPU_RUNTIMES) or on_gpu,
-        "backends": [vars(backend) for backend in backends],
-        "advice": advice(board, works, openvino),
-        "cautions": cautions(weight_bits_here(), platform.machine(), features, installed()),
-    }
+    on_gpu = machine.gpu is not None and "cuda.bindings" in works and bool(works & _TENSORRT)
+    return Diagnosis(
+        machine=machine,
+        board=str(board) if board.model or board.jetson_linux else None,
+        usable=bool(works & _CPU_RUNTIMES) or on_gpu,
+        backends=tuple(backends),
+        advice=tuple(advice(board, works, openvino)),
+        cautions=tuple(cautions(weight_bits_here(), platform.machine(), features, installed())),
+    )
 
 
 def cautions(weight_bits: int, machine: str, features: str | None, installed: list[str]) -> list[str]:
@@ -138,7 +177,9 @@ def advice(board: Board, works: frozenset[str], openvino_devices: str = "") -> l
         if there and "openvino" not in works:
             found.append(f"an Intel {device}, for which there is OpenVINO: pip install 'edgepress[openvino]'")
         elif there and device not in openvino_devices:
-            found.append(f"an Intel {device} that OpenVINO does not see, for want of its driver or of rights: {remedy}")
+            found.append(
+                f"an Intel {device} that OpenVINO does not see, because its driver or permission is missing: {remedy}"
+            )
     return found
 
 

@@ -5,21 +5,25 @@ A latency is valid only for this state: if the governor or heat changes the cloc
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from edgepress.deploy.machine.tegra import parse_nvpmodel
-from edgepress.multilabel.cores import cores
 
 Clocks = Literal["locked", "unlocked", "unknown"]
 _GPU = re.compile(r"gpu|gpc|gv11b|gp10b|ga10b")
 _COOLING = re.compile(r"throttle|cpufreq|devfreq|Processor", re.IGNORECASE)
 WARMER = 10.0
 """Degrees that a zone may gain during a measurement before a caution is given."""
+MOST_BY_OTHERS = 0.1
+"""Share of all cores' time that other processes may take during a measurement before a caution is given."""
+LEAST_SECONDS = 0.2
+"""The system counts in hundredths of a second; over fewer seconds of all cores together a share is a guess."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +48,14 @@ class DeviceState:
     throttling: list[str]
     """What limits the clocks now."""
     load: float | None
-    """Processes that ran or waited, averaged over a minute."""
+    """Processes that ran or waited, averaged over a minute, with this one."""
+    cpu_seconds: tuple[float, float] | None = None
+    """Seconds since the machine started, summed over its cores: all of them, and those in which a core was busy or a
+    hypervisor had taken it."""
+    own_seconds: float = 0.0
+    """Seconds of the processor that this process has used, over all its threads, and its finished children."""
     driver: str | None
     """The GPU driver's version; on a Jetson before JetPack 7 it is that of the release."""
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def read_state(root: Path = Path("/"), nvpmodel: str | None = None) -> DeviceState:
@@ -76,12 +82,15 @@ def read_state(root: Path = Path("/"), nvpmodel: str | None = None) -> DeviceSta
         throttle_events=_throttle_events(root),
         throttling=_throttling(root),
         load=float(load[0]) if load else None,
+        cpu_seconds=_cpu_seconds(root),
+        own_seconds=sum(os.times()[:4]),
         driver=driver[1] if driver else None,
     )
 
 
 def cautions(before: DeviceState, after: DeviceState) -> list[str]:
-    """Warnings for a reader of the measurement between the two states; empty where nothing disturbed it."""
+    """Warnings for a reader of the measurement between the two states: clocks that are not known to be locked, and
+    `disturbances`."""
     found = []
     if after.clocks == "unlocked":
         moving = [f"{name} {low:g} to {high:g} MHz" for name, (low, high) in after.clock_ranges.items() if low != high]
@@ -90,6 +99,12 @@ def cautions(before: DeviceState, after: DeviceState) -> list[str]:
         found.append(f"clocks: unlocked ({shown}){mend}")
     elif after.clocks == "unknown":
         found.append("clocks: unknown, the system does not show them (a virtual machine or container)")
+    return [*found, *disturbances(before, after)]
+
+
+def disturbances(before: DeviceState, after: DeviceState) -> list[str]:
+    """What disturbed the measurement between the two states: throttling, heat, other processes; empty if nothing."""
+    found = []
     for name, count in after.throttle_events.items():
         if count > before.throttle_events.get(name, 0):
             found.append(f"throttled while measured: {name} rose by {count - before.throttle_events.get(name, 0)}")
@@ -99,9 +114,31 @@ def cautions(before: DeviceState, after: DeviceState) -> list[str]:
     for zone, degrees in after.temperatures.items():
         if degrees - before.temperatures.get(zone, degrees) > WARMER:
             found.append(f"{zone} went from {before.temperatures[zone]:.0f} to {degrees:.0f} °C while measured")
-    if before.load is not None and before.load > 0.5 * cores():
-        found.append(f"busy: {before.load:.1f} processes ran on {cores()} cores before the measurement began")
+    others = _others(before, after)
+    if others is not None and others > MOST_BY_OTHERS:
+        found.append(f"busy: other processes used {others:.0%} of the machine's processor time while measured")
     return found
+
+
+def _others(before: DeviceState, after: DeviceState) -> float | None:
+    """Share of all cores' time that other processes took between the two states; None where the system does not tell
+    it."""
+    if before.cpu_seconds is None or after.cpu_seconds is None:
+        return None
+    every, busy = (now - then for now, then in zip(after.cpu_seconds, before.cpu_seconds, strict=True))
+    if every < LEAST_SECONDS:
+        return None
+    return max(0.0, busy - (after.own_seconds - before.own_seconds)) / every
+
+
+def _cpu_seconds(root: Path) -> tuple[float, float] | None:
+    first, *fields = (_read(root / "proc/stat") or "").partition("\n")[0].split() or [""]
+    if first != "cpu" or len(fields) < 5:
+        return None
+    ticks = [int(field) for field in fields[:8]]  # the rest, guests' time, is in the first two as well
+    every, idle = sum(ticks), sum(ticks[3:5])
+    hertz = os.sysconf("SC_CLK_TCK")
+    return every / hertz, (every - idle) / hertz
 
 
 def _policies(root: Path) -> list[Path]:

@@ -158,7 +158,7 @@ def _frames(path: Path, prepare: Prepare, every: float) -> Iterator[Source]:
             yield _broken(str(path), "cannot be read as a video; expected a file that OpenCV's FFmpeg decodes")
             return
         if width * height > MAX_PIXELS:
-            yield _broken(str(path), f"{width:g}x{height:g} pixels a frame; frames are read up to {MAX_PIXELS:,}")
+            yield _broken(str(path), f"{width:g}x{height:g} pixels per frame; frames are read up to {MAX_PIXELS:,}")
             return
         due, read, ended = 0.0, 0, 0.0
         for number in itertools.count():

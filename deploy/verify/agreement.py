@@ -6,14 +6,12 @@ import math
 
 from pydantic import BaseModel, ConfigDict
 
+from edgepress.deploy.engines.golden import DIFF_BUDGET
 from edgepress.multilabel.judgement import Reason
 from edgepress.multilabel.manifest import Precision
 
 DROP_BUDGET: dict[Precision, float] = {"fp32": 0.1, "fp16": 0.2, "int8": 1.0}
 """Largest drop in mAP, in points (0 to 100), by precision."""
-DIFF_BUDGET: dict[Precision, float] = {"fp32": 0.05, "fp16": 0.5}
-"""Largest difference of a logit, by precision: a float engine computes the same model, and mAP alone would not see
-logits that are all scaled or shifted. INT8 has no such bound."""
 FLIP_BUDGET: dict[Precision, float] = {"fp32": 0.001, "fp16": 0.005, "int8": 0.1}
 """Largest share of (picture, label) decisions that change. Thresholds chosen for F1 are where many pictures are: INT8
 that keeps its mAP changes 2 to 6 % of decisions there (quickstart)."""

@@ -70,7 +70,7 @@ def walk_stages(
         stages.append(Stage(stage=before[0], kind="torch", precision="fp32"))
     # If an fp32 ONNX is compared with torch's own logits, nothing before it can be at fault.
     oldest = chain[0].manifest
-    exported = (oldest.kind, oldest.precision) == ("onnx", "fp32") and "calibrated_from" not in oldest.facts
+    exported = (oldest.kind, oldest.precision) == ("onnx", "fp32") and oldest.facts.calibrated_from is None
     if missing is not None and not (exported and before is not None):
         stages.append(missing)
     for one in chain:
@@ -114,7 +114,7 @@ def _ancestors(bundle: Bundle) -> tuple[list[Bundle], Stage | None]:
     chain = [bundle]
     while chain[0].manifest.kind != "torch" and (named := chain[0].manifest.parent) is not None:
         try:
-            parent, reason = chain[0].open_parent(), f"does not stand beside {chain[0].name}, unchanged"
+            parent, reason = chain[0].open_parent(), f"is not beside {chain[0].name}, unchanged"
         except InputError as error:
             parent, reason = None, str(error)
         if parent is None:

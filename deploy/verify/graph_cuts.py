@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from edgepress.multilabel.cores import thread_limit
+from edgepress.multilabel.onnx_session import cpu_session
 from edgepress.multilabel.openvino_model import own_signal_stack
 
 _QUANTISED = ("QuantizeLinear", "DequantizeLinear")
@@ -166,7 +168,11 @@ class OpenVinoGraph:
         model.add_parameters(parameters)
         model.add_outputs(outputs)
         places = [model.get_result_index(output) for output in outputs]
-        compiled = self._core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        options: dict[str, object] = {"INFERENCE_PRECISION_HINT": "f32"}
+        limit = thread_limit()
+        if limit is not None:
+            options["INFERENCE_NUM_THREADS"] = limit
+        compiled = self._core.compile_model(model, "CPU", options)
 
         def run(inputs: list[np.ndarray]) -> list[np.ndarray]:
             values = compiled(inputs)
@@ -237,15 +243,4 @@ def _types(model: Any, names: list[str]) -> dict[str, str]:
 
 
 def _session(model: Any) -> Any:
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    # Basic optimisation does not fuse Q/DQ pairs, so the values are those that the graph states.
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.log_severity_level = 3
-    return ort.InferenceSession(
-        model.SerializeToString(),
-        options,
-        providers=["CPUExecutionProvider"],
-        disabled_optimizers=["WeightBiasQuantization"],
-    )
+    return cpu_session(model.SerializeToString(), "basic")

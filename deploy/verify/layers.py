@@ -106,7 +106,7 @@ def _why_not(bundle: Bundle, parent: Bundle | None) -> str | None:
     if bundle.manifest.kind == "tensorrt":
         return "a TensorRT plan shows no inner tensors; give --layers the ONNX bundle that it was built from"
     if parent is None:
-        return "what it was made from, an fp32 ONNX or torch bundle, does not stand beside it, unchanged"
+        return "what it was made from, an fp32 ONNX or torch bundle, is not beside it, unchanged"
     if parent.manifest.kind == "torch" and importlib.util.find_spec("torch") is None:
         return "torch is not installed here, and the model that it was exported from is torch's"
     for module, extra in (("onnx", "quantize"), ("onnxruntime", "onnxruntime")):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,9 +14,11 @@ from pydantic import ConfigDict, Field
 from edgepress.deploy.build.reference import REFERENCE, Reference
 from edgepress.deploy.engines import Engine, open_engine
 from edgepress.deploy.engines.base import Ran
+from edgepress.deploy.engines.golden import first_answer
 from edgepress.deploy.verify.agreement import DROP_BUDGET, Agreement, beyond_budgets
 from edgepress.deploy.verify.comparison import Answered, Comparison, LabelRow
 from edgepress.deploy.verify.divergence import Stage, first_beyond, walk_stages
+from edgepress.deploy.verify.executed import int8_caution
 from edgepress.deploy.verify.layers import Inspection, inspect_layers
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.confidence import doubt
@@ -43,18 +47,19 @@ class Verification(Agreement):
     """`pass`; `fail` beyond a budget; `unproven` if the drop is within its budget but its interval is not, or it has
     none."""
     cautions: tuple[str, ...] = ()
-    """Why these pictures are a weak proof."""
+    """Why these pictures are a weak proof, and INT8 that mostly does not run in INT8 here."""
     num_images: int
     labels_counted: int
     drop_interval: tuple[float, float] | None
     """95 % interval of `drop_points` over pictures; None if a logit is not finite or there are too few pictures."""
     budget_points: float
     ran: Ran
-    """What really executed."""
+    """What really executed, with how many products in which precision."""
     labels: tuple[LabelRow, ...]
     """AP of every label before and after, the one that moved most first."""
-    f1: dict[Answered, F1Scores] | None
-    """The engine's F1 by how labels are answered yes; None where a logit is not finite."""
+    f1: dict[Answered, F1Scores] | None = None
+    """The engine's F1 by how labels are answered yes; None where a logit is not finite, and in records of earlier
+    versions."""
     stages: tuple[Stage, ...] | None = None
     """Every step from torch to the engine; None if the stages were not compared."""
     diverged_at: str | None = None
@@ -74,9 +79,18 @@ class Verification(Agreement):
         about = {"engine": self.engine, "precision": self.precision, "reference": self.reference}
         return {**about, **self.judgement.as_dict(), **self.model_dump(mode="json", exclude={"judgement"})}
 
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Verification:
+        """Read what `as_dict` wrote, among other keys.
+
+        Raises:
+            ValidationError: it is something else; pydantic names the first mistake.
+        """
+        return cls.model_validate({**record, "judgement": Judgement.from_dict(record)})
+
 
 def verify(
-    bundle: Bundle,
+    bundle: Bundle | str | Path,
     data: MultiLabelDataset,
     device: str = "cpu",
     budget: float | None = None,
@@ -92,6 +106,7 @@ def verify(
     made from are run too and the first that went wrong is named.
 
     Args:
+        bundle: the bundle, or its folder.
         budget: largest drop in mAP points; by default `DROP_BUDGET` of the bundle's precision.
         threads: of the engine that is proven, as `open_engine` takes them.
         stages: walk the stages whatever the verdict.
@@ -109,6 +124,7 @@ def verify(
     """
     if budget is not None and not math.isfinite(budget):
         raise InputError(f"budget is {budget}; expected a number of mAP points")
+    bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     columns = _columns(bundle, data)
     reference = _reference(bundle, data)
     with open_engine(bundle, device, threads=threads, unproven=True) as engine:  # this is the proof
@@ -170,7 +186,7 @@ def compare(
         precision=precision,
         reference=reference_name,
         judgement=judge(checks),
-        cautions=_cautions(data, logits),
+        cautions=tuple(filter(None, (*_cautions(data, logits), int8_caution(bundle.manifest.calibration, ran)))),
         num_images=len(data),
         labels_counted=labels_counted(data.targets, data.ignore),
         drop_interval=found.drop_interval,
@@ -185,7 +201,7 @@ def compare(
 def _label_checks(bundle: Bundle, data: MultiLabelDataset, targets: np.ndarray, ignore: np.ndarray) -> list[Reason]:
     """Check that the data set's labels are still those of the bundle and of the reference."""
     reasons = []
-    if bundle.labels.names != data.labels.names:
+    if bundle.labels.names != data.labels.names and data.orders_labels:
         text = "the data set has the bundle's labels in another order: give its labels.txt the bundle's order"
         reasons.append(Reason(kind="labels", text=text))
     changed = ((targets != data.targets) | (ignore != data.ignore)).any(axis=1).sum()
@@ -217,9 +233,11 @@ def predict_split(engine: Engine, data: MultiLabelDataset, batch: int = 32) -> n
     """An engine's float32 logits `[N, C]` on a split, in its order.
 
     Raises:
-        InputError: a picture cannot be read; names it.
+        EngineUnavailableError: see `first_answer`.
+        InputError: a picture cannot be read; names it. Or see `first_answer`.
         DataChangedError: see `MultiLabelDataset.stored`.
     """
+    first_answer(engine, np.zeros((1, engine.preprocess.size, engine.preprocess.size, 3), np.uint8))
     parts = []
     for start in range(0, len(data), batch):
         rows = range(start, min(start + batch, len(data)))
@@ -282,7 +300,7 @@ def _reference(bundle: Bundle, data: MultiLabelDataset) -> _Found:
     if parent is None:
         raise InputError(
             f"{bundle.path}: its {REFERENCE} does not cover these pictures, and the bundle it was made from "
-            f"({bundle.manifest.parent.name if bundle.manifest.parent else 'none'}) does not stand beside it, unchanged"
+            f"({bundle.manifest.parent.name if bundle.manifest.parent else 'none'}) is not beside it, unchanged"
         )
     log.info("%s does not cover these pictures: the reference is %s", REFERENCE, parent.path)
     try:

@@ -1,25 +1,37 @@
-"""adopt: make a verified bundle from a finished tagger, an ONNX file or a timm checkpoint."""
+"""adopt: make a verified bundle of a finished tagger: an ONNX file, a checkpoint, or a folder of transformers."""
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgepress.cli.flags import Flags, FlagsOf
 from edgepress.cli.options import Data, Out, Reader, Split
 from edgepress.deploy.build.foreign import AdoptConfig
-from edgepress.multilabel.bundle import require_replaceable
+from edgepress.multilabel.bundle import Bundle, require_replaceable
+from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.lock import only_writer
+from edgepress.multilabel.model_files import ModelKind, kind_of
 
-CHECKPOINTS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
+if TYPE_CHECKING:
+    from edgepress.compress.finished import FinishedModule
+    from edgepress.compress.models import MultiLabelModel
+
+OFTEN = ("mean", "std", "size", "resize", "colors", "layout", "output", "activation")
 
 
 def verb(
-    source: Annotated[Path, typer.Argument(help="An ONNX file, or with --backbone a checkpoint of timm.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="An ONNX file, a checkpoint (with --backbone), or a folder of timm, transformers or open_clip."
+        ),
+    ],
     out: Out,
     data: Data,
     reader: Reader,
@@ -27,46 +39,90 @@ def verb(
         Path | None, typer.Option("--labels", help="The names of its outputs, one per line and in their order.")
     ] = None,
     backbone: Annotated[
-        str | None, typer.Option("--backbone", help="timm's name of the model that the checkpoint is of.")
+        str | None,
+        typer.Option(
+            "--backbone",
+            help="The model that a checkpoint is of: timm's name, torchvision:NAME, or open_clip:NAME.",
+        ),
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option("--prompts", help="The texts of each label in YAML, for a pair of encoders."),
     ] = None,
     split: Split = "test",
     *,
-    flags: Annotated[Flags, FlagsOf(AdoptConfig)],
+    flags: Annotated[Flags, FlagsOf(AdoptConfig, OFTEN)],
 ) -> None:
     """Make a verified bundle of a finished tagger.
 
-    An ONNX file that takes pictures and gives a score per label gets the front that every engine has (uint8 pictures,
-    normalisation inside), and is proven to answer as the file does by itself. Then quantize, compile, calibrate,
-    verify, bench, predict and demo take it, without torch, and distill takes it as a teacher.
-
-    A timm checkpoint (--backbone) becomes a teacher or a model to export; its classifier stays as it is.
+    A model that takes pictures and gives a score per label gets the front that every engine has (uint8 pictures,
+    normalisation inside), and is proven to answer as it does by itself. Then it is taken as a student is, without
+    torch, and as a teacher. A timm checkpoint with a linear head becomes a torch bundle, to teach or to export. A pair
+    of encoders (CLIP, SigLIP) tags with the data set's own labels.
     """
     config = AdoptConfig.parse(flags, "flags")
     named = LabelSpace.from_file(labels) if labels is not None else None
-    if source.suffix in CHECKPOINTS:
-        if backbone is None:
-            raise InputError(f"{source}: say --backbone, timm's name of the model that this checkpoint is of")
-        if named is None:
-            raise InputError(
-                f"{source}: does not name its outputs: say --labels FILE, one name per line in their order"
-            )
-        graphs = [name for name in ("colors", "layout", "output", "activation") if name in flags]
-        if graphs:
-            raise InputError(f"--{graphs[0]} is for ONNX files; {source} is a checkpoint")
-        require_replaceable(out, "torch", "fp32", "teacher")
-        from edgepress.compress.adopt import adopt_checkpoint
-
-        pictures = {"size": config.size, "resize": config.resize, "mean": config.mean, "std": config.std}
-        verified = reader.checked(data, split)[0]
-        with only_writer(out):
-            made = adopt_checkpoint(source, backbone, named, verified, out, **pictures)
-    else:
-        if backbone is not None:
-            raise InputError(f"--backbone {backbone}: is for checkpoints; {source} is taken for an ONNX file")
+    kind = kind_of(source)
+    if kind == "onnx":
+        for option, value in (("--backbone", backbone), ("--prompts", prompts)):
+            if value is not None:
+                raise InputError(f"{option} {value}: is not for an ONNX file such as {source}")
         require_replaceable(out, "onnx", "fp32")
         from edgepress.deploy.build.adopt import adopt_onnx
 
         verified = reader.checked(data, split)[0]
         with only_writer(out):
-            made = adopt_onnx(source, verified, out, labels=named, config=config)
-    print(made.path)
+            print(adopt_onnx(source, verified, out, labels=named, config=config).path)
+        return
+    for option in ("layout", "output"):
+        if option in flags:
+            raise InputError(f"--{option} is for ONNX files; {source} is none")
+    verified = reader.load(data, split)
+    model = _load(source, kind, verified.labels, config, flags, backbone, named, prompts)
+    print(_bundle_of(model, source, verified, out, config.keep_labels).path)
+
+
+def _load(
+    source: Path,
+    kind: ModelKind,
+    wanted: LabelSpace,
+    config: AdoptConfig,
+    flags: Flags,
+    backbone: str | None,
+    labels: LabelSpace | None,
+    prompts: Path | None,
+) -> MultiLabelModel | FinishedModule:
+    from edgepress.compress.adopt import load_finished
+    from edgepress.compress.finished import Stated
+
+    # A default of AdoptConfig is no statement: what a checkpoint's own library or its folder says comes before it.
+    stated = Stated(**{field.name: getattr(config, field.name) for field in fields(Stated) if field.name in flags})
+    return load_finished(source, kind, wanted, stated, backbone=backbone, labels=labels, prompts=prompts)
+
+
+def _bundle_of(
+    model: MultiLabelModel | FinishedModule, source: Path, verified: MultiLabelDataset, out: Path, keep_labels: bool
+) -> Bundle:
+    from edgepress.compress.adopt import write_teacher
+    from edgepress.compress.models import MultiLabelModel
+    from edgepress.deploy.build.module import export
+
+    if isinstance(model, MultiLabelModel):
+        require_replaceable(out, "torch", "fp32", "teacher")
+        verified.check_pictures()
+        with only_writer(out):
+            return write_teacher(model, source, verified, out, keep_labels=keep_labels)
+    require_replaceable(out, "onnx", "fp32")
+    verified.check_pictures()
+    with only_writer(out):
+        return export(
+            model.module,
+            model.preprocess,
+            model.labels,
+            verified,
+            out,
+            activation=model.activation,
+            colors=model.colors,
+            name=model.name,
+            keep_labels=keep_labels,
+        )

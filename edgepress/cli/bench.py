@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from json import dumps
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,12 +24,17 @@ from edgepress.cli.options import (
     Unproven,
     print_json,
 )
+from edgepress.deploy.bench.against import Record, Timed, against_bundle, against_record, open_other
 from edgepress.multilabel.bundle import Bundle, write_atomically
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
-from edgepress.remote.host import OTHER, as_flags, run_there
+from edgepress.multilabel.judgement import NotRun
+from edgepress.remote.verbs import OTHER, as_flags, bench_there
 from edgepress.report.bench_table import print_bench
 from edgepress.report.terminal import print_record, stdout
 from edgepress.run.recipe import BenchConfig
+
+MOST_PICTURES = 64
+"""The first pictures of a data set are used in turn."""
 
 
 def verb(
@@ -59,47 +66,56 @@ def verb(
     config = BenchConfig.parse(flags, "flags")
     if hint not in ("latency", "throughput"):
         raise InputError(f"--hint {hint!r}: expected latency or throughput")
-    from edgepress.deploy.bench.against import Record, against_bundle, against_record, open_other
     from edgepress.deploy.bench.latency import bench
     from edgepress.deploy.build.rebuild import fitted
     from edgepress.multilabel.pictures import read_bytes
 
     opened, other = Bundle.open(bundle), open_other(against) if against else None
+    found: Timed | NotRun
     there = remote.host_given()
     if there is not None:
-        timed = reader.load(data, split) if data else None
-        timed = timed and timed.subset(np.arange(min(64, len(timed))))
+        pictures = reader.load(data, split) if data else None
+        pictures = pictures and pictures.subset(np.arange(min(MOST_PICTURES, len(pictures))))
         second = other if isinstance(other, Bundle) else None
         given = {"device": device, "hint": hint, "threads": threads, "unproven": unproven}
         given["against"] = f"{OTHER}/{second.name}" if second else None
-        answer = run_there(there, "bench", opened, as_flags({**given, **flags}), timed, second)
-        if isinstance(other, Record) and "cells" in answer.record:
-            answer.record["against"] = against_record(answer.record, other).model_dump()
-        print_timed(answer.record, save, json)
+        answer = bench_there(there, opened, as_flags({**given, **flags}), pictures, second)
+        found = answer.found
+        if isinstance(other, Record) and isinstance(found, Timed):
+            found = replace(found, against=against_record(found.benchmark, other))
+        print_timed(found, save, json, answer.place)
         raise typer.Exit(answer.code)
-    pictures = [read_bytes(path) for path in reader.load(data, split).paths[:64]] if data else None
+    encoded = [read_bytes(path) for path in reader.load(data, split).paths[:MOST_PICTURES]] if data else None
     settings: dict[str, Any] = {"device": device, "hint": hint, "threads": threads, "unproven": unproven}
     try:
         opened = fitted(opened, rebuild=rebuild)
         settings["seconds"] = config.seconds
-        result = bench(opened, pictures, batches=config.batches, streams=config.stream_counts, **settings).as_dict()
+        timed = bench(opened, encoded, batches=config.batches, streams=config.stream_counts, **settings)
+        found = Timed(benchmark=timed)
         if isinstance(other, Bundle):
             other = fitted(other, rebuild=rebuild)
-            result["against"] = against_bundle(opened, other, pictures, config.batches, **settings).model_dump()
+            found = replace(found, against=against_bundle(opened, other, encoded, config.batches, **settings))
         elif other is not None:
-            result["against"] = against_record(result, other).model_dump()
+            found = replace(found, against=against_record(timed, other))
     except EngineUnavailableError as error:
-        result = {"engine": opened.name, "verdict": "not run", "reasons": [str(error)]}
-    print_timed(result, save, json)
+        found = NotRun(engine=opened.name, reasons=(str(error),))
+    print_timed(found, save, json)
 
 
-def print_timed(result: dict[str, Any], save: Path | None, as_json: bool) -> None:
-    """Print a benchmark as JSON or as a table, and save it if a file is named."""
+def print_timed(
+    found: Timed | NotRun, save: Path | None, as_json: bool, place: Mapping[str, Any] | None = None
+) -> None:
+    """Print a benchmark as JSON or as a table, and save it if a file is named.
+
+    Args:
+        place: the first keys of the JSON; see `FoundThere.place`.
+    """
+    record = {**(place or {}), **(found.as_dict() if isinstance(found, Timed) else found.model_dump(mode="json"))}
     if save is not None:
-        write_atomically(save, (dumps(result, indent=2, ensure_ascii=False) + "\n").encode())
+        write_atomically(save, (dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
     if as_json:
-        print_json(result)
-    elif "cells" not in result:
-        print_record(stdout(), result)
+        print_json(record)
+    elif isinstance(found, Timed):
+        print_bench(found.benchmark, found.against, stdout())
     else:
-        print_bench(result, stdout())
+        print_record(stdout(), record)

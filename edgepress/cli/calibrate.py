@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, astuple
 from typing import Annotated
 
 from edgepress.cli.flags import Flags, FlagsOf
@@ -39,6 +40,7 @@ def verb(
     opened = Bundle.open(bundle)
     require_replaceable(out, opened.manifest.kind, opened.manifest.precision, opened.manifest.role)
     (pictures,) = reader.checked(data, split)
+    pictures = pictures.in_order_of(opened.labels, f"the bundle {bundle}", f"the data set {data}")
     _refuse_verified(opened, pictures)
     with only_writer(out):
         made, logits = calibrate_bundle(opened, pictures, out, config, device)
@@ -47,14 +49,14 @@ def verb(
     write_decision_plots(made, made.decisions, logits, unseen[0], pictures)
     rows = label_rows(made.decisions, logits, unseen, pictures)
     if json:
-        print_json({"bundle": str(made.path), "method": method, "labels": rows})
+        print_json({"bundle": str(made.path), "method": method, "labels": [asdict(row) for row in rows]})
         return
     print_table(
         stdout(),
         ("label", "positives", "threshold", "F1 at 0.5", "F1", "precision", "recall", "ECE before", "ECE after"),
         [
             [label, f"{positives:g}", *("" if number is None else f"{number:.3f}" for number in numbers)]
-            for label, positives, *numbers in (row.values() for row in rows)
+            for label, positives, *numbers in map(astuple, rows)
         ],
         title=f"{made.name}: {method}, {config.thresholds}",
         spare=("F1 at 0.5", "ECE before", "precision"),

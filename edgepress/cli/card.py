@@ -27,7 +27,7 @@ def verb(
     A run writes one for every bundle into its folder cards. The licence is yours to add.
     """
     from edgepress.report.cards import card
-    from edgepress.run.result import REPORT, read_report
+    from edgepress.run.run_report import REPORT, read_report
 
     require_folder_of(out)
     opened = Bundle.open(bundle)

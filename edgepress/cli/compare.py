@@ -20,7 +20,9 @@ def verb(
     methods: Annotated[
         str | None,
         typer.Option(
-            "--methods", help="Presets, `ours` (the distill section) and the recipe's own, by commas (default: all)."
+            "--methods",
+            help="Presets, `ours` (the distill section) and the recipe's own, by commas "
+            "(default: all that the teacher can teach).",
         ),
     ] = None,
     seeds: Annotated[
@@ -34,10 +36,10 @@ def verb(
     Every method sees the same pictures. Prints a table of test mAP, and writes compare.json and a plot.
     """
     settings = load_recipe(recipe, flags, CompareRecipe)
-    from edgepress.run.compare import CompareConfig, compare, known_methods, print_comparison
+    from edgepress.run.compare import CompareConfig, compare, print_comparison
     from edgepress.run.splits import splits_of
 
-    chosen = methods.split(",") if methods else known_methods(settings)
+    chosen = methods.split(",") if methods else None
     drawn = seeds.split(",") if seeds else [settings.distill.seed]
     config = CompareConfig.parse({"seeds": drawn, "methods": chosen}, "flags")
     with only_writer(Path(settings.out)):

@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 from edgepress.cli.flags import Flags, FlagsOf
+from edgepress.deploy.engines.table import compiled
 from edgepress.multilabel.bundle import Bundle, require_replaceable
 from edgepress.run.recipe import CompileConfig
 
 
 def verb(
     onnx: Annotated[Path, typer.Argument(help="An ONNX bundle; for TensorRT INT8 that of quantize --target tensorrt.")],
-    engine: Annotated[str, typer.Option("--engine", help="onnx-fp16, openvino-fp32, openvino-fp16 or tensorrt.")],
+    engine: Annotated[str, typer.Option("--engine", help=f"{', '.join(compiled())}.")],
     out: Annotated[Path | None, typer.Option("--out", help="The bundle to make; by default beside ONNX.")] = None,
     *,
     flags: Annotated[Flags, FlagsOf(CompileConfig)],

@@ -21,7 +21,7 @@ def verb(
 
     Tells counts, imbalance, co-occurrence, broken pictures, and duplicates across splits.
     """
-    from edgepress.multilabel.datasets.passed_over import passed_over
+    from edgepress.multilabel.datasets.passed_over import in_one_line, passed_over
     from edgepress.multilabel.inspection import inspect_dataset, unions
     from edgepress.report.summary import print_data
 
@@ -34,7 +34,7 @@ def verb(
         print_json(report.as_dict() | {"unions": joined, "passed_over": [asdict(one) for one in left]})
         return
     print_data(report, stdout())
-    for one in left:
-        print(one)
+    if (said := in_one_line(left)) is not None:
+        print(said)
     for name, parts in joined.items():
         print(f"{name} holds the pictures of {' and '.join(parts)}, and was not looked over twice")

@@ -61,7 +61,7 @@ def _serve(bundle: Path, opening: Opening, listen: str, port: int) -> None:
             log.info("%s is not offered: %s", name, reason)
         if not local:
             log.warning(
-                "--listen %s: whoever reaches this machine can give it pictures; there is no password, and no https",
+                "--listen %s: anyone who reaches this machine can give it pictures; there is no password and no HTTPS",
                 listen,
             )
         server = make_server(make_app(engines, local=local))

@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 from edgepress.cli.flags import Flags, FlagsOf
-from edgepress.cli.options import DataArgument, Out, Reader, Teachers, Train, Val, print_path
+from edgepress.cli.options import DataArgument, Out, Reader, Taught, Train, Val, print_path
 from edgepress.cli.teach import TRAINING
 from edgepress.compress.config import DistillConfig
-from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.datasets import refuse_leaks
 from edgepress.multilabel.datasets.unlabelled import load_unlabelled
-from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.lock import only_writer
 
 OFTEN = (*TRAINING, "preset", "mld", "review-kd", "unlabelled")
@@ -21,7 +19,7 @@ def verb(
     data: DataArgument,
     out: Out,
     reader: Reader,
-    teacher: Teachers = None,
+    taught: Taught,
     train: Train = "train",
     val: Val = "val",
     *,
@@ -33,19 +31,21 @@ def verb(
     """
     config = DistillConfig.parse(flags, "flags")
     from edgepress.compress.distill import distill, require_no_teacher
+    from edgepress.compress.teacher_sources import open_teachers
+    from edgepress.run.teachers import Teaching
 
-    teachers = [Bundle.open(path) for path in teacher or ()]
-    for one in teachers:
-        if one.manifest.kind not in ("torch", "onnx"):
-            raise InputError(f"{one.path}: a bundle of kind {one.manifest.kind}; expected a teacher, torch or onnx")
-    if not teachers:
+    teaching = Teaching.of(taught.options, data)
+    if not teaching.given:
         require_no_teacher(config)
+    config = teaching.fitted(config)
     learnt, chosen = reader.checked(data, train, val)
     refuse_leaks(learnt, [chosen])
+    teaching.require([config], learnt)
     if config.unlabelled is not None:
         unlabelled = load_unlabelled(config.unlabelled, learnt.labels)
         measured = [name for name in reader.splits(data) if name != train]
         refuse_leaks(unlabelled, [reader.load(data, name) for name in measured])
-    first = teachers[0] if teachers else None
     with only_writer(out):
-        print_path(distill(learnt, chosen, first, config, out, ensemble=teachers[1:]))
+        teachers = open_teachers(taught.options.teacher, data, out)
+        first = teachers[0] if teachers else None
+        print_path(distill(learnt, chosen, first, config, out, ensemble=teachers[1:], reading=teaching.reading))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import typer
 from rich.console import Console
 
 from edgepress.cli.options import Json, Remote, print_json
+from edgepress.deploy.machine.doctor import Diagnosis, diagnose
 from edgepress.report.terminal import print_table, stdout
 
 
@@ -16,33 +15,31 @@ def verb(remote: Remote, json: Json = False) -> None:
 
     Also says what mends the rest. Exit code 1 where none works.
     """
-    from edgepress.deploy.machine.doctor import diagnose
-    from edgepress.remote.host import doctor_there
+    from edgepress.remote.verbs import doctor_there
 
     there = remote.host_given()
-    report = doctor_there(there) if there else diagnose()
+    found = doctor_there(there) if there else diagnose()
     if json:
-        print_json(report)
+        print_json(found.as_dict())
     else:
-        print_doctor(report, stdout())
-    if not report["usable"]:
+        print_doctor(found, stdout())
+    if not found.usable:
         raise typer.Exit(1)
 
 
-def print_doctor(report: dict[str, Any], console: Console) -> None:
+def print_doctor(found: Diagnosis, console: Console) -> None:
     """Print a row per backend, and below them what is missing and the command that fixes it."""
-    machine = report["machine"]
     print_table(
         console,
         ("backend", "works", "detail"),
-        [(one["name"], "yes" if one["works"] else "no", one["detail"]) for one in report["backends"]],
-        title=f"{machine['processor']}, {machine['cores']} cores",
+        [(one.name, "yes" if one.works else "no", one.detail) for one in found.backends],
+        title=f"{found.machine.processor}, {found.machine.cores} cores",
         words=("works",),
         prose=True,
     )
-    if report["board"]:
-        console.print(report["board"], highlight=False, soft_wrap=True)
-    for line in report["advice"]:
+    if found.board:
+        console.print(found.board, highlight=False, soft_wrap=True)
+    for line in found.advice:
         console.print(f"missing: {line}", highlight=False, soft_wrap=True)
-    for line in report.get("cautions", ()):  # an older edgepress on the device gives none
+    for line in found.cautions:
         console.print(f"caution: {line}", highlight=False, soft_wrap=True)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from edgepress.cli.flags import Flags, FlagsOf
-from edgepress.cli.options import Data, Out, Reader, Teachers, Train, Val, print_path
+from edgepress.cli.options import Data, Out, Reader, Taught, Train, Val, print_path
 from edgepress.compress.config import QuantizeAwareConfig
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.datasets import refuse_leaks
@@ -20,7 +20,7 @@ def verb(
     data: Data,
     out: Out,
     reader: Reader,
-    teacher: Teachers = None,
+    taught: Taught,
     train: Train = "train",
     val: Val = "val",
     *,
@@ -31,12 +31,18 @@ def verb(
     This is for a student that loses too much where quantize alone is used; export and quantize the result.
     """
     config = QuantizeAwareConfig.parse(flags, "flags")
-    from edgepress.compress.quantize_aware import quantize_aware
+    from edgepress.compress.quantize_aware import lesson_again, quantize_aware
+    from edgepress.compress.teacher_sources import open_teachers
+    from edgepress.run.teachers import Teaching
 
-    teachers = [Bundle.open(path, kind="torch") for path in teacher or ()]
-    first = teachers[0] if teachers else None
+    teaching = Teaching.of(taught.options, data)
     learnt, chosen = reader.checked(data, train, val)
     refuse_leaks(learnt, [chosen])
     start = Bundle.open(student, kind="torch")
+    teaching.require([lesson_again(start, config)], learnt)
     with only_writer(out):
-        print_path(quantize_aware(learnt, chosen, first, start, config, out, ensemble=teachers[1:]))
+        teachers = open_teachers(taught.options.teacher, data, out)
+        first = teachers[0] if teachers else None
+        print_path(
+            quantize_aware(learnt, chosen, first, start, config, out, ensemble=teachers[1:], reading=teaching.reading)
+        )

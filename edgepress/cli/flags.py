@@ -127,7 +127,8 @@ def _flag(
     annotation, choices = _flag_type(field.annotation)
     default = field.default
     if isinstance(default, tuple):
-        default = "all" if len(default) > 1 else "none"
+        left_out = [one for one in choices if one not in default]
+        default = ("all but " + " and ".join(left_out) if left_out else "all") if len(default) > 1 else "none"
     asides = [", ".join(choices)] if choices else []
     if not field.is_required() and default is not None:
         asides.append(f"default: {default}")

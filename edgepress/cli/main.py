@@ -33,7 +33,7 @@ VERBS = (
     *("run", "compare", "teach", "distill", "finetune", "export", "quantize", "compile", "calibrate"),
     "adopt",
     *("verify", "bench", "predict", "report", "card", "demo"),
-    *("inspect", "data", "shard", "doctor", "sign", "verify-signature"),
+    *("inspect", "data", "shard", "answers", "doctor", "sign", "verify-signature"),
 )
 """Each verb is the function `verb` of the module with its name."""
 # The base of typer's usage errors is click's own class or typer's copy of it, depending on the version.
@@ -51,6 +51,10 @@ _EXTRAS = {
     "nncf": "quantize",
     "onnxruntime": "onnxruntime",
     "openvino": "openvino",
+    "ai_edge_litert": "litert",
+    "litert_quantizer": "litert-build",
+    "transformers": "huggingface",
+    "open_clip": "clip",
     "gradio": "demo",
     "cryptography": "sign",
     "pyarrow": "parquet",
@@ -156,7 +160,8 @@ def _failed(error: OSError) -> str:
     where = f"{error.filename}: " if error.filename is not None else ""
     if isinstance(error, FileNotFoundError) and "temporary directory" in str(error):  # of Python's tempfile
         return "no folder for temporary files can be written: TMPDIR=FOLDER names one"
-    if error.errno in _FULL:  # the error of a write does not name the file
+    if error.errno in _FULL:  # the error of a write does not name the file, that of a copy names its source first
+        where = f"{error.filename2}: " if error.filename2 is not None else where
         return f"{where}{error.strerror}: make room and start the same command again; what is finished is kept"
     return f"{where}{error.strerror}" if where else str(error)
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
+from edgepress.compress.config import TeacherOptions
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.datasets import DataOptions, MultiLabelDataset, list_splits, load_dataset
 from edgepress.multilabel.datasets import Difficult as DatasetDifficult
-from edgepress.multilabel.datasets.passed_over import passed_over
+from edgepress.multilabel.datasets.passed_over import in_one_line, passed_over
 from edgepress.multilabel.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,27 +25,24 @@ log = logging.getLogger("edgepress")
 
 Data = Annotated[Path, typer.Option("--data", help="The data set's folder.")]
 DataArgument = Annotated[Path, typer.Argument(help="The data set's folder.")]
-Train = Annotated[str, typer.Option("--train", help="The split to learn and calibrate on.")]
+Train = Annotated[str, typer.Option("--train", help="The split to learn on; INT8's calibration set is of it.")]
 Val = Annotated[str, typer.Option("--val", help="The split that chooses.")]
 Test = Annotated[str, typer.Option("--test", help="The split that reports.")]
 Split = Annotated[str, typer.Option("--split", help="Any split's name.")]
 RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="A YAML file of settings; flags win.")]
-Teachers = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--teacher",
-        help="The bundle of a teacher; repeated, several answer as one. None for a student that learns alone.",
-    ),
-]
 Out = Annotated[Path, typer.Option("--out", help="The bundle to make.")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, or an OpenVINO device.")]
 Threads = Annotated[
     int | None,
-    typer.Option("--threads", help="Of ONNX Runtime and OpenVINO's CPU (default: they choose, within a CPU quota)."),
+    typer.Option(
+        "--threads", help="Of ONNX Runtime, LiteRT and OpenVINO's CPU (default: what suits the CPUs, within a quota)."
+    ),
 ]
 Unproven = Annotated[
     bool,
-    typer.Option("--unproven", help="Open it though nobody has seen that it answers here as where it was made."),
+    typer.Option(
+        "--unproven", help="Open it although it has not been shown to answer here as it did where it was made."
+    ),
 ]
 Rebuild = Annotated[
     bool,
@@ -87,7 +85,7 @@ class Reader:
     separator: Annotated[
         str | None,
         typer.Option(
-            "--separator", hidden=True, help="What separates the labels of a cell; none for one label a cell."
+            "--separator", hidden=True, help="What separates the labels of a cell; none if each cell is one label."
         ),
     ] = None
 
@@ -109,8 +107,13 @@ class Reader:
         return loaded
 
     def checked(self, data: Path, *splits: str) -> list[MultiLabelDataset]:
-        """Load splits of a data set and read every picture once."""
+        """Load splits of a data set, with the labels in the order of the first, and read every picture once."""
         loaded = [self.load(data, split) for split in splits]
+        for one in loaded:
+            if one.meanings is not None:
+                log.info("%s: %s", one.split, one.meanings)
+        order = loaded[0].labels
+        loaded = [one.in_order_of(order, f"the split {splits[0]!r}", f"the split {one.split!r}") for one in loaded]
         if len(splits) > 1:  # a verb that learns from the data set
             self._tell_passed_over(data, loaded)
         for split in loaded:
@@ -125,8 +128,46 @@ class Reader:
         except InputError as error:
             log.info("what no split has is not counted: %s", error)
             return
-        for one in passed_over(data, [*loaded, *others]):
-            log.info("%s", one)
+        if (said := in_one_line(passed_over(data, [*loaded, *others]))) is not None:
+            log.info("%s", said)
+
+
+def _said(name: str) -> str:
+    field = TeacherOptions.model_fields[name]
+    words = [*get_args(field.annotation), f"default: {field.default}"] if isinstance(field.default, str) else []
+    return f"{' '.join((field.description or '').split())}{'  ' if words else ''}" + (
+        f"({', '.join(words[:-1])}) ({words[-1]})" if words else ""
+    )
+
+
+@dataclass(frozen=True)
+class Taught:
+    """Finished teachers: `TeacherOptions` as options of a verb."""
+
+    teacher: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--teacher",
+            help="A teacher's bundle, of kind torch or onnx; repeated, several answer as one. None for a student that "
+            "learns alone.",
+        ),
+    ] = None
+    teacher_labels: Annotated[list[str] | None, typer.Option("--teacher-labels", help=_said("teacher_labels"))] = None
+    teacher_features: Annotated[
+        list[str] | None, typer.Option("--teacher-features", hidden=True, help=_said("teacher_features"))
+    ] = None
+    teacher_calibration: Annotated[
+        str | None, typer.Option("--teacher-calibration", hidden=True, help=_said("teacher_calibration"))
+    ] = None
+    teacher_weak: Annotated[str | None, typer.Option("--teacher-weak", hidden=True, help=_said("teacher_weak"))] = None
+
+    @property
+    def options(self) -> TeacherOptions:
+        """The same options, checked."""
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        if self.teacher_features:  # repeated, by commas, or both, as the flags of a recipe are
+            given["teacher_features"] = [name for part in self.teacher_features for name in part.split(",")]
+        return TeacherOptions.parse({name: value for name, value in given.items() if value is not None}, "flags")
 
 
 @dataclass(frozen=True)

@@ -31,18 +31,20 @@ def verb(
     sources: Annotated[
         list[str],
         typer.Argument(
-            help="Pictures, folders, patterns, videos, or - for stdin: paths, one a line, or a picture's bytes."
+            help="Pictures, folders, patterns, videos, or - for stdin: paths, one per line, or a picture's bytes."
         ),
     ],
     device: Device = "cpu",
     threads: Threads = None,
     unproven: Unproven = False,
     rebuild: Rebuild = False,
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Pictures a call of the engine.")] = 8,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Pictures per call of the engine.")] = 8,
     every: Annotated[float, typer.Option("--every", help="Seconds between two pictures of a video.")] = 1.0,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first picture that cannot be read.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="A table: file, labels, every probability, error.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a picture, with every probability.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object per picture, with every probability.")
+    ] = False,
 ) -> None:
     """Tag pictures with an engine.
 

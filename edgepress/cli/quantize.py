@@ -1,4 +1,4 @@
-"""quantize: make an INT8 model for a target, calibrated on training pictures."""
+"""quantize: make an INT8 model for a target, with the ranges of its values from training pictures."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from edgepress.cli.flags import Flags, FlagsOf
 from edgepress.cli.options import Data, Reader, Test, Train, Val
+from edgepress.deploy.engines.table import quantized
 from edgepress.deploy.machine.device import describe_machine
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.errors import InputError, did_you_mean
@@ -21,7 +22,7 @@ from edgepress.run.recipe import QuantizeConfig
 def verb(
     onnx: Annotated[Path, typer.Argument(help="The fp32 ONNX bundle.")],
     data: Data,
-    target: Annotated[str, typer.Option("--target", help="onnxruntime, tensorrt or openvino.")],
+    target: Annotated[str, typer.Option("--target", help=f"{', '.join(quantized())}.")],
     reader: Reader,
     out: Annotated[Path | None, typer.Option("--out", help="The bundle to make; by default beside ONNX.")] = None,
     train: Train = "train",
@@ -30,7 +31,7 @@ def verb(
     *,
     flags: Annotated[Flags, FlagsOf(QuantizeConfig)],
 ) -> None:
-    """Calibrate an INT8 model for a target.
+    """Make an INT8 model for a target.
 
     Takes the fastest candidate that is within the budget on val, and prints what every candidate of the search reached.
     Exit code 1 where the one that was taken misses the budget, or is slower than fp32 on this machine.
@@ -41,7 +42,7 @@ def verb(
     from edgepress.run.quantize import quantize_bundle
     from edgepress.run.splits import load_splits
 
-    names = {"onnxruntime": "onnx-int8-onnxruntime", "tensorrt": "onnx-int8-tensorrt", "openvino": "openvino-int8"}
+    names = quantized(config.weight_bits)
     if target not in names:
         raise InputError(f"--target is {target!r}; expected one of {', '.join(names)}{did_you_mean(target, names)}")
     bundle = Bundle.open(onnx, kind="onnx")
@@ -52,7 +53,7 @@ def verb(
     print_trade(made, stdout())
     print(made.path)
     found = made.manifest.calibration
-    judged = judge([missed_on_val(found), slower_than_fp32(found, describe_machine()["processor"])])
+    judged = judge([missed_on_val(found), slower_than_fp32(found, describe_machine().processor)])
     for reason in judged.reasons:
         print(f"{made.name}: {judged.verdict}: {reason}")
     if judged.verdict != "pass":

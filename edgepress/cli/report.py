@@ -17,7 +17,7 @@ log = logging.getLogger("edgepress")
 
 
 def verb(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of runs: one is told again, several are compared.")],
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs: one is printed again, several are compared.")],
     out: Annotated[
         Path | None, typer.Option("--out", help="HTML file of a comparison (default: only the terminal's tables).")
     ] = None,
@@ -30,7 +30,7 @@ def verb(
     from edgepress.report.comparison import compare_runs, comparison_document, print_runs
     from edgepress.report.html import to_html
     from edgepress.report.write import HTML, MARKDOWN, made_again, write_documents
-    from edgepress.run.result import read_report
+    from edgepress.run.run_report import read_report
 
     require_folder_of(out)
     if len({run.resolve() for run in runs}) < len(runs):
@@ -38,7 +38,9 @@ def verb(
     loaded = {str(run): read_report(run) for run in runs}
     if len(runs) == 1:
         if out is not None:
-            raise InputError("--out is for a comparison of several runs; one run's report.html stands in its folder")
+            raise InputError(
+                "--out is for a comparison of several runs; the report.html of a single run is in its folder"
+            )
         (report,) = loaded.values()
         write_documents(runs[0], report)
         changed = made_again(runs[0], report)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
 
 from edgepress.cli.options import BundlePath, Data, Device, Json, Reader, Rebuild, Remote, Split, Threads, print_json
+from edgepress.deploy.verify.verification import Verification, verify
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.errors import EngineUnavailableError
-from edgepress.multilabel.judgement import Reason, judge
-from edgepress.remote.host import as_flags, run_there
+from edgepress.multilabel.judgement import NotRun
+from edgepress.remote.verbs import as_flags, verify_there
 from edgepress.report.terminal import stdout
 from edgepress.report.verification import print_verification
 
@@ -48,31 +50,36 @@ def verb(
     required.
     """
     from edgepress.deploy.build.rebuild import fitted
-    from edgepress.deploy.verify.verification import verify
 
     opened = Bundle.open(bundle)
     there = remote.host_given()
     if there is not None:
         asked = {"device": device, "threads": threads, "budget": budget, "required": required}
         given = as_flags({**asked, "stages": stages, "layers": layers})
-        answer = run_there(there, "verify", opened, given, reader.load(data, split))
-        print_verified(answer.record, json)
+        answer = verify_there(there, opened, given, reader.load(data, split))
+        print_verified(answer.found, json, answer.place)
         raise typer.Exit(answer.code)
+    found: Verification | NotRun
     try:
         opened = fitted(opened, rebuild=rebuild)
         pictures = reader.load(data, split)
         found = verify(opened, pictures, device, budget, threads=threads, stages=stages, layers=layers)
-        result = found.as_dict()
     except EngineUnavailableError as error:
-        result = {"engine": opened.name, **judge([Reason(kind="machine", text=str(error))]).as_dict()}
-    print_verified(result, json)
-    if result["verdict"] in ("fail", "unproven") or (required and result["verdict"] == "not run"):
+        found = NotRun(engine=opened.name, reasons=(str(error),))
+    print_verified(found, json)
+    if found.verdict in ("fail", "unproven") or (required and found.verdict == "not run"):
         raise typer.Exit(1)
 
 
-def print_verified(result: dict[str, Any], as_json: bool) -> None:
-    """Print a verification as JSON or as tables."""
-    if as_json:
-        print_json(result)
+def print_verified(found: Verification | NotRun, as_json: bool, place: Mapping[str, Any] | None = None) -> None:
+    """Print a verification as JSON or as tables.
+
+    Args:
+        place: the first keys of the JSON; see `FoundThere.place`.
+    """
+    if not as_json:
+        print_verification(found, stdout())
+    elif isinstance(found, NotRun):
+        print_json({**(place or {}), "engine": found.engine, **found.judgement.as_dict()})
     else:
-        print_verification(result, stdout())
+        print_json({**(place or {}), **found.as_dict()})

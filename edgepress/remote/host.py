@@ -1,8 +1,7 @@
-"""--host: do a verb's work on another machine, over the system's ssh, and bring its record back.
+"""A machine that the system's ssh reaches, and the exchange with it: a command, a tar of files there, an answer back.
 
-There are two connections: one asks for the other side's version, one carries a tar of the bundle (and pictures) to
-`edgepress.remote.receive` there and its answer back. Ports, keys and jump hosts come from the user's ssh configuration.
-No local shell is involved; the other side's login shell gets quoted words.
+Ports, keys and jump hosts come from the user's ssh configuration. No local shell is involved; the other side's login
+shell gets quoted words.
 """
 
 from __future__ import annotations
@@ -18,30 +17,19 @@ import subprocess
 import tarfile
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
-from pydantic import TypeAdapter
-
-from edgepress.deploy.bench.latency import Benchmark
-from edgepress.multilabel.bundle import MANIFEST, Bundle
-from edgepress.multilabel.datasets import MultiLabelDataset
-from edgepress.multilabel.errors import EngineUnavailableError, InputError
-from edgepress.multilabel.judgement import Judgement, Reason, judge
-from edgepress.multilabel.shards import write_shards
+from edgepress.multilabel.errors import InputError
 
 log = logging.getLogger("edgepress")
 
 CONNECT_SECONDS = 10
 LEAVE_SECONDS = 10.0
 """Seconds that an interrupted command waits for the other side to remove its folder."""
-DATA = "data"
-"""Folder of the pictures on the other machine."""
-OTHER = "other"
-"""Folder of a second bundle there, because it may have the first one's name."""
 _OPTIONS = ("BatchMode=yes", f"ConnectTimeout={CONNECT_SECONDS}", "ServerAliveInterval=15", "ServerAliveCountMax=4")
 _SSH_FAILED, _NOT_FOUND, _NOT_RUNNABLE = 255, 127, 126
 _CLOCK = re.compile(r"^\d\d:\d\d:\d\d\s+")
@@ -85,133 +73,25 @@ def host_of(name: str | None, python: str | None, options: Sequence[str] | None)
     return Host(name=name, python=python or "python3", options=tuple(options or ()))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """A verb's result on another machine."""
-
-    record: dict[str, Any]
-    """Its JSON, plus `host` and `rebuilt` (whether the engine was built again there)."""
-    code: int
-    """Exit code: 0, or 1 for a gate that failed."""
-
-
-def run_there(
-    host: Host,
-    verb: str,
-    bundle: Bundle,
-    arguments: Sequence[str] = (),
-    data: MultiLabelDataset | None = None,
-    other: Bundle | None = None,
-) -> Answer:
-    """Run a verb on a bundle on another machine, where an engine that does not fit is built again from its ONNX.
-
-    Args:
-        arguments: what follows the bundle's name.
-        data: pictures to take along.
-        other: a bundle to take along, into the folder `OTHER` there.
-
-    Raises:
-        InputError: no connection, no edgepress there, one of another version, or an error that stopped the verb there;
-            one line that names the host. Nothing is left behind there.
-    """
-    require_edgepress(host)
-    words = ["-m", "edgepress.remote.receive", verb, bundle.name, *arguments, "--json"]
-    if verb in ("bench", "verify"):
-        words.append("--rebuild")
-    with tempfile.TemporaryDirectory(prefix="edgepress-") as scratch:
-        if data is not None:
-            words += [f"--data={DATA}", f"--split={data.split}"]
-            write_shards([data], Path(scratch) / DATA, shard_bytes=256_000_000)
-        files = [*_files(bundle), *(_files(other, f"{OTHER}/") if other else ()), *_below(Path(scratch) / DATA, DATA)]
-        size = sum(path.stat().st_size for path, _ in files)
-        log.info("%s: sending %s, %.1f MB", host.name, bundle.name, size / 1e6)
-        code, out, said = _exchange(host, host.command(*words), files)
-    if code:
-        raise InputError(_explain(host, code, said))
-    answer = _last_object(host, out)
-    return Answer(record={"host": host.name, "rebuilt": answer["rebuilt"], **answer["record"]}, code=answer["code"])
-
-
-def verify_there(host: Host, bundle: Bundle, data: MultiLabelDataset, budget: float) -> tuple[Judgement, bool]:
-    """The verdict of `edgepress verify` on an engine on another machine, and whether it was built again there.
-
-    Raises:
-        InputError: see `run_there`.
-    """
-    record = run_there(host, "verify", bundle, [f"--budget={budget}"], data).record
-    reasons = zip(record["reason_kinds"], record["reasons"], strict=True)
-    return judge(Reason(kind=kind, text=text) for kind, text in reasons), record["rebuilt"]
-
-
-def bench_there(host: Host, bundle: Bundle, seconds: float) -> Benchmark:
-    """Run `edgepress bench` on another machine.
-
-    Raises:
-        EngineUnavailableError: that machine cannot run it.
-        InputError: see `run_there`.
-    """
-    record = run_there(host, "bench", bundle, [f"--seconds={seconds}"]).record
-    if record.get("verdict") == "not run":
-        raise EngineUnavailableError("; ".join(record["reasons"]))
-    return TypeAdapter(Benchmark).validate_python(record)
-
-
-def as_flags(values: Mapping[str, Any]) -> list[str]:
-    """Options of a verb as words for its command line; None and False are left out, and lists are joined."""
-    words = []
-    for name, value in values.items():
-        flag = "--" + name.replace("_", "-")
-        if value is True:
-            words.append(flag)
-        elif value is not None and value is not False:
-            words.append(f"{flag}={','.join(map(str, value)) if isinstance(value, list | tuple) else value}")
-    return words
-
-
-def doctor_there(host: Host) -> dict[str, Any]:
-    """The output of `edgepress doctor --json` on another machine.
-
-    Raises:
-        InputError: as `run_there`.
-    """
-    require_edgepress(host)
-    code, out, said = _exchange(host, host.command("-m", "edgepress", "doctor", "--json"), ())
-    if code not in (0, 1):
-        raise InputError(_explain(host, code, said))
-    return _last_object(host, out)
-
-
 def require_edgepress(host: Host) -> None:
     """Stop unless the other side has an edgepress with our major and minor version.
 
     Raises:
         InputError: it has not; says what to install there.
     """
-    code, out, said = _exchange(host, host.command("-m", "edgepress", "--version"), ())
+    code, out, said = exchange(host, host.command("-m", "edgepress", "--version"), ())
     found = re.search(r"^edgepress (\d+)\.(\d+)\S*\s*\Z", out, re.MULTILINE)
     if code or found is None:
-        raise InputError(_explain(host, code, said or out.splitlines()))
+        raise InputError(explain(host, code, said or out.splitlines()))
     ours = version("edgepress")
     if [found[1], found[2]] != ours.split(".")[:2]:
         raise InputError(
             f"{host.name}: has {found[0].strip()}, and here is edgepress {ours}; expected the same major and minor "
-            f"version: {_install(host)}"
+            f"version: {how_to_install(host)}"
         )
 
 
-def _files(bundle: Bundle, under: str = "") -> list[tuple[Path, str]]:
-    """The files of a bundle and of the ONNX bundles beside it that it was made from, with their names there."""
-    found = [(bundle.path / file, f"{under}{bundle.name}/{file}") for file in (*bundle.manifest.files, MANIFEST)]
-    parent = bundle.open_parent()
-    return found if parent is None or parent.manifest.kind != "onnx" else [*found, *_files(parent, under)]
-
-
-def _below(folder: Path, name: str) -> list[tuple[Path, str]]:
-    found = sorted(path for path in folder.rglob("*") if path.is_file())
-    return [(path, f"{name}/{path.relative_to(folder).as_posix()}") for path in found]
-
-
-def _exchange(host: Host, command: list[str], files: Sequence[tuple[Path, str]]) -> tuple[int, str, list[str]]:
+def exchange(host: Host, command: list[str], files: Sequence[tuple[Path, str]]) -> tuple[int, str, list[str]]:
     """Run ssh, send the files as a tar, and wait; gives its exit code, standard output and standard error's lines."""
     with tempfile.TemporaryFile() as out:
         try:
@@ -292,7 +172,7 @@ def _listen(host: Host, stream: IO[bytes], said: list[str]) -> None:
                 log.info("%s: %s", host.name, _CLOCK.sub("", line))
 
 
-def _explain(host: Host, code: int, said: Sequence[str]) -> str:
+def explain(host: Host, code: int, said: Sequence[str]) -> str:
     """One line that says why a command on another machine gave nothing."""
     last = said[-1] if said else ""
     if code == _SSH_FAILED:
@@ -303,18 +183,19 @@ def _explain(host: Host, code: int, said: Sequence[str]) -> str:
     if ours:
         return f"{host.name}: {ours[-1]}"
     if re.search(r"No module named", last):
-        return f"{host.name}: edgepress is not installed for {host.python} there ({last}): {_install(host)}"
+        return f"{host.name}: edgepress is not installed for {host.python} there ({last}): {how_to_install(host)}"
     return f"{host.name}: {host.python} -m edgepress ended with exit code {code} ({last or 'it said nothing'})"
 
 
-def _install(host: Host) -> str:
+def how_to_install(host: Host) -> str:
+    """The command that installs this version there."""
     return (
         f"install it there with {host.python} -m pip install 'edgepress[onnxruntime]=={version('edgepress')}' "
         f"(or .[onnxruntime] in a clone); on a Jetson 'edgepress[onnxruntime,jetson]'"
     )
 
 
-def _last_object(host: Host, out: str) -> dict[str, Any]:
+def last_object(host: Host, out: str) -> dict[str, Any]:
     """Parse the JSON on the last line: a login shell may print other lines before it."""
     try:
         found = json.loads(out.strip().splitlines()[-1])

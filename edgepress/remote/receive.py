@@ -1,7 +1,7 @@
 """What a device does for `--host`: `python3 -m edgepress.remote.receive VERB BUNDLE ARGUMENTS`.
 
 Takes a tar stream from stdin into a private folder, runs the verb there, prints one line of JSON and removes the
-folder. `edgepress.remote.host` calls this, not a person. Standard input stays open during the work; its end means that
+folder. `edgepress.remote.verbs` calls this, not a person. Standard input stays open during the work; its end means that
 the connection is gone, so the work is stopped and the folder removed.
 """
 

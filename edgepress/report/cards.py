@@ -19,7 +19,8 @@ from edgepress.multilabel.errors import InputError
 from edgepress.report.blocks import Block, Code, Listing, Section, Table, Text, escaped, section_markdown
 from edgepress.report.details import recipe_text
 from edgepress.report.overview import drop_text, label_precision, megabytes, milliseconds, points
-from edgepress.run.result import EngineResult, RunReport
+from edgepress.run.result import EngineResult
+from edgepress.run.run_report import RunReport
 
 CARDS = "cards"
 """Folder of a run for its cards. They are outside the bundles, because a card changes when the report is made again and
@@ -76,7 +77,7 @@ def measured_row(bundle: Bundle, report: RunReport) -> EngineResult:
 
 
 def _title(bundle: Bundle, report: RunReport | None) -> str:
-    backbone = (bundle.manifest.architecture or {}).get("backbone") or bundle.manifest.facts.get("backbone")
+    backbone = (bundle.manifest.architecture or bundle.manifest.facts).backbone
     if backbone is None and report is not None:
         backbone = report.student.backbone
     return f"{backbone or 'Tagger'}, {bundle.name}"
@@ -85,7 +86,7 @@ def _title(bundle: Bundle, report: RunReport | None) -> str:
 def _front_matter(bundle: Bundle, report: RunReport | None, row: EngineResult | None) -> dict[str, Any]:
     manifest = bundle.manifest
     tags = ["multi-label-classification", "edgepress", manifest.kind, manifest.precision]
-    if manifest.role != "teacher" and (report is None or report.taught_by):
+    if manifest.role != "teacher" and (report.taught_by if report is not None else manifest.facts.teachers):
         tags.append("knowledge-distillation")
     fields: dict[str, Any] = {
         "library_name": "edgepress",
@@ -177,10 +178,10 @@ def _training(bundle: Bundle, report: RunReport | None, row: EngineResult | None
     else:
         if adopted:
             said.append("It was trained before the run that measured it, which taught it nothing.")
-        if "pictures" in facts:
-            said.append(f"Trained on {facts['pictures']} pictures.")
-    if "weights" in facts:
-        said.append(f"It began from these weights: {facts['weights']}.")
+        if facts.pictures is not None:
+            said.append(f"Trained on {facts.pictures} pictures.")
+    if facts.weights is not None:
+        said.append(f"It began from these weights: {facts.weights}.")
     calibration = bundle.manifest.calibration
     if calibration is not None:
         said.append(
@@ -235,7 +236,7 @@ def _limits(bundle: Bundle, row: EngineResult | None) -> list[Block]:
     limits = [
         "Pictures of another kind than the training data were not tried, nor was anything of bias between groups of "
         "people, places or times.",
-        "Probabilities were calibrated for how often each label stands in val; where labels are rarer or more frequent "
+        "Probabilities were calibrated for how often each label occurs in val; where labels are rarer or more frequent "
         "they mislead."
         if bundle.decisions.fit
         else "Its sigmoid was not calibrated: 0.8 need not mean 80 %.",

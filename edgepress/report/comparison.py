@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.console import Console
@@ -11,7 +12,7 @@ from edgepress.report.blocks import Document, Listing, Section, Table
 from edgepress.report.overview import ENGINE_COLUMNS, engine_cells, megabytes, milliseconds, points, trade_offs
 from edgepress.report.terminal import print_table
 from edgepress.run.recipe import Recipe
-from edgepress.run.result import RunReport
+from edgepress.run.run_report import RunReport
 
 _RUN_COLUMNS = ("run", "verdict", "student", "teacher", "test pictures", "to ship", "test mAP", "p50 ms", "MB")
 _WIDE = ("precision", "p90 ms", "p99 ms", "images/s")
@@ -20,6 +21,16 @@ _TOLD = {"engine", "precision", "size_bytes", "mAP", "p50_ms", "verdict"}
 """Fields of each engine in the JSON for programs."""
 _NOT_COMPARED = ("out",)
 """Keys of a recipe that do not affect the results."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A setting in which recipes differ."""
+
+    key: str
+    """Its path in a recipe, such as `distill.epochs`."""
+    values: tuple[Any, ...]
+    """In the order of the recipes."""
 
 
 def compare_runs(runs: Mapping[str, RunReport]) -> dict[str, Any]:
@@ -34,7 +45,7 @@ def compare_runs(runs: Mapping[str, RunReport]) -> dict[str, Any]:
             }
             for name, report in runs.items()
         ],
-        "differences": differences([report.recipe for report in runs.values()]),
+        "differences": [asdict(one) for one in differences([report.recipe for report in runs.values()])],
         "cautions": cautions(runs),
     }
 
@@ -80,12 +91,12 @@ def _machines(runs: Mapping[str, RunReport]) -> set[tuple[str, int, str | None]]
     return {(one.machine.processor, one.machine.cores, one.machine.gpu) for one in runs.values()}
 
 
-def differences(recipes: Sequence[Recipe]) -> list[dict[str, Any]]:
-    """Every setting in which recipes differ, with its key and its values in the order of the recipes."""
+def differences(recipes: Sequence[Recipe]) -> list[Difference]:
+    """Every setting in which recipes differ."""
     flat = [_flat(recipe.model_dump(mode="json")) for recipe in recipes]
     keys = dict.fromkeys(key for one in flat for key in one)
     return [
-        {"key": key, "values": [one.get(key) for one in flat]}
+        Difference(key, tuple(one.get(key) for one in flat))
         for key in keys
         if key not in _NOT_COMPARED and any(one.get(key) != flat[0].get(key) for one in flat)
     ]
@@ -133,8 +144,8 @@ def _engines(runs: Mapping[str, RunReport]) -> Table:
     )
 
 
-def _differences(names: list[str], found: list[dict[str, Any]]) -> Table:
-    rows = [[one["key"], *("" if value is None else str(value) for value in one["values"])] for one in found]
+def _differences(names: list[str], found: list[Difference]) -> Table:
+    rows = [[one.key, *("" if value is None else str(value) for value in one.values)] for one in found]
     return Table(
         caption="Settings that differ" if rows else "No setting differs",
         columns=("setting", *names),

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 
 import yaml
 
-from edgepress.deploy.bench.latency import Benchmark
-from edgepress.multilabel.manifest import Calibration
+from edgepress.deploy.bench.benchmark import Benchmark
+from edgepress.deploy.engines.base import counted
+from edgepress.deploy.verify.executed import int8_caution
+from edgepress.multilabel.manifest import Quantization
 from edgepress.report.blocks import Block, Code, Gallery, Listing, Picture, Table, Text
 from edgepress.report.figures import draw_reliability, draw_sensitivity
 from edgepress.run.recipe import Recipe
-from edgepress.run.result import FlippedPicture, RunReport
+from edgepress.run.result import FlippedPicture
+from edgepress.run.run_report import RunReport
 
 MOST_ANSWERS = 12
 """Most labels that a report names per answer."""
@@ -30,15 +33,21 @@ def int8(report: RunReport) -> list[Block]:
             blocks.append(Text(f"{one.engine}: nothing is known of its quantisation ({why})."))
             continue
         blocks.append(Text(_quantised(one.engine, one.int8)))
+        if one.verification is not None:
+            told = counted(one.verification.ran.products), int8_caution(one.int8, one.verification.ran)
+            blocks += [Text(f"{one.engine}, as it was verified: {text}.") for text in told if text]
         if one.held_to is not None:
             blocks.append(Text(f"{one.engine}, time against {one.held_to.engine}: {one.held_to.ratio}."))
+            blocks += [Text(f"That time: {caution}.") for caution in one.held_to.ratio.cautions]
+        if one.int8.disturbed is not None:
+            blocks.append(Text(f"{one.engine}, its search: {one.int8.disturbed}."))
         if one.int8.tried:
             blocks.append(_tried(one.engine, one.int8))
     figures = [draw_sensitivity(one.engine, one.int8) for one in results if one.int8 is not None]
     return [*blocks, *(figure for figure in figures if figure is not None)]
 
 
-def _quantised(engine: str, found: Calibration) -> str:
+def _quantised(engine: str, found: Quantization) -> str:
     said = f"{engine}: {found.method}, calibrated on {found.pictures} pictures of {found.split}"
     if found.val_mAP is not None and found.val_mAP_float is not None:
         said += f"; val mAP {100 * found.val_mAP:.2f}, of the float model {100 * found.val_mAP_float:.2f}"
@@ -53,7 +62,7 @@ def _quantised(engine: str, found: Calibration) -> str:
     return said + "."
 
 
-def _tried(engine: str, found: Calibration) -> Table:
+def _tried(engine: str, found: Quantization) -> Table:
     whole = sum(not one.kept for one in found.tried)
     return Table(
         caption=f"{engine}: what was tried ({whole} of {found.planned} candidates, and nodes left in float)",
@@ -177,24 +186,25 @@ def device(report: RunReport) -> list[Block]:
 def _cautions(rows: list[list[str]]) -> list[Block]:
     kinds = Counter(caution.partition(":")[0] for _, caution in rows)
     said = ", ".join(f"{kind} ({count})" for kind, count in kinds.items())
-    caption = "What to beware of in each measurement"
+    caption = "Cautions about each measurement"
     return [
-        Text(f"Beware, the times may be of a machine that did not keep still: {said}."),
+        Text(f"Caution: the machine may not have been in a steady state while it was measured: {said}."),
         Table(caption=caption, columns=("model", "caution"), words=("caution",), rows=rows, folded=True),
     ]
 
 
 def _state(engine: str, bench: Benchmark) -> list[str]:
     before, after = bench.before, bench.after
-    hottest = [max(state["temperatures"].values(), default=None) for state in (before, after)]
-    throttled = sorted({str(one) for state in (before, after) for one in state["throttling"]})
+    hottest = [max(state.temperatures.values(), default=None) for state in (before, after)]
+    throttled = sorted({*before.throttling, *after.throttling})
     return [
         engine,
         bench.when[:16].replace("T", " "),
-        f"{bench.ran.runtime} {bench.ran.version} {bench.ran.provider} {bench.ran.precision}",
-        _pair(before["load"], after["load"]),
+        f"{bench.ran.runtime} {bench.ran.version} {bench.ran.provider} "
+        f"{counted(bench.ran.products) or bench.ran.precision}",
+        _pair(before.load, after.load),
         _pair(*hottest),
-        str(before["clocks"]) if before["clocks"] == after["clocks"] else f"{before['clocks']} to {after['clocks']}",
+        before.clocks if before.clocks == after.clocks else f"{before.clocks} to {after.clocks}",
         ", ".join(throttled) or "no",
         "" if bench.memory.peak_mb is None else f"{bench.memory.peak_mb:.0f}",
     ]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from edgepress.multilabel.manifest import Calibration, NodeNoise
+from edgepress.multilabel.manifest import NodeNoise, Quantization
 from edgepress.report.blocks import Figure
 from edgepress.report.svg import (
     SERIES,
@@ -134,7 +134,7 @@ def draw_labels(models: Mapping[str, Sequence[LabelScore]]) -> Figure | None:
                 parts.append(line(low, height, high, height, f"line {kind}"))
             parts.append(mark(x(100 * row.AP), height, kind, 2.6))
     left_out = len(names) - len(shown)
-    most = f"; the {left_out} in the middle stand in the table" if left_out else ""
+    most = f"; the {left_out} in the middle are in the table" if left_out else ""
     return Figure(
         svg=picture(parts, bottom + 38),
         alt=f"Average precision of {len(shown)} labels with intervals, by {', '.join(models)}. Best: {names[0]}, "
@@ -167,18 +167,21 @@ def draw_curves(name: str, models: Mapping[str, Sequence[float]], y_name: str) -
     )
 
 
-def draw_sensitivity(engine: str, found: Calibration) -> Figure | None:
+def draw_sensitivity(engine: str, found: Quantization) -> Figure | None:
     """Plot the worst nodes of an INT8 engine by the noise that each alone adds; None if none was measured."""
     worst = found.sensitivity[:MOST_NODES]
     if not worst:
         return None
     first = worst[0]
+    # `calibration.int8.quantize` ranks these runtimes' nodes by ONNX Runtime's graph.
+    other = found.target in ("openvino", "litert")
+    whose = " Measured in ONNX Runtime's INT8 graph of the same model, not in this engine's." if other else ""
     return Figure(
         svg=picture(*sensitivity_panel(worst, found.kept_float)),
         alt=f"The {len(worst)} most sensitive of {found.products} nodes of {engine}, by the signal to noise of the "
         f"logits with that node alone in INT8. Worst: {first.node}, {first.sqnr:.1f} dB.",
         caption=f"{engine}: the {len(worst)} worst of {found.products} nodes: signal to noise of the logits with that "
-        "node alone in INT8; a short bar is worse. An outlined bar is a node that was left in float.",
+        f"node alone in INT8; a short bar is worse. An outlined bar is a node that was left in float.{whose}",
     )
 
 

@@ -9,7 +9,8 @@ from dataclasses import replace
 from edgepress.report.blocks import Block, Document, Figure, Listing, Path, Section, Step, Table, Text
 from edgepress.report.details import device, flips, int8, reliability, reproduction
 from edgepress.report.figures import Model, draw_curves, draw_labels, draw_pareto
-from edgepress.run.result import EngineResult, LabelScore, ModelFacts, RunReport
+from edgepress.run.result import EngineResult, LabelScore
+from edgepress.run.run_report import ModelFacts, RunReport
 
 MINUS = "\N{MINUS SIGN}"
 ENGINE_COLUMNS = (
@@ -123,7 +124,8 @@ def _sized(result: EngineResult) -> str:
 
 def _station(known: ModelFacts, result: EngineResult) -> list[str]:
     val = [] if known.val_mAP is None else [f"val mAP {points(known.val_mAP)}"]
-    return [f"{known.size} px, {megabytes(result.size_bytes)} MB", f"test mAP {points(result.mAP)}", *val]
+    side = "" if known.size is None else f"{known.size} px, "
+    return [f"{side}{megabytes(result.size_bytes)} MB", f"test mAP {points(result.mAP)}", *val]
 
 
 def engines(report: RunReport) -> list[Block]:

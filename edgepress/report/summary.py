@@ -8,7 +8,7 @@ from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.inspection import DataReport
 from edgepress.report.overview import drop_text
 from edgepress.report.terminal import print_table
-from edgepress.run.result import RunReport
+from edgepress.run.run_report import RunReport
 
 MOST_GROUPS = 20
 MOST_PICTURES = 5
@@ -78,6 +78,8 @@ def print_trade(bundle: Bundle, console: Console) -> None:
         ),
         spare=("in INT8", "SQNR dB"),
     )
+    if calibration.disturbed is not None:
+        console.print(f"caution: {calibration.disturbed}", highlight=False, soft_wrap=True)
     console.print(
         f"taken: {calibration.method}, {len(calibration.kept_float)} of {calibration.products} nodes in float",
         soft_wrap=True,

@@ -8,7 +8,7 @@ from edgepress.multilabel.bundle import MANIFEST, named_digest, write_atomically
 from edgepress.report.blocks import to_markdown
 from edgepress.report.html import to_html
 from edgepress.report.overview import report_document
-from edgepress.run.result import RunReport
+from edgepress.run.run_report import RunReport
 
 HTML, MARKDOWN = "report.html", "report.md"
 

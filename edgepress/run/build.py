@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import functools
 import logging
-import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,9 @@ import numpy as np
 
 from edgepress.calibration.decide.thresholds import fit_decisions
 from edgepress.deploy.build.compile import compile_fp16, require_fp16
-from edgepress.deploy.engines.base import require
-from edgepress.deploy.engines.table import ENGINES, OPENVINO, RUNTIMES, GpuTarget, Runtime
-from edgepress.deploy.engines.tensorrt_runtime import runtime_module
+from edgepress.deploy.engines.table import ENGINES, RUNTIMES, GpuTarget, Runtime, compiled
 from edgepress.deploy.machine.cuda import cuda_compute_capability
-from edgepress.multilabel.bundle import Bundle, file_sha256, inputs_hash, up_to_date, write_bundle
+from edgepress.multilabel.bundle import Bundle, file_sha256, inputs_hash, rewrite_bundle, up_to_date
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.decisions import Decisions
 from edgepress.multilabel.errors import EngineUnavailableError, InputError, did_you_mean
@@ -110,10 +108,7 @@ def require_buildable(engine: EngineName) -> None:
         EngineUnavailableError: says which extra is.
     """
     spec = ENGINES[engine]
-    if spec.runtime is OPENVINO:
-        require("openvino", "openvino")
-    if spec.runtime.needs_sm:
-        runtime_module()
+    spec.runtime.require_buildable()
     if spec.target is not None:
         require_quantizer(spec.target)
     elif (spec.graph or spec.name) == "onnx-fp16":
@@ -142,7 +137,9 @@ def build_engine(
     spec, out = ENGINES[engine], run / f"{folder_of(engine, compile_config)}{ending}"
     graph, at = onnx, out if spec.graph is None else run / f"{spec.graph}{ending}"
     if spec.target is not None:
-        graph = quantize_bundle(onnx, splits, spec.target, at, quantize_config)
+        bits = quantize_config.weight_bits if spec.weight_bits is None else spec.weight_bits
+        config = quantize_config.model_copy(update={"weight_bits": bits})
+        graph = quantize_bundle(onnx, splits, spec.target, at, config)
     elif (spec.graph or spec.name) == "onnx-fp16":
         graph = compile_fp16(onnx, at)
     if spec.graph is None:
@@ -168,13 +165,27 @@ def calibrate_bundle(
     if (made := up_to_date(out, inputs)) is not None:
         return made, logits
     decisions = fit_decisions(logits, data, config.thresholds, config.probabilities)
-    kept = {name: value for name, value in bundle.manifest if name not in ("files", "created")}
-    facts = {**bundle.manifest.facts, "calibrated_from": bundle.digest}
-    with write_bundle(out, **{**kept, "decisions": decisions, "facts": facts, "inputs": inputs}) as (folder, _):
-        for name in bundle.manifest.files:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(bundle.path / name, folder / name)
-    return Bundle.open(out), logits
+    facts = bundle.manifest.facts.model_copy(update={"calibrated_from": bundle.digest})
+    return rewrite_bundle(bundle, out, decisions=decisions, facts=facts, inputs=inputs), logits
+
+
+def decided(
+    bundle: Bundle, val: MultiLabelDataset, config: DecisionsConfig, logits: Callable[[], np.ndarray]
+) -> Bundle:
+    """A bundle with decisions fitted on val, in its own folder; it stays as it is where it has them already.
+
+    Args:
+        logits: computes the model's logits `[N, C]` on val.
+
+    Raises:
+        InputError: see `fit_decisions`.
+    """
+    known = None if bundle.manifest.decisions is None else bundle.manifest.decisions.fit
+    wanted = (config.thresholds, config.probabilities, val.fingerprint())
+    if known is not None and (known.thresholds, known.probabilities, known.fingerprint) == wanted:
+        return bundle
+    log.info("%s: fitting its decisions on val (%s)", bundle.path, config.thresholds)
+    return rewrite_bundle(bundle, bundle.path, decisions=fit_decisions(logits(), val, *wanted[:2]))
 
 
 def write_decision_plots(
@@ -226,8 +237,8 @@ def export_student(
     bundle = Bundle.open(student, kind="torch")
     if weights is None:
         model, parent, decisions = load_model(student), bundle.as_parent, bundle.manifest.decisions
-        keep = (lambda _: decisions) if decisions is not None else None  # ONNX gives the same logits
-        return export_onnx(model, parent=parent, identity=bundle.digest, decisions=keep)
+        # ONNX gives the same logits.
+        return export_onnx(model, parent=parent, identity=bundle.digest, decisions=decisions)
     # With other weights in the student's architecture the result is not that student's, so it has no parent.
     identity = inputs_hash({"architecture": bundle.digest, "weights": identity})
     return export_onnx(load_model(student, weights), identity=identity)
@@ -241,8 +252,7 @@ def compile_bundle(onnx: Bundle, engine: str, out: Path | None, config: CompileC
         EngineUnavailableError: what builds it is not installed here.
     """
     per_gpu: dict[str, Runtime] = {runtime.kind: runtime for runtime in RUNTIMES.values() if runtime.needs_sm}
-    made_of_fp32 = [spec.name for spec in ENGINES.values() if spec.graph == "onnx-fp32" and not spec.runtime.needs_sm]
-    known = ("onnx-fp16", *made_of_fp32, *per_gpu)
+    known = compiled()
     if engine not in known:
         raise InputError(f"--engine is {engine!r}; expected one of {', '.join(known)}{did_you_mean(engine, known)}")
     runtime, sm = per_gpu.get(engine), target_sm(config)

@@ -18,9 +18,10 @@ from pydantic import Field, ValidationError
 from rich.console import Console
 
 from edgepress.compress.config import ALONE, PRESETS, TERMS, DistillConfig
+from edgepress.compress.reading import TeacherSource
 from edgepress.multilabel.bundle import Bundle, write_atomically
 from edgepress.multilabel.config import Config
-from edgepress.multilabel.errors import InputError, did_you_mean
+from edgepress.multilabel.errors import InputError, did_you_mean, first_mistake
 from edgepress.multilabel.metrics import mean_average_precision, prevalence
 from edgepress.report.plots import draw_comparison
 from edgepress.report.terminal import print_table
@@ -28,8 +29,9 @@ from edgepress.run.compared import ComparedStudent, Comparison, MethodSummary
 from edgepress.run.pipeline import taught, teachers_of
 from edgepress.run.ready import require_ready
 from edgepress.run.recipe import CompareRecipe
-from edgepress.run.result import ModelFacts
+from edgepress.run.run_report import ModelFacts
 from edgepress.run.splits import Splits
+from edgepress.run.teachers import Teaching
 
 log = logging.getLogger("edgepress")
 RECORD, PLOT = "compare.json", "compare.svg"
@@ -40,8 +42,9 @@ _METHOD = ("preset", "reduction", "task", "inherit_head", *TERMS)
 class CompareConfig(Config):
     """Which methods and seeds are compared."""
 
-    methods: tuple[str, ...]
-    """Presets of distill, `ours` (the recipe's distill section) and the recipe's own methods."""
+    methods: tuple[str, ...] | None = None
+    """Presets of distill, `ours` (the recipe's distill section) and the recipe's own methods; by default all that the
+    teacher can teach."""
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     """Each seed gives other orders, augmentations and initial weights, the same for every method."""
 
@@ -61,25 +64,34 @@ def compare(recipe: CompareRecipe, config: CompareConfig, splits: Splits) -> Com
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("compare runs in one process; start it without a launcher")
+    from edgepress.compress.distill import distill
+
     known = known_methods(recipe)
-    for name in config.methods:
+    for name in config.methods or ():
         if name not in known:
             raise InputError(f"unknown method {name!r}: expected {', '.join(known)}{did_you_mean(name, known)}")
     twice = [name for name in recipe.methods if name in PRESETS or name == "ours"]
     if twice:
         raise InputError(f"methods: {twice[0]!r} is a preset's name already; choose another")
-    settings = {(name, seed): _settings(recipe, name, seed) for seed in config.seeds for name in config.methods}
-    require_ready(recipe, splits, list(settings.values()), ())
-    from edgepress.compress.distill import distill
-
+    teaching = Teaching.of(recipe.teacher_options, recipe.data)
+    recipe = recipe.model_copy(update={"distill": teaching.fitted(recipe.distill)})
+    methods = config.methods or _teachable(recipe, teaching)
+    settings = {(name, seed): _settings(recipe, name, seed) for seed in config.seeds for name in methods}
+    require_ready(recipe, splits, list(settings.values()), (), teaching)
     out = Path(recipe.out)
     first, *others = teachers = teachers_of(recipe, splits)
     record = _header(recipe, splits, teachers)
     rows = _earlier(out, record, recipe)
+    embeddings = any(one.cd or one.id or one.hint for one in settings.values() if not one.looks_inside)
     # All methods of a seed come before the next seed, so that an interrupted comparison still compares methods.
     for (method, seed), distilled in settings.items():
         folder = out / "compare" / f"{method}-seed{seed}"
-        student = distill(splits.train, splits.val, first, distilled, folder, out / "cache", ensemble=others)
+        student = distill(
+            *(splits.train, splits.val, first, distilled, folder, out / "cache"),
+            ensemble=others,
+            reading=teaching.reading,
+            keep_embeddings=embeddings,
+        )
         row = rows.get((method, seed))
         if row is None or row.digest != student.digest:
             row = rows[method, seed] = _row(student, method, seed, splits)
@@ -94,9 +106,22 @@ def compare(recipe: CompareRecipe, config: CompareConfig, splits: Splits) -> Com
     return record
 
 
+def _teachable(recipe: CompareRecipe, teaching: Teaching) -> list[str]:
+    """The known methods that the finished teachers can teach; says which are left out."""
+    known = known_methods(recipe)
+    chosen = [name for name in known if teaching.can_teach(_settings(recipe, name, recipe.distill.seed))]
+    if left_out := [name for name in known if name not in chosen]:
+        log.info("left out, because they need what is inside the teacher: %s", ", ".join(left_out))
+    return chosen
+
+
 def _lead(students: Sequence[ComparedStudent]) -> float | None:
     """By how many points of val mAP the teacher leads a student trained alone, which is what it can teach."""
-    alone = [100 * (row.teacher_val_mAP - row.val_mAP) for row in students if row.method == "alone"]
+    alone = [
+        100 * (row.teacher_val_mAP - row.val_mAP)
+        for row in students
+        if row.method == "alone" and row.teacher_val_mAP is not None
+    ]
     return statistics.mean(alone) if alone else None
 
 
@@ -120,7 +145,7 @@ def summarise(students: Sequence[ComparedStudent]) -> tuple[MethodSummary, ...]:
 
 def print_comparison(record: Comparison, console: Console) -> None:
     """Print the table, best method first."""
-    lead = record.teacher_leads_points
+    lead, known = record.teacher_leads_points, record.students[0].teacher_val_mAP
     rows = []
     for row in sorted(record.methods, key=lambda row: -row.test_mAP_points):
         deviation = "" if row.deviation is None else f"{row.deviation:.2f}"
@@ -132,7 +157,7 @@ def print_comparison(record: Comparison, console: Console) -> None:
         rows,
         title=f"{record.student.backbone} at {record.student.size} px, {record.epochs} epochs",
         caption=(
-            f"teacher: {record.teacher.backbone}, val mAP {100 * record.students[0].teacher_val_mAP:.2f}"
+            f"teacher: {record.teacher.backbone}, val mAP {'unknown' if known is None else f'{100 * known:.2f}'}"
             f"{'' if lead is None else f', {lead:.1f} points above the student alone'}; "
             f"random scores reach {100 * record.prevalence:.1f}. val picks the epoch, test reports. "
             f"The rows are all that {RECORD} holds, of this call and of earlier ones"
@@ -157,23 +182,26 @@ def _row(student: Bundle, method: str, seed: int, splits: Splits) -> ComparedStu
     from edgepress.compress.training import make_accelerator, predict_logits
 
     facts = student.manifest.facts
-    config = DistillConfig.parse(facts["training"], f"{student.path}, training")
+    assert facts.training is not None
+    assert facts.val_mAP is not None
+    assert facts.best_epoch is not None
+    config = DistillConfig.parse(facts.training, f"{student.path}, training")
     accelerator = make_accelerator(config)
     logits = predict_logits(load_model(student.path).to(accelerator.device), splits.test, config, accelerator)
     return ComparedStudent(
         method=method,
         seed=seed,
-        val_mAP=facts["val_mAP"],
-        best_epoch=facts["best_epoch"],
+        val_mAP=facts.val_mAP,
+        best_epoch=facts.best_epoch,
         test_mAP=mean_average_precision(splits.test.targets, np.asarray(logits), splits.test.ignore),
-        seconds=sum(entry["seconds"] for entry in facts["history"]),
-        teacher_val_mAP=facts["teacher_val_mAP"],
+        seconds=sum(epoch.seconds for epoch in facts.history),
+        teacher_val_mAP=facts.teacher_val_mAP,
         training=config,
         digest=student.digest,
     )
 
 
-def _header(recipe: CompareRecipe, splits: Splits, teachers: Sequence[Bundle]) -> Comparison:
+def _header(recipe: CompareRecipe, splits: Splits, teachers: Sequence[TeacherSource]) -> Comparison:
     return Comparison(
         data=recipe.data,
         train_pictures=len(splits.train),
@@ -197,7 +225,9 @@ def _earlier(out: Path, record: Comparison, recipe: CompareRecipe) -> dict[tuple
     except FileNotFoundError:
         return {}
     except ValidationError as error:
-        log.warning("%s: cannot be read (%s); the students' test mAP is computed again", out / RECORD, _first(error))
+        log.warning(
+            "%s: cannot be read (%s); the students' test mAP is computed again", out / RECORD, first_mistake(error)
+        )
         return {}
     if _conditions(found) != _conditions(record):
         return {}
@@ -207,11 +237,6 @@ def _earlier(out: Path, record: Comparison, recipe: CompareRecipe) -> dict[tuple
         for row in found.students
         if row.method in known and _same(row.training, _settings(recipe, row.method, row.seed))
     }
-
-
-def _first(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False)[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
 def _conditions(record: Comparison) -> Comparison:

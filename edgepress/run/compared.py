@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from edgepress.compress.config import DistillConfig
-from edgepress.run.result import ModelFacts, Typed
+from edgepress.run.result import Typed
+from edgepress.run.run_report import ModelFacts
 
 
 class ComparedStudent(Typed):
@@ -16,7 +17,8 @@ class ComparedStudent(Typed):
     test_mAP: float
     seconds: float
     """Of its training."""
-    teacher_val_mAP: float
+    teacher_val_mAP: float | None
+    """None for stored answers that are not for val."""
     training: DistillConfig
     digest: str
 

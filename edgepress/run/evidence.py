@@ -15,13 +15,13 @@ from edgepress.multilabel.confidence import (
 )
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.decisions import Decisions
-from edgepress.multilabel.manifest import Calibration
+from edgepress.multilabel.manifest import Quantization
 from edgepress.multilabel.metrics import average_precision, sigmoid
-from edgepress.run.result import Curves, Interval, LabelScore, Reliability
+from edgepress.run.result import Interval, LabelScore, Reliability
+from edgepress.run.run_report import Curves
 
 WORST = 20
 """Number of nodes that a report keeps from an INT8 model's sensitivity."""
-_NO_METRICS = ("loss", "val_mAP", "seconds")
 
 
 def label_scores(logits: np.ndarray, data: MultiLabelDataset, *, intervals: bool = True) -> tuple[LabelScore, ...]:
@@ -93,17 +93,17 @@ def reliability_bins(decisions: Decisions, logits: np.ndarray, data: MultiLabelD
 
 def training_curves(bundle: Bundle) -> Curves:
     """A torch bundle's losses by term and its val mAP; there are no values if it was trained elsewhere."""
-    history = bundle.manifest.facts.get("history", [])
-    terms = [name for name in (history[0] if history else {}) if name not in _NO_METRICS and "_groups" not in name]
+    history = bundle.manifest.facts.history
+    terms = history[0].terms if history else {}
     return Curves(
         model=bundle.name,
-        terms={name: tuple(entry[name] for entry in history) for name in terms},
-        val_mAP=tuple(entry["val_mAP"] for entry in history),
-        best_epoch=bundle.manifest.facts.get("best_epoch"),
+        terms={name: tuple(epoch.terms[name] for epoch in history) for name in terms},
+        val_mAP=tuple(epoch.val_mAP for epoch in history),
+        best_epoch=bundle.manifest.facts.best_epoch,
     )
 
 
-def int8_search(bundle: Bundle) -> Calibration | None:
+def int8_search(bundle: Bundle) -> Quantization | None:
     """How an INT8 bundle was quantised, what was tried, and its worst nodes; None for a float bundle."""
     found = bundle.manifest.calibration
     return found and found.model_copy(update={"sensitivity": found.sensitivity[:WORST]})

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgepress.compress.config import QuantizeAwareConfig
+from edgepress.compress.reading import Reading, TeacherSource
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.errors import InputError
 from edgepress.run.judge import missed_on_val
@@ -23,8 +24,9 @@ class FineTuning:
     """What is needed to fine-tune the student of a run; it is done once, for all targets that miss their budget."""
 
     student: Bundle
-    teachers: Sequence[Bundle]
+    teachers: Sequence[TeacherSource]
     """Empty where the student learnt alone."""
+    reading: Reading
     splits: Splits
     config: QuantizeAwareConfig
     export: Callable[[Bundle, Path], Bundle]
@@ -51,6 +53,7 @@ class FineTuning:
             self.config,
             self.folder / f"student{FINETUNED}",
             ensemble=others,
+            reading=self.reading,
         )
         return self.export(tuned, self.folder / f"onnx-fp32{FINETUNED}")
 

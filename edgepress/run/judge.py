@@ -8,8 +8,10 @@ from typing import Literal
 from edgepress.calibration.int8.search import SLOWER
 from edgepress.multilabel.confidence import doubt
 from edgepress.multilabel.judgement import Judgement, Reason, judge
-from edgepress.multilabel.manifest import Calibration
-from edgepress.run.result import EngineResult, LatencyBudget
+from edgepress.multilabel.manifest import Quantization
+from edgepress.multilabel.ratio import Ratio
+from edgepress.run.result import EngineResult
+from edgepress.run.run_report import LatencyBudget
 
 
 def judge_engine(result: EngineResult, processor: str, budget: LatencyBudget | None) -> Judgement:
@@ -44,7 +46,7 @@ def judge_run(results: Iterable[EngineResult], budget: LatencyBudget | None) -> 
     return "pass" if "pass" in verdicts and verdicts <= accepted else "fail"
 
 
-def missed_on_val(found: Calibration | None) -> Reason | None:
+def missed_on_val(found: Quantization | None) -> Reason | None:
     """By how much the search for an INT8 model missed its budget on val; None if it kept the budget or had none."""
     if found is None or found.val_mAP is None or found.val_mAP_float is None or found.budget is None:
         return None
@@ -54,11 +56,11 @@ def missed_on_val(found: Calibration | None) -> Reason | None:
     return Reason(kind="drop", text=f"val mAP drops by {drop:.2f} points; {found.budget:g} are allowed")
 
 
-def slower_than_fp32(found: Calibration | None, processor: str) -> Reason | None:
+def slower_than_fp32(found: Quantization | None, processor: str) -> Reason | None:
     """Why an INT8 model is no gain on this machine, if its search measured it here."""
     if found is None or found.latency is None or found.measured_on != processor or not found.latency.slower(SLOWER):
         return None
-    return Reason(kind="slower", text=f"slower than fp32 ({found.latency})")
+    return Reason(kind="slower", text=f"slower than fp32 ({_told(found.latency)})")
 
 
 def _below_student(result: EngineResult) -> Reason | None:
@@ -78,7 +80,11 @@ def _slower_than_float(result: EngineResult) -> Reason | None:
     held = result.held_to
     if held is None or not held.ratio.slower(SLOWER):
         return None
-    return Reason(kind="slower", text=f"slower than {held.engine} ({held.ratio})")
+    return Reason(kind="slower", text=f"slower than {held.engine} ({_told(held.ratio)})")
+
+
+def _told(ratio: Ratio) -> str:
+    return "; ".join([str(ratio), *ratio.cautions])
 
 
 def _over_budget(result: EngineResult, budget: LatencyBudget | None) -> Reason | None:

@@ -14,17 +14,20 @@ from pathlib import Path
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
+from edgepress.deploy.bench.benchmark import Benchmark
 from edgepress.deploy.bench.latency import bench
 from edgepress.deploy.machine.device import describe_machine, installed
 from edgepress.multilabel.bundle import Bundle, inputs_hash, write_atomically
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
-from edgepress.multilabel.judgement import Reason, judge
+from edgepress.multilabel.judgement import NotRun, Reason, judge
 from edgepress.multilabel.preprocess import Preprocess
-from edgepress.remote.host import Host, bench_there, host_of, require_edgepress, verify_there
+from edgepress.remote.host import Host, host_of, require_edgepress
+from edgepress.remote.verbs import bench_there, verify_there
 from edgepress.run.build import build_engine, folder_of
 from edgepress.run.recipe import QuantizeConfig, Recipe
-from edgepress.run.result import EngineResult, EngineTime, LatencyBudget, OnHost, StudentTimes
+from edgepress.run.result import EngineResult, OnHost
+from edgepress.run.run_report import EngineTime, LatencyBudget, StudentTimes
 from edgepress.run.splits import Splits
 
 log = logging.getLogger("edgepress")
@@ -115,10 +118,10 @@ def host_of_recipe(recipe: Recipe) -> Host | None:
 def seen_on_host(host: Host, bundle: Bundle, recipe: Recipe, test: MultiLabelDataset) -> OnHost:
     """Verify and time an engine on a host; an error of one engine does not stop the others."""
     try:
-        proof, rebuilt = verify_there(host, bundle, test, recipe.verify.budget(bundle.manifest.precision))
-        seen = OnHost(judgement=proof, rebuilt=rebuilt)
-        if proof.verdict != "not run":
-            seen = seen.model_copy(update={"p50_ms": _p50(bundle, recipe, host)})
+        answer = verify_there(host, bundle, [f"--budget={recipe.verify.budget(bundle.manifest.precision)}"], test)
+        ran = not isinstance(answer.found, NotRun)
+        p50 = _p50(bundle, recipe, host) if ran else None
+        seen = OnHost(judgement=answer.found.judgement, rebuilt=answer.rebuilt, p50_ms=p50)
     except EngineUnavailableError as error:
         seen = OnHost(judgement=judge([Reason(kind="machine", text=str(error))]))
     except InputError as error:
@@ -135,13 +138,13 @@ def _timed(name: str, recipe: Recipe, splits: Splits, out: Path, host: Host | No
     key = inputs_hash(
         {
             "student": name,
-            "model": recipe.distill.model_dump(include={"head", "width", "size", "resize"}),
+            "model": recipe.distill.model_dump(include={"head", "width", "size", "resize", "crop_fraction"}),
             "labels": splits.train.labels.names,
             "engines": recipe.engines,
             "compile": recipe.compile.model_dump(),
             "seconds": recipe.bench.seconds,
             "host": [recipe.host, recipe.host_python, recipe.ssh_option],
-            "machine": [machine["processor"], machine["cores"], machine["gpu"]],
+            "machine": [machine.processor, machine.cores, machine.gpu],
             "tools": installed(),
         }
     )
@@ -201,9 +204,9 @@ def _with_random_weights(name: str, recipe: Recipe, few: Splits, folder: Path) -
     from edgepress.compress.untrained import make_untrained
     from edgepress.deploy.build.export import export_onnx
 
-    shape = recipe.distill.model_dump(include={"head", "width", "size", "resize"})
+    shape = recipe.distill.model_dump(include={"head", "width", "size", "resize", "crop_fraction"})
     config = ModelConfig.parse({**shape, "backbone": name}, "students")
-    seen = Preprocess(size=config.size, resize=config.resize)
+    seen = Preprocess(size=config.size, resize=config.resize, crop_fraction=config.crop_fraction)
     images = np.stack([seen(few.train.picture(row)) for row in range(len(few.train))])
     model = make_untrained(config, few.train.labels, images)
     return export_onnx(model, few.test, folder / "onnx-fp32", identity=inputs_hash(config.model_dump()))
@@ -222,10 +225,18 @@ def _p50(bundle: Bundle, recipe: Recipe, host: Host | None) -> float:
         EngineUnavailableError: the target cannot run it, or it takes too long.
     """
     seconds = recipe.bench.seconds
-    timing = (bench(bundle, seconds=seconds) if host is None else bench_there(host, bundle, seconds)).cells[0].model
+    timed = bench(bundle, seconds=seconds) if host is None else _timed_there(bundle, seconds, host)
+    timing = timed.cells[0].model
     if timing.p50_ms is None:
         raise EngineUnavailableError(f"too slow to be timed: {timing.mean_ms:.0f} ms a call")
     return timing.p50_ms
+
+
+def _timed_there(bundle: Bundle, seconds: float, host: Host) -> Benchmark:
+    found = bench_there(host, bundle, [f"--seconds={seconds}"]).found
+    if isinstance(found, NotRun):
+        raise EngineUnavailableError("; ".join(found.reasons))
+    return found.benchmark
 
 
 def _best(row: StudentTimes) -> tuple[float, str]:

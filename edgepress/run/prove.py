@@ -5,36 +5,41 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from typing import Any, Literal
 
 import numpy as np
 
 from edgepress.calibration.decide.label_scores import measure_decisions
-from edgepress.deploy.bench.latency import Benchmark, bench
+from edgepress.deploy.bench.benchmark import Benchmark
+from edgepress.deploy.bench.latency import bench
 from edgepress.deploy.build.reference import REFERENCE, Reference
 from edgepress.deploy.engines import open_engine
+from edgepress.deploy.engines.golden import DIFF_BUDGET
 from edgepress.deploy.machine.device import describe_machine, installed
-from edgepress.deploy.verify.agreement import DIFF_BUDGET, FLIP_BUDGET
+from edgepress.deploy.verify.agreement import FLIP_BUDGET
 from edgepress.deploy.verify.verification import predict_split, verify
 from edgepress.multilabel.bundle import Bundle, inputs_hash
 from edgepress.multilabel.confidence import Scored, drop_interval
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
 from edgepress.multilabel.judgement import Reason
+from edgepress.multilabel.label_map import LabelMatch
 from edgepress.multilabel.metrics import mean_average_precision
+from edgepress.multilabel.stored_answers import StoredAnswers
 from edgepress.run.build import Built, write_decision_plots
 from edgepress.run.evidence import int8_search, label_scores, reliability_bins
 from edgepress.run.flips import find_flips
 from edgepress.run.recipe import Recipe
-from edgepress.run.result import DecisionScores, EngineResult, StudentDrop
+from edgepress.run.result import EngineResult, StudentDrop
 
 log = logging.getLogger("edgepress")
 _ROW = 4
 """Version of the fields of a result; a result of an earlier version is measured again."""
 
 
-def prove_torch(
+def prove_model(
     name: str,
     role: Literal["teacher", "student"],
     bundle: Bundle,
@@ -43,24 +48,32 @@ def prove_torch(
     recipe: Recipe,
     pictures: list[bytes],
     earlier: Mapping[str, EngineResult],
+    match: LabelMatch | None = None,
 ) -> EngineResult:
-    """Measure the torch model that engines are compared with (the student), or that it learnt from (a teacher).
+    """Measure the model that engines are compared with (the student), or that it learnt from (a teacher), as it is.
 
     Args:
         onnx: the student's bundle; its reference holds the student's logits.
         earlier: see `earlier_results`.
+        match: the teacher's labels for those of the data set; what it lacks does not count.
     """
-    key = _key(bundle, test, recipe)
+    key = _key(bundle, test, recipe, match)
     # A kept result may have another role now, because adopted teachers may have changed places.
-    place: dict[str, Any] = {"engine": f"{name} (torch)", "role": role, "bundle": bundle.name}
+    runtime = bundle.manifest.kind
+    place: dict[str, Any] = {"engine": f"{name} ({runtime})", "role": role, "bundle": bundle.name}
     if key in earlier:
         return earlier[key].model_copy(update=place)
-    log.info("timing the %s in torch", name)
+    log.info("timing the %s in %s", name, runtime)
     if role == "student":
         logits = Reference.load(onnx.path / REFERENCE).logits
     else:
         with open_engine(bundle) as engine:
             logits = predict_split(engine, test)
+        if match is not None and not match.same:
+            from edgepress.compress.mapped import mapped
+
+            logits = mapped(logits, match)
+            test = replace(test, ignore=test.ignore | ~match.known)
     return EngineResult(
         **place,
         precision="fp32",
@@ -70,6 +83,25 @@ def prove_torch(
         mAP=mean_average_precision(test.targets, logits, test.ignore),
         labels=label_scores(logits, test),
         bench=_bench(bundle, recipe, pictures),
+    )
+
+
+def prove_answers(answers: StoredAnswers, match: LabelMatch, test: MultiLabelDataset) -> EngineResult:
+    """What a teacher's stored answers reach on test, if they are for all of its pictures; nothing is timed."""
+    place: dict[str, Any] = {"engine": "teacher (answers)", "role": "teacher", "precision": "fp32"}
+    size = answers.path.stat().st_size
+    if answers.has(test) < len(test):
+        return EngineResult(**place, digest=answers.digest, size_bytes=size)
+    from edgepress.compress.stored import answers_for
+
+    logits = answers_for(answers, match, test)
+    test = replace(test, ignore=test.ignore | ~match.known)
+    return EngineResult(
+        **place,
+        digest=answers.digest,
+        size_bytes=size,
+        mAP=mean_average_precision(test.targets, logits, test.ignore),
+        labels=label_scores(logits, test),
     )
 
 
@@ -131,7 +163,7 @@ def _verified(bundle: Bundle, test: MultiLabelDataset, recipe: Recipe, student: 
         **fields,
         "student_drop": None if student is None else student_drop(logits, student, test),
         "labels": label_scores(logits, test, intervals=bundle.manifest.precision == "int8"),
-        "decisions": DecisionScores(**measure_decisions(decisions, logits, test)),
+        "decisions": measure_decisions(decisions, logits, test),
         "reliability": reliability_bins(decisions, logits, test),
         "flips": find_flips(decisions, logits, reference.logits[rows][:, columns], test),
     }
@@ -156,15 +188,16 @@ def _bench(bundle: Bundle, recipe: Recipe, pictures: Sequence[bytes]) -> Benchma
     return bench(bundle, list(pictures), batches=wanted.batches, streams=wanted.stream_counts, seconds=wanted.seconds)
 
 
-def _key(bundle: Bundle, test: MultiLabelDataset, recipe: Recipe) -> str:
+def _key(bundle: Bundle, test: MultiLabelDataset, recipe: Recipe, match: LabelMatch | None = None) -> str:
     """A measurement is kept while the engine, the pictures, the machine and the way of measuring are the same."""
     return inputs_hash(
         {
             "row": _ROW,
             "bundle": bundle.digest,
+            "labels": None if match is None or match.same else [match.columns, match.combine],
             "test": test.fingerprint(),
             "bench": recipe.bench.model_dump(),
-            "machine": describe_machine(),
+            "machine": asdict(describe_machine()),
             "budgets": [recipe.verify.budget(bundle.manifest.precision), DIFF_BUDGET, FLIP_BUDGET],
             "runtimes": [f"edgepress {version('edgepress')}", *installed()],
         }

@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,19 +19,30 @@ from edgepress.calibration.int8.quantize import STEPS, quantize
 from edgepress.calibration.int8.search import MOST_FLOAT, MOST_FLOAT_WEIGHTS, TOLERANCE, Score, Search, Trial
 from edgepress.calibration.int8.subset import calibration_hash, choose_calibration_set, missing_labels
 from edgepress.deploy.bench.against import compare_latency
-from edgepress.deploy.build.compile import IR, ONNX, built_for_openvino, compile_openvino, derived_bundle
+from edgepress.deploy.build.compile import IR, ONNX, built_for_openvino, derived_bundle
+from edgepress.deploy.build.litert import TFLITE, built_for_litert
 from edgepress.deploy.engines import open_engine
 from edgepress.deploy.engines.attention import require_logits_alone
 from edgepress.deploy.engines.base import require
 from edgepress.deploy.engines.golden import GOLDEN, Golden
+from edgepress.deploy.engines.table import ENGINES, EngineSpec
 from edgepress.deploy.machine.device import describe_machine
 from edgepress.deploy.verify.verification import predict_split
-from edgepress.multilabel.bundle import Bundle, inputs_hash, up_to_date, write_bundle
+from edgepress.multilabel.bundle import (
+    Bundle,
+    inputs_hash,
+    require_replaceable,
+    rewrite_bundle,
+    up_to_date,
+    write_bundle,
+)
 from edgepress.multilabel.datasets import MultiLabelDataset
-from edgepress.multilabel.decisions import changed_share
+from edgepress.multilabel.decisions import Decisions, changed_share
 from edgepress.multilabel.durable import sync
 from edgepress.multilabel.errors import InputError
-from edgepress.multilabel.manifest import Calibration, Target, Tried
+from edgepress.multilabel.facts import DecisionsChanged, Facts
+from edgepress.multilabel.litert_model import require_converter
+from edgepress.multilabel.manifest import BuiltFor, Kind, Quantization, Target, Tried
 from edgepress.multilabel.metrics import average_precision, mean_average_precision
 from edgepress.multilabel.noise import signal_to_noise
 from edgepress.multilabel.ratio import Ratio
@@ -42,6 +52,16 @@ from edgepress.run.recipe import QuantizeConfig
 from edgepress.run.splits import Splits
 
 log = logging.getLogger("edgepress")
+_FILES: dict[Kind, str] = {"onnx": ONNX, "openvino": IR, "litert": TFLITE}
+"""The file that holds the model, by the kind of bundle."""
+_PACKAGES: dict[Target, tuple[str, ...]] = {
+    "onnxruntime": ("onnx", "onnxruntime"),
+    "tensorrt": ("onnx", "onnxruntime"),
+    "openvino": ("openvino", "nncf", "onnxruntime"),
+    "litert": ("onnx", "onnxruntime", "onnx2tf", "litert-quantizer", "ai-edge-litert"),
+}
+"""The packages on whose versions an INT8 model depends."""
+_PASSPORTS: dict[Target, Callable[[Bundle], BuiltFor]] = {"openvino": built_for_openvino, "litert": built_for_litert}
 
 
 def require_quantizer(target: Target) -> None:
@@ -52,6 +72,8 @@ def require_quantizer(target: Target) -> None:
     """
     for module in ("onnx", "onnxruntime", "sympy", *(("openvino", "nncf") if target == "openvino" else ())):
         require(module, "quantize")
+    if target == "litert":
+        require_converter()
 
 
 def quantize_bundle(parent: Bundle, splits: Splits, target: Target, out: Path, config: QuantizeConfig) -> Bundle:
@@ -68,15 +90,15 @@ def quantize_bundle(parent: Bundle, splits: Splits, target: Target, out: Path, c
     if (parent.manifest.kind, parent.manifest.precision) != ("onnx", "fp32"):
         raise InputError(f"{parent.path}: {parent.manifest.kind}, {parent.manifest.precision}; expected onnx, fp32")
     require_logits_alone(parent)
-    parent.labels.require_equal(splits.train.labels, f"the bundle {parent.path}", f"the data set {splits.train.root}")
+    splits = splits.in_order_of(parent.labels, f"the bundle {parent.path}")
     require_quantizer(target)
     pictures = _calibration_set(parent, splits, config)
-    bits = 8 if target == "tensorrt" else config.weight_bits or weight_bits_here()
-    names = ("openvino", "nncf", "onnxruntime") if target == "openvino" else ("onnx", "onnxruntime")
-    tools = {name: version(name) for name in (*names, "edgepress")}
+    spec = next(spec for spec in ENGINES.values() if spec.target == target)
+    bits = (config.weight_bits or weight_bits_here()) if spec.runtime.saturates else 8
+    tools = {name: version(name) for name in (*_PACKAGES[target], "edgepress")}
     inputs = inputs_hash(
         {
-            "parent": parent.digest,
+            "parent": parent.model_digest,
             "target": target,
             "calibration": calibration_hash(pictures),
             "val": splits.val.fingerprint(),
@@ -86,51 +108,52 @@ def quantize_bundle(parent: Bundle, splits: Splits, target: Target, out: Path, c
         }
     )
     if (made := up_to_date(out, inputs)) is not None:
-        return made
+        return made if made.manifest.parent == parent.as_parent else _aligned_again(made, parent, splits.val)
+    require_replaceable(out, spec.quantized_kind, "int8")
     log.info("quantising for %s on %d pictures", target, len(pictures))
     # Latencies of another machine do not count for this one.
-    with _workplace(out, inputs_hash({"inputs": inputs, "processor": describe_machine()["processor"]})) as finished:
-        judge = _Judge(parent, splits.val, target, finished.folder)
-        fields: dict[str, Any] = {
-            "kind": judge.kind,
-            "precision": "int8",
-            "model": judge.model,
-            "inputs": inputs,
-            "tools": tools,
-        }
-        if target == "openvino":
-            fields["built_for"] = built_for_openvino(parent)
-        with derived_bundle(parent, out, **fields) as (folder, manifest):
-            found = quantize(
-                parent.model_path,
-                folder / judge.model,
-                np.stack([parent.preprocess(pictures.picture(row)) for row in range(len(pictures))]),
-                target=target,
-                evaluate=judge.score,
-                float_map=judge.float_map,
-                finished=finished,
-                measure=None if target == "tensorrt" else judge.latency,
-                budget=config.budget / 100,
-                time_limit=config.time_limit,
-                weight_bits=bits,
-            )
-            manifest["calibration"] = _record(found, pictures, judge.float_map, config, bits, target)
-            logits = judge.logits(found.best.file)
-            golden = Golden.of(parent)
-            if golden is not None and target != "tensorrt":  # TensorRT's engine is built from this graph later
-                answers = judge.logits(found.best.file, golden.pictures)
-                replace(golden, answers=answers).save(folder / GOLDEN)
-            manifest["facts"] = facts = {}
-            if parent.manifest.decisions is not None:
-                manifest["decisions"], facts["decisions"] = _aligned(parent, judge.reference, logits, splits.val)
+    with _workplace(out, inputs_hash({"inputs": inputs, "processor": describe_machine().processor})) as finished:
+        candidates = _Candidates(parent, splits.val, spec, finished.folder)
+        graph = finished.folder / candidates.model
+        found = quantize(
+            parent.model_path,
+            graph,
+            np.stack([parent.preprocess(pictures.picture(row)) for row in range(len(pictures))]),
+            target=target,
+            evaluate=candidates.score,
+            float_map=candidates.float_map,
+            finished=finished,
+            measure=candidates.latency if spec.graph is None else None,
+            budget=config.budget / 100,
+            time_limit=config.time_limit,
+            weight_bits=bits,
+        )
+        logits, golden = candidates.logits(graph), Golden.of(parent)
+        decisions, facts = _aligned(parent, candidates.reference, logits, splits.val)
+        with derived_bundle(
+            parent,
+            out,
+            kind=candidates.kind,
+            precision="int8",
+            model=candidates.model,
+            calibration=_record(found, pictures, candidates.float_map, config, bits, target),
+            built_for=_PASSPORTS[target](parent) if target in _PASSPORTS else None,
+            decisions=decisions,
+            facts=facts,
+            tools=tools,
+            inputs=inputs,
+        ) as folder:
+            _copy_graph(graph, folder / candidates.model)
+            if golden is not None and spec.graph is None:  # TensorRT's engine is built from this graph later
+                replace(golden, answers=candidates.logits(graph, golden.pictures)).save(folder / GOLDEN)
     made = Bundle.open(out)
-    _plot(made, judge.reference, logits, splits.val)
+    _plot(made, candidates.reference, logits, splits.val)
     return made
 
 
-def split_logits(bundle: Bundle, data: MultiLabelDataset, device: str = "cpu") -> np.ndarray:
-    """An engine's logits `[N, C]` on a split, in its order."""
-    with open_engine(bundle, device) as engine:
+def split_logits(bundle: Bundle, data: MultiLabelDataset, device: str = "cpu", *, unproven: bool = False) -> np.ndarray:
+    """An engine's logits `[N, C]` on a split, in its order; arguments as `open_engine`."""
+    with open_engine(bundle, device, unproven=unproven) as engine:
         return predict_split(engine, data)
 
 
@@ -162,16 +185,16 @@ def _workplace(out: Path, inputs: str) -> Iterator[Finished]:
     finished.remove()
 
 
-class _Judge:
+class _Candidates:
     """Runs candidates as the engines they would become: on val for accuracy, and in turn with fp32 for the time."""
 
-    def __init__(self, parent: Bundle, val: MultiLabelDataset, target: Target, folder: Path) -> None:
-        self.parent, self.val, self.folder = parent, val, folder
-        self.kind, self.model = ("openvino", IR) if target == "openvino" else ("onnx", ONNX)
+    def __init__(self, parent: Bundle, val: MultiLabelDataset, spec: EngineSpec, folder: Path) -> None:
+        self.parent, self.val, self.runtime, self.folder = parent, val, spec.runtime, folder
+        self.kind, self.model = spec.quantized_kind, _FILES[spec.quantized_kind]
         self.pixels = self._decode()
         self.reference = self._run(parent, self.pixels)
         self.float_map = mean_average_precision(val.targets, self.reference, val.ignore)
-        self._float: Bundle | None = None if target == "openvino" else parent
+        self._float: Bundle | None = parent if spec.runtime.builder is None else None
 
     def score(self, file: Path) -> Score:
         logits = self.logits(file)
@@ -181,7 +204,7 @@ class _Judge:
 
     def latency(self, file: Path) -> Ratio:
         if self._float is None:
-            self._float = compile_openvino(self.parent, self.folder / "fp32", "fp32")
+            self._float = self.runtime.build(self.parent, self.folder / "fp32", "fp32")
         with self._candidate(file) as bundle:
             return compare_latency(bundle, self._float, self.pixels[:64], unproven=True)
 
@@ -207,23 +230,34 @@ class _Judge:
 
     @contextlib.contextmanager
     def _candidate(self, file: Path) -> Iterator[Bundle]:
-        path = self.folder / "candidate"
-        manifest: dict[str, Any] = {"labels": self.parent.manifest.labels, "preprocess": self.parent.preprocess}
-        with write_bundle(path, kind=self.kind, precision="int8", model=self.model, **manifest) as (folder, _):
-            for suffix in (".xml", ".bin") if file.suffix == ".xml" else (file.suffix,):
-                sync(file.with_suffix(suffix))  # the kept result of a candidate must not outlast its file
-                shutil.copyfile(file.with_suffix(suffix), (folder / self.model).with_suffix(suffix))
+        path, parent = self.folder / "candidate", self.parent
+        with write_bundle(
+            path,
+            kind=self.kind,
+            precision="int8",
+            model=self.model,
+            labels=parent.manifest.labels,
+            preprocess=parent.preprocess,
+        ) as folder:
+            _copy_graph(file, folder / self.model)
         try:
             yield Bundle.open(path)
         finally:
             shutil.rmtree(path)
 
 
+def _copy_graph(file: Path, copy: Path) -> None:
+    """Copy the file or, in OpenVINO's format, the two files of a graph."""
+    for suffix in (".xml", ".bin") if file.suffix == ".xml" else (file.suffix,):
+        sync(file.with_suffix(suffix))  # the kept result of a candidate must not outlast its file
+        shutil.copyfile(file.with_suffix(suffix), copy.with_suffix(suffix))
+
+
 def _record(
     found: Search, pictures: MultiLabelDataset, float_map: float, config: QuantizeConfig, bits: int, target: Target
-) -> Calibration:
+) -> Quantization:
     best = found.best
-    return Calibration(
+    return Quantization(
         pictures=len(pictures),
         sha256=calibration_hash(pictures),
         split=pictures.split,
@@ -239,7 +273,7 @@ def _record(
         weight_bits=bits,
         int8_share=best.int8_share,
         latency=best.latency,
-        measured_on=None if best.latency is None else describe_machine()["processor"],
+        measured_on=None if best.latency is None else describe_machine().processor,
         planned=found.planned,
         tried=tuple(_row(trial, float_map) for trial in found.tried),
         sensitivity=tuple(found.sensitivity),
@@ -258,18 +292,36 @@ def _row(trial: Trial, float_map: float) -> Tried:
     )
 
 
-def _aligned(parent: Bundle, reference: np.ndarray, logits: np.ndarray, val: MultiLabelDataset):
-    """The parent's decisions aligned to the INT8 model, and how many change on val with the alignment and without."""
+def _aligned(
+    parent: Bundle, reference: np.ndarray, logits: np.ndarray, val: MultiLabelDataset
+) -> tuple[Decisions | None, Facts]:
+    """The parent's decisions aligned to the INT8 model, and how many change on val with the alignment and without.
+
+    None, and nothing, where none were fitted for the parent.
+    """
     before = parent.manifest.decisions
-    assert before is not None
+    if before is None:
+        return None, Facts()
     after, theirs = align_decisions(before, reference, logits), before.decide(reference)
-    changed = {
-        "val_changed_kept": changed_share(theirs, before.decide(logits), val.ignore),
-        "val_changed_refitted": changed_share(theirs, after.decide(logits), val.ignore),
-    }
-    shares = [100 * share for share in changed.values()]
-    log.info("  decisions changed on val: %.2f %% as they were, %.2f %% fitted to INT8", *shares)
-    return after, changed
+    changed = DecisionsChanged(
+        val_changed_kept=changed_share(theirs, before.decide(logits), val.ignore),
+        val_changed_refitted=changed_share(theirs, after.decide(logits), val.ignore),
+    )
+    log.info(
+        "  decisions changed on val: %.2f %% as they were, %.2f %% fitted to INT8",
+        100 * changed.val_changed_kept,
+        100 * changed.val_changed_refitted,
+    )
+    return after, Facts(decisions=changed)
+
+
+def _aligned_again(made: Bundle, parent: Bundle, val: MultiLabelDataset) -> Bundle:
+    """A finished INT8 bundle with decisions aligned to those that its parent has now."""
+    log.info("%s: aligning its decisions to those of %s", made.path, parent.path)
+    # As in the search, whatever the processor: decisions are fitted to the answers that the engine gives here.
+    reference, logits = (split_logits(bundle, val, unproven=True) for bundle in (parent, made))
+    decisions, facts = _aligned(parent, reference, logits, val)
+    return rewrite_bundle(made, made.path, parent=parent.as_parent, decisions=decisions, facts=facts)
 
 
 def _plot(bundle: Bundle, reference: np.ndarray, logits: np.ndarray, val: MultiLabelDataset) -> None:

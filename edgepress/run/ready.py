@@ -16,27 +16,34 @@ from edgepress.multilabel.errors import EngineUnavailableError, InputError
 from edgepress.run.build import folder_of, require_buildable
 from edgepress.run.recipe import EngineName, Recipe
 from edgepress.run.splits import Splits
+from edgepress.run.teachers import Teaching
 
 log = logging.getLogger("edgepress")
 
 
 def require_ready(
-    recipe: Recipe, splits: Splits, students: Sequence[DistillConfig], engines: Sequence[EngineName]
+    recipe: Recipe,
+    splits: Splits,
+    students: Sequence[DistillConfig],
+    engines: Sequence[EngineName],
+    teaching: Teaching,
 ) -> None:
     """Stop before anything is trained if a later stage would fail.
 
     Args:
         students: the planned trainings.
         engines: the engines to build from them; none for a comparison.
+        teaching: the recipe's finished teachers.
 
     Raises:
-        InputError: the first of: a folder that holds something else, a model that cannot be made,
-            unlabelled pictures that are in val or test, a calibration set that cannot show every label, a required
-            engine that this machine cannot build, or none that it can.
+        InputError: the first of: a folder that holds something else, a finished teacher that cannot teach, a
+            model that cannot be made, unlabelled pictures that are in val or test, a calibration set that cannot show
+            every label, a required engine that this machine cannot build, or none that it can.
     """
     out = Path(recipe.out)
     if (out / MANIFEST).is_file():
         raise InputError(f"{out}: is a bundle; name another folder for the run")
+    teaching.require(students, splits.train)
     _require_trainable(recipe, splits, students, out)
     if not engines:
         return
@@ -61,10 +68,10 @@ def _require_trainable(recipe: Recipe, splits: Splits, students: Sequence[Distil
     if not recipe.teacher:
         require_makeable(recipe.teach)
         require_replaceable(out / "teacher", "torch", "fp32", "teacher")
-        if recipe.teach.resize != recipe.distill.resize:
-            raise InputError(
-                f"resize is {recipe.teach.resize} in teach and {recipe.distill.resize} in distill: set them alike"
-            )
+        for name in ("resize", "crop_fraction"):
+            taught, learnt = getattr(recipe.teach, name), getattr(recipe.distill, name)
+            if taught != learnt:
+                raise InputError(f"{name} is {taught} in teach and {learnt} in distill: set them alike")
 
 
 def _require_buildable(recipe: Recipe, engines: Iterable[EngineName]) -> None:

@@ -12,8 +12,8 @@ from pydantic import Field, field_validator, model_validator
 
 from edgepress.calibration.decide.thresholds import Criterion
 from edgepress.calibration.int8.subset import Choice
-from edgepress.compress.config import DistillConfig, QuantizeAwareConfig, TeachConfig
-from edgepress.deploy.engines.table import ENGINES
+from edgepress.compress.config import DistillConfig, QuantizeAwareConfig, TeachConfig, TeacherOptions
+from edgepress.deploy.engines.table import DEFAULT_ENGINES, ENGINES
 from edgepress.deploy.verify.agreement import DROP_BUDGET
 from edgepress.multilabel.bundle import Precision
 from edgepress.multilabel.config import Config
@@ -28,7 +28,7 @@ else:
 
 
 class QuantizeConfig(Config):
-    """How INT8 models are calibrated."""
+    """How INT8 models are made."""
 
     pictures: int = Field(default=256, ge=8)
     """Pictures of the calibration set, drawn from train."""
@@ -39,11 +39,11 @@ class QuantizeConfig(Config):
     budget: float = Field(default=0.5, ge=0)
     """Most points of val mAP that INT8 may cost; nodes are left in float for it."""
     time_limit: float = Field(default=60.0, ge=0)
-    """Seconds a target after which no further candidate is begun, except that nodes are left in float while the budget
-    is missed."""
+    """Seconds per target after which no further candidate is begun, except that nodes are left in float while the
+    budget is missed."""
     weight_bits: int | None = Field(default=None, ge=7, le=8)
     """Bits of INT8 weights for onnxruntime and openvino: 7 where products saturate, on x86 without VNNI; by default
-    what this machine needs."""
+    what this machine needs. The engines called -7bit have 7 in any case."""
 
 
 class CompileConfig(Config):
@@ -53,9 +53,9 @@ class CompileConfig(Config):
     """Compute capability of the TensorRT device: 86 for SM86, 87 for Jetson Orin; by default that of the GPU here, else
     86."""
     max_batch: int = Field(default=64, ge=1)
-    """Most pictures a call that a TensorRT engine takes."""
+    """Most pictures per call that a TensorRT engine takes."""
     cuda_graph: bool = False
-    """TensorRT engines replay a CUDA graph instead of launching kernel after kernel: less of the host's time a call."""
+    """Replay a CUDA graph in TensorRT engines instead of launching each kernel, which takes less of the host's time."""
     dla: int | None = Field(default=None, ge=0, le=9)
     """A Jetson's DLA core that takes the layers it can, the GPU the rest; not fp32, and max_batch 1."""
 
@@ -102,9 +102,9 @@ class BenchConfig(Config):
     """How engines are timed."""
 
     batch: str = "1"
-    """Pictures a call; several batch sizes by commas, of which a report's table shows the first."""
+    """Pictures per call; several batch sizes, separated by commas, of which a report's table shows the first."""
     streams: str = "1"
-    """Threads that call the engine at once; several numbers by commas."""
+    """Threads that call the engine at once; several numbers, separated by commas."""
     seconds: float = Field(default=3.0, gt=0, allow_inf_nan=False)
     """Length of each measurement, after warming up until the timing is steady, for at most as long again."""
 
@@ -131,7 +131,7 @@ class BenchConfig(Config):
         return tuple(dict.fromkeys(int(part) for part in self.streams.split(",")))
 
 
-class TrainRecipe(DataOptions):
+class TrainRecipe(DataOptions, TeacherOptions):
     """What `run` and `compare` share: the pictures, and how a teacher and a student are made."""
 
     data: str
@@ -139,13 +139,11 @@ class TrainRecipe(DataOptions):
     out: str = "runs/edgepress"
     """Folder of the run; finished stages in it are kept while their inputs are unchanged."""
     train: str = "train"
-    """The split to learn and to calibrate on."""
+    """The split to learn on; the calibration set of INT8 is a part of it."""
     val: str = "val"
     """The split that chooses: epochs, thresholds, quantisation."""
     test: str = "test"
     """The split that reports, once."""
-    teacher: tuple[str, ...] = ()
-    """A finished teacher, bundle or .safetensors file of edgepress; several answer as one. `teach` is skipped."""
     teach: TeachConfig = TeachConfig()
     distill: DistillConfig = DistillConfig()
 
@@ -154,18 +152,18 @@ class TrainRecipe(DataOptions):
         """How the data set is read, alone."""
         return DataOptions(**{name: getattr(self, name) for name in DataOptions.model_fields})
 
-    @field_validator("teacher", mode="before")
-    @classmethod
-    def _may_be_one(cls, teacher: Any) -> Any:
-        return (teacher,) if isinstance(teacher, str) else () if teacher is None else teacher
+    @property
+    def teacher_options(self) -> TeacherOptions:
+        """The finished teachers and how they are read, alone."""
+        return TeacherOptions(**{name: getattr(self, name) for name in TeacherOptions.model_fields})
 
 
 class Recipe(TrainRecipe):
     """Everything that `edgepress run` needs to know."""
 
-    engines: tuple[EngineName, ...] = Field(default=ALL_ENGINES, min_length=1)
+    engines: tuple[EngineName, ...] = Field(default=DEFAULT_ENGINES, min_length=1)
     """What to build, verify and time."""
-    required: tuple[EngineName, ...] = ()
+    required: tuple[str, ...] = ()
     """Engines that must run here and pass; any other may be impossible on this machine."""
     attention: bool = False
     """Also export onnx-fp32-attention, which gives the demo what each label looks at."""

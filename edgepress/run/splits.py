@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgepress.multilabel.datasets import DataOptions, MultiLabelDataset, load_dataset, refuse_leaks
-from edgepress.multilabel.datasets.passed_over import passed_over
+from edgepress.multilabel.datasets.passed_over import PassedOver, in_one_line, passed_over
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.inspection import labels_left_out, too_poor
+from edgepress.multilabel.labels import LabelSpace
 from edgepress.run.recipe import TrainRecipe
 
 log = logging.getLogger("edgepress")
@@ -22,6 +23,14 @@ class Splits:
     train: MultiLabelDataset
     val: MultiLabelDataset
     test: MultiLabelDataset
+    passed_over: tuple[PassedOver, ...] = ()
+    """The pictures in the data set's folder that are in none of them."""
+
+    def in_order_of(self, labels: LabelSpace, owner: str) -> Splits:
+        """The splits with the columns in the order of `owner`'s labels; see `MultiLabelDataset.in_order_of`."""
+        whole = f"the data set {self.train.root}"
+        made = [one.in_order_of(labels, owner, whole) for one in (self.train, self.val, self.test)]
+        return replace(self, train=made[0], val=made[1], test=made[2])
 
 
 def splits_of(recipe: TrainRecipe) -> Splits:
@@ -38,11 +47,14 @@ def load_splits(data: str, train: str, val: str, test: str, options: DataOptions
     """
     loaded = [load_dataset(data, split, options) for split in (train, val, test)]
     for split in loaded:
-        for note in split.notes:
-            log.info("%s: %s", split.split, note)
-        loaded[0].labels.require_equal(split.labels, f"the split {train!r}", f"the split {split.split!r}")
-    for one in passed_over(Path(data), loaded):
-        log.info("%s", one)
+        for said in (*split.notes, split.meanings):
+            if said is not None:
+                log.info("%s: %s", split.split, said)
+    order = loaded[0].labels
+    loaded = [one.in_order_of(order, f"the split {train!r}", f"the split {one.split!r}") for one in loaded]
+    left = tuple(passed_over(Path(data), loaded))
+    if (said := in_one_line(left)) is not None:
+        log.info("%s", said)
     for split in loaded[1:]:
         if (why := too_poor(split)) is not None:
             raise InputError(why)
@@ -52,4 +64,4 @@ def load_splits(data: str, train: str, val: str, test: str, options: DataOptions
         split.check_pictures()
     refuse_leaks(loaded[0], loaded[1:])
     refuse_leaks(loaded[1], loaded[2:])  # test would favour what val chose, such as thresholds
-    return Splits(train=loaded[0], val=loaded[1], test=loaded[2])
+    return Splits(train=loaded[0], val=loaded[1], test=loaded[2], passed_over=left)

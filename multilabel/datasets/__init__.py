@@ -13,16 +13,23 @@ from typing import Any
 import numpy as np
 
 from edgepress.multilabel.datasets import (
+    azureml,
+    celeba,
     coco,
     csv_table,
     cvat,
     datumaro,
     fiftyone,
+    files,
     folders,
+    groundtruth,
     imagefolder,
+    labelme,
+    labelstudio,
     nuswide,
     openimages,
     roboflow,
+    vertex,
     voc,
     webdataset,
 )
@@ -30,7 +37,7 @@ from edgepress.multilabel.datasets.contents import Reader
 from edgepress.multilabel.datasets.options import DataOptions, Difficult, Format
 from edgepress.multilabel.datasets.unrecognised import nearest
 from edgepress.multilabel.datasets.values import CellCount
-from edgepress.multilabel.errors import DataChangedError, InputError
+from edgepress.multilabel.errors import DataChangedError, InputError, shown
 from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.pictures import (
     Picture,
@@ -60,11 +67,17 @@ _READERS: dict[Format, Reader] = {
     "datumaro": datumaro,
     "nuswide": nuswide,
     "cvat": cvat,
+    "celeba": celeba,
+    "vertex": vertex,
+    "groundtruth": groundtruth,
+    "azureml": azureml,
     "roboflow": roboflow,
     "openimages": openimages,
     "fiftyone": fiftyone,
+    "labelstudio": labelstudio,
     "imagefolder": imagefolder,
     "csv": csv_table,
+    "labelme": labelme,
     "webdataset": webdataset,
     "folders": folders,
 }
@@ -87,9 +100,16 @@ class MultiLabelDataset:
     """Sentences about what was left out or was read differently from how it is written."""
     values: tuple[CellCount, ...] = ()
     """For a table: each distinct value of its label cells, and what it was read as."""
+    copies: tuple[Path, ...] = ()
+    """Further files of pictures in `paths`, whose labels were united with theirs."""
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    @property
+    def meanings(self) -> str | None:
+        """For a table: in one line, how many cells each distinct value is, and what it was taken for."""
+        return "; ".join(map(str, self.values)) or None
 
     def subset(self, indices: np.ndarray) -> MultiLabelDataset:
         """Return the pictures at `indices`, in that order."""
@@ -101,6 +121,42 @@ class MultiLabelDataset:
         )
         if _HASHES in self.__dict__:
             made.__dict__[_HASHES] = [self._hashes[i] for i in indices]
+        return made
+
+    @property
+    def orders_labels(self) -> bool:
+        """Whether labels.txt gives the labels their order; elsewhere it is that in which files happen to name them."""
+        listing = self.root / "labels.txt"
+        return files.is_file(listing) and LabelSpace.from_file(listing) == self.labels
+
+    def in_order_of(self, labels: LabelSpace, mine: str, others: str) -> MultiLabelDataset:
+        """Return this split with its columns in the order of other labels of the same names.
+
+        A data set's files may give each split an order of its own, as the ids of COCO's categories do.
+
+        Args:
+            mine: whose labels the others are, for the error.
+            others: what the error calls this split.
+
+        Raises:
+            InputError: the names differ, or labels.txt gives them another order; the message says which.
+        """
+        if labels.names == self.labels.names:
+            return self
+        if self.orders_labels or set(labels.names) != set(self.labels.names):
+            labels.require_equal(self.labels, mine, others)
+        return self.with_labels(labels)
+
+    def with_labels(self, labels: LabelSpace) -> MultiLabelDataset:
+        """Return this split with some of its labels alone, in the order given.
+
+        Raises:
+            InputError: one of them is not among the split's.
+        """
+        columns = [self.labels.index(name) for name in labels]
+        made = replace(self, labels=labels, targets=self.targets[:, columns], ignore=self.ignore[:, columns])
+        if _HASHES in self.__dict__:
+            made.__dict__[_HASHES] = self._hashes
         return made
 
     def followed_by(self, other: MultiLabelDataset) -> MultiLabelDataset:
@@ -186,7 +242,7 @@ def load_dataset(
             all of it, and no content stands in both. A picture's part follows from its content alone, so that it
             stays where it is when others are added.
         options: how it is read, where its files do not say it themselves.
-        fields: those of `DataOptions`, for a call without `options`.
+        fields: those of `DataOptions`, such as `format="voc"`, for a call without `options`.
 
     Raises:
         InputError: no such folder or split, an empty split, a line that cannot be read, an unknown label, a picture
@@ -201,6 +257,8 @@ def load_dataset(
     """
     root = Path(path)
     options = _options(options, fields)
+    if not isinstance(split, str):
+        raise InputError(f"split is {split!r}; expected the name of a split, such as 'train'")
     found = detect_format(root, options)
     reader = _READERS[found]
     options.refuse_unused(root, found, reader.OPTIONS)
@@ -218,17 +276,30 @@ def load_dataset(
         paths=list(read.paths),
         targets=read.targets,
         ignore=read.ignore,
-        notes=read.notes,
+        notes=(*read.notes, *_alike(read.labels)),
         values=read.values,
+        copies=read.copies,
     )
     return _part(whole, int(part["low"] or 0), int(part["high"] or 100)) if part else whole
 
 
+def _alike(labels: LabelSpace) -> list[str]:
+    """Labels that a person would take for one: their names differ in case, or in what separates words."""
+    groups: dict[str, list[str]] = {}
+    for name in labels:
+        groups.setdefault(" ".join(re.split(r"[\s_-]+", name.casefold())), []).append(name)
+    found = [" and ".join(map(repr, names)) for names in groups.values() if len(names) > 1]
+    return [f"read as labels of their own, though their names are almost the same: {shown(found, 5)}"] if found else []
+
+
 def _options(options: DataOptions | None, fields: dict[str, Any]) -> DataOptions:
-    if options is not None:
-        assert not fields, "options or their fields, not both"
-        return options
-    return DataOptions.parse(fields, "options")
+    if options is None:
+        return DataOptions.parse(fields, "options")
+    if not isinstance(options, DataOptions):  # a format, as it would be given on the command line
+        raise InputError(f"options is {options!r}; expected DataOptions, or its fields by name, such as format='voc'")
+    if fields:
+        raise InputError(f"options are given, and {shown(fields)} beside them; expected one of the two")
+    return options
 
 
 def _part(whole: MultiLabelDataset, low: int, high: int) -> MultiLabelDataset:
@@ -286,7 +357,7 @@ def refuse_leaks(train: MultiLabelDataset, others: list[MultiLabelDataset]) -> N
         for name, path in zip(other.hashes(), other.paths, strict=True):
             if name in hashes and train.split == UNLABELLED:
                 raise InputError(
-                    f"{hashes[name]} is unlabelled and stands in the split {other.split!r} as well ({path}): "
+                    f"{hashes[name]} is unlabelled and is in the split {other.split!r} as well ({path}): "
                     f"take it out of the unlabelled pictures"
                 )
             if name in hashes:

@@ -7,16 +7,18 @@ root/result.json                          Label Studio; the one split is `train`
 root/<split>/, root/images/<split>/, root/images/ or root/   the pictures, by file_name
 
 A label is present where the picture has an annotation of it, even of a crowd; pictures without annotations are kept.
-Where the file says which labels were searched for (LVIS: neg_category_ids, not_exhaustive_category_ids), all others
-without an annotation are ignored. Labels are in the order of their category ids, pictures in the order of the file.
-Categories with the same name are one label, and entries with the same file one picture. `train` means train2014, `val`
-means val2017 and so on, where only one file fits.
+Where the file says which labels were searched for (LVIS: neg_category_ids, not_exhaustive_category_ids) or found absent
+(a score of 0, which Datumaro writes for the verified negatives of Open Images), all others without an annotation are
+ignored. Labels are in the order of their category ids, pictures in the order of the file. Categories with the same name
+are one label, and entries with the same file one picture; instances_ and labels_ of one split are united. `train` means
+train2014, `val` means val2017 and so on, where only one file fits.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +28,7 @@ from edgepress.multilabel.datasets import files
 from edgepress.multilabel.datasets.contents import Contents
 from edgepress.multilabel.datasets.finding import Pictures
 from edgepress.multilabel.datasets.options import DataOptions
-from edgepress.multilabel.datasets.tables import shown
-from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.errors import InputError, shown
 
 LOOKS_FOR = "annotations/instances_<split>.json or another file of images, annotations and categories (MS-COCO)"
 OPTIONS: frozenset[str] = frozenset()
@@ -56,76 +57,188 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
     """Read one split, in the order of the file.
 
     Raises:
-        InputError: as for `load_dataset`; also a short name that fits several files, or an annotation of a picture or
-            category that is not there.
+        InputError: as for `load_dataset`; also a short name that fits several files, an annotation of a picture or
+            category that is not there, or a score between 0 and 1.
     """
     found = _files(root)
     name = _full_name(root, split, found)
-    path = found[name]
-    images, annotations, categories = _parse(path)
-    if not images:
-        raise files.empty_split(path, split)
-    ordered = sorted(categories, key=lambda category: (isinstance(category["id"], str), category["id"]))
-    if len({category["id"] for category in ordered}) != len(ordered):
-        raise InputError(f"{path}: a category id stands twice among {[category['id'] for category in ordered][:100]}")
-    names = list(dict.fromkeys(category["name"] for category in ordered))
-    labels = files.label_space(names, str(path))
-    columns = {category["id"]: labels.index(category["name"]) for category in ordered}
-    pictures = Pictures(root, root / name, root / "images" / name, root / "images", root / "data", path.parent)
-    paths, rows, again = _pictures_of(images, pictures, path)
+    sources = [_parse(path) for path in found[name]]
+    if not any(source.images for source in sources):
+        raise files.empty_split(found[name][0], split)
+    names = list(dict.fromkeys(category["name"] for source in sources for category in source.categories))
+    labels = files.label_space(names, str(found[name][0]))
+    folders = (root / name, root / "images" / name, root / "images", root / "data", found[name][0].parent)
+    pictures = Pictures(root, *folders)
+    paths: dict[Path, int] = {}
+    rows = [_rows_of(source, pictures, paths) for source in sources]
     targets = np.zeros((len(paths), len(labels)), dtype=np.uint8)
-    for number, annotation in enumerate(annotations):
-        row, column = rows.get(annotation["image_id"]), columns.get(annotation["category_id"])
-        if row is None:
-            raise InputError(f"{path}, annotations[{number}]: no picture has the id {annotation['image_id']!r}")
-        if column is None:
-            raise InputError(f"{path}, annotations[{number}]: no category has the id {annotation['category_id']!r}")
-        targets[row, column] = 1
-    ignore, known = _unknown(images, rows, columns, targets, path)
+    searched = _Searched(targets)
+    for source, places in zip(sources, rows, strict=True):
+        columns = {category["id"]: labels.index(category["name"]) for category in source.categories}
+        _fill(targets, searched, source, places, columns)
+    if (cell := searched.contradicted()) is not None:
+        raise InputError(
+            f"{' and '.join(str(path) for path in found[name])}: one says that {list(paths)[cell[0]].name} shows "
+            f"{labels.names[cell[1]]!r}, the other that it does not; expected one of them"
+        )
     notes = list(pictures.notes)
     if others := _not_read(root):
         notes.append(f"files of annotations from which no split is read: {shown(others, 5)}")
-    if again:
-        notes.append(f"{path.name}: {again} entries name a picture again; the entries of one picture are united")
-    if len(names) != len(ordered):
-        twice = next(name for name in names if sum(category["name"] == name for category in ordered) > 1)
-        notes.append(f"{path.name}: several categories are called {twice!r}; categories of one name are one label")
-    if known is not None:
-        notes.append(f"{path.name}: says which labels were looked for; {known:,} cells without an answer are ignored")
-    return Contents(labels=labels, paths=paths, targets=targets, ignore=ignore, notes=tuple(notes))
+    for source, places in zip(sources, rows, strict=True):
+        notes += _notes(source, places)
+    ignore = searched.unknown()
+    if searched.said:
+        notes.append(
+            f"{found[name][0].name}: says which labels were looked for; {int(ignore.sum()):,} cells without an answer "
+            "are ignored"
+        )
+    return Contents(labels=labels, paths=list(paths), targets=targets, ignore=ignore, notes=tuple(notes))
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A file of annotations."""
+
+    path: Path
+    images: list[dict]
+    annotations: list[dict]
+    categories: list[dict]
+    """In the order of their ids."""
+
+
+class _Searched:
+    """The cells of which a file says that the label is absent, or not looked for."""
+
+    def __init__(self, targets: np.ndarray) -> None:
+        self._targets = targets
+        self._absent: np.ndarray | None = None
+
+    @property
+    def said(self) -> bool:
+        """Whether a file says so of any cell."""
+        return self._absent is not None
+
+    def absent(self, row: int, column: int) -> None:
+        if self._absent is None:
+            self._absent = np.zeros(self._targets.shape, dtype=bool)
+        self._absent[row, column] = True
+
+    def some(self) -> None:
+        """Remember that not every label was looked for, though none of this picture was found absent."""
+        if self._absent is None:
+            self._absent = np.zeros(self._targets.shape, dtype=bool)
+
+    def contradicted(self) -> tuple[int, int] | None:
+        """Row and column of the first cell that one file calls absent and another one present."""
+        if self._absent is None:
+            return None
+        rows, columns = np.nonzero(self._absent & (self._targets == 1))
+        return (int(rows[0]), int(columns[0])) if len(rows) else None
+
+    def unknown(self) -> np.ndarray:
+        """bool `[N, C]` of the cells that nobody looked at."""
+        if self._absent is None:
+            return np.zeros(self._targets.shape, dtype=bool)
+        return (self._targets == 0) & ~self._absent
+
+
+def _fill(
+    targets: np.ndarray, searched: _Searched, source: _Source, rows: dict[Any, int], columns: dict[Any, int]
+) -> None:
+    """Write what one file says into the targets `[N, C]` and into what was searched for."""
+    denied: dict[tuple[int, int], int] = {}
+    for number, annotation in enumerate(source.annotations):
+        row, column = rows.get(annotation["image_id"]), columns.get(annotation["category_id"])
+        if row is None:
+            raise InputError(f"{source.path}, annotations[{number}]: no picture has the id {annotation['image_id']!r}")
+        if column is None:
+            raise InputError(
+                f"{source.path}, annotations[{number}]: no category has the id {annotation['category_id']!r}"
+            )
+        if "score" in annotation and not files.score_says_yes(
+            annotation["score"], f"{source.path}, annotations[{number}]"
+        ):
+            denied[row, column] = number
+        else:
+            targets[row, column] = 1
+    for (row, column), number in denied.items():
+        if targets[row, column]:
+            raise InputError(
+                f"{source.path}, annotations[{number}]: has a score of 0, and another annotation of the same picture "
+                "and category has none; expected one of them"
+            )
+        searched.absent(row, column)
+    if not any(key in image for image in source.images for key in _LOOKED_FOR):
+        return
+    searched.some()
+    for number, image in enumerate(source.images):
+        where = f"{source.path}, images[{number}]"
+        for identity in image.get("neg_category_ids") or ():
+            column = columns.get(identity) if isinstance(identity, int | str) else None
+            if column is None:
+                raise InputError(f"{where}: neg_category_ids has {identity!r}; no category has that id")
+            if targets[rows[image["id"]], column]:
+                raise InputError(f"{where}: category {identity!r} is in neg_category_ids and has an annotation")
+            searched.absent(rows[image["id"]], column)
+
+
+def _notes(source: _Source, rows: dict[Any, int]) -> list[str]:
+    """What one file says twice."""
+    notes = []
+    if again := len(rows) - len(set(rows.values())):
+        notes.append(f"{source.path.name}: {again} entries name a picture again; the entries of one picture are united")
+    names = [category["name"] for category in source.categories]
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        notes.append(
+            f"{source.path.name}: several categories are called {twice!r}; categories of one name are one label"
+        )
+    return notes
 
 
 def _not_read(root: Path) -> list[str]:
-    """The files in annotations/ with labels that no split is read from, such as labels_ beside instances_."""
-    used = set(_files(root).values())
+    """The files in annotations/ with labels that no split is read from, such as captions_ beside instances_."""
+    used = {path for paths in _files(root).values() for path in paths}
     folder = root / "annotations"
     others = [name for name in files.named_as(folder, (_SUFFIX,)) if folder / name not in used]
     return [name for name in others if files.mentions(folder / name, '"category_id"')]
 
 
-def _files(root: Path) -> dict[str, Path]:
-    """The file of every split, by the first naming scheme that is found."""
+def _files(root: Path) -> dict[str, list[Path]]:
+    """The files of every split, by the first naming scheme that is found.
+
+    Raises:
+        InputError: two files are for one split.
+    """
     folder = root / "annotations"
     names = files.named_as(folder, (_SUFFIX,))
+    found: dict[str, list[Path]] = {}
     for prefix in (_PREFIX, _IMAGE_LEVEL):
-        found = {name[len(prefix) : -len(_SUFFIX)]: folder / name for name in names if name.startswith(prefix)}
-        found.pop("", None)
-        if found:
-            return found
-    found = {name: root / name / _ROBOFLOW for name in files.folders_of(root) if (root / name / _ROBOFLOW).is_file()}
+        for name in names:
+            if name.startswith(prefix) and (split := name[len(prefix) : -len(_SUFFIX)]):
+                found.setdefault(split, []).append(folder / name)
+    if found:
+        return found
+    found = {name: [root / name / _ROBOFLOW] for name in files.folders_of(root) if (root / name / _ROBOFLOW).is_file()}
     if found:
         return found
     for where in (folder, root):
         for name in files.named_as(where, (_SUFFIX,)):
             stem = name[: -len(_SUFFIX)]
             if files.mentions(where / name, *(f'"{key}"' for key in _KEYS)):
-                found[_ONE if stem in _NO_SPLIT else stem.removeprefix(_PREFIX)] = where / name
+                split = _ONE if stem in _NO_SPLIT else stem.removeprefix(_PREFIX)
+                if split in found:
+                    raise InputError(
+                        f"{where}: both {found[split][0].name} and {name} would be the split {split!r}; expected one, "
+                        "or files that are named as their splits are, such as train.json and val.json"
+                    )
+                found[split] = [where / name]
         if found:
             return found
     return {}
 
 
-def _full_name(root: Path, split: str, known: dict[str, Path]) -> str:
+def _full_name(root: Path, split: str, known: dict[str, list[Path]]) -> str:
     files.plain(split, f"split {split!r}")
     if split in known:
         return split
@@ -137,50 +250,22 @@ def _full_name(root: Path, split: str, known: dict[str, Path]) -> str:
     return fitting[0]
 
 
-def _pictures_of(images: list[dict], pictures: Pictures, path: Path) -> tuple[list[Path], dict[Any, int], int]:
-    """The pictures, each once; the row of every id; and the number of entries that name a picture again."""
-    paths: list[Path] = []
+def _rows_of(source: _Source, pictures: Pictures, paths: dict[Path, int]) -> dict[Any, int]:
+    """The row of every id; pictures that are not among `paths` yet are added there, each once."""
     rows: dict[Any, int] = {}
     first: dict[Any, int] = {}
-    seen: dict[Path, int] = {}
-    for number, image in enumerate(images):
-        where = f"{path}, images[{number}]"
+    for number, image in enumerate(source.images):
+        where = f"{source.path}, images[{number}]"
         name = image.get("file_name", image.get("coco_url"))
         if not isinstance(name, str):
             raise InputError(f"{where}: file_name is {str(name)[:80]!r}; expected text")
         if first.setdefault(image["id"], number) != number:
-            raise InputError(f"{where}: id {image['id']!r} stands twice (first at images[{first[image['id']]}])")
-        picture = pictures.find(name, where)
-        rows[image["id"]] = seen.setdefault(picture, len(paths))
-        if rows[image["id"]] == len(paths):
-            paths.append(picture)
-    return paths, rows, len(images) - len(paths)
+            raise InputError(f"{where}: id {image['id']!r} occurs twice (first at images[{first[image['id']]}])")
+        rows[image["id"]] = paths.setdefault(pictures.find(name, where), len(paths))
+    return rows
 
 
-def _unknown(
-    images: list[dict], rows: dict[Any, int], columns: dict[Any, int], targets: np.ndarray, path: Path
-) -> tuple[np.ndarray, int | None]:
-    """bool `[N, C]` of the cells that nobody looked at, and their number if the file says what was searched for."""
-    if not any(key in image for image in images for key in _LOOKED_FOR):
-        return np.zeros(targets.shape, dtype=bool), None
-    absent = np.zeros(targets.shape, dtype=bool)
-    for number, image in enumerate(images):
-        for identity in image.get("neg_category_ids") or ():
-            column = columns.get(identity) if isinstance(identity, int | str) else None
-            if column is None:
-                raise InputError(
-                    f"{path}, images[{number}]: neg_category_ids has {identity!r}; no category has that id"
-                )
-            if targets[rows[image["id"]], column]:
-                raise InputError(
-                    f"{path}, images[{number}]: category {identity!r} stands in neg_category_ids and has an annotation"
-                )
-            absent[rows[image["id"]], column] = True
-    ignore = (targets == 0) & ~absent
-    return ignore, int(ignore.sum())
-
-
-def _parse(path: Path) -> tuple[list[dict], list[dict], list[dict]]:
+def _parse(path: Path) -> _Source:
     expected = "MS-COCO's images, annotations and categories in JSON"
     data = files.read_bytes(path, expected)
     try:
@@ -190,10 +275,13 @@ def _parse(path: Path) -> tuple[list[dict], list[dict], list[dict]]:
     del data
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds no object; expected {expected}")
-    return (
-        _items(content, path, "images", id=(int, str)),
-        _items(content, path, "annotations", image_id=(int, str), category_id=(int, str)),
-        _items(content, path, "categories", id=(int, str), name=(str,)),
+    categories = _items(content, path, "categories", id=(int, str), name=(str,))
+    ordered = sorted(categories, key=lambda category: (isinstance(category["id"], str), category["id"]))
+    if len({category["id"] for category in ordered}) != len(ordered):
+        raise InputError(f"{path}: a category id occurs twice among {[category['id'] for category in ordered][:100]}")
+    images = _items(content, path, "images", id=(int, str))
+    return _Source(
+        path, images, _items(content, path, "annotations", image_id=(int, str), category_id=(int, str)), ordered
     )
 
 

@@ -30,6 +30,8 @@ class Contents:
     """Sentences about what was left out or was read differently from how it is written."""
     values: tuple[CellCount, ...] = ()
     """For a table: what its distinct values were read as."""
+    copies: tuple[Path, ...] = ()
+    """Further files of pictures in `paths`, whose labels were united with theirs."""
 
 
 class Reader(Protocol):

@@ -7,7 +7,8 @@ root/<split>.csv   path,cat,dog          or   path,labels
 The picture's column has a usual name (`tables.PICTURE_COLUMNS`), or is the one whose cells are pictures; its names
 start at the root, at <split>/, <split>_images/ or images/. Labels are columns (see `values`) or listed in one (see
 `label_lists`). Their order is that of labels.txt if it exists, else that of the columns, or, for lists, the alphabet's
-over all splits. Columns are separated by , ; | or tabs. Rows that name the same picture are merged.
+over all splits. Columns are separated by , ; | or tabs. Rows that name the same picture are merged. The splits of one
+table without a split column may be text files beside it (see `split_lists`).
 """
 
 from __future__ import annotations
@@ -16,9 +17,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgepress.multilabel.datasets import files
+from edgepress.multilabel.datasets.columns import usual_names
 from edgepress.multilabel.datasets.contents import Contents
+from edgepress.multilabel.datasets.elsewhere import Elsewhere, split_of
 from edgepress.multilabel.datasets.finding import Pictures
 from edgepress.multilabel.datasets.options import DataOptions
+from edgepress.multilabel.datasets.split_lists import find_split_lists
 from edgepress.multilabel.datasets.table_rows import (
     holds_pictures,
     labels_file,
@@ -26,8 +30,8 @@ from edgepress.multilabel.datasets.table_rows import (
     open_with_columns,
     read_table,
 )
-from edgepress.multilabel.datasets.tables import first_line, open_table, shown, usual_names
-from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.datasets.tables import first_line, open_table
+from edgepress.multilabel.errors import InputError, shown
 from edgepress.multilabel.labels import one_form
 
 LOOKS_FOR = "<split>.csv with a column path, file_name, image or the like, and labels"
@@ -69,7 +73,7 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
     pictures = _pictures(root, path.stem, split)
     table, columns = open_with_columns(path, pictures, options, root)
     named = labels_file(root)
-    if columns.listed is None:
+    if not columns.listed:
         names = named if named is not None and not options.label_columns else [table.header[c] for c in columns.labels]
         labels = files.label_space(names, str(path))
     elif named is not None:
@@ -79,15 +83,26 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
             open_with_columns(other, _pictures(root, other.stem), options, root) for other in _used(root, options)
         )
         labels = files.label_space(sorted(set(map(one_form, listed_names(others, options)))), str(root))
-    contents = read_table(table, columns, pictures, labels, split, options)
-    unread = _not_read(root, options)
-    note = (f"tables from which no split is read: {shown(unread, 5)}",) if unread else ()
-    return replace(contents, notes=(*contents.notes, *note))
+    lists = _lists(root, options)
+    contents = read_table(table, columns, pictures, labels, split, options, among=lists.get(split))
+    notes = []
+    if unread := _not_read(root, options):
+        notes.append(f"tables from which no split is read: {shown(unread, 5)}")
+    if not lists and (texts := find_split_lists(root, lambda name: pictures.afresh().found(name) is not None)):
+        notes.append(
+            f"lists of pictures from which no split is read: {shown([path.name for path in texts.values()], 5)}"
+        )
+    return replace(contents, notes=(*contents.notes, *notes))
 
 
 def _tables(root: Path) -> list[Path]:
     names = [name for name in files.files_of(root) if name.lower().endswith(_SUFFIXES) and not name.startswith(".")]
-    return [root / name for name in names if not name.lower().startswith(_NO_LABELS)]
+    return [root / name for name in names if not _says_no_labels(root / name)]
+
+
+def _says_no_labels(path: Path) -> bool:
+    """Return whether a table is a competition's example, or VIA's table of regions, whose labels are in JSON."""
+    return path.name.lower().startswith(_NO_LABELS) or "region_shape_attributes" in first_line(path)
 
 
 def _used(root: Path, options: DataOptions) -> list[Path]:
@@ -102,9 +117,26 @@ def _not_read(root: Path, options: DataOptions) -> list[str]:
     return [name for name in names if name not in used]
 
 
+def _lists(root: Path, options: DataOptions) -> dict[str, Path]:
+    """From each split to its list, where the one table has no split of its own."""
+    used = _used(root, options)
+    if len(used) != 1 or split_of(used[0].stem) is not None or options.split_column is not None:
+        return {}
+    pictures = _pictures(root, used[0].stem)
+    found = find_split_lists(root, lambda name: pictures.afresh().found(name) is not None)
+    if not found:
+        return {}
+    _, columns = open_with_columns(used[0], pictures, options, root)
+    return found if columns.split is None else {}
+
+
 def _pictures(root: Path, *splits: str) -> Pictures:
     return Pictures(
-        root, *(root / split for split in splits), *(root / f"{split}_images" for split in splits), root / "images"
+        root,
+        *(root / split for split in splits),
+        *(root / f"{split}_images" for split in splits),
+        root / "images",
+        elsewhere=Elsewhere(root, splits[-1]),
     )
 
 
@@ -133,8 +165,9 @@ def _splits_of(path: Path, root: Path, options: DataOptions) -> list[str]:
     except InputError:
         return [path.stem]  # reading the table will report what is wrong
     if columns.split is None:
-        return [path.stem]
-    return sorted({columns.split_of(row, f"{path}, line {number}") for number, row in table.rows})
+        return sorted(_lists(root, options)) or [path.stem]
+    names = {columns.split_of(row, f"{path}, line {number}") for number, row in table.rows}
+    return files.unlike_splits(names, f"{path}: the column {table.header[columns.split]!r}")
 
 
 def _table_of(root: Path, split: str, options: DataOptions) -> Path:

@@ -1,11 +1,16 @@
 """CVAT's export "CVAT for images": root/annotations.xml and root/images/.
 
-Every <image> has the names of its tags and shapes; its `subset` is the split, or `default` if there is none. Labels
-are in the order of the task's labels in <meta>, otherwise in alphabetical order. A picture without a tag has no label.
+root/annotations.xml           the `subset` of an <image> is the split, or `default` if there is none
+root/<split>.xml               one file a split, as Datumaro writes it
+root/<split>/annotations.xml   one export a split
+
+Every <image> has the names of its tags and shapes. Labels are in the order of the task's labels in <meta>, otherwise
+in alphabetical order. A picture without a tag has no label. Attributes are no labels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -16,24 +21,30 @@ from edgepress.multilabel.datasets.contents import Contents
 from edgepress.multilabel.datasets.finding import Pictures
 from edgepress.multilabel.datasets.options import DataOptions
 from edgepress.multilabel.datasets.voc_annotations import parse_xml
-from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.errors import InputError, shown
 from edgepress.multilabel.labels import one_form
 
-LOOKS_FOR = "annotations.xml with <image> and <tag> (CVAT for images)"
+LOOKS_FOR = "annotations.xml, or <split>.xml, with <image> and <tag> (CVAT for images)"
 OPTIONS: frozenset[str] = frozenset()
 
 _FILE, _DEFAULT = "annotations.xml", "default"
+_ALL = ""
+"""The key of the file that holds every split."""
+_SPEAKS = ("<annotations", "<image ")
 _MAX_BYTES = 1024 * 1024 * 1024
 
 
 def recognise(root: Path, options: DataOptions) -> bool:
     """Return whether the folder looks like this layout."""
-    return files.mentions(root / _FILE, "<annotations", "<image ")
+    return bool(_files(root))
 
 
 def splits(root: Path, options: DataOptions) -> list[str]:
-    """The subsets of the pictures."""
-    return sorted({_subset(image) for image in _parse(root).iter("image")})
+    """The subsets of the pictures, or one split a file."""
+    found = _files(root)
+    if _ALL in found:
+        return files.unlike_splits({_subset(image) for image in _images(found[_ALL])}, f"{found[_ALL]}: subset")
+    return sorted(found)
 
 
 def read(root: Path, split: str, options: DataOptions) -> Contents:
@@ -43,36 +54,56 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
         InputError: as for `load_dataset`; also a picture without a name, or one that occurs twice.
     """
     files.plain(split, f"split {split!r}")
-    parsed, path = _parse(root), root / _FILE
-    images = list(parsed.iter("image"))
-    known = sorted({_subset(image) for image in images})
-    if split not in known:
-        raise files.unknown_split(root, split, f'<image subset="{split}"> in {_FILE}', known)
-    declared = [(item.text or "").strip() for item in parsed.iterfind("./meta//labels/label/name")]
-    used = {label for image in images for label in _labels(image)}
-    labels = files.label_space(dict.fromkeys(map(one_form, [*declared, *sorted(used)])), str(path))
-    pictures = Pictures(root / "images" / split, root / "images", root / split, root)
-    paths: list[Path] = []
-    seen: dict[Path, int] = {}
-    cells: list[tuple[int, int]] = []
-    for number, image in enumerate(images):
-        if _subset(image) != split:
-            continue
-        where = f"{path}, image {image.get('id', number)}"
-        found = pictures.find(image.get("name") or "", where)
-        if seen.setdefault(found, number) != number:
-            raise InputError(f"{where}: {image.get('name')!r} stands twice; expected each picture once")
-        cells += [(len(paths), labels.index(label)) for label in _labels(image)]
-        paths.append(found)
-    targets = np.zeros((len(paths), len(labels)), dtype=np.uint8)
-    if cells:
-        targets[tuple(np.array(cells).T)] = 1
+    found = _files(root)
+    if split not in (known := splits(root, options)):
+        raise files.unknown_split(root, split, f"<image subset={split!r}> in {_FILE}, and no {split}.xml", known)
+    path = found.get(_ALL) or found[split]
+    parsed = {one: _parse(one) for one in found.values()}
+    labels = files.label_space(_names(parsed.values()), str(path))
+    images = [image for image in parsed[path].iter("image") if _ALL not in found or _subset(image) == split]
+    if not images:
+        raise files.empty_split(path, split)
+    pictures = Pictures(
+        path.parent / "images" / split, path.parent / "images", path.parent / split, path.parent, root / "images"
+    )
+    rows: dict[Path, int] = {}
+    targets = np.zeros((len(images), len(labels)), dtype=np.uint8)
+    for row, image in enumerate(images):
+        where = f"{path}, image {image.get('id', row)}"
+        if rows.setdefault(pictures.find(image.get("name") or "", where), row) != row:
+            raise InputError(f"{where}: {image.get('name')!r} occurs twice; expected each picture once")
+        targets[row, [labels.index(label) for label in _labels(image)]] = 1
+    notes = list(pictures.notes)
+    if attributes := sorted({one.get("name") or "" for image in images for one in image.iter("attribute")}):
+        notes.append(f"{path.name}: attributes of labels are no labels, and are left out: {shown(attributes, 5)}")
     ignore = np.zeros(targets.shape, dtype=bool)
-    return Contents(labels=labels, paths=paths, targets=targets, ignore=ignore, notes=tuple(pictures.notes))
+    return Contents(labels=labels, paths=list(rows), targets=targets, ignore=ignore, notes=tuple(notes))
 
 
-def _parse(root: Path) -> ElementTree.Element:
-    return parse_xml(root / _FILE, "CVAT's annotations in XML", _MAX_BYTES)
+def _files(root: Path) -> dict[str, Path]:
+    """The file of all splits under the key `_ALL`, or the file of each split."""
+    if files.mentions(root / _FILE, *_SPEAKS):
+        return {_ALL: root / _FILE}
+    names = files.named_as(root, (".xml",))
+    found = {name[: -len(".xml")]: root / name for name in names if files.mentions(root / name, *_SPEAKS)}
+    folders = files.folders_of(root) if not found else []
+    return found or {name: root / name / _FILE for name in folders if files.mentions(root / name / _FILE, *_SPEAKS)}
+
+
+def _parse(path: Path) -> ElementTree.Element:
+    return parse_xml(path, "CVAT's annotations in XML", _MAX_BYTES)
+
+
+def _images(path: Path) -> Iterator[ElementTree.Element]:
+    return _parse(path).iter("image")
+
+
+def _names(parsed: Iterable[ElementTree.Element]) -> list[str]:
+    """The labels of all files: first those that tasks declare, in their order."""
+    parsed = list(parsed)
+    declared = [(item.text or "").strip() for one in parsed for item in one.iterfind("./meta//labels/label/name")]
+    used = {label for one in parsed for image in one.iter("image") for label in _labels(image)}
+    return list(dict.fromkeys(map(one_form, [*declared, *sorted(used)])))
 
 
 def _subset(image: ElementTree.Element) -> str:

@@ -1,6 +1,8 @@
 """Datumaro's own JSON: root/annotations/<split>.json and root/images/<split>/ (also CVAT's export "Datumaro 1.0").
 
-An item has each label that one of its annotations, of the picture or a part, has. Labels are in the file's order.
+An item has each label that one of its annotations, of the picture or a part, has. Labels are in the file's order. An
+annotation with a score of 0 says that the label is absent (Datumaro writes so the verified negatives of Open Images);
+where a file has one, a label is known only where an annotation says it.
 """
 
 from __future__ import annotations
@@ -57,6 +59,7 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
     paths: list[Path] = []
     seen: dict[Path, int] = {}
     targets = np.zeros((len(items), len(labels)), dtype=np.uint8)
+    absent = np.zeros(targets.shape, dtype=bool)
     for row, item in enumerate(items):
         where = f"{path}, items[{row}]"
         found = pictures.find(_picture(item, where), where)
@@ -69,9 +72,22 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
                 continue
             if not isinstance(number, int) or not 0 <= number < len(labels):
                 raise InputError(f"{where}: label_id {number!r}; expected a number from 0 to {len(labels) - 1}")
-            targets[row, number] = 1
-    ignore = np.zeros(targets.shape, dtype=bool)
-    return Contents(labels=labels, paths=paths, targets=targets, ignore=ignore, notes=tuple(pictures.notes))
+            attributes = annotation.get("attributes")
+            score = attributes.get("score", 1) if isinstance(attributes, dict) else 1
+            if files.score_says_yes(score, where):
+                targets[row, number] = 1
+            else:
+                absent[row, number] = True
+        if (both := np.flatnonzero(absent[row] & (targets[row] == 1))).size:
+            raise InputError(f"{where}: label {labels.names[both[0]]!r} has a score of 0, and is annotated as well")
+    ignore = (targets == 0) & ~absent if absent.any() else np.zeros(targets.shape, dtype=bool)
+    notes = list(pictures.notes)
+    if absent.any():
+        notes.append(
+            f"{path.name}: {absent.sum():,} labels have a score of 0, a verified no; {ignore.sum():,} cells without an "
+            "annotation are ignored"
+        )
+    return Contents(labels=labels, paths=paths, targets=targets, ignore=ignore, notes=tuple(notes))
 
 
 def _names(content: dict[str, Any], path: Path) -> list[str]:

@@ -60,9 +60,12 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
     pictures = Pictures(*(path.parent / name for name in ("data", "images")), path.parent, root)
     paths: list[Path] = []
     targets = np.zeros((len(given), len(labels)), dtype=np.uint8)
+    seen: dict[Path, str] = {}
     for row, (name, value) in enumerate(given.items()):
         where = f"{path}, labels[{name!r}]"
         paths.append(pictures.find(name, where))
+        if seen.setdefault(paths[-1], name) != name:
+            raise InputError(f"{where}: the same picture as {seen[paths[-1]]!r}; expected each picture once")
         for item in _items(value):
             targets[row, _column(item, labels, where)] = 1
     if not paths:
@@ -73,6 +76,8 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
 
 def _files(root: Path) -> dict[str, Path]:
     def fits(path: Path) -> bool:
+        if not files.begins_with(path, b"{"):  # a list is something else
+            return False
         return files.mentions(path, '"labels"') and not files.mentions(path, '"images"', '"categories"')
 
     if fits(root / _FILE):

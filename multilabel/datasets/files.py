@@ -56,10 +56,30 @@ def plain(name: str, where: str) -> str:
 def unknown_split(root: Path, split: str, looked_for: str, known: Iterable[str]) -> InputError:
     """The error for a split that does not exist, which lists those that do."""
     names = list(known)
+    part = f"; a part of one is named as {names[0]}[90%:]" if names else ""
     return InputError(
-        f"{root}: no split {split!r} (no {looked_for}); a part of one is named as train[90%:]; "
-        f"splits here: {', '.join(names) or 'none'}{did_you_mean(split, names)}"
+        f"{root}: no split {split!r} (no {looked_for}){part}; splits here: {', '.join(names) or 'none'}"
+        f"{did_you_mean(split, names)}"
     )
+
+
+def unlike_splits(names: Iterable[str], where: str) -> list[str]:
+    """The names of splits, sorted.
+
+    Args:
+        where: what names them, for the error.
+
+    Raises:
+        InputError: two differ in case alone, and a person would take them for one split.
+    """
+    found = sorted(names)
+    for name in found:
+        alike = [other for other in found if other.casefold() == name.casefold()]
+        if len(alike) > 1:
+            raise InputError(
+                f"{where} names the splits {' and '.join(alike)}, which differ in case alone; write one of them"
+            )
+    return found
 
 
 def empty_split(path: Path, split: str) -> InputError:
@@ -71,6 +91,14 @@ def is_file(path: Path) -> bool:
     """Like `Path.is_file`, but false for a name that no file system accepts."""
     try:
         return path.is_file()
+    except OSError:
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Like `Path.is_dir`, but false for a name that no file system accepts."""
+    try:
+        return path.is_dir()
     except OSError:
         return False
 
@@ -153,6 +181,15 @@ def mentions(path: Path, *words: str) -> bool:
         return False
 
 
+def begins_with(path: Path, sign: bytes) -> bool:
+    """Return whether the first byte of a text that is no space is the sign; False if the file cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()[: len(sign)] == sign
+    except OSError:
+        return False
+
+
 def mentions_any(path: Path, words: tuple[str, ...], most: int = 65536) -> bool:
     """Return whether the beginning of a text holds one of the words, in any case."""
     try:
@@ -193,6 +230,37 @@ def numbered_lines(path: Path, expected: str) -> Iterator[tuple[int, str]]:
             yield number, text
 
 
+def json_lines(path: Path, expected: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the file and the line, for errors, and the object on every line that is not empty.
+
+    Raises:
+        InputError: a line is not JSON, or holds something other than an object.
+    """
+    for number, line in numbered_lines(path, expected):
+        where = f"{path}, line {number}"
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{where}: not JSON ({error}); expected {expected}") from None
+        if not isinstance(row, dict):
+            raise InputError(f"{where}: holds no object; expected {expected}")
+        yield where, row
+
+
+def score_says_yes(score: Any, where: str) -> bool:
+    """Return whether the score of an annotation says that its label is present; 0 says that it was found absent.
+
+    Raises:
+        InputError: it is between the two, a guess of a machine, or no number.
+    """
+    if isinstance(score, int | float) and not isinstance(score, bool) and score in (0, 1):
+        return score == 1
+    raise InputError(
+        f"{where}: score is {str(score)[:40]!r}; expected 1 (yes), 0 (verified no) or none: what a machine guessed is "
+        "no label, so write 1 or 0 after a threshold of your own"
+    )
+
+
 class Once:
     """Names that may occur only once."""
 
@@ -207,7 +275,7 @@ class Once:
         """
         first = self._lines.setdefault(name, number)
         if first != number:
-            raise InputError(f"{where}: {name!r} stands twice (first on line {first})")
+            raise InputError(f"{where}: {name!r} occurs twice (first on line {first})")
 
 
 def labels_or(root: Path, names: Iterable[str]) -> LabelSpace:

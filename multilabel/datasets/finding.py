@@ -2,8 +2,9 @@
 
 A name is first searched for below each folder in turn as it is written, with `\\` as `/`. Only if that finds nothing
 is a missing suffix added; an absolute name or a URL is searched for by its last parts, the longest first; and leading
-folders that do not exist here are dropped, such as the data set's own name before every path. No step leaves the data
-set's folder or chooses among several files: two answers are an error.
+folders that do not exist here are dropped, such as the data set's own name before every path. If none of a split's
+pictures is found so, they lie in folders of their own, and each is searched for in all of them (see `Elsewhere`). No
+step leaves the data set's folder or chooses among several files: two answers are an error.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from edgepress.multilabel.datasets import files
-from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.datasets.elsewhere import Elsewhere
+from edgepress.multilabel.errors import InputError, shown
 
 _SUFFIXES = tuple(suffix for name in files.PICTURE_SUFFIXES for suffix in (name, name.upper()))
 _ELSEWHERE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|/|[A-Za-z]:[\\/]|\\\\")
@@ -24,14 +26,37 @@ _PLAIN = re.compile(r"[^\\:?%\x00-\x1f]+")
 class Pictures:
     """Finds pictures below folders, the first folder first, with one listing per folder rather than a look per file."""
 
-    def __init__(self, *folders: Path) -> None:
-        there = [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
+    def __init__(self, *folders: Path, elsewhere: Elsewhere | None = None) -> None:
+        """Args:
+        elsewhere: the other folders in which pictures may lie; None if they may not.
+        """
+        there = [folder for folder in dict.fromkeys(folders) if files.is_folder(folder)]
         self.folders = there or list(folders[:1])
         self._listings: dict[Path, frozenset[str]] = {}
         self._parents: dict[str, list[Path]] = {}
         self._found: dict[Path, str] = {}
         self.dropped: dict[str, int] = {}
         """Leading parts of names that were dropped because they are no folders here, with the number of names each."""
+        self._elsewhere = elsewhere
+        self._regular = False
+        """Whether a picture was found in `folders`."""
+        self._strayed: InputError | None = None
+        """If pictures were found elsewhere: what would have been said of the first."""
+        self._strays: dict[str, int] = {}
+        """The other folders in which pictures were found, with the number of pictures each."""
+
+    def afresh(self) -> Pictures:
+        """The same folders, with nothing found in them yet."""
+        made = Pictures(*self.folders, elsewhere=self._elsewhere)
+        made._listings, made._parents = self._listings, self._parents
+        return made
+
+    def found(self, name: str) -> Path | None:
+        """Return the picture that a name leads to; None where it leads to none or to several."""
+        try:
+            return self.find(name, "") if name else None
+        except InputError:
+            return None
 
     def listed(self, name: str) -> Path | None:
         """The picture's path as it is written below the first folder that has it, or None."""
@@ -53,6 +78,8 @@ class Pictures:
             InputError: no file fits, several do, or the name leaves the folder; the message says what was tried.
         """
         if _PLAIN.fullmatch(name) and name[0] != "/" and ".." not in name and (found := self.listed(name)) is not None:
+            if not self._regular:
+                self._is_regular()
             return found
         elsewhere = bool(_ELSEWHERE.match(name))
         written = _local(name) if elsewhere else name.replace("\\", "/")
@@ -60,9 +87,45 @@ class Pictures:
         found = None if elsewhere else self._as_written(inside, where, suffix)
         if found is None:
             found = self._by_last_parts(inside, name, where, suffix, elsewhere)
-        if found is None:
+        if found is not None:
+            self._is_regular()
+            return found
+        stray = self._stray(inside, name, where, suffix, elsewhere)
+        if stray is None:
             raise self._missing(inside, name, where, suffix, elsewhere)
+        if self._strayed is None:
+            self._strayed = self._missing(inside, name, where, suffix, elsewhere)
+        return stray
+
+    def _stray(self, inside: PurePosixPath, name: str, where: str, suffix: bool, elsewhere: bool) -> Path | None:
+        """The picture in another folder, if no picture of the split lies where its name says."""
+        if self._elsewhere is None or self._regular:
+            return None
+        if not elsewhere and len(inside.parts) > 1 and self._is_folder_here(inside.parts[0]):
+            return None
+        found = self._elsewhere.find(inside, name, where, suffix=suffix)
+        if found is not None:
+            self._claim(found, name, where, "no folder here has both where their names say")
+            folder = found.parent.relative_to(self._elsewhere.root).as_posix()
+            self._strays[folder] = self._strays.get(folder, 0) + 1
         return found
+
+    def _is_regular(self) -> None:
+        """Remember that pictures lie where names say.
+
+        Raises:
+            InputError: one was missing there and was found elsewhere, so that it may be another picture.
+        """
+        self._regular = True
+        if self._strayed is not None:
+            raise self._strayed
+
+    def _claim(self, found: Path, name: str, where: str, why: str) -> None:
+        if self._found.setdefault(found, name) != name:
+            raise InputError(
+                f"{where}: {name!r} and {self._found[found]!r} both lead to {found}, because {why}; expected one file "
+                "for each name"
+            )
 
     def _below(self, parent: str) -> list[Path]:
         folders = self._parents.get(parent)
@@ -105,18 +168,14 @@ class Pictures:
             if len(others) > 1:
                 first, second, *_ = sorted(others)
                 raise InputError(f"{where}: {name!r} may be {first} or {second}; write the folder that is meant")
-            if self._found.setdefault(found, name) != name:
-                raise InputError(
-                    f"{where}: {name!r} and {self._found[found]!r} both lead to {found}, because no folder here is "
-                    f"called {parts[0]!r}; expected one file for each name"
-                )
+            self._claim(found, name, where, f"no folder here is called {parts[0]!r}")
             front = "/".join(parts[:start])
             self.dropped[front] = self.dropped.get(front, 0) + 1
             return found
         return None
 
     def _is_folder_here(self, name: str) -> bool:
-        return any((folder / name).is_dir() for folder in self.folders)
+        return any(files.is_folder(folder / name) for folder in self.folders)
 
     def _missing(self, inside: PurePosixPath, name: str, where: str, suffix: bool, elsewhere: bool) -> InputError:
         tried = ["as it is written"] if not elsewhere else ["by its last parts"]
@@ -135,16 +194,23 @@ class Pictures:
     def notes(self) -> list[str]:
         """What was dropped from names, for people."""
         ordered = sorted(self.dropped.items(), key=lambda item: -item[1])
-        return [f"{count} names were read without their leading {front!r}, which is no folder here"
-                for front, count in ordered[:1] if front] + (
-            [f"{len(ordered) - 1} more such leading parts were dropped"] if len(ordered) > 1 else [])  # fmt: skip
+        notes = [f"{count} names were read without their leading {front!r}, which is no folder here"
+                 for front, count in ordered[:1] if front]  # fmt: skip
+        if len(ordered) > 1:
+            notes.append(f"{len(ordered) - 1} more such leading parts were dropped")
+        if self._strays:
+            folders = shown([f"{name}/" for name in self._strays], 3)
+            notes.append(f"{sum(self._strays.values())} pictures were found by their names alone, in {folders}")
+        return notes
 
 
 def _local(name: str) -> str:
     """The path within a URL or an absolute name, as a relative path."""
-    if "://" in name:
-        parts = urlsplit(name)
-        return unquote(parts.path).strip("/")
+    scheme, double, rest = name.partition("://")
+    if double and scheme.lower() in ("http", "https", "file"):
+        return unquote(urlsplit(name).path).strip("/")
+    if double:  # a bucket or a store in a cloud, whose names are not quoted
+        return rest.partition("/")[2].strip("/")
     path = name.replace("\\", "/")
     if path.startswith("/data/local-files/") and "?d=" in path:  # Label Studio's name of a file on its own disk
         path = unquote(path.partition("?d=")[2])

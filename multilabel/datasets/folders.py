@@ -2,7 +2,8 @@
 
 A picture has the label of its folder. A file with the same name and content in several label folders of a split is
 one picture with several labels, known by its first path; the same content under another name remains another picture.
-Labels are in the order of labels.txt if it exists, otherwise in alphabetical order over all splits.
+Labels are in the order of labels.txt if it exists, otherwise in alphabetical order over all splits. The pictures of a
+folder `no_label`, as Datumaro writes it, have no label.
 
 Any tree of pictures looks like this. Without `--format folders`, it is therefore read only if nothing beside the
 pictures describes labels and no folder has the name of something else.
@@ -18,10 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from edgepress.multilabel.datasets import files
+from edgepress.multilabel.datasets.columns import SPLIT_NAMES
 from edgepress.multilabel.datasets.contents import Contents
+from edgepress.multilabel.datasets.foreign import conversion
 from edgepress.multilabel.datasets.options import DataOptions
-from edgepress.multilabel.datasets.tables import SPLIT_NAMES
-from edgepress.multilabel.datasets.unrecognised import conversion
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.pictures import picture_hash
 
@@ -29,10 +30,12 @@ LOOKS_FOR = "<split>/<label>/ with pictures"
 OPTIONS: frozenset[str] = frozenset()
 
 _NO_LABEL = re.compile(
-    r"(images?|imgs?|labels?|masks?|annotations?|default|jpegimages|pictures|photos|segmentations?|data|(train|val|test).*)",
+    r"(images?|imgs?|labels?|masks?|annotations?|default|jpegimages|pictures|photos|segmentations?|data|unlabell?ed"
+    r"|(train|val|test).*)",
     re.IGNORECASE,
 )
 """Names of folders that are not labels."""
+_WITHOUT = "no_label"
 _NO_PICTURES = re.compile(r"(labels?|masks?|annotations?|segmentations?)", re.IGNORECASE)
 """Names of folders below a label's folder whose pictures do not have the label."""
 _SPEAKS = re.compile(
@@ -76,16 +79,18 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
         if split in files.folders_of(root):
             raise files.empty_split(folder, split)
         raise files.unknown_split(root, split, "folder of that name", known)
-    labels = files.labels_or(root, (label for name in known for label in files.folders_of(root / name)))
+    named = (label for name in known for label in files.folders_of(root / name))
+    labels = files.labels_or(root, (label for label in named if label != _WITHOUT))
     found: list[tuple[str, Path]] = []
     for label in files.folders_of(folder):
         files.inside(label, f"{folder}, label folder")
-        if label not in labels:
+        if label not in labels and label != _WITHOUT:
             raise InputError(f"{folder}: label {label!r} is not in labels.txt; add it there or rename the folder")
         for path in files.below(folder / label, files.PICTURE_SUFFIXES):
             files.inside(path.name, f"{path.parent}")
             found.append((label, path))
     rows: dict[tuple[str, str | None], int] = {}
+    copies: list[Path] = []
     paths: list[Path] = []
     cells: list[tuple[int, int]] = []
     for (label, path), content in zip(found, _contents([path for _, path in found]), strict=True):
@@ -93,10 +98,17 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
         row = rows.setdefault((path.name, content) if content else (str(path), None), len(paths))
         if row == len(paths):
             paths.append(path)
-        cells.append((row, labels.index(label)))
+        else:
+            copies.append(path)
+        if label in labels:
+            cells.append((row, labels.index(label)))
     targets = np.zeros((len(paths), len(labels)), dtype=np.uint8)
-    targets[tuple(np.array(cells).T)] = 1
-    return Contents(labels=labels, paths=paths, targets=targets, ignore=np.zeros(targets.shape, dtype=bool))
+    if cells:
+        targets[tuple(np.array(cells).T)] = 1
+    without = sum(label == _WITHOUT for label, _ in found) if _WITHOUT not in labels else 0
+    notes = (f"{without} pictures in {_WITHOUT}/ are read as pictures without a label",) if without else ()
+    ignore = np.zeros(targets.shape, dtype=bool)
+    return Contents(labels=labels, paths=paths, targets=targets, ignore=ignore, notes=notes, copies=tuple(copies))
 
 
 def doubt(root: Path, splits: list[str]) -> str | None:

@@ -15,6 +15,7 @@ import difflib
 import json
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +23,20 @@ import numpy as np
 import yaml
 
 from edgepress.multilabel.datasets import files
+from edgepress.multilabel.datasets.columns import LIST_COLUMNS, SPLIT_NAMES
 from edgepress.multilabel.datasets.contents import Contents
 from edgepress.multilabel.datasets.finding import Pictures
-from edgepress.multilabel.datasets.label_lists import names_of
+from edgepress.multilabel.datasets.label_lists import names_of, refuse_unsplit
 from edgepress.multilabel.datasets.options import DataOptions
 from edgepress.multilabel.datasets.table_rows import listed_names, open_with_columns, read_table
-from edgepress.multilabel.datasets.tables import LIST_COLUMNS, shown
-from edgepress.multilabel.errors import InputError
-from edgepress.multilabel.labels import LabelSpace
+from edgepress.multilabel.errors import InputError, shown
+from edgepress.multilabel.labels import LabelSpace, one_form
 
 LOOKS_FOR = "metadata.jsonl, metadata.csv or metadata.parquet in a folder a split (Hugging Face imagefolder)"
 OPTIONS = frozenset(("values", "picture_column", "label_columns", "separator"))
 
 _KEYS = {"file_name", "labels", "ignore"}
+_SPLIT_KEYS = ("split", "subset", "partition", "phase", "set")
 _NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 _ONE = "train"
 """The split of a root that does not name one, as in `datasets`."""
@@ -62,10 +64,11 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
     if split not in listings:
         raise files.unknown_split(root, split, f"{_NAMES[0]} in that folder", splits(root, options))
     listing = listings[split]
+    _refuse_others(listing)
     pictures = Pictures(listing.parent, root)
     if listing.suffix == ".csv":
-        return _read_csv(listing, listings, pictures, root, options)
-    options.refuse_unused(root, listing.name, frozenset(("label_columns",)))
+        return _read_csv(split, listings, pictures, root, options)
+    options.refuse_unused(root, listing.name, frozenset(("label_columns", "separator")))
     names = _class_names(root)
     labels = LabelSpace.from_file(root / "labels.txt") if files.is_file(root / "labels.txt") else None
     if labels is None:
@@ -74,26 +77,31 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
     cells: list[tuple[int, int]] = []
     unknown: list[tuple[int, int]] = []
     seen: dict[Path, int] = {}
+    said: set[str] = set()
     for number, row in _rows(listing, options):
+        said.update(row.get("split", ()))
         where = f"{listing}, line {number}"
         path = pictures.find(row["file_name"], where)
         if seen.setdefault(path, number) != number:
-            raise InputError(f"{where}: {row['file_name']!r} stands twice (first on line {seen[path]})")
+            raise InputError(f"{where}: {row['file_name']!r} occurs twice (first on line {seen[path]})")
         own = _encoded(labels, row["labels"], names, where)
         ignored = _encoded(labels, row["ignore"], names, where)
         if own & ignored:
-            raise InputError(f"{where}: a label stands both in labels and in ignore")
+            raise InputError(f"{where}: a label is both in labels and in ignore")
         cells += [(len(paths), column) for column in own]
         unknown += [(len(paths), column) for column in ignored]
         paths.append(path)
     if not paths:
         raise files.empty_split(listing, split)
+    _refuse_splits(said, "split", split, str(listing), "put the pictures of each split and their file into a folder")
     targets = np.zeros((len(paths), len(labels)), dtype=np.uint8)
     ignore = np.zeros(targets.shape, dtype=bool)
     for array, places in ((targets, cells), (ignore, unknown)):
         if places:
             array[tuple(np.array(places).T)] = 1
-    return Contents(labels=labels, paths=paths, targets=targets, ignore=ignore, notes=tuple(pictures.notes))
+    return Contents(
+        labels=labels, paths=paths, targets=targets, ignore=ignore, notes=(*pictures.notes, *_not_read(root, listing))
+    )
 
 
 def _listings(root: Path) -> dict[str, Path]:
@@ -111,18 +119,43 @@ def _listings(root: Path) -> dict[str, Path]:
     return found
 
 
-def _read_csv(
-    listing: Path, listings: dict[str, Path], pictures: Pictures, root: Path, options: DataOptions
-) -> Contents:
+def _refuse_others(listing: Path) -> None:
+    found = [name for name in _NAMES if files.is_file(listing.parent / name)]
+    if len(found) > 1:
+        raise InputError(f"{listing.parent}: both {' and '.join(found)} name the labels of its pictures; keep one")
+
+
+def _not_read(root: Path, listing: Path) -> list[str]:
+    """Say which metadata file in the root is not read, because the splits have files of their own."""
+    found = [name for name in _NAMES if files.is_file(root / name)] if listing.parent != root else []
+    return [f"{', '.join(found)} in {root} is not read, because {listing.parent.name}/ has its own"] if found else []
+
+
+def _refuse_splits(names: set[str], key: str, split: str, where: str, how: str) -> None:
+    """Raise an error if the pictures of one split say that they belong to several."""
+    others = sorted(name for name in names if name.lower() != split.lower())
+    if others and (len(names) > 1 or split == _ONE):
+        raise InputError(
+            f"{where}: {key!r} names the splits {shown(sorted(names))}, and this file is the one split {split!r}; {how}"
+        )
+
+
+def _read_csv(split: str, listings: dict[str, Path], pictures: Pictures, root: Path, options: DataOptions) -> Contents:
+    listing = listings[split]
     table, columns = open_with_columns(listing, pictures, options, root)
-    if columns.listed is None:
+    if not columns.listed:
         labels = files.label_space([table.header[column] for column in columns.labels], str(listing))
     else:
         others = [path for path in listings.values() if path.suffix == ".csv"]
         opened = (open_with_columns(path, Pictures(path.parent, root), options, root) for path in others)
         found = () if files.is_file(root / "labels.txt") else listed_names(opened, options)
         labels = files.labels_or(root, found)
-    return read_table(table, columns, pictures, labels, None, options)
+    if columns.split is not None:
+        said = {row[columns.split].strip() for row in table.sample if len(row) > columns.split}
+        how = f"--format csv reads {listing.name} as a table with a column for the split"
+        _refuse_splits(said, table.header[columns.split], split, str(listing), how)
+    contents = read_table(table, columns, pictures, labels, None, options)
+    return replace(contents, notes=(*contents.notes, *_not_read(root, listing)))
 
 
 def _rows(listing: Path, options: DataOptions) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -130,10 +163,10 @@ def _rows(listing: Path, options: DataOptions) -> Iterator[tuple[int, dict[str, 
     key = options.label_columns[0] if len(options.label_columns) == 1 else None
     if listing.suffix == ".jsonl":
         for number, line in files.numbered_lines(listing, "one JSON object a line"):
-            yield number, _parse(line, f"{listing}, line {number}", key)
+            yield number, _parse(line, f"{listing}, line {number}", key, options)
     else:
         for number, row in enumerate(_parquet(listing), start=1):
-            yield number, _checked(row, f"{listing}, line {number}", key)
+            yield number, _checked(row, f"{listing}, line {number}", key, options)
 
 
 def _parquet(listing: Path) -> list[dict[str, Any]]:
@@ -147,15 +180,15 @@ def _parquet(listing: Path) -> list[dict[str, Any]]:
         raise InputError(f"{listing}: not Parquet ({' '.join(str(error).split())[:120]}); write it again") from None
 
 
-def _parse(line: str, where: str, key: str | None) -> dict[str, Any]:
+def _parse(line: str, where: str, key: str | None, options: DataOptions) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: not JSON ({error}); expected an object with file_name and labels") from None
-    return _checked(row, where, key)
+    return _checked(row, where, key, options)
 
 
-def _checked(row: Any, where: str, key: str | None) -> dict[str, Any]:
+def _checked(row: Any, where: str, key: str | None, options: DataOptions) -> dict[str, Any]:
     if not isinstance(row, dict) or not isinstance(row.get("file_name"), str) or not row["file_name"]:
         raise InputError(f"{where}: expected an object with a file_name and a list of labels")
     labels = row.get("labels")
@@ -167,14 +200,22 @@ def _checked(row: Any, where: str, key: str | None) -> dict[str, Any]:
             raise InputError(f"{where}: unknown key {name!r}; did you mean {meant[0]!r}?")
     key = key or _labels_key(row, where)
     found = row.get(key)
+    text = [found] if key != "labels" and isinstance(found, str) else []
     if key != "labels" and isinstance(found, str | int) and not isinstance(found, bool):
-        found = names_of(found, None, where) if isinstance(found, str) else [found]
+        found = names_of(found, options.separator, where) if isinstance(found, str) else [found]
     for name, items in (("labels" if key == "labels" else key, found), ("ignore", row.get("ignore") or [])):
         if not isinstance(items, list) or not all(
             isinstance(item, str | int) and not isinstance(item, bool) for item in items
         ):
             raise InputError(f"{where}: {name} of {row['file_name']!r} is {items!r}; expected a list of label names")
-    return {"file_name": row["file_name"], "labels": found, "ignore": row.get("ignore") or []}
+    split = [row[name] for name in row if name.lower() in _SPLIT_KEYS and str(row[name]).lower() in SPLIT_NAMES]
+    return {
+        "file_name": row["file_name"],
+        "labels": found,
+        "ignore": row.get("ignore") or [],
+        "text": text,
+        "split": split,
+    }
 
 
 def _are_names(items: list) -> bool:
@@ -199,6 +240,12 @@ def _encoded(labels: LabelSpace, items: list, names: list[str], where: str) -> s
         InputError: a name is unknown, or a number has no name.
     """
     columns = set()
+    numbers = [item for item in items if isinstance(item, int)]
+    if twice := [item for place, item in enumerate(numbers) if item in numbers[:place]]:
+        raise InputError(
+            f"{where}: labels {str(items)[:40]} has the number {twice[0]} twice; expected the numbers of the labels "
+            "that the picture has, from 0 on, and not a 0 or 1 for each label"
+        )
     for item in items:
         if isinstance(item, int):
             known = names or list(labels.names)
@@ -223,14 +270,17 @@ def _all_labels(listings: dict[str, Path], names: list[str], options: DataOption
     for listing in listings.values():
         if listing.suffix == ".csv":
             raise InputError(f"{listing}: a table beside {_NAMES[0]} in other splits; expected one kind for all splits")
+        texts: set[str] = set()
         for number, row in _rows(listing, options):
+            texts.update(row.get("text", ()))
             for item in [*row["labels"], *row["ignore"]]:
                 if isinstance(item, int):
                     raise InputError(
                         f"{listing}, line {number}: label {item} is a number, and nothing says its name; expected "
                         "labels.txt with the names, one a line, from 0 on"
                     )
-                found.add(item)
+                found.add(one_form(item))
+        refuse_unsplit(texts, options.separator, str(listing), "labels")
     return files.label_space(sorted(found), str(next(iter(listings.values())).parent))
 
 

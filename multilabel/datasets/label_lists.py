@@ -1,8 +1,8 @@
 """Cells that list labels: the one place where such text becomes names.
 
-A list in JSON or in brackets, with or without quotes, shows by itself what its parts are. Elsewhere `;` and `|`
-separate names, and nothing else does unless `--separator` says so: if a space, a comma or the like would split a cell
-into names that also occur elsewhere, the table is refused until the option is given.
+A list in JSON or in brackets, with or without quotes, or of quoted names shows by itself what its parts are. Elsewhere
+`;` and `|` separate names, and nothing else does unless `--separator` says so: if a space, a comma or the like would
+split a cell into names that also occur elsewhere, the table is refused until the option is given.
 """
 
 from __future__ import annotations
@@ -14,9 +14,13 @@ from collections.abc import Iterable
 
 from edgepress.multilabel.errors import InputError
 
-_CHOICES = ("choices", "labels", "rectanglelabels", "polygonlabels", "ellipselabels", "keypointlabels", "brushlabels")
+CHOICES = (
+    "choices", "labels", "rectanglelabels", "polygonlabels", "ellipselabels", "keypointlabels", "brushlabels",
+    "bitmasklabels", "vectorlabels",
+)  # fmt: skip
 """Label Studio's keys for what was chosen."""
 _QUOTED = re.compile(r"\s*(?:'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\")\s*,?")
+_ALL_QUOTED = re.compile(r"('[^']*'|\"[^\"]*\")(\s*,\s*('[^']*'|\"[^\"]*\"))*")
 _PAIRS = {"[": "]", "(": ")", "{": "}"}
 _EMPTY = frozenset(("", "nan", "<na>", "null"))
 _MARKS = {",": "commas", " ": "spaces", "/": "/", "+": "+", "#": "#"}
@@ -36,6 +40,8 @@ def names_of(cell: str, separator: str | None, where: str) -> list[str]:
     text = cell.strip()
     if text.lower() in _EMPTY:
         return []
+    if _ALL_QUOTED.fullmatch(text) and (found := _unquoted(f"[{text}]")) is not None:
+        return found
     if text[0] in _PAIRS and text.endswith(_PAIRS[text[0]]) and (found := _bracketed(text)) is not None:
         return found
     if text[0] in "[{":
@@ -53,19 +59,19 @@ def _bracketed(text: str) -> list[str] | None:
     except (ValueError, RecursionError):
         found = _unquoted(text)
     if isinstance(found, dict):
-        found = _chosen([found])
+        found = chosen([found])
     elif isinstance(found, list) and found and all(isinstance(item, dict) for item in found):
-        found = _chosen(found)
+        found = chosen(found)
     if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
         return None
     return [name.strip() for name in found]
 
 
-def _chosen(items: list[dict]) -> list | None:
+def chosen(items: list[dict]) -> list | None:
     """The names in Label Studio's regions or choices."""
     names: list = []
     for item in items:
-        key = next((key for key in _CHOICES if key in item), None)
+        key = next((key for key in CHOICES if key in item), None)
         if key is None:
             return None
         value = item[key]
@@ -104,7 +110,8 @@ def refuse_unsplit(cells: Iterable[str], separator: str | None, table: str, colu
     Raises:
         InputError: there is such a cell; the message names it, its parts and the option.
     """
-    if separator is not None:
+    cells = list(cells)
+    if separator == WHOLE or (separator is not None and any(separator in cell for cell in cells)):
         return
     names: Counter[str] = Counter()
     separated = False
@@ -121,8 +128,9 @@ def refuse_unsplit(cells: Iterable[str], separator: str | None, table: str, colu
             # If no list is in sight, a comma, a slash and so on more likely separate names than belong to one.
             shared = not separated and mark != " " and (mark == "," or any(seen[part] > 1 for part in parts))
             if len(parts) > 1 and (alone or again or shared):
+                said = f"--separator {separator!r} occurs nowhere: " if separator is not None else ""
                 raise InputError(
                     f"{table}: column {column!r} holds {name[:60]!r}, which {called} would split into "
-                    f"{', '.join(repr(part) for part in parts[:4])}; give --separator '{mark}' where a cell lists "
-                    f"labels, or --separator {WHOLE} where each cell is one label"
+                    f"{', '.join(repr(part) for part in parts[:4])}; {said}give --separator '{mark}' where a cell "
+                    f"lists labels, or --separator {WHOLE} where each cell is one label"
                 )

@@ -59,7 +59,7 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
         where = f"{listing}, line {number}"
         path = pictures.find(line, where)
         if lines.setdefault(path, number) != number:
-            raise InputError(f"{where}: {line!r} stands twice (first on line {lines[path]})")
+            raise InputError(f"{where}: {line!r} occurs twice (first on line {lines[path]})")
         paths.append(path)
     if not paths:
         raise files.empty_split(listing, split)

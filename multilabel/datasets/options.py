@@ -23,6 +23,12 @@ Format = Literal[
     "openimages",
     "fiftyone",
     "cvat",
+    "labelstudio",
+    "labelme",
+    "celeba",
+    "vertex",
+    "groundtruth",
+    "azureml",
     "csv",
     "webdataset",
     "folders",
@@ -54,6 +60,13 @@ class DataOptions(Config):
     def _by_commas(cls, given: Any) -> Any:
         """Split a text that lists columns by commas, with quotes around a name that contains one."""
         return tuple(next(csv.reader([given], skipinitialspace=True), ())) if isinstance(given, str) else given
+
+    @field_validator("separator")
+    @classmethod
+    def _separates(cls, separator: str | None) -> str | None:
+        if separator == "":
+            raise ValueError("expected what separates labels, such as ',' or ' ', or none where a cell is one label")
+        return separator
 
     @field_validator("values")
     @classmethod

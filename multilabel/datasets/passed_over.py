@@ -16,7 +16,7 @@ UNREAD_SUFFIXES = (".heic", ".heif", ".jp2", ".jxl", ".gif", ".svg", ".dcm", ".t
 
 @dataclass(frozen=True)
 class PassedOver:
-    """Pictures that are in no split, all for one reason."""
+    """A number of pictures that are in no split, all for one reason."""
 
     pictures: int
     reason: str
@@ -24,7 +24,18 @@ class PassedOver:
     """The path of the first one, below the data set's folder."""
 
     def __str__(self) -> str:
-        return f"{self.pictures:,} pictures passed over: {self.reason} (such as {self.example})"
+        return f"{self.pictures:,} {self.reason} (such as {self.example})"
+
+
+def in_one_line(found: Iterable[PassedOver]) -> str | None:
+    """How many pictures were passed over, and why; None where there is none.
+
+    Example:
+        >>> in_one_line([PassedOver(3, "in none of train and val", "old/a.jpg"), PassedOver(1, "hidden", "._b.jpg")])
+        'pictures passed over: 3 in none of train and val (such as old/a.jpg); 1 hidden (such as ._b.jpg)'
+    """
+    said = "; ".join(map(str, found))
+    return f"pictures passed over: {said}" if said else None
 
 
 def passed_over(root: Path, splits: Iterable[MultiLabelDataset]) -> list[PassedOver]:
@@ -34,12 +45,12 @@ def passed_over(root: Path, splits: Iterable[MultiLabelDataset]) -> list[PassedO
         splits: the splits that were read; pictures of others count as passed over.
     """
     splits = list(splits)
-    used = {str(path) for split in splits for path in split.paths}
-    names = " and ".join(split.split for split in splits)
+    used = {str(path) for split in splits for path in (*split.paths, *split.copies)}
+    *names, last = (split.split for split in splits)
     reasons = {
-        "named": f"they are in none of {names}",
-        "suffix": "their suffix is not read",
-        "hidden": "they are hidden",
+        "named": f"in none of {', '.join(names)} and {last}" if names else f"not in {last}",
+        "suffix": "with a suffix that is not read",
+        "hidden": "hidden",
     }
     found: dict[str, list[str]] = {reason: [] for reason in reasons}
     for folder, folders, names_here in os.walk(root):

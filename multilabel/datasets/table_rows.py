@@ -8,36 +8,31 @@ from pathlib import Path
 import numpy as np
 
 from edgepress.multilabel.datasets import files
+from edgepress.multilabel.datasets.columns import Columns, columns_of
 from edgepress.multilabel.datasets.contents import Contents
 from edgepress.multilabel.datasets.finding import Pictures
 from edgepress.multilabel.datasets.label_lists import names_of, refuse_unsplit
 from edgepress.multilabel.datasets.options import DataOptions
-from edgepress.multilabel.datasets.tables import Columns, Table, columns_of, open_table, shown
+from edgepress.multilabel.datasets.split_lists import names_in, plain_name, refuse_strangers
+from edgepress.multilabel.datasets.tables import Table, open_table
 from edgepress.multilabel.datasets.values import CellCount, Cells, UnreadableError, Values, is_empty
-from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.errors import InputError, shown
 from edgepress.multilabel.labels import LabelSpace
 
 
 def open_with_columns(path: Path, pictures: Pictures, options: DataOptions, root: Path) -> tuple[Table, Columns]:
     """A table, and what its columns are; it raises the same errors as `open_table` and `columns_of`."""
     table = open_table(path)
-    return table, columns_of(table, options, lambda name: _resolves(name, pictures), labels_file(root))
+    return table, columns_of(table, options, pictures, labels_file(root))
 
 
 def holds_pictures(table: Table, pictures: Pictures) -> bool:
     """Return whether in the first rows every cell of some column is a picture that exists."""
     rows = table.sample[:20]
     return bool(rows) and any(
-        all(len(row) > column and _resolves(row[column].strip(), pictures) for row in rows)
+        all(len(row) > column and pictures.afresh().found(row[column].strip()) is not None for row in rows)
         for column in range(len(table.header))
     )
-
-
-def _resolves(name: str, pictures: Pictures) -> bool:
-    try:
-        return bool(name) and pictures.find(name, "") is not None
-    except InputError:
-        return False
 
 
 def labels_file(root: Path) -> tuple[str, ...] | None:
@@ -54,29 +49,39 @@ def listed_names(tables: Iterable[tuple[Table, Columns]], options: DataOptions) 
     """
     found: set[str] = set()
     for table, columns in tables:
-        if columns.listed is None:
+        if not columns.listed:
             continue
         cells: dict[str, int] = {}
         for number, row in table.rows:
-            cells.setdefault(row[columns.listed], number)
+            for column in columns.listed:
+                cells.setdefault(row[column], number)
         for cell, number in cells.items():
             found.update(names_of(cell, options.separator, f"{table.path}, line {number}"))
-        refuse_unsplit(cells, options.separator, str(table.path), table.header[columns.listed])
+        refuse_unsplit(cells, options.separator, str(table.path), table.header[columns.listed[0]])
     return found
 
 
 def read_table(
-    table: Table, columns: Columns, pictures: Pictures, labels: LabelSpace, split: str | None, options: DataOptions
+    table: Table,
+    columns: Columns,
+    pictures: Pictures,
+    labels: LabelSpace,
+    split: str | None,
+    options: DataOptions,
+    among: Path | None = None,
 ) -> Contents:
     """Read the rows of a table, or those of one split if a column names the splits.
 
+    Args:
+        among: the list of the split's pictures, where a text file gives it.
+
     Raises:
         InputError: a picture is missing, a value or a label is unknown, rows of the same picture contradict each other,
-            or there is no row; the message names the line.
+            a list names a picture that no row does, or there is no row; the message names the line.
     """
     rows = _Rows(table, pictures, columns.picture)
-    kept = _of_split(table, columns, split)
-    if columns.listed is not None:
+    kept = _of_split(table, columns, split) if among is None else _listed_rows(table, columns.picture, among)
+    if columns.listed:
         targets, ignore, counts = _lists(kept, rows, columns.listed, labels, options)
     else:
         targets, ignore, counts = _values(kept, rows, columns.labels, options)
@@ -123,22 +128,33 @@ def _of_split(table: Table, columns: Columns, split: str | None) -> Iterator[tup
             yield number, row
 
 
+def _listed_rows(table: Table, picture: int, path: Path) -> Iterator[tuple[int, list[str]]]:
+    listed = names_in(path)
+    seen: set[str] = set()
+    for number, row in table.rows:
+        name = plain_name(row[picture])
+        if name in listed:
+            seen.add(name)
+            yield number, row
+    refuse_strangers(listed, seen, path, table.path)
+
+
 def _lists(
-    kept: Iterator[tuple[int, list[str]]], rows: _Rows, listed: int, labels: LabelSpace, options: DataOptions
+    kept: Iterator[tuple[int, list[str]]], rows: _Rows, listed: Sequence[int], labels: LabelSpace, options: DataOptions
 ) -> tuple[np.ndarray, np.ndarray, list[CellCount]]:
     known: dict[str, list[int]] = {}
     cells: list[tuple[int, int]] = []
     empty = 0
     for number, row in kept:
         rows.add(number, row)
-        cell = row[listed]
-        if cell not in known:
-            where = rows.where(number)
-            names = names_of(cell, options.separator, where)
-            _refuse_unknown(names, labels, where)
-            known[cell] = [labels.index(name) for name in names]
-        empty += not known[cell] and is_empty(cell)
-        cells += [(rows.of_picture[-1], column) for column in known[cell]]
+        for cell in (row[column] for column in listed):
+            if cell not in known:
+                where = rows.where(number)
+                names = names_of(cell, options.separator, where)
+                _refuse_unknown(names, labels, where)
+                known[cell] = [labels.index(name) for name in names]
+            cells += [(rows.of_picture[-1], column) for column in known[cell]]
+        empty += all(is_empty(row[column]) for column in listed)
     if not rows.paths:
         raise files.empty_split(rows.table.path, rows.table.path.stem)
     targets = np.zeros((len(rows.paths), len(labels)), dtype=np.uint8)

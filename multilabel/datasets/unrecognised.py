@@ -6,52 +6,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgepress.multilabel.datasets import files
-from edgepress.multilabel.datasets.tables import first_line, shown, usual_names
+from edgepress.multilabel.datasets.columns import usual_names
+from edgepress.multilabel.datasets.foreign import conversion
+from edgepress.multilabel.datasets.tables import first_line
+from edgepress.multilabel.errors import shown
 
 _ANYTHING = "a folder of pictures with labels: a table, COCO or VOC files, or a folder a label (docs/data.md lists all)"
 _MOST_LISTED = 2000
-_OF_YOLO = "export the set as COCO's JSON or Pascal VOC's XML"
-_MASKS = frozenset(("mask", "masks", "segmentation", "segmentations", "segmentationclass"))
 
 
 def nearest(root: Path) -> str:
     """A sentence for the error that says what the folder looks like and what it lacks."""
     return conversion(root) or next(_signs(root), f"holds {_seen(root)}; expected {_ANYTHING}")
-
-
-def conversion(root: Path) -> str | None:
-    """Which known layout without a reader the folder has, and what to convert it to; None where it has none of them."""
-    folders = [root, *(root / name for name in files.folders_of(root))]
-    folders += [folder / name for folder in folders[1:] for name in files.folders_of(folder)]
-    return next((said for folder in folders for said in _of_no_reader(root, folder)), None)
-
-
-def _of_no_reader(root: Path, folder: Path) -> Iterator[str]:
-    def named(path: Path) -> str:
-        return path.relative_to(root).as_posix()
-
-    for name in files.named_as(folder, (".yaml", ".yml")):
-        if files.mentions(folder / name, "names"):
-            yield f"{named(folder / name)} is YOLO's, whose text files of boxes are not read; {_OF_YOLO}"
-    if (folder / "val_annotations.txt").is_file():
-        yield (
-            f"{named(folder / 'val_annotations.txt')} is tiny-imagenet's list of val's labels, which is not read; move "
-            f"each picture of {folder.name}/images/ to {folder.name}/<label>/ as it says, then delete it and the lists "
-            "of boxes, train/<label>/<label>_boxes.txt"
-        )
-    kind = folder.name.lower()
-    texts = folder if files.named_as(folder, (".txt",)) else next(_folders_with_text(folder), None)
-    if kind == "labels" and (folder.parent / "images").is_dir() and texts is not None:
-        yield f"{named(texts)}/ holds YOLO's text files of boxes, which are not read; {_OF_YOLO}"
-    if kind in _MASKS and folder != root and any(files.below(folder, files.PICTURE_SUFFIXES)):
-        yield (
-            f"{named(folder)}/ holds masks of a segmentation, and no file names the labels of a picture; write a table "
-            "a split (train.csv with the columns path and labels), or export the set as COCO's JSON"
-        )
-
-
-def _folders_with_text(folder: Path) -> Iterator[Path]:
-    return (folder / name for name in files.folders_of(folder) if files.named_as(folder / name, (".txt",)))
 
 
 def _signs(root: Path) -> Iterator[str]:
@@ -75,6 +41,14 @@ def _signs(root: Path) -> Iterator[str]:
             )
         if len(header) < 2:
             yield f"{name} has no column beside {shown(header)}; expected one a label, or one that lists labels"
+    for folder in inside:
+        stems = {name.rpartition(".")[0] for name in files.named_as(folder, files.PICTURE_SUFFIXES)}
+        for name in files.named_as(folder, (".txt",)):
+            if name[: -len(".txt")] in stems:
+                yield (
+                    f"{(folder / name).relative_to(root).as_posix()} is beside a picture, and texts of tags or boxes "
+                    "are not read; write a table in the root with the columns path and labels (a.jpg,boat;dock)"
+                )
     for name in files.named_as(root, (".txt",)):
         if files.mentions_any(root / name, files.PICTURE_SUFFIXES):
             yield f"{name} lists pictures in text, which is not read; write a table with the columns path and labels"
@@ -101,11 +75,8 @@ def _of_files(root: Path, folder: Path) -> Iterator[str]:
             "to files with a metadata.jsonl beside them"
         )
     for name in files.named_as(folder, (".xml",))[:_MOST_LISTED]:
-        if files.mentions(folder / name, "<annotations", "<image "):
-            yield (
-                f"{where}{name} is CVAT's, of one split as Datumaro writes it; export the set as its JSON, or put "
-                "each split into a folder of its own as annotations.xml beside images/"
-            )
+        if files.mentions(folder / name, "<annotations", "<track "):
+            yield f"{where}{name} is CVAT's for video, whose frames are no files; export the task as CVAT for images"
 
 
 def _seen(root: Path) -> str:

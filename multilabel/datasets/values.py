@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
@@ -44,7 +44,8 @@ def canonical(text: str) -> str:
     return f"{float(text) or 0.0:.12g}"  # -0 becomes 0
 
 
-class CellCount(NamedTuple):
+@dataclass(frozen=True)
+class CellCount:
     """A distinct value of a table's label cells."""
 
     text: str
@@ -53,7 +54,9 @@ class CellCount(NamedTuple):
     meaning: Meaning
 
     def __str__(self) -> str:
-        return f"{self.text or 'empty'}: {self.cells:,} cells, taken for {self.meaning}"
+        return (
+            f"{self.text or 'empty'}: {self.cells:,} {'cell' if self.cells == 1 else 'cells'}, taken for {self.meaning}"
+        )
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Pascal VOC, and formats laid out like it: LabelImg, VoTT, Datumaro, CVAT, Label Studio.
+"""Pascal VOC, and formats laid out like it: LabelImg, VoTT, Roboflow, Datumaro, CVAT, Label Studio.
 
 VOC2007/ImageSets/Main/<split>.txt          picture ids, one per line, with or without a suffix
 VOC2007/ImageSets/Main/<label>_<split>.txt  id and 1 (present), 0 (only difficult objects) or -1 (absent)
@@ -7,8 +7,9 @@ VOC2007/JPEGImages/<id>.jpg                 or images/
 
 The root is the year's folder or the VOCdevkit above it. Lists are searched for in ImageSets/Main, otherwise anywhere
 below ImageSets/. A split without a list of its own holds the pictures that its labels' lists name; a picture that none
-of these names has no label. Without lists, the one split `all` holds every picture; without an annotation it has
-no label. Labels are in alphabetical order, as is usual in the field. Hidden files are left out and counted.
+of these names has no label. Without lists, folders say the splits (see `voc_folders`), and a picture without an
+annotation has no label. Labels are in alphabetical order, as is usual in the field. Hidden files are left out and
+counted.
 """
 
 from __future__ import annotations
@@ -23,6 +24,14 @@ from edgepress.multilabel.datasets.contents import Contents
 from edgepress.multilabel.datasets.finding import Pictures
 from edgepress.multilabel.datasets.options import DataOptions
 from edgepress.multilabel.datasets.voc_annotations import annotations_below, objects_of
+from edgepress.multilabel.datasets.voc_folders import (
+    Place,
+    annotations_of,
+    is_split,
+    pictures_of,
+    places_beside,
+    places_in_year,
+)
 from edgepress.multilabel.datasets.voc_lists import VALUES, Lists, find_lists, without_suffix
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.labels import LabelSpace, one_form
@@ -30,25 +39,20 @@ from edgepress.multilabel.labels import LabelSpace, one_form
 LOOKS_FOR = "JPEGImages (or images) and ImageSets/Main or Annotations, there or in one folder below (Pascal VOC)"
 OPTIONS = frozenset(("difficult",))
 
-_ALL = "all"
-_PICTURES = ("JPEGImages", "images", "Images")
-_ANNOTATIONS = ("Annotations", "annotations")
-
 
 def recognise(root: Path, options: DataOptions) -> bool:
     """Return whether the folder, or one in it, looks like this layout."""
-    return bool(_years(root))
+    return bool(_years(root) or places_beside(root))
 
 
 def splits(root: Path, options: DataOptions) -> list[str]:
-    """The names of the lists; `all` if there are none."""
-    year = _year(root)
-    lists = _lists(year)
-    return lists.splits or ([_ALL] if annotations_below(_annotations(year))[0] else [])
+    """The names of the lists; without lists, those of the folders, or `all`."""
+    lists = _lists_of(root)
+    return lists.splits if lists is not None else sorted(_places(root))
 
 
 def read(root: Path, split: str, options: DataOptions) -> Contents:
-    """Read one split, in the list's order.
+    """Read one split, in the list's order, or in that of ids where there is no list.
 
     A label with an object that is not difficult is positive, whatever else the picture holds.
 
@@ -57,11 +61,15 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
             `MAX_XML_BYTES` or declares a DOCTYPE or an ENTITY, or a label's list that omits a picture of its split.
     """
     files.plain(split, f"split {split!r}")
+    lists = _lists_of(root)
+    return _read_places(root, split, options) if lists is None else _read_lists(root, split, lists, options)
+
+
+def _read_lists(root: Path, split: str, lists: Lists, options: DataOptions) -> Contents:
+    if split not in lists.splits:
+        raise files.unknown_split(root, split, f"ImageSets/Main/{split}.txt", lists.splits)
     year = _year(root)
-    lists = _lists(year)
-    if split not in (known := splits(root, options)):
-        raise files.unknown_split(root, split, f"ImageSets/Main/{split}.txt", known)
-    folder = _annotations(year)
+    folder = annotations_of(year)
     found, hidden = annotations_below(folder)
     annotations = {} if lists.graded else {name: objects_of(path) for name, path in found.items()}
     shown = {one_form(name) for names in annotations.values() for name in names}
@@ -69,16 +77,12 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
         sorted({label for label, _ in lists.graded} or shown),
         f"{year / 'ImageSets' / 'Main'} and {folder}",
     )
-    pictures = Pictures(*_picture_folders(year))
-    notes = [f"{hidden} hidden files below {folder.name}/ left out"] if hidden else []
-    if lists.splits:
-        rows, again = lists.ids(split)
-        notes += [f"{again} lines of the list {split!r} name a picture again; each is read once"] if again else []
-    else:
-        rows, bare = _every_picture(year, folder, found)
-        notes += [f"{bare} pictures have no annotation, and are read as pictures without a label"] if bare else []
+    rows, again = lists.ids(split)
     if not rows:
         raise files.empty_split(lists.plain.get(split, year), split)
+    notes = _of_hidden(hidden, folder)
+    notes += [f"{again} lines of the list {split!r} name a picture again; each is read once"] if again else []
+    pictures = Pictures(*pictures_of(year))
     paths = [pictures.find(name, where) for name, where in rows]
     if lists.graded and all((label, split) in lists.graded for label in labels):
         present = _from_lists(lists, labels, [name for name, _ in rows], split)
@@ -87,12 +91,43 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
         missing = next(label for label in labels if (label, split) not in lists.graded)
         raise InputError(f"{lists.folder / f'{missing}_{split}.txt'}: no such file, and no Annotations")
     else:
-        present = _from_objects(folder, rows, labels, annotations, listed=bool(lists.splits))
+        present = _from_objects(folder, rows, labels, annotations, listed=True)
+    return _contents(labels, paths, present, options, [*notes, *lists.notes, *pictures.notes])
+
+
+def _read_places(root: Path, split: str, options: DataOptions) -> Contents:
+    """Read one split where no list names its pictures; labels are those of all splits."""
+    places = _places(root)
+    if split not in places:
+        raise files.unknown_split(root, split, f"ImageSets/Main/{split}.txt", sorted(places))
+    place, objects, named = places[split], dict[str, dict[str, int]](), set[str]()
+    for name, one in places.items():
+        each = {identity: objects_of(path) for identity, path in one.ids()[0].items()}
+        named |= {one_form(label) for labels in each.values() for label in labels}
+        objects = each if name == split else objects
+    labels = files.label_space(sorted(named), str(place.annotations))
+    found, hidden = place.ids()
+    bare = place.bare(found)
+    notes = _of_hidden(hidden, place.annotations)
+    notes += [f"{len(bare)} pictures have no annotation, and are read as pictures without a label"] if bare else []
+    rows = sorted([*((name, str(path)) for name, path in found.items()), *((name, str(root)) for name in bare)])
+    pictures = Pictures(*place.pictures)
+    paths = [pictures.find(name, where) for name, where in rows]
+    present = _from_objects(place.annotations, rows, labels, objects, listed=False)
+    return _contents(labels, paths, present, options, [*notes, *pictures.notes])
+
+
+def _contents(
+    labels: LabelSpace, paths: list[Path], present: np.ndarray, options: DataOptions, notes: list[str]
+) -> Contents:
     hard = present == 0
     targets = (present == 1) | hard if options.difficult == "positive" else present == 1
     ignore = hard if options.difficult == "ignore" else np.zeros_like(hard)
-    notes += [*lists.notes, *pictures.notes]
     return Contents(labels=labels, paths=paths, targets=targets.astype(np.uint8), ignore=ignore, notes=tuple(notes))
+
+
+def _of_hidden(hidden: int, folder: Path) -> list[str]:
+    return [f"{hidden} hidden files below {folder.name}/ left out"] if hidden else []
 
 
 def _years(root: Path) -> list[Path]:
@@ -101,35 +136,45 @@ def _years(root: Path) -> list[Path]:
 
 
 def _is_year(folder: Path) -> bool:
-    if not any((folder / name).is_dir() for name in _PICTURES):
+    if not pictures_of(folder):
         return False
     if (folder / "JPEGImages").is_dir():
         return (folder / "Annotations").is_dir() or (folder / "ImageSets").is_dir()
     # Many layouts have a folder images/: an annotation beside it makes it this layout.
-    return bool(annotations_below(_annotations(folder))[0]) and not files.named_as(folder, (".json",))
+    return bool(annotations_below(annotations_of(folder))[0]) and not files.named_as(folder, (".json",))
 
 
 def _year(root: Path) -> Path:
     years = _years(root)
-    if not years:
-        raise InputError(f"{root}: no Pascal VOC; expected {LOOKS_FOR}")
     if len(years) > 1:
         raise InputError(f"{root}: several years ({', '.join(year.name for year in years)}); give the folder of one")
     return years[0]
 
 
-def _annotations(year: Path) -> Path:
-    return next((year / name for name in _ANNOTATIONS if (year / name).is_dir()), year / _ANNOTATIONS[0])
+def _lists_of(root: Path) -> Lists | None:
+    """The lists of splits; None where there are none, and folders say the splits."""
+    years = _years(root)
+    if not years or _each_is_a_split(years):
+        return None
+    year = _year(root)
+    pictures, annotations = Pictures(*pictures_of(year)), annotations_of(year)
+    found = find_lists(year / "ImageSets", lambda name: _is_known(name, pictures, annotations))
+    return found if found.splits else None
 
 
-def _picture_folders(year: Path) -> list[Path]:
-    return [year / name for name in _PICTURES if (year / name).is_dir()]
+def _each_is_a_split(years: list[Path]) -> bool:
+    return len(years) > 1 and all(is_split(year.name) and not (year / "ImageSets").is_dir() for year in years)
 
 
-def _lists(year: Path) -> Lists:
-    pictures = Pictures(*_picture_folders(year))
-    annotations = _annotations(year)
-    return find_lists(year / "ImageSets", lambda name: _is_known(name, pictures, annotations))
+def _places(root: Path) -> dict[str, Place]:
+    """Where the annotations and pictures of every split lie, without lists of splits."""
+    years = _years(root)
+    if _each_is_a_split(years):
+        return {year.name: Place(annotations_of(year), pictures_of(year)) for year in years}
+    found = places_in_year(_year(root)) if years else places_beside(root)
+    if not found and not years:
+        raise InputError(f"{root}: no Pascal VOC; expected {LOOKS_FOR}")
+    return found
 
 
 def _is_known(name: str, pictures: Pictures, annotations: Path) -> bool:
@@ -138,18 +183,6 @@ def _is_known(name: str, pictures: Pictures, annotations: Path) -> bool:
         return bool(name) and pictures.find(name, "") is not None
     except InputError:
         return files.is_file(annotations / f"{name}.xml")
-
-
-def _every_picture(year: Path, annotations: Path, found: dict[str, Path]) -> tuple[list[tuple[str, str]], int]:
-    """Id and source of every annotation and of every picture without one, and the number of the latter."""
-    names: dict[str, str] = {}
-    for folder in _picture_folders(year):
-        for path in files.below(folder, files.PICTURE_SUFFIXES):
-            name = path.relative_to(folder).as_posix()
-            names.setdefault(without_suffix(name), name)
-    rows = [(name, f"{annotations / name}.xml") for name in found]
-    bare = [(name, str(year)) for stem, name in names.items() if stem not in found]
-    return sorted([*rows, *bare]), len(bare)
 
 
 def _from_lists(lists: Lists, labels: LabelSpace, ids: list[str], split: str) -> np.ndarray:
@@ -206,7 +239,7 @@ def _column(path: Path, ids: list[str], split: str) -> np.ndarray:
             raise InputError(f"{path}, line {number}: picture {words[0]!r} is not in {split}.txt")
         if values.setdefault(name, value) != value:
             raise InputError(
-                f"{path}, line {number}: {words[0]!r} stands twice (first on line {lines[name]}), with different values"
+                f"{path}, line {number}: {words[0]!r} occurs twice (first on line {lines[name]}), with different values"
             )
         lines.setdefault(name, number)
     return np.array([values.get(without_suffix(name), VALUES[None]) for name in ids], dtype=np.int8)

@@ -47,9 +47,12 @@ def parse_xml(path: Path, expected: str, most: int = MAX_XML_BYTES) -> ElementTr
 def objects_of(path: Path) -> dict[str, int]:
     """From label to 1, or to 0 if all of its objects are difficult."""
     found: dict[str, int] = {}
-    for number, item in enumerate(parse_xml(path, "an annotation in XML").findall("object"), start=1):
-        name = (item.findtext("name") or "").strip()
-        hard = (item.findtext("difficult") or "0").strip().lower()
+    objects = parse_xml(path, "an annotation in XML").findall("{*}object")  # in any XML namespace
+    for number, item in enumerate(objects, start=1):
+        if (item.findtext("{*}deleted") or "0").strip() == "1":  # LabelMe keeps what its users took back
+            continue
+        name = (item.findtext("{*}name") or "").strip()
+        hard = (item.findtext("{*}difficult") or "0").strip().lower()
         if not name:
             raise InputError(f"{path}: object {number} has no name")
         if hard not in ("0", "1", "unspecified", "true", "false"):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgepress.multilabel.datasets import files
-from edgepress.multilabel.datasets.tables import SPLIT_NAMES
+from edgepress.multilabel.datasets.columns import SPLIT_NAMES
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.labels import one_form
 
@@ -62,7 +62,7 @@ def find_lists(folder: Path, is_known: Callable[[str], bool]) -> Lists:
         is_known: returns whether there is a picture or an annotation with an id.
 
     Raises:
-        InputError: several folders have different lists, or a label's list names no split.
+        InputError: several folders have different lists, or it cannot be told which label or split a list is for.
     """
     by_folder: dict[Path, list[str]] = {}
     hidden = 0
@@ -81,11 +81,19 @@ def find_lists(folder: Path, is_known: Callable[[str], bool]) -> Lists:
     if hidden:
         lists.notes.append(f"{hidden} hidden lists below {folder.name}/ left out")
     found = {name[: -len(".txt")]: chosen / name for name in by_folder.get(chosen, ())}
-    graded = sorted(stem for stem, path in found.items() if _is_graded(path, stem, found, is_known))
-    lists.plain = {stem: path for stem, path in found.items() if stem not in graded}
-    for stem in graded:
+    kinds = {stem: _is_graded(path, stem, found, is_known) for stem, path in found.items()}
+    lists.plain = {stem: path for stem, path in found.items() if kinds[stem] is False}
+    for stem in sorted(stem for stem in found if kinds[stem]):
         label, split = _parts(stem, lists.plain, found[stem])
         lists.graded[one_form(label), split] = found[stem]
+    # An empty file is the list of a label that no picture of the split has, or the list of a split without pictures.
+    splits = lists.splits
+    for stem in sorted(stem for stem in found if kinds[stem] is None):
+        end = next((split for split in splits if stem.endswith(f"_{split}") and stem != f"_{split}"), None)
+        if end is None:
+            lists.plain[stem] = found[stem]
+        else:
+            lists.graded[one_form(stem[: -len(end) - 1]), end] = found[stem]
     return lists
 
 
@@ -106,8 +114,11 @@ def _lines(path: Path) -> list[tuple[int, str]]:
     return list(files.numbered_lines(path, "one picture id a line"))
 
 
-def _is_graded(path: Path, stem: str, found: dict[str, Path], is_known: Callable[[str], bool]) -> bool:
-    """Return whether a list holds ids and values. If an id may end in a number, existing files decide."""
+def _is_graded(path: Path, stem: str, found: dict[str, Path], is_known: Callable[[str], bool]) -> bool | None:
+    """Return whether a list holds ids and values, or None if it is empty.
+
+    If an id may end in a number, existing files decide.
+    """
     if "_" not in stem:
         return False
     with path.open("rb") as file:
@@ -118,19 +129,32 @@ def _is_graded(path: Path, stem: str, found: dict[str, Path], is_known: Callable
     if first and is_known(first) != is_known(words[0]):
         return is_known(words[0])
     lines = [line for _, line in _lines(path)]
-    if not lines:  # the list of a label that no picture of the split has
-        return any(stem.endswith(f"_{split}") for split in found)
-    if all(is_known(line) for line in lines):
-        return False
+    if not lines:
+        return None
     apart = [line.rsplit(None, 1) for line in lines]
-    return all(len(words) == 2 and words[1] in VALUES for words in apart)
+    graded = all(len(words) == 2 and words[1] in VALUES for words in apart)
+    if graded and all(is_known(line) for line in lines):
+        if not all(is_known(words[0]) for words in apart):
+            return False
+        if not any(stem.endswith(f"_{split}") for split in found):
+            raise InputError(
+                f"{path}, line 1: {lines[0][:80]!r} may be a picture, or a picture and a value, because both names are "
+                "there; rename the list to one without _ if it names pictures, otherwise the pictures"
+            )
+    return graded
 
 
 def _parts(stem: str, plain: dict[str, Path], path: Path) -> tuple[str, str]:
-    """Label and split of a label's list: the split has a list, or a usual name, or is the last word."""
+    """Label and split of a label's list: the split has a list, or a usual name, or is the only word that it may be."""
     ends = [stem[place + 1 :] for place, mark in enumerate(stem) if mark == "_" and 0 < place < len(stem) - 1]
     if not ends:
         raise InputError(f"{path}: holds values, and its name is no <label>_<split>.txt; rename it")
     split = next((end for end in ends if end in plain), None)
-    split = split or next((end for end in ends if end.rstrip("0123456789").lower() in SPLIT_NAMES), ends[-1])
+    split = split or next((end for end in ends if end.rstrip("0123456789").lower() in SPLIT_NAMES), None)
+    if split is None and len(ends) > 1:
+        raise InputError(
+            f"{path}: holds values of a label, and its split may be {' or '.join(map(repr, ends[:3]))}; expected a "
+            f"list of the split's pictures beside it, such as {ends[-1]}.txt"
+        )
+    split = split or ends[0]
     return stem[: -len(split) - 1], split

@@ -155,7 +155,7 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
         targets[number] = files.encode(labels, row.labels, where)
         ignore[number] = files.encode(labels, row.ignore, where)
         if (targets[number].astype(bool) & ignore[number]).any():
-            raise InputError(f"{where}: a label stands both in labels and in ignore")
+            raise InputError(f"{where}: a label is both in labels and in ignore")
     return Contents(labels=labels, paths=[row.picture for row in rows], targets=targets, ignore=ignore)
 
 
@@ -262,7 +262,7 @@ def _from_tar(path: Path) -> Iterator[_Row]:
                     continue
                 members = samples.setdefault(parts[1], {})
                 if members.setdefault(parts[2].lower(), info) is not info:
-                    raise InputError(f"{path}: the member {info.name!r} stands twice; {_EXPECTED}")
+                    raise InputError(f"{path}: the member {info.name!r} occurs twice; {_EXPECTED}")
             _check_end(file, tar.offset, path)
             for key, members in samples.items():
                 if row := _row(shard, tar, key, members):

@@ -54,7 +54,7 @@ def main(data: Path, out: Path, batch_size: int) -> None:
     )  # fmt: skip
     if accelerator.is_main_process:
         save_model(student, out / "model.safetensors")
-        (out / "history.json").write_text(json.dumps([{"loss": 0.0, **entry} for entry in result.history]))
+        (out / "history.json").write_text(json.dumps([epoch.model_dump() for epoch in result.history]))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import torch
 from edgepress.compress.checkpoint import WEIGHTS
 from edgepress.compress.distill import teach
 from edgepress.multilabel.bundle import Bundle, file_sha256, up_to_date, write_bundle
+from edgepress.multilabel.manifest import Manifest
 from tests.compress.lessons import COMMON, STUDENT, TEACHER
 
 KILLS = int(os.environ.get("EDGEPRESS_TEST_KILLS", "2"))
@@ -223,7 +224,7 @@ def kill_at_random(server, command, rng, epoch_seconds):
 def test_killed_at_random_moments_and_started_again(tiny_data, teacher, undisturbed, server, tmp_path):
     rng, epochs, out = np.random.default_rng(0), 4 * KILLS, tmp_path / "run" / "student"
     expected, command = undisturbed(epochs), arguments(tiny_data, teacher, out, epochs)
-    epoch_seconds = float(np.median([entry["seconds"] for entry in expected.manifest.facts["history"]]))
+    epoch_seconds = float(np.median([entry.seconds for entry in expected.manifest.facts.history]))
     kept = []
     for _ in range(KILLS):
         kill_at_random(server, command, rng, epoch_seconds)
@@ -249,10 +250,12 @@ def test_the_state_beside_a_finished_bundle_is_removed(splits, tmp_path):
 
 def test_a_bundle_killed_while_it_replaces_another_is_made_again(teacher, tmp_path):
     """Between the two renames the old one is hidden and the new one not yet there: neither is taken for a bundle."""
-    fields = teacher.manifest.model_dump(exclude={"files", "created"})
+    fields = {
+        name: getattr(teacher.manifest, name) for name in Manifest.model_fields if name not in ("files", "created")
+    }
 
     def write(content):
-        with write_bundle(tmp_path / "student", **fields) as (folder, _):
+        with write_bundle(tmp_path / "student", **fields) as folder:
             (folder / WEIGHTS).write_bytes(content)
 
     write(b"old")

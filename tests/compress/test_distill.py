@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from edgepress.compress.checkpoint import load_model
 from edgepress.compress.config import ALONE, DistillConfig
-from edgepress.compress.distill import distill, inherit_head, teach
+from edgepress.compress.distill import distill, teach
+from edgepress.compress.lesson import inherit_head
 from edgepress.compress.losses import (
     AsymmetricLoss,
     BinaryCrossEntropy,
@@ -21,6 +24,7 @@ from edgepress.compress.teacher import LiveTeacher
 from edgepress.compress.training import evaluate, make_accelerator
 from edgepress.multilabel.bundle import Bundle, file_sha256
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.labels import LabelSpace
 from tests.compress.lessons import LABELS, STUDENT, TEACHER, TRAIN, content, models, random_batch, updated, with_labels
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -106,12 +110,12 @@ def test_teach_leaves_a_bundle_that_says_how_it_was_made(teacher, splits):
     assert (manifest.kind, manifest.precision, manifest.parent) == ("torch", "fp32", None)
     assert manifest.labels == splits[0].labels.names
     assert manifest.preprocess.size == 64
-    assert manifest.architecture["backbone"] == "test_vit"
-    assert manifest.facts["weights"] == "none (random)"
-    assert manifest.facts["pictures"] == 24
-    assert manifest.facts["training"]["task_loss"] == "asl"
-    assert len(manifest.facts["history"]) == 1
-    assert manifest.facts["val_mAP"] == max(entry["val_mAP"] for entry in manifest.facts["history"])
+    assert manifest.architecture.backbone == "test_vit"
+    assert manifest.facts.weights == "none (random)"
+    assert manifest.facts.pictures == 24
+    assert manifest.facts.training["task_loss"] == "asl"
+    assert len(manifest.facts.history) == 1
+    assert manifest.facts.val_mAP == max(entry.val_mAP for entry in manifest.facts.history)
     assert {"torch", "timm", "edgepress"} <= manifest.tools.keys()
     assert any(name.startswith("tensorboard/") for name in manifest.files)
     assert [path.name for path in teacher.path.parent.iterdir()] == ["teacher"]  # nothing hidden stays beside it
@@ -125,14 +129,15 @@ def test_distil_between_unlike_models(teacher, splits, tmp_path):
     assert student.preprocess.mean != teacher.preprocess.mean
     assert student.preprocess.size == 32
     assert student.manifest.parent == teacher.as_parent
-    entry = student.manifest.facts["history"][0]
-    assert list(entry) == ["loss", "bce", "mld", "cd", "id", "val_mAP", "seconds", "cd_groups", "id_groups"]
-    assert all(entry[name] > 0 for name in ("bce", "mld", "cd", "id"))
+    entry = student.manifest.facts.history[0]
+    assert list(entry.terms) == ["bce", "mld", "cd", "id"]
+    assert {"cd_groups", "id_groups"} <= entry.model_dump().keys()
+    assert all(entry.terms[name] > 0 for name in ("bce", "mld", "cd", "id"))
     accelerator = make_accelerator(STUDENT)
     value = evaluate(load_model(student.path), splits[1], STUDENT, accelerator)
-    assert value == student.manifest.facts["val_mAP"]
+    assert value == student.manifest.facts.val_mAP
     value = evaluate(load_model(teacher.path), splits[1], STUDENT, accelerator)
-    assert value == student.manifest.facts["teacher_val_mAP"] == teacher.manifest.facts["val_mAP"]
+    assert value == student.manifest.facts.teacher_val_mAP == teacher.manifest.facts.val_mAP
 
 
 def test_the_student_starts_with_the_teacher_s_head():
@@ -165,39 +170,74 @@ def test_another_width_or_kind_of_head_stays_random():
 def test_what_was_inherited_is_recorded(teacher, splits, tmp_path, changes, inherits):
     settings = STUDENT.model_dump(exclude_unset=True)
     student = distill(*splits, teacher, DistillConfig(**{**settings, "width": 64, **changes}), tmp_path / "student")
-    assert bool(student.manifest.facts["inherited"]) == inherits
+    assert bool(student.manifest.facts.inherited) == inherits
 
 
 def test_a_linear_student_of_an_ml_decoder_teacher(teacher, splits, tmp_path):
     student = distill(*splits, teacher, updated(STUDENT, head="linear"), tmp_path / "student")
-    assert student.manifest.architecture["head"] == "linear"
-    assert np.isfinite(student.manifest.facts["history"][0]["loss"])
+    assert student.manifest.architecture.head == "linear"
+    assert np.isfinite(student.manifest.facts.history[0].loss)
 
 
 def test_the_published_reduction_runs(teacher, splits, tmp_path):
     config = updated(STUDENT, reduction="published", mld=10, cd=100, id=1000, lr=1e-4)
-    entry = distill(*splits, teacher, config, tmp_path / "student").manifest.facts["history"][0]
-    assert all(np.isfinite(value) for value in entry.values())
-    assert all(entry[name] > 0 for name in ("bce", "mld", "cd", "id"))
+    entry = distill(*splits, teacher, config, tmp_path / "student").manifest.facts.history[0]
+    assert all(np.isfinite(value) for value in entry.model_dump().values())
+    assert all(entry.terms[name] > 0 for name in ("bce", "mld", "cd", "id"))
 
 
 def test_the_embedding_terms_change_the_student(teacher, splits, tmp_path):
     with_structure = distill(*splits, teacher, STUDENT, tmp_path / "a")
     without = distill(*splits, teacher, updated(STUDENT, cd=0, id=0), tmp_path / "b")
     assert file_sha256(with_structure.model_path) != file_sha256(without.model_path)
-    assert "cd" not in without.manifest.facts["history"][0]
+    assert "cd" not in without.manifest.facts.history[0].terms
 
 
-@pytest.mark.parametrize(
-    "names", [("red", "green", "blue", "circle", "ring"), ("green", "red", "blue", "circle", "bars")]
-)
-def test_other_labels_stop_before_anything_is_written(teacher, splits, tmp_path, names):
-    train, val = splits
-    with pytest.raises(InputError, match=r"labels of the teacher .* differ"):
-        distill(with_labels(train, names), with_labels(val, names), teacher, STUDENT, tmp_path / "student")
-    with pytest.raises(InputError, match=r"labels of the train split .* the val split .* differ"):
-        teach(train, with_labels(val, names), TEACHER, tmp_path / "other")
+def test_a_teacher_of_other_labels_stops_before_anything_is_written(teacher, splits, tmp_path):
+    train, val = (with_labels(split, ("a", "b", "c", "d", "e")) for split in splits)
+    with pytest.raises(InputError, match=r"the teacher .*: none of its 5 labels .* is a label of the data set"):
+        distill(train, val, teacher, STUDENT, tmp_path / "student")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_teacher_that_orders_its_labels_otherwise_is_asked_by_name(teacher, splits, tmp_path):
+    turned = [
+        replace(
+            split,
+            labels=LabelSpace(split.labels.names[::-1]),
+            targets=split.targets[:, ::-1].copy(),
+            ignore=split.ignore[:, ::-1].copy(),
+        )
+        for split in splits
+    ]
+    first = distill(*splits, teacher, STUDENT, tmp_path / "first").manifest.facts
+    second = distill(*turned, teacher, STUDENT, tmp_path / "second").manifest.facts
+    assert second.teacher_val_mAP == pytest.approx(first.teacher_val_mAP)
+    assert second.untaught == ()
+
+
+def test_a_label_that_the_teacher_lacks_is_learnt_from_the_labels_alone(teacher, splits, tmp_path):
+    train, val = (with_labels(split, ("red", "green", "blue", "circle", "ring")) for split in splits)
+    student = distill(train, val, teacher, updated(STUDENT, mld=4, cd=0.5, id=0.5), tmp_path / "student")
+    facts = student.manifest.facts
+    assert (facts.untaught, facts.teacher_calibration) == (("ring",), "none")
+    assert all(np.isfinite(value) for value in facts.history[0].model_dump().values())
+
+
+def test_a_val_of_other_labels_stops_before_anything_is_written(splits, tmp_path):
+    train, val = splits
+    with pytest.raises(InputError, match=r"labels of the train split .* the val split .* differ"):
+        teach(train, with_labels(val, ("red", "green", "blue", "circle", "ring")), TEACHER, tmp_path / "other")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_val_whose_files_order_the_labels_otherwise_is_matched_by_name(splits, tmp_path):
+    train, val = splits
+    turned = replace(val, root=tmp_path, labels=LabelSpace(val.labels.names[::-1]), targets=val.targets[:, ::-1],
+                     ignore=val.ignore[:, ::-1])  # fmt: skip
+    first, second = teach(train, val, TEACHER, tmp_path / "a"), teach(train, turned, TEACHER, tmp_path / "b")
+    assert first.manifest.facts.val_mAP == second.manifest.facts.val_mAP
+    assert second.labels == train.labels
 
 
 def test_finished_work_is_kept_and_a_changed_setting_is_made_again(teacher, splits, tmp_path):
@@ -218,7 +258,7 @@ def test_another_teacher_or_other_pictures_are_made_again(teacher, splits, tmp_p
     first = distill(train, val, teacher, STUDENT, tmp_path / "student")
     fewer = distill(train.subset(np.arange(16)), val, teacher, STUDENT, tmp_path / "student")
     assert fewer.manifest.inputs != first.manifest.inputs
-    assert fewer.manifest.facts["pictures"] == 16
+    assert fewer.manifest.facts.pictures == 16
     other_teacher = teach(train, val, updated(TEACHER, seed=1), tmp_path / "teacher")
     other = distill(train, val, other_teacher, STUDENT, tmp_path / "student")
     assert other.manifest.inputs not in (first.manifest.inputs, fewer.manifest.inputs)

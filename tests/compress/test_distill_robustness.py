@@ -10,12 +10,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from edgepress.compress.adopt import adopt_teacher
 from edgepress.compress.checkpoint import WEIGHTS, load_model, load_state, save_model
 from edgepress.compress.config import ModelConfig, TeachConfig
 from edgepress.compress.distill import distill, teach
 from edgepress.compress.models import make_model
 from edgepress.compress.tasks import TeachTask
+from edgepress.compress.teacher_sources import bring_teacher
 from edgepress.multilabel.bundle import Bundle, write_atomically, write_bundle
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.labels import LabelSpace
@@ -57,14 +57,14 @@ def test_worker_processes_do_not_pile_up(splits, tmp_path):
 
 
 def test_another_teacher_of_the_same_inputs_replaces_the_adopted_one(teacher, tmp_path):
-    fields = teacher.manifest.model_dump(exclude={"files", "created"})
-    with write_bundle(tmp_path / "other", **fields) as (folder, _):
+    fields = {name: value for name, value in teacher.manifest if name not in ("files", "created")}
+    with write_bundle(tmp_path / "other", **fields) as folder:
         model = load_model(teacher.path)
         with torch.no_grad():
             model.head.bias.add_(1)
         save_model(model, folder / WEIGHTS)
-    adopt_teacher(teacher.path, tmp_path / "teacher", teacher.labels)
-    adopted = adopt_teacher(tmp_path / "other", tmp_path / "teacher", teacher.labels)
+    bring_teacher(teacher.path, "data", tmp_path / "teacher")
+    adopted = bring_teacher(tmp_path / "other", "data", tmp_path / "teacher")
     assert adopted.manifest.files[WEIGHTS] == Bundle.open(tmp_path / "other").manifest.files[WEIGHTS]
 
 
@@ -106,7 +106,7 @@ def test_one_picture_is_refused(splits, tmp_path):
 @pytest.mark.parametrize("epochs", [1, 5])
 def test_a_rise_of_exactly_one_step_is_no_division_by_zero(splits, tmp_path, epochs):
     config = updated(TEACHER, batch_size=24, epochs=epochs, pct_start=1 / epochs if epochs > 1 else 0.99)
-    assert teach(*splits, config, tmp_path / "teacher").manifest.facts["history"]
+    assert teach(*splits, config, tmp_path / "teacher").manifest.facts.history
 
 
 def test_a_launch_of_another_size_does_not_continue(splits, tmp_path):

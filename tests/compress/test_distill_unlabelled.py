@@ -144,9 +144,9 @@ def test_stored_outputs_make_the_same_student(teacher, splits, folder, tmp_path)
     stored = distill(*splits, teacher, config, tmp_path / "stored", tmp_path / "cache")
     again = distill(*splits, teacher, config, tmp_path / "again", tmp_path / "cache")
     assert file_sha256(stored.model_path) == file_sha256(again.model_path)
-    for one, other in zip(live.manifest.facts["history"], stored.manifest.facts["history"], strict=True):
+    for one, other in zip(live.manifest.facts.history, stored.manifest.facts.history, strict=True):
         for name in ("bce", "mld", "cd", "id", "cd_groups"):
-            assert one[name] == pytest.approx(other[name], rel=1e-3), name
+            assert getattr(one, name) == pytest.approx(getattr(other, name), rel=1e-3), name
     without = distill(*splits, teacher, updated(STUDENT, epochs=2), tmp_path / "without")
     assert file_sha256(without.model_path) != file_sha256(live.model_path)
 
@@ -173,7 +173,7 @@ def test_the_verb_looks_for_them_in_every_split_that_measures(edgepress, teacher
         "distill", tiny_data, "--teacher", teacher.path, "--out", tmp_path / "s", "--unlabelled", folder, *flags
     )
     assert answer.code == 2
-    assert "found0.JPG is unlabelled and stands in the split 'test' as well" in answer.err
+    assert "found0.JPG is unlabelled and is in the split 'test' as well" in answer.err
     assert not (tmp_path / "s").exists()
 
 

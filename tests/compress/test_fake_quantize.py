@@ -22,6 +22,7 @@ from edgepress.compress.quantize_aware import MLD_INSTEAD, lesson_again, quantiz
 from edgepress.compress.training import evaluate, make_accelerator
 from edgepress.multilabel.bundle import MANIFEST, Bundle
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.facts import Facts
 from edgepress.multilabel.labels import LabelSpace
 
 LABELS = LabelSpace(("a", "b", "c", "d"))
@@ -289,7 +290,7 @@ STEPS = QuantizeAwareConfig(epochs=4, lr=2e-3, pictures=16, workers=0)
 def test_terms_with_projections_of_their_own_are_left_out(pair, weights, left):
     """They were trained beside the student, and would start random."""
     known = DistillConfig.parse({**COMMON, **weights}, "test").model_dump(mode="json")
-    manifest = pair[1].manifest.model_copy(update={"facts": {"training": known}})
+    manifest = pair[1].manifest.model_copy(update={"facts": Facts(training=known)})
     lesson = lesson_again(replace(pair[1], manifest=manifest), STEPS)
     assert {name: value for name in TERMS if (value := getattr(lesson, name))} == left
 
@@ -298,10 +299,10 @@ def test_a_fine_tuned_student_is_an_ordinary_bundle(splits, pair, tmp_path):
     teacher, student = pair
     made = quantize_aware(*splits, teacher, student, STEPS, tmp_path / "qat")
     facts = made.manifest.facts
-    losses = [entry["loss"] for entry in facts["history"]]
+    losses = [entry.loss for entry in facts.history]
     assert len(losses) == 4
     assert losses[-1] < losses[0]
-    assert list(facts["history"][0])[:4] == ["loss", "bce", "mld", "hint"]  # the terms it was trained by
+    assert list(facts.history[0].terms) == ["bce", "mld", "hint"]  # the terms it was trained by
     assert made.manifest.parent == student.as_parent
     assert made.manifest.architecture == student.manifest.architecture
     assert made.preprocess == student.preprocess
@@ -310,12 +311,12 @@ def test_a_fine_tuned_student_is_an_ordinary_bundle(splits, pair, tmp_path):
     for (name, old), new in zip(before.named_buffers(), after.buffers(), strict=True):
         assert torch.equal(old, new), name  # the statistics of batch norms
     assert any(not torch.equal(old, new) for old, new in zip(before.parameters(), after.parameters(), strict=True))
-    known = facts["quantize_aware"]
+    known = facts.quantize_aware
     accelerator = make_accelerator(STUDENT)
-    assert known["before"]["val_mAP"] == evaluate(before, splits[1], STUDENT, accelerator)
-    assert known["after"]["val_mAP"] == facts["val_mAP"] == evaluate(after, splits[1], STUDENT, accelerator)
-    quantised = [entry["val_mAP"] for entry in facts["history"]]
-    assert known["after"]["fake_quantized_val_mAP"] == max(quantised) == quantised[facts["best_epoch"] - 1]
+    assert known.before.val_mAP == evaluate(before, splits[1], STUDENT, accelerator)
+    assert known.after.val_mAP == facts.val_mAP == evaluate(after, splits[1], STUDENT, accelerator)
+    quantised = [entry.val_mAP for entry in facts.history]
+    assert known.after.fake_quantized_val_mAP == max(quantised) == quantised[facts.best_epoch - 1]
     # Unchanged, it is kept.
     written = (made.path / MANIFEST).stat().st_mtime_ns
     assert quantize_aware(*splits, teacher, student, STEPS, tmp_path / "qat").digest == made.digest
@@ -335,7 +336,7 @@ def test_an_interrupted_fine_tune_ends_with_the_same_weights(splits, pair, tmp_p
             quantize_aware(*splits, *pair, STEPS, tmp_path / "stopped")
     assert not (tmp_path / "stopped").exists()
     again = quantize_aware(*splits, *pair, STEPS, tmp_path / "stopped")
-    assert len(again.manifest.facts["history"]) == STEPS.epochs
+    assert len(again.manifest.facts.history) == STEPS.epochs
     mine, theirs = load_model(again.path).state_dict(), load_model(whole.path).state_dict()
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in mine.items())
 
@@ -344,8 +345,8 @@ def test_a_student_that_learnt_alone_is_fine_tuned_alone(splits, tmp_path):
     config = DistillConfig(**{**STUDENT.model_dump(), **ALONE, "preset": "alone", "epochs": 1})
     student = distill(*splits, None, config, tmp_path / "alone")
     facts = quantize_aware(*splits, None, student, STEPS, tmp_path / "qat").manifest.facts
-    assert list(facts["history"][0])[:3] == ["loss", "bce", "val_mAP"]
-    assert facts["teachers"] == []
+    assert list(facts.history[0].terms) == ["bce"]
+    assert facts.teachers == ()
 
 
 def test_what_cannot_be_fine_tuned_is_said(splits, pair, tmp_path):
@@ -357,7 +358,7 @@ def test_what_cannot_be_fine_tuned_is_said(splits, pair, tmp_path):
     other = [replace(split, labels=LabelSpace(("v", "w", "x", "y", "z"))) for split in splits]
     with pytest.raises(InputError, match="the student"):
         quantize_aware(*other, teacher, student, STEPS, tmp_path / "out")
-    write_model(load_model(student.path), tmp_path / "untold", inputs="", facts={"role": "student"})
+    write_model(load_model(student.path), tmp_path / "untold", inputs="", facts=Facts(role="student"))
     untold = Bundle.open(tmp_path / "untold")
     with pytest.raises(InputError, match="does not say how it was trained"):
         quantize_aware(*splits, teacher, untold, STEPS, tmp_path / "out")
@@ -374,4 +375,4 @@ def test_branches_are_fused_first_and_the_bundle_loads(splits, tmp_path):
     assert fused.fused
     assert not branched.fused
     assert len(fused.state_dict()) < len(branched.state_dict())
-    assert made.manifest.facts["val_mAP"] == evaluate(fused, splits[1], config, make_accelerator(config))
+    assert made.manifest.facts.val_mAP == evaluate(fused, splits[1], config, make_accelerator(config))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgepress.compress.loader import Augmentation, Batch, batches, make_loader
+from edgepress.compress.loader import Augmentation, Batch, ahead, batches, make_loader
 from edgepress.multilabel.datasets import MultiLabelDataset, load_dataset
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.preprocess import Preprocess, resize
@@ -180,9 +181,40 @@ def test_teacher_and_student_see_the_same_varied_picture(train, student, teacher
         assert batch.images.shape[1:] == (student.size, student.size, 3)
         assert batch.teacher_images.shape[1:] == (teacher.size, teacher.size, 3)
         for place, index in enumerate(batch.index.tolist()):
-            varied = AUGMENTATION(Preprocess(size=largest).load(train.paths[index]), 0, index)
+            own = int(train.hashes()[index][:16], 16)
+            varied = AUGMENTATION(Preprocess(size=largest).load(train.paths[index]), 0, own)
             for view, size in ((batch.images, student.size), (batch.teacher_images, teacher.size)):
                 assert np.array_equal(view[place].numpy(), resize(varied, size, size))
+
+
+def test_a_picture_is_varied_alike_wherever_it_is_in_a_data_set(train):
+    """So that what a teacher said of it is still true when pictures are added, renamed or sorted otherwise."""
+    turned = train.subset(np.arange(len(train))[::-1])
+    first, second = by_index(epoch_of(train, 1)), by_index(epoch_of(turned, 1))
+    assert all(torch.equal(first[place], second[len(train) - 1 - place]) for place in first)
+
+
+def test_items_are_made_ahead_by_a_thread_and_errors_come_when_they_are_due():
+    made: list[int] = []
+
+    def items(fail: bool = False):
+        for number in range(6):
+            made.append(number)
+            yield number
+        if fail:
+            raise InputError("the seventh")
+
+    assert list(ahead(items())) == list(range(6))
+    coming = ahead(items(fail=True))
+    assert [next(coming) for _ in range(6)] == list(range(6))
+    with pytest.raises(InputError, match="the seventh"):
+        next(coming)
+    made.clear()
+    early = ahead(items())
+    next(early)
+    early.close()  # the consumer has had enough: the thread ends, and nobody waits for it
+    assert len(made) <= 4
+    assert not any(thread.name == "pictures" for thread in threading.enumerate())
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -36,7 +36,7 @@ def same_weights(one: MultiLabelModel, other: MultiLabelModel) -> bool:
 def test_the_loss_falls_and_the_labels_are_learned(splits, tmp_path):
     still = {"augment": "none", "flip": 0, "cutout": 0, "task_loss": "bce"}
     _, result, _ = run_fit(splits, tmp_path, epochs=25, **still)
-    losses = [entry["loss"] for entry in result.history]
+    losses = [entry.loss for entry in result.history]
     assert losses[-1] < 0.5 * losses[0]
     assert result.val_mAP > 0.75  # guessing gives about 0.5
 
@@ -74,17 +74,17 @@ def test_history_names_every_term(splits, tmp_path):
     _, result, _ = run_fit(splits, tmp_path, TwoTerms(config, splits[0]), epochs=2)
     assert len(result.history) == 2
     for entry in result.history:
-        assert list(entry) == ["loss", "bce", "size", "val_mAP", "seconds"]
-        assert entry["loss"] == pytest.approx(entry["bce"] + entry["size"])
-        assert all(np.isfinite(value) for value in entry.values())
-        assert 0 <= entry["val_mAP"] <= 1
+        assert list(entry.terms) == ["bce", "size"]
+        assert entry.loss == pytest.approx(entry.bce + entry.size)
+        assert all(np.isfinite(value) for value in entry.model_dump().values())
+        assert 0 <= entry.val_mAP <= 1
     assert list((tmp_path / "tensorboard").glob("events.*"))
 
 
 def test_the_best_epoch_s_averaged_weights_are_what_is_left(splits, tmp_path):
     """At a learning rate that shakes, the best epoch is not the last, and the model evaluates to exactly its mAP."""
     model, result, config = run_fit(splits, tmp_path, epochs=6, lr=5e-2)
-    values = [entry["val_mAP"] for entry in result.history]
+    values = [entry.val_mAP for entry in result.history]
     assert result.best_epoch == int(np.argmax(values))
     assert result.val_mAP == max(values)
     assert len(set(values)) > 1
@@ -148,8 +148,8 @@ def test_interrupted_and_resumed_is_bit_for_bit_the_undisturbed_run(splits, tmp_
 
     resumed, result, _ = run_fit(splits, tmp_path / "cut", Watched(config, splits[0]), epochs=3, workers=workers)
     assert len(seen) == 6  # the first epoch was not made again
-    assert [entry["loss"] for entry in result.history] == [entry["loss"] for entry in expected.history]
-    assert [entry["val_mAP"] for entry in result.history] == [entry["val_mAP"] for entry in expected.history]
+    assert [entry.loss for entry in result.history] == [entry.loss for entry in expected.history]
+    assert [entry.val_mAP for entry in result.history] == [entry.val_mAP for entry in expected.history]
     assert result.best_epoch == expected.best_epoch
     assert same_weights(resumed, undisturbed)
 
@@ -275,8 +275,8 @@ def test_accumulated_passes_are_one_step_of_their_mean(splits, tmp_path):
         )
     one, two = results
     for first, second in zip(one.history, two.history, strict=True):
-        assert first["loss"] == pytest.approx(second["loss"], rel=1e-9)
-        assert first["val_mAP"] == pytest.approx(second["val_mAP"], abs=1e-12)
+        assert first.loss == pytest.approx(second.loss, rel=1e-9)
+        assert first.val_mAP == pytest.approx(second.val_mAP, abs=1e-12)
 
 
 def test_an_ignored_cell_s_target_changes_nothing(splits, tmp_path):
@@ -327,7 +327,7 @@ def test_killed_and_started_again_is_the_undisturbed_teacher(tiny_data, splits, 
 
     undisturbed, resumed = teach(*splits, TeachConfig(**settings), tmp_path / "whole"), Bundle.open(out)
     assert resumed.manifest.inputs == undisturbed.manifest.inputs
-    assert len(resumed.manifest.facts["history"]) == 6
+    assert len(resumed.manifest.facts.history) == 6
     assert file_sha256(resumed.model_path) == file_sha256(undisturbed.model_path)
 
 

@@ -125,5 +125,5 @@ def test_a_clock_that_jumps_back_between_a_kill_and_the_resume_changes_nothing(r
     assert "resumed after epoch 2 of 3" in caplog.text
     assert file_sha256(resumed.model_path) == file_sha256(undisturbed.model_path)
     assert resumed.manifest.inputs == undisturbed.manifest.inputs
-    assert all(0 < entry["seconds"] < 600 for entry in resumed.manifest.facts["history"])
+    assert all(0 < entry.seconds < 600 for entry in resumed.manifest.facts.history)
     assert resumed.manifest.created < undisturbed.manifest.created  # the clock did jump

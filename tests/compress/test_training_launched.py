@@ -41,9 +41,9 @@ def test_two_processes_teach_one_teacher(tiny_data, tmp_path):
     assert done.returncode == 0, done.stderr
     assert {path.name for path in tmp_path.glob("rank*")} == {"rank0", "rank1"}
     bundle = Bundle.open(tmp_path / "teacher")
-    history = bundle.manifest.facts["history"]
+    history = bundle.manifest.facts.history
     assert len(history) == 2
-    assert all(0 <= entry["val_mAP"] <= 1 and np.isfinite(entry["loss"]) for entry in history)
+    assert all(0 <= entry.val_mAP <= 1 and np.isfinite(entry.loss) for entry in history)
     load_model(bundle.path)
     assert not (tmp_path / ".teacher.training").exists()
 
@@ -52,8 +52,8 @@ def test_two_processes_and_one_batch_do_not_train_nothing(tiny_data, tmp_path):
     """Either every epoch learns something, or it is said what to lower; nothing is left that did not learn."""
     done = launch_teach(tiny_data, tmp_path / "teacher", "--batch-size", "24")
     if done.returncode == 0:
-        history = Bundle.open(tmp_path / "teacher").manifest.facts["history"]
-        assert all(entry.get("asl", 0) > 0 for entry in history)
+        history = Bundle.open(tmp_path / "teacher").manifest.facts.history
+        assert all(entry.terms.get("asl", 0) > 0 for entry in history)
     else:
         assert "training pictures make no step of 24 in each of 2 processes; lower batch_size" in done.stderr
         assert not (tmp_path / "teacher").exists()
@@ -63,9 +63,9 @@ def test_two_processes_record_the_saved_model_s_own_map(tiny_data, tmp_path):
     done = launch_teach(tiny_data, tmp_path / "teacher", "--batch-size", "3", "--epochs", "6", "--head", "linear")
     assert done.returncode == 0, done.stderr
     bundle = Bundle.open(tmp_path / "teacher")
-    config = TeachConfig(**bundle.manifest.facts["training"])
+    config = TeachConfig(**bundle.manifest.facts.training)
     model, val = load_model(bundle.path), load_dataset(tiny_data, "val")
-    assert evaluate(model, val, config, make_accelerator(config)) == bundle.manifest.facts["val_mAP"]
+    assert evaluate(model, val, config, make_accelerator(config)) == bundle.manifest.facts.val_mAP
 
 
 def test_a_loss_that_is_not_finite_says_whose_pictures_it_names(tiny_data, tmp_path):

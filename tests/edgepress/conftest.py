@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from edgepress.run.result import RunReport
+from edgepress.run.run_report import RunReport
 from tests.durable import Disk, watched
 
 pytest.importorskip("torch", reason="torch is not installed; a run trains with it")

@@ -16,7 +16,7 @@ import pytest
 import edgepress
 
 ROOT = Path(__file__).resolve().parents[2]
-FUNCTIONS = ["open_tagger", "open_engine", "load_dataset", "verify", "bench"]
+FUNCTIONS = ["export", "open_tagger", "open_engine", "load_dataset", "verify", "bench"]
 
 
 def test_every_name_is_there_and_others_are_told_what_is():

@@ -18,9 +18,12 @@ from edgepress.multilabel.bundle import MANIFEST, Bundle, write_bundle
 from edgepress.multilabel.datasets import load_dataset
 from edgepress.multilabel.datasets.options import Format
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.facts import Facts
 from edgepress.multilabel.pictures import check_bytes, decode_picture
 from edgepress.multilabel.preprocess import Preprocess
 from edgepress.run.recipe import CompareRecipe, Recipe, load_recipe
+from tests.deploy.bench.test_benchmark import BENCHMARK
+from tests.fuzzing.tools import read_tools, write_tools
 from tests.multilabel.layouts import write, write_coco, write_csv, write_nus, write_voc
 from tests.multilabel.tars import GOOD, write_tar
 
@@ -111,8 +114,8 @@ def _manifest(folder: Path) -> list[Path]:
     out = folder / "bundle"
     with write_bundle(
         out, kind="onnx", precision="fp32", model="model.onnx", labels=("cat", "dog"), preprocess=PREPROCESS,
-        facts={"backbone": "none"}, tools={}, inputs="0" * 64,
-    ) as (partial, _):  # fmt: skip
+        facts=Facts(backbone="none"), tools={}, inputs="0" * 64,
+    ) as partial:  # fmt: skip
         (partial / "model.onnx").write_bytes(b"weights")
     return [out / MANIFEST]
 
@@ -149,7 +152,7 @@ def _stdin(folder: Path, file: Path) -> None:
 
 def _record(blocks: list[float]) -> dict[str, Any]:
     """As `bench` writes it, of what is read again."""
-    cells = [{"batch": batch, "streams": 1, "model": {"blocks_ms": blocks, "p50_ms": blocks[0]}} for batch in (1, 8)]
+    cells = [{"batch": batch, "streams": 2, "model": {"blocks_ms": blocks, "p50_ms": blocks[0]}} for batch in (1, 8)]
     return {
         "engine": "onnx-fp32",
         "when": "2026-11-24T10:00:00+00:00",
@@ -170,7 +173,7 @@ def _records(folder: Path) -> list[Path]:
 def _against(folder: Path, file: Path) -> None:
     earlier = read_record(file)
     try:
-        against_record(_record([4.0, 3.0]), earlier)
+        against_record(BENCHMARK, earlier)
     except InputError as error:  # of two records, one of which was measured just now
         if not str(error).startswith("the record has "):
             raise
@@ -191,6 +194,7 @@ READERS = {
     "coco": Reader(_coco, _dataset("coco")),
     "nuswide": Reader(_nus, _dataset("nuswide")),
     "csv": Reader(_csv, _dataset("csv")),
+    "tools": Reader(write_tools, read_tools),
     "webdataset": Reader(_tar, _dataset("webdataset")),
     "manifest": Reader(_manifest, lambda folder, file: Bundle.open(file.parent)),
     "recipe": Reader(_recipes, _recipe),

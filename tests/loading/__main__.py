@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def main() -> None:
         with demo(folder) as (client, process, engines):
             record: dict[str, Any] = {
                 "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-                "machine": describe_machine(),
+                "machine": asdict(describe_machine()),
                 "run": "tests/micro.yaml" if options.run is None else str(options.run),
                 "engines": engines,
             }

@@ -29,7 +29,7 @@ def sigma(value: float) -> float:
 
 def write(path: Path, **fields) -> Bundle:
     given = {"labels": LABELS, "preprocess": Preprocess(size=32), **fields}
-    with write_bundle(path, kind="onnx", precision="fp32", model="model.onnx", **given) as (folder, _):
+    with write_bundle(path, kind="onnx", precision="fp32", model="model.onnx", **given) as folder:
         (folder / "model.onnx").write_bytes(b"model")
     return Bundle.open(path)
 

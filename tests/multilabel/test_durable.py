@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from edgepress.multilabel import durable
@@ -27,7 +26,7 @@ FIELDS = {
 
 def bundle(folder: Path, tiny_data: Path) -> set[str]:
     for content in (b"old", b"new"):
-        with write_bundle(folder / "run" / "onnx-fp32", **FIELDS) as (partial, _):
+        with write_bundle(folder / "run" / "onnx-fp32", **FIELDS) as partial:
             (partial / "model.onnx").write_bytes(content)
             (partial / "events").mkdir()
             (partial / "events" / "1").write_bytes(content)
@@ -47,16 +46,6 @@ def state(folder: Path, tiny_data: Path) -> set[str]:
 
     save_state(folder / ".student.training" / "state.pt", {"inputs": "x", "model": {"w": torch.ones(3)}})
     return {"state.pt"}
-
-
-def teachers_outputs(folder: Path, tiny_data: Path) -> set[str]:
-    pytest.importorskip("torch", reason="torch is not installed; the teacher's outputs are computed with it")
-    from edgepress.compress.teacher import _npy_of_rows
-
-    with _npy_of_rows(folder / "epoch-0000-logits.npy", np.float32, 3) as append:
-        append(np.ones((2, 3), np.float32))
-    assert np.load(folder / "epoch-0000-logits.npy").shape == (2, 3)
-    return {"epoch-0000-logits.npy"}
 
 
 def shards(folder: Path, tiny_data: Path) -> set[str]:
@@ -79,7 +68,7 @@ def signature(folder: Path, tiny_data: Path) -> set[str]:
     return {*names, sign(Bundle.open(folder / "run" / "onnx-fp32"), folder / "key.pem").name}
 
 
-@pytest.mark.parametrize("write", [file, bundle, state, teachers_outputs, shards, signature])
+@pytest.mark.parametrize("write", [file, bundle, state, shards, signature])
 def test_bytes_then_the_name_then_its_folder(write, tiny_data, tmp_path):
     with watched(tmp_path) as disk:
         expected = write(tmp_path, tiny_data)

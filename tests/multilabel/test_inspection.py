@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from edgepress.multilabel.datasets import MultiLabelDataset, load_dataset
-from edgepress.multilabel.datasets.passed_over import passed_over
+from edgepress.multilabel.datasets.passed_over import in_one_line, passed_over
 from edgepress.multilabel.duplicates import NEAR_BITS, difference_hash, near_pairs
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.inspection import LabelPair, inspect_dataset, labels_left_out, too_poor, unions
@@ -248,7 +248,7 @@ def test_labels_that_map_leaves_out_are_named_and_a_split_of_them_alone_is_too_p
     split = inspect_dataset({"val": data}).splits["val"]
     assert (split.labels_without_negative, split.labels_counted) == (("No Finding",), 1)
     assert [str(value) for value in split.values] == [
-        "1: 4 cells, taken for yes", "0: 4 cells, taken for no", "empty: 1 cells, taken for unknown"]  # fmt: skip
+        "1: 4 cells, taken for yes", "0: 4 cells, taken for no", "empty: 1 cell, taken for unknown"]  # fmt: skip
     poor = load_dataset(tmp_path, "val", label_columns=("No Finding", "Mass"))
     assert (why := too_poor(poor)) is not None
     assert "split 'val': mAP counts 0 of 2 labels" in why
@@ -262,4 +262,17 @@ def test_pictures_that_no_split_has_are_counted_by_reason(tmp_path):
     write(tmp_path / "train.csv", "path,cat,dog", "a.jpg,1,0")
     found = passed_over(tmp_path, [load_dataset(tmp_path, "train")])
     assert [(one.pictures, one.example) for one in found] == [(2, "b.jpg"), (1, "e.heic"), (2, "._a.jpg")]
-    assert "passed over: they are in none of train" in str(found[0])
+    assert in_one_line(found) == (
+        "pictures passed over: 2 not in train (such as b.jpg); 1 with a suffix that is not read (such as e.heic); "
+        "2 hidden (such as ._a.jpg)"
+    )
+    assert in_one_line([]) is None
+
+
+def test_copies_in_several_label_folders_are_not_passed_over(tmp_path):
+    for name in ("train/boat/a.jpg", "train/crane/a.jpg", "val/boat/b.jpg"):
+        picture(tmp_path / name, len(name.split("/")[0]))
+    train, val = (load_dataset(tmp_path, split) for split in ("train", "val"))
+    assert [len(train), passed_over(tmp_path, [train, val])] == [1, []]
+    (found,) = passed_over(tmp_path, [train])
+    assert str(found) == "1 not in train (such as val/boat/b.jpg)"

@@ -16,7 +16,7 @@ from edgepress.multilabel.labels import LabelSpace
     ("names", "message"),
     [
         ((), "no labels"),
-        (("cat", "dog", "cat"), r"'cat' stands twice \(as number 1 and 3\)"),
+        (("cat", "dog", "cat"), r"'cat' occurs twice \(as number 1 and 3\)"),
         (("cat", ""), "label 2 is ''"),
         (("  ",), "label 1 is '  '"),
         ((" cat",), "without outer spaces"),
@@ -38,7 +38,7 @@ def test_a_name_is_one_label_in_both_of_its_unicode_forms():
     assert decomposed in labels
     assert labels.index(decomposed) == labels.index(composed) == 1
     np.testing.assert_array_equal(labels.encode([decomposed]), [0, 1])
-    with pytest.raises(InputError, match="stands twice"):
+    with pytest.raises(InputError, match="occurs twice"):
         LabelSpace((composed, decomposed))
     decisions = Decisions.plain((decomposed,))
     assert decisions.ordered((composed,)).labels == (composed,)

@@ -100,6 +100,19 @@ def test_few_pictures_and_small_gains_prove_nothing(data):
     assert found[0].gain is None
 
 
+def test_a_slow_model_is_asked_about_fewer_pictures(data, monkeypatch):
+    monkeypatch.setattr("edgepress.multilabel.reached.MOST_SECONDS", 0.0)
+    seen = []
+
+    def slow(pixels: np.ndarray) -> np.ndarray:
+        seen.append(len(pixels))
+        return tagger(*HALF)(pixels)
+
+    found = compare_relatives(slow, of(HALF), data, fractional=False)
+    assert {one.pictures for one in found} == {8}
+    assert seen == [8, 8, 8]
+
+
 def test_without_labels_there_is_nothing_to_compare(data, caplog):
     from dataclasses import replace
 

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from edgepress.multilabel.bundle import MANIFEST, Bundle, write_bundle
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.facts import Facts
 from edgepress.multilabel.preprocess import Preprocess
 from edgepress.multilabel.signature import SIGNATURE, is_signed_by, sign
 
@@ -36,7 +37,7 @@ def write_keys(folder, name):
 def made(folder, weights=b"weights"):
     preprocess = Preprocess(size=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     fields = {"kind": "onnx", "precision": "fp32", "model": "model.onnx", "labels": ("cat",), "preprocess": preprocess}
-    with write_bundle(folder, **fields, facts={}, tools={}, inputs="0" * 64) as (partial, _):
+    with write_bundle(folder, **fields, facts=Facts(), tools={}, inputs="0" * 64) as partial:
         (partial / "model.onnx").write_bytes(weights)
     return Bundle.open(folder)
 

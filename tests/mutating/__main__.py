@@ -15,6 +15,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import asdict
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -72,7 +73,7 @@ def main() -> None:
     if options.record:
         record = {
             "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "machine": describe_machine(),
+            "machine": asdict(describe_machine()),
             "mutmut": version("mutmut"),
             "groups": {name: described(counts) for name, counts in groups.items()},
             "modules": {name: described(counts) for name, counts in modules.items()},

@@ -50,7 +50,7 @@ def main() -> None:
     services: dict[str, Any] = {}
     record = {
         "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "machine": describe_machine(),
+        "machine": asdict(describe_machine()),
         "run": str(options.run),
         "pictures": options.pictures,
         "services": services,

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ class Run:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
 
         return subprocess.Popen(
-            [sys.executable, "-m", "edgepress", "--quiet", "run", "--recipe", str(self.recipe)],
+            [sys.executable, "-B", "-m", "edgepress", "--quiet", "run", "--recipe", str(self.recipe)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -110,7 +111,7 @@ def main() -> None:
         sizes = sorted({path.stat().st_size for path in run.out.rglob("*") if path.is_file()})
         record: dict[str, Any] = {
             "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "machine": describe_machine(),
+            "machine": asdict(describe_machine()),
             "undisturbed_seconds": took,
             "kills": killed(run, options.kills, took, expected, random.Random(options.seed)),
             "full_disks": full_disks(run, options.full_disks, sizes, expected),

@@ -195,13 +195,13 @@ def test_decisions_are_better_on_pictures_they_did_not_see_but_not_with_permuted
     unseen, answers = draw(10_000, seed=1)
     fitted = fit_decisions(logits, data, "f1", probabilities)
     result = measure_decisions(fitted, unseen, answers)
-    assert result["macro_F1"] > result["macro_F1_at_half"] + 0.05
-    assert result["ece_after"] < 0.5 * result["ece_before"]
-    assert result["ece_pooled_after"] < 0.5 * result["ece_pooled_before"]
-    assert result["ece_by_chance"] < result["ece_after"]
+    assert result.macro_F1 > result.macro_F1_at_half + 0.05
+    assert result.ece_after < 0.5 * result.ece_before
+    assert result.ece_pooled_after < 0.5 * result.ece_pooled_before
+    assert result.ece_by_chance < result.ece_after
     permuted = dataset(np.random.default_rng(2).permutation(data.targets))
     nonsense = measure_decisions(fit_decisions(logits, permuted, "f1", probabilities), unseen, answers)
-    assert nonsense["macro_F1"] < result["macro_F1_at_half"]
+    assert nonsense.macro_F1 < result.macro_F1_at_half
 
 
 def test_auto_takes_what_the_data_need():
@@ -283,13 +283,13 @@ def test_rows_hold_every_label_and_their_mean():
     fitted = fit_decisions(logits, data, "f1", "platt")
     unseen = cross_fitted(logits, data.targets, data.ignore, "platt", F1)
     rows = label_rows(fitted, logits, unseen, data)
-    assert [row["label"] for row in rows] == [*data.labels.names, "mean"]
-    assert (rows[2]["positives"], rows[2]["F1"], rows[2]["F1_at_half"]) == (0, None, None)
-    assert rows[0]["F1"] == pytest.approx(f1_score(data.targets[:, 0], unseen[1][:, 0]))
+    assert [row.label for row in rows] == [*data.labels.names, "mean"]
+    assert (rows[2].positives, rows[2].F1, rows[2].F1_at_half) == (0, None, None)
+    assert pytest.approx(f1_score(data.targets[:, 0], unseen[1][:, 0])) == rows[0].F1
     for name, score in (("precision", precision_score), ("recall", recall_score)):
-        assert rows[0][name] == pytest.approx(score(data.targets[:, 0], unseen[1][:, 0]))
-    assert rows[2]["recall"] is None
-    assert rows[-1]["F1"] == pytest.approx(np.nanmean(label_f1(data.targets, unseen[1], data.ignore)))
+        assert getattr(rows[0], name) == pytest.approx(score(data.targets[:, 0], unseen[1][:, 0]))
+    assert rows[2].recall is None
+    assert pytest.approx(np.nanmean(label_f1(data.targets, unseen[1], data.ignore))) == rows[-1].F1
 
 
 def test_precision_and_recall_count_known_cells_alone():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -56,3 +57,14 @@ def test_a_pooling_that_counts_its_padding_keeps_its_zeros(tmp_path, counts_padd
         for name in ("model.onnx", "int8.xml")
     )
     assert np.abs(int8 - fp32).max() < 0.015 * np.abs(fp32).max()  # 0.09 with the padding in INT8
+
+
+def test_handlers_that_others_gave_to_nncf_s_logger_keep_their_level(tmp_path):
+    handler = logging.StreamHandler()
+    logging.getLogger("nncf").addHandler(handler)
+    try:
+        images = np.random.default_rng(1).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
+        OpenVinoQuantizer(pooling_net(tmp_path / "model.onnx", 0), images).write(tmp_path / "int8.xml", "min-max")
+        assert handler.level == logging.NOTSET
+    finally:
+        logging.getLogger("nncf").removeHandler(handler)

@@ -87,7 +87,7 @@ class Paper:
 @pytest.fixture
 def paper(monkeypatch) -> type[Paper]:
     Paper.made = []
-    monkeypatch.setattr(edgepress.calibration.int8.quantize, "OpenVinoQuantizer", Paper)
+    monkeypatch.setitem(edgepress.calibration.int8.quantize._OWN, "openvino", Paper)
     return Paper
 
 

@@ -37,7 +37,7 @@ def measured(tmp_path_factory) -> tuple[Ranges, np.ndarray]:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(onnx.shape_inference.infer_shapes(model), folder / "one.onnx")
     values = np.einsum("oi,nhwi->nohw", weight[:, :, 0, 0], pictures.astype(np.float32))
-    return Ranges(Path(folder / "one.onnx"), ["Conv"], folder, pictures), values
+    return Ranges.of_onnx(Path(folder / "one.onnx"), ["Conv"], folder, pictures), values
 
 
 def test_extremes_counts_and_shapes_are_those_of_the_values(measured):
@@ -47,6 +47,15 @@ def test_extremes_counts_and_shapes_are_those_of_the_values(measured):
     expected, _ = np.histogram(values, BINS, ranges.limits["out"])
     assert np.abs(np.cumsum(expected) - np.cumsum(ranges.counts["out"])).max() <= 3  # rounding at the edges of bins
     assert ranges.shapes["out"] == (1, 3, 32, 32)
+
+
+def test_without_limits_a_first_pass_finds_them(measured):
+    ranges, values = measured
+    rows = iter((*values, *values))  # once for each pass
+    found = Ranges(lambda image: {"out": next(rows)[None]}, np.zeros((len(values), 1, 1, 3), np.uint8))
+    assert found.limits["out"] == pytest.approx(ranges.limits["out"], rel=1e-5)
+    assert found.shapes == {"out": (1, 3, 32, 32)}
+    assert np.abs(np.cumsum(found.counts["out"]) - np.cumsum(ranges.counts["out"])).max() <= 3
 
 
 @pytest.mark.parametrize("inside", [99.9, 99.99, 99.999])

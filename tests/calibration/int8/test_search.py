@@ -193,6 +193,29 @@ def test_an_interrupted_search_times_no_structure_again(tmp_path):
     assert found.best.latency == ratio(0.5, 0.48, 0.52)
 
 
+def test_what_disturbed_a_timing_stays_with_it(tmp_path):
+    class Killed(Paper):
+        def rank(self, method: str, advance) -> list[NodeNoise]:
+            raise KeyboardInterrupt
+
+    disturbed = Ratio(ratio=0.5, low=0.4, high=0.6, cautions=("busy: others",))
+
+    def run(quantizer: Paper) -> Search:
+        return Searcher(
+            quantizer,
+            "model.onnx",
+            evaluate=lambda file: Score(0.6, 20),
+            measure=lambda file: disturbed,
+            float_map=0.6,
+            budget=0.005,
+            finished=Finished(tmp_path / ".work", "inputs"),
+        ).run(60.0)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(Killed())
+    assert run(Paper()).best.latency == disturbed
+
+
 def test_an_interrupted_search_goes_on_behind_what_it_finished(tmp_path):
     class Killed(Paper):
         def write(self, out: Path, candidate: Candidate) -> bool:

@@ -13,6 +13,7 @@ import pytest
 from edgepress.deploy.bench.against import (
     CellRatio,
     Record,
+    Timed,
     against_record,
     compare_latency,
     compare_records,
@@ -24,6 +25,7 @@ from edgepress.deploy.bench.against import (
 )
 from edgepress.deploy.bench.latency import bench
 from edgepress.multilabel.errors import InputError
+from tests.deploy.bench.test_benchmark import BENCHMARK
 
 
 class Sleeper:
@@ -128,9 +130,23 @@ class TestRecords:
             "after, clocks: locked here, unlocked in the record",
         ]
         assert record_differences(now, now) == []
-        result = against_record(ours, then)
+
+    def test_a_benchmark_is_compared_with_a_record(self):
+        then = Record.model_validate({**BENCHMARK.as_dict(), "machine": {"processor": "another"}})
+        result = against_record(BENCHMARK, then)
         assert result.interleaved is False
-        assert len(result.differences) == 2
+        assert (result.other, result.digest) == (f"onnx-int8, recorded {BENCHMARK.when}", BENCHMARK.digest)
+        assert "machine, processor: a processor here, another in the record" in result.differences
+        assert [(row.batch, row.streams, row.ratio) for row in result.ratios] == [(1, 2, 1.0)]
+        assert against_record(BENCHMARK, Record.model_validate(BENCHMARK.as_dict())).differences == []
+
+    def test_a_comparison_is_in_the_record_and_is_read_again(self):
+        assert Timed(benchmark=BENCHMARK).as_dict() == BENCHMARK.as_dict()
+        against = against_record(BENCHMARK, Record.model_validate(BENCHMARK.as_dict()))
+        for timed in (Timed(benchmark=BENCHMARK), Timed(benchmark=BENCHMARK, against=against)):
+            record = json.loads(json.dumps(timed.as_dict()))
+            assert ("against" in record) == (timed.against is not None)
+            assert Timed.from_dict({"host": "there", **record}) == timed
 
     def test_what_bench_wrote_is_read_and_compared(self, onnx_bundle, tmp_path, edgepress):
         file = tmp_path / "earlier.json"

@@ -9,9 +9,11 @@ import time
 
 import pytest
 
+from edgepress.deploy.bench.benchmark import BenchSettings
 from edgepress.deploy.bench.latency import bench
 from edgepress.deploy.bench.memory import PeakMemory
 from edgepress.deploy.bench.timing import BLOCKS, MIN_CALLS, run_window, time_calls
+from edgepress.deploy.engines.base import CopyTimes
 from edgepress.deploy.engines.onnxruntime import OnnxRuntimeEngine
 from edgepress.deploy.machine.energy import Sampled
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
@@ -47,7 +49,7 @@ def test_timings_are_ordered_and_many(build, name, batch):
     assert result.load_ms > 0
     assert result.first_ms > 0
     assert result.ran.runtime in ("onnxruntime", "openvino")
-    assert result.machine["cores"] >= 1
+    assert result.machine.cores >= 1
     assert result.memory.peak_mb > 0
     assert (cell.copies, result.copies_reason) == (None, "on a CPU nothing is copied to a device")
     assert (result.energy_source is None) == bool(result.energy_reason)
@@ -61,7 +63,7 @@ def test_every_batch_size_with_every_number_of_streams(onnx_bundle, splits):
     result = bench(onnx_bundle, pictures, batches=[1, 2], streams=[1, 2], threads=1, **SHORT)
     assert [(cell.batch, cell.streams) for cell in result.cells] == [(1, 1), (1, 2), (2, 1), (2, 2)]
     assert result.pictures == "3 pictures of the data set"
-    assert result.settings == {"device": "cpu", "hint": "latency", "threads": 1, "seconds": 0.05}
+    assert result.settings == BenchSettings(device="cpu", hint="latency", threads=1, seconds=0.05)
     for cell in result.cells:
         check(cell.model, cell.batch)
     assert [cell.ahead is not None for cell in result.cells] == [False, False, True, False]
@@ -69,7 +71,7 @@ def test_every_batch_size_with_every_number_of_streams(onnx_bundle, splits):
 
 def test_openvino_takes_its_hint_and_others_refuse_it(build):
     result = bench(build("openvino-fp32"), hint="throughput", threads=1, **SHORT)
-    assert result.settings["hint"] == "throughput"
+    assert result.settings.hint == "throughput"
     with pytest.raises(InputError, match="only OpenVINO"):
         bench(build("onnx-fp32"), hint="throughput", **SHORT)
 
@@ -80,7 +82,7 @@ class TellingEngine(OnnxRuntimeEngine):
     def timed(self, images):
         started = time.perf_counter()
         self(images)
-        return {"copy_in_ms": 0.25, "compute_ms": 1e3 * (time.perf_counter() - started), "copy_out_ms": 0.5}
+        return CopyTimes(copy_in_ms=0.25, compute_ms=1e3 * (time.perf_counter() - started), copy_out_ms=0.5)
 
 
 def test_copies_are_told_where_the_engine_tells_them(onnx_bundle, monkeypatch):
@@ -89,8 +91,8 @@ def test_copies_are_told_where_the_engine_tells_them(onnx_bundle, monkeypatch):
     )
     result = bench(onnx_bundle, **SHORT)
     (cell,) = result.cells
-    assert (cell.copies["copy_in_ms"], cell.copies["copy_out_ms"]) == (0.25, 0.5)
-    assert cell.copies["compute_ms"] > 0
+    assert (cell.copies.copy_in_ms, cell.copies.copy_out_ms) == (0.25, 0.5)
+    assert cell.copies.compute_ms > 0
     assert result.copies_reason == ""
 
 

@@ -35,15 +35,20 @@ OWN = LabelSpace(("red", "green", "blue", "circle", "bars"))
 class Net(nn.Module):
     """A small tagger of somebody's own: float NCHW in, five outputs."""
 
-    def __init__(self, outputs: int = 5, last: nn.Module | None = None, flatten: int | None = None) -> None:
+    def __init__(
+        self, outputs: int = 5, last: nn.Module | None = None, flatten: int | None = None, beside: int = 0
+    ) -> None:
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 16, 3, 2, 1))
-        self.head, self.last, self.batch = nn.Linear(16, outputs), last or nn.Identity(), flatten
+        self.head, self.last = nn.Linear(16 + beside, outputs), last or nn.Identity()
+        self.batch, self.beside = flatten, beside
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        features = self.stem(x).relu().mean(dim=(2, 3))
+        features = self.stem(x).relu().mean(dim=(2, 3), keepdim=self.batch is not None)
         if self.batch is not None:
             features = features.reshape(self.batch, 16)
+        if self.beside:  # one row of constants, which goes with one picture
+            features = torch.cat([features, torch.ones(1, self.beside)], dim=1)
         return self.last(self.head(features))
 
 
@@ -90,7 +95,10 @@ def bundle_answers(path: Path, data) -> np.ndarray:
         return engine(np.stack([engine.preprocess(data.picture(row)) for row in range(len(data))]))
 
 
-@pytest.mark.parametrize(("opset", "dynamo"), [(11, False), (13, False), (17, False), (20, True), (21, True)])
+OPSETS = [*((opset, False) for opset in (11, 12, 13, 15, 17, 18, 20)), *((opset, True) for opset in (18, 20, 21, 23))]
+
+
+@pytest.mark.parametrize(("opset", "dynamo"), OPSETS)
 def test_it_answers_as_the_file_does_by_itself(net, data, tmp_path, opset, dynamo):
     file = exported(net, tmp_path / "own.onnx", opset=opset, dynamo=dynamo)
     made = adopt_onnx(file, data, tmp_path / "onnx-fp32", labels=OWN, config=NORMAL)
@@ -111,10 +119,27 @@ def test_a_batch_that_only_the_shape_fixes_is_freed(net, data, tmp_path):
     np.testing.assert_allclose(bundle_answers(made.path, data), own_answers(file, data), atol=1e-5)
 
 
+@pytest.mark.parametrize(("batch", "dynamo"), [(1, False), (1, True), (3, False)])
+def test_a_batch_that_is_written_into_shapes_is_freed(batch, dynamo, data, tmp_path, caplog):
+    """What torch.onnx.export writes where nobody asks for a free batch."""
+    torch.manual_seed(0)
+    net = Net(flatten=batch)
+    file = exported(net, tmp_path / "own.onnx", shape=(batch, 3, SIZE, SIZE), free=False, dynamo=dynamo, opset=18)
+    assert "Reshape" in {node.op_type for node in onnx.load(file).graph.node}
+    with caplog.at_level("INFO", logger="edgepress"):
+        made = adopt_onnx(file, data, tmp_path / "onnx-fp32", labels=OWN, config=NORMAL)
+    assert f"its batch of {batch} is written into 1 shapes, which are freed" in caplog.text
+    net.batch = -1
+    pixels = np.stack([made.preprocess(data.picture(row)) for row in range(len(data))])
+    fed = ((pixels / 255 - np.array(MEAN)) / np.array(STD)).transpose(0, 3, 1, 2).astype(np.float32)
+    with torch.no_grad():
+        np.testing.assert_allclose(bundle_answers(made.path, data), net(torch.from_numpy(fed)).numpy(), atol=1e-5)
+
+
 def test_a_batch_within_the_graph_is_refused_with_its_node_and_the_option(data, tmp_path):
     torch.manual_seed(0)
-    file = exported(Net(flatten=1), tmp_path / "own.onnx", shape=(1, 3, SIZE, SIZE), free=False)
-    with pytest.raises(InputError, match=r"the Reshape .* has the batch 1 in it\. Export it with a free batch: dynam"):
+    file = exported(Net(beside=4), tmp_path / "own.onnx", shape=(1, 3, SIZE, SIZE), free=False)
+    with pytest.raises(InputError, match=r"the Concat .* has the batch 1 in it\. Export it with a free batch: dynam"):
         adopt_onnx(file, data, tmp_path / "onnx-fp32", labels=OWN, config=NORMAL)
     assert not (tmp_path / "onnx-fp32").exists()
 
@@ -137,6 +162,55 @@ def test_probabilities_of_which_nothing_is_said_are_asked_about(data, tmp_path):
     made = adopt_onnx(file, data, tmp_path / "onnx-fp32", labels=OWN, config=said)
     p = own_answers(file, data)
     np.testing.assert_allclose(1 / (1 + np.exp(-bundle_answers(made.path, data))), p, atol=1e-5)
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "softmax"])
+def test_logits_are_not_taken_for_probabilities(net, data, tmp_path, activation):
+    file = exported(net, tmp_path / "own.onnx")
+    said = NORMAL.model_copy(update={"activation": activation})
+    with pytest.raises(InputError, match=rf"answers reach from -\d.* to \d.*, and the activation {activation} gives"):
+        adopt_onnx(file, data, tmp_path / "onnx-fp32", labels=OWN, config=said)
+    assert not (tmp_path / "onnx-fp32").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"mean": (123.675, 116.28, 103.53)}, r"pixels in 0\.\.1; .* divided by 255: 0\.485,0\.456,0\.406"),
+        ({"std": (58.395, 57.12, 57.375)}, r"divided by 255: 0\.229,0\.224,0\.225"),
+        ({"mean": ["0.5"]}, "mean is .*: expected three numbers, for red, green and blue"),
+        ({"std": (1, 1, 0)}, "std is .*: expected three numbers from 0 to 2, those of std above 0"),
+        ({"mean": (0, float("nan"), 0)}, "mean is .*: expected three numbers from -1 to 1"),
+        ({"size": 4}, "size is 4: input should be greater than or equal to 8"),
+    ],
+)
+def test_a_normalisation_that_fits_no_pixels_is_refused(given, said):
+    with pytest.raises(InputError, match=said):
+        AdoptConfig.parse(given, "flags")
+
+
+def test_a_graph_in_int8_is_refused_rather_than_called_fp32(net, data, tmp_path):
+    from onnxruntime.quantization import quantize_dynamic
+
+    file = exported(net, tmp_path / "own.onnx")
+    quantize_dynamic(str(file), str(tmp_path / "int8.onnx"))
+    with pytest.raises(InputError, match=r"quantised already \(\w+\); adopt the float model"):
+        adopt_onnx(tmp_path / "int8.onnx", data, tmp_path / "onnx-fp32", labels=OWN, config=NORMAL)
+
+
+def test_a_graph_for_tiny_pictures_is_refused(net, data, tmp_path):
+    file = exported(net, tmp_path / "own.onnx", shape=(2, 3, 4, 4))
+    with pytest.raises(InputError, match="the input x has 4 pixels a side; expected 8 to 4096"):
+        adopt_onnx(file, data, tmp_path / "onnx-fp32", labels=OWN, config=NORMAL)
+
+
+def test_other_names_than_those_in_the_metadata_are_told(net, data, tmp_path, caplog):
+    model = onnx.load(exported(net, tmp_path / "own.onnx"))
+    onnx.helper.set_model_props(model, {"labels": json.dumps([OWN.names[1], OWN.names[0], *OWN.names[2:]])})
+    onnx.save(model, tmp_path / "own.onnx")
+    made = adopt_onnx(tmp_path / "own.onnx", data, tmp_path / "onnx-fp32", labels=OWN, config=NORMAL)
+    assert "own.onnx calls its output 1 'green', and --labels calls it 'red': --labels is taken" in caplog.text
+    np.testing.assert_allclose(bundle_answers(made.path, data), own_answers(tmp_path / "own.onnx", data), atol=1e-5)
 
 
 def test_bgr_channels_are_turned_within_the_graph(net, data, tmp_path):

@@ -11,19 +11,24 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 
+from edgepress.calibration.int8.qdq import OnnxQuantizer
 from edgepress.deploy.build.compile import derived_bundle
-from edgepress.deploy.build.triton import IMAGES, LOGITS, write_triton
+from edgepress.deploy.build.triton import IMAGES, LOGITS, _readme, model_config, write_triton
 from edgepress.deploy.engines import open_engine
 from edgepress.multilabel.bundle import Bundle, file_sha256
 from edgepress.multilabel.errors import InputError
-from edgepress.multilabel.manifest import BuiltForTensorRt
+from edgepress.multilabel.manifest import BuiltForTensorRt, Quantization
+from edgepress.multilabel.saturation import weight_bits_here
+from edgepress.run.splits import Splits
 from tests.durable import watched
 
 pytest.importorskip("google.protobuf", reason="protobuf is not installed; it comes with onnx")
@@ -41,8 +46,11 @@ FIELDS = {
         "input": "ModelInput*",
         "output": "ModelOutput*",
         "instance_group": "ModelInstanceGroup*",
+        "optimization": "ModelOptimizationPolicy",
         "dynamic_batching": "ModelDynamicBatching",
     },
+    "ModelOptimizationPolicy": {"graph": "Graph"},
+    "Graph": {"level": "int32"},
     "ModelInput": {"name": "string", "data_type": "DataType", "dims": "int64*"},
     "ModelOutput": {"name": "string", "data_type": "DataType", "dims": "int64*", "label_filename": "string"},
     "ModelInstanceGroup": {"kind": "Kind", "count": "int32"},
@@ -93,12 +101,12 @@ def tensorrt(onnx_bundle: Bundle, tmp_path: Path) -> Bundle:
     fields = {"kind": "tensorrt", "precision": "fp32", "model": "model.plan"}
     of = {"onnx_sha256": onnx_bundle.model_sha256, "platform": "linux-x86_64"}
     built_for = BuiltForTensorRt(runtime="tensorrt", version="10.3.0", compute_capability="SM86", max_batch=16, **of)
-    with derived_bundle(onnx_bundle, tmp_path / "plan", **fields, built_for=built_for) as (folder, _):
+    with derived_bundle(onnx_bundle, tmp_path / "plan", **fields, built_for=built_for) as folder:
         (folder / "model.plan").write_bytes(b"a plan")
     return Bundle.open(tmp_path / "plan")
 
 
-@pytest.fixture(params=["onnx-fp32", "onnx-fp16", "openvino-fp32", "tensorrt"])
+@pytest.fixture(params=["onnx-fp32", "onnx-fp16", "onnx-int8-onnxruntime", "openvino-fp32", "tensorrt"])
 def bundle(request, build) -> Bundle:
     return request.getfixturevalue("tensorrt") if request.param == "tensorrt" else build(request.param)
 
@@ -123,6 +131,66 @@ def test_the_configuration_is_tritons_own_message(bundle, tmp_path, message):
     assert config.HasField("dynamic_batching") == bool(batch)
     assert list(config.dynamic_batching.preferred_batch_size) == ([8, batch] if batch else [])
     assert (folder / logits.label_filename).read_text().splitlines() == list(bundle.labels.names)
+
+
+@pytest.fixture
+def quantized(onnx_bundle: Bundle, splits: Splits, tmp_path: Path) -> Callable[[int], Bundle]:
+    """Makes an INT8 bundle with so many of its first products left in float, the weights of these skewed: on one scale
+    with the largest weight the others have no level left."""
+
+    def make(kept: int) -> Bundle:
+        graph, images = (
+            onnx.load(onnx_bundle.model_path),
+            np.stack([onnx_bundle.preprocess.load(p) for p in splits.train.paths]),
+        )
+        names = tuple(node.name for node in graph.graph.node if node.op_type == "Conv")[1 : 1 + kept]
+        weights = {node.input[1] for node in graph.graph.node if node.name in names}
+        for tensor in graph.graph.initializer:
+            if tensor.name in weights:
+                values = onnx.numpy_helper.to_array(tensor).copy()
+                values.flat[0] = 300 * np.abs(values).max()
+                tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+        folder = tmp_path / f"kept-{kept}"
+        folder.mkdir()
+        onnx.save(graph, folder / "float.onnx")
+        quantizer = OnnxQuantizer(folder / "float.onnx", folder, images, "onnxruntime", weight_bits_here())
+        calibration = Quantization(pictures=8, sha256="", split="train", method="min-max", kept_float=names)
+        fields = {"kind": "onnx", "precision": "int8", "model": "model.onnx", "calibration": calibration}
+        with derived_bundle(onnx_bundle, folder / "int8", **fields) as inside:
+            quantizer.write(inside / "model.onnx", "min-max", names)
+        return Bundle.open(folder / "int8")
+
+    return make
+
+
+@pytest.mark.parametrize("kept", [0, 3])
+def test_the_server_optimises_as_much_as_our_engine_does(quantized, images, kept):
+    """Nodes that were left in float stay in float; where there are none, INT8 keeps its fused kernels."""
+    bundle = quantized(kept)
+    parsed = text_format.Parse(model_config(bundle, "tagger"), message_of_our_fields())
+    assert parsed.optimization.graph.level == (2 if kept else 0)
+    assert ("in float on purpose" in _readme(bundle, "tagger", 1)) is bool(kept)
+    with open_engine(bundle, unproven=True) as engine:
+        ours = engine(images)
+
+    def server(level: int) -> np.ndarray:
+        """What Triton's backend makes of `graph.level`, by its README."""
+        levels = onnxruntime.GraphOptimizationLevel
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = {
+            0: levels.ORT_ENABLE_ALL,
+            -1: levels.ORT_ENABLE_BASIC,
+            2: levels.ORT_DISABLE_ALL,
+        }[level]
+        session = onnxruntime.InferenceSession(str(bundle.model_path), options, providers=["CPUExecutionProvider"])
+        return session.run(None, {IMAGES: images})[0]
+
+    if not kept:
+        assert np.array_equal(server(0), ours)
+        return
+    noise = {level: np.square(server(level) - ours).mean() / np.square(ours).mean() for level in (2, 0, -1)}
+    assert noise[2] < 1e-3
+    assert min(noise[0], noise[-1]) > 0.1  # what the level is for
 
 
 def test_the_files_are_the_bundles(bundle, tmp_path):

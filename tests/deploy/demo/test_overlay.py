@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 from pathlib import Path
 
 import cv2
@@ -15,6 +14,7 @@ from edgepress.deploy.demo.overlay import Frames, draw, has_window, show
 from edgepress.deploy.tag.tagger import open_tagger
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.pictures import read_picture
+from tests.disk import full_disk
 from tests.durable import watched
 
 SIDE = 240
@@ -141,13 +141,9 @@ def test_a_name_that_is_not_utf8(tagger, film, tmp_path):
 
 @pytest.mark.parametrize("suffix", [".mp4", ".avi"])
 def test_a_disk_that_is_full(refused, film, tmp_path, suffix):
-    """A limit on a file's bytes stands for the disk: a write beyond it fails as one to a full disk does."""
-    video, before = film(".mp4"), resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, before[1]))
-    try:
+    video = film(".mp4")
+    with full_disk(8192):
         line = refused(video, out=f"out{suffix}")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert f"--out {tmp_path / 'out'}{suffix}: only " in line
     assert line.endswith("of 24 frames could be written; is the disk full?")
 

@@ -22,6 +22,7 @@ from edgepress.deploy.build.compile import derived_bundle
 from edgepress.deploy.engines import Engine, open_engine
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.errors import EngineUnavailableError
+from edgepress.multilabel.facts import Facts
 from edgepress.multilabel.manifest import BuiltForTensorRt
 from tests.deploy.engines.engine_contract import CONVOLUTIONS, EngineContract
 
@@ -103,6 +104,31 @@ class TestOpenVinoForThroughput(OpenVinoContract):
         settings = engine.proof().settings
         assert settings["hint"] == "throughput"
         assert int(settings["requests"]) >= 1
+
+
+class LiteRtContract(EngineContract):
+    devices = "LiteRT takes cpu"
+
+
+class TestLiteRtFp32(LiteRtContract):
+    name = "litert-fp32"
+    runs: ClassVar = {"runtime": "litert", "provider": "XNNPACK", "precision": "f32"}
+    closeness = 100
+
+
+class TestLiteRtFp16(LiteRtContract):
+    """Its weights are stored in half precision; it computes in f32."""
+
+    name = "litert-fp16"
+    runs: ClassVar = {"runtime": "litert", "provider": "XNNPACK", "precision": "f32"}
+    closeness = 50
+
+
+class TestLiteRtInt8(LiteRtContract):
+    name = "litert-int8"
+    runs: ClassVar = {"runtime": "litert", "provider": "XNNPACK", "precision": "int8 + f32"}
+    closeness = 15
+    split_tolerance = 1e-3
 
 
 class StandInGpu:
@@ -251,9 +277,9 @@ class TestTensorRtOnAStandIn(EngineContract):
         target = {"version": "1.0", "compute_capability": "SM86", "max_batch": self.most, **self.flags}
         of = {"onnx_sha256": onnx_bundle.model_sha256, "platform": "linux-x86_64"}
         built_for = BuiltForTensorRt(runtime=self.runs["runtime"], **of, **target)
-        facts = {"products": {"f32": CONVOLUTIONS}, "types": {"f32": CONVOLUTIONS + 1}, "dla_layers": 3}
+        facts = Facts(products={"f32": CONVOLUTIONS}, types={"f32": CONVOLUTIONS + 1}, dla_layers=3)
         fields = {"kind": "tensorrt", "precision": "fp32", "model": "model.plan", "built_for": built_for}
-        with derived_bundle(onnx_bundle, out, **fields, facts=facts) as (folder, _):
+        with derived_bundle(onnx_bundle, out, **fields, facts=facts) as folder:
             (folder / "model.plan").write_bytes(b"a plan")
         return Bundle.open(out)
 

@@ -14,6 +14,7 @@ from edgepress.deploy.build.compile import compile_openvino
 from edgepress.deploy.engines import open_engine
 from edgepress.multilabel.bundle import Bundle, write_bundle
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.facts import Facts
 from edgepress.multilabel.preprocess import Preprocess
 
 SIZE = 8
@@ -39,7 +40,7 @@ def model(location: str) -> onnx.ModelProto:
 def bundle_of(folder: Path, location: str, beside: bytes | None = None) -> Bundle:
     preprocess = Preprocess(size=SIZE, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     fields = {"kind": "onnx", "precision": "fp32", "model": "model.onnx", "labels": ("cat", "dog"), "opset": 20}
-    with write_bundle(folder, **fields, preprocess=preprocess, facts={}, tools={}, inputs="0" * 64) as (partial, _):
+    with write_bundle(folder, **fields, preprocess=preprocess, facts=Facts(), tools={}, inputs="0" * 64) as partial:
         (partial / "model.onnx").write_bytes(model(location).SerializeToString())
         if beside is not None:
             (partial / location).write_bytes(beside)

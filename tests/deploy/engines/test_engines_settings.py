@@ -47,12 +47,15 @@ def test_a_device_that_openvino_does_not_see(build):
             open_engine(build("openvino-fp32"), device=device)
 
 
-def test_threads_are_those_asked_for(build, onnx_bundle):
-    for bundle in (onnx_bundle, build("openvino-fp32")):
+def test_threads_are_those_asked_for(build):
+    for name in ("onnx-fp32", "openvino-fp32", "litert-fp32"):
+        bundle = build(name)
         with open_engine(bundle, threads=1) as engine:
             assert engine.proof().settings["threads"] == "1"
         with pytest.raises(InputError, match="threads 0: expected at least 1"):
             open_engine(bundle, threads=0)
+        with pytest.raises(InputError, match=r"threads 9999: expected at most \d+, which is 8 for each core here"):
+            open_engine(bundle, threads=9999)
 
 
 def test_a_setting_that_the_runtime_lacks_is_refused(student, onnx_bundle):
@@ -89,7 +92,7 @@ def test_cuda_without_a_gpu_says_so(onnx_bundle, student):
             open_engine(onnx_bundle, device="cuda")
 
 
-@pytest.mark.parametrize("name", ["onnx-fp32", "openvino-fp32"])
+@pytest.mark.parametrize("name", ["onnx-fp32", "openvino-fp32", "litert-fp32"])
 def test_a_model_that_is_no_model_is_one_line(build, tmp_path, name):
     bundle = build(name)
     manifest = bundle.manifest
@@ -100,7 +103,7 @@ def test_a_model_that_is_no_model_is_one_line(build, tmp_path, name):
         model=manifest.model,
         labels=manifest.labels,
         preprocess=manifest.preprocess,
-    ) as (folder, _):
+    ) as folder:
         for file in {manifest.model, *(one for one in manifest.files if one.endswith(".bin"))}:
             (folder / file).write_bytes(b"no model at all")
     with pytest.raises(InputError, match=r"cannot (load|compile) it") as error:
@@ -108,12 +111,12 @@ def test_a_model_that_is_no_model_is_one_line(build, tmp_path, name):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["onnx-fp32", "openvino-fp32"])
+@pytest.mark.parametrize("name", ["onnx-fp32", "openvino-fp32", "litert-fp32"])
 def test_a_model_of_another_size_than_its_manifest_is_refused_when_it_is_opened(build, tmp_path, name):
     like = build(name)
     fields = {key: getattr(like.manifest, key) for key in ("kind", "precision", "model", "labels")}
     other = like.preprocess.model_copy(update={"size": 32})
-    with write_bundle(tmp_path / "other", **fields, preprocess=other) as (folder, _):
+    with write_bundle(tmp_path / "other", **fields, preprocess=other) as folder:
         for file in like.manifest.files:
             (folder / file).write_bytes((like.path / file).read_bytes())
     with pytest.raises(InputError, match=r"takes (uint8|u8) \[any, 64, 64, 3\]; by its manifest .* \[any, 32, 32, 3\]"):

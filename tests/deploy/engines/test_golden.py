@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from edgepress import open_engine, open_tagger
@@ -18,11 +20,14 @@ from edgepress.deploy.engines import golden as room
 from edgepress.deploy.engines import passport
 from edgepress.deploy.engines.golden import GOLDEN, Golden, disagreement, is_proven
 from edgepress.deploy.engines.onnxruntime import OnnxRuntimeEngine
+from edgepress.deploy.engines.openvino import OpenVinoEngine
 from edgepress.deploy.engines.passport import unsound
+from edgepress.deploy.machine.device import MachineKey
 from edgepress.multilabel.bundle import Bundle, write_bundle
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
-from edgepress.multilabel.manifest import Calibration, Tried
+from edgepress.multilabel.manifest import Parent, Quantization, Tried
 from edgepress.multilabel.ratio import Ratio
+from tests.deploy.verify.corruptions import wrap
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +41,7 @@ def cache(tmp_path, monkeypatch) -> Path:
 def altered(bundle: Bundle, path: Path, golden: Golden | None, **changes: Any) -> Bundle:
     """The same model with other stored pictures and other words in its manifest."""
     fields = {name: value for name, value in bundle.manifest if name not in ("files", "created")} | changes
-    with write_bundle(path, **fields) as (folder, _):
+    with write_bundle(path, **fields) as folder:
         for name in bundle.manifest.files:
             if name != GOLDEN:
                 shutil.copyfile(bundle.path / name, folder / name)
@@ -71,7 +76,7 @@ def calls(monkeypatch) -> list[int]:
     return counted
 
 
-@pytest.mark.parametrize("name", ["onnx-fp32", "onnx-fp16", "openvino-fp32"])
+@pytest.mark.parametrize("name", ["onnx-fp32", "onnx-fp16", "openvino-fp32", "litert-fp32"])
 def test_a_derived_bundle_carries_its_parents_pictures_and_passes(build, onnx_bundle, model, name):
     bundle = build(name)
     golden = stored(bundle)
@@ -109,7 +114,7 @@ def test_what_is_proven_is_remembered_by_another_process(onnx_bundle, calls, mon
     monkeypatch.setattr(room, "_proven", set())
     open_engine(onnx_bundle).close()
     assert calls == [1, 7]
-    monkeypatch.setattr(room, "machine_key", lambda: {"processor": "another", "instructions": ""})
+    monkeypatch.setattr(room, "machine_key", lambda: MachineKey(processor="another", instructions=""))
     open_engine(onnx_bundle).close()
     assert calls == [1, 7, 1, 7]
     monkeypatch.setattr(OnnxRuntimeEngine, "runtime_version", "onnxruntime 1.99")
@@ -141,16 +146,43 @@ def test_a_bundle_without_stored_pictures_opens_with_a_caution(onnx_bundle, tmp_
         assert "has no stored pictures (golden.npz), so nobody has seen what it answers on this machine" in caplog.text
 
 
-def test_a_first_inference_that_fails_says_which_engine_to_take(onnx_bundle, monkeypatch):
+def test_a_first_inference_that_fails_says_which_engine_to_take(build, monkeypatch, edgepress, tiny_data):
     """As OpenVINO's INT8 on processors without fp16, which compiles and then cannot run."""
 
-    def fails(self: OnnxRuntimeEngine, images: np.ndarray) -> np.ndarray:
+    bundle = build("openvino-fp32")
+
+    def fails(self: OpenVinoEngine, images: np.ndarray) -> np.ndarray:
         raise RuntimeError("object is not initialized")
 
-    monkeypatch.setattr(OnnxRuntimeEngine, "_run", fails)
+    monkeypatch.setattr(OpenVinoEngine, "_run", fails)
     said = r"its first inference fails \(object is not initialized\).*such as onnx-int8-onnxruntime"
     with pytest.raises(EngineUnavailableError, match=said):
-        open_engine(onnx_bundle)
+        open_engine(bundle)
+    with pytest.raises(EngineUnavailableError, match=said):
+        bench(bundle)
+    answer = edgepress("verify", bundle.path, "--data", tiny_data, "--json")
+    assert (answer.code, answer.json["verdict"]) == (0, "not run")
+    assert re.search(said, answer.json["reasons"][0])
+    assert edgepress("bench", bundle.path, "--json").json["verdict"] == "not run"
+
+
+def test_a_model_that_onnx_runtime_cannot_run_is_at_fault_itself(onnx_bundle, tmp_path, edgepress, tiny_data):
+    """ONNX Runtime's exceptions have no common base class; an engine's contract is RuntimeError."""
+    graph = onnx.load(onnx_bundle.model_path)
+    graph.graph.node.append(onnx.helper.make_node("Reshape", [graph.graph.input[0].name, "seven"], ["reshaped"]))
+    graph.graph.initializer.append(onnx.numpy_helper.from_array(np.array([7, 1]), "seven"))
+    graph.graph.output.append(onnx.helper.make_tensor_value_info("reshaped", onnx.TensorProto.UINT8, None))
+    broken = wrap(tmp_path / "onnx-fp32", graph, onnx_bundle)
+    with (
+        open_engine(broken, unproven=True) as engine,
+        pytest.raises(RuntimeError, match=r"ONNX Runtime fails: .*Reshape"),
+    ):
+        engine(np.zeros((1, 64, 64, 3), np.uint8))
+    for arguments in (["verify", broken.path, "--data", tiny_data], ["bench", broken.path]):
+        answer = edgepress(*arguments)
+        assert answer.code == 2
+        assert "its first inference fails (ONNX Runtime fails" in answer.err
+        assert answer.err.endswith("make the model again\n")
 
 
 def test_answers_that_are_no_numbers_are_told(onnx_bundle):
@@ -160,7 +192,7 @@ def test_answers_that_are_no_numbers_are_told(onnx_bundle):
     assert disagreement(golden, found, onnx_bundle) == "2 of 40 logits are NaN or infinite"
 
 
-@pytest.mark.parametrize("name", ["onnx-int8-onnxruntime", "openvino-int8"])
+@pytest.mark.parametrize("name", ["onnx-int8-onnxruntime", "openvino-int8", "litert-int8"])
 def test_an_int8_engine_is_held_to_its_own_answers(build, name):
     bundle = build(name)
     golden = stored(bundle)
@@ -190,7 +222,8 @@ def test_stored_pictures_of_another_model_are_refused(onnx_bundle, tmp_path, dam
         open_engine(bundle)
 
 
-CALIBRATION = Calibration(pictures=1, sha256="0", split="train", method="min-max")
+PARENT = Parent(name="onnx-fp32", digest="0" * 64)
+CALIBRATION = Quantization(pictures=1, sha256="0", split="train", method="min-max")
 UNTIMED = Tried(candidate="min-max", val_mAP=0.5, drop_points=0.0, sqnr=30.0, latency=None, int8_share=1.0, kept=0)
 TIMED = UNTIMED.model_copy(update={"latency": Ratio(ratio=0.8, low=0.7, high=0.9)})
 
@@ -219,6 +252,38 @@ def test_products_that_saturate_are_known_by_the_processor(onnx_bundle, tmp_path
         assert "edgepress quantize student" in fault
 
 
+def test_the_seven_bit_engine_beside_it_is_named(onnx_bundle, tmp_path, edgepress, monkeypatch):
+    def made(name: str, bits: int, **changes: Any) -> Bundle:
+        calibration = CALIBRATION.model_copy(update={"weight_bits": bits})
+        fields = {"precision": "int8", "calibration": calibration, "parent": PARENT, **changes}
+        return altered(onnx_bundle, tmp_path / name, stored(onnx_bundle), **fields)
+
+    eight = made("a", 8)
+    made("b", 8)
+    made("c", 7, parent=Parent(name="onnx-fp32", digest="1" * 64))  # of another model
+    made("d", 7)
+    (tmp_path / "d" / GOLDEN).write_bytes(b"damaged")
+    assert "--weight-bits 7 --data DIR" in str(unsound(eight, bits=7))
+    seven = made("e", 7)
+    assert str(unsound(eight, bits=7)).endswith(
+        f"take {seven.path}, which has 7-bit weights, or insist with --unproven"
+    )
+    assert unsound(seven, bits=7) is None
+    monkeypatch.setattr(passport, "weight_bits_here", lambda: 7)
+    with pytest.raises(EngineUnavailableError, match=f"take {seven.path}"):
+        open_engine(eight)
+    open_engine(seven).close()
+    assert f"take {seven.path}" in edgepress("inspect", eight.path, "--json").json["here"]
+
+
+@pytest.mark.parametrize(("kind", "told"), [("onnx", True), ("openvino", True), ("litert", False)])
+def test_only_runtimes_whose_products_saturate_are_held_to_it(onnx_bundle, tmp_path, kind, told):
+    """XNNPACK multiplies two signed numbers, and adds the products in 32 bits."""
+    changes = {"kind": kind, "precision": "int8", "calibration": CALIBRATION}
+    bundle = altered(onnx_bundle, tmp_path / "b", stored(onnx_bundle), **changes)
+    assert (unsound(bundle, "cpu", 7) is not None) == told
+
+
 def test_an_int8_engine_that_saturates_here_is_not_opened(onnx_bundle, tmp_path, monkeypatch, edgepress, splits):
     bundle = altered(onnx_bundle, tmp_path / "b", stored(onnx_bundle), precision="int8", calibration=CALIBRATION)
     monkeypatch.setattr(passport, "weight_bits_here", lambda: 7)
@@ -232,7 +297,7 @@ def test_an_int8_engine_that_saturates_here_is_not_opened(onnx_bundle, tmp_path,
     open_engine(bundle).close()
 
 
-@pytest.mark.parametrize("name", ["onnx-fp32", "openvino-fp32"])
+@pytest.mark.parametrize("name", ["onnx-fp32", "openvino-fp32", "litert-fp32"])
 def test_files_replaced_under_an_open_engine_change_nothing(build, tmp_path, images, name):
     """A deployment copies over a bundle, file by file and in place."""
     bundle = Bundle.open(shutil.copytree(build(name).path, tmp_path / name))
@@ -247,7 +312,7 @@ def test_files_replaced_under_an_open_engine_change_nothing(build, tmp_path, ima
         open_engine(bundle.path)
 
 
-@pytest.mark.parametrize("name", ["onnx-fp32", "openvino-fp32"])
+@pytest.mark.parametrize("name", ["onnx-fp32", "openvino-fp32", "litert-fp32"])
 def test_a_file_replaced_between_the_check_and_the_opening_is_refused(build, tmp_path, name):
     bundle = Bundle.open(shutil.copytree(build(name).path, tmp_path / name))
     weights = bundle.model_path.with_suffix(".bin") if name == "openvino-fp32" else bundle.model_path

@@ -17,7 +17,7 @@ from edgepress import open_engine
 from edgepress.deploy.engines.base import Engine, Proof
 from edgepress.multilabel.bundle import Bundle
 
-ENGINES = ("onnx-fp32", "openvino-fp32")
+ENGINES = ("onnx-fp32", "openvino-fp32", "litert-fp32")
 HANG = 60
 """Seconds after which a child has hung: far above what opening an engine takes on a busy machine."""
 
@@ -103,13 +103,14 @@ del engine"""
 
 
 @needs_fork
-def test_a_forked_child_opens_an_engine_of_its_own(build):
+@pytest.mark.parametrize("name", ["onnx-fp32", "litert-fp32"])
+def test_a_forked_child_opens_an_engine_of_its_own(build, name):
     lines = f"""\
-with open_engine({str(build("onnx-fp32").path)!r}) as own:
+with open_engine({str(build(name).path)!r}, threads=2) as own:
     assert np.isfinite(own(images)).all()
 print("answered")"""
-    done = in_child(build("onnx-fp32"), lines)
-    assert (done.returncode, done.stdout.strip()) == (0, "answered")
+    done = in_child(build(name), lines)
+    assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["answered"]), done.stdout
 
 
 @needs_fork

@@ -5,16 +5,15 @@ Manifests are altered and signed again by `write_bundle`, as if the bundle had b
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import importlib.machinery
 import logging
 import re
-import resource
 import shutil
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ import pytest
 
 from edgepress.deploy.build import rebuild as rebuilding
 from edgepress.deploy.build.compile import compile_fp16, compile_openvino
+from edgepress.deploy.build.litert import compile_litert
 from edgepress.deploy.build.rebuild import fitted
 from edgepress.deploy.build.tensorrt import build_tensorrt
 from edgepress.deploy.engines import open_engine, passport, tensorrt_runtime
@@ -32,7 +32,10 @@ from edgepress.deploy.engines.table import GpuTarget
 from edgepress.multilabel.bundle import Bundle, file_sha256, write_bundle
 from edgepress.multilabel.decisions import Decisions
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
-from edgepress.multilabel.manifest import BuiltFor, BuiltForOpenVino
+from edgepress.multilabel.facts import Facts
+from edgepress.multilabel.manifest import BuiltFor, BuiltForLiteRt, BuiltForOpenVino
+from tests.disk import full_disk
+from tests.litert import require_litert
 
 HERE = passport.platform_here()
 ONLY_RTX = {"tensorrt_rtx": "tensorrt-rtx"}
@@ -41,7 +44,7 @@ ONLY_RTX = {"tensorrt_rtx": "tensorrt-rtx"}
 def altered(bundle: Bundle, path: Path, **changes: Any) -> Bundle:
     """The same files with other words in the manifest, signed again."""
     fields = {name: value for name, value in bundle.manifest if name not in ("files", "created")} | changes
-    with write_bundle(path, **fields) as (folder, _):
+    with write_bundle(path, **fields) as folder:
         for name in bundle.manifest.files:
             shutil.copyfile(bundle.path / name, folder / name)
     return Bundle.open(path)
@@ -136,7 +139,7 @@ def test_the_onnx_is_found_by_its_digest(newer, onnx_bundle):
     """In whatever folder, among neighbours that are none of ours."""
     run = newer.path.parent
     (run / onnx_bundle.name).rename(run / "zzz renamed")
-    altered(onnx_bundle, run / onnx_bundle.name, facts={"another": 1})
+    altered(onnx_bundle, run / onnx_bundle.name, facts=Facts(pictures=1))
     for name, text in (("list", "[]"), ("broken", "{"), ("empty", "")):
         (run / name).mkdir()
         (run / name / "manifest.json").write_text(text)
@@ -147,7 +150,7 @@ def test_without_the_onnx_it_is_named_and_nothing_changes(newer, onnx_bundle):
     shutil.rmtree(newer.path.parent / onnx_bundle.name)
     before = newer.digest
     message = stopped(newer, rebuild=True)
-    assert f"its ONNX bundle onnx-fp32 (digest {onnx_bundle.digest[:12]}...) must stand beside it" in message
+    assert f"its ONNX bundle onnx-fp32 (digest {onnx_bundle.digest[:12]}...) must be beside it" in message
     assert Bundle.open(newer.path).digest == before
     assert [path.name for path in newer.path.parent.iterdir()] == ["engine"]
 
@@ -173,13 +176,23 @@ def test_int8_for_openvino_needs_pictures(newer):
     assert "edgepress quantize onnx-fp32 --target openvino --data DIR" in message
 
 
-@pytest.mark.parametrize("name", ["onnx-fp32", "openvino-fp32"])
+@pytest.mark.parametrize("name", ["onnx-fp32", "openvino-fp32", "litert-fp32"])
 def test_a_truncated_model_is_refused_before_its_runtime_sees_it(build, tmp_path, name):
     bundle = Bundle.open(shutil.copytree(build(name).path, tmp_path / name))
     largest = max((bundle.path / file for file in bundle.manifest.files), key=lambda file: file.stat().st_size)
     largest.write_bytes(largest.read_bytes()[:1000])
     with pytest.raises(InputError, match=rf"{largest.name}: changed since the bundle was made"):
         open_engine(bundle.path)
+
+
+def test_litert_reads_what_another_release_wrote(build, onnx_bundle, tmp_path, images, caplog):
+    litert, here = build("litert-fp32"), version("ai-edge-litert")
+    assert litert.manifest.built_for == BuiltForLiteRt(version=here, onnx_sha256=file_sha256(onnx_bundle.model_path))
+    older = altered(litert, tmp_path / "older", built_for=passport_of(litert, version="1.0.1"))
+    with caplog.at_level(logging.INFO, logger="edgepress"), open_engine(older) as engine, open_engine(litert) as now:
+        assert np.array_equal(engine(images[:2]), now(images[:2]))
+    assert f"ai-edge-litert version: recorded 1.0.1, found {here}" in caplog.text
+    assert misfits(litert) == []
 
 
 def newer_opset(graph: onnx.ModelProto) -> None:
@@ -213,34 +226,26 @@ def test_an_onnx_that_is_too_new_for_the_runtime(onnx_bundle, tmp_path, change, 
     graph = onnx.load(onnx_bundle.model_path)
     change(graph)
     fields = {name: value for name, value in onnx_bundle.manifest if name not in ("files", "created")}
-    with write_bundle(tmp_path / "new", **fields) as (folder, _):
+    with write_bundle(tmp_path / "new", **fields) as folder:
         onnx.save(graph, str(folder / "model.onnx"))
     message = stopped(Bundle.open(tmp_path / "new"))
     assert re.search(rf"recorded: ONNX opset 20; found: onnxruntime [\d.]+, .*{cause}", message)
     assert message.endswith("install a newer onnxruntime, or export the model again")
 
 
-@contextlib.contextmanager
-def full_disk(left: int) -> Iterator[None]:
-    """No file may grow beyond `left` bytes: writing on fails as it does on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (left, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-@pytest.mark.parametrize("name", ["openvino", "fp16", "tensorrt"])
+@pytest.mark.parametrize("name", ["openvino", "fp16", "tensorrt", "litert"])
 def test_a_disk_that_fills_up_leaves_nothing_behind(onnx_bundle, tmp_path, name, monkeypatch):
     if name == "tensorrt":
         pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed")
+    if name == "litert":
+        require_litert()
     make = {
         "openvino": lambda out: compile_openvino(onnx_bundle, out, "fp32"),
         "fp16": lambda out: compile_fp16(onnx_bundle, out),
         "tensorrt": lambda out: build_tensorrt(onnx_bundle, out, GpuTarget(sm=86)),
+        "litert": lambda out: compile_litert(onnx_bundle, out, "fp32"),
     }[name]
-    monkeypatch.setattr(tensorrt_runtime, "RUNTIMES", ONLY_RTX)
+    monkeypatch.setattr(tensorrt_runtime, "TENSORRT_MODULES", ONLY_RTX)
     with full_disk(50_000), pytest.raises(OSError) as error:
         make(tmp_path / "engine")
     assert "\n" not in str(error.value)
@@ -256,12 +261,12 @@ class TestTensorRt:
         run = tmp_path_factory.mktemp("run")
         shutil.copytree(onnx_bundle.path, run / onnx_bundle.name)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(tensorrt_runtime, "RUNTIMES", ONLY_RTX)
+            patch.setattr(tensorrt_runtime, "TENSORRT_MODULES", ONLY_RTX)
             return build_tensorrt(onnx_bundle, run / "engine", GpuTarget(sm=86, max_batch=5))
 
     @pytest.fixture(autouse=True)
     def a_gpu(self, monkeypatch):
-        monkeypatch.setattr(tensorrt_runtime, "RUNTIMES", ONLY_RTX)
+        monkeypatch.setattr(tensorrt_runtime, "TENSORRT_MODULES", ONLY_RTX)
         monkeypatch.setattr(passport, "cuda_compute_capability", lambda: (8, 6))
 
     def test_it_fits_where_it_was_built_for(self, original):
@@ -317,7 +322,7 @@ class TestTensorRt:
         full = types.ModuleType("tensorrt")
         full.__version__, full.__spec__ = "10.3.0", importlib.machinery.ModuleSpec("tensorrt", None)
         monkeypatch.setitem(sys.modules, "tensorrt", full)
-        monkeypatch.setattr(tensorrt_runtime, "RUNTIMES", {"tensorrt": "gpu", **ONLY_RTX})
+        monkeypatch.setattr(tensorrt_runtime, "TENSORRT_MODULES", {"tensorrt": "gpu", **ONLY_RTX})
         facts = passport_of(original, runtime="tensorrt", version="10.3.0")
         assert misfits(altered(original, tmp_path / "same", built_for=facts)) == []
         other = altered(original, tmp_path / "other", built_for=facts.model_copy(update={"platform": "linux-another"}))

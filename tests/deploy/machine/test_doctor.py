@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from edgepress.deploy.machine import device
 from edgepress.deploy.machine.device import machine_key, processor
-from edgepress.deploy.machine.doctor import Board, advice, cautions, diagnose, find_board, parse_tegra_release
+from edgepress.deploy.machine.doctor import (
+    Board,
+    Diagnosis,
+    advice,
+    cautions,
+    diagnose,
+    find_board,
+    parse_tegra_release,
+)
 
 # Recorded: first lines of /etc/nv_tegra_release as their owners published them (R35 in jetson-containers, R36 and R38
 # in notes of an Orin and a Thor, R39 in a tutorial on JetPack 7.2.1).
@@ -109,13 +119,23 @@ def test_without_a_runtime_it_says_what_to_install(tmp_path):
 
 def test_here_something_works_and_the_exit_code_says_so(edgepress):
     report = diagnose()
-    assert report["usable"]
+    assert report.usable
     answer = edgepress("doctor")
     assert answer.code == 0, answer.err
-    for backend in report["backends"]:
-        assert backend["name"] in answer.out
-    for line in report["advice"]:
+    for backend in report.backends:
+        assert backend.name in answer.out
+    for line in report.advice:
         assert line in answer.out
+
+
+def test_a_diagnosis_is_plain_json_and_is_read_again():
+    found = diagnose()
+    record = json.loads(json.dumps(found.as_dict()))
+    assert list(record) == ["machine", "board", "usable", "backends", "advice", "cautions"]
+    assert record["backends"][0].keys() == {"name", "works", "detail"}
+    assert Diagnosis.from_dict(record) == found
+    del record["cautions"]  # as an earlier version has it
+    assert Diagnosis.from_dict({**record, "later": 1}) == replace(found, cautions=())
 
 
 def test_where_nothing_works_the_exit_code_is_1(edgepress, monkeypatch):
@@ -188,7 +208,7 @@ def test_machines_are_told_apart_by_part_board_and_instructions(tmp_path):
         root = tmp_path / str(number)
         (root / "proc").mkdir(parents=True)
         (root / "proc/cpuinfo").write_text(text)
-        keys.append(tuple(machine_key(root).values()))
+        keys.append(machine_key(root))
     assert len(set(keys)) == 3
 
 

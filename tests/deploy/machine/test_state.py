@@ -3,12 +3,15 @@ made here in the form of /sys and /proc."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from edgepress.deploy.machine.state import cautions, read_state
+from edgepress.deploy.machine.state import cautions, disturbances, read_state
 from edgepress.deploy.machine.tegra import parse_nvpmodel, parse_tegrastats, total_power
 from tests.deploy.machine.jetson import clocks_tree, put, recorded
 
@@ -158,7 +161,7 @@ def test_nothing_is_said_of_a_quiet_device(tmp_path):
     assert (state.model, state.driver, state.power_mode) == ("A board", "540.4.0", "15W")
     assert state.temperatures == {"cpu-thermal": 45}
     assert state.throttle_events == {"oc3": 10}
-    assert state.as_dict()["load"] == 0.0
+    assert state.load == 0.0
 
 
 @pytest.mark.parametrize(
@@ -184,11 +187,42 @@ def test_an_intel_processor_counts_its_throttling(tmp_path):
     assert cautions(before, read_state(tmp_path, "")) == ["throttled while measured: package_throttle_count rose by 1"]
 
 
-def test_a_busy_machine_is_said(tmp_path):
-    before = read_state(quiet(tmp_path), "")
-    (line,) = cautions(replace(before, load=1000.0), before)
-    assert line.startswith("busy: 1000.0 processes ran on ")
-    assert cautions(before, replace(before, load=1000.0)) == []  # afterwards that is the measurement itself
+def ticks(user: int, idle: int, stolen: int = 0) -> str:
+    """The first line of /proc/stat, in hundredths of a second: guests' time is a part of the user's."""
+    return f"cpu  {user} 0 0 {idle} 0 0 0 {stolen} {user} 0\ncpu0 1 0 0 1 0 0 0 0 0 0\n"
+
+
+@pytest.mark.parametrize(
+    ("after", "own", "told"),
+    [
+        (ticks(10_100, 10_100), 1.0, None),  # it was this process itself
+        (ticks(10_100, 10_100), 0.5, "25%"),
+        (ticks(10_015, 10_185), 0.0, None),
+        (ticks(10_100, 10_100, 100), 1.0, "33%"),  # the hypervisor gave its share of the core to others
+        (ticks(10_010, 10_000), 0.0, None),  # too short a time to tell
+        ("intr 12", 0.0, None),
+    ],
+)
+def test_other_processes_are_said_and_this_one_is_not(tmp_path, after, own, told):
+    put(quiet(tmp_path), {"proc/stat": ticks(10_000, 10_000)})
+    before = replace(read_state(tmp_path, ""), own_seconds=7.0)
+    put(tmp_path, {"proc/stat": after})
+    found = cautions(before, replace(read_state(tmp_path, ""), own_seconds=7.0 + own))
+    said = f"busy: other processes used {told} of the machine's processor time while measured"
+    assert found == ([] if told is None else [said])
+
+
+def test_work_of_another_process_is_seen_here():
+    def spin(seconds: float) -> str:
+        return f"import time\nend = time.time() + {seconds}\nwhile time.time() < end: pass"
+
+    before = read_state()
+    if before.cpu_seconds is None:
+        pytest.skip("this system has no /proc/stat")
+    working = [subprocess.Popen([sys.executable, "-c", spin(2)]) for _ in range(os.cpu_count() or 1)]
+    for one in working:
+        assert one.wait() == 0
+    assert any(line.startswith("busy: ") for line in disturbances(before, read_state()))
 
 
 def test_this_machine_can_be_read():

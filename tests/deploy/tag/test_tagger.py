@@ -46,7 +46,7 @@ def test_tags_obey_thresholds_and_come_most_probable_first(onnx_bundle, tmp_path
     plain = Decisions.plain(onnx_bundle.labels.names)
     decisions = plain.model_copy(update={"thresholds": (0.9, 0.2, 0.5, 0.5, 0.5)})
     fields = {"kind": "onnx", "precision": "fp32", "model": "model.onnx", "decisions": decisions}
-    with derived_bundle(onnx_bundle, tmp_path / "bundle", **fields) as (folder, _):
+    with derived_bundle(onnx_bundle, tmp_path / "bundle", **fields) as folder:
         (folder / "model.onnx").write_bytes(onnx_bundle.model_path.read_bytes())
     with open_tagger(tmp_path / "bundle") as tagger:
         names = tagger.engine.labels.names
@@ -80,7 +80,7 @@ def overflowing(onnx_bundle, tmp_path_factory) -> Bundle:
     last.output[list(last.output).index("logits")] = "before"
     model.graph.node.append(onnx.helper.make_node("Log", ["before"], ["logits"], "overflow"))
     path = tmp_path_factory.mktemp("overflowing") / "bundle"
-    with derived_bundle(onnx_bundle, path, kind="onnx", precision="fp32", model="model.onnx") as (folder, _):
+    with derived_bundle(onnx_bundle, path, kind="onnx", precision="fp32", model="model.onnx") as folder:
         onnx.save(model, folder / "model.onnx")
     return Bundle.open(path)
 

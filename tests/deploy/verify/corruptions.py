@@ -19,7 +19,7 @@ def wrap(path: Path, graph: onnx.ModelProto, like: Bundle, **fields: Any) -> Bun
     """A changed graph as the bundle that it pretends to be, with the honest one's labels and reference."""
     manifest = like.manifest
     given = {name: getattr(manifest, name) for name in ("precision", "labels", "preprocess", "parent")} | fields
-    with write_bundle(path, kind="onnx", model=manifest.model, **given) as (folder, _):
+    with write_bundle(path, kind="onnx", model=manifest.model, **given) as folder:
         onnx.save(graph, folder / manifest.model)
         shutil.copyfile(like.path / REFERENCE, folder / REFERENCE)
     return Bundle.open(path)

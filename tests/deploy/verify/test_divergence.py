@@ -84,7 +84,7 @@ def test_a_stage_that_is_absent_is_said_and_not_blamed_alone(onnx_bundle, splits
         "onnx-fp32": (None, False, True),
         "broken-fp16": ("torch (reference.npz)", True, False),
     }
-    assert "does not stand beside broken-fp16" in result.stages[1].not_run
+    assert "is not beside broken-fp16" in result.stages[1].not_run
     assert result.diverged_at == "broken-fp16, or onnx-fp32 before it"
 
 
@@ -103,7 +103,7 @@ def test_a_stage_that_its_runtime_refuses_is_said(onnx_bundle, edgepress, tiny_d
     run = onnx_bundle.path.parent
     fields = {"kind": "onnx", "precision": "fp32", "model": "model.onnx", "parent": onnx_bundle.as_parent}
     same = {"labels": onnx_bundle.manifest.labels, "preprocess": onnx_bundle.preprocess}
-    with write_bundle(run / "no-graph", **fields, **same) as (folder, _):
+    with write_bundle(run / "no-graph", **fields, **same) as folder:
         (folder / "model.onnx").write_bytes(b"no graph")
     graph = onnx.load(onnx_bundle.model_path)
     bundle = wrap(run / "after-no-graph", graph, onnx_bundle, parent=Bundle.open(run / "no-graph").as_parent)
@@ -133,10 +133,7 @@ def data(tiny_data: Path) -> MultiLabelDataset:
 def decided(out: Path, parent: Bundle, decisions: Decisions) -> Bundle:
     """INT8 as its manifest says; what it computes is given to the walk."""
     fields = {"labels": parent.manifest.labels, "preprocess": parent.preprocess, "parent": parent.as_parent}
-    with write_bundle(out, kind="onnx", precision="int8", model="model.onnx", decisions=decisions, **fields) as (
-        folder,
-        _,
-    ):
+    with write_bundle(out, kind="onnx", precision="int8", model="model.onnx", decisions=decisions, **fields) as folder:
         shutil.copyfile(parent.model_path, folder / "model.onnx")
     return Bundle.open(out)
 

@@ -17,14 +17,15 @@ from edgepress.deploy.build.compile import compile_openvino
 from edgepress.deploy.verify.layers import ALONE_DB, PICTURES, Inspection, inspect_layers
 from edgepress.deploy.verify.verification import float_parent
 from edgepress.multilabel.bundle import Bundle, write_bundle
-from edgepress.multilabel.manifest import BuiltForTensorRt, Calibration, Parent
+from edgepress.multilabel.facts import Parent
+from edgepress.multilabel.manifest import BuiltForTensorRt, Quantization
 
 
 def beside(path: Path, like: Bundle, parent: Parent, graph: onnx.ModelProto | None = None, **fields: Any) -> Bundle:
     """The files of a bundle, or a changed graph, under another name."""
     manifest = like.manifest
     given = {name: getattr(manifest, name) for name in ("kind", "precision", "labels", "preprocess", "model")} | fields
-    with write_bundle(path, parent=parent, **given) as (folder, _):
+    with write_bundle(path, parent=parent, **given) as folder:
         if graph is not None:
             onnx.save(graph, folder / manifest.model)
         else:
@@ -156,7 +157,7 @@ def test_channels_that_were_equalised_on_purpose_are_no_divergence(onnx_bundle, 
         ("not-told", equal, "minmax"),
         ("corrupted", other, "minmax, equalised"),
     ):
-        calibration = Calibration(pictures=1, sha256="0", split="train", method=method)
+        calibration = Quantization(pictures=1, sha256="0", split="train", method=method)
         bundle = beside(
             tmp_path / name, onnx_bundle, parent.as_parent, graph, precision="int8", calibration=calibration
         )
@@ -192,7 +193,7 @@ def test_what_cannot_be_inspected_is_said(onnx_bundle, build, edgepress, tiny_da
     alone = Path(shutil.copytree(onnx_bundle.path, tmp_path / "alone" / "onnx-fp32"))
     answer = edgepress("verify", alone, "--data", tiny_data, "--layers")
     assert answer.code == 0
-    assert "layers not inspected: what it was made from, an fp32 ONNX or torch bundle, does not stand" in answer.out
+    assert "layers not inspected: what it was made from, an fp32 ONNX or torch bundle, is not beside it" in answer.out
     of = {"onnx_sha256": onnx_bundle.model_sha256, "platform": "linux-x86_64"}
     built_for = BuiltForTensorRt(runtime="tensorrt", version="10.3.0", compute_capability="SM86", max_batch=16, **of)
     plan = beside(tmp_path / "plan", onnx_bundle, onnx_bundle.as_parent, kind="tensorrt", built_for=built_for)

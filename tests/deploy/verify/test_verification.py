@@ -19,7 +19,8 @@ from edgepress.deploy.engines import open_engine
 from edgepress.deploy.engines.base import Ran
 from edgepress.deploy.verify.agreement import DROP_BUDGET
 from edgepress.deploy.verify.comparison import Comparison, LabelRow
-from edgepress.deploy.verify.verification import compare, verify
+from edgepress.deploy.verify.verification import Verification, compare, verify
+from edgepress.multilabel.datasets import load_dataset
 from edgepress.multilabel.decisions import Affine, Decisions
 from tests.deploy.verify.corruptions import CORRUPTIONS, wrap
 
@@ -141,6 +142,15 @@ def test_labels_txt_in_another_order_fails_but_is_matched_by_name(onnx_bundle, e
     assert answer.json["max_abs_diff"] < 1e-4
 
 
+def test_an_order_that_no_labels_txt_gives_is_matched_by_name(onnx_bundle, edgepress, tiny_data, tmp_path):
+    data = copied(tiny_data, tmp_path)
+    (data / "labels.txt").unlink()
+    assert load_dataset(data, "test").labels.names != onnx_bundle.manifest.labels
+    answer = edgepress("verify", onnx_bundle.path, "--data", data, "--json")
+    assert (answer.code, answer.json["verdict"]) == (0, "pass")
+    assert answer.json["drop_points"] == 0
+
+
 def test_other_label_names_are_bad_input(onnx_bundle, edgepress, tiny_data, tmp_path):
     data = copied(tiny_data, tmp_path)
     for file in (data / "labels.txt", data / "test" / "metadata.jsonl"):
@@ -154,6 +164,7 @@ def test_other_label_names_are_bad_input(onnx_bundle, edgepress, tiny_data, tmp_
 def test_stdout_is_one_object_with_the_documented_keys(onnx_bundle, edgepress, tiny_data):
     answer = edgepress("verify", onnx_bundle.path, "--data", tiny_data, "--split", "test", "--json")
     assert answer.json.keys() == KEYS
+    assert Verification.from_dict(answer.json).as_dict() == answer.json
     assert answer.out.count("\n") == 1
     table = edgepress("verify", onnx_bundle.path, "--data", tiny_data)
     assert table.code == 0

@@ -14,10 +14,18 @@ from edgepress.multilabel.bundle import Bundle
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
-@pytest.mark.parametrize("file", [None, "run/student"])
-def test_a_full_disk_says_to_make_room(bad, tmp_path, monkeypatch, number, file):
+@pytest.mark.parametrize(
+    ("files", "file"),
+    [
+        ((), None),
+        (("run/student",), "run/student"),
+        (("onnx-fp32/golden.npz", None, "out/golden.npz"), "out/golden.npz"),
+    ],
+    ids=["a write", "an open", "a copy, whose destination is on the disk"],
+)
+def test_a_full_disk_says_to_make_room(bad, tmp_path, monkeypatch, number, files, file):
     def full(path, kind=None):
-        raise OSError(number, os.strerror(number), file)
+        raise OSError(number, os.strerror(number), *files)
 
     monkeypatch.setattr(Bundle, "open", full)
     where = f"{file}: " if file else ""

@@ -112,3 +112,10 @@ PermitRootLogin prohibit-password
             time.sleep(0.02)
         else:
             return server
+
+
+def script(path: Path, lines: str) -> Path:
+    """A command that stands where Python is looked for."""
+    path.write_text(f"#!/bin/sh\n{lines}\n")
+    path.chmod(0o755)
+    return path

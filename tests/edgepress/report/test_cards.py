@@ -43,7 +43,7 @@ def test_an_adopted_teacher_is_not_said_to_have_learnt_here(run_folder, report):
     text = card(teacher, typed(adopted))
     assert "pictures taught" not in text
     assert "It was trained before the run that measured it" in text
-    assert f"Trained on {teacher.manifest.facts['pictures']} pictures." in text
+    assert f"Trained on {teacher.manifest.facts.pictures} pictures." in text
     assert "pictures taught" in card(Bundle.open(run_folder / "student"), typed(adopted))
 
 

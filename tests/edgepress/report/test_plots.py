@@ -9,6 +9,8 @@ import pytest
 
 from edgepress.multilabel.datasets import load_dataset
 from edgepress.multilabel.decisions import Decisions
+from edgepress.multilabel.manifest import NodeNoise, Quantization
+from edgepress.report.figures import draw_sensitivity
 from edgepress.report.plots import draw_reliability, draw_thresholds
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -53,3 +55,13 @@ def test_where_no_picture_shows_a_label_there_is_no_f1(pictures, logits):
     nothing = pictures.subset(np.flatnonzero(~pictures.targets.any(axis=1)))
     with pytest.raises(ValueError, match="F1 is not defined"):
         draw_thresholds(Decisions.plain(pictures.labels.names), logits[: len(nothing)], nothing, "onnx-fp32")
+
+
+@pytest.mark.parametrize(("target", "told"), [("onnxruntime", False), ("openvino", True), ("litert", True)])
+def test_whose_sensitivities_these_are_is_said(target, told):
+    """Only ONNX Runtime is asked node by node."""
+    nodes = (NodeNoise(node="/conv", sqnr=12.0, macs=0.5),)
+    quantised = {"pictures": 8, "sha256": "", "split": "train", "method": "min-max", "products": 9}
+    figure = draw_sensitivity("an-engine", Quantization(**quantised, target=target, sensitivity=nodes))
+    assert figure is not None
+    assert ("Measured in ONNX Runtime's INT8 graph" in figure.caption) is told

@@ -9,10 +9,11 @@ import pytest
 from rich.console import Console
 
 from edgepress.cli.doctor import print_doctor
+from edgepress.deploy.machine.device import Backend
+from edgepress.deploy.machine.doctor import Diagnosis
 from edgepress.report.bench_table import print_bench
 from edgepress.report.terminal import UNBOUNDED, print_record, print_table, stdout
-from edgepress.report.verification import MINUS, print_verification
-from tests.edgepress.report.test_bench_table import RECORD
+from tests.deploy.bench.test_benchmark import BENCHMARK
 
 DIGEST = "b77e6762a08544c46f5a5163932d144467f1de1644a8efcfede8d9e6f28a7b1e"
 COLUMNS = ("engine", "precision", "mAP", "drop", "p50 ms", "p90 ms", "verdict")
@@ -96,32 +97,10 @@ def test_a_terminal_has_a_bold_header_and_a_pipe_has_none(monkeypatch):
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_tables_of_verbs_fit(width):
-    timed = shown(width, print_bench, RECORD)
+    timed = shown(width, print_bench, BENCHMARK, None)
     header = next(line for line in timed if line.startswith("what") or line == "model alone")
     if width >= 80:
         assert {"p50 ms", "p90 ms", "p99 ms", "images/s"} <= set(re.split(r" {2,}", header))
-    backend = {"name": "tensorrt", "works": False, "detail": "not installed: " + "words " * 20}
-    machine = {"processor": "a processor", "cores": 2}
-    report = {"machine": machine, "backends": [backend], "board": "", "advice": []}
-    assert max(map(len, shown(width, print_doctor, report))) <= width
-
-
-@pytest.mark.parametrize("width", [80, 120])
-def test_what_verify_found_fits(width):
-    counts = {"labels_counted": 30, "num_images": 240, "top_k": 3, "budget_points": 1.0}
-    rates = {"flip_rate": 0.0193, "flip_rate_kept": 0.0394, "top1_agreement": 0.99, "topk_agreement": 0.95}
-    logits = {"max_abs_diff": 1.2345, "mean_abs_diff": 0.1, "sqnr_db": 27.1}
-    maps = {"mAP": 0.3443, "mAP_reference": 0.3439, "drop_points": -0.04, "drop_interval": [-0.59, 0.64]}
-    label = {"label": "transport", "positives": 40, "AP_reference": 0.4, "AP": 0.41, "moved_points": 1.0}
-    stage = {"stage": "onnx-int8-onnxruntime in ONNX Runtime", "after": "onnx-fp32 in ONNX Runtime", "beyond": ["drop"]}
-    stage |= {"drop_points": 0.2, "max_abs_diff": 1.0, "sqnr_db": 27.0, "flip_rate": 0.02, "not_run": None}
-    layer = {"layer": "/backbone/blocks.0/conv_dw/Conv", "operator": "Conv", "tensor": "/backbone/blocks.0/conv_dw/Out"}
-    layers = {"against": "onnx-fp32", "pictures": 8, "threshold_db": 10, "not_inspected": None, "diverged_at": None}
-    layers["layers"] = [layer | {"so_far_db": 30.0, "alone_db": 35.0}]
-    engine = {"engine": "onnx-int8-onnxruntime", "reference": "student", "precision": "int8", "verdict": "pass"}
-    result = engine | counts | rates | logits | maps | {"labels": [label], "stages": [stage], "layers": layers}
-    result |= {"ran": {"runtime": "onnxruntime"}, "diverged_at": None, "reasons": [], "cautions": []}
-    text = "\n".join(lines := shown(width, print_verification, result))
-    assert max(map(len, lines)) <= width
-    for whole in (engine["engine"], "-0.04 (-0.59 to 0.64)".replace("-", MINUS), stage["stage"], layer["layer"]):
-        assert whole in text
+    backend = Backend("tensorrt", False, "not installed: " + "words " * 20)
+    found = Diagnosis(machine=BENCHMARK.machine, board=None, usable=True, backends=(backend,), advice=())
+    assert max(map(len, shown(width, print_doctor, found))) <= width

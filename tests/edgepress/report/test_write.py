@@ -25,7 +25,8 @@ from edgepress.report.overview import MINUS, drop_text, headline, report_documen
 from edgepress.report.summary import print_report
 from edgepress.report.terminal import UNBOUNDED
 from edgepress.run.recipe import Recipe
-from edgepress.run.result import EngineResult, RunReport, StudentDrop
+from edgepress.run.result import EngineResult, StudentDrop
+from edgepress.run.run_report import RunReport
 from tests.edgepress.conftest import typed
 
 

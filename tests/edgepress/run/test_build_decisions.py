@@ -10,12 +10,13 @@ import pytest
 
 from edgepress import open_engine, open_tagger
 from edgepress.calibration.decide.thresholds import align_decisions, fit_decisions
-from edgepress.deploy.build.export import export_onnx
+from edgepress.deploy.build.export import export_onnx, torch_logits
 from edgepress.deploy.verify.verification import predict_split, verify
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.decisions import changed_share
 from edgepress.multilabel.errors import InputError
-from edgepress.run.build import calibrate_bundle, compile_bundle, export_student, quantize_bundle
+from edgepress.multilabel.facts import DecisionsChanged
+from edgepress.run.build import calibrate_bundle, compile_bundle, decided, export_student, quantize_bundle
 from edgepress.run.recipe import CompileConfig, DecisionsConfig, QuantizeConfig
 
 
@@ -29,13 +30,10 @@ def export(model, student, splits, tmp_path_factory) -> Callable[[str], Bundle]:
     """Export with decisions of a criterion, as a run does."""
 
     def make(thresholds: str) -> Bundle:
-        return export_onnx(
-            model,
-            splits.test,
-            tmp_path_factory.mktemp("exported") / "onnx-fp32",
-            identity=thresholds,
-            decisions=lambda logits: fit_decisions(logits(splits.val), splits.val, thresholds, "platt"),
-        )
+        out = tmp_path_factory.mktemp("exported") / "onnx-fp32"
+        config = DecisionsConfig(thresholds=thresholds, probabilities="platt")
+        made = export_onnx(model, splits.test, out, identity=thresholds)
+        return decided(made, splits.val, config, lambda: torch_logits(model, splits.val))
 
     return make
 
@@ -74,7 +72,7 @@ def test_the_same_model_with_other_decisions(calibrated, onnx_bundle, splits):
         before.preprocess,
     )
     assert after.decisions == fit_decisions(logits_of(onnx_bundle, splits.val), splits.val, "recall=0.9", "auto")
-    assert after.facts == {**before.facts, "calibrated_from": onnx_bundle.digest}
+    assert after.facts == before.facts.model_copy(update={"calibrated_from": onnx_bundle.digest})
     assert answer.out.rstrip().endswith(str(bundle.path))
     for word in (*bundle.labels, "mean", "positives", "threshold", "ECE before", "recall=0.9"):
         assert word in answer.out
@@ -135,10 +133,10 @@ def test_int8_gets_its_own_and_says_what_that_changed(exported, splits, tmp_path
     assert own == align_decisions(theirs, reference, logits)
     assert own.refitted_from == theirs
     assert own.calibrator != theirs.calibrator
-    assert bundle.manifest.facts["decisions"] == {
-        "val_changed_kept": changed_share(theirs.decide(reference), theirs.decide(logits), splits.val.ignore),
-        "val_changed_refitted": changed_share(theirs.decide(reference), own.decide(logits), splits.val.ignore),
-    }
+    assert bundle.manifest.facts.decisions == DecisionsChanged(
+        val_changed_kept=changed_share(theirs.decide(reference), theirs.decide(logits), splits.val.ignore),
+        val_changed_refitted=changed_share(theirs.decide(reference), own.decide(logits), splits.val.ignore),
+    )
     result = verify(bundle, splits.test)
     answers, int8 = logits_of(exported, splits.test), logits_of(bundle, splits.test)
     assert result.flip_rate == pytest.approx((theirs.decide(answers) != own.decide(int8)).mean(), abs=0.02)

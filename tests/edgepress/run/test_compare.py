@@ -52,14 +52,14 @@ def test_it_compares_continues_and_appends(edgepress, recipe, tiny_data):
     expected = mean_average_precision(test.targets, predicted(student, test))
     assert row["test_mAP"] == pytest.approx(expected, abs=1e-6)
     assert row["training"]["id"] == 1000
-    trained = Bundle.open(student).manifest.facts["training"]
-    alone = Bundle.open(student.with_name("alone-seed0")).manifest.facts["training"]
+    trained = Bundle.open(student).manifest.facts.training
+    alone = Bundle.open(student.with_name("alone-seed0")).manifest.facts.training
     differ = {name for name in trained if trained[name] != alone[name]}
     assert differ == {"preset", "reduction", "mld", "cd", "id"}  # not the published epochs, size or learning rate
 
     before = {row["digest"] for row in record["students"]}
     assert record["teacher_leads_points"] == pytest.approx(
-        100 * Bundle.open(student).manifest.facts["teacher_val_mAP"] - record["methods"][0]["val_mAP_points"]
+        100 * Bundle.open(student).manifest.facts.teacher_val_mAP - record["methods"][0]["val_mAP_points"]
     )
 
     answer = edgepress("compare", "--recipe", recipe, "--methods", "l2d,ours,soft", "--seeds", "0")
@@ -104,12 +104,12 @@ def test_several_teachers_answer_as_one(edgepress, recipe, teachers, tiny_data, 
     assert record["teacher"]["backbone"] == "test_efficientnet + test_efficientnet"
     assert [one["digest"] for one in record["teacher"]["ensemble"]] == [bundle.digest for bundle in adopted]
     alone, ours = (Bundle.open(out / "compare" / f"{name}-seed3").manifest for name in ("alone", "ours"))
-    assert ours.facts["teachers"] == [vars(bundle.as_parent) for bundle in adopted]
+    assert ours.facts.teachers == tuple(bundle.as_parent for bundle in adopted)
     val = load_dataset(tiny_data, "val")
     logits = [predicted(path, val) for path in teachers]
     together = mean_average_precision(val.targets, np.mean(logits, axis=0))
     assert [row["teacher_val_mAP"] for row in record["students"]] == pytest.approx([together] * 2, abs=1e-6)
-    assert alone.facts["teacher_val_mAP"] != pytest.approx(mean_average_precision(val.targets, logits[0]), abs=1e-3)
+    assert alone.facts.teacher_val_mAP != pytest.approx(mean_average_precision(val.targets, logits[0]), abs=1e-3)
     # In a recipe as well, and what is finished is kept.
     values = yaml.safe_load(recipe.read_text()) | {"out": str(out), "teacher": [str(path) for path in teachers]}
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(values))
@@ -173,7 +173,7 @@ def test_a_method_s_unlabelled_pictures_are_not_those_of_test(edgepress, recipe,
     file.write_text(yaml.safe_dump(values))
     answer = edgepress("compare", "--recipe", file, "--methods", "alone,more")
     assert answer.code == 2
-    assert "is unlabelled and stands in the split 'test' as well" in answer.err
+    assert "is unlabelled and is in the split 'test' as well" in answer.err
 
 
 @pytest.mark.parametrize(("name", "code"), [("mld", 2), ("mine", 0)])

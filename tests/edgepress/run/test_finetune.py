@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from edgepress.compress.reading import Reading
 from edgepress.multilabel.bundle import Bundle, write_bundle
 from edgepress.multilabel.datasets import load_dataset
 from edgepress.multilabel.judgement import Reason
@@ -18,7 +19,7 @@ from edgepress.run.build import Built
 from edgepress.run.finetune import FINETUNED, FineTuning, within_budget
 from edgepress.run.prove import prove_engine
 from edgepress.run.recipe import Recipe
-from edgepress.run.result import read_report
+from edgepress.run.run_report import read_report
 
 INT8 = "onnx-int8-onnxruntime"
 
@@ -47,7 +48,7 @@ def test_the_student_is_fine_tuned_exported_and_quantised_again(tuned_run):
         f"onnx-fp32{FINETUNED}": f"student{FINETUNED}",
         f"student{FINETUNED}": "student",
     }
-    assert Bundle.open(folder / f"student{FINETUNED}").manifest.facts["quantize_aware"]["config"]["pictures"] == 8
+    assert Bundle.open(folder / f"student{FINETUNED}").manifest.facts.quantize_aware.config["pictures"] == 8
 
 
 def test_the_better_of_both_on_val_is_the_engine_of_the_report(tuned_run):
@@ -79,7 +80,7 @@ def made(folder: Path, parent: Bundle, name: str, drop: float | None) -> Bundle:
         model="model.onnx",
         calibration=calibration.model_copy(update=changes) if changes else None,
         **fields,
-    ) as (inside, _):
+    ) as inside:
         (inside / "model.onnx").write_bytes(b"none")
     return Bundle.open(folder / name)
 
@@ -92,6 +93,7 @@ def tuning(run_folder, tmp_path) -> FineTuning:
     return FineTuning(
         student=Bundle.open(run_folder / "student"),
         teachers=[],
+        reading=Reading(),
         splits=None,  # type: ignore[arg-type]
         config=None,  # type: ignore[arg-type]
         export=never,

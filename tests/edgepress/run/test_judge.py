@@ -8,18 +8,19 @@ from typing import Any
 import pytest
 
 from edgepress.multilabel.judgement import Reason, judge
-from edgepress.multilabel.manifest import Calibration
+from edgepress.multilabel.manifest import Quantization
 from edgepress.multilabel.ratio import Ratio
 from edgepress.run.judge import judge_engine, judge_run, missed_on_val, slower_than_fp32
 from edgepress.run.latency_budget import choose_engine
-from edgepress.run.result import EngineResult, HeldTo, LatencyBudget, OnHost, RunReport, StudentDrop, read_report
+from edgepress.run.result import EngineResult, HeldTo, OnHost, StudentDrop
+from edgepress.run.run_report import LatencyBudget, RunReport, read_report
 
 HERE = "a processor"
 SLOW = Ratio(ratio=1.12, low=1.05, high=1.2)
 
 
-def calibration(**more: Any) -> Calibration:
-    return Calibration(pictures=8, sha256="", split="train", method="min-max", **more)
+def calibration(**more: Any) -> Quantization:
+    return Quantization(pictures=8, sha256="", split="train", method="min-max", **more)
 
 
 @pytest.fixture(scope="module")

@@ -13,12 +13,13 @@ import pytest
 import yaml
 from sklearn.metrics import average_precision_score, f1_score
 
+from edgepress.deploy.build import compile, export
 from edgepress.deploy.engines import open_engine
 from edgepress.deploy.verify.verification import predict_split
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.datasets import load_dataset
 from edgepress.multilabel.errors import EngineUnavailableError
-from edgepress.run import ready
+from edgepress.run import quantize, ready
 from tests.clock import jump, scatter_dates
 
 BUNDLES = {"teacher", "student", "onnx-fp32", "onnx-int8-onnxruntime", "openvino-fp32"}
@@ -95,7 +96,7 @@ def test_thresholds_fitted_on_val_are_measured_on_test(rows, run_folder, tiny_da
     onnx, int8 = (Bundle.open(run_folder / name) for name in ("onnx-fp32", "onnx-int8-onnxruntime"))
     assert onnx.decisions.fit.fingerprint == load_dataset(tiny_data, "val").fingerprint()
     assert int8.decisions.refitted_from == onnx.decisions
-    assert int8.manifest.facts["decisions"].keys() == {"val_changed_kept", "val_changed_refitted"}
+    assert int8.manifest.facts.decisions is not None
     assert rows["onnx-fp32"]["verification"]["flip_rate_kept"] is None
     assert 0 <= rows["onnx-int8-onnxruntime"]["verification"]["flip_rate_kept"] <= 1
     test = load_dataset(tiny_data, "test")
@@ -126,6 +127,8 @@ def test_the_report_says_on_what_and_where(report, tiny_data, recipe):
         "train_pictures": 24,
         "val_pictures": 12,
         "test_pictures": 12,
+        "splits": [{"split": split, "values": [], "notes": []} for split in ("train", "val", "test")],
+        "passed_over": [],
     }
     assert report["student"]["backbone"] == report["teacher"]["backbone"] == "test_efficientnet"
     assert report["machine"]["cores"] >= 1
@@ -208,17 +211,30 @@ def test_a_changed_setting_makes_again_only_what_follows_from_it(edgepress, reci
     assert changed == {"onnx-int8-onnxruntime"}
 
 
-def test_other_thresholds_make_again_the_onnx_and_what_follows_but_train_nothing(
-    edgepress, recipe, run_folder, tmp_path
-):
-    copy = Path(shutil.copytree(run_folder, tmp_path / "run"))
-    digests = {name: Bundle.open(copy / name).digest for name in BUNDLES}
+def test_other_thresholds_make_again_the_decisions_alone(edgepress, recipe, run_folder, tmp_path, monkeypatch):
+    """Nothing is exported, compiled or quantised: every file stays, and INT8 gets what a new search would give it."""
+    copy, fresh = (Path(shutil.copytree(run_folder, tmp_path / name)) for name in ("run", "fresh"))
+    before = {name: Bundle.open(copy / name) for name in BUNDLES}
     flags = ["--decisions-thresholds", "fixed=0.3", "--decisions-probabilities", "none"]
-    answer = edgepress("run", "--recipe", recipe, "--out", copy, *flags)
+    with monkeypatch.context() as patch:
+        for module, name in ((export, "_to_onnx"), (compile, "openvino_model"), (quantize, "quantize")):
+            patch.setattr(module, name, lambda *_, name=name, **__: pytest.fail(f"{name} was called"))
+        answer = edgepress("run", "--recipe", recipe, "--out", copy, *flags)
     assert answer.code in (0, 1), answer.err
-    changed = {name for name in BUNDLES if Bundle.open(copy / name).digest != digests[name]}
-    assert changed == BUNDLES - {"teacher", "student"}
-    assert Bundle.open(copy / "onnx-fp32").decisions.thresholds == (0.3,) * 5
+    after = {name: Bundle.open(copy / name) for name in BUNDLES}
+    assert {name for name in BUNDLES if after[name].digest != before[name].digest} == BUNDLES - {"teacher", "student"}
+    assert all(after[name].manifest.files == before[name].manifest.files for name in BUNDLES)
+    for name in ("onnx-fp32", "openvino-fp32"):
+        assert after[name].decisions.thresholds == (0.3,) * 5
+        assert after[name].open_parent() is not None
+    shutil.rmtree(fresh / "onnx-int8-onnxruntime")
+    assert edgepress("run", "--recipe", recipe, "--out", fresh, *flags).code in (0, 1)
+    searched, aligned = Bundle.open(fresh / "onnx-int8-onnxruntime"), after["onnx-int8-onnxruntime"]
+    assert aligned.decisions == searched.decisions
+    assert aligned.manifest.facts == searched.manifest.facts
+    assert aligned.manifest.parent == after["onnx-fp32"].as_parent
+    kept = edgepress("run", "--recipe", recipe, "--out", copy, *flags)
+    assert kept.err.count("unchanged, kept") == len(BUNDLES)
 
 
 @pytest.mark.parametrize("budget", [0, 100])

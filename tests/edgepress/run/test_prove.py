@@ -14,14 +14,16 @@ from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.confidence import Scored, drop_interval
 from edgepress.multilabel.datasets import load_dataset
 from edgepress.multilabel.errors import EngineUnavailableError
-from edgepress.multilabel.judgement import Reason, judge
+from edgepress.multilabel.judgement import Reason
 from edgepress.multilabel.metrics import mean_average_precision
 from edgepress.run import prove
 from edgepress.run.build import Built
 from edgepress.run.finetune import FINETUNED
-from edgepress.run.prove import prove_engine, prove_torch, student_drop
+from edgepress.run.prove import prove_engine, prove_model, student_drop
 from edgepress.run.recipe import Recipe
-from edgepress.run.result import REPORT, EngineResult, OnHost, RunReport, earlier_results, read_report, write_report
+from edgepress.run.result import EngineResult
+from edgepress.run.run_report import earlier_results, read_report
+from tests.edgepress.run.test_run_report import rewritten
 
 
 def built(bundle: Bundle, **more: object) -> Built:
@@ -32,44 +34,6 @@ def built(bundle: Bundle, **more: object) -> Built:
 @pytest.fixture
 def settings(tiny_data: Path) -> Recipe:
     return Recipe.parse({"data": str(tiny_data), "bench": {"seconds": 0.05}}, "recipe")
-
-
-def rewritten(folder: Path, report: RunReport, *results: EngineResult) -> Path:
-    folder.mkdir(exist_ok=True)
-    write_report(folder, report.model_copy(update={"engines": results}))
-    return folder
-
-
-def test_a_report_is_read_as_it_was_written(run_folder, tmp_path):
-    report = read_report(run_folder)
-    write_report(tmp_path, report)
-    assert (tmp_path / REPORT).read_bytes() == (run_folder / REPORT).read_bytes()
-    assert read_report(tmp_path) == report
-
-
-def test_what_was_judged_and_what_a_host_found_is_not_kept(run_folder, tmp_path):
-    report = read_report(run_folder)
-    (one,) = (one for one in report.engines if one.engine == "onnx-fp32")
-    told = one.model_copy(update={"on_host": OnHost(judgement=judge([])), "judgement": judge([])})
-    kept = earlier_results(rewritten(tmp_path, report, told))
-    assert kept == {one.key: one.model_copy(update={"judgement": None})}
-
-
-def test_a_result_that_was_not_measured_whole_is_not_kept(run_folder, tmp_path):
-    report = read_report(run_folder)
-    refused = report.engines[-1].model_copy(update={"bench": None})
-    unbuilt = EngineResult(engine="tensorrt-fp16", precision="fp16", refusal=Reason(kind="build", text="no room"))
-    assert earlier_results(rewritten(tmp_path, report, refused, unbuilt)) == {}
-    assert earlier_results(tmp_path / "none") == {}
-
-
-def test_a_report_that_cannot_be_read_is_measured_again_and_that_is_said(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(prove.log, "propagate", True)
-    (tmp_path / REPORT).write_text('{"engines": [{"engine": "onnx-fp32", "verdict": "pass"}]}')
-    with caplog.at_level("WARNING", logger="edgepress"):
-        assert earlier_results(tmp_path) == {}
-    (record,) = caplog.records
-    assert "keeps the models and measures them" in record.getMessage()
 
 
 def test_an_engine_that_was_refused_is_tried_again(run_folder, tiny_data, settings, tmp_path):
@@ -95,12 +59,12 @@ def test_a_kept_torch_result_has_the_name_of_its_place_now(run_folder, tiny_data
     test = load_dataset(tiny_data, "test")
     onnx, teacher = Bundle.open(run_folder / "onnx-fp32"), Bundle.open(run_folder / "teacher")
     pictures = [path.read_bytes() for path in test.paths[:2]]
-    first = prove_torch("teacher-2", "teacher", teacher, onnx, test, settings, pictures, {})
+    first = prove_model("teacher-2", "teacher", teacher, onnx, test, settings, pictures, {})
     kept = earlier_results(rewritten(tmp_path, read_report(run_folder), first))
-    again = prove_torch("teacher", "teacher", teacher, onnx, test, settings, pictures, kept)
+    again = prove_model("teacher", "teacher", teacher, onnx, test, settings, pictures, kept)
     assert (first.engine, again.engine) == ("teacher-2 (torch)", "teacher (torch)")
     assert again == first.model_copy(update={"engine": "teacher (torch)"})  # and nothing was timed again
-    assert prove_torch("student", "student", teacher, onnx, test, settings, pictures, kept).verdict == "reference"
+    assert prove_model("student", "student", teacher, onnx, test, settings, pictures, kept).verdict == "reference"
 
 
 def test_a_fine_tuned_engine_that_cannot_run_here_keeps_its_bundles_name(

@@ -15,14 +15,19 @@ pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (pip ins
 pytest.importorskip("sympy", reason="sympy is not installed (pip install 'edgepress[quantize]')")
 
 from edgepress.calibration.int8.subset import calibration_hash
+from edgepress.deploy.bench import against
+from edgepress.deploy.engines.passport import unsound
 from edgepress.deploy.machine.device import describe_machine
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.datasets import load_dataset
+from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.ratio import Ratio
 from edgepress.multilabel.saturation import weight_bits_here
 from edgepress.run import quantize
+from edgepress.run.build import build_engine
+from edgepress.run.judge import slower_than_fp32
 from edgepress.run.quantize import quantize_bundle
-from edgepress.run.recipe import QuantizeConfig
+from edgepress.run.recipe import CompileConfig, QuantizeConfig, Recipe
 from edgepress.run.splits import Splits
 
 SLOWER = Ratio(ratio=1.12, low=1.05, high=1.2)
@@ -47,7 +52,7 @@ def test_everything_that_was_found_is_in_the_bundle(made, splits):
     for row in found.tried:
         assert row.drop_points == pytest.approx(100 * (found.val_mAP_float - row.val_mAP))
         assert 0 < row.latency.low <= row.latency.ratio <= row.latency.high
-    assert found.measured_on == describe_machine()["processor"]
+    assert found.measured_on == describe_machine().processor
     noise = [row.sqnr for row in found.sensitivity]
     assert len(noise) == found.products > 17
     assert noise == sorted(noise)
@@ -70,6 +75,14 @@ def test_it_is_kept_until_a_setting_changes(made, splits, caplog, monkeypatch):
         with pytest.raises(pytest.fail.Exception, match="searched again"):
             quantize_bundle(parent, splits, "onnxruntime", made.path, config.model_copy(update=other))
     assert Bundle.open(made.path).digest == made.digest
+
+
+def test_a_folder_of_something_else_is_refused_before_the_search(onnx_bundle, splits, tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    monkeypatch.setattr(quantize, "quantize", lambda *_, **__: pytest.fail("searched"))
+    with pytest.raises(InputError, match="a folder with other files in it"):
+        quantize_bundle(onnx_bundle, splits, "onnxruntime", tmp_path / "mine", QuantizeConfig())
 
 
 def test_the_search_never_reads_test(onnx_bundle, tiny_data, tmp_path):
@@ -128,6 +141,25 @@ def test_the_command_line_prints_the_trade(made, edgepress, tiny_data):
         assert word in answer.out
 
 
+def test_a_busy_machine_is_told_and_recorded(made, edgepress, tiny_data, tmp_path, monkeypatch):
+    said = "busy: other processes used 80% of the machine's processor time while measured"
+    monkeypatch.setattr(against, "disturbances", lambda before, after: [said])
+    out = tmp_path / "int8"
+    answer = edgepress(
+        "quantize", made.path.parent / "onnx-fp32", "--data", tiny_data, "--target", "onnxruntime", "--out", out,
+        "--pictures", "8", "--time-limit", "0", "--budget", "100",
+    )  # fmt: skip
+    assert f"min-max, its time: {said}" in answer.err
+    assert f"caution: 1 of 1 latencies were measured on a machine that did not keep still (for example {said})" in (
+        answer.out
+    )
+    found = Bundle.open(out).manifest.calibration
+    assert found.latency.cautions == found.tried[0].latency.cautions == (said,)
+    assert said in found.disturbed
+    slow = found.model_copy(update={"latency": SLOWER.model_copy(update={"cautions": (said,)})})
+    assert said in slower_than_fp32(slow, found.measured_on).text
+
+
 def test_a_set_of_noise_cannot_be_asked_for(edgepress, made, tiny_data):
     answer = edgepress(
         "quantize", made.path.parent / "onnx-fp32", "--data", tiny_data, "--target", "tensorrt", "--choice", "noise"
@@ -156,3 +188,23 @@ def test_the_worst_node_is_the_one_that_is_broken(onnx_bundle, splits, tmp_path)
     quantizer = OnnxQuantizer(tmp_path / "broken.onnx", tmp_path, images, "onnxruntime", weight_bits_here())
     ranked = rank_nodes(quantizer, "min-max")
     assert ranked[0].node == convolution.name
+
+
+def test_seven_bit_weights_get_an_engine_of_their_own(made, edgepress, splits, tiny_data):
+    """It lies beside the 8-bit one and opens on x86 processors without VNNI as well."""
+    parent = made.path.parent / "onnx-fp32"
+    answer = edgepress(
+        "quantize", parent, "--data", tiny_data, "--target", "onnxruntime", "--weight-bits", "7",
+        "--pictures", "8", "--time-limit", "0", "--budget", "100",
+    )  # fmt: skip
+    seven = Bundle.open(made.path.parent / "onnx-int8-onnxruntime-7bit")
+    assert str(seven.path) in answer.out
+    assert seven.manifest.calibration.weight_bits == 7
+    assert "onnx-int8-onnxruntime-7bit" not in Recipe.parse({"data": "d"}, "").engines
+    config = QuantizeConfig(pictures=8, time_limit=0.0, budget=100)
+    built = build_engine(seven.name, Bundle.open(parent), made.path.parent, splits, config, CompileConfig())
+    assert built.digest == seven.digest  # kept: a run makes the same one
+    eight = made.manifest.calibration.model_copy(update={"weight_bits": 8})
+    copied = made.manifest.model_copy(update={"calibration": eight})
+    assert str(seven.path) in str(unsound(replace(made, manifest=copied), bits=7))
+    shutil.rmtree(seven.path)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from edgepress.multilabel.datasets import detect_format, list_splits, load_dataset
-from tests.multilabel.layouts import CATEGORIES, IMAGES, check, refusal, write, write_coco
+from tests.multilabel.layouts import CATEGORIES, IMAGES, check, picture, refusal, write, write_coco
 
 
 @pytest.mark.parametrize("folder", ["val2017", "images/val2017", "images"])
@@ -26,7 +28,7 @@ def test_a_short_name_of_a_coco_split_must_fit_one_file(tmp_path):
     write_coco(tmp_path, "val", "val")
     assert load_dataset(tmp_path, "val").paths[0] == tmp_path / "val" / "b.jpg"
     assert refusal(tmp_path, "test").endswith(
-        "a part of one is named as train[90%:]; splits here: val, val2014, val2017, valminus2014"
+        "a part of one is named as val[90%:]; splits here: val, val2014, val2017, valminus2014"
     )
     assert "split '../val'" in refusal(tmp_path, "../val")
 
@@ -40,7 +42,7 @@ def test_a_short_name_of_a_coco_split_must_fit_one_file(tmp_path):
             {"images": [{"id": 7, "file_name": "/etc/hostname"}]},
             "images[0] (written as '/etc/hostname')",
         ),
-        ({"images": [IMAGES[0], IMAGES[1] | {"id": 9}]}, "images[1]: id 9 stands twice (first at images[0])"),
+        ({"images": [IMAGES[0], IMAGES[1] | {"id": 9}]}, "images[1]: id 9 occurs twice (first at images[0])"),
         ({"images": []}, "the split 'val2017' is empty"),
         ({"images": {"id": 1}}, "images is missing or no list"),
         ({"images": [3]}, "images[0]: id is 'None'"),
@@ -51,7 +53,7 @@ def test_a_short_name_of_a_coco_split_must_fit_one_file(tmp_path):
         ({"annotations": [{"image_id": 2, "category_id": True}]}, "annotations[0]: category_id is 'True'"),
         ({"annotations": None}, "annotations is missing or no list"),
         ({"categories": []}, "instances_val2017.json: no labels"),
-        ({"categories": [*CATEGORIES, {"id": 1, "name": "dog"}]}, "a category id stands twice"),
+        ({"categories": [*CATEGORIES, {"id": 1, "name": "dog"}]}, "a category id occurs twice"),
     ],
 )
 def test_what_is_wrong_in_coco_is_named(tmp_path, changed, said):
@@ -72,13 +74,49 @@ def test_entries_of_one_file_and_categories_of_one_name_are_united(tmp_path):
 
 
 def test_a_file_beside_the_one_that_is_read_is_told(tmp_path):
-    """Datumaro's export: boxes in instances_, and the labels of whole pictures in labels_."""
     root = write_coco(tmp_path)
     write(root / "annotations" / "captions_val2017.json", '{"images": [], "annotations": []}')
     assert load_dataset(root, "val").notes == ()
-    (root / "annotations" / "labels_val2017.json").write_text((root / "annotations/instances_val2017.json").read_text())
-    said = "files of annotations from which no split is read: labels_val2017.json"
+    text = (root / "annotations/instances_val2017.json").read_text()
+    (root / "annotations" / "stuff_val2017.json").write_text(text)
+    said = "files of annotations from which no split is read: stuff_val2017.json"
     assert load_dataset(root, "val").notes == (said,)
+
+
+def image_level(root, *annotations, split="val2017", **changed) -> None:
+    """The file of the labels of whole pictures that Datumaro 1.13 writes beside instances_."""
+    images = [{"id": 3, "file_name": "c.jpg"}, {"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg"}]
+    content = {"images": images, "annotations": list(annotations), "categories": CATEGORIES} | changed
+    (root / "annotations" / f"labels_{split}.json").write_text(json.dumps(content))
+
+
+def test_labels_of_whole_pictures_and_of_objects_are_united(tmp_path):
+    root = write_coco(tmp_path)
+    image_level(root, {"image_id": 2, "category_id": 90}, {"image_id": 3, "category_id": 1})
+    data = load_dataset(root, "val")
+    names = ["b.jpg", "a.jpg", "c.jpg"]
+    check(data, ["person", "cat", "toothbrush"], names, [[0, 0, 1], [1, 1, 0], [1, 0, 0]])
+    assert data.notes == ()
+    image_level(root, {"image_id": 2, "category_id": 91}, categories=[{"id": 91, "name": "kite"}])
+    check(load_dataset(root, "val"), ["person", "cat", "toothbrush", "kite"], names,
+          [[0, 0, 0, 1], [1, 1, 0, 0], [1, 0, 0, 0]])  # fmt: skip
+
+
+def test_a_score_of_nought_is_a_verified_no_and_one_between_is_no_label(tmp_path):
+    root = write_coco(tmp_path, annotations=[{"image_id": 2, "category_id": 17, "score": 1}])
+    image_level(root, {"image_id": 2, "category_id": 90, "score": 0.0}, {"image_id": 3, "category_id": 1, "score": 1.0})
+    data = load_dataset(root, "val")
+    check(data, ["person", "cat", "toothbrush"], ["b.jpg", "a.jpg", "c.jpg"], [[0, 0, 0], [0, 1, 0], [1, 0, 0]],
+          [[1, 1, 0], [1, 0, 1], [0, 1, 1]])  # fmt: skip
+    assert data.notes == ("instances_val2017.json: says which labels were looked for; 6 cells without an answer are "
+                          "ignored",)  # fmt: skip
+    image_level(root, {"image_id": 1, "category_id": 17, "score": 0})
+    assert "annotations[0]: has a score of 0, and another annotation" in refusal(root, "val")
+    write_coco(tmp_path, annotations=[{"image_id": 2, "category_id": 17, "score": 0}])
+    image_level(root, {"image_id": 1, "category_id": 17, "score": 1})  # the other order of the two files
+    assert "one says that a.jpg shows 'cat', the other that it does not" in refusal(root, "val")
+    image_level(root, {"image_id": 1, "category_id": 17, "score": 0.4})
+    assert "annotations[0]: score is '0.4'; expected 1 (yes), 0 (verified no)" in refusal(root, "val")
 
 
 def test_a_label_is_known_only_where_a_federated_file_says_so(tmp_path):
@@ -89,7 +127,7 @@ def test_a_label_is_known_only_where_a_federated_file_says_so(tmp_path):
           [[0, 0, 0], [1, 1, 0], [1, 0, 0]], ignore)  # fmt: skip
     images[1]["neg_category_ids"] = [17]
     write_coco(tmp_path, images=images)
-    assert "images[1]: category 17 stands in neg_category_ids and has an annotation" in refusal(tmp_path, "val")
+    assert "images[1]: category 17 is in neg_category_ids and has an annotation" in refusal(tmp_path, "val")
     images[1]["neg_category_ids"] = [18]
     write_coco(tmp_path, images=images)
     assert "images[1]: neg_category_ids has 18; no category" in refusal(tmp_path, "val")
@@ -100,3 +138,11 @@ def test_coco_that_is_no_json_is_refused(tmp_path, text):
     write_coco(tmp_path)
     (tmp_path / "annotations" / "instances_val2017.json").write_bytes(text.encode("latin-1"))
     assert "instances_val2017.json" in refusal(tmp_path, "val")
+
+
+def test_two_files_of_one_split_are_refused(tmp_path):
+    content = {"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [], "categories": [{"id": 1, "name": "cat"}]}
+    picture(tmp_path / "a.jpg")
+    for name in ("annotations.json", "labels.json"):
+        write(tmp_path / name, json.dumps(content))
+    assert "both annotations.json and labels.json would be the split 'train'" in refusal(tmp_path, "train")

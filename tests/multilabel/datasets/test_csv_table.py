@@ -98,10 +98,10 @@ def test_columns_follow_labels_txt(tmp_path):
         (["path,cat", 'a.jpg,"1'], "unexpected end of data"),
         (["path,cat", "a.jpg," + "1" * 200_000], "field larger than field limit"),
         (["path,cat"], "the split 'test' is empty"),
-        (["path,cat,cat", "a.jpg,1,1"], "the column 'cat' stands twice"),
+        (["path,cat,cat", "a.jpg,1,1"], "the column 'cat' occurs twice"),
         (["path,,cat", "a.jpg,1,1"], "column 2 has no name"),
         (["path", "a.jpg"], "no column beside path"),
-        (["path,image,cat", "a.jpg,a.jpg,1"], "2 columns for the picture"),
+        (["path,image,cat", "a.jpg,b.jpg,1"], "2 columns for the picture"),
         (["path,labels", "a.jpg,"], "no labels"),
     ],
 )
@@ -113,7 +113,7 @@ def test_what_is_wrong_in_a_table_is_named(tmp_path, lines, said):
 
 def test_tables_without_pictures_and_unknown_tables(tmp_path):
     root = write_csv(tmp_path, "path,cat", "a.jpg,1")
-    assert refusal(root, "val").endswith("(no val.csv); a part of one is named as train[90%:]; splits here: test")
+    assert refusal(root, "val").endswith("(no val.csv); a part of one is named as test[90%:]; splits here: test")
     write(root / "other.csv", "name,cat", "a,1")
     write(root / "third.csv", "name,cat", "none,1")
     assert list_splits(root) == ["other", "test"]  # the cells of `name` are pictures
@@ -157,7 +157,11 @@ def test_minus_one_without_a_no_is_refused_until_told(tmp_path):
     check(load_dataset(root, values="yes=1,no=-1"), ["cat", "dog"], names, targets, [[0, 0], [0, 0], [1, 0]])
     told = load_dataset(root, values="yes=1,unknown=-1,empty=no")
     check(told, ["cat", "dog"], names, targets, [[0, 1], [1, 0], [0, 0]])
-    assert [tuple(value) for value in told.values] == [("1", 3, "yes"), ("-1", 2, "unknown"), ("", 1, "no")]
+    assert [(value.text, value.cells, value.meaning) for value in told.values] == [
+        ("1", 3, "yes"),
+        ("-1", 2, "unknown"),
+        ("", 1, "no"),
+    ]
 
 
 def test_what_is_empty_may_be_told_alone(tmp_path):
@@ -238,3 +242,94 @@ def test_rows_of_one_picture_are_united(tmp_path):
     assert read.notes == ("test.csv: 1 rows name a picture again; the rows of one picture are united",)
     root = write_csv(tmp_path / "columns", "image,cat,dog", "a.jpg,1,", "a.jpg,,0", "b.jpg,0,0")
     check(load_dataset(root), ["cat", "dog"], ["a.jpg", "b.jpg"], [[1, 0], [0, 0]])
+
+
+@pytest.mark.parametrize(("column", "cell"), [("present", "0"), ("Confidence", "0.1"), ("is_positive", "no")])
+def test_a_column_that_may_deny_a_rows_label_is_refused_until_told(tmp_path, column, cell):
+    root = write_csv(tmp_path, f"path,label,{column}", "a.jpg,cat,1", f"a.jpg,dog,{cell}", "b.jpg,dog,1")
+    said = refusal(root)
+    assert f"column {column!r} holds {cell!r}, and may say whether a picture has the label in 'label'" in said
+    assert "--label-columns label takes every row for a yes" in said
+    check(load_dataset(root, label_columns="label"), ["cat", "dog"], ["a.jpg", "b.jpg"], [[1, 1], [0, 1]])
+    write_csv(tmp_path, f"path,label,{column}", "a.jpg,cat,1", "b.jpg,dog,1")  # what is always yes denies nothing
+    check(load_dataset(root), ["cat", "dog"], ["a.jpg", "b.jpg"], [[1, 0], [0, 1]])
+
+
+@pytest.mark.parametrize("rows", [["1,0", "0,1", "1,1"], ["cat", "dog", "cat;dog"]])
+def test_a_first_row_in_place_of_a_header_is_refused(tmp_path, rows):
+    root = write_csv(tmp_path, *(f"{name},{row}" for name, row in zip("abc", rows, strict=True)))
+    assert "line 1: 'a' is a picture, so a, " in refusal(root, format="csv")
+    assert "is no header; expected the columns' names above the first row" in refusal(root)
+
+
+def test_splits_that_differ_in_case_alone_are_refused(tmp_path):
+    write_csv(tmp_path, "path,cat,split", "a.jpg,1,Train", "b.jpg,0,train", "c.jpg,1,val", split="all")
+    assert "the column 'split' names the splits Train and train, which differ in case alone" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("other", ["Fire truck", "fire-truck", "FIRE_TRUCK"])
+def test_labels_that_are_almost_the_same_are_told(tmp_path, other):
+    root = write_csv(tmp_path, f"path,fire_truck,{other},dog", "a.jpg,1,0,0", "b.jpg,0,1,1", "c.jpg,0,0,0")
+    dataset = load_dataset(root)
+    assert dataset.labels.names == ("fire_truck", other, "dog")
+    (note,) = dataset.notes
+    assert note.endswith(f"their names are almost the same: 'fire_truck' and {other!r}")
+
+
+def test_columns_that_name_the_same_pictures_are_one(tmp_path):
+    root = write_csv(tmp_path, "image_id,image_path,cat", "a,a.jpg,1", "b,b.jpg,0")
+    data = load_dataset(root)
+    check(data, ["cat"], ["a.jpg", "b.jpg"], [[1], [0]])
+    assert data.notes == ("test.csv: columns that are no labels left out: image_path",)
+
+
+def test_several_columns_may_each_name_a_label(tmp_path):
+    root = write_csv(tmp_path, "file,label1,label2,label3", "a.jpg,boat,dock,", "b.jpg,dock,,", "c.jpg,,,")
+    assert "--label-columns 'label1,label2,label3' reads the names in there as labels" in refusal(root)
+    data = load_dataset(root, label_columns="label1,label2,label3")
+    check(data, ["boat", "dock"], ["a.jpg", "b.jpg", "c.jpg"], [[1, 1], [0, 1], [0, 0]])
+    assert [str(value) for value in data.values] == ["empty: 1 cell, taken for no"]
+
+
+@pytest.mark.parametrize("column", ["is_valid", "test", "subset"])
+def test_a_column_of_yes_and_no_beside_a_list_may_be_the_split(tmp_path, column):
+    root = write_csv(tmp_path, f"fname,labels,{column}", "a.jpg,cat;dog,True", "b.jpg,cat,False")
+    message = refusal(root)
+    assert f"column {column!r} holds yes and no, and is named like no label; --split-column {column!r}" in message
+    assert set(list_splits(root, split_column=column)) == {column, f"not {column}"}
+    assert load_dataset(root, label_columns="labels").notes == (
+        f"test.csv: columns that are no labels left out: {column}",
+    )
+
+
+def test_a_split_column_with_an_empty_cell_is_refused(tmp_path):
+    root = write_csv(tmp_path, "path,labels,split", "a.jpg,cat;dog,train", "b.jpg,cat,")
+    assert "test.csv, line 3: the split column is empty" in refusal(root, "train")
+
+
+@pytest.mark.parametrize("name", ["usage", "ml_use", "data_split", "Subset"])
+def test_other_names_of_a_split_column(tmp_path, name):
+    root = write_csv(
+        tmp_path, f"path,cat,dog,{name}", "a.jpg,1,0,Training", "b.jpg,0,1,PublicTest", "c.jpg,1,1,Training"
+    )
+    assert list_splits(root) == ["PublicTest", "Training"]
+    check(load_dataset(root, "Training"), ["cat", "dog"], ["a.jpg", "c.jpg"], [[1, 0], [1, 1]])
+
+
+def test_quoted_names_in_a_cell_are_a_list(tmp_path):
+    root = write_csv(tmp_path, "image_url,labels", "a.jpg,\"'cat','hot dog'\"", "b.jpg,\"'cat'\"", 'c.jpg,""')
+    check(load_dataset(root), ["cat", "hot dog"], ["a.jpg", "b.jpg", "c.jpg"], [[1, 1], [1, 0], [0, 0]])
+
+
+def test_a_separator_that_occurs_nowhere_is_refused_where_another_does(tmp_path):
+    root = write_csv(tmp_path, "path,labels", "a.jpg,cat dog", "b.jpg,cat", "c.jpg,dog")
+    assert "--separator ';' occurs nowhere: give --separator ' '" in refusal(root, separator=";")
+    check(load_dataset(root, separator=" "), ["cat", "dog"], ["a.jpg", "b.jpg", "c.jpg"], [[1, 1], [1, 0], [0, 1]])
+    assert "separator is '': expected what separates labels" in refusal(root, separator="")
+
+
+@pytest.mark.parametrize("column", ["width", "iscrowd", "difficult", "score"])
+def test_a_property_of_boxes_is_no_label(tmp_path, column):
+    root = write_csv(tmp_path, f"path,cat,{column}", "a.jpg,1,0", "b.jpg,0,1")
+    assert f"column {column!r} holds yes and no, and is named like no label" in refusal(root)
+    check(load_dataset(root, label_columns=f"cat,{column}"), ["cat", column], ["a.jpg", "b.jpg"], [[1, 0], [0, 1]])

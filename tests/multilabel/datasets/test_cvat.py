@@ -57,10 +57,35 @@ def test_a_project_with_subsets(tmp_path):
     assert data.paths[0].parent.name == "validation"
 
 
+def test_one_file_a_split_as_datumaro_writes_it(root):
+    text = (root / "annotations.xml").read_text()
+    (root / "annotations.xml").unlink()
+    write(root / "train.xml", text)
+    write(root / "val.xml", text.replace('label="dock"', 'label="quay"').replace("c.jpg", "b.jpg", 1)
+          .replace('name="b.jpg" width', 'name="c.jpg" width', 1))  # fmt: skip
+    labels = ["dock", "boat", "crane", "quay"]
+    assert (detect_format(root), list_splits(root)) == ("cvat", ["train", "val"])
+    names = ["b.jpg", "a.jpg", "c.jpg"]
+    check(load_dataset(root, "train"), labels, names, [[0, 1, 1, 0], [0, 0, 0, 0], [1, 1, 0, 0]])
+    check(load_dataset(root, "val"), labels, ["c.jpg", "a.jpg", "b.jpg"], [[0, 1, 1, 0], [0, 0, 0, 0], [0, 1, 0, 1]])
+
+
+def test_one_export_a_split_and_attributes_are_named(tmp_path):
+    rows = [image(0, "a.jpg", '<tag label="boat"><attribute name="hull">wood</attribute></tag>')]
+    for shade, split in enumerate(("train", "test")):
+        picture(tmp_path / split / "images" / "a.jpg", shade)
+        export(tmp_path / split, *rows)
+    assert list_splits(tmp_path) == ["test", "train"]
+    data = load_dataset(tmp_path, "test")
+    check(data, ["dock", "boat", "crane"], ["a.jpg"], [[0, 1, 0]])
+    assert data.paths[0].parent.parent.name == "test"
+    assert data.notes == ("annotations.xml: attributes of labels are no labels, and are left out: hull",)
+
+
 @pytest.mark.parametrize(
     ("images", "said"),
     [
-        ([image(0, "b.jpg", tag("boat")), image(1, "b.jpg")], "image 1: 'b.jpg' stands twice"),
+        ([image(0, "b.jpg", tag("boat")), image(1, "b.jpg")], "image 1: 'b.jpg' occurs twice"),
         ([image(0, "gone.jpg", tag("boat"))], "gone.jpg: no such file"),
         (["<image id='0' name='b.jpg'>"], "annotations.xml"),
     ],
@@ -74,3 +99,8 @@ def test_an_entity_is_never_expanded(root):
     entity = '<!DOCTYPE annotations [<!ENTITY label "boat">]>'
     (root / "annotations.xml").write_text(text.replace("<annotations>", f"{entity}<annotations>", 1))
     assert "DOCTYPE" in refusal(root, "default")
+
+
+def test_subsets_that_differ_in_case_alone_are_refused(root):
+    export(root, image(0, "b.jpg", tag("boat"), subset="Train"), image(1, "c.jpg", subset="train"), of="project")
+    assert "subset names the splits Train and train, which differ in case alone" in refusal(root, "train")

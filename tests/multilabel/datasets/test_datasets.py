@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgepress.multilabel.datasets import load_dataset, refuse_leaks
+from edgepress.multilabel.datasets import DataOptions, load_dataset, refuse_leaks
 from edgepress.multilabel.errors import InputError
 from tests.conftest import write_tiny_data
 
@@ -83,7 +83,7 @@ def test_empty_lines_are_passed_over_and_still_counted(root):
         ({"file_name": "a.png", "labels": ["cat", "fish"]}, "label 'fish' is not in labels.txt"),
         ({"file_name": "a.png", "labels": [], "ignore": ["fish"]}, "label 'fish' is not in labels.txt"),
         ({"file_name": "a.png", "labels": ["cat"], "ignore": ["cat"]}, "both in labels and in ignore"),
-        ({"file_name": "b.png", "labels": []}, "'b.png' stands twice (first on line 1)"),
+        ({"file_name": "b.png", "labels": []}, "'b.png' occurs twice (first on line 1)"),
         ({"file_name": "none.png", "labels": []}, "test/none.png: no such file"),
         ({"file_name": "more", "labels": []}, "test/more: no such file"),
         ({"file_name": "../x.jpg", "labels": []}, "'../x.jpg' leaves the data set's folder"),
@@ -254,3 +254,20 @@ def test_copies_of_a_picture_are_in_one_part_and_others_do_not_move(tiny_data, t
 def test_a_part_that_is_none_is_refused(tiny_data, part):
     with pytest.raises(InputError, match=r"expected a part of 0 to 100 %|expected a larger part"):
         load_dataset(tiny_data, part)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fields", "said"),
+    [
+        (("test", "voc"), {}, "options is 'voc'; expected DataOptions, or its fields by name, such as format='voc'"),
+        (("test", {"format": "voc"}), {}, "options is {'format': 'voc'}; expected DataOptions"),
+        (("test", DataOptions()), {"format": "voc"}, "options are given, and format beside them"),
+        ((DataOptions(),), {}, "expected the name of a split, such as 'train'"),
+        (("test",), {"format": "vok"}, "format is 'vok'"),
+        (("test",), {"formt": "voc"}, "unknown key 'formt'; did you mean 'format'?"),
+    ],
+)  # fmt: skip
+def test_options_of_another_type_are_refused_in_words(root, arguments, fields, said):
+    with pytest.raises(InputError) as caught:
+        load_dataset(root, *arguments, **fields)
+    assert said in str(caught.value)

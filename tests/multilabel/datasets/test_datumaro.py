@@ -57,6 +57,19 @@ def test_labels_of_pictures_and_of_parts(root):
     check(load_dataset(root, "val"), NAMES, ["d.jpg"], [[0, 0, 1]])
 
 
+def test_a_score_of_nought_is_a_verified_no_and_one_between_is_no_label(root):
+    yes, no = {"attributes": {"score": 1.0}}, {"attributes": {"score": 0.0}}
+    items = [item("b", annotation("label", 0, **yes), annotation("label", 2, **no)), item("c", annotation("label", 1))]
+    export(root, "train", items)
+    data = load_dataset(root, "train")
+    check(data, NAMES, ["b.jpg", "c.jpg"], [[1, 0, 0], [0, 1, 0]], [[0, 1, 0], [1, 0, 1]])
+    assert data.notes[0].startswith("train.json: 1 labels have a score of 0, a verified no; 3 cells without")
+    export(root, "train", [item("b", annotation("label", 0), annotation("label", 0, **no))])
+    assert "items[0]: label 'boat' has a score of 0, and is annotated as well" in refusal(root, "train")
+    export(root, "train", [item("b", annotation("label", 0, attributes={"score": 0.7}))])
+    assert "items[0]: score is '0.7'; expected 1 (yes), 0 (verified no)" in refusal(root, "train")
+
+
 def test_an_item_without_an_image_is_found_by_its_id(root):
     export(root, "train", [{key: value for key, value in one.items() if key != "image"} for one in TRAIN])
     assert [path.name for path in load_dataset(root, "train").paths] == ["b.jpg", "a.jpg", "c.jpg"]

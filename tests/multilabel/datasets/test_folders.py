@@ -122,7 +122,7 @@ def test_a_split_in_which_everything_has_the_one_label_is_refused(tmp_path):
         ({"Annotations/a.xml": "<annotation/>"}, "no JPEGImages/ or images/ is beside it"),
         ({"x.json": '{"images": [], "annotations": []}'}, "it has images and annotations, and no categories"),
         ({"data.yaml": "names: [a]", "train/images/a.txt": ""}, "data.yaml is YOLO's"),
-        ({"train.xml": "<annotations><image id='0' name='a.jpg'>"}, "train.xml is CVAT's, of one split"),
+        ({"annotations.xml": "<annotations><track id='0' label='a'>"}, "annotations.xml is CVAT's for video"),
         ({"a.jpg": ""}, "nothing says their labels"),
         ({"cat/a.jpg": ""}, "folders of pictures without a split above them"),
     ],
@@ -185,3 +185,11 @@ def test_a_link_that_leads_nowhere_is_a_missing_picture(tmp_path, target):
     write(tmp_path / "test.csv", "path,cat", "loop.jpg,1")
     (tmp_path / "loop.jpg").symlink_to(target)
     assert "loop.jpg: no such file" in refusal(tmp_path)
+
+
+def test_the_pictures_of_datumaros_folder_no_label_have_none(tmp_path):
+    for shade, name in enumerate(("boat/a.jpg", "no_label/b.jpg", "crane/c.jpg")):
+        picture(tmp_path / "train" / name, shade)
+    data = load_dataset(tmp_path, "train")
+    check(data, ["boat", "crane"], ["a.jpg", "c.jpg", "b.jpg"], [[1, 0], [0, 1], [0, 0]])
+    assert data.notes == ("1 pictures in no_label/ are read as pictures without a label",)

@@ -41,13 +41,13 @@ def test_nuswide_takes_windows_line_ends_and_concepts_in_the_root(tmp_path):
         ("TrainTestLabels/Labels_sky_Test.txt", "", "0 values for label 'sky'; the list has 3 pictures"),
         ("ImageList/TestImagelist.txt", "sky\\b.jpg\n..\\..\\x.jpg\n", "line 2: the path '..\\\\..\\\\x.jpg' leaves"),
         ("ImageList/TestImagelist.txt", "\\etc\\hostname\n", "line 1: the path '\\\\etc\\\\hostname' leaves"),
-        ("ImageList/TestImagelist.txt", "sky\\b.jpg\nsky/b.jpg\n", "line 2: 'sky/b.jpg' stands twice"),
+        ("ImageList/TestImagelist.txt", "sky\\b.jpg\nsky/b.jpg\n", "line 2: 'sky/b.jpg' occurs twice"),
         ("ImageList/TestImagelist.txt", "sky\\z.jpg\n", "Flickr/sky/z.jpg: no such file, named by"),
         ("ImageList/TestImagelist.txt", "", "the split 'test' is empty"),
         ("ConceptsList/Concepts81.txt", "sky\nsea\n", "Labels_sea_Test.txt: no such file; expected 0 or 1 a line"),
         ("ConceptsList/Concepts81.txt", "sky\n/../../x\n", "leaves the data set's folder"),
         ("ConceptsList/Concepts81.txt", "sky\na/b\n", "expected a plain name"),
-        ("ConceptsList/Concepts81.txt", "sky\nsky\n", "Concepts81.txt: label 'sky' stands twice"),
+        ("ConceptsList/Concepts81.txt", "sky\nsky\n", "Concepts81.txt: label 'sky' occurs twice"),
     ],
 )
 def test_what_is_wrong_in_nuswide_is_named(tmp_path, file, text, said):

@@ -50,6 +50,37 @@ def test_the_codes_are_the_labels_where_nothing_describes_them(root):
     np.testing.assert_array_equal(data.targets, [[0, 0, 1], [1, 0, 0]])
 
 
+def test_the_table_of_verified_labels_is_read_among_several(root):
+    write(root / "validation-annotations-machine-imagelabels.csv", HEADER, "0001eeaf4aed83f9,machine,/m/019jd,0.9")
+    write(root / "validation-annotations-bbox.csv", f"{HEADER},XMin", "0001eeaf4aed83f9,xclick,/m/019jd,1,0.5")
+    assert list_splits(root) == ["test", "validation"]
+    data = load_dataset(root, "validation")
+    np.testing.assert_array_equal(data.targets, [[1, 0, 0], [0, 1, 0]])
+    beside = "validation-annotations-human-imagelabels.csv"
+    assert data.notes == (f"validation-annotations-bbox.csv is not read beside {beside}",
+                          f"validation-annotations-machine-imagelabels.csv is not read beside {beside}")  # fmt: skip
+
+
+def test_the_tables_of_datumaro_lie_in_annotations(root):
+    (root / "annotations").mkdir()
+    for name in ("validation-annotations-human-imagelabels.csv", "class-descriptions.csv"):
+        (root / name).rename(root / "annotations" / name)
+    (root / "test-annotations-human-imagelabels.csv").unlink()
+    assert (detect_format(root), list_splits(root)) == ("openimages", ["validation"])
+    assert load_dataset(root, "validation").labels.names == ("Airplane", "Boat", "Bus, coach")
+
+
+def test_fiftyones_download_has_a_folder_a_split(tmp_path):
+    for split, rows in {"train": ROWS, "test": TEST}.items():
+        write(tmp_path / split / "labels" / "classifications.csv", HEADER, *rows)
+        write(tmp_path / split / "labels" / "detections.csv", f"{HEADER},XMin", "0001eeaf4aed83f9,x,/m/0cmf2,1,0.5")
+        write(tmp_path / split / "metadata" / "classes.csv", "/m/0cmf2,Airplane", "/m/019jd,Boat", "/m/01bjv,Bus")
+        for name in {row.split(",")[0] for row in rows}:
+            picture(tmp_path / split / "data" / f"{name}.jpg", ord(name[-1]))
+    assert (detect_format(tmp_path), list_splits(tmp_path)) == ("openimages", ["test", "train"])
+    check(load_dataset(tmp_path, "test"), ["Airplane", "Boat", "Bus"], ["00a1.jpg"], [[0, 0, 1]], [[0, 1, 0]])
+
+
 @pytest.mark.parametrize(
     ("row", "said"),
     [

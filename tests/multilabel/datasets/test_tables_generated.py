@@ -59,7 +59,7 @@ def loaded(root: Path, text: str, **options) -> dict[str, dict[str, int | None]]
     else:
         said = ""
     if said:
-        assert re.fullmatch(".*(--|expected|which|stands twice).*", said), said
+        assert re.fullmatch(".*(--|expected|which|occurs twice).*", said), said
         event("refused")
         return None
     event("read")

@@ -132,7 +132,7 @@ def test_an_entity_bomb_is_refused_in_every_encoding(tmp_path, encoding):
         ("000009 -1\n000005\n", "dog_test.txt, line 2: '000005'; expected"),
         ("000009 -1\n000005 0\n", "dog_test.txt: no line for picture '000007', which the lists of other labels name"),
         ("000009 -1\n000012 1\n", "dog_test.txt, line 2: picture '000012' is not in test.txt"),
-        ("000009 -1\n000009 1\n", "dog_test.txt, line 2: '000009' stands twice (first on line 1)"),
+        ("000009 -1\n000009 1\n", "dog_test.txt, line 2: '000009' occurs twice (first on line 1)"),
     ],
 )
 def test_a_bad_list_of_a_label_is_refused_by_file_and_line(tmp_path, text, said):
@@ -143,7 +143,7 @@ def test_a_bad_list_of_a_label_is_refused_by_file_and_line(tmp_path, text, said)
 
 def test_voc_years_splits_and_strange_labels(tmp_path):
     year = write_voc(tmp_path / "kit" / "VOC2007", graded=True)
-    assert refusal(year, "val").endswith("named as train[90%:]; splits here: test, train")
+    assert refusal(year, "val").endswith("a part of one is named as test[90%:]; splits here: test, train")
     for split in ("..", "a/b", "/etc", ""):
         assert "split" in refusal(year, split)
     (year / "ImageSets" / "Main" / "dog_test.txt").unlink()
@@ -154,3 +154,39 @@ def test_voc_years_splits_and_strange_labels(tmp_path):
     write_voc(tmp_path / "kit" / "VOC2012", graded=False)
     assert "several years (VOC2007, VOC2012); give the folder of one" in refusal(tmp_path / "kit")
     assert load_dataset(tmp_path / "kit" / "VOC2012").labels.names == ("cat", "dog", "person")
+
+
+def test_a_label_list_whose_split_cannot_be_told_is_refused(tmp_path):
+    picture(tmp_path / "JPEGImages" / "a.jpg")
+    write(tmp_path / "ImageSets" / "Main" / "tree_house_night.txt", "a 1")
+    said = "tree_house_night.txt: holds values of a label, and its split may be 'house_night' or 'night'"
+    assert said in refusal(tmp_path, "night")
+    write(tmp_path / "ImageSets" / "Main" / "night.txt", "a")
+    write(tmp_path / "ImageSets" / "Main" / "cat_night.txt", "a -1")
+    check(load_dataset(tmp_path, "night"), ["cat", "tree_house"], ["a.jpg"], [[0, 1]])
+
+
+def test_a_line_that_is_an_id_and_also_an_id_and_a_value_is_read_by_the_lists_name(tmp_path):
+    for name in ("img", "img 1"):
+        picture(tmp_path / "JPEGImages" / f"{name}.jpg")
+        write(tmp_path / "Annotations" / f"{name}.xml", annotation(("dock", 0)))
+    main = tmp_path / "ImageSets" / "Main"
+    write(main / "my_set.txt", "img 1")
+    assert "my_set.txt, line 1: 'img 1' may be a picture, or a picture and a value" in refusal(tmp_path, "my_set")
+    (main / "my_set.txt").unlink()
+    write(main / "test.txt", "img")
+    write(main / "boat_test.txt", "img 1")
+    write(main / "dock_test.txt", "img -1")
+    check(load_dataset(tmp_path, "test"), ["boat", "dock"], ["img.jpg"], [[1, 1]])
+
+
+def test_objects_are_found_in_any_xml_namespace(tmp_path):
+    write(
+        tmp_path / "Annotations/a.xml",
+        annotation(("cat", 0), ("dog", 1)).replace("<annotation>", '<annotation xmlns="urn:x">'),
+    )
+    write(tmp_path / "Annotations/b.xml", annotation(("dog", 0)))
+    write(tmp_path / "ImageSets/Main/train.txt", "a", "b")
+    for name in ("a.jpg", "b.jpg"):
+        picture(tmp_path / "JPEGImages" / name)
+    check(load_dataset(tmp_path, "train"), ["cat", "dog"], ["a.jpg", "b.jpg"], [[1, 0], [0, 1]], [[0, 1], [0, 0]])

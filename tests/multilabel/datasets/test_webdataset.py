@@ -71,7 +71,7 @@ def test_a_split_lies_in_one_place(foreign):
         ([("a.jpg", encoded(1)), ("a.cls", b"3")], "the key 'a' has 'jpg, cls'; expected"),
         ([("a.json", {"labels": []})], "the key 'a' has 'json'; expected"),
         ([("a.png", encoded(1, ".png")), *GOOD], "the key 'a' has 'png, jpg, json'; expected"),
-        ([*GOOD, GOOD[0]], "the member 'a.jpg' stands twice"),
+        ([*GOOD, GOOD[0]], "the member 'a.jpg' occurs twice"),
         ([GOOD[0], ("a.json", {"label": ["dog"]})], "'a.json' (1 validation error"),
         ([GOOD[0], ("a.json", {"labels": "dog"})], 'key.json with {"labels": [names]}'),
         ([GOOD[0], ("a.json", {"labels": [3]})], 'key.json with {"labels": [names]}'),

@@ -1,0 +1,241 @@
+"""The lesson: what a student is taught by finished teachers, examined first, live or from answers that are kept."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate import Accelerator
+
+from edgepress.compress.checkpoint import load_model
+from edgepress.compress.config import ON_LABELS, DistillConfig
+from edgepress.compress.examination import Examined, examine
+from edgepress.compress.foreign import OnnxTeacher
+from edgepress.compress.kept import AnswerStore, KeptTeacher
+from edgepress.compress.mapped import MappedTeacher
+from edgepress.compress.models import MultiLabelModel
+from edgepress.compress.reading import Reading, TeacherSource
+from edgepress.compress.stored import StoredTeacher, answers_for
+from edgepress.compress.tasks import DistillTask
+from edgepress.compress.teacher import AnyTeacher, Ensemble, LiveTeacher, Teacher, known_of, single_of
+from edgepress.compress.training import augmentation_of, predict_logits, workers_of
+from edgepress.multilabel.bundle import Bundle, inputs_hash
+from edgepress.multilabel.datasets import MultiLabelDataset
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.label_map import LabelMatch
+from edgepress.multilabel.labels import LabelSpace
+from edgepress.multilabel.stored_answers import StoredAnswers
+
+log = logging.getLogger("edgepress")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """What a student is taught."""
+
+    task: DistillTask
+    views: dict[str, Any]
+    """What `fit` must provide for the task, by the names of its arguments."""
+    labels: LabelSpace
+    examined: Examined
+    inherited: tuple[str, ...]
+    """Names of the head's tensors that came from the teacher."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the student's bundle says about its teachers, by the names of `Facts`."""
+        calibrator = self.examined.calibrator
+        return {
+            "teacher_val_mAP": self.examined.val_mAP,
+            "teacher_calibration": calibrator.method if calibrator is not None else "none",
+            "untaught": tuple(self.labels.names[column] for column in np.flatnonzero(~self.examined.taught)),
+        }
+
+
+def lesson_of(
+    config: DistillConfig,
+    teachers: tuple[TeacherSource, ...],
+    reading: Reading,
+    student: MultiLabelModel,
+    train: MultiLabelDataset,
+    val: MultiLabelDataset,
+    unlabelled: MultiLabelDataset | None,
+    cache: Path | None,
+    accelerator: Accelerator,
+    *,
+    keep_embeddings: bool = False,
+) -> Lesson:
+    """Open the teachers, examine them on val, and make the student's task.
+
+    Args:
+        cache: a folder in which the teacher's answers are kept; None to ask it in every step.
+        keep_embeddings: whether other students will need its embeddings.
+
+    Raises:
+        InputError: the teachers see another part of a picture than the student, know no label, or have no answer for a
+            picture; see also `examine` and `Ensemble`.
+    """
+    if config.id and len(train.labels) < 3:
+        log.warning(
+            "id compares the labels of a picture and needs three: with %d it teaches nothing", len(train.labels)
+        )
+    matches = reading.matches(teachers, train.labels)
+    views: dict[str, Any] = {"unlabelled": unlabelled, "unlabelled_share": config.unlabelled_share}
+    inherited: tuple[str, ...] = ()
+    listening: Teacher | None = None
+    first = teachers[0]
+    if isinstance(first, StoredAnswers):
+        examined = _examined_answers(first, matches[0], val, reading)
+        if config.taught:
+            both = train if unlabelled is None else train.followed_by(unlabelled)
+            listening = StoredTeacher(first, matches[0], both)
+    else:
+        bundles = tuple(teacher for teacher in teachers if isinstance(teacher, Bundle))
+        model = _joined(bundles, matches, reading, config, train.labels).to(accelerator.device)
+        if model.preprocess.seen != student.preprocess.seen:
+            raise InputError(
+                f"resize is {model.preprocess.seen} for the teacher and {student.preprocess.seen} for the student: "
+                f"both must see the same part of a picture; set resize and crop_fraction alike"
+            )
+        if config.inherit_head == "auto":
+            inherited = tuple(inherit_head(student, load_model(first.path), matches[0]))
+        known, single = (mask.cpu().numpy() for mask in (known_of(model), single_of(model)))
+        store = None
+        if cache is not None:
+            store = AnswerStore(
+                model=model.eval().requires_grad_(False),
+                folder=cache,
+                identity=_identity(bundles, matches, reading, config),
+                labels=len(train.labels),
+                batch_size=config.batch_size,
+                workers=workers_of(config, accelerator.device),
+                device=accelerator.device,
+                mixed_precision=config.mixed_precision,
+            )
+        logits = predict_logits(model, val, config, accelerator) if store is None else store.plain(val)
+        examined = examine(logits, val, known, single, reading, _whose(teachers))
+        # Pictures are augmented at the larger size with or without a teacher, so methods differ in nothing else.
+        size = views["augment_size"] = max(model.preprocess.size, student.preprocess.size)
+        if config.taught and (store is None or config.looks_inside):
+            listening, views["teacher_preprocess"] = LiveTeacher(model), model.preprocess
+        elif config.taught:
+            assert store is not None
+            listening = KeptTeacher(
+                store,
+                train,
+                augmentation_of(config),
+                size,
+                unlabelled=unlabelled,
+                embeddings=keep_embeddings or bool(config.cd or config.id or config.hint),
+                sure=config.sure,
+                examined=examined,
+            )
+    asked = [name for name in ON_LABELS if getattr(config, name)]
+    if asked and not examined.taught.any():
+        raise InputError(
+            f"{_whose(teachers)}: it knows no label of {val.split} better than chance, so {asked[0]} would teach "
+            f"nothing; look at its labels and its preprocessing, or set teacher_weak to keep"
+        )
+    task = DistillTask(config, listening, student, train, examined)
+    return Lesson(task=task, views=views, labels=train.labels, examined=examined, inherited=inherited)
+
+
+def _whose(teachers: tuple[TeacherSource, ...]) -> str:
+    return f"teacher {', '.join(str(teacher.path) for teacher in teachers)}"
+
+
+def _joined(
+    teachers: tuple[Bundle, ...],
+    matches: tuple[LabelMatch, ...],
+    reading: Reading,
+    config: DistillConfig,
+    labels: LabelSpace,
+) -> AnyTeacher:
+    """The teachers as one model that answers for the labels of the data set."""
+    models: list[MultiLabelModel | OnnxTeacher | MappedTeacher] = []
+    for teacher, match in zip(teachers, matches, strict=True):
+        model = load_teacher(teacher, () if models else reading.features)
+        models.append(model if match.same else MappedTeacher(model, match, labels))
+    return models[0] if len(models) == 1 and not config.teacher_mirrored else Ensemble(models, config.teacher_mirrored)
+
+
+def _examined_answers(answers: StoredAnswers, match: LabelMatch, val: MultiLabelDataset, reading: Reading) -> Examined:
+    """Examine stored answers, which may be for the training pictures alone."""
+    none = np.zeros(len(val.labels), bool)
+    if answers.has(val):
+        logits = answers_for(answers, match, val)
+        return examine(logits, val, match.known, none, reading, f"teacher {answers.path}")
+    for needs, what in (
+        (answers.scale == "scores", "scores need them to become probabilities"),
+        (reading.calibration in ("temperature", "platt"), f"teacher_calibration {reading.calibration} needs them"),
+        (reading.weak == "stop", "teacher_weak stop needs them"),
+    ):
+        if needs:
+            raise InputError(f"{answers.path}: no answers for the pictures of {val.split!r}; {what}")
+    log.info("teacher %s: no answers for the pictures of %s, so it is not examined", answers.path, val.split)
+    return Examined(taught=match.known, inside=none)
+
+
+def load_teacher(bundle: Bundle, features: Sequence[str] = ()) -> MultiLabelModel | OnnxTeacher:
+    """Load the model of a teacher's bundle, of kind torch or onnx.
+
+    Args:
+        features: names of tensors in a graph; see `OnnxTeacher`.
+    """
+    return OnnxTeacher(bundle, features) if bundle.kind == "onnx" else load_model(bundle.path)
+
+
+def inherit_head(student: MultiLabelModel, teacher: MultiLabelModel, match: LabelMatch | None = None) -> list[str]:
+    """Copy the teacher's head into the student's and return the names of the copied tensors.
+
+    After Chen et al., "Knowledge Distillation with the Reused Teacher Classifier", CVPR 2022 (arXiv 2203.14001), but
+    trained further. Tensors of another shape stay as they are, such as the projection of the backbone's features if its
+    width differs. If the head's kind or width differs, nothing is copied.
+
+    Args:
+        match: where the student's labels are among the teacher's; by default in the same places.
+
+    Raises:
+        InputError: a label of the student is not one of the teacher's labels.
+    """
+    ours, theirs = student.config, teacher.config
+    if ours.head != theirs.head or student.embedding_dim != teacher.embedding_dim:
+        log.info(
+            "the student's head starts with random weights: it is %s, %d wide, and the teacher's %s, %d wide",
+            *(ours.head, student.embedding_dim, theirs.head, teacher.embedding_dim),
+        )
+        return []
+    own, given = student.head.state_dict(), teacher.head.state_dict()
+    if match is not None and not match.same:
+        if not match.single.all():
+            name = student.labels.names[int(np.argmin(match.single))]
+            raise InputError(
+                f"inherit_head is auto, but {name!r} is not one label of the teacher's: set inherit_head to no"
+            )
+        columns = [column for (column,) in match.columns]
+        given |= {name: given[name][columns] for name in _BY_LABEL & given.keys()}
+    copied = {name: tensor for name, tensor in given.items() if tensor.shape == own[name].shape}
+    student.head.load_state_dict({**own, **copied})
+    left = sorted(own.keys() - copied.keys())
+    log.info("the student starts with the teacher's head%s", f", but for {', '.join(left)}" if left else "")
+    return sorted(copied)
+
+
+_BY_LABEL = {"weight", "bias", "queries"}
+"""A head's tensors that have a row per label."""
+
+
+def _identity(
+    teachers: tuple[Bundle, ...], matches: tuple[LabelMatch, ...], reading: Reading, config: DistillConfig
+) -> str:
+    """Tells apart teachers that answer otherwise."""
+    if len(teachers) == 1 and not config.teacher_mirrored and matches[0].same and not reading.features:
+        return teachers[0].digest
+    taken = [None if match.same else [match.columns, match.combine] for match in matches]
+    digests = [teacher.digest for teacher in teachers]
+    made_by = {"mirrored": config.teacher_mirrored, "taken": taken, "features": reading.features}
+    return inputs_hash({"teachers": digests, **made_by})

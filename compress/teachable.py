@@ -1,0 +1,107 @@
+"""What a teacher can teach: which of a student's terms its bundle has the answers for."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from edgepress.compress.config import INSIDE, ON_EMBEDDINGS, ON_LOGITS, TERMS, DistillConfig
+from edgepress.compress.reading import Given
+from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.errors import InputError
+
+log = logging.getLogger("edgepress")
+MLD_INSTEAD = 4.0
+"""Weight of MLD for a student whose terms cannot be had: those that fine-tuning leaves out, or a teacher lacks."""
+
+
+def with_terms_for(config: DistillConfig, teachers: Sequence[Given], features: Sequence[str] = ()) -> DistillConfig:
+    """The settings, with MLD in place of the default terms if a teacher lacks these and no term was asked for.
+
+    Args:
+        features: the tensors in a graph that are named; see `OnnxTeacher`.
+    """
+    named = config.model_fields_set & {*TERMS, "preset"}
+    lacked = None if named else _lacked(config, teachers, features)
+    if lacked is None or lacked.setting not in TERMS:
+        return config
+    what = _WHAT[lacked.teacher.kind]
+    log.info("%s, %s: mld %g instead of %s, the default", lacked.teacher.path, what, MLD_INSTEAD, lacked.setting)
+    return config.model_copy(update={**dict.fromkeys(config.terms, 0.0), "mld": MLD_INSTEAD})
+
+
+def can_teach(config: DistillConfig, teachers: Sequence[Given], features: Sequence[str] = ()) -> bool:
+    """Whether the teachers have what the settings ask for; see `require_teachable`."""
+    try:
+        require_teachable(config, teachers, features)
+    except InputError:
+        return False
+    return True
+
+
+def require_teachable(config: DistillConfig, teachers: Sequence[Given], features: Sequence[str] = ()) -> None:
+    """Raise an error if the settings ask a teacher for what it does not have.
+
+    Args:
+        features: the tensors in the first teacher's graph that are named; see `OnnxTeacher`.
+
+    Raises:
+        InputError: there is such a setting; the message names the first, and what the teacher can teach.
+    """
+    if features and teachers and teachers[0].kind != "onnx":
+        raise InputError(f"{teachers[0].path}: teacher_features names tensors of an ONNX graph, and it is none")
+    for teacher in teachers:
+        if teacher.kind == "answers" and (len(teachers) > 1 or config.teacher_mirrored):
+            what = "beside other teachers" if len(teachers) > 1 else "on mirror images (teacher_mirrored)"
+            raise InputError(f"{teacher.path}: stored answers are all there is, and give none {what}")
+    lacked = _lacked(config, teachers, features)
+    if lacked is not None:
+        name, kind = lacked.setting, lacked.teacher.kind
+        where = "feature maps" if name in INSIDE else "label-wise embeddings"
+        mend = f"name its {where} (teacher_features), or " if kind == "onnx" and name in TERMS else ""
+        raise InputError(
+            f"{lacked.teacher.path}: {_WHAT[kind]} teaches by its logits, but {name} needs what is inside it: {mend}"
+            f"set {name} to {'no' if name == 'inherit_head' else 0} and one of {', '.join(ON_LOGITS)} above 0, such as "
+            f"mld {MLD_INSTEAD:g}"
+        )
+
+
+class _Lacked(NamedTuple):
+    setting: str
+    teacher: Given
+
+
+def _lacked(config: DistillConfig, teachers: Sequence[Given], features: Sequence[str]) -> _Lacked | None:
+    """The first setting that asks a teacher for what it lacks; terms inside of a teacher ask the first one alone."""
+    asked = [name for name in config.terms if name not in ON_LOGITS]
+    asked += ["inherit_head"] if config.inherit_head == "auto" else []
+    for place, teacher in enumerate(teachers):
+        has = _has(teacher, tuple(features) if place == 0 else ()) if asked and teacher.kind != "torch" else {*asked}
+        for name in asked:
+            if name not in has and (place == 0 or name in ON_EMBEDDINGS):
+                return _Lacked(name, teacher)
+    return None
+
+
+def _has(teacher: Given, features: tuple[str, ...]) -> set[str]:
+    """The settings beyond logits that a graph or a file of answers serves."""
+    if teacher.kind != "onnx" or not features:
+        return set()
+    maps, embeddings = _named(teacher.path, features)
+    return {*(INSIDE if maps else ()), *(ON_EMBEDDINGS if embeddings else ())}
+
+
+@functools.cache
+def _named(path: Path, features: tuple[str, ...]) -> tuple[bool, bool]:
+    """Whether there are feature maps, and whether there are label-wise embeddings, among the named tensors."""
+    from edgepress.compress.foreign import OnnxTeacher
+
+    graph = OnnxTeacher(Bundle.open(path), features)
+    return bool(graph.map_channels), bool(graph.embedding_dim)
+
+
+_WHAT = {"onnx": "an ONNX graph", "answers": "a file of answers"}
+"""What a teacher is that is no torch model."""

@@ -1,0 +1,78 @@
+"""A torch module as an ONNX graph that takes a batch of any size."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from edgepress.multilabel.errors import InputError
+
+OPSET = 20
+INPUT = "images"
+
+
+def traced(module: nn.Module, images: Tensor, outputs: list[str], name: str) -> onnx.ModelProto:
+    """Export a module to ONNX with a free batch size.
+
+    Args:
+        module: in evaluation mode, on the CPU; it takes one tensor.
+        images: an example of its input, of two pictures at least, because the exporter treats a batch of one as a
+            constant.
+        outputs: the names of its outputs.
+        name: what messages call it.
+
+    Raises:
+        InputError: it cannot be exported. A Python number in its code may freeze the batch without an error; then the
+            first dimension of the graph's input is a number.
+    """
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                module,
+                (images,),
+                input_names=[INPUT],
+                output_names=outputs,
+                opset_version=OPSET,
+                dynamo=True,
+                external_data=False,
+                dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=4096)},),
+            )
+    except Exception as error:  # the exporter raises types of its own, nested
+        raise InputError(f"{name} cannot be exported with a free batch size: {_cause(error)}") from error
+    assert program is not None
+    return program.model_proto
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the exporter: it prints every constant that it does not fold and, where it fails, the whole traced graph
+    (hundreds of lines) several times. The exception says what went wrong."""
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
+        warnings.simplefilter("ignore")
+        loud = [logging.getLogger(name) for name in ("onnxscript", "torch")]
+        before = [logger.level for logger in loud]
+        for logger in loud:
+            logger.setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loud, before, strict=True):
+                logger.setLevel(level)
+
+
+def _cause(error: BaseException) -> str:
+    """The first cause; the exporter wraps it in advice about its own steps, which is longer than what is shown."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -1,0 +1,50 @@
+"""LabelMe's JSON beside the pictures: flags of the picture, and labels of shapes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from edgepress.multilabel.datasets import detect_format, list_splits, load_dataset
+from tests.multilabel.layouts import check, picture, refusal
+
+
+def annotate(folder, name: str, *shapes: str, flags: dict | None = None, image: str | None = None) -> None:
+    picture(folder / f"{name}.jpg", len(name) + ord(name[0]))
+    outline = {"points": [[0, 0], [1, 1]], "shape_type": "rectangle", "flags": {}}
+    own = {"flags": flags or {}, "shapes": [{"label": label, **outline} for label in shapes]}
+    content = {"version": "5.4.1", **own, "imagePath": image or f"{name}.jpg", "imageData": None}
+    (folder / f"{name}.json").write_text(json.dumps(content))
+
+
+def test_flags_and_shapes_are_labels_and_a_picture_alone_has_none(tmp_path):
+    annotate(tmp_path, "b", "boat", "boat", flags={"night": False, "indoor": True}, image="..\\photos\\b.jpg")
+    annotate(tmp_path, "a", flags={"night": False, "indoor": False})
+    picture(tmp_path / "c.jpg")
+    assert (detect_format(tmp_path), list_splits(tmp_path)) == ("labelme", ["all"])
+    data = load_dataset(tmp_path, "all")
+    check(data, ["boat", "indoor", "night"], ["a.jpg", "b.jpg", "c.jpg"], [[0, 0, 0], [1, 1, 0], [0, 0, 0]])
+    assert data.notes == ("1 pictures have no annotation, and are read as pictures without a label",)
+
+
+def test_folders_are_splits_with_the_labels_of_all(tmp_path):
+    annotate(tmp_path / "train", "a", "boat")
+    annotate(tmp_path / "val", "a", "dock")
+    assert list_splits(tmp_path) == ["train", "val"]
+    check(load_dataset(tmp_path, "val"), ["boat", "dock"], ["a.jpg"], [[0, 1]])
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"shapes": [{}], "imagePath": "a.jpg"}, "a.json: a shape without a label"),
+        ({"shapes": [], "imagePath": "a.jpg", "flags": {"night": "yes"}}, "a.json: flags are \"{'night': 'yes'}\""),
+        ({"shapes": [{"label": "boat"}], "imagePath": "gone.jpg"}, "gone.jpg: no such file"),
+        ({"shapes": None, "imagePath": "a.jpg"}, "a.json: no shapes, or no imagePath"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path, content, said):
+    annotate(tmp_path, "a", "boat")
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    assert said in refusal(tmp_path, "all")

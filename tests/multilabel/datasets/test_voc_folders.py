@@ -1,0 +1,70 @@
+"""Pascal VOC's annotations without lists: folders say the splits."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgepress.multilabel.datasets import detect_format, list_splits, load_dataset
+from tests.multilabel.layouts import annotation, check, picture, refusal, write
+
+SPLITS = {"train": {"a": ("bolt",), "b": ()}, "valid": {"a": ("nut", "bolt")}}
+LAYOUTS = {
+    "roboflow": ("{split}/{name}.xml", "{split}/{name}.jpg"),
+    "inside": ("annotations/{split}/{name}.xml", "images/{split}/{name}.jpg"),
+    "below": ("{split}/Annotations/{name}.xml", "{split}/images/{name}.jpg"),
+    "labelme": ("Annotations/{split}/{name}.xml", "Images/{split}/{name}.jpg"),
+}
+
+
+def export(root, layout: str) -> None:
+    for split, pictures in SPLITS.items():
+        for shade, (name, labels) in enumerate(pictures.items()):
+            described, shown = (root / place.format(split=split, name=name) for place in LAYOUTS[layout])
+            write(described, annotation(*((label, 0) for label in labels)))
+            picture(shown, shade + 9 * len(split))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_folder_a_split_with_the_labels_of_all(tmp_path, layout):
+    export(tmp_path, layout)
+    assert (detect_format(tmp_path), list_splits(tmp_path)) == ("voc", ["train", "valid"])
+    check(load_dataset(tmp_path, "train"), ["bolt", "nut"], ["a.jpg", "b.jpg"], [[1, 0], [0, 0]])
+    data = load_dataset(tmp_path, "valid")
+    check(data, ["bolt", "nut"], ["a.jpg"], [[1, 1]])
+    assert "valid" in data.paths[0].parts
+
+
+def test_annotations_beside_the_pictures_of_one_folder(tmp_path):
+    write(tmp_path / "a.xml", annotation(("bolt", 0), ("nut", 1)))
+    for shade, name in enumerate("ab"):
+        picture(tmp_path / f"{name}.jpg", shade)
+    assert (detect_format(tmp_path), list_splits(tmp_path)) == ("voc", ["all"])
+    data = load_dataset(tmp_path, "all")
+    check(data, ["bolt", "nut"], ["a.jpg", "b.jpg"], [[1, 0], [0, 0]], [[0, 1], [0, 0]])
+    assert data.notes == ("1 pictures have no annotation, and are read as pictures without a label",)
+
+
+def test_folders_that_are_no_splits_stay_one_split(tmp_path):
+    for name in ("2007/a", "val/b"):
+        write(
+            tmp_path / "Annotations" / f"{name}.xml",
+            annotation(("bolt", 0), ("nut", 0)) if name == "val/b" else annotation(),
+        )
+        picture(tmp_path / "images" / f"{name}.jpg", len(name))
+    assert list_splits(tmp_path) == ["all"]
+    check(load_dataset(tmp_path, "all"), ["bolt", "nut"], ["a.jpg", "b.jpg"], [[0, 0], [1, 1]])
+
+
+def test_what_was_taken_back_in_labelme_is_no_label(tmp_path):
+    gone, kept = (f"<object><name>{name}</name><deleted>{number}</deleted></object>" for name, number in (("nut", 1), ("bolt", 0)))  # fmt: skip  # noqa: E501
+    for name, text in {"a": gone + kept, "b": ""}.items():
+        write(tmp_path / "Annotations" / "train" / f"{name}.xml", f"<annotation>{text}</annotation>")
+        picture(tmp_path / "Images" / "train" / f"{name}.jpg", ord(name))
+    check(load_dataset(tmp_path, "train"), ["bolt"], ["a.jpg", "b.jpg"], [[1], [0]])
+
+
+def test_a_split_that_is_not_there(tmp_path):
+    export(tmp_path, "roboflow")
+    assert refusal(tmp_path, "val").endswith("splits here: train, valid; did you mean 'valid'?")
+    (tmp_path / "train" / "a.jpg").unlink()
+    assert "train/a: no such file" in refusal(tmp_path, "train")
