@@ -37,6 +37,7 @@ def openvino_model(path: Path) -> Any:
         root.setLevel(level)
         root.filters[:], root.handlers[:] = filters, handlers
     _keep_padding(model)
+    _keep_last_windows(model)
     return model
 
 
@@ -66,6 +67,55 @@ def _keep_padding(model: Any) -> None:
         )
         made.set_friendly_name(op.get_friendly_name())
         ov.utils.replace_node(op, made)
+
+
+def _keep_last_windows(model: Any) -> None:
+    """Let pooling with ceil_mode take the windows of the ONNX operators, and divide by what they hold.
+
+    For a MaxPool the frontend keeps a last window that starts in the padding, which ONNX drops: the output has a row
+    too many. For an AveragePool that counts its padding the CPU plugin also counts what a last window has beyond the
+    padding (openvino 2026.4.1, findings/openvino-ceil-pooling.sh). The first gets the rounding that drops the window,
+    the second an explicit Pad of the zeros to count.
+    """
+    import openvino as ov
+    from openvino import opset14 as ops
+
+    for op in model.get_ordered_ops():
+        about = op.get_attributes()
+        if not str(about.get("rounding_type", "")).startswith("ceil") or about["auto_pad"] != "explicit":
+            continue
+        source, strides, kernel = op.input_value(0), about["strides"], about["kernel"]
+        begins, ends = about["pads_begin"], about["pads_end"]
+        if op.get_type_name() == "MaxPool":
+            indices = about["index_element_type"], about["axis"]
+            made = ops.max_pool(
+                source, strides, about["dilations"], begins, ends, kernel, "ceil_torch", "explicit", *indices
+            )
+        elif (counted := _counted_ends(op)) is not None:
+            padded = ops.pad(source, [0, 0, *begins], [0, 0, *counted], "constant", np.float32(0))
+            nothing = [0] * len(kernel)
+            made = ops.avg_pool(padded, strides, nothing, nothing, kernel, True, "ceil_torch", "explicit")
+        else:
+            continue
+        made.set_friendly_name(op.get_friendly_name())
+        ov.utils.replace_node(op, made)
+
+
+def _counted_ends(op: Any) -> list[int] | None:
+    """How much of the padding at the end of each axis an AvgPool's windows hold; None where none reaches beyond it."""
+    about = op.get_attributes()
+    if op.get_type_name() != "AvgPool" or about["exclude-pad"] or max(about.get("dilations", [1])) > 1:
+        return None
+    axes = zip(
+        op.input_value(0).get_partial_shape()[2:], op.get_output_partial_shape(0)[2:],
+        about["strides"], about["kernel"], about["pads_begin"], about["pads_end"], strict=True,
+    )  # fmt: skip
+    ends, beyond = [], False
+    for size, windows, stride, kernel, begin, end in axes:
+        reach = (windows.get_length() - 1) * stride + kernel - size.get_length() - begin
+        ends.append(max(0, min(reach, end)))
+        beyond = beyond or reach > end
+    return ends if beyond else None
 
 
 class SignalStack(ctypes.Structure):

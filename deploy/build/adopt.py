@@ -22,6 +22,10 @@ from edgepress.multilabel.preprocess import Preprocess
 
 log = logging.getLogger("edgepress")
 _TOOLS = ("onnx", "onnxruntime", "edgepress")
+_FEW = 8
+"""Pictures on which ONNX Runtime's graph optimisations are tried."""
+_FUSED = 1e-3
+"""Share of the largest answer by which fused operators, which sum in another order, may differ."""
 
 
 def adopt_onnx(
@@ -43,6 +47,7 @@ def adopt_onnx(
         require(module, "quantize")
     foreign = read_foreign(file, config)
     preprocess = _preprocess(foreign, config)
+    answers = _Session(foreign, preprocess)
     model = Finished(
         name=file.name,
         foreign=foreign,
@@ -53,7 +58,7 @@ def adopt_onnx(
             f'Export it with a free batch: dynamic_shapes={{"{foreign.input}": {{0: torch.export.Dim("batch")}}}}, or '
             f'with dynamo=False dynamic_axes={{"{foreign.input}": {{0: "batch"}}}}'
         ),
-        answers=_Session(foreign, preprocess),
+        answers=answers,
     )
     _tell_other_names(model)
     model.columns(verified)  # so that other labels are told before anything else
@@ -68,7 +73,11 @@ def adopt_onnx(
             "tools": [version(name) for name in _TOOLS],
         }
     )
-    return up_to_date(out, inputs) or wrap(model, verified, out, inputs=inputs, tools=_TOOLS)
+    if (made := up_to_date(out, inputs)) is not None:
+        return made
+    bundle = wrap(model, verified, out, inputs=inputs, tools=_TOOLS)
+    _tell_optimised(answers, verified)
+    return bundle
 
 
 def _preprocess(foreign: Foreign, config: AdoptConfig) -> Preprocess:
@@ -122,12 +131,31 @@ def _tell_other_names(model: Finished) -> None:
     )  # fmt: skip
 
 
-class _Session:
-    """The file itself in ONNX Runtime, fed as its owner feeds it."""
+def _tell_optimised(model: _Session, verified: MultiLabelDataset) -> None:
+    """Tell where ONNX Runtime's graph optimisations, which are its default, change what the operators mean.
 
-    def __init__(self, foreign: Foreign, preprocess: Preprocess) -> None:
+    They do for some graphs (onnxruntime 1.32.0: findings/onnxruntime-shape-of-ceil-pooling.sh and
+    findings/onnxruntime-any-power-is-a-layer-norm.sh), and nothing that compares two optimised graphs sees it.
+    """
+    pixels = np.stack([model.preprocess(verified.picture(row)) for row in range(min(_FEW, len(verified)))])
+    default, plain = model(pixels), _Session(model.foreign, model.preprocess, optimised=False)(pixels)
+    apart = float(np.abs(default.astype(np.float32) - plain.astype(np.float32)).max())
+    if not apart <= _FUSED * max(1.0, float(np.abs(plain).max())):
+        log.warning(
+            "%s: with its graph optimisations, which are its default, ONNX Runtime %s answers up to %.3g apart from "
+            "what the graph's operators mean (its answers without them). The bundle answers as ONNX Runtime does by "
+            "default: compare its answers with those of the program that the model was trained with, and export the "
+            "model with other operators if they differ",
+            model.foreign.source, version("onnxruntime"), apart,
+        )  # fmt: skip
+
+
+class _Session:
+    """The file itself in ONNX Runtime, fed as its owner feeds it; or without ONNX Runtime's graph optimisations."""
+
+    def __init__(self, foreign: Foreign, preprocess: Preprocess, *, optimised: bool = True) -> None:
         self.foreign, self.preprocess = foreign, preprocess
-        self.session = session_of(foreign.model, foreign.source)
+        self.session = session_of(foreign.model, foreign.source, optimised=optimised)
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """RGB pictures `[N, size, size, 3]` to the chosen output, in batches of the size that the graph fixes."""

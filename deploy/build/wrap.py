@@ -140,13 +140,16 @@ def wrap(model: Finished, verified: MultiLabelDataset, out: Path, *, inputs: str
     return Bundle.open(out)
 
 
-def session_of(model: onnx.ModelProto, source: str):
+def session_of(model: onnx.ModelProto, source: str, *, optimised: bool = True):
     """An ONNX Runtime session of a graph; the error of a refused graph names the file it came from."""
     import onnxruntime as ort
 
+    options = session_options()
+    if not optimised:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         # As its owner runs it: nothing else is switched off.
-        return ort.InferenceSession(model.SerializeToString(), session_options(), providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its own types, without a common base
         # Its own place in its sources comes first, where it has one.
         said = re.sub(

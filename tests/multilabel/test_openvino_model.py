@@ -1,4 +1,4 @@
-"""OpenVINO leaves logging and the signal stack of the program as they were."""
+"""OpenVINO leaves logging and the signal stack of the program as they were, and computes what the ONNX says."""
 
 from __future__ import annotations
 
@@ -85,3 +85,45 @@ def test_a_padded_1x1_convolution_with_a_stride_answers_as_onnx_runtime_does(mod
     (expected,) = session.run(None, {"x": x})
     compiled = ov.compile_model(openvino_model(tmp_path / "model.onnx"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     np.testing.assert_allclose(compiled([x])[0], expected)
+
+
+@pytest.mark.parametrize(
+    ("op", "kernel", "stride", "begin", "end", "size", "options"),
+    [
+        ("MaxPool", 2, 2, 1, 1, 5, {}),  # the last window starts in the padding
+        ("MaxPool", 3, 3, 1, 1, 8, {}),
+        ("MaxPool", 3, 2, 1, 1, 8, {}),
+        ("AveragePool", 3, 2, 1, 1, 8, {"count_include_pad": 1}),  # it ends beyond the padding
+        ("AveragePool", 3, 2, 1, 0, 7, {"count_include_pad": 1}),
+        ("AveragePool", 3, 3, 1, 1, 6, {"count_include_pad": 1}),
+        ("AveragePool", 2, 2, 1, 1, 5, {"count_include_pad": 1}),
+        ("AveragePool", 3, 2, 1, 1, 8, {"count_include_pad": 0}),
+    ],
+)
+def test_pooling_that_rounds_up_has_the_windows_of_onnx(tmp_path, op, kernel, stride, begin, end, size, options):
+    """Torch's, ONNX Runtime's and the standard's; one axis rounds up, on the other the windows end with the picture."""
+    import onnxruntime as ort
+    import openvino as ov
+
+    x = np.random.default_rng(0).normal(size=(2, 3, size, 3 * stride + kernel)).astype(np.float32)
+    pool = helper.make_node(
+        op,
+        ["x"],
+        ["y"],
+        kernel_shape=[kernel] * 2,
+        strides=[stride] * 2,
+        pads=[begin, 0, end, 0],
+        ceil_mode=1,
+        **options,
+    )
+    shapes = [
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, dims)
+        for name, dims in (("x", ["batch", *x.shape[1:]]), ("y", ["batch", 3, "height", "width"]))
+    ]
+    graph = helper.make_graph([pool], "graph", shapes[:1], shapes[1:])
+    path = tmp_path / "model.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9), path)
+    expected = ort.InferenceSession(path).run(None, {"x": x})[0]
+    found = ov.Core().compile_model(openvino_model(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([x])[0]
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, atol=1e-6)

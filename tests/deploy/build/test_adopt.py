@@ -213,6 +213,26 @@ def test_other_names_than_those_in_the_metadata_are_told(net, data, tmp_path, ca
     np.testing.assert_allclose(bundle_answers(made.path, data), own_answers(tmp_path / "own.onnx", data), atol=1e-5)
 
 
+class MomentNorm(nn.Module):
+    """A norm of the outputs by a moment of them; ONNX Runtime takes every such norm for that by the second moment."""
+
+    def __init__(self, moment: int) -> None:
+        super().__init__()
+        self.moment, self.scale, self.bias = moment, nn.Parameter(torch.full((5,), 3.0)), nn.Parameter(torch.zeros(5))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        centred = x - x.mean(-1, keepdim=True)
+        return centred / (centred.pow(self.moment).mean(-1, keepdim=True) + 1e-5).sqrt() * self.scale + self.bias
+
+
+@pytest.mark.parametrize(("moment", "told"), [(4, True), (2, False)])
+def test_optimisations_that_change_what_the_operators_mean_are_told(data, tmp_path, caplog, moment, told):
+    torch.manual_seed(0)
+    file = exported(Net(last=MomentNorm(moment)), tmp_path / "own.onnx")
+    adopt_onnx(file, data, tmp_path / "onnx-fp32", labels=OWN, config=NORMAL)
+    assert ("what the graph's operators mean" in caplog.text) == told
+
+
 def test_bgr_channels_are_turned_within_the_graph(net, data, tmp_path):
     file = exported(net, tmp_path / "own.onnx")
     weight = net.stem[0].weight.detach().numpy()[:, ::-1].copy()
