@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -12,6 +13,8 @@ import numpy as np
 from pydantic import AfterValidator
 
 from edgepress.multilabel.errors import InputError, did_you_mean, shown
+
+_COMMENT = re.compile(r"\s*(#[\s#]|#$|//)")
 
 
 def one_form(name: str) -> str:
@@ -63,13 +66,23 @@ class LabelSpace:
 
     @classmethod
     def from_file(cls, path: Path) -> LabelSpace:
-        """Read one name per line; empty lines are skipped."""
+        """Read one name per line; empty lines are skipped.
+
+        Raises:
+            InputError: the file cannot be read, a line looks like a comment, or names are refused as in `LabelSpace`.
+        """
         try:
             lines = path.read_text(encoding="utf-8-sig").splitlines()
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror}); expected label names, one a line") from None
         except UnicodeDecodeError:
             raise InputError(f"{path}: not UTF-8 text; expected the label names, one a line") from None
+        for number, line in enumerate(lines, start=1):
+            if _COMMENT.match(line):
+                raise InputError(
+                    f"{path}, line {number}: {line.strip()[:40]!r} looks like a comment; expected label names alone, "
+                    "one a line"
+                )
         try:
             return cls(tuple(line.strip() for line in lines if line.strip()))
         except InputError as error:

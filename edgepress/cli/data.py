@@ -22,6 +22,7 @@ def verb(
     Tells counts, imbalance, co-occurrence, broken pictures, and duplicates across splits.
     """
     from edgepress.multilabel.datasets.passed_over import in_one_line, passed_over
+    from edgepress.multilabel.datasets.together import missing_splits, unlike_labels
     from edgepress.multilabel.inspection import inspect_dataset, unions
     from edgepress.report.summary import print_data
 
@@ -30,11 +31,17 @@ def verb(
     joined = unions(splits)
     report = inspect_dataset({name: one for name, one in splits.items() if name not in joined})
     left = passed_over(data, splits.values())
+    unlike = unlike_labels(splits)
+    missing = None if split else missing_splits(names, {name: len(one) for name, one in splits.items()})
     if json:
-        print_json(report.as_dict() | {"unions": joined, "passed_over": [asdict(one) for one in left]})
+        more = {"passed_over": [asdict(one) for one in left], "unlike_labels": unlike, "missing_splits": missing}
+        print_json(report.as_dict() | {"unions": joined} | more)
         return
     print_data(report, stdout())
     if (said := in_one_line(left)) is not None:
         print(said)
+    for said in (*unlike, missing):
+        if said is not None:
+            print(said)
     for name, parts in joined.items():
         print(f"{name} holds the pictures of {' and '.join(parts)}, and was not looked over twice")

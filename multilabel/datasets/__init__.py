@@ -34,6 +34,7 @@ from edgepress.multilabel.datasets import (
     webdataset,
 )
 from edgepress.multilabel.datasets.contents import Reader
+from edgepress.multilabel.datasets.notations import are_numbers, refuse_numbers
 from edgepress.multilabel.datasets.options import DataOptions, Difficult, Format
 from edgepress.multilabel.datasets.unrecognised import nearest
 from edgepress.multilabel.datasets.values import CellCount
@@ -264,6 +265,7 @@ def load_dataset(
     options.refuse_unused(root, found, reader.OPTIONS)
     part = _PART.fullmatch(split)
     read = reader.read(root, part["split"] if part else split, options)
+    refuse_numbers(root, read.labels)
     if len(read.labels) == 1 and not read.ignore.any() and read.targets.all():
         raise InputError(
             f"{root}, split {split!r}: each of {len(read.paths)} pictures has the one label there is, "
@@ -276,7 +278,7 @@ def load_dataset(
         paths=list(read.paths),
         targets=read.targets,
         ignore=read.ignore,
-        notes=(*read.notes, *_alike(read.labels)),
+        notes=(*read.notes, *_alike(read.labels), *_numbers(read.labels)),
         values=read.values,
         copies=read.copies,
     )
@@ -290,6 +292,10 @@ def _alike(labels: LabelSpace) -> list[str]:
         groups.setdefault(" ".join(re.split(r"[\s_-]+", name.casefold())), []).append(name)
     found = [" and ".join(map(repr, names)) for names in groups.values() if len(names) > 1]
     return [f"read as labels of their own, though their names are almost the same: {shown(found, 5)}"] if found else []
+
+
+def _numbers(labels: LabelSpace) -> list[str]:
+    return [f"the labels are numbers, taken for their names: {shown(labels.names, 5)}"] if are_numbers(labels) else []
 
 
 def _options(options: DataOptions | None, fields: dict[str, Any]) -> DataOptions:

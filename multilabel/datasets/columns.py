@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgepress.multilabel.datasets import files
+from edgepress.multilabel.datasets.advice import options_for
 from edgepress.multilabel.datasets.finding import Pictures
 from edgepress.multilabel.datasets.options import DataOptions
 from edgepress.multilabel.datasets.tables import Table
@@ -244,16 +245,9 @@ def _label_columns(
     _refuse_doubtful(table, doubtful, [header[column] for column in good if column not in doubtful])
     if bad and options.values is None:
         line, cell = _first_unread(table, bad[0])
-        listing = [column for column in bad if _may_list(header[column]) or len(others) == 1]
-        listing += [column for column in good if listing and _may_list(header[column]) and not _holds(table, column)]
-        lists = ",".join(header[column] for column in sorted(listing))
-        names = ",".join(header[column] for column in good if column not in listing)
-        how = f"--label-columns '{names}' reads the others alone" if names else "--label-columns says which list labels"
-        if lists:
-            how = f"--label-columns '{lists}' reads the names in there as labels" + (f", {how}" if names else "")
         raise InputError(
-            f"{path}, line {line}: label {header[bad[0]]!r} is {cell[:40]!r}; expected 1, 0, or nothing or -1; {how}, "
-            "--values says what values mean"
+            f"{path}, line {line}: label {header[bad[0]]!r} is {cell[:40]!r}; expected 1, 0, or nothing or -1; "
+            f"{options_for(table, good, bad)}"
         )
     return tuple(others)
 
@@ -277,12 +271,6 @@ def _refuse_graded(table: Table, listed: int, others: list[int]) -> None:
 
 def _says_yes(cell: str) -> bool:
     return Values.parse(None).of(cell) == "yes"
-
-
-def _may_list(name: str) -> bool:
-    """Return whether a column is named like one that names labels, such as label2, target or attribute_ids."""
-    key = _key(name)
-    return key.rstrip("0123456789_") in (*LIST_COLUMNS, "target", "targets", "attribute_ids", "attributes", "findings")
 
 
 def _holds(table: Table, column: int) -> bool:

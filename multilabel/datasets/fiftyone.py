@@ -3,8 +3,8 @@
 {"classes": ["boat", "dock"], "labels": {"p0": ["boat"], "p1": 1}}
 
 The key is the picture's name, with or without a suffix. The value is a label, a list of labels, their numbers in
-`classes`, or null for a picture without a label (FiftyOneImageClassificationDataset, and its multi-label form). There
-is one split, `train`, or one per folder that holds such a file.
+`classes`, or null for a picture whose labels nobody gave (FiftyOneImageClassificationDataset, and its multi-label
+form); an empty list is a picture without a label. There is one split, `train`, or one per folder with such a file.
 """
 
 from __future__ import annotations
@@ -54,24 +54,31 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
     classes, given = content.get("classes"), content.get("labels")
     if not isinstance(given, dict) or not (classes is None or _are_names(classes)):
         raise InputError(f"{path}: no object of labels, or classes that are no names; expected {_EXPECTED}")
-    names = classes or sorted({label for value in given.values() for label in _items(value) if isinstance(label, str)})
+    names = classes or sorted(
+        {label for value in given.values() for label in _items(value) or () if isinstance(label, str)}
+    )
     labels = LabelSpace.from_file(root / "labels.txt") if classes is None and files.is_file(root / "labels.txt") else (
         files.label_space(names, str(path)))  # fmt: skip
     pictures = Pictures(*(path.parent / name for name in ("data", "images")), path.parent, root)
     paths: list[Path] = []
     targets = np.zeros((len(given), len(labels)), dtype=np.uint8)
+    ignore = np.zeros(targets.shape, dtype=bool)
     seen: dict[Path, str] = {}
     for row, (name, value) in enumerate(given.items()):
         where = f"{path}, labels[{name!r}]"
         paths.append(pictures.find(name, where))
         if seen.setdefault(paths[-1], name) != name:
             raise InputError(f"{where}: the same picture as {seen[paths[-1]]!r}; expected each picture once")
-        for item in _items(value):
+        if (items := _items(value)) is None:
+            ignore[row] = True
+        for item in items or ():
             targets[row, _column(item, labels, where)] = 1
     if not paths:
         raise files.empty_split(path, split)
-    ignore = np.zeros(targets.shape, dtype=bool)
-    return Contents(labels=labels, paths=paths, targets=targets, ignore=ignore, notes=tuple(pictures.notes))
+    notes = list(pictures.notes)
+    if unknown := int(ignore.any(axis=1).sum()):
+        notes.append(f"{path.name}: {unknown} pictures have null in place of labels; nobody knows theirs")
+    return Contents(labels=labels, paths=paths, targets=targets, ignore=ignore, notes=tuple(notes))
 
 
 def _files(root: Path) -> dict[str, Path]:
@@ -89,12 +96,12 @@ def _are_names(classes: Any) -> bool:
     return isinstance(classes, list) and all(isinstance(name, str) for name in classes)
 
 
-def _items(value: Any) -> list:
-    """The labels of a picture, in any of the forms in which they are written."""
+def _items(value: Any) -> list | None:
+    """The labels of a picture, in any of the forms in which they are written; None where nobody gave them."""
     if isinstance(value, dict):  # with include_confidence or include_attributes
         value = value.get("label", value.get("labels"))
     if value is None:
-        return []
+        return None
     return value if isinstance(value, list) else [value]
 
 

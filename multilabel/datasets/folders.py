@@ -24,6 +24,7 @@ from edgepress.multilabel.datasets.contents import Contents
 from edgepress.multilabel.datasets.foreign import conversion
 from edgepress.multilabel.datasets.options import DataOptions
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.pictures import picture_hash
 
 LOOKS_FOR = "<split>/<label>/ with pictures"
@@ -36,6 +37,8 @@ _NO_LABEL = re.compile(
 )
 """Names of folders that are not labels."""
 _WITHOUT = "no_label"
+_JOINS = (r"[+&,;|]", r"[\s_-]and[\s_-]", r"_", r"-", r"\s+")
+"""What may join the names of labels in that of a folder."""
 _NO_PICTURES = re.compile(r"(labels?|masks?|annotations?|segmentations?)", re.IGNORECASE)
 """Names of folders below a label's folder whose pictures do not have the label."""
 _SPEAKS = re.compile(
@@ -70,8 +73,8 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
     """Read one split, ordered by label and file name.
 
     Raises:
-        InputError: as for `load_dataset`; also a label folder that is not in labels.txt, or a picture that cannot be
-            read and whose name is in several label folders.
+        InputError: as for `load_dataset`; also a label folder that is not in labels.txt, one whose name joins those of
+            others, or a picture that cannot be read and whose name is in several label folders.
     """
     folder = root / files.plain(split, f"split {split!r}")
     known = splits(root, options)
@@ -81,6 +84,7 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
         raise files.unknown_split(root, split, "folder of that name", known)
     named = (label for name in known for label in files.folders_of(root / name))
     labels = files.labels_or(root, (label for label in named if label != _WITHOUT))
+    _refuse_joined(root, labels)
     found: list[tuple[str, Path]] = []
     for label in files.folders_of(folder):
         files.inside(label, f"{folder}, label folder")
@@ -109,6 +113,21 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
     notes = (f"{without} pictures in {_WITHOUT}/ are read as pictures without a label",) if without else ()
     ignore = np.zeros(targets.shape, dtype=bool)
     return Contents(labels=labels, paths=paths, targets=targets, ignore=ignore, notes=notes, copies=tuple(copies))
+
+
+def _refuse_joined(root: Path, labels: LabelSpace) -> None:
+    """Raise an error if the name of a folder joins those of others, so that its pictures may have several labels."""
+    if files.is_file(root / "labels.txt"):
+        return
+    for name in labels:
+        for mark in _JOINS:
+            parts = [part.strip() for part in re.split(mark, name)]
+            if len(parts) > 1 and all(part in labels for part in parts):
+                raise InputError(
+                    f"{root}: the folder {name!r} joins {', '.join(map(repr, parts))}, which are folders as well; "
+                    "expected each picture in the folder of every label that it has, or labels.txt with all of these "
+                    f"names, where {name!r} is a label of its own"
+                )
 
 
 def doubt(root: Path, splits: list[str]) -> str | None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from edgepress.multilabel.datasets.columns import LIST_COLUMNS, SPLIT_NAMES
 from edgepress.multilabel.datasets.contents import Contents
 from edgepress.multilabel.datasets.finding import Pictures
 from edgepress.multilabel.datasets.label_lists import names_of, refuse_unsplit
+from edgepress.multilabel.datasets.notations import refuse_multi_hot, refuse_notations, refuse_numbered_lines
 from edgepress.multilabel.datasets.options import DataOptions
 from edgepress.multilabel.datasets.table_rows import listed_names, open_with_columns, read_table
 from edgepress.multilabel.errors import InputError, shown
@@ -73,13 +75,19 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
     labels = LabelSpace.from_file(root / "labels.txt") if files.is_file(root / "labels.txt") else None
     if labels is None:
         labels = _all_labels(listings, names, options)
+    elif not names and any(isinstance(item, int) for _, row in _rows(listing, options) for item in row["labels"][:1]):
+        refuse_numbered_lines(labels, root / "labels.txt")
     paths: list[Path] = []
     cells: list[tuple[int, int]] = []
     unknown: list[tuple[int, int]] = []
     seen: dict[Path, int] = {}
     said: set[str] = set()
+    empty: Counter[str] = Counter()
+    both = len(labels) == 2
     for number, row in _rows(listing, options):
         said.update(row.get("split", ()))
+        empty.update(row.get("text", ()) if not row["labels"] else ())
+        both = both and len(row["labels"]) == 2 and all(isinstance(item, int) for item in row["labels"])
         where = f"{listing}, line {number}"
         path = pictures.find(row["file_name"], where)
         if seen.setdefault(path, number) != number:
@@ -93,15 +101,20 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
         paths.append(path)
     if not paths:
         raise files.empty_split(listing, split)
+    if both:
+        raise InputError(
+            f"{listing}: each line has the numbers 0 and 1, both labels by their numbers, or a 0 or 1 for each label; "
+            "expected the names of the labels that a picture has"
+        )
     _refuse_splits(said, "split", split, str(listing), "put the pictures of each split and their file into a folder")
     targets = np.zeros((len(paths), len(labels)), dtype=np.uint8)
     ignore = np.zeros(targets.shape, dtype=bool)
     for array, places in ((targets, cells), (ignore, unknown)):
         if places:
             array[tuple(np.array(places).T)] = 1
-    return Contents(
-        labels=labels, paths=paths, targets=targets, ignore=ignore, notes=(*pictures.notes, *_not_read(root, listing))
-    )
+    none = [f"{rows} lines with {text!r} for labels are pictures without a label" for text, rows in empty.items()]
+    notes = (*pictures.notes, *_not_read(root, listing), *none)
+    return Contents(labels=labels, paths=paths, targets=targets, ignore=ignore, notes=notes)
 
 
 def _listings(root: Path) -> dict[str, Path]:
@@ -266,8 +279,10 @@ def _all_labels(listings: dict[str, Path], names: list[str], options: DataOption
     """
     if names:
         return LabelSpace(tuple(names))
-    found: set[str] = set()
+    every: set[str] = set()
     for listing in listings.values():
+        found: set[str] = set()
+        lists: set[tuple[str, ...]] = set()
         if listing.suffix == ".csv":
             raise InputError(f"{listing}: a table beside {_NAMES[0]} in other splits; expected one kind for all splits")
         texts: set[str] = set()
@@ -280,8 +295,12 @@ def _all_labels(listings: dict[str, Path], names: list[str], options: DataOption
                         "labels.txt with the names, one a line, from 0 on"
                     )
                 found.add(one_form(item))
+            lists.add(tuple(row["labels"]))
         refuse_unsplit(texts, options.separator, str(listing), "labels")
-    return files.label_space(sorted(found), str(next(iter(listings.values())).parent))
+        refuse_multi_hot(lists, str(listing), "labels")
+        refuse_notations(found, str(listing), "labels")
+        every |= found
+    return files.label_space(sorted(every), str(next(iter(listings.values())).parent))
 
 
 def _class_names(root: Path) -> list[str]:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
+from edgepress.multilabel.datasets.values import is_empty
 from edgepress.multilabel.errors import InputError
 
 CHOICES = (
@@ -22,7 +24,6 @@ CHOICES = (
 _QUOTED = re.compile(r"\s*(?:'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\")\s*,?")
 _ALL_QUOTED = re.compile(r"('[^']*'|\"[^\"]*\")(\s*,\s*('[^']*'|\"[^\"]*\"))*")
 _PAIRS = {"[": "]", "(": ")", "{": "}"}
-_EMPTY = frozenset(("", "nan", "<na>", "null"))
 _MARKS = {",": "commas", " ": "spaces", "/": "/", "+": "+", "#": "#"}
 WHOLE = "none"
 """The separator for cells that are one label each."""
@@ -38,7 +39,7 @@ def names_of(cell: str, separator: str | None, where: str) -> list[str]:
         InputError: a list cannot be read; the message says that it is at `where`.
     """
     text = cell.strip()
-    if text.lower() in _EMPTY:
+    if is_empty(text):
         return []
     if _ALL_QUOTED.fullmatch(text) and (found := _unquoted(f"[{text}]")) is not None:
         return found
@@ -98,21 +99,29 @@ def _unquoted(text: str) -> list[str] | None:
     mark = next((mark for mark in (",", ";", "|") if mark in inner), None)
     if mark is None and " " in inner:
         return None
-    return [part for one in inner.split(mark) if (part := one.strip())]
+    parts = [part for one in inner.split(mark) if (part := one.strip())]
+    return [] if all(map(is_empty, parts)) else parts
 
 
-def refuse_unsplit(cells: Iterable[str], separator: str | None, table: str, column: str) -> None:
-    """Raise an error if cells look like lists whose separator nobody named.
+class Unsplit(NamedTuple):
+    """A cell that a separator nobody named would split into names."""
+
+    mark: str
+    called: str
+    """What messages call the separator."""
+    cell: str
+    parts: list[str]
+
+
+def separator_of(cells: Sequence[str], separator: str | None, table: str) -> Unsplit | None:
+    """Find a cell that looks like a list whose separator nobody named; None where there is none.
 
     Args:
         cells: the distinct cells of a column that lists labels.
-
-    Raises:
-        InputError: there is such a cell; the message names it, its parts and the option.
+        table: the table, for the errors of `names_of`.
     """
-    cells = list(cells)
     if separator == WHOLE or (separator is not None and any(separator in cell for cell in cells)):
-        return
+        return None
     names: Counter[str] = Counter()
     separated = False
     for cell in cells:
@@ -128,9 +137,21 @@ def refuse_unsplit(cells: Iterable[str], separator: str | None, table: str, colu
             # If no list is in sight, a comma, a slash and so on more likely separate names than belong to one.
             shared = not separated and mark != " " and (mark == "," or any(seen[part] > 1 for part in parts))
             if len(parts) > 1 and (alone or again or shared):
-                said = f"--separator {separator!r} occurs nowhere: " if separator is not None else ""
-                raise InputError(
-                    f"{table}: column {column!r} holds {name[:60]!r}, which {called} would split into "
-                    f"{', '.join(repr(part) for part in parts[:4])}; {said}give --separator '{mark}' where a cell "
-                    f"lists labels, or --separator {WHOLE} where each cell is one label"
-                )
+                return Unsplit(mark, called, name, parts)
+    return None
+
+
+def refuse_unsplit(cells: Iterable[str], separator: str | None, table: str, column: str) -> None:
+    """Raise an error if cells look like lists whose separator nobody named; see `separator_of`.
+
+    Raises:
+        InputError: there is such a cell; the message names it, its parts and the option.
+    """
+    found = separator_of(list(cells), separator, table)
+    if found is not None:
+        said = f"--separator {separator!r} occurs nowhere: " if separator is not None else ""
+        raise InputError(
+            f"{table}: column {column!r} holds {found.cell[:60]!r}, which {found.called} would split into "
+            f"{', '.join(repr(part) for part in found.parts[:4])}; {said}give --separator '{found.mark}' where a cell "
+            f"lists labels, or --separator {WHOLE} where each cell is one label"
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from edgepress.multilabel.datasets.columns import Columns, columns_of
 from edgepress.multilabel.datasets.contents import Contents
 from edgepress.multilabel.datasets.finding import Pictures
 from edgepress.multilabel.datasets.label_lists import names_of, refuse_unsplit
+from edgepress.multilabel.datasets.notations import refuse_multi_hot, refuse_notations
 from edgepress.multilabel.datasets.options import DataOptions
 from edgepress.multilabel.datasets.split_lists import names_in, plain_name, refuse_strangers
 from edgepress.multilabel.datasets.tables import Table, open_table
@@ -45,19 +47,23 @@ def listed_names(tables: Iterable[tuple[Table, Columns]], options: DataOptions) 
     """Collect the labels in the lists of several tables, so that all splits have the same labels.
 
     Raises:
-        InputError: see `names_of` and `refuse_unsplit`.
+        InputError: see `names_of`, `refuse_unsplit`, `refuse_multi_hot` and `refuse_notations`.
     """
     found: set[str] = set()
     for table, columns in tables:
         if not columns.listed:
             continue
-        cells: dict[str, int] = {}
+        lines: dict[str, int] = {}
         for number, row in table.rows:
-            for column in columns.listed:
-                cells.setdefault(row[column], number)
-        for cell, number in cells.items():
-            found.update(names_of(cell, options.separator, f"{table.path}, line {number}"))
-        refuse_unsplit(cells, options.separator, str(table.path), table.header[columns.listed[0]])
+            for place in columns.listed:
+                lines.setdefault(row[place], number)
+        table_path, column = str(table.path), table.header[columns.listed[0]]
+        lists = [names_of(cell, options.separator, f"{table_path}, line {number}") for cell, number in lines.items()]
+        refuse_unsplit(lines, options.separator, table_path, column)
+        refuse_multi_hot(lists, table_path, column)
+        names = dict.fromkeys(name for cell in lists for name in cell)
+        refuse_notations(names, table_path, column)
+        found.update(names)
     return found
 
 
@@ -144,23 +150,27 @@ def _lists(
 ) -> tuple[np.ndarray, np.ndarray, list[CellCount]]:
     known: dict[str, list[int]] = {}
     cells: list[tuple[int, int]] = []
-    empty = 0
+    empty: Counter[str] = Counter()
     for number, row in kept:
         rows.add(number, row)
+        before = len(cells)
         for cell in (row[column] for column in listed):
             if cell not in known:
                 where = rows.where(number)
-                names = names_of(cell, options.separator, where)
+                text = cell.strip()
+                # A label may be called None.
+                names = [text] if text in labels and is_empty(text) else names_of(cell, options.separator, where)
                 _refuse_unknown(names, labels, where)
                 known[cell] = [labels.index(name) for name in names]
             cells += [(rows.of_picture[-1], column) for column in known[cell]]
-        empty += all(is_empty(row[column]) for column in listed)
+        if len(cells) == before:
+            empty[next((text for column in listed if (text := row[column].strip())), "")] += 1
     if not rows.paths:
         raise files.empty_split(rows.table.path, rows.table.path.stem)
     targets = np.zeros((len(rows.paths), len(labels)), dtype=np.uint8)
     if cells:
         targets[tuple(np.array(cells).T)] = 1
-    counts = [CellCount("", empty, "no")] if empty else []
+    counts = [CellCount(text, rows_so, "no") for text, rows_so in empty.items()]
     return targets, np.zeros(targets.shape, dtype=bool), counts
 
 

@@ -19,6 +19,8 @@ _SAMPLE = 1000
 """Number of rows by which columns are recognised; every other row must agree with them."""
 _MARKS = ",;\t|"
 _HEADER_BYTES = 1024 * 1024
+_SEP = re.compile(r'"?sep=(.)"?\r?\n', re.IGNORECASE)
+"""Excel's first line that names the separator."""
 
 
 @dataclass
@@ -61,7 +63,11 @@ def open_table(path: Path) -> Table:
         InputError: not text, no header, a column that occurs twice, a row of another width; the message names the line.
     """
     text, notes = _text(path)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_mark(text), strict=True, skipinitialspace=True)
+    told = _SEP.match(text)
+    mark = told[1] if told else _mark(text)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True, skipinitialspace=True)
+    if told:
+        next(reader)
     lines = _lines(reader, path)
     header = [one_form(name.strip()) for name in next(lines, (1, []))[1]]
     first = list(itertools.islice(lines, _SAMPLE))
@@ -85,19 +91,36 @@ def first_line(path: Path, *, skip: int = 0) -> list[str]:
     """The words of a table's first line, or of one below it, even if the rest of the table cannot be read."""
     try:
         with path.open("rb") as file:
-            for _ in range(skip):
-                file.readline(_HEADER_BYTES)
-            text = file.readline(_HEADER_BYTES).decode("utf-8-sig", "replace")
+            text = _SEP.sub("", _beginning(file.read(_HEADER_BYTES)), count=1)
     except OSError:
         return []
-    return [word.strip(' "\r\n') for word in re.split(f"[{_MARKS}]", text)]
+    line = next(itertools.islice(io.StringIO(text), skip, None), "")
+    return [word.strip(' "\r\n') for word in re.split(f"[{_MARKS}]", line)]
+
+
+def _beginning(data: bytes) -> str:
+    """The beginning of a text, whatever its encoding."""
+    encoding = _utf_16(data) or "utf-8-sig"
+    return data.decode(encoding, "replace").removeprefix("\ufeff")
+
+
+def _utf_16(data: bytes) -> str | None:
+    """The kind of UTF-16 that a text is in; None if it is in another encoding."""
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return "utf-16"
+    start = data[:4096]
+    even, odd = start[::2].count(0), start[1::2].count(0)
+    # In names and numbers, most characters have a zero byte; other text holds none.
+    if max(even, odd) * 4 < len(start):
+        return None
+    return "utf-16-le" if odd > even else "utf-16-be"
 
 
 def _text(path: Path) -> tuple[str, list[str]]:
     data = files.read_bytes(path, _EXPECTED)
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+    if (encoding := _utf_16(data)) is not None:
         try:
-            return data.decode("utf-16"), [f"{path.name}: read as UTF-16"]
+            return data.decode(encoding), [f"{path.name}: read as {encoding.upper()}"]
         except UnicodeDecodeError:
             raise InputError(f"{path}: not UTF-16, as its first bytes say; expected {_EXPECTED}") from None
     try:

@@ -24,6 +24,8 @@ _MEANINGS: dict[str, Meaning] = {
 }
 _EMPTY = frozenset(("", "nan", "<na>", "null", "none"))
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)")
+_WITH_COMMA = re.compile(r"([+-]?\d+),00?")
+"""A whole number as spreadsheets write it in countries with a decimal comma; three digits might be a thousand."""
 _CODES: dict[Meaning, int] = {"yes": 1, "no": 0, "unknown": -1}
 _MOST_VALUES = 10_000
 """Number of different texts allowed in the label cells of one table; more are scores or names."""
@@ -35,10 +37,12 @@ def is_empty(text: str) -> bool:
 
 
 def canonical(text: str) -> str:
-    """Normalise a cell so that equal values are equal texts: 1, 1.0 and +1.00 become `1`; an empty cell becomes ''."""
+    """Normalise a cell so that equal values are equal texts: 1, 1.0 and 1,0 become `1`; an empty cell becomes ''."""
     text = text.strip().lower()
     if text in _EMPTY:
         return ""
+    if whole := _WITH_COMMA.fullmatch(text):
+        text = whole[1]
     if not _NUMBER.fullmatch(text):
         return text
     return f"{float(text) or 0.0:.12g}"  # -0 becomes 0
@@ -85,6 +89,7 @@ class Values:
         given: set[str] = set()
         for part in text.split(","):
             name, equals, value = (one.strip() for one in part.partition("="))
+            _refuse_turned(text, name.lower(), value)
             key, meaning = ("", value.lower()) if name.lower() == "empty" else (canonical(value), name.lower())
             if not equals or meaning not in _CODES:
                 raise InputError(f"--values {text}: {part.strip()!r}; expected parts such as yes=1, no=-1, empty=no")
@@ -101,6 +106,15 @@ class Values:
     def of(self, text: str) -> Meaning | None:
         """Return what a cell means; None if that is unknown."""
         return self.meanings.get(canonical(text))
+
+
+def _refuse_turned(text: str, name: str, value: str) -> None:
+    """Raise an error for a part that has its two sides in the wrong order: `no=empty`, or `1=yes`."""
+    turned = value.lower() == "empty" and name in _CODES
+    if turned or (value.lower() in _CODES and name not in _CODES and name != "empty"):
+        right = f"empty={name}" if turned else f"{value.lower()}={name}"
+        says = f"empty cells mean {name}" if turned else f"{name!r} means {value.lower()}"
+        raise InputError(f"--values {text}: {name}={value} has its sides turned; write {right} where {says}")
 
 
 class _Codes(dict):

@@ -32,7 +32,7 @@ from edgepress.multilabel.bundle import file_sha256
 from edgepress.multilabel.datasets import files
 from edgepress.multilabel.datasets.contents import Contents
 from edgepress.multilabel.datasets.options import DataOptions
-from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.errors import InputError, shown
 from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.pictures import Shard, ShardPicture
 
@@ -46,6 +46,8 @@ _TAR = re.compile(r"(?:(?P<split>[^.].*?)[-_])?(?P<number>[0-9]{1,9})(?:-of-[0-9
 _INDEX, _UNFINISHED = ".index.json", ".unfinished"
 # The webdataset package splits names in the same way.
 _MEMBER = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)", re.DOTALL)
+_NUMBERS = ("cls", "cls.txt", "label", "label.txt", "target")
+"""Members in which other programs keep the number of a label."""
 _PICTURES = {suffix.removeprefix(".") for suffix in files.PICTURE_SUFFIXES} | {"gif"}
 # What tarfile raises, besides its own errors, for bytes that are not a tar.
 _NOT_A_TAR = (tarfile.TarError, ValueError, OverflowError, MemoryError, RecursionError)
@@ -304,7 +306,9 @@ def _row(shard: Shard, tar: tarfile.TarFile, key: str, members: dict[str, tarfil
     if not pictures and "json" not in members:
         return None
     if len(pictures) != 1 or "json" not in members:
-        raise InputError(f"{shard.path}: the key {key!r} has {', '.join(members)!r}; {_EXPECTED}")
+        number = next((suffix for suffix in members if suffix in _NUMBERS), None)
+        why = f"; a .{number} holds the number of a label, whose name nothing says here" if number is not None else ""
+        raise InputError(f"{shard.path}: the key {key!r} has {', '.join(members)!r}; {_EXPECTED}{why}")
     info = members["json"]
     if info.size > MAX_JSON_BYTES:
         raise InputError(f"{shard.path}: {info.name!r} has {info.size:,} bytes; json is read up to {MAX_JSON_BYTES:,}")
@@ -313,13 +317,24 @@ def _row(shard: Shard, tar: tarfile.TarFile, key: str, members: dict[str, tarfil
     try:
         sample = _Sample.model_validate_json(content.read())
     except ValidationError as error:
-        raise InputError(f"{shard.path}: {info.name!r} ({_reason(error)}); {_EXPECTED}") from None
+        raise InputError(f"{shard.path}: {info.name!r} ({_unlike(error)}); {_EXPECTED}") from None
     picture = members[pictures[0]]
     return _Row(
         ShardPicture(shard, picture.offset_data, picture.size, sample.file_name or picture.name),
         sample.labels,
         sample.ignore,
     )
+
+
+def _unlike(error: ValidationError) -> str:
+    """What is wrong with a json member."""
+    found = error.errors()[0]
+    place = ".".join(map(str, found["loc"]))
+    if found["type"] == "missing":
+        return f"{place} is missing among {shown(found['input'], 5)}" if isinstance(found["input"], dict) else place
+    if found["loc"][:1] in (("labels",), ("ignore",)) and isinstance(found["input"], int | float):
+        return f"{place} is the number {found['input']}, not the name of a label"
+    return _reason(error)
 
 
 def _reason(error: BaseException) -> str:

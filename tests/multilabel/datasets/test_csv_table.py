@@ -213,7 +213,7 @@ def test_what_is_beside_labels_is_left_out_where_it_is_said(tmp_path):
         tmp_path, ",Path,Sex,No Finding", "0,set/a.jpg,Male,1.0", "1,set/b.jpg,Female,", "2,set/c.jpg,Male,0"
     )
     assert "label 'Sex' is 'Male'" in (message := refusal(root))
-    assert "--label-columns 'No Finding' reads the others alone" in message
+    assert "if the labels are 'No Finding' alone: --label-columns 'No Finding'" in message
     read = load_dataset(root, label_columns="No Finding")
     check(read, ["No Finding"], ["a.jpg", "b.jpg", "c.jpg"], [[1], [0], [0]], [[0], [1], [0]])
     assert read.notes == (
@@ -285,7 +285,7 @@ def test_columns_that_name_the_same_pictures_are_one(tmp_path):
 
 def test_several_columns_may_each_name_a_label(tmp_path):
     root = write_csv(tmp_path, "file,label1,label2,label3", "a.jpg,boat,dock,", "b.jpg,dock,,", "c.jpg,,,")
-    assert "--label-columns 'label1,label2,label3' reads the names in there as labels" in refusal(root)
+    assert "if 'label1', 'label2' and 1 more do: --label-columns 'label1,label2,label3'" in refusal(root)
     data = load_dataset(root, label_columns="label1,label2,label3")
     check(data, ["boat", "dock"], ["a.jpg", "b.jpg", "c.jpg"], [[1, 1], [0, 1], [0, 0]])
     assert [str(value) for value in data.values] == ["empty: 1 cell, taken for no"]
@@ -333,3 +333,64 @@ def test_a_property_of_boxes_is_no_label(tmp_path, column):
     root = write_csv(tmp_path, f"path,cat,{column}", "a.jpg,1,0", "b.jpg,0,1")
     assert f"column {column!r} holds yes and no, and is named like no label" in refusal(root)
     check(load_dataset(root, label_columns=f"cat,{column}"), ["cat", column], ["a.jpg", "b.jpg"], [[1, 0], [0, 1]])
+
+
+@pytest.mark.parametrize("text", ["", "nan", "None", "null", "<NA>", "[]", "[nan]", "[None]"])
+def test_one_definition_of_an_empty_cell_in_lists_and_in_columns(tmp_path, text):
+    root = write_csv(tmp_path, "path,labels", "a.jpg,cat", f"b.jpg,{text}", "c.jpg,cat;dog")
+    data = load_dataset(root)
+    check(data, ["cat", "dog"], ["a.jpg", "b.jpg", "c.jpg"], [[1, 0], [0, 0], [1, 1]])
+    assert [str(value) for value in data.values] == [f"{text or 'empty'}: 1 cell, taken for no"]
+    if "[" not in text:
+        write_csv(tmp_path, "path,cat,dog", "a.jpg,1,0", f"b.jpg,0,{text}", "c.jpg,1,1")
+        check(load_dataset(root), ["cat", "dog"], ["a.jpg", "b.jpg", "c.jpg"], [[1, 0], [0, 0], [1, 1]],
+              [[0, 0], [0, 1], [0, 0]])  # fmt: skip
+
+
+def test_a_label_that_is_called_none_is_one_where_labels_txt_says_so(tmp_path):
+    root = write_csv(tmp_path, "path,labels", "a.jpg,cat", "b.jpg,None")
+    write(root / "labels.txt", "None", "cat")
+    data = load_dataset(root)
+    check(data, ["None", "cat"], ["a.jpg", "b.jpg"], [[0, 1], [1, 0]])
+    assert data.values == ()
+
+
+@pytest.mark.parametrize("first", ["sep=;", '"sep=;"', "SEP=;"])
+def test_excel_may_name_the_separator_on_the_first_line(tmp_path, first):
+    root = write_csv(tmp_path, first, "path;labels", "a.jpg;cat,dog", "b.jpg;cat")
+    assert "commas would split into 'cat', 'dog'" in refusal(root)
+    write_csv(tmp_path, first, "path;cat,dog;bird", "a.jpg;1;0", "b.jpg;0;x")
+    assert "test.csv, line 4: label 'bird' is 'x'" in refusal(root)
+    write_csv(tmp_path, first, "path;cat,dog;bird", "a.jpg;1;0", "b.jpg;0;1")
+    check(load_dataset(root), ["cat,dog", "bird"], ["a.jpg", "b.jpg"], [[1, 0], [0, 1]])
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-16"])
+@pytest.mark.parametrize("name", ["cat", "Kätzchen", "猫"])
+def test_utf_16_with_and_without_its_mark(tmp_path, encoding, name):
+    root = write_csv(tmp_path)
+    (root / "test.csv").write_bytes(f"path,{name},dog\r\na.jpg,1,0\r\nb.jpg,0,1\r\n".encode(encoding))
+    data = load_dataset(root)
+    check(data, [name, "dog"], ["a.jpg", "b.jpg"], [[1, 0], [0, 1]])
+    assert data.notes == (f"test.csv: read as {encoding.upper()}",)
+
+
+def test_whole_numbers_with_a_decimal_comma(tmp_path):
+    root = write_csv(tmp_path, "path;cat;dog", "a.jpg;1,0;0,0", "b.jpg;0,00;1", "c.jpg;-1,0;")
+    check(load_dataset(root), ["cat", "dog"], ["a.jpg", "b.jpg", "c.jpg"], [[1, 0], [0, 1], [0, 0]],
+          [[0, 0], [0, 0], [1, 1]])  # fmt: skip
+    for text in ("1,5", "1,000", "0,1"):
+        assert f"is {text!r}" in refusal(write_csv(tmp_path / text, "path;cat;dog", f"a.jpg;{text};0", "b.jpg;0;1"))
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ("no=empty", "no=empty has its sides turned; write empty=no where empty cells mean no"),
+        ("yes=1,unknown=Empty", "write empty=unknown where empty cells mean unknown"),
+        ("1=yes,0=no", "1=yes has its sides turned; write yes=1 where '1' means yes"),
+        ("-1=unknown", "write unknown=-1 where '-1' means unknown"),
+    ],
+)
+def test_the_sides_of_a_value_are_not_turned(tmp_path, values, said):
+    assert said in refusal(write_csv(tmp_path, "path,cat", "a.jpg,1", "b.jpg,"), values=values)

@@ -12,6 +12,8 @@ from tests.multilabel.layouts import check, picture, refusal
 CLASSES = ["boat", "dock", "crane"]
 SEVERAL = {"b": ["crane", "boat"], "a": None, "c": ["dock"]}
 TARGETS = [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
+NULL = [[0, 0, 0], [1, 1, 1], [0, 0, 0]]
+"""Nobody knows the labels of a picture whose value is null."""
 
 
 def export(root, labels: dict, classes: list[str] | None = CLASSES):
@@ -23,27 +25,32 @@ def export(root, labels: dict, classes: list[str] | None = CLASSES):
 
 
 @pytest.mark.parametrize(
-    "labels",
+    ("labels", "ignore"),
     [
-        SEVERAL,
-        {"b": [2, 0], "a": [], "c": [1]},
-        {
-            "b": [{"label": "crane", "confidence": 0.9}, {"label": "boat", "confidence": 0.6}],
-            "a": None,
-            "c": [{"label": "dock", "confidence": None}],
-        },
+        (SEVERAL, NULL),
+        ({"b": [2, 0], "a": [], "c": [1]}, None),
+        (
+            {
+                "b": [{"label": "crane", "confidence": 0.9}, {"label": "boat", "confidence": 0.6}],
+                "a": {"label": None},
+                "c": [{"label": "dock", "confidence": None}],
+            },
+            NULL,
+        ),
     ],
 )
-def test_several_labels_a_picture(tmp_path, labels):
+def test_several_labels_a_picture(tmp_path, labels, ignore):
     root = export(tmp_path, labels)
     assert (detect_format(root), list_splits(root)) == ("fiftyone", ["train"])
-    check(load_dataset(root, "train"), CLASSES, ["b.jpg", "a.jpg", "c.jpg"], TARGETS)
+    data = load_dataset(root, "train")
+    check(data, CLASSES, ["b.jpg", "a.jpg", "c.jpg"], TARGETS, ignore)
+    assert any("1 pictures have null in place of labels" in note for note in data.notes) == (ignore is not None)
 
 
 @pytest.mark.parametrize("labels", [{"b": "crane", "a": None, "c": "dock"}, {"b": 2, "a": None, "c": 1}])
 def test_one_label_a_picture(tmp_path, labels):
     root = export(tmp_path, labels)
-    check(load_dataset(root, "train"), CLASSES, ["b.jpg", "a.jpg", "c.jpg"], [[0, 0, 1], [0, 0, 0], [0, 1, 0]])
+    check(load_dataset(root, "train"), CLASSES, ["b.jpg", "a.jpg", "c.jpg"], [[0, 0, 1], [0, 0, 0], [0, 1, 0]], NULL)
 
 
 def test_an_export_a_split_and_classes_that_are_not_listed(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from edgepress.multilabel.datasets import detect_format, list_splits, load_dataset
@@ -193,3 +194,25 @@ def test_the_pictures_of_datumaros_folder_no_label_have_none(tmp_path):
     data = load_dataset(tmp_path, "train")
     check(data, ["boat", "crane"], ["a.jpg", "c.jpg", "b.jpg"], [[1, 0], [0, 1], [0, 0]])
     assert data.notes == ("1 pictures in no_label/ are read as pictures without a label",)
+
+
+@pytest.mark.parametrize(
+    "joined", ["cat+dog", "cat&dog", "cat,dog", "dog, cat", "cat_dog", "cat_and_dog", "cat and dog"]
+)
+def test_a_folder_that_joins_the_names_of_others_is_refused(tmp_path, joined):
+    for shade, label in enumerate(("cat", "dog", joined)):
+        picture(tmp_path / "test" / label / f"{shade}.jpg", shade)
+    assert f"the folder {joined!r} joins '{'dog' if joined[0] == 'd' else 'cat'}', " in refusal(tmp_path)
+    write(tmp_path / "labels.txt", "cat", "dog", joined)
+    data = load_dataset(tmp_path)
+    assert data.labels.names == ("cat", "dog", joined)
+    assert {path.name: row.tolist().index(1) for path, row in zip(data.paths, data.targets, strict=True)} == {
+        "0.jpg": 0, "1.jpg": 1, "2.jpg": 2,
+    }  # fmt: skip
+    assert data.targets.sum() == 3
+
+
+def test_a_folder_whose_parts_are_no_folders_is_a_label(tmp_path):
+    for shade, label in enumerate(("cat", "cat_tree", "hot dog")):
+        picture(tmp_path / "test" / label / f"{shade}.jpg", shade)
+    check(load_dataset(tmp_path), ["cat", "cat_tree", "hot dog"], ["0.jpg", "1.jpg", "2.jpg"], np.eye(3))

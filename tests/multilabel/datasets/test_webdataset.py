@@ -72,7 +72,7 @@ def test_a_split_lies_in_one_place(foreign):
         ([("a.json", {"labels": []})], "the key 'a' has 'json'; expected"),
         ([("a.png", encoded(1, ".png")), *GOOD], "the key 'a' has 'png, jpg, json'; expected"),
         ([*GOOD, GOOD[0]], "the member 'a.jpg' occurs twice"),
-        ([GOOD[0], ("a.json", {"label": ["dog"]})], "'a.json' (1 validation error"),
+        ([GOOD[0], ("a.json", {"label": ["dog"]})], "'a.json' (labels is missing among label)"),
         ([GOOD[0], ("a.json", {"labels": "dog"})], 'key.json with {"labels": [names]}'),
         ([GOOD[0], ("a.json", {"labels": [3]})], 'key.json with {"labels": [names]}'),
         ([GOOD[0], ("a.json", b"{")], "Invalid JSON"),
@@ -102,6 +102,23 @@ def test_what_is_wrong_in_a_tar_is_named(foreign, members, said):
     assert said in message
     assert str(path) in message or "is empty" in message
     message.encode()  # whatever the tar says, the message can be printed
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        ([("a.jpg", encoded(0)), ("a.json", {"labels": [3]})],
+         "labels.0 is the number 3, not the name of a label); expected key.jpg"),
+        ([("a.jpg", encoded(0)), ("a.json", {"labels": 3})], "labels is the number 3, not the name of a label"),
+        ([("a.jpg", encoded(0)), ("a.json", {"label": "dog", "id": 1})], "labels is missing among label, id"),
+        ([("a.jpg", encoded(0)), ("a.cls", b"3")], "a .cls holds the number of a label, whose name nothing says here"),
+    ],
+)  # fmt: skip
+def test_numbers_for_labels_are_refused_with_what_is_expected(foreign, members, said):
+    write_tar(foreign / "val-0.tar", members)
+    message = refusal(load_dataset, foreign, "val")
+    assert said in message
+    assert 'key.json with {"labels": [names]}' in message
 
 
 def test_a_cut_tar_is_refused_wherever_it_is_cut(foreign):

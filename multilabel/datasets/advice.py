@@ -1,0 +1,98 @@
+"""For a table whose columns are not all answers: every option that would read it, in one message."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from edgepress.multilabel.datasets.label_lists import separator_of
+from edgepress.multilabel.datasets.tables import Table
+from edgepress.multilabel.datasets.values import Values, canonical
+from edgepress.multilabel.errors import InputError, shown
+
+_NUMBER = re.compile(r"[+-]?[\d.,']*\d\s*%?")
+_YES = frozenset(("ja", "wahr", "oui", "vrai", "si", "sí", "verdadero", "sim", "x", "✓", "✔", "ok", "on", "positive"))
+_NO = frozenset(("nein", "falsch", "non", "faux", "falso", "não", "nao", "-", "off", "negative"))
+_MOST_ANSWERS = 4
+"""More different words than these are names."""
+
+
+def options_for(table: Table, good: Sequence[int], bad: Sequence[int]) -> str:
+    """What to give for a table, each way with all the options that it needs.
+
+    Args:
+        good: the columns whose cells are all yes, no, unknown or empty.
+        bad: the others that may be labels.
+    """
+    header = table.header
+    empty = [column for column in good if not any(canonical(row[column]) for row in table.sample if len(row) > column)]
+    good = [column for column in good if column not in empty]
+    cells = {column: Counter(row[column].strip() for row in table.sample if len(row) > column) for column in bad}
+    words = [column for column in bad if not _measures(cells[column])]
+    marks = {column: _separator(list(cells[column])) for column in words}
+    answers = [column for column in words if not marks[column] and len(_unread(cells[column])) <= _MOST_ANSWERS]
+    listing = [column for column in words if not any(cell.lower() in _YES | _NO for cell in cells[column])]
+    ways = [
+        f"if {header[column]!r} lists labels: --label-columns {_quoted([header[column]])}{marks[column]}"
+        for column in listing[:3]
+    ]
+    stems = {_stem(header[column]) for column in listing}
+    alike = sorted([*listing, *(column for column in empty if _stem(header[column]) in stems)])
+    if len(alike) > 1:
+        ways.append(f"if {_some(header, alike)} do: --label-columns {_quoted(header[column] for column in alike)}")
+    if good:
+        only = f"if the labels are {_some(header, good)} alone: --label-columns {_quoted(header[c] for c in good)}"
+        ways.insert(0 if len(good) > len(listing) else len(ways), only)
+    if answers:
+        meant = sorted([*answers, *good])
+        only = f" --label-columns {_quoted(header[c] for c in meant)}" if len(meant) < len(good) + len(bad) else ""
+        plural = "are labels" if len(answers) > 1 else "is a label"
+        ways.append(f"if {_some(header, answers)} {plural}: --values {_values(answers, cells)}{only}")
+    return "; ".join(ways) or "--label-columns says which columns are labels, --values what their values mean"
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return "'" + ",".join(f'"{name}"' if "," in name else name for name in names) + "'"
+
+
+def _stem(name: str) -> str:
+    return name.lower().rstrip("0123456789_ ")
+
+
+def _some(header: Sequence[str], columns: Sequence[int]) -> str:
+    names = [repr(header[column]) for column in columns]
+    return " and ".join(names) if len(names) < 3 else f"{names[0]}, {names[1]} and {len(names) - 2} more"
+
+
+def _unread(cells: Counter[str]) -> set[str]:
+    """The different cells that have no meaning yet, and are not empty."""
+    values = Values.parse(None)
+    return {canonical(cell) for cell in cells if values.of(cell) is None}
+
+
+def _measures(cells: Counter[str]) -> bool:
+    """Return whether a column holds numbers, as a width and a score do."""
+    return all(_NUMBER.fullmatch(cell) for cell in cells if canonical(cell))
+
+
+def _separator(cells: list[str]) -> str:
+    """The option for what separates labels, where cells need one."""
+    try:
+        found = separator_of(cells, None, "")
+    except InputError:  # a list that cannot be read is told when it is
+        return ""
+    return f" --separator '{found.mark}'" if found is not None else ""
+
+
+def _values(columns: Sequence[int], cells: dict[int, Counter[str]]) -> str:
+    """The value of `--values` for words that say yes and no, as far as their language is known."""
+    known = Values.parse(None)
+    texts = sorted({cell for column in columns for cell in cells[column] if canonical(cell)})
+    yes = [text for text in texts if text.lower() in _YES or known.of(text) == "yes"]
+    no = [text for text in texts if text.lower() in _NO or known.of(text) == "no"]
+    rest = [text for text in texts if text not in (*yes, *no)]
+    if rest or not yes:
+        return f"'yes=...,no=...' with {shown(texts, 4)} in these places"
+    said = [*(f"yes={text}" for text in yes), *(f"no={text}" for text in no)] + ([] if no else ["empty=no"])
+    return f"'{','.join(said)}'"

@@ -1,0 +1,71 @@
+"""What keeps the splits of a data set from being used together, as `run` uses them."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Collection, Mapping
+
+from edgepress.multilabel.datasets import MultiLabelDataset
+from edgepress.multilabel.errors import InputError
+
+_USUAL = {
+    "train": ("training",),
+    "val": ("valid", "validation", "dev"),
+    "test": ("testing", "evaluation", "eval", "holdout"),
+}
+"""The splits that `run` reads, and what else they are called."""
+_SHARES = {("val",): (85,), ("test",): (85,), ("val", "test"): (70, 85)}
+
+
+def unlike_labels(splits: Mapping[str, MultiLabelDataset]) -> list[str]:
+    """Say which splits have other labels than the first, or than train; empty where all can be used together."""
+    if not splits:
+        return []
+    first = splits.get("train", next(iter(splits.values())))
+    said = []
+    for one in splits.values():
+        try:
+            one.in_order_of(first.labels, f"the split {first.split!r}", f"the split {one.split!r}")
+        except InputError as error:
+            folded = {name.casefold(): name for name in first.labels}
+            pairs = [(folded[name.casefold()], name) for name in one.labels if name.casefold() in folded]
+            alike = [f"{mine!r} and {other!r}" for mine, other in pairs if mine != other]
+            case = f"; {', '.join(alike[:3])} differ in case alone" if alike else ""
+            said.append(f"{error}{case}: run refuses them together")
+    return said
+
+
+def missing_splits(names: Collection[str], pictures: Mapping[str, int]) -> str | None:
+    """Say which splits `run` would not find, and the options that name or make them; None where it finds all.
+
+    Args:
+        names: the splits that there are.
+        pictures: how many pictures each has.
+    """
+    missing = [name for name in _USUAL if not any(re.fullmatch(rf"{name}\d*", one) for one in names)]
+    if not missing or not names:
+        return None
+    called = {name: next((one for one in names if one.lower() in (name, *_USUAL[name])), None) for name in _USUAL}
+    left = [name for name in missing if called[name] is None]
+    flags = [f"--{name} {_quoted(called[name] or '')}" for name in missing if called[name] is not None]
+    if left:
+        free = [name for name in names if name not in (called["val"], called["test"])] or list(names)
+        whole = called["train"] or max(free, key=lambda name: pictures.get(name, 0))
+        flags = [flag for flag in flags if not flag.startswith("--train ")] + _parts(whole, left)
+    return f"run reads train, val and test; here is no {' and no '.join(missing)}: {' '.join(flags)}"
+
+
+def _parts(whole: str, missing: list[str]) -> list[str]:
+    """The options that make the missing splits out of one."""
+    made = [name for name in missing if name != "train"]
+    if not made:
+        return [f"--train {_quoted(whole)}"]
+    ends = (*_SHARES[tuple(made)], 100)
+    bounds = [f"{whole}[{low}%:{'' if high == 100 else f'{high}%'}]" for low, high in itertools.pairwise(ends)]
+    parts = zip(("train", *made), (f"{whole}[:{ends[0]}%]", *bounds), strict=True)
+    return [f"--{name} {_quoted(part)}" for name, part in parts]
+
+
+def _quoted(text: str) -> str:
+    return text if re.fullmatch(r"[\w.-]+", text) else f"'{text}'"

@@ -1,0 +1,67 @@
+"""A table that cannot be read as it is: the first message names every option that it needs."""
+
+from __future__ import annotations
+
+import shlex
+
+import numpy as np
+import pytest
+
+from edgepress.multilabel.datasets import load_dataset
+from tests.multilabel.layouts import refusal, write_csv
+
+TARGETS = [[1, 1], [1, 0], [0, 1]]
+
+
+def options_in(message: str, after: str) -> dict[str, str]:
+    """The options that a message gives after some of its words, as a shell reads them."""
+    words = shlex.split(message.partition(after)[2].partition(";")[0])
+    return {flag[2:].replace("-", "_"): value for flag, value in zip(words[::2], words[1::2], strict=True)}
+
+
+@pytest.mark.parametrize(
+    ("lines", "after"),
+    [
+        (
+            ["Dateiname;Schlagwörter;Breite;Anteil", "a.jpg;Hund, Kätzchen;640;0,5", "b.jpg;Hund;640;1,0",
+             "c.jpg;Kätzchen;320;0"],
+            "if 'Schlagwörter' lists labels: ",
+        ),
+        (
+            ["Nr;Datei;Etiketten;Menge", "1;a.jpg;Hund Kätzchen;1,0", "2;b.jpg;Hund;0,0", "3;c.jpg;Kätzchen;1,0"],
+            "if 'Etiketten' lists labels: ",
+        ),
+        (
+            ["Dateiname;Hund;Kätzchen;Größe", "a.jpg;1,0;1,0;3,5", "b.jpg;1,0;0,0;2,5", "c.jpg;0,0;1,0;1,5"],
+            "if the labels are 'Hund' and 'Kätzchen' alone: ",
+        ),
+        (
+            ["Bild;Hund;Kätzchen", "a.jpg;ja;ja", "b.jpg;ja;nein", "c.jpg;nein;ja"],
+            "if 'Hund' and 'Kätzchen' are labels: ",
+        ),
+        (["Bild;Hund;Kätzchen", "a.jpg;x;x", "b.jpg;x;", "c.jpg;;x"], "if 'Hund' and 'Kätzchen' are labels: "),
+        (
+            ["Bild;Hund;Breite;Kätzchen", "a.jpg;WAHR;640;WAHR", "b.jpg;WAHR;640;FALSCH", "c.jpg;FALSCH;32;WAHR"],
+            "if 'Hund' and 'Kätzchen' are labels: ",
+        ),
+    ],
+)  # fmt: skip
+def test_a_table_as_german_excel_saves_it_needs_one_message(tmp_path, lines, after):
+    root = write_csv(tmp_path)
+    (root / "test.csv").write_bytes("".join(f"{line}\r\n" for line in lines).encode("cp1252"))
+    data = load_dataset(root, **options_in(refusal(root), after))
+    assert data.labels.names == ("Hund", "Kätzchen")
+    np.testing.assert_array_equal(data.targets, TARGETS)
+    assert not data.ignore.any()
+
+
+def test_words_of_which_nobody_knows_the_meaning(tmp_path):
+    root = write_csv(tmp_path, "path,cat,dog", "a.jpg,P,N", "b.jpg,N,P")
+    message = refusal(root)
+    assert "if 'cat' and 'dog' are labels: --values 'yes=...,no=...' with N, P in these places" in message
+    assert "if 'cat' lists labels: --label-columns 'cat'; if 'dog' lists labels: --label-columns 'dog'" in message
+
+
+def test_numbers_that_are_no_answers(tmp_path):
+    root = write_csv(tmp_path, "path,cat", "a.jpg,0.7", "b.jpg,0.2")
+    assert "--label-columns says which columns are labels, --values what their values mean" in refusal(root)
