@@ -43,7 +43,9 @@ def options_for(table: Table, good: Sequence[int], bad: Sequence[int]) -> str:
         ways.append(f"if {_some(header, alike)} do: --label-columns {_quoted(header[column] for column in alike)}")
     if good:
         only = f"if the labels are {_some(header, good)} alone: --label-columns {_quoted(header[c] for c in good)}"
-        ways.insert(0 if len(good) > len(listing) else len(ways), only)
+        if len(good) > len(listing):  # the others describe the pictures in another way, such as a sex
+            return only
+        ways.append(only)
     if answers:
         meant = sorted([*answers, *good])
         only = f" --label-columns {_quoted(header[c] for c in meant)}" if len(meant) < len(good) + len(bad) else ""

@@ -13,17 +13,16 @@ from __future__ import annotations
 
 import difflib
 import json
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from edgepress.multilabel.datasets import files
+from edgepress.multilabel.datasets.cards import class_names
 from edgepress.multilabel.datasets.columns import LIST_COLUMNS, SPLIT_NAMES
 from edgepress.multilabel.datasets.contents import Contents
 from edgepress.multilabel.datasets.finding import Pictures
@@ -71,7 +70,7 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
     if listing.suffix == ".csv":
         return _read_csv(split, listings, pictures, root, options)
     options.refuse_unused(root, listing.name, frozenset(("label_columns", "separator")))
-    names = _class_names(root)
+    names = class_names(root)
     labels = LabelSpace.from_file(root / "labels.txt") if files.is_file(root / "labels.txt") else None
     if labels is None:
         labels = _all_labels(listings, names, options)
@@ -301,45 +300,3 @@ def _all_labels(listings: dict[str, Path], names: list[str], options: DataOption
         refuse_notations(found, str(listing), "labels")
         every |= found
     return files.label_space(sorted(every), str(next(iter(listings.values())).parent))
-
-
-def _class_names(root: Path) -> list[str]:
-    """Names of numbered labels at the head of README.md (`dataset_info`, `class_label`); empty if there are none."""
-    readme = root / "README.md"
-    if not files.is_file(readme):
-        return []
-    head = re.match(r"---\n(.*?)\n---", files.read_text(readme, "the data set's card").replace("\r\n", "\n"), re.DOTALL)
-    if head is None:
-        return []
-    try:
-        card = yaml.safe_load(head[1])
-    except yaml.YAMLError:
-        return []
-    found = [names for key, names in _named(card) if key.lower() in LIST_COLUMNS]
-    return found[0] if len(found) == 1 else []
-
-
-def _named(card: Any) -> Iterable[tuple[str, list[str]]]:
-    """The name of every feature with numbered classes, and the names of its classes in order."""
-    if isinstance(card, list):
-        for item in card:
-            yield from _named(item)
-    elif isinstance(card, dict):
-        if isinstance(card.get("name"), str):
-            names = _find_names(card)
-            if names:
-                yield card["name"], names
-                return
-        for item in card.values():
-            yield from _named(item)
-
-
-def _find_names(item: Any) -> list[str]:
-    if not isinstance(item, dict):
-        return []
-    names = item["class_label"].get("names") if isinstance(item.get("class_label"), dict) else None
-    if isinstance(names, dict):
-        return [str(names[key]) for key in sorted(names, key=lambda key: int(key))]
-    if isinstance(names, list):
-        return [str(name) for name in names]
-    return next((found for value in item.values() if (found := _find_names(value))), [])
