@@ -29,7 +29,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parents[1]
 LABELS = [f"label{number:02d}" for number in range(80)]
 LOAD = """
-import resource, sys, time
+import re, sys, time
+from pathlib import Path
 try:
     from edgepress.multilabel.datasets import load_dataset
 except ImportError:  # before the package had one name
@@ -37,7 +38,8 @@ except ImportError:  # before the package had one name
 started = time.process_time()
 data = load_dataset(sys.argv[1], "train", format=sys.argv[2])
 took = time.process_time() - started
-print(took, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, len(data), int(data.targets.sum()))
+most = int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+print(took, most, len(data), int(data.targets.sum()))
 """
 
 Rows = list[tuple[str, list[int]]]

@@ -122,11 +122,12 @@ def named_as(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
 
 def below(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     """Like `named_as`, for a folder and all unhidden folders in it, sorted. Links to folders are not followed."""
-    found = []
+    found: list[tuple[tuple[str, ...], Path]] = []
     for inside, folders, _ in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(inside, name) for name in named_as(Path(inside), suffixes)]
-    return sorted(found)
+        here = Path(inside)
+        found += [((*here.parts, name), here / name) for name in named_as(here, suffixes)]
+    return [path for _, path in sorted(found)]
 
 
 def folders_of(folder: Path) -> list[str]:

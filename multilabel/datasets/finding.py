@@ -17,7 +17,7 @@ from edgepress.multilabel.datasets import files
 from edgepress.multilabel.datasets.elsewhere import Elsewhere
 from edgepress.multilabel.errors import InputError, shown
 
-_SUFFIXES = tuple(suffix for name in files.PICTURE_SUFFIXES for suffix in (name, name.upper()))
+_SUFFIXES = dict.fromkeys(suffix for name in files.PICTURE_SUFFIXES for suffix in (name, name.upper()))
 _ELSEWHERE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|/|[A-Za-z]:[\\/]|\\\\")
 """A URL, or a path from the root of a file system."""
 _PLAIN = re.compile(r"[^\\:?%\x00-\x1f]+")
@@ -34,6 +34,7 @@ class Pictures:
         self.folders = there or list(folders[:1])
         self._listings: dict[Path, frozenset[str]] = {}
         self._parents: dict[str, list[Path]] = {}
+        self._by_stem: dict[Path, dict[str, list[str]]] = {}
         self._found: dict[Path, str] = {}
         self.dropped: dict[str, int] = {}
         """Leading parts of names that were dropped because they are no folders here, with the number of names each."""
@@ -48,7 +49,7 @@ class Pictures:
     def afresh(self) -> Pictures:
         """The same folders, with nothing found in them yet."""
         made = Pictures(*self.folders, elsewhere=self._elsewhere)
-        made._listings, made._parents = self._listings, self._parents
+        made._listings, made._parents, made._by_stem = self._listings, self._parents, self._by_stem
         return made
 
     def found(self, name: str) -> Path | None:
@@ -77,10 +78,12 @@ class Pictures:
         Raises:
             InputError: no file fits, several do, or the name leaves the folder; the message says what was tried.
         """
-        if _PLAIN.fullmatch(name) and name[0] != "/" and ".." not in name and (found := self.listed(name)) is not None:
-            if not self._regular:
-                self._is_regular()
-            return found
+        if _PLAIN.fullmatch(name) and name[0] != "/" and ".." not in name:
+            found = self.listed(name) or (self._with_suffix(name) if suffix else None)
+            if found is not None:
+                if not self._regular:
+                    self._is_regular()
+                return found
         elsewhere = bool(_ELSEWHERE.match(name))
         written = _local(name) if elsewhere else name.replace("\\", "/")
         inside = files.inside(written, where, name)
@@ -133,6 +136,25 @@ class Pictures:
             inside = [folder / parent if parent else folder for folder in self.folders]
             folders = self._parents[parent] = [folder for folder in inside if self._listing(folder)]
         return folders
+
+    def _with_suffix(self, name: str) -> Path | None:
+        """The one picture with this name and a suffix; None where there is none, or several, or the name has one."""
+        parent, _, last = name.rpartition("/")
+        if PurePosixPath(last).suffix.lower() in files.PICTURE_SUFFIXES:
+            return None
+        found = {one: folder for folder in reversed(self._below(parent)) for one in self._stems(folder).get(last, ())}
+        return next((folder / one for one, folder in found.items()), None) if len(found) == 1 else None
+
+    def _stems(self, folder: Path) -> dict[str, list[str]]:
+        """From each name without its suffix to the pictures in a folder that have it."""
+        stems = self._by_stem.get(folder)
+        if stems is None:
+            stems = self._by_stem[folder] = {}
+            for name in self._listing(folder):
+                stem, _, ending = name.rpartition(".")
+                if f".{ending}" in _SUFFIXES:
+                    stems.setdefault(stem, []).append(name)
+        return stems
 
     def _listing(self, folder: Path) -> frozenset[str]:
         listing = self._listings.get(folder)

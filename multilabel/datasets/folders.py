@@ -91,15 +91,16 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
         if label not in labels and label != _WITHOUT:
             raise InputError(f"{folder}: label {label!r} is not in labels.txt; add it there or rename the folder")
         for path in files.below(folder / label, files.PICTURE_SUFFIXES):
-            files.inside(path.name, f"{path.parent}")
+            if "\\" in path.name or not path.name.isascii():  # nothing else in a listing leads out of it
+                files.inside(path.name, f"{path.parent}")
             found.append((label, path))
-    rows: dict[tuple[str, str | None], int] = {}
+    rows: dict[tuple[str, str], int] = {}
     copies: list[Path] = []
     paths: list[Path] = []
     cells: list[tuple[int, int]] = []
     for (label, path), content in zip(found, _contents([path for _, path in found]), strict=True):
         # If no other file has its name and size, no other file is the same picture, so its content is not read.
-        row = rows.setdefault((path.name, content) if content else (str(path), None), len(paths))
+        row = rows.setdefault((path.name, content), len(paths)) if content else len(paths)
         if row == len(paths):
             paths.append(path)
         else:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import difflib
 import json
+from array import array
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -64,56 +65,70 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
     listings = _listings(root)
     if split not in listings:
         raise files.unknown_split(root, split, f"{_NAMES[0]} in that folder", splits(root, options))
-    listing = listings[split]
-    _refuse_others(listing)
-    pictures = Pictures(listing.parent, root)
-    if listing.suffix == ".csv":
+    _refuse_others(listings[split])
+    pictures = Pictures(listings[split].parent, root)
+    if listings[split].suffix == ".csv":
         return _read_csv(split, listings, pictures, root, options)
+    return _read_lines(split, listings, pictures, root, options)
+
+
+def _read_lines(
+    split: str, listings: dict[str, Path], pictures: Pictures, root: Path, options: DataOptions
+) -> Contents:
+    """Read JSON lines, or the rows of Parquet."""
+    listing = listings[split]
     options.refuse_unused(root, listing.name, frozenset(("label_columns", "separator")))
     names = class_names(root)
     labels = LabelSpace.from_file(root / "labels.txt") if files.is_file(root / "labels.txt") else None
     if labels is None:
         labels = _all_labels(listings, names, options)
-    elif not names and any(isinstance(item, int) for _, row in _rows(listing, options) for item in row["labels"][:1]):
-        refuse_numbered_lines(labels, root / "labels.txt")
     paths: list[Path] = []
-    cells: list[tuple[int, int]] = []
-    unknown: list[tuple[int, int]] = []
+    cells, unknown = array("q"), array("q")  # places in the flat arrays
+    known: dict[str, int] = {}
     seen: dict[Path, int] = {}
     said: set[str] = set()
     empty: Counter[str] = Counter()
-    both = len(labels) == 2
+    numbers, both = False, len(labels) == 2
     for number, row in _rows(listing, options):
         said.update(row.get("split", ()))
-        empty.update(row.get("text", ()) if not row["labels"] else ())
-        both = both and len(row["labels"]) == 2 and all(isinstance(item, int) for item in row["labels"])
+        numbers = numbers or any(isinstance(item, int) for item in row["labels"])
+        both = both and numbers and len(row["labels"]) == 2
+        if not row["labels"]:
+            empty.update(row.get("text", ()))
         where = f"{listing}, line {number}"
         path = pictures.find(row["file_name"], where)
         if seen.setdefault(path, number) != number:
             raise InputError(f"{where}: {row['file_name']!r} occurs twice (first on line {seen[path]})")
-        own = _encoded(labels, row["labels"], names, where)
-        ignored = _encoded(labels, row["ignore"], names, where)
-        if own & ignored:
-            raise InputError(f"{where}: a label is both in labels and in ignore")
-        cells += [(len(paths), column) for column in own]
-        unknown += [(len(paths), column) for column in ignored]
+        own = _columns_of(labels, row["labels"], names, known, where)
+        if row["ignore"]:
+            ignored = _columns_of(labels, row["ignore"], names, known, where)
+            if own & ignored:
+                raise InputError(f"{where}: a label is both in labels and in ignore")
+            unknown.extend(len(paths) * len(labels) + column for column in ignored)
+        cells.extend(len(paths) * len(labels) + column for column in own)
         paths.append(path)
     if not paths:
         raise files.empty_split(listing, split)
+    if numbers and not names:
+        refuse_numbered_lines(labels, root / "labels.txt")
     if both:
-        raise InputError(
-            f"{listing}: each line has the numbers 0 and 1, both labels by their numbers, or a 0 or 1 for each label; "
-            "expected the names of the labels that a picture has"
-        )
+        raise _either(listing)
     _refuse_splits(said, "split", split, str(listing), "put the pictures of each split and their file into a folder")
     targets = np.zeros((len(paths), len(labels)), dtype=np.uint8)
     ignore = np.zeros(targets.shape, dtype=bool)
-    for array, places in ((targets, cells), (ignore, unknown)):
-        if places:
-            array[tuple(np.array(places).T)] = 1
+    for cells_of, places in ((targets, cells), (ignore, unknown)):
+        cells_of.reshape(-1)[np.frombuffer(places, dtype=np.int64)] = 1
     none = [f"{rows} lines with {text!r} for labels are pictures without a label" for text, rows in empty.items()]
     notes = (*pictures.notes, *_not_read(root, listing), *none)
     return Contents(labels=labels, paths=paths, targets=targets, ignore=ignore, notes=notes)
+
+
+def _either(listing: Path) -> InputError:
+    """The error for two numbers on every line, where there are two labels."""
+    return InputError(
+        f"{listing}: each line has the numbers 0 and 1, both labels by their numbers, or a 0 or 1 for each label; "
+        "expected the names of the labels that a picture has"
+    )
 
 
 def _listings(root: Path) -> dict[str, Path]:
@@ -245,12 +260,25 @@ def _labels_key(row: dict[str, Any], where: str) -> str:
     return found[0] if found else "labels"
 
 
-def _encoded(labels: LabelSpace, items: list, names: list[str], where: str) -> set[int]:
+def _columns_of(labels: LabelSpace, items: list, names: list[str], known: dict[str, int], where: str) -> set[int]:
     """The columns of labels given as names or numbers.
+
+    Args:
+        names: what numbers are called; the labels themselves where it is empty.
+        known: the columns of names that were seen, to which others are added.
 
     Raises:
         InputError: a name is unknown, or a number has no name.
     """
+    try:
+        return {known[item] for item in items}
+    except KeyError:
+        columns = _encoded(labels, items, names, where)
+        known.update((item, labels.index(item)) for item in items if isinstance(item, str))
+        return columns
+
+
+def _encoded(labels: LabelSpace, items: list, names: list[str], where: str) -> set[int]:
     columns = set()
     numbers = [item for item in items if isinstance(item, int)]
     if twice := [item for place, item in enumerate(numbers) if item in numbers[:place]]:

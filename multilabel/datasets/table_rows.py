@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -149,7 +150,7 @@ def _lists(
     kept: Iterator[tuple[int, list[str]]], rows: _Rows, listed: Sequence[int], labels: LabelSpace, options: DataOptions
 ) -> tuple[np.ndarray, np.ndarray, list[CellCount]]:
     known: dict[str, list[int]] = {}
-    cells: list[tuple[int, int]] = []
+    cells = array("q")  # places in the flat targets: a list of pairs takes ten times the memory
     empty: Counter[str] = Counter()
     for number, row in kept:
         rows.add(number, row)
@@ -162,14 +163,14 @@ def _lists(
                 names = [text] if text in labels and is_empty(text) else names_of(cell, options.separator, where)
                 _refuse_unknown(names, labels, where)
                 known[cell] = [labels.index(name) for name in names]
-            cells += [(rows.of_picture[-1], column) for column in known[cell]]
+            start = rows.of_picture[-1] * len(labels)
+            cells.extend(start + column for column in known[cell])
         if len(cells) == before:
             empty[next((text for column in listed if (text := row[column].strip())), "")] += 1
     if not rows.paths:
         raise files.empty_split(rows.table.path, rows.table.path.stem)
     targets = np.zeros((len(rows.paths), len(labels)), dtype=np.uint8)
-    if cells:
-        targets[tuple(np.array(cells).T)] = 1
+    targets.reshape(-1)[np.frombuffer(cells, dtype=np.int64)] = 1
     counts = [CellCount(text, rows_so, "no") for text, rows_so in empty.items()]
     return targets, np.zeros(targets.shape, dtype=bool), counts
 

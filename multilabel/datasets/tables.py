@@ -141,7 +141,9 @@ def _text(path: Path) -> tuple[str, list[str]]:
 
 def _mark(text: str) -> str:
     """The separator of the columns: the one that gives the header the most cells, and the first row as many."""
-    lines = list(itertools.islice((line for line in io.StringIO(text, newline="\n") if line.strip()), 2))
+    lines = list(
+        itertools.islice((line for line in io.StringIO(text[: 2 * _HEADER_BYTES], newline="\n") if line.strip()), 2)
+    )
     lines = [line[:_HEADER_BYTES] for line in lines]
 
     def widths(mark: str) -> list[int]:

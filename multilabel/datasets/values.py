@@ -27,6 +27,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)")
 _WITH_COMMA = re.compile(r"([+-]?\d+),00?")
 """A whole number as spreadsheets write it in countries with a decimal comma; three digits might be a thousand."""
 _CODES: dict[Meaning, int] = {"yes": 1, "no": 0, "unknown": -1}
+_BLOCK = 4096
 _MOST_VALUES = 10_000
 """Number of different texts allowed in the label cells of one table; more are scores or names."""
 
@@ -156,7 +157,9 @@ class Cells:
         if unread.any():
             row, column = (int(place) for place in np.argwhere(unread[codes])[0])
             raise UnreadableError(row, column, list(self._codes)[codes[row, column]])
-        counts = np.bincount(codes.ravel(), minlength=len(meant))
+        # bincount makes numbers of 8 bytes of its input, so it counts a block of rows at a time.
+        blocks = (codes[start : start + _BLOCK].ravel() for start in range(0, len(codes), _BLOCK))
+        counts = sum(np.bincount(block, minlength=len(meant)) for block in blocks)
         found = [
             CellCount(text.strip(), int(cells), meaning)
             for text, cells, meaning in zip(self._codes, counts, meant, strict=True)

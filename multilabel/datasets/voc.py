@@ -71,7 +71,10 @@ def _read_lists(root: Path, split: str, lists: Lists, options: DataOptions) -> C
     year = _year(root)
     folder = annotations_of(year)
     found, hidden = annotations_below(folder)
-    annotations = {} if lists.graded else {name: objects_of(path) for name, path in found.items()}
+    annotations = {}
+    if not lists.graded:
+        annotations = {name: objects_of(path) for name, path in found.items()}
+        found = {}
     shown = {one_form(name) for names in annotations.values() for name in names}
     labels = files.label_space(
         sorted({label for label, _ in lists.graded} or shown),
@@ -258,13 +261,18 @@ def _from_objects(
     present = np.full((len(rows), len(labels)), -1, dtype=np.int8)
     for row, (name, where) in enumerate(rows):
         stem = next((one for one in (name, without_suffix(name)) if one in annotations), without_suffix(name))
-        path = folder / f"{stem}.xml"
-        if stem not in annotations and not files.is_file(path):
-            if listed:
-                raise InputError(f"{path}: no such file, named by {where}")
-            continue
-        for label, value in (annotations[stem] if stem in annotations else objects_of(path)).items():
+        objects = annotations.get(stem)
+        if objects is None:
+            path = folder / f"{stem}.xml"
+            if not files.is_file(path):
+                if listed:
+                    raise InputError(f"{path}: no such file, named by {where}")
+                continue
+            objects = objects_of(path)
+        for label, value in objects.items():
             if label not in labels:
-                raise InputError(f"{path}: label {label!r} has no list in ImageSets/Main, where other labels have one")
+                raise InputError(
+                    f"{folder / stem}.xml: label {label!r} has no list in ImageSets/Main, where other labels have one"
+                )
             present[row, labels.index(label)] = value
     return present

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -17,14 +18,17 @@ def annotations_below(folder: Path) -> tuple[dict[str, Path], int]:
     found: dict[str, Path] = {}
     hidden = 0
     for below, _, names in os.walk(folder):
-        inside = Path(below).relative_to(folder)
+        here = Path(below)
+        inside = here.relative_to(folder)
+        before = "" if here == folder else f"{inside.as_posix()}/"
+        out_of_sight = any(part.startswith(".") for part in inside.parts)
         for name in names:
             if not name.lower().endswith(".xml"):
                 continue
-            if name.startswith(".") or any(part.startswith(".") for part in inside.parts):
+            if out_of_sight or name.startswith("."):
                 hidden += 1
             else:
-                found[(inside / name).as_posix()[: -len(".xml")]] = Path(below, name)
+                found[f"{before}{name[: -len('.xml')]}"] = here / name
     return {name: found[name] for name in sorted(found)}, hidden
 
 
@@ -47,15 +51,23 @@ def parse_xml(path: Path, expected: str, most: int = MAX_XML_BYTES) -> ElementTr
 def objects_of(path: Path) -> dict[str, int]:
     """From label to 1, or to 0 if all of its objects are difficult."""
     found: dict[str, int] = {}
-    objects = parse_xml(path, "an annotation in XML").findall("{*}object")  # in any XML namespace
+    objects = [item for item in parse_xml(path, "an annotation in XML") if _local(item) == "object"]
     for number, item in enumerate(objects, start=1):
-        if (item.findtext("{*}deleted") or "0").strip() == "1":  # LabelMe keeps what its users took back
+        texts: dict[str, str] = {}
+        for child in item:
+            texts.setdefault(_local(child), (child.text or "").strip())
+        if texts.get("deleted") == "1":  # LabelMe keeps what its users took back
             continue
-        name = (item.findtext("{*}name") or "").strip()
-        hard = (item.findtext("{*}difficult") or "0").strip().lower()
+        name = sys.intern(texts.get("name", ""))  # there are far more objects than names
+        hard = (texts.get("difficult") or "0").lower()
         if not name:
             raise InputError(f"{path}: object {number} has no name")
         if hard not in ("0", "1", "unspecified", "true", "false"):
             raise InputError(f"{path}: object {number} ({name!r}) has difficult {hard!r}; expected 0 or 1")
         found[name] = max(found.get(name, 0), 0 if hard in ("1", "true") else 1)
     return found
+
+
+def _local(item: ElementTree.Element) -> str:
+    """The name of an element without its XML namespace."""
+    return item.tag.rpartition("}")[2]
