@@ -3,9 +3,11 @@
 The tools need an environment of their own, because they pin other versions; edgepress reads in its own.
 
     python3 -m venv build/tools
-    build/tools/bin/pip install datumaro pycocotools datasets pyarrow opencv-python-headless
+    build/tools/bin/pip install datumaro pycocotools datasets pyarrow opencv-python-headless fiftyone
     build/tools/bin/python benchmarks/tool_exports.py write build/exports
     .venv/bin/python benchmarks/tool_exports.py compare build/exports
+
+FiftyOne's exporters and importers need no database; its data sets, which do, are not used.
 
 `write` makes the trees and counts.json: for each tree and split the number of pictures, and of each label the pictures
 that have it, as the tool reads them back. `compare` prints a line a split and exits with 1 where a count differs.
@@ -64,10 +66,14 @@ def by_datumaro(out: Path, rng: Any) -> dict[str, Counts]:
         found[f"{format}: datumaro {version('datumaro')}"] = counted(sets)
     sets = {}
     for split in SPLITS:
-        read = COCO(str(out / "coco" / "annotations" / f"instances_{split}.json"))
-        called = {one["id"]: one["name"] for one in read.loadCats(read.getCatIds())}
-        own = {one: read.loadAnns(read.getAnnIds(imgIds=[one])) for one in read.getImgIds()}
-        sets[split] = [{called[one["category_id"]] for one in annotations} for annotations in own.values()]
+        both: dict[int, set[str]] = {}
+        for kind in ("instances", "labels"):  # boxes, and labels of whole pictures
+            read = COCO(str(out / "coco" / "annotations" / f"{kind}_{split}.json"))
+            called = {one["id"]: one["name"] for one in read.loadCats(read.getCatIds())}
+            for one in read.getImgIds():
+                annotations = read.loadAnns(read.getAnnIds(imgIds=[one]))
+                both.setdefault(one, set()).update(called[each["category_id"]] for each in annotations)
+        sets[split] = list(both.values())
     return {**found, f"coco: pycocotools {version('pycocotools')}": counted(sets)}
 
 
@@ -100,13 +106,54 @@ def by_datasets(out: Path, rng: Any) -> dict[str, Counts]:
     return found
 
 
+def by_fiftyone(out: Path, rng: Any) -> dict[str, Counts]:
+    """One label a picture, several, and boxes in COCO's JSON; of some pictures nobody gave the labels."""
+    import cv2
+    from fiftyone.core.labels import Classification, Classifications, Detection, Detections
+    from fiftyone.utils.coco import COCODetectionDatasetExporter, COCODetectionDatasetImporter
+    from fiftyone.utils.data.exporters import FiftyOneImageClassificationDatasetExporter
+    from fiftyone.utils.data.importers import FiftyOneImageClassificationDatasetImporter
+
+    def labels(form: str) -> Any:
+        chosen = [name for name in NAMES if rng.random() < 0.4]
+        if rng.random() < 0.1:
+            return None
+        if form == "one":
+            return Classification(label=NAMES[rng.integers(4)])
+        if form == "several":
+            return Classifications(classifications=[Classification(label=name) for name in chosen])
+        return Detections(detections=[Detection(label=name, bounding_box=[0.1, 0.1, 0.5, 0.5]) for name in chosen])
+
+    def names(label: Any) -> set[str]:
+        items = getattr(label, "classifications", None) or getattr(label, "detections", None) or []
+        return {one.label for one in items} | ({label.label} if isinstance(label, Classification) else set())
+
+    found = {}
+    for form in ("one", "several", "coco"):
+        sets: dict[str, list[set[str]]] = {}
+        for split, number in SPLITS.items() if form != "coco" else (("train", 40),):
+            root = out / f"fiftyone-{form}" / ("" if form == "coco" else split)
+            exporter = COCODetectionDatasetExporter if form == "coco" else FiftyOneImageClassificationDatasetExporter
+            with exporter(export_dir=str(root), classes=list(NAMES)) as made:
+                for i in range(number):
+                    source = out / ".pictures" / f"{split}-{i:03d}.png"
+                    source.parent.mkdir(exist_ok=True)
+                    cv2.imwrite(str(source), rng.integers(0, 255, (12, 16, 3), dtype="uint8"))
+                    made.export_sample(str(source), labels(form))
+            importer = COCODetectionDatasetImporter if form == "coco" else FiftyOneImageClassificationDatasetImporter
+            with importer(dataset_dir=str(root)) as read:
+                sets[split] = [names(label["detections"] if form == "coco" and label else label) for *_, label in read]
+        found[f"fiftyone-{form}: fiftyone {version('fiftyone')}"] = counted(sets)
+    return found
+
+
 def write(out: Path) -> None:
     import numpy as np
 
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     rng = np.random.default_rng(7)
-    found = {**by_datumaro(out, rng), **by_datasets(out, rng)}
+    found = {**by_datumaro(out, rng), **by_datasets(out, rng), **by_fiftyone(out, rng)}
     (out / "counts.json").write_text(json.dumps(found, indent=1))
 
 

@@ -7,8 +7,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from edgepress.multilabel.datasets import files
 from edgepress.multilabel.datasets.columns import LIST_COLUMNS
 
@@ -21,6 +19,8 @@ def class_names(root: Path) -> list[str]:
     head = re.match(r"---\n(.*?)\n---", files.read_text(readme, "the data set's card").replace("\r\n", "\n"), re.DOTALL)
     if head is None:
         return []
+    import yaml  # few data sets have a card, and it takes megabytes
+
     try:
         card = yaml.safe_load(head[1])
     except yaml.YAMLError:

@@ -267,12 +267,10 @@ def _rows_of(source: _Source, pictures: Pictures, paths: dict[Path, int]) -> dic
 
 def _parse(path: Path) -> _Source:
     expected = "MS-COCO's images, annotations and categories in JSON"
-    data = files.read_bytes(path, expected)
     try:
-        content = json.loads(data, object_hook=_without_outlines)
+        content = json.loads(_text(path, expected), object_hook=_without_outlines)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON ({error}); expected {expected}") from None
-    del data
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds no object; expected {expected}")
     categories = _items(content, path, "categories", id=(int, str), name=(str,))
@@ -283,6 +281,12 @@ def _parse(path: Path) -> _Source:
     return _Source(
         path, images, _items(content, path, "annotations", image_id=(int, str), category_id=(int, str)), ordered
     )
+
+
+def _text(path: Path, expected: str) -> str:
+    """A file's text, decoded as json.loads would, which holds the bytes beside it."""
+    data = files.read_bytes(path, expected)
+    return data.decode(json.detect_encoding(data), "surrogatepass")
 
 
 def _without_outlines(item: dict) -> dict:

@@ -71,6 +71,8 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
     files.plain(split, f"split {split!r}")
     path = _table_of(root, split, options)
     pictures = _pictures(root, path.stem, split)
+    # Every table holds its whole text while it is open, so the others are opened before it.
+    lists, unread = _lists(root, options), _not_read(root, options)
     table, columns = open_with_columns(path, pictures, options, root)
     named = labels_file(root)
     if not columns.listed:
@@ -83,10 +85,9 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
             open_with_columns(other, _pictures(root, other.stem), options, root) for other in _used(root, options)
         )
         labels = files.label_space(sorted(set(map(one_form, listed_names(others, options)))), str(root))
-    lists = _lists(root, options)
     contents = read_table(table, columns, pictures, labels, split, options, among=lists.get(split))
     notes = []
-    if unread := _not_read(root, options):
+    if unread:
         notes.append(f"tables from which no split is read: {shown(unread, 5)}")
     if not lists and (texts := find_split_lists(root, lambda name: pictures.afresh().found(name) is not None)):
         notes.append(

@@ -3,8 +3,9 @@
 {"classes": ["boat", "dock"], "labels": {"p0": ["boat"], "p1": 1}}
 
 The key is the picture's name, with or without a suffix. The value is a label, a list of labels, their numbers in
-`classes`, or null for a picture whose labels nobody gave (FiftyOneImageClassificationDataset, and its multi-label
-form); an empty list is a picture without a label. There is one split, `train`, or one per folder with such a file.
+`classes`, or null (FiftyOneImageClassificationDataset, and its multi-label form). FiftyOne writes null both where
+nobody gave labels and where there are none, so nobody knows the labels of such a picture; an empty list says that it
+has none. There is one split, `train`, or one per folder with such a file.
 """
 
 from __future__ import annotations

@@ -140,7 +140,7 @@ class Pictures:
     def _with_suffix(self, name: str) -> Path | None:
         """The one picture with this name and a suffix; None where there is none, or several, or the name has one."""
         parent, _, last = name.rpartition("/")
-        if PurePosixPath(last).suffix.lower() in files.PICTURE_SUFFIXES:
+        if f".{last.rpartition('.')[2].lower()}" in files.PICTURE_SUFFIXES:
             return None
         found = {one: folder for folder in reversed(self._below(parent)) for one in self._stems(folder).get(last, ())}
         return next((folder / one for one, folder in found.items()), None) if len(found) == 1 else None

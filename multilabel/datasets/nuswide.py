@@ -64,13 +64,14 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
     if not paths:
         raise files.empty_split(listing, split)
     folder = next((folder for folder in _label_folders(root) if folder.is_dir()), _label_folders(root)[0])
-    columns = []
-    for label in labels:
+    notes = tuple(pictures.notes)
+    del pictures, lines  # as large as the targets
+    targets = np.empty((len(paths), len(labels)), dtype=np.uint8)
+    for column, label in enumerate(labels):
         name = files.plain(f"Labels_{label}_{_SPLITS[split]}.txt", f"{listed}: label {label!r}")
-        columns.append(_column(folder / name, len(paths), label))
-    targets = np.stack(columns, axis=1)
+        targets[:, column] = _column(folder / name, len(paths), label)
     ignore = np.zeros(targets.shape, dtype=bool)
-    return Contents(labels=labels, paths=paths, targets=targets, ignore=ignore, notes=tuple(pictures.notes))
+    return Contents(labels=labels, paths=paths, targets=targets, ignore=ignore, notes=notes)
 
 
 def _list(root: Path, name: str) -> Path:

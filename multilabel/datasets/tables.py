@@ -19,6 +19,7 @@ _SAMPLE = 1000
 """Number of rows by which columns are recognised; every other row must agree with them."""
 _MARKS = ",;\t|"
 _HEADER_BYTES = 1024 * 1024
+_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 _SEP = re.compile(r'"?sep=(.)"?\r?\n', re.IGNORECASE)
 """Excel's first line that names the separator."""
 
@@ -65,7 +66,7 @@ def open_table(path: Path) -> Table:
     text, notes = _text(path)
     told = _SEP.match(text)
     mark = told[1] if told else _mark(text)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True, skipinitialspace=True)
+    reader = csv.reader(_text_lines(text), delimiter=mark, strict=True, skipinitialspace=True)
     if told:
         next(reader)
     lines = _lines(reader, path)
@@ -155,6 +156,11 @@ def _mark(text: str) -> str:
     found = {mark: widths(mark) for mark in _MARKS}
     even = [mark for mark in _MARKS if found[mark] and found[mark][0] > 1 and len(set(found[mark])) == 1]
     return max(even or _MARKS, key=lambda mark: (found[mark] or [1])[0])
+
+
+def _text_lines(text: str) -> Iterator[str]:
+    """The lines of a text with their ends. (A StringIO would hold the text again, in four bytes a character.)"""
+    return (found[0] for found in _LINE.finditer(text))
 
 
 def _lines(reader: Iterator[list[str]], path: Path) -> Iterator[tuple[int, list[str]]]:

@@ -7,6 +7,7 @@ so does -1 if the table also has a no. Numbers are compared as numbers, words in
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -134,7 +135,8 @@ class Cells:
     def __init__(self, values: Values) -> None:
         self.values = values
         self._codes = _Codes()
-        self._rows: list[np.ndarray] = []
+        self._cells = array("H")
+        self._width = 0
 
     def add(self, cells: Sequence[str]) -> None:
         """Add the cells of a row.
@@ -142,7 +144,8 @@ class Cells:
         Raises:
             OverflowError: the table has more different texts than labels can have.
         """
-        self._rows.append(np.fromiter(map(self._codes.__getitem__, cells), np.uint16, len(cells)))
+        self._cells.extend(map(self._codes.__getitem__, cells))
+        self._width = len(cells)
 
     def meanings(self, table: str) -> tuple[np.ndarray, list[CellCount]]:
         """int8 `[N, C]` with 1 for yes, 0 for no, -1 for unknown, and what each distinct value was read as.
@@ -151,7 +154,7 @@ class Cells:
             UnreadableError: names the first cell that has no meaning.
             InputError: there is -1 but never a no, and nobody said what -1 means.
         """
-        codes = np.stack(self._rows)
+        codes = np.frombuffer(self._cells, dtype=np.uint16).reshape(-1, self._width)
         meant = [self.values.of(text) for text in self._codes]
         unread = np.array([meaning is None for meaning in meant])
         if unread.any():

@@ -19,6 +19,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -112,6 +113,14 @@ class _Sample(BaseModel):
     file_name: str | None = None
 
 
+class _Member(NamedTuple):
+    """Where a file lies in a tar; tarfile's own object for it takes ten times the memory."""
+
+    name: str
+    offset: int
+    size: int
+
+
 class _Row(NamedTuple):
     picture: ShardPicture
     labels: list[str]
@@ -155,9 +164,10 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
     for number, row in enumerate(rows):
         where = str(row.picture)
         targets[number] = files.encode(labels, row.labels, where)
-        ignore[number] = files.encode(labels, row.ignore, where)
-        if (targets[number].astype(bool) & ignore[number]).any():
-            raise InputError(f"{where}: a label is both in labels and in ignore")
+        if row.ignore:
+            ignore[number] = files.encode(labels, row.ignore, where)
+            if (targets[number].astype(bool) & ignore[number]).any():
+                raise InputError(f"{where}: a label is both in labels and in ignore")
     return Contents(labels=labels, paths=[row.picture for row in rows], targets=targets, ignore=ignore)
 
 
@@ -254,20 +264,23 @@ def _from_index(root: Path, split: str, tars: list[Path]) -> Iterator[_Row]:
 def _from_tar(path: Path) -> Iterator[_Row]:
     """The pictures of a tar without an index, in the order of their first members."""
     shard = Shard(path, _size(path), None)
-    samples: dict[str, dict[str, tarfile.TarInfo]] = {}
+    samples: dict[str, dict[str, _Member]] = {}
     try:
         with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:", encoding="utf-8") as tar:
             for info in tar:
+                tar.members.clear()  # type: ignore[attr-defined] # it would keep every member
                 _check_member(info, shard)
                 parts = _MEMBER.fullmatch(info.name)
                 if info.isdir() or parts is None:
                     continue
                 members = samples.setdefault(parts[1], {})
-                if members.setdefault(parts[2].lower(), info) is not info:
+                suffix = sys.intern(parts[2].lower())
+                member = _Member(info.name, info.offset_data, info.size)
+                if members.setdefault(suffix, member) is not member:
                     raise InputError(f"{path}: the member {info.name!r} occurs twice; {_EXPECTED}")
             _check_end(file, tar.offset, path)
             for key, members in samples.items():
-                if row := _row(shard, tar, key, members):
+                if row := _row(shard, file, key, members):
                     yield row
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}); expected a shard") from None
@@ -301,7 +314,7 @@ def _check_end(file: BinaryIO, offset: int, path: Path) -> None:
         block = file.read(1 << 20)
 
 
-def _row(shard: Shard, tar: tarfile.TarFile, key: str, members: dict[str, tarfile.TarInfo]) -> _Row | None:
+def _row(shard: Shard, tar: BinaryIO, key: str, members: dict[str, _Member]) -> _Row | None:
     pictures = [suffix for suffix in members if suffix in _PICTURES]
     if not pictures and "json" not in members:
         return None
@@ -312,15 +325,14 @@ def _row(shard: Shard, tar: tarfile.TarFile, key: str, members: dict[str, tarfil
     info = members["json"]
     if info.size > MAX_JSON_BYTES:
         raise InputError(f"{shard.path}: {info.name!r} has {info.size:,} bytes; json is read up to {MAX_JSON_BYTES:,}")
-    content = tar.extractfile(info)
-    assert content is not None  # it is a regular file
+    tar.seek(info.offset)
     try:
-        sample = _Sample.model_validate_json(content.read())
+        sample = _Sample.model_validate_json(tar.read(info.size))
     except ValidationError as error:
         raise InputError(f"{shard.path}: {info.name!r} ({_unlike(error)}); {_EXPECTED}") from None
     picture = members[pictures[0]]
     return _Row(
-        ShardPicture(shard, picture.offset_data, picture.size, sample.file_name or picture.name),
+        ShardPicture(shard, picture.offset, picture.size, sample.file_name or picture.name),
         sample.labels,
         sample.ignore,
     )
