@@ -76,7 +76,7 @@ def quantize_aware(
     require_teachable(terms, teachers, reading.features)
     if student.path.resolve() == out.resolve():
         raise InputError(f"{out}: is the student itself; name another folder for the fine-tuned one")
-    student.labels.require_equal(train.labels, f"the student {student.path}", f"the data set {train.root}")
+    train = train.in_order_of(student.labels, f"the student {student.path}", f"the data set {train.root}")
     val = val.in_order_of(train.labels, "the train split", "the val split")
     require_trainable("student", train, val, out, teachers)
     unlabelled = unlabelled_of(terms, val)

@@ -104,8 +104,11 @@ class LabelSpace:
             row[self.index(name)] = 1
         return row
 
-    def require_equal(self, other: LabelSpace, mine: str, others: str) -> None:
+    def require_equal(self, other: LabelSpace, mine: str, others: str, *, remedy: str = "") -> None:
         """Raise an error unless both have the same names in the same order.
+
+        Args:
+            remedy: what to do where only the order differs, at the end of the message.
 
         Raises:
             InputError: they differ; the message names the two owners and the first difference.
@@ -119,4 +122,5 @@ class LabelSpace:
         else:
             at = next(i for i, (a, b) in enumerate(zip(self.names, other.names, strict=True)) if a != b)
             what = f"same names, other order, first at {at + 1}: {self.names[at]!r} against {other.names[at]!r}"
+            what += f": {remedy}" if remedy else ""
         raise InputError(f"labels of {mine} ({len(self)}) and {others} ({len(other)}) differ: {what}")

@@ -11,7 +11,8 @@ import numpy as np
 
 from edgepress.deploy.build.foreign import AdoptConfig, Foreign, read_foreign
 from edgepress.deploy.build.front import normalised
-from edgepress.deploy.build.wrap import Finished, session_of, wrap
+from edgepress.deploy.build.own_file import session_of
+from edgepress.deploy.build.wrap import Finished, wrap
 from edgepress.deploy.engines.base import require
 from edgepress.deploy.engines.golden import PICTURES
 from edgepress.multilabel.bundle import Bundle, file_sha256, inputs_hash, up_to_date
@@ -45,14 +46,17 @@ def adopt_onnx(
     """
     for module in ("onnx", "onnxruntime"):
         require(module, "quantize")
-    foreign = read_foreign(file, config)
+    foreign = read_foreign(file, config, named=labels is not None)
     preprocess = _preprocess(foreign, config)
     answers = _Session(foreign, preprocess)
+    if labels is None:
+        assert foreign.labels is not None
+        labels = LabelSpace(foreign.labels)
     model = Finished(
         name=file.name,
         foreign=foreign,
         preprocess=preprocess,
-        labels=labels or _own_labels(foreign),
+        labels=labels,
         keep_labels=config.keep_labels,
         free_batch=(
             f'Export it with a free batch: dynamic_shapes={{"{foreign.input}": {{0: torch.export.Dim("batch")}}}}, or '
@@ -93,12 +97,8 @@ def _preprocess(foreign: Foreign, config: AdoptConfig) -> Preprocess:
             mean=mean,
             std=std,
         )
-    if config.mean is None or config.std is None:
-        raise InputError(
-            f"{foreign.source}: takes float32 and does not say how pixels are normalised: say --mean and --std, "
-            f"such as --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 (torchvision, most of timm), --mean 0,0,0 "
-            f"--std 1,1,1 for 0..1"
-        )
+    assert config.mean is not None
+    assert config.std is not None
     return Preprocess.stated(
         foreign.source,
         size=foreign.size,
@@ -107,15 +107,6 @@ def _preprocess(foreign: Foreign, config: AdoptConfig) -> Preprocess:
         mean=config.mean,
         std=config.std,
     )
-
-
-def _own_labels(foreign: Foreign) -> LabelSpace:
-    if foreign.labels is None:
-        raise InputError(
-            f"{foreign.source}: does not name its outputs: say --labels FILE, one name per line in the order of the "
-            f"outputs (the data set's own labels.txt, if the model was trained with it)"
-        )
-    return LabelSpace(foreign.labels)
 
 
 def _tell_other_names(model: Finished) -> None:

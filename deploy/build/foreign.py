@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
 
+from edgepress.deploy.build.foreign_output import IN_UNIT, activation_of, output_of, shape_of
+from edgepress.deploy.build.own_file import load, session_of
 from edgepress.multilabel.config import Config
 from edgepress.multilabel.conventions import Activation, Colors, Layout
 from edgepress.multilabel.errors import InputError
@@ -19,15 +21,14 @@ from edgepress.multilabel.preprocess import LARGEST, SMALLEST
 if TYPE_CHECKING:
     import onnx
 
-MOST_BYTES = 1 << 31
-"""Protocol buffers hold no more."""
 _FLOAT, _BYTES = "float32", "uint8"
 _QUANTISED = frozenset((
     "QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger",
     "DynamicQuantizeMatMul",
 ))  # fmt: skip
 """Operators of graphs that compute in INT8."""
-_PROBABILITIES = {"Sigmoid": "sigmoid", "Softmax": "softmax"}
+_TRIED = 8
+"""Random pictures that a graph is asked about, if its owner has to be asked about something else anyway."""
 
 
 _Triple = tuple[float, float, float]
@@ -110,17 +111,19 @@ class Foreign:
         return (3, self.size, self.size) if self.layout == "nchw" else (self.size, self.size, 3)
 
 
-def read_foreign(file: Path, config: AdoptConfig) -> Foreign:
+def read_foreign(file: Path, config: AdoptConfig, *, named: bool = True) -> Foreign:
     """Read an ONNX file and find out how to call it.
 
     Args:
         file: an .onnx file; files with its external data are read from its own folder.
+        named: whether its owner names its outputs.
 
     Raises:
         InputError: the file is not an ONNX model, its external data is missing or outside its folder, it does not have
-            exactly one input, it is quantised, or the caller must state something about its input or output.
+            exactly one input, it is quantised, or the caller must state something about its input or output: one
+            message asks for all that is not stated.
     """
-    model, external = _load(file)
+    model, external = load(file)
     if quantised := next((node.op_type for node in model.graph.node if node.op_type in _QUANTISED), None):
         raise InputError(
             f"{file}: is quantised already ({quantised}); adopt the float model that it was made from, and let "
@@ -129,79 +132,65 @@ def read_foreign(file: Path, config: AdoptConfig) -> Foreign:
     given = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in given]
     if len(inputs) != 1:
-        names = ", ".join(f"{value.name} {_shape(value)}" for value in inputs) or "none"
+        names = ", ".join(f"{value.name} {shape_of(value)}" for value in inputs) or "none"
         raise InputError(
             f"{file}: {len(inputs)} inputs ({names}); expected one, the pictures: export the model with the others as "
             f"constants, or cut the graph with onnx.utils.extract_model"
         )
     value = inputs[0]
-    shape = _shape(value)
-    layout = _layout(file, value.name, shape, config.layout)
-    size = _size(file, value.name, shape, layout, config.size)
-    output = _output(file, model, config.output)
-    return Foreign(
-        source=str(file),
-        model=model,
-        input=value.name,
-        dtype=_dtype(file, value),
-        layout=layout,
-        colors=config.colors,
-        size=size,
-        batch=shape[0] if isinstance(shape[0], int) else None,
-        output=output,
-        activation=_activation(file, model, output, config.activation),
-        external=external,
-        labels=_labels(model),
-    )
+    shape, dtype, labels = shape_of(value), _dtype(file, value), _labels(model)
+    questions: list[str] = []
+    layout = _layout(file, value.name, shape, config.layout, questions)
+    size = _size(file, value.name, shape, layout, config.size, questions)
+    if dtype == _FLOAT and (unsaid := [f"--{word}" for word in ("mean", "std") if getattr(config, word) is None]):
+        questions.append(
+            f"takes float32 and does not say how pixels are normalised: say {' and '.join(unsaid)}, such as --mean "
+            f"0.485,0.456,0.406 --std 0.229,0.224,0.225 (torchvision, most of timm), --mean 0,0,0 --std 1,1,1 for 0..1"
+        )
+    output = output_of(file, model, config.output, questions)
+    activation = None if output is None else activation_of(file, model, output, config.activation, questions)
+    if labels is None and not named:
+        questions.append(
+            "does not name its outputs: say --labels FILE, one name per line in the order of the outputs (the data "
+            "set's own labels.txt, if the model was trained with it)"
+        )
+    batch = shape[0] if isinstance(shape[0], int) else None
+    if layout is not None and size is not None and output is not None:
+        found = Foreign(
+            source=str(file),
+            model=model,
+            input=value.name,
+            dtype=dtype,
+            layout=layout,
+            colors=config.colors,
+            size=size,
+            batch=batch,
+            output=output,
+            activation=activation,
+            external=external,
+            labels=labels,
+        )
+        if not questions:
+            return found
+        if activation is None and _seems_probable(found):
+            questions.append(IN_UNIT)
+    raise InputError(f"{file}: {_in_one(questions)}")
 
 
-def _load(file: Path) -> tuple[onnx.ModelProto, tuple[str, ...]]:
-    """The model with all of its tensors, and the names of the files beside it that some of them come from."""
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    if not file.is_file():
-        raise InputError(f"{file}: no such file; expected an ONNX model")
-    try:
-        model = onnx.load(str(file), load_external_data=False)
-    except DecodeError as error:
-        raise InputError(f"{file}: not an ONNX model ({error})") from None
-    places = set()
-    for tensor in _tensors(model.graph):
-        place = {entry.key: entry.value for entry in tensor.external_data}.get("location")
-        if place is None or place in places:
-            continue
-        path = PurePosixPath(place)
-        beside = file.parent / place
-        if path.is_absolute() or ".." in path.parts or not beside.resolve().is_relative_to(file.parent.resolve()):
-            raise InputError(f"{file}: its external data {place!r} lies outside its folder; copy it beside the file")
-        if not beside.is_file():
-            raise InputError(f"{file}: its external data {place!r} is missing; copy it beside the file")
-        places.add(place)
-    if sum((file.parent / place).stat().st_size for place in places) >= MOST_BYTES:
-        raise InputError(f"{file}: its tensors take more than 2 GB, which no ONNX file holds; take a smaller model")
-    if not model.graph.node:
-        raise InputError(f"{file}: not an ONNX model (it has no operator)")
-    try:
-        onnx.load_external_data_for_model(model, str(file.parent))
-    except (onnx.checker.ValidationError, ValueError) as error:
-        raise InputError(f"{file}: not a sound ONNX model: {' '.join(str(error).split())[:200]}") from None
-    return model, tuple(sorted(places))
+def _in_one(questions: list[str]) -> str:
+    if len(questions) == 1:
+        return questions[0]
+    numbered = "; ".join(f"({number}) {question}" for number, question in enumerate(questions, start=1))
+    return f"{len(questions)} things must be stated: {numbered}"
 
 
-def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """Every constant of a graph: its initializers, and those in attributes of its nodes and of their inner graphs."""
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            yield from (*([attribute.t] if attribute.HasField("t") else []), *attribute.tensors)
-            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield from _tensors(inner)
-
-
-def _shape(value: onnx.ValueInfoProto) -> list[int | str | None]:
-    kind = value.type.tensor_type
-    return [dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None for dim in kind.shape.dim]
+def _seems_probable(foreign: Foreign) -> bool:
+    """Whether a graph that does not say so answers in 0..1 for random pixels, around 0 if it takes float32."""
+    random, shape = np.random.default_rng(0), (foreign.batch or _TRIED, *foreign.shape)
+    pixels = random.standard_normal(shape, np.float32) if foreign.dtype == _FLOAT else random.integers(0, 256, shape)
+    fed = {foreign.input: pixels.astype(foreign.dtype)}
+    answers = session_of(foreign.model, foreign.source).run([foreign.output], fed)[0]
+    return bool(answers.min() >= 0 and answers.max() <= 1)
 
 
 def _dtype(file: Path, value: onnx.ValueInfoProto) -> str:
@@ -214,7 +203,10 @@ def _dtype(file: Path, value: onnx.ValueInfoProto) -> str:
     return names[found]
 
 
-def _layout(file: Path, name: str, shape: list[int | str | None], said: Layout | None) -> Layout:
+def _layout(
+    file: Path, name: str, shape: list[int | str | None], said: Layout | None, questions: list[str]
+) -> Layout | None:
+    """Where the channels are; None if its owner must be asked."""
     if len(shape) != 4:
         raise InputError(
             f"{file}: the input {name} has the shape {shape}; expected pictures, [batch, 3, height, width] or "
@@ -230,12 +222,22 @@ def _layout(file: Path, name: str, shape: list[int | str | None], said: Layout |
     if not possible + open_:
         raise InputError(f"{file}: the input {name} has the shape {shape}; expected three channels")
     if len(possible) != 1:
-        raise InputError(f"{file}: the input {name} has the shape {shape}: say --layout nchw or --layout nhwc")
+        questions.append(f"the input {name} has the shape {shape}: say --layout nchw or --layout nhwc")
+        return None
     return possible[0]  # type: ignore[return-value] # one of the two words above
 
 
-def _size(file: Path, name: str, shape: list[int | str | None], layout: Layout, said: int | None) -> int:
-    sides = shape[2:4] if layout == "nchw" else shape[1:3]
+def _size(
+    file: Path,
+    name: str,
+    shape: list[int | str | None],
+    layout: Layout | None,
+    said: int | None,
+    questions: list[str],
+) -> int | None:
+    """The side of the square input; None if its owner must be asked."""
+    either = shape[2:3]  # a side in both layouts
+    sides = either if layout is None else shape[2:4] if layout == "nchw" else shape[1:3]
     fixed = {side for side in sides if isinstance(side, int)}
     if len(fixed) > 1:
         raise InputError(f"{file}: the input {name} is {sides[0]} x {sides[1]} pixels; expected a square: export it so")
@@ -243,43 +245,11 @@ def _size(file: Path, name: str, shape: list[int | str | None], layout: Layout, 
         raise InputError(f"{file}: --size {said}, but the input {name} has {fixed.pop()} pixels a side")
     size = fixed.pop() if fixed else said
     if size is None:
-        raise InputError(f"{file}: the input {name} has the shape {shape}: say --size, its side in pixels")
+        questions.append(f"the input {name} has the shape {shape}: say --size, its side in pixels")
+        return None
     if not SMALLEST <= size <= LARGEST:
         raise InputError(f"{file}: the input {name} has {size} pixels a side; expected {SMALLEST} to {LARGEST}")
     return size
-
-
-def _output(file: Path, model: onnx.ModelProto, said: str | None) -> str:
-    tensors = {value.name: value for value in model.graph.output if value.type.HasField("tensor_type")}
-    others = [value.name for value in model.graph.output if value.name not in tensors]
-    if said in others or not tensors:
-        raise InputError(
-            f"{file}: the output {said or ', '.join(others) or 'none'} is no tensor; expected a column of scores for "
-            f"each label: say --output, or export without what makes lists or dictionaries of them (ZipMap)"
-        )
-    if said is not None:
-        if said not in tensors:
-            raise InputError(f"{file}: no output {said!r}; it has {', '.join(tensors)}")
-        return said
-    if len(tensors) == 1:
-        return next(iter(tensors))
-    tables = [name for name, value in tensors.items() if len(_shape(value)) == 2]
-    if len(tables) == 1:
-        return tables[0]
-    listed = ", ".join(f"{name} {_shape(value)}" for name, value in tensors.items())
-    raise InputError(f"{file}: several outputs ({listed}): say --output, the one with a column for each label")
-
-
-def _activation(file: Path, model: onnx.ModelProto, output: str, said: Activation | None) -> Activation | None:
-    """What comes last: as it was said, or else as the last node shows; None where neither says it."""
-    last = next((node.op_type for node in model.graph.node if output in node.output), "")
-    shown: Activation | None = _PROBABILITIES.get(last)  # type: ignore[assignment] # None, or one of the words
-    if said == "none" and shown is not None:
-        raise InputError(
-            f"{file}: --activation none is for logits, and its last node is a {last}, which gives probabilities: leave "
-            f"out --activation"
-        )
-    return said or shown
 
 
 def _labels(model: onnx.ModelProto) -> tuple[str, ...] | None:

@@ -1,4 +1,4 @@
-"""reference.npz: the torch model's logits for every picture of the verified split.
+"""reference.npz: the logits of torch's model, or of an adopted one, for every picture of the verified split.
 
 It travels with every artifact, so that a device without torch can prove an engine against the model it came from.
 """
@@ -17,11 +17,13 @@ from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.labels import one_form
 
 REFERENCE = "reference.npz"
+TORCH = "torch"
+"""The source of a reference whose model torch ran, and of those from before the source was stored."""
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """Torch's logits for a split, identified by the content hashes of its pictures."""
+    """A model's logits for a split, identified by the content hashes of its pictures."""
 
     hashes: list[str]
     """sha256 of each picture file."""
@@ -33,11 +35,13 @@ class Reference:
     """bool `[N, C]`."""
     labels: tuple[str, ...]
     """The names of the C columns."""
+    source: str = TORCH
+    """Whose logits they are: torch's, or, in words, an adopted model's."""
 
     @classmethod
-    def of(cls, data: MultiLabelDataset, logits: np.ndarray) -> Reference:
+    def of(cls, data: MultiLabelDataset, logits: np.ndarray, source: str = TORCH) -> Reference:
         """The reference of a split whose logits `[N, C]` are in the split's order."""
-        return cls(data.hashes(), logits.astype(np.float32), data.targets, data.ignore, data.labels.names)
+        return cls(data.hashes(), logits.astype(np.float32), data.targets, data.ignore, data.labels.names, source)
 
     def save(self, path: Path) -> None:
         """Write an .npz file without pickled objects."""
@@ -48,6 +52,7 @@ class Reference:
             targets=self.targets,
             ignore=self.ignore,
             labels=np.array(self.labels),
+            source=np.array(self.source),
         )
 
     @classmethod
@@ -61,8 +66,11 @@ class Reference:
             with np.load(path, allow_pickle=False) as file:
                 hashes, labels = file["hashes"], file["labels"]
                 logits, targets, ignore = file["logits"], file["targets"], file["ignore"]
+                source = file["source"] if "source" in file else np.array(TORCH)
             if hashes.dtype.kind != "U" or labels.dtype.kind != "U" or hashes.ndim != 1 or labels.ndim != 1:
                 raise ValueError("hashes and labels are not lists of text")
+            if source.dtype.kind != "U" or source.ndim:
+                raise ValueError("source is no text")
             for name, cells, kind in (("logits", logits, "f"), ("targets", targets, "u"), ("ignore", ignore, "b")):
                 if cells.dtype.kind != kind or cells.shape != (len(hashes), len(labels)):
                     found = f"{cells.dtype} {list(cells.shape)}"
@@ -71,7 +79,7 @@ class Reference:
                 raise ValueError("logits that are not finite, or targets other than 0 and 1")
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(f"{path}: not a reference that edgepress made ({error})") from None
-        return cls(hashes.tolist(), logits, targets, ignore, tuple(map(one_form, labels.tolist())))
+        return cls(hashes.tolist(), logits, targets, ignore, tuple(map(one_form, labels.tolist())), str(source))
 
     def rows(self, hashes: list[str]) -> np.ndarray | None:
         """int64 `[N]`, the row of each picture in the reference; None unless all pictures are in it."""

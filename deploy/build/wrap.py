@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgepress.deploy.build.foreign import Foreign
+from edgepress.deploy.build.foreign_output import IN_UNIT
 from edgepress.deploy.build.front import forget_sources, fronted, logits_of
+from edgepress.deploy.build.own_file import session_of
 from edgepress.deploy.build.reference import REFERENCE, Reference
 from edgepress.deploy.engines.golden import GOLDEN, Golden
 from edgepress.multilabel.bundle import Bundle, write_bundle
@@ -27,7 +29,6 @@ from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.facts import Facts
 from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.metrics import sigmoid
-from edgepress.multilabel.onnx_session import session_options
 from edgepress.multilabel.preprocess import Preprocess
 from edgepress.multilabel.reached import answer_split, require_among, tell_finished
 
@@ -135,29 +136,9 @@ def wrap(model: Finished, verified: MultiLabelDataset, out: Path, *, inputs: str
 
         onnx.save(graph, str(folder / MODEL))
         if labels == verified.labels:
-            Reference.of(verified, logits).save(folder / REFERENCE)
+            Reference.of(verified, logits, f"the adopted {model.name}").save(folder / REFERENCE)
         Golden.drawn(verified, preprocess, logits).save(folder / GOLDEN)
     return Bundle.open(out)
-
-
-def session_of(model: onnx.ModelProto, source: str, *, optimised: bool = True):
-    """An ONNX Runtime session of a graph; the error of a refused graph names the file it came from."""
-    import onnxruntime as ort
-
-    options = session_options()
-    if not optimised:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    try:
-        # As its owner runs it: nothing else is switched off.
-        return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its own types, without a common base
-        # Its own place in its sources comes first, where it has one.
-        said = re.sub(
-            r"^\[ONNXRuntimeError\] : \d+ : \w+ : (/\S+:\d+ .*?\) (?=[A-Z]))?", "", " ".join(str(error).split())
-        )
-        raise InputError(
-            f"{source}: ONNX Runtime refuses it ({said[:300]}): export it with opset_version=20 and standard operators"
-        ) from error
 
 
 def _table(answers: np.ndarray) -> np.ndarray:
@@ -200,9 +181,11 @@ def _known_activation(foreign: Foreign, answers: np.ndarray) -> Activation:
             )
         return foreign.activation
     if answers.min() >= 0 and answers.max() <= 1:
+        raise InputError(f"{foreign.source}: {IN_UNIT}")
+    if answers.shape[1] > 1 and np.abs(np.exp(np.minimum(answers, 1)).sum(axis=1) - 1).max() <= _ROUNDED:
         raise InputError(
-            f"{foreign.source}: all answers for {len(answers)} pictures are within 0..1, as probabilities are, and no "
-            f"Sigmoid or Softmax comes last: say --activation sigmoid, softmax, or none for logits"
+            f"{foreign.source}: its answers are logarithms of probabilities that add up to 1, as a LogSoftmax gives "
+            f"them: give the scores before it, or say --activation none to take them as logits all the same"
         )
     return "none"
 

@@ -1,4 +1,4 @@
-"""Find the step from torch to the engine that went wrong: each bundle on the way is compared with the one before it."""
+"""Find the step from the model to the engine that went wrong: each bundle is compared with the one before it."""
 
 from __future__ import annotations
 
@@ -46,37 +46,38 @@ def walk_stages(
     known: Mapping[str, np.ndarray],
     answer: Callable[[Bundle], np.ndarray],
     *,
-    torch: np.ndarray | None,
+    stored: tuple[str, np.ndarray] | None,
     budget: float,
 ) -> list[Stage]:
-    """Compare torch -> ONNX fp32 -> what was made of it -> the engine, one step at a time.
+    """Compare torch's model -> ONNX fp32 -> what was made of it -> the engine, one step at a time.
 
     Args:
         known: logits `[N, C]` of bundles that have run already, by digest; the engine's own among them.
         answer: runs any other bundle; gives its logits `[N, C]` in the data set's order of labels.
-        torch: torch's own logits `[N, C]`, if they are stored.
+        stored: whose logits `[N, C]` are stored in reference.npz, in words, and these, if there are any: torch's own,
+            or those of an adopted model.
         budget: largest drop in mAP points for the engine itself; the other stages have `DROP_BUDGET`.
 
     Returns:
-        The stages, torch first. A stage that is not beside the engine, or cannot run here, says so, and the one after
-        it is compared with the last that ran.
+        The stages, that of the stored logits first. A stage that is not beside the engine, or cannot run here, says so,
+        and the one after it is compared with the last that ran.
     """
     chain, missing = _ancestors(bundle)
     stages: list[Stage] = []
     before: tuple[str, np.ndarray] | None = None
     decided: Decisions | None = None
-    if torch is not None and chain[0].manifest.kind != "torch":
-        before = "torch (reference.npz)", torch
-        stages.append(Stage(stage=before[0], kind="torch", precision="fp32"))
-    # If an fp32 ONNX is compared with torch's own logits, nothing before it can be at fault.
+    if stored is not None and chain[0].manifest.kind != "torch":
+        before = stored
+        stages.append(Stage(stage=before[0], kind="reference", precision="fp32"))
+    # If an fp32 ONNX is compared with the stored logits, nothing before it can be at fault.
     oldest = chain[0].manifest
     exported = (oldest.kind, oldest.precision) == ("onnx", "fp32") and oldest.facts.calibrated_from is None
     if missing is not None and not (exported and before is not None):
         stages.append(missing)
     for one in chain:
-        stored = torch if one.manifest.kind == "torch" and torch is not None else known.get(one.digest)
+        given = stored[1] if one.manifest.kind == "torch" and stored is not None else known.get(one.digest)
         try:
-            logits = answer(one) if stored is None else stored
+            logits = answer(one) if given is None else given
         except (EngineUnavailableError, InputError) as error:
             stages.append(Stage.of(one, not_run=str(error)))
             continue

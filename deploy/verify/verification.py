@@ -1,4 +1,4 @@
-"""verify: check on real pictures, against torch's own logits, that an engine is still the model it came from."""
+"""verify: check on real pictures, against the model's own logits, that an engine is still the model it came from."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Verification(Agreement):
     """The engine's F1 by how labels are answered yes; None where a logit is not finite, and in records of earlier
     versions."""
     stages: tuple[Stage, ...] | None = None
-    """Every step from torch to the engine; None if the stages were not compared."""
+    """Every step from the model to the engine; None if the stages were not compared."""
     diverged_at: str | None = None
     """The first stage beyond its own budgets."""
     layers: Inspection | None = None
@@ -148,7 +148,7 @@ def verify(
             data,
             known,
             lambda one: _answers(one, data),
-            torch=None if reference.digest else reference.logits,
+            stored=None if reference.digest else (reference.name, reference.logits),
             budget=result.budget_points,
         )
         result = result.model_copy(update={"stages": tuple(walked), "diverged_at": first_beyond(walked)})
@@ -271,7 +271,7 @@ class _Found(NamedTuple):
     targets: np.ndarray
     ignore: np.ndarray
     digest: str | None
-    """Digest of the bundle that was run for it; None where torch's own logits are stored."""
+    """Digest of the bundle that was run for it; None where the model's own logits are stored."""
 
 
 def _answers(bundle: Bundle, data: MultiLabelDataset) -> np.ndarray:
@@ -291,16 +291,21 @@ def _reference(bundle: Bundle, data: MultiLabelDataset) -> _Found:
             columns = [stored.labels.index(name) for name in data.labels.names]
             return _Found(
                 stored.logits[rows][:, columns],
-                f"torch ({REFERENCE})",
+                f"{stored.source} ({REFERENCE})",
                 stored.targets[rows][:, columns],
                 stored.ignore[rows][:, columns],
                 None,
             )
     parent = float_parent(bundle)
     if parent is None:
+        named = bundle.manifest.parent
+        other = (
+            "export or adopt it again with these" if named is None else f"copy {named.name} beside it, as it was made"
+        )
         raise InputError(
-            f"{bundle.path}: its {REFERENCE} does not cover these pictures, and the bundle it was made from "
-            f"({bundle.manifest.parent.name if bundle.manifest.parent else 'none'}) is not beside it, unchanged"
+            f"{bundle.path}: its {REFERENCE} does not cover these pictures (the split {data.split!r} of {data.root}), "
+            f"and no bundle that could answer for them is beside it: say the --data and --split that it was made with, "
+            f"or {other}"
         )
     log.info("%s does not cover these pictures: the reference is %s", REFERENCE, parent.path)
     try:

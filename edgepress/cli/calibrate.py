@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict, astuple
 from typing import Annotated
 
@@ -9,10 +10,13 @@ from edgepress.cli.flags import Flags, FlagsOf
 from edgepress.cli.options import BundlePath, Data, Device, Json, Out, Reader, Split, print_json
 from edgepress.multilabel.bundle import Bundle, require_replaceable
 from edgepress.multilabel.datasets import MultiLabelDataset
-from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.decisions import SILENT
+from edgepress.multilabel.errors import InputError, shown
 from edgepress.multilabel.lock import only_writer
 from edgepress.report.terminal import print_table, stdout
 from edgepress.run.recipe import DecisionsConfig
+
+log = logging.getLogger("edgepress")
 
 
 def verb(
@@ -48,6 +52,7 @@ def verb(
     unseen = cross_fitted(logits, pictures.targets, pictures.ignore, method, criterion)
     write_decision_plots(made, made.decisions, logits, unseen[0], pictures)
     rows = label_rows(made.decisions, logits, unseen, pictures)
+    _tell_few(pictures)
     if json:
         print_json({"bundle": str(made.path), "method": method, "labels": [asdict(row) for row in rows]})
         return
@@ -55,13 +60,35 @@ def verb(
         stdout(),
         ("label", "positives", "threshold", "F1 at 0.5", "F1", "precision", "recall", "ECE before", "ECE after"),
         [
-            [label, f"{positives:g}", *("" if number is None else f"{number:.3f}" for number in numbers)]
-            for label, positives, *numbers in map(astuple, rows)
+            [label, f"{positives:g}", _threshold(threshold), *map(_number, numbers)]
+            for label, positives, threshold, *numbers in map(astuple, rows)
         ],
         title=f"{made.name}: {method}, {config.thresholds}",
         spare=("F1 at 0.5", "ECE before", "precision"),
     )
     print(made.path)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _threshold(value: float | None) -> str:
+    return "never" if value == SILENT else _number(value)
+
+
+def _tell_few(pictures: MultiLabelDataset) -> None:
+    """Say which labels have too few positive pictures for a fit of their own."""
+    from edgepress.calibration.decide.probabilities import SHRINKAGE
+
+    positives = ((pictures.targets == 1) & ~pictures.ignore).sum(axis=0)
+    few = [name for name, count in zip(pictures.labels, positives, strict=True) if count < SHRINKAGE]
+    if few:
+        log.warning(
+            "caution: %d of %d labels have fewer than %g positive pictures in %s, so all labels together decide their "
+            "probability more than they do: %s",
+            *(len(few), len(positives), SHRINKAGE, pictures.split, shown(few)),
+        )
 
 
 def _refuse_verified(bundle: Bundle, pictures: MultiLabelDataset) -> None:

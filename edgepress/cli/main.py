@@ -124,7 +124,7 @@ def main() -> None:
     except BrokenPipeError:
         code = _closed()
     except _UsageError as error:
-        _complain(f"{error.format_message()} (edgepress --help, or VERB --help, lists what there is)")
+        _complain(f"{_misused(error)} (edgepress --help, or VERB --help, lists what there is)")
         code = 2
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
@@ -151,6 +151,14 @@ def main() -> None:
     if code == INTERRUPTED:  # raised here, or returned by newer versions of typer
         _complain("interrupted; the same command continues where it can")
     sys.exit(code or 0)
+
+
+def _misused(error: Any) -> str:
+    """A usage error in words; of an option that is missing, its help says what it takes."""
+    said, meant = error.format_message(), getattr(getattr(error, "param", None), "help", None)
+    if not said.startswith("Missing option") or not meant:
+        return said
+    return f"{said.rstrip('.')}: {meant.split('  ')[0].rstrip('.')}"
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -22,7 +22,7 @@ from edgepress.run.recipe import QuantizeConfig
 def verb(
     onnx: Annotated[Path, typer.Argument(help="The fp32 ONNX bundle.")],
     data: Data,
-    target: Annotated[str, typer.Option("--target", help=f"{', '.join(quantized())}.")],
+    target: Annotated[str, typer.Option("--target", help=f"One of {', '.join(quantized())}.")],
     reader: Reader,
     out: Annotated[Path | None, typer.Option("--out", help="The bundle to make; by default beside ONNX.")] = None,
     train: Train = "train",

@@ -31,7 +31,9 @@ def verb(
     required: Annotated[bool, typer.Option("--required", help="Exit code 1 where it cannot run here, too.")] = False,
     stages: Annotated[
         bool,
-        typer.Option("--stages", help="Compare every step from torch to the engine, also where the verdict is pass."),
+        typer.Option(
+            "--stages", help="Compare every step from the model to the engine, also where the verdict is pass."
+        ),
     ] = False,
     layers: Annotated[
         bool, typer.Option("--layers", help="Compare the tensors inside the graph with its float ONNX graph's.")

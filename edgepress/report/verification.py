@@ -112,7 +112,7 @@ def _print_stages(stages: Sequence[Stage], diverged: str | None, console: Consol
         console,
         ("stage", "against", "drop", "largest diff.", "SQNR dB", "changed", "found"),
         rows,
-        title="from torch to the engine, each stage against the one before",
+        title="from the model to the engine, each stage against the one before",
         words=("against",),
         spare=("against",),
         prose=True,

@@ -254,6 +254,13 @@ def compile_bundle(onnx: Bundle, engine: str, out: Path | None, config: CompileC
     per_gpu: dict[str, Runtime] = {runtime.kind: runtime for runtime in RUNTIMES.values() if runtime.needs_sm}
     known = compiled()
     if engine not in known:
+        spec = next((one for one in ENGINES.values() if one.name == engine), None)
+        if spec is not None and spec.target is not None:
+            then = "" if spec.graph is None else f", and then `edgepress compile GRAPH --engine {spec.runtime.kind}`"
+            raise InputError(
+                f"--engine {engine}: INT8 needs pictures: `edgepress quantize {onnx.path} --data FOLDER --target "
+                f"{spec.target}` makes it{then}"
+            )
         raise InputError(f"--engine is {engine!r}; expected one of {', '.join(known)}{did_you_mean(engine, known)}")
     runtime, sm = per_gpu.get(engine), target_sm(config)
     name = engine if runtime is None else f"{engine}-{onnx.manifest.precision}-sm{sm}"

@@ -145,7 +145,9 @@ class MultiLabelDataset:
         if labels.names == self.labels.names:
             return self
         if self.orders_labels or set(labels.names) != set(self.labels.names):
-            labels.require_equal(self.labels, mine, others)
+            labels.require_equal(
+                self.labels, mine, others, remedy=f"give {self.root / 'labels.txt'} the order of {mine}"
+            )
         return self.with_labels(labels)
 
     def with_labels(self, labels: LabelSpace) -> MultiLabelDataset:

@@ -109,6 +109,7 @@ def test_it_answers_as_the_file_does_by_itself(net, data, tmp_path, opset, dynam
     assert made.labels == data.labels
     result = verify(made, data)
     assert result.max_abs_diff <= 1e-4
+    assert result.reference == "the adopted own.onnx (reference.npz)"
     with open_tagger(made) as tagger:
         assert set(tagger.predict(data.paths[0])) == set(OWN)
 
@@ -156,7 +157,7 @@ def test_a_last_sigmoid_is_taken_off(net, data, tmp_path):
 def test_probabilities_of_which_nothing_is_said_are_asked_about(data, tmp_path):
     torch.manual_seed(0)
     file = exported(Net(last=nn.Hardsigmoid()), tmp_path / "own.onnx")
-    with pytest.raises(InputError, match=r"all answers .* within 0..1.* say --activation sigmoid, softmax, or none"):
+    with pytest.raises(InputError, match=r"all answers are within 0..1.* say --activation sigmoid, softmax, or none"):
         adopt_onnx(file, data, tmp_path / "onnx-fp32", labels=OWN, config=NORMAL)
     said = NORMAL.model_copy(update={"activation": "sigmoid"})
     made = adopt_onnx(file, data, tmp_path / "onnx-fp32", labels=OWN, config=said)

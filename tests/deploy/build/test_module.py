@@ -76,6 +76,11 @@ class Probabilities(Net):
         return super().forward(x).clamp(0, 1)
 
 
+class Logarithms(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).log_softmax(dim=1).clamp(max=0)
+
+
 @pytest.fixture(scope="module")
 def data(tiny_data):
     return load_dataset(tiny_data, "test")
@@ -99,7 +104,9 @@ def test_it_answers_as_the_module_does(data, tmp_path):
         np.testing.assert_allclose(engine(pixels), expected, atol=1e-5)
     np.testing.assert_allclose(Reference.load(bundle.path / REFERENCE).logits, expected, atol=1e-5)
     assert bundle.labels == data.labels
-    assert verify(bundle, data).max_abs_diff <= 1e-5
+    found = verify(bundle, data)
+    assert found.max_abs_diff <= 1e-5
+    assert found.reference == "the adopted Net (reference.npz)"
 
 
 def test_nothing_of_this_machine_is_in_the_graph(data, tmp_path):
@@ -139,7 +146,8 @@ def test_a_batch_that_is_a_number_is_told_with_its_line(data, tmp_path):
         (Several, r"gives tuple; expected one tensor of scores"),
         (Maps, r"the output scores has the shape \[12, 8, 16, 16\] for 12 pictures; expected \[pictures, labels\]"),
         (Looks, r"Looks cannot be exported with a free batch size: GuardOnData"),
-        (Probabilities, r"all answers .* are within 0\.\.1.* say --activation"),
+        (Probabilities, r"all answers are within 0\.\.1.* say --activation"),
+        (Logarithms, r"are logarithms of probabilities that add up to 1, .* say --activation none"),
     ],
 )
 def test_what_is_no_tagger_is_refused_in_one_line(kind, said, data, tmp_path):

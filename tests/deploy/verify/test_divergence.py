@@ -71,7 +71,7 @@ def test_a_pass_is_walked_only_where_it_is_asked_for(build, edgepress, tiny_data
     assert walked["stages"][1]["max_abs_diff"] < walked["stages"][2]["max_abs_diff"]
     assert walked["stages"][2]["max_abs_diff"] == pytest.approx(plain["max_abs_diff"], rel=0.1)  # of torch there
     table = edgepress(*command, "--stages").out
-    assert "from torch to the engine" in table
+    assert "from the model to the engine" in table
     assert "the start" in table
 
 
@@ -162,7 +162,9 @@ def test_a_stage_after_an_int8_stage_is_judged_by_the_decisions_as_refitted(
     known = {onnx.digest: logits, int8.digest: logits - 2, engine.digest: logits - 2}
     stages = {
         stage.stage: stage
-        for stage in walk_stages(engine, data, known, lambda one: pytest.fail("runs"), torch=logits, budget=1.0)
+        for stage in walk_stages(
+            engine, data, known, lambda one: pytest.fail("runs"), stored=("torch (reference.npz)", logits), budget=1.0
+        )
     }
     assert stages["int8"].flip_rate == 0  # against float, each by its own
     assert stages["engine"].after == "int8"

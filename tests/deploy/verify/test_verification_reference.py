@@ -81,6 +81,7 @@ def test_a_reference_file_that_is_none_is_one_line(onnx_bundle, splits, tmp_path
         {"ignore": lambda cells: cells.astype(np.uint8)},
         {"labels": lambda names: names[1:]},
         {"hashes": lambda names: np.arange(len(names))},
+        {"source": lambda source: np.arange(3)},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -102,6 +103,16 @@ def test_a_reference_is_read_back_as_it_was_written(splits, tmp_path):
     hashes = splits.test.hashes()
     assert again.rows(hashes[5:2:-1]).tolist() == [5, 4, 3]
     assert again.rows([*hashes, "0" * 64]) is None
+    assert again.source == "torch"
+    Reference.of(splits.test, logits, "the adopted own.onnx").save(tmp_path / REFERENCE)
+    assert Reference.load(tmp_path / REFERENCE).source == "the adopted own.onnx"
+
+
+def test_a_reference_from_before_its_source_was_stored_is_torchs(onnx_bundle, tmp_path):
+    with np.load(onnx_bundle.path / REFERENCE) as file:
+        fields = {name: file[name] for name in file.files if name != "source"}
+    np.savez(tmp_path / REFERENCE, **fields)
+    assert Reference.load(tmp_path / REFERENCE).source == "torch"
 
 
 def test_a_file_that_stands_twice_keeps_its_two_answers(tmp_path):

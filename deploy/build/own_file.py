@@ -1,0 +1,85 @@
+"""The ONNX file of a finished tagger of somebody's own: read with all of its tensors, and run as its owner runs it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.onnx_session import session_options
+
+if TYPE_CHECKING:
+    import onnx
+
+MOST_BYTES = 1 << 31
+"""Protocol buffers hold no more."""
+
+
+def load(file: Path) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    """The model with all of its tensors, and the names of the files beside it that some of them come from.
+
+    Raises:
+        InputError: it is no sound ONNX model, is too large, or its external data is missing or outside its folder.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    if not file.is_file():
+        raise InputError(f"{file}: no such file; expected an ONNX model")
+    try:
+        model = onnx.load(str(file), load_external_data=False)
+    except DecodeError as error:
+        raise InputError(f"{file}: not an ONNX model ({error})") from None
+    places = set()
+    for tensor in _tensors(model.graph):
+        place = {entry.key: entry.value for entry in tensor.external_data}.get("location")
+        if place is None or place in places:
+            continue
+        path = PurePosixPath(place)
+        beside = file.parent / place
+        if path.is_absolute() or ".." in path.parts or not beside.resolve().is_relative_to(file.parent.resolve()):
+            raise InputError(f"{file}: its external data {place!r} lies outside its folder; copy it beside the file")
+        if not beside.is_file():
+            raise InputError(f"{file}: its external data {place!r} is missing; copy it beside the file")
+        places.add(place)
+    if sum((file.parent / place).stat().st_size for place in places) >= MOST_BYTES:
+        raise InputError(f"{file}: its tensors take more than 2 GB, which no ONNX file holds; take a smaller model")
+    if not model.graph.node:
+        raise InputError(f"{file}: not an ONNX model (it has no operator)")
+    try:
+        onnx.load_external_data_for_model(model, str(file.parent))
+    except (onnx.checker.ValidationError, ValueError) as error:
+        raise InputError(f"{file}: not a sound ONNX model: {' '.join(str(error).split())[:200]}") from None
+    return model, tuple(sorted(places))
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Every constant of a graph: its initializers, and those in attributes of its nodes and of their inner graphs."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from (*([attribute.t] if attribute.HasField("t") else []), *attribute.tensors)
+            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                yield from _tensors(inner)
+
+
+def session_of(model: onnx.ModelProto, source: str, *, optimised: bool = True):
+    """An ONNX Runtime session of a graph; the error of a refused graph names the file it came from."""
+    import onnxruntime as ort
+
+    options = session_options()
+    if not optimised:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        # As its owner runs it: nothing else is switched off.
+        return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its own types, without a common base
+        # Its own place in its sources comes first, where it has one.
+        said = re.sub(
+            r"^\[ONNXRuntimeError\] : \d+ : \w+ : (/\S+:\d+ .*?\) (?=[A-Z]))?", "", " ".join(str(error).split())
+        )
+        raise InputError(
+            f"{source}: ONNX Runtime refuses it ({said[:300]}): export it with opset_version=20 and standard operators"
+        ) from error
