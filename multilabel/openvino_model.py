@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib.util
 import logging
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,19 @@ from typing import Any
 import numpy as np
 
 from edgepress.multilabel.errors import InputError
+
+log = logging.getLogger("edgepress")
+
+IGNORED: dict[tuple[str, str], Any] = {
+    ("Resize", "antialias"): 0,
+    ("Resize", "exclude_outside"): 0,
+    ("Resize", "keep_aspect_ratio_policy"): b"stretch",
+    ("Attention", "left_window_size"): -1,
+    ("Attention", "right_window_size"): -1,
+    ("SpaceToDepth", "mode"): b"DCR",
+}
+"""Operators and attributes that OpenVINO reads and does not heed, with the values at which that changes nothing (openvino
+2026.4.1: findings/openvino-resize-attributes.sh, findings/openvino-attributes-of-new-opsets.sh)."""
 
 
 def openvino_model(path: Path) -> Any:
@@ -36,9 +50,33 @@ def openvino_model(path: Path) -> Any:
     finally:
         root.setLevel(level)
         root.filters[:], root.handlers[:] = filters, handlers
+    _tell_ignored(path)
     _keep_padding(model)
     _keep_last_windows(model)
     return model
+
+
+def _tell_ignored(path: Path) -> None:
+    """Warn of attributes that OpenVINO reads and ignores, each named with its node.
+
+    Not every one changes an answer (antialias does nothing where a picture grows), so the graph is not refused: verify
+    tells what it costs. A device without onnx builds an engine anew of a graph that was compiled on a desk before.
+    """
+    if importlib.util.find_spec("onnx") is None:
+        return
+    import onnx
+
+    for node in onnx.load(str(path), load_external_data=False).graph.node:
+        for one in node.attribute:
+            usual = IGNORED.get((node.op_type, one.name))
+            value = onnx.helper.get_attribute_value(one)
+            if usual is not None and value != usual:
+                told = value.decode(errors="replace") if isinstance(value, bytes) else value
+                log.warning(
+                    "%s: OpenVINO ignores %s=%s of the %s %r, so its answers may differ: edgepress verify tells how "
+                    "much; an export without it avoids that",
+                    path, one.name, told, node.op_type, node.name,
+                )  # fmt: skip
 
 
 def _keep_padding(model: Any) -> None:

@@ -127,3 +127,16 @@ def test_pooling_that_rounds_up_has_the_windows_of_onnx(tmp_path, op, kernel, st
     found = ov.Core().compile_model(openvino_model(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([x])[0]
     assert found.shape == expected.shape
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("antialias", "told"), [(1, True), (0, False)])
+def test_an_attribute_that_openvino_ignores_is_told(tmp_path, caplog, antialias, told):
+    sizes = numpy_helper.from_array(np.array([1, 2, 3, 3]), "sizes")
+    resize = helper.make_node("Resize", ["x", "", "", "sizes"], ["y"], "shrink", mode="linear", antialias=antialias)
+    shapes = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, dims) for name, dims in SHAPES.items()]
+    graph = helper.make_graph([resize], "graph", shapes[:1], shapes[1:], [sizes])
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), tmp_path / "model.onnx"
+    )
+    openvino_model(tmp_path / "model.onnx")
+    assert ("OpenVINO ignores antialias=1 of the Resize 'shrink'" in caplog.text) == told
