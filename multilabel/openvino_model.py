@@ -25,8 +25,10 @@ IGNORED: dict[tuple[str, str], Any] = {
     ("Attention", "right_window_size"): -1,
     ("SpaceToDepth", "mode"): b"DCR",
 }
-"""Operators and attributes that OpenVINO reads and does not heed, with the values at which that changes nothing (openvino
-2026.4.1: findings/openvino-resize-attributes.sh, findings/openvino-attributes-of-new-opsets.sh)."""
+"""Operators and attributes that OpenVINO reads and does not heed, with the values at which that changes nothing.
+
+openvino 2026.4.1: findings/openvino-resize-attributes.sh, findings/openvino-attributes-of-new-opsets.sh.
+"""
 
 
 def openvino_model(path: Path) -> Any:
