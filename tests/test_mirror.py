@@ -47,7 +47,6 @@ TESTED_THROUGH = {
     "edgepress/run/relate.py": "how engines are held to each other: the verdicts of test_pipeline.py and test_prove.py",
     "edgepress/report/style.py": "the contrast and the layout that test_html.py measures in a browser",
     "edgepress/report/svg.py": "the plots in test_write.py and test_html.py",
-    "multilabel/datasets/cards.py": "the names of numbered labels in test_imagefolder.py",
     "multilabel/datasets/columns.py": "the columns of test_csv_table.py and test_tables_generated.py",
     "multilabel/conventions.py": "the words of adopt's options, which tests/deploy/build/test_adopt.py gives",
     "multilabel/datasets/contents.py": "what every reader returns, as the data set that test_datasets.py checks",

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import re
+import unicodedata
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -288,10 +289,11 @@ def load_dataset(
 
 
 def _alike(labels: LabelSpace) -> list[str]:
-    """Labels that a person would take for one: their names differ in case, or in what separates words."""
+    """Labels that a person would take for one: their names differ in case, in what separates words, or invisibly."""
     groups: dict[str, list[str]] = {}
     for name in labels:
-        groups.setdefault(" ".join(re.split(r"[\s_-]+", name.casefold())), []).append(name)
+        seen = "".join(one for one in unicodedata.normalize("NFKC", name) if unicodedata.category(one) != "Cf")
+        groups.setdefault(" ".join(re.split(r"[\s_-]+", seen.casefold())).strip(), []).append(name)
     found = [" and ".join(map(repr, names)) for names in groups.values() if len(names) > 1]
     return [f"read as labels of their own, though their names are almost the same: {shown(found, 5)}"] if found else []
 

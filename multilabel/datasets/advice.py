@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from edgepress.multilabel.datasets.label_lists import separator_of
+from edgepress.multilabel.datasets.label_lists import quoted, separator_of
 from edgepress.multilabel.datasets.tables import Table
 from edgepress.multilabel.datasets.values import Values, canonical
 from edgepress.multilabel.errors import InputError, shown
@@ -14,6 +14,7 @@ from edgepress.multilabel.errors import InputError, shown
 _NUMBER = re.compile(r"[+-]?[\d.,']*\d\s*%?")
 _YES = frozenset(("ja", "wahr", "oui", "vrai", "si", "sí", "verdadero", "sim", "x", "✓", "✔", "ok", "on", "positive"))
 _NO = frozenset(("nein", "falsch", "non", "faux", "falso", "não", "nao", "-", "off", "negative"))
+_UNKNOWN = frozenset(("na", "n/a", "?", "unknown", "unklar", "unbekannt", "uncertain", "-1"))
 _MOST_ANSWERS = 4
 """More different words than these are names."""
 
@@ -32,7 +33,7 @@ def options_for(table: Table, good: Sequence[int], bad: Sequence[int]) -> str:
     words = [column for column in bad if not _measures(cells[column])]
     marks = {column: _separator(list(cells[column])) for column in words}
     answers = [column for column in words if not marks[column] and len(_unread(cells[column])) <= _MOST_ANSWERS]
-    listing = [column for column in words if not any(cell.lower() in _YES | _NO for cell in cells[column])]
+    listing = [column for column in words if not any(_answers(cell) for cell in cells[column])]
     ways = [
         f"if {header[column]!r} lists labels: --label-columns {_quoted([header[column]])}{marks[column]}"
         for column in listing[:3]
@@ -43,8 +44,8 @@ def options_for(table: Table, good: Sequence[int], bad: Sequence[int]) -> str:
         ways.append(f"if {_some(header, alike)} do: --label-columns {_quoted(header[column] for column in alike)}")
     if good:
         only = f"if the labels are {_some(header, good)} alone: --label-columns {_quoted(header[c] for c in good)}"
-        if len(good) > len(listing):  # the others describe the pictures in another way, such as a sex
-            return only
+        if len(good) > len(listing) and not any(_answers(cell) for column in answers for cell in cells[column]):
+            return only  # the others describe the pictures in another way, such as a sex
         ways.append(only)
     if answers:
         meant = sorted([*answers, *good])
@@ -84,7 +85,12 @@ def _separator(cells: list[str]) -> str:
         found = separator_of(cells, None, "")
     except InputError:  # a list that cannot be read is told when it is
         return ""
-    return f" --separator '{found.mark}'" if found is not None else ""
+    return f" --separator {quoted(found.mark)}" if found is not None else ""
+
+
+def _answers(cell: str) -> bool:
+    """Return whether a cell is a word that says yes or no, here or in another language."""
+    return cell.lower() in _YES | _NO or Values.parse(None).of(cell) in ("yes", "no")
 
 
 def _values(columns: Sequence[int], cells: dict[int, Counter[str]]) -> str:
@@ -93,8 +99,9 @@ def _values(columns: Sequence[int], cells: dict[int, Counter[str]]) -> str:
     texts = sorted({cell for column in columns for cell in cells[column] if canonical(cell)})
     yes = [text for text in texts if text.lower() in _YES or known.of(text) == "yes"]
     no = [text for text in texts if text.lower() in _NO or known.of(text) == "no"]
-    rest = [text for text in texts if text not in (*yes, *no)]
-    if rest or not yes:
+    unknown = [text for text in texts if text.lower() in _UNKNOWN and text not in (*yes, *no)]
+    if len(texts) > len(yes) + len(no) + len(unknown) or not yes:
         return f"'yes=...,no=...' with {shown(texts, 4)} in these places"
-    said = [*(f"yes={text}" for text in yes), *(f"no={text}" for text in no)] + ([] if no else ["empty=no"])
+    said = [*(f"yes={text}" for text in yes), *(f"no={text}" for text in no), *(f"unknown={text}" for text in unknown)]
+    said += [] if no else ["empty=no"]
     return f"'{','.join(said)}'"

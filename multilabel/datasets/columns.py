@@ -36,10 +36,14 @@ _SAYS_WHETHER = frozenset((
     "answer", "value", "confidence", "conf", "score", "probability", "prob",
 ))  # fmt: skip
 """Columns that may say of each row whether its label applies, where another one names the label."""
-_OF_BOXES = frozenset((
-    "width", "height", "score", "confidence", "iscrowd", "is_crowd", "difficult", "truncated", "count",
+_NO_CONTENT = frozenset((
+    "width", "height", "score", "confidence", "iscrowd", "is_crowd", "difficult", "truncated", "count", "total", "sum",
+    "n_labels", "num_labels", "label_count", "has_label", "has_labels", "labeled", "labelled", "annotated", "annotator",
+    "annotator_id", "reviewed", "checked", "approved", "weight", "sample_weight", "sex", "gender", "batch", "cluster",
 ))  # fmt: skip
-"""Columns of tables of boxes, which describe no picture."""
+"""Columns of tables of boxes, of the work and of persons, which say nothing of what a picture shows."""
+_GUESSED = re.compile(r".+_(pred|preds|predicted|prediction|prob|proba|probability|score|conf|confidence|logits?)")
+"""Columns that a model wrote."""
 _LAST_RESORT = ("id", "name", "index")
 
 
@@ -291,8 +295,8 @@ def _words(name: str) -> set[str]:
 
 
 def _is_no_label(table: Table, column: int, split: int | None) -> bool:
-    """Return whether a column of yes and no is named like a split, a fold, an id, a patient or a box's property."""
-    if _key(table.header[column]) in _OF_BOXES:
+    """Return whether a column of yes and no is named like a split, an id, a guess, or what describes no content."""
+    if _key(table.header[column]) in _NO_CONTENT or _GUESSED.fullmatch(_key(table.header[column])):
         return True
     words = _words(table.header[column]) & _NO_LABELS
     # A picture may also show a `train`; if the table's own name gives the split, the column is a label.
@@ -306,10 +310,10 @@ def _may_split(table: Table, column: int, split: int | None) -> bool:
 
 def _refuse_doubtful(table: Table, doubtful: list[int], labels: list[str]) -> None:
     if doubtful:
-        name = table.header[doubtful[0]]
-        rest = [*labels, *(table.header[column] for column in doubtful[1:])]
+        name, *more = (table.header[column] for column in doubtful)
+        them = f"it (and {shown(more, 3)})" if more and labels else "it"
         raise InputError(
             f"{table.path}, line 1: column {name!r} holds yes and no, and is named like no label; --split-column "
-            f"{name!r} reads it as the split, --label-columns '{','.join(rest)}' leaves it out, and with it among "
-            "--label-columns it is a label"
+            f"{name!r} reads it as the split, --label-columns '{','.join(labels or more)}' leaves {them} out, and with "
+            "it among --label-columns it is a label"
         )

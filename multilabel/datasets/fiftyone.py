@@ -20,7 +20,7 @@ from edgepress.multilabel.datasets import files
 from edgepress.multilabel.datasets.contents import Contents
 from edgepress.multilabel.datasets.finding import Pictures
 from edgepress.multilabel.datasets.options import DataOptions
-from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.errors import InputError, shown
 from edgepress.multilabel.labels import LabelSpace
 
 LOOKS_FOR = "labels.json with classes and labels, and data/ (FiftyOne)"
@@ -55,9 +55,7 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
     classes, given = content.get("classes"), content.get("labels")
     if not isinstance(given, dict) or not (classes is None or _are_names(classes)):
         raise InputError(f"{path}: no object of labels, or classes that are no names; expected {_EXPECTED}")
-    names = classes or sorted(
-        {label for value in given.values() for label in _items(value) or () if isinstance(label, str)}
-    )
+    names = classes or _names_in(given, path)
     labels = LabelSpace.from_file(root / "labels.txt") if classes is None and files.is_file(root / "labels.txt") else (
         files.label_space(names, str(path)))  # fmt: skip
     pictures = Pictures(*(path.parent / name for name in ("data", "images")), path.parent, root)
@@ -70,10 +68,14 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
         paths.append(pictures.find(name, where))
         if seen.setdefault(paths[-1], name) != name:
             raise InputError(f"{where}: the same picture as {seen[paths[-1]]!r}; expected each picture once")
-        if (items := _items(value)) is None:
+        items = _items(value, where)
+        if items is None:
             ignore[row] = True
-        for item in items or ():
-            targets[row, _column(item, labels, where)] = 1
+            continue
+        _refuse_multi_hot(items, where)
+        for item in items:
+            if _applies(item, where):
+                targets[row, _column(item, labels, where)] = 1
     if not paths:
         raise files.empty_split(path, split)
     notes = list(pictures.notes)
@@ -93,17 +95,46 @@ def _files(root: Path) -> dict[str, Path]:
     return {name: root / name / _FILE for name in files.folders_of(root) if fits(root / name / _FILE)}
 
 
+def _names_in(given: dict[str, Any], path: Path) -> list[str]:
+    """The labels that pictures have, in alphabetical order, for a file without classes."""
+    every = (item for name, value in given.items() for item in _items(value, f"{path}, labels[{name!r}]") or ())
+    found = (item.get("label") if isinstance(item, dict) else item for item in every)
+    return sorted({label for label in found if isinstance(label, str)})
+
+
 def _are_names(classes: Any) -> bool:
     return isinstance(classes, list) and all(isinstance(name, str) for name in classes)
 
 
-def _items(value: Any) -> list | None:
+def _items(value: Any, where: str) -> list | None:
     """The labels of a picture, in any of the forms in which they are written; None where nobody gave them."""
     if isinstance(value, dict):  # with include_confidence or include_attributes
-        value = value.get("label", value.get("labels"))
+        if "label" not in value and "labels" not in value:
+            raise InputError(f"{where}: an object with {shown(value, 4)}; expected one with label")
+        if not isinstance(value.get("label"), str | None):
+            value = value["label"]
+        elif value.get("label") is not None:
+            return [value]
+        else:
+            value = value.get("labels")
     if value is None:
         return None
     return value if isinstance(value, list) else [value]
+
+
+def _applies(item: Any, where: str) -> bool:
+    """Return whether a label's confidence says that it applies; FiftyOne gives none to what a person labelled."""
+    confidence = item.get("confidence") if isinstance(item, dict) else None
+    return confidence is None or files.score_says_yes(confidence, f"{where}, confidence")
+
+
+def _refuse_multi_hot(items: list, where: str) -> None:
+    numbers = [item for item in items if isinstance(item, int)]
+    if len(set(numbers)) != len(numbers):
+        raise InputError(
+            f"{where}: {str(items)[:40]} has a number twice; expected the numbers of the labels that the picture has, "
+            "and not a 0 or 1 for each label"
+        )
 
 
 def _column(item: Any, labels: LabelSpace, where: str) -> int:

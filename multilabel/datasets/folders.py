@@ -39,8 +39,10 @@ _NO_LABEL = re.compile(
 _WITHOUT = "no_label"
 _JOINS = (r"[+&,;|]", r"[\s_-]and[\s_-]", r"_", r"-", r"\s+")
 """What may join the names of labels in that of a folder."""
-_NO_PICTURES = re.compile(r"(labels?|masks?|annotations?|segmentations?)", re.IGNORECASE)
-"""Names of folders below a label's folder whose pictures do not have the label."""
+_NO_PICTURES = re.compile(r"(labels?|masks?|annotations?|segmentations?|ground[ _-]?truths?|gt)", re.IGNORECASE)
+"""Names of folders whose pictures are no pictures of labels."""
+_MASK = re.compile(r"(?P<of>.+)[ _-](mask|seg|segmentation|gt)([ _-]?\d+)?", re.IGNORECASE)
+"""The stem of a picture that shows where something is in another."""
 _SPEAKS = re.compile(
     r"metadata\..*|.*annotations?[^/]*|.*\.(json|jsonl|ya?ml|xml|csv|tsv|parquet|coco|npz|mat)", re.IGNORECASE
 )
@@ -93,6 +95,7 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
         for path in files.below(folder / label, files.PICTURE_SUFFIXES):
             if "\\" in path.name or not path.name.isascii():  # nothing else in a listing leads out of it
                 files.inside(path.name, f"{path.parent}")
+            _refuse_nested(path, folder / label, labels)
             found.append((label, path))
     rows: dict[tuple[str, str], int] = {}
     copies: list[Path] = []
@@ -116,6 +119,18 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
     return Contents(labels=labels, paths=paths, targets=targets, ignore=ignore, notes=notes, copies=tuple(copies))
 
 
+def _refuse_nested(path: Path, folder: Path, labels: LabelSpace) -> None:
+    """Raise an error if a picture lies in the folder of one label and below it in one that is named as another."""
+    if len(path.parts) == len(folder.parts) + 1:
+        return
+    inner = next((part for part in path.relative_to(folder).parts[:-1] if part in labels and part != folder.name), None)
+    if inner is not None:
+        raise InputError(
+            f"{path}: is below the label {folder.name!r} and the folder {inner!r}, which is a label as well; expected "
+            "the picture in the folder of each label that it has, directly below the split"
+        )
+
+
 def _refuse_joined(root: Path, labels: LabelSpace) -> None:
     """Raise an error if the name of a folder joins those of others, so that its pictures may have several labels."""
     if files.is_file(root / "labels.txt"):
@@ -135,6 +150,8 @@ def doubt(root: Path, splits: list[str]) -> str | None:
     """What speaks against one folder per label; None if nothing does."""
     if splits and not any(re.sub(r"[\d_-]+$", "", name.lower()) in SPLIT_NAMES for name in splits):
         return f"none of the folders {_some(splits)} is named as a split (train, val, test): expected <split>/<label>/"
+    if (other := next((name for name in splits if _NO_PICTURES.fullmatch(name)), None)) is not None:
+        return f"{other} is named as no split is"
     for split in splits:
         for label in files.folders_of(root / split):
             if _NO_LABEL.fullmatch(label):
@@ -144,10 +161,19 @@ def doubt(root: Path, splits: list[str]) -> str | None:
         inside = Path(below).relative_to(root)
         if len(inside.parts) >= 2 and (other := next((name for name in folders if _NO_PICTURES.fullmatch(name)), None)):
             return f"{inside / other} is named as pictures are not that show the label"
+        if (mask := _mask_in(names)) is not None:
+            return f"{inside / mask} is named as a mask of the picture beside it"
         speaking = _speaking(Path(below), names, at_root=below == str(root))
         if speaking is not None:
             return f"{inside / speaking} speaks of labels, and this layout would not read it"
     return None
+
+
+def _mask_in(names: list[str]) -> str | None:
+    """The first file that is named as a mask of another."""
+    stems = {os.path.splitext(name)[0] for name in names if name.lower().endswith(files.PICTURE_SUFFIXES)}
+    found = ((name, _MASK.fullmatch(os.path.splitext(name)[0])) for name in sorted(names) if name[0] != ".")
+    return next((name for name, parts in found if parts and parts["of"] in stems), None)
 
 
 def _speaking(folder: Path, names: list[str], *, at_root: bool) -> str | None:

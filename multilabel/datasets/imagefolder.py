@@ -28,7 +28,12 @@ from edgepress.multilabel.datasets.columns import LIST_COLUMNS, SPLIT_NAMES
 from edgepress.multilabel.datasets.contents import Contents
 from edgepress.multilabel.datasets.finding import Pictures
 from edgepress.multilabel.datasets.label_lists import names_of, refuse_unsplit
-from edgepress.multilabel.datasets.notations import refuse_multi_hot, refuse_notations, refuse_numbered_lines
+from edgepress.multilabel.datasets.notations import (
+    are_numbers,
+    refuse_multi_hot,
+    refuse_notations,
+    refuse_numbered_lines,
+)
 from edgepress.multilabel.datasets.options import DataOptions
 from edgepress.multilabel.datasets.table_rows import listed_names, open_with_columns, read_table
 from edgepress.multilabel.errors import InputError, shown
@@ -182,7 +187,29 @@ def _read_csv(split: str, listings: dict[str, Path], pictures: Pictures, root: P
         how = f"--format csv reads {listing.name} as a table with a column for the split"
         _refuse_splits(said, table.header[columns.split], split, str(listing), how)
     contents = read_table(table, columns, pictures, labels, None, options)
+    if (
+        (names := class_names(root))
+        and columns.listed
+        and are_numbers(labels)
+        and not files.is_file(root / "labels.txt")
+    ):
+        contents = _named(contents, names, str(listing))
     return replace(contents, notes=(*contents.notes, *_not_read(root, listing)))
+
+
+def _named(contents: Contents, names: list[str], where: str) -> Contents:
+    """The same split, whose labels are numbers, with the names that the card gives them.
+
+    Raises:
+        InputError: a number has no name.
+    """
+    labels = files.label_space(names, where)
+    numbers = [int(number) for number in contents.labels]
+    if max(numbers) >= len(labels):
+        raise InputError(f"{where}: label number {max(numbers)}; there are {len(labels)} names in README.md, from 0 on")
+    targets = np.zeros((len(contents.paths), len(labels)), dtype=np.uint8)
+    targets[:, numbers] = contents.targets
+    return replace(contents, labels=labels, targets=targets, ignore=np.zeros(targets.shape, dtype=bool))
 
 
 def _rows(listing: Path, options: DataOptions) -> Iterator[tuple[int, dict[str, Any]]]:

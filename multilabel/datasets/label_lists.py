@@ -23,8 +23,13 @@ CHOICES = (
 """Label Studio's keys for what was chosen."""
 _QUOTED = re.compile(r"\s*(?:'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\")\s*,?")
 _ALL_QUOTED = re.compile(r"('[^']*'|\"[^\"]*\")(\s*,\s*('[^']*'|\"[^\"]*\"))*")
+_LISTS = frozenset("[({'\"")
+"""How a cell begins that shows by itself what its parts are."""
 _PAIRS = {"[": "]", "(": ")", "{": "}"}
-_MARKS = {",": "commas", " ": "spaces", "/": "/", "+": "+", "#": "#"}
+_MARKS = {",": "commas", " ": "spaces", "/": "/", "+": "+", "#": "#", "\t": "tabs"}
+"""Marks that separate names where they may be part of one, and what messages call them; other marks follow them."""
+_COMMAS = frozenset(",\u3001\uff0c\uff1b")  # and the commas and semicolons of Chinese and Japanese
+_WORDS = (" and ", " und ", " et ", " y ")
 WHOLE = "none"
 """The separator for cells that are one label each."""
 
@@ -123,22 +128,33 @@ def separator_of(cells: Sequence[str], separator: str | None, table: str) -> Uns
     if separator == WHOLE or (separator is not None and any(separator in cell for cell in cells)):
         return None
     names: Counter[str] = Counter()
+    bare: dict[str, None] = {}
     separated = False
     for cell in cells:
         found = names_of(cell, None, table)
-        separated = separated or len(found) > 1 or cell.strip()[:1] in ("[", "{")
+        listed = cell.strip()[:1] in _LISTS
+        separated = separated or len(found) > 1 or (listed and cell.strip()[:1] in "[{")
         names.update(found)
-    for mark, called in _MARKS.items():
-        split = {name: [part for one in name.split(mark) if (part := one.strip())] for name in names if mark in name}
+        if not listed:  # a list says by itself what its parts are
+            bare.update(dict.fromkeys(found))
+    others = sorted({mark for name in bare for mark in name if not mark.isalnum() and mark not in _MARKS})
+    for mark in (*_MARKS, *_WORDS, *others):
+        split = {name: [part for one in name.split(mark) if (part := one.strip())] for name in bare if mark in name}
         seen = Counter(part for parts in split.values() for part in set(parts))
+        usual = mark in _MARKS or mark in _COMMAS
         for name, parts in split.items():
             alone = all(part in names for part in parts)
-            again = not separated and all(part in names or seen[part] > 1 for part in parts)
+            again = usual and not separated and all(part in names or seen[part] > 1 for part in parts)
             # If no list is in sight, a comma, a slash and so on more likely separate names than belong to one.
-            shared = not separated and mark != " " and (mark == "," or any(seen[part] > 1 for part in parts))
+            shared = usual and not separated and mark != " " and (mark in _COMMAS or any(seen[p] > 1 for p in parts))
             if len(parts) > 1 and (alone or again or shared):
-                return Unsplit(mark, called, name, parts)
+                return Unsplit(mark, _MARKS.get(mark, repr(mark)), name, parts)
     return None
+
+
+def quoted(mark: str) -> str:
+    """A separator as a shell reads it."""
+    return f"'{mark}'" if mark.isprintable() else f"${mark!r}"
 
 
 def refuse_unsplit(cells: Iterable[str], separator: str | None, table: str, column: str) -> None:
@@ -150,8 +166,9 @@ def refuse_unsplit(cells: Iterable[str], separator: str | None, table: str, colu
     found = separator_of(list(cells), separator, table)
     if found is not None:
         said = f"--separator {separator!r} occurs nowhere: " if separator is not None else ""
+        parts = ", ".join(map(repr, found.parts[:4]))
         raise InputError(
-            f"{table}: column {column!r} holds {found.cell[:60]!r}, which {found.called} would split into "
-            f"{', '.join(repr(part) for part in found.parts[:4])}; {said}give --separator '{found.mark}' where a cell "
-            f"lists labels, or --separator {WHOLE} where each cell is one label"
+            f"{table}: column {column!r} holds {found.cell[:60]!r}, which {found.called} would split into {parts}; "
+            f"{said}give --separator {quoted(found.mark)} where a cell lists labels, or --separator {WHOLE} where each "
+            "cell is one label"
         )

@@ -24,7 +24,7 @@ _MEANINGS: dict[str, Meaning] = {
     "-1": "unknown",
 }
 _EMPTY = frozenset(("", "nan", "<na>", "null", "none"))
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,2})?")
 _WITH_COMMA = re.compile(r"([+-]?\d+),00?")
 """A whole number as spreadsheets write it in countries with a decimal comma; three digits might be a thousand."""
 _CODES: dict[Meaning, int] = {"yes": 1, "no": 0, "unknown": -1}

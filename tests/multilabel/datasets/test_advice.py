@@ -56,9 +56,9 @@ def test_a_table_as_german_excel_saves_it_needs_one_message(tmp_path, lines, aft
 
 
 def test_words_of_which_nobody_knows_the_meaning(tmp_path):
-    root = write_csv(tmp_path, "path,cat,dog", "a.jpg,P,N", "b.jpg,N,P")
+    root = write_csv(tmp_path, "path,cat,dog", "a.jpg,A,B", "b.jpg,B,A")
     message = refusal(root)
-    assert "if 'cat' and 'dog' are labels: --values 'yes=...,no=...' with N, P in these places" in message
+    assert "if 'cat' and 'dog' are labels: --values 'yes=...,no=...' with A, B in these places" in message
     assert "if 'cat' lists labels: --label-columns 'cat'; if 'dog' lists labels: --label-columns 'dog'" in message
 
 

@@ -328,8 +328,11 @@ def test_a_separator_that_occurs_nowhere_is_refused_where_another_does(tmp_path)
     assert "separator is '': expected what separates labels" in refusal(root, separator="")
 
 
-@pytest.mark.parametrize("column", ["width", "iscrowd", "difficult", "score"])
-def test_a_property_of_boxes_is_no_label(tmp_path, column):
+@pytest.mark.parametrize(
+    "column",
+    ["width", "iscrowd", "difficult", "score", "total", "has_labels", "reviewed", "cat_pred", "a_conf", "sex"],
+)
+def test_a_column_that_says_nothing_of_the_content_is_no_label(tmp_path, column):
     root = write_csv(tmp_path, f"path,cat,{column}", "a.jpg,1,0", "b.jpg,0,1")
     assert f"column {column!r} holds yes and no, and is named like no label" in refusal(root)
     check(load_dataset(root, label_columns=f"cat,{column}"), ["cat", column], ["a.jpg", "b.jpg"], [[1, 0], [0, 1]])
@@ -394,3 +397,14 @@ def test_whole_numbers_with_a_decimal_comma(tmp_path):
 )
 def test_the_sides_of_a_value_are_not_turned(tmp_path, values, said):
     assert said in refusal(write_csv(tmp_path, "path,cat", "a.jpg,1", "b.jpg,"), values=values)
+
+
+def test_numbers_as_numpy_writes_them(tmp_path):
+    one, zero = "1.000000000000000000e+00", "0.000000000000000000e+00"
+    root = write_csv(tmp_path, "path,cat,dog", f"a.jpg,{one},{zero}", f"b.jpg,{zero},1E0", "c.jpg,1,1")
+    check(load_dataset(root), ["cat", "dog"], ["a.jpg", "b.jpg", "c.jpg"], [[1, 0], [0, 1], [1, 1]])
+
+
+def test_advice_never_makes_a_label_of_what_is_named_like_none(tmp_path):
+    root = write_csv(tmp_path, "path,cat,reviewed,cat_pred", "a.jpg,1,1,0", "b.jpg,0,1,1", "c.jpg,1,0,0")
+    assert "--label-columns 'cat' leaves it (and cat_pred) out" in refusal(root)

@@ -31,7 +31,7 @@ def export(root, labels: dict, classes: list[str] | None = CLASSES):
         ({"b": [2, 0], "a": [], "c": [1]}, None),
         (
             {
-                "b": [{"label": "crane", "confidence": 0.9}, {"label": "boat", "confidence": 0.6}],
+                "b": [{"label": "crane", "confidence": 1.0}, {"label": "boat"}, {"label": "dock", "confidence": 0}],
                 "a": {"label": None},
                 "c": [{"label": "dock", "confidence": None}],
             },
@@ -58,6 +58,9 @@ def test_an_export_a_split_and_classes_that_are_not_listed(tmp_path):
         export(tmp_path / split, SEVERAL, None)
     assert list_splits(tmp_path) == ["train", "val"]
     assert load_dataset(tmp_path, "val").labels.names == ("boat", "crane", "dock")
+    export(tmp_path / "val", {"b": [{"label": "boat"}, {"label": "crane"}], "a": None, "c": {"label": "dock"}}, None)
+    check(load_dataset(tmp_path, "val"), ["boat", "crane", "dock"], ["b.jpg", "a.jpg", "c.jpg"],
+          [[1, 1, 0], [0, 0, 0], [0, 0, 1]], NULL)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -66,6 +69,10 @@ def test_an_export_a_split_and_classes_that_are_not_listed(tmp_path):
         ({"b": ["buoy"]}, """labels['b']: label "buoy" is not in classes"""),
         ({"b": [3]}, "labels['b']: label 3 is not in classes"),
         ({"gone": ["boat"]}, "gone: no such file"),
+        ({"b": {"label": "boat", "confidence": 0.2}}, "labels['b'], confidence: score is '0.2'; expected 1 (yes), 0"),
+        ({"b": [{"label": "boat", "confidence": 0.2}]}, "what a machine guessed is no label"),
+        ({"b": {"classifications": []}}, "labels['b']: an object with classifications; expected one with label"),
+        ({"b": [1, 0, 1]}, "labels['b']: [1, 0, 1] has a number twice; expected the numbers of the labels"),
         ({}, "the split 'train' is empty"),
     ],
 )

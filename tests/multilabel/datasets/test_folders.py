@@ -216,3 +216,25 @@ def test_a_folder_whose_parts_are_no_folders_is_a_label(tmp_path):
     for shade, label in enumerate(("cat", "cat_tree", "hot dog")):
         picture(tmp_path / "test" / label / f"{shade}.jpg", shade)
     check(load_dataset(tmp_path), ["cat", "cat_tree", "hot dog"], ["0.jpg", "1.jpg", "2.jpg"], np.eye(3))
+
+
+@pytest.mark.parametrize("mask", ["a_mask.png", "a-mask.jpg", "a_mask_1.png", "a_seg.png", "a_gt.png"])
+def test_masks_beside_their_pictures_are_no_pictures(tmp_path, mask):
+    for name in ("train/cat/a.jpg", "train/dog/b.jpg", f"train/cat/{mask}"):
+        picture(tmp_path / name)
+    assert f"train/cat/{mask} is named as a mask of the picture beside it" in refusal(tmp_path, "train")
+    assert len(load_dataset(tmp_path, "train", format="folders")) == 3
+
+
+@pytest.mark.parametrize("folder", ["ground_truth", "masks", "gt", "labels"])
+def test_a_folder_of_masks_is_no_split(tmp_path, folder):
+    for name in ("train/cat/a.jpg", "test/dog/b.jpg", f"{folder}/dog/b.png"):
+        picture(tmp_path / name)
+    assert folder in refusal(tmp_path, "train")
+
+
+def test_a_picture_below_two_labels_is_refused(tmp_path):
+    for shade, name in enumerate(("train/cat/a.jpg", "train/dog/b.jpg", "train/cat/dog/c.jpg")):
+        picture(tmp_path / name, shade)
+    message = refusal(tmp_path, "train")
+    assert "c.jpg: is below the label 'cat' and the folder 'dog', which is a label as well" in message

@@ -35,6 +35,8 @@ def write_lines(root, *lists, names: tuple[str, ...] = ()):
         ("dog;!cat", "!cat", "a name with a sign before it"),
         ("+cat;dog", "+cat", "a name with a sign before it"),
         ("cat?", "cat?", "a question"),
+        ("cat\\;dog", "cat\\", "a part of a name whose separator is escaped"),
+        ("set()", "set()", "a list as programs print it"),
         ("N/A", "N/A", "what programs write where nothing is known"),
         ("#REF!", "#REF!", "what programs write where nothing is known"),
         ("-", "-", "no word"),
@@ -138,3 +140,23 @@ def test_a_text_for_nothing_is_told(tmp_path):
     data = load_dataset(tmp_path)
     check(data, ["cat", "dog"], ["a.jpg", "b.jpg", "c.jpg"], [[1, 0], [0, 0], [1, 1]])
     assert data.notes == ("1 lines with 'None' for labels are pictures without a label",)
+
+
+@pytest.mark.parametrize("mark", ["&", " and ", "_", "-", ":", ">", "@", "\t", "\u3001", "\uff0c", "\uff1b", "\u00d7"])
+def test_any_mark_between_names_that_stand_alone_elsewhere_is_asked_for(tmp_path, mark):
+    root = write_csv(tmp_path, "path,labels", f"a.jpg,cat{mark}dog", "b.jpg,cat", "c.jpg,dog")
+    assert f"would split into 'cat', 'dog'; give --separator {'$' * (mark == chr(9))}" in refusal(root)
+    check(load_dataset(root, separator=mark), ["cat", "dog"], ["a.jpg", "b.jpg", "c.jpg"], [[1, 1], [1, 0], [0, 1]])
+    whole = load_dataset(root, separator="none")
+    assert set(whole.labels) == {"cat", "dog", f"cat{mark}dog"}
+
+
+def test_a_list_that_shows_its_parts_is_not_split_further(tmp_path):
+    root = write_csv(tmp_path, "path,labels", 'a.jpg,"[""hot dog""]"', 'b.jpg,"[""hot"", ""dog""]"', "c.jpg,[]")
+    check(load_dataset(root), ["dog", "hot", "hot dog"], ["a.jpg", "b.jpg", "c.jpg"], [[0, 0, 1], [1, 1, 0], [0, 0, 0]])
+
+
+def test_names_that_differ_in_what_cannot_be_seen_are_told(tmp_path):
+    root = write_csv(tmp_path, "path,labels", "a.jpg,cat", "b.jpg,cat\u200b;dog", "c.jpg,dog")
+    (note,) = load_dataset(root).notes
+    assert "almost the same: 'cat' and 'cat\\u200b'" in note
