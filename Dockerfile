@@ -11,14 +11,14 @@ COPY deploy deploy
 COPY edgepress edgepress
 
 FROM base AS runtime
-RUN pip install --constraint constraints.txt '.[onnxruntime,openvino,litert]' && useradd --create-home edgepress
+RUN pip install --constraint constraints.txt '.[onnxruntime,openvino,litert,ncnn]' && useradd --create-home edgepress
 USER edgepress
 WORKDIR /home/edgepress
 ENTRYPOINT ["edgepress"]
 CMD ["doctor"]
 
 FROM base AS train
-RUN pip install --constraint constraints.txt '.[train,weights,quantize,openvino,litert-build,tensorrt-rtx]' \
+RUN pip install --constraint constraints.txt '.[train,weights,quantize,openvino,litert-build,ncnn-build,tensorrt-rtx]' \
     && pip install --no-deps --ignore-requires-python onnx2tf==2.6.9 \
     && useradd --create-home edgepress
 USER edgepress

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-EXTRAS := train,weights,quantize,openvino,litert-build,tensorrt-rtx,demo,sign,parquet,huggingface,clip
+EXTRAS := train,weights,quantize,openvino,litert-build,ncnn-build,tensorrt-rtx,demo,sign,parquet,huggingface,clip
 
 .PHONY: quickstart test check coverage api fuzz pairs survive load serve versions mutate sbom audit clean
 

@@ -39,7 +39,7 @@ def for_litert(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     result = type(model)()
     result.CopyFrom(model)
-    _fold_constants(result)
+    fold_constants(result)
     shapes = _shapes(result)
     graph = result.graph
     for node in graph.node:
@@ -53,7 +53,7 @@ def for_litert(model: onnx.ModelProto) -> onnx.ModelProto:
     return result
 
 
-def _fold_constants(model: onnx.ModelProto) -> None:
+def fold_constants(model: onnx.ModelProto) -> None:
     """Replace the nodes that read constants alone by their results, as ONNX Runtime computes them."""
     from onnx import ValueInfoProto, numpy_helper
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib.util
+import io
 import os
 import re
 import subprocess
@@ -19,6 +21,7 @@ import numpy as np
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
 from edgepress.multilabel.litert_graph import for_litert
 from edgepress.multilabel.onnx_session import cpu_session
+from edgepress.multilabel.root_logger import own_root_logger
 
 CONVERTER = "onnx2tf==2.6.9"
 """The version that was tried. Its requirements name exact versions of numpy, onnx and others, and Python 3.12, none of
@@ -84,6 +87,20 @@ def litert_model(path: Path) -> bytes:
         converted = without_surplus(made.read_bytes())
     _require_equal(path, converted)
     return converted
+
+
+def quantizer_model(made: Any, *ranges: Any) -> bytes:
+    """The model that a `litert_quantizer.quantizer.Quantizer` makes, and nothing else.
+
+    It draws a bar of its progress, and its first message gives the root logger a handler (litert-quantizer 0.11,
+    absl's logging): every message of the program would be written twice, or to where stderr pointed at that moment.
+
+    Args:
+        ranges: of its static configurations, where it has any.
+    """
+    with own_root_logger(), contextlib.redirect_stderr(io.StringIO()):
+        result = made.quantize(*ranges, enable_progress_bar=False, enable_progress_report=False)
+    return bytes(result.quantized_model)
 
 
 def without_surplus(model: bytes) -> bytes:

@@ -13,7 +13,7 @@ from edgepress.multilabel.labels import LabelName
 from edgepress.multilabel.preprocess import Preprocess
 from edgepress.multilabel.ratio import Ratio
 
-Kind = Literal["torch", "onnx", "openvino", "tensorrt", "litert"]
+Kind = Literal["torch", "onnx", "openvino", "tensorrt", "litert", "ncnn"]
 Precision = Literal["fp32", "fp16", "int8"]
 Target = Literal["onnxruntime", "tensorrt", "openvino", "litert"]
 """The engine that an INT8 model is quantised for."""
@@ -76,7 +76,19 @@ class BuiltForLiteRt(_Frozen):
     """sha256 of the ONNX file that it was made from."""
 
 
-BuiltFor = Annotated[BuiltForOpenVino | BuiltForTensorRt | BuiltForLiteRt, Field(discriminator="runtime")]
+class BuiltForNcnn(_Frozen):
+    """An ncnn model: a release reads it, on any machine, if it has the layers in it."""
+
+    runtime: Literal["ncnn"] = "ncnn"
+    version: str = Field(pattern=r"^\d{1,9}\.\d{1,9}")
+    """Of ncnn, with which it was proven equal to the ONNX file."""
+    onnx_sha256: str
+    """sha256 of the ONNX file that it was made from."""
+
+
+BuiltFor = Annotated[
+    BuiltForOpenVino | BuiltForTensorRt | BuiltForLiteRt | BuiltForNcnn, Field(discriminator="runtime")
+]
 """What a compiled engine runs on, by its runtime; `deploy.engines.passport` compares it with the machine."""
 
 

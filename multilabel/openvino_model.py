@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.root_logger import own_root_logger
 
 log = logging.getLogger("edgepress")
 
@@ -43,15 +44,11 @@ def openvino_model(path: Path) -> Any:
     """
     import openvino as ov
 
-    root = logging.getLogger()
-    level, filters, handlers = root.level, root.filters[:], root.handlers[:]
     try:
-        model = ov.convert_model(str(path))
+        with own_root_logger():
+            model = ov.convert_model(str(path))
     except Exception as error:  # OpenVINO's frontends raise types of their own
         raise InputError(f"{path}: OpenVINO cannot read it: {' '.join(str(error).split())[:300]}") from error
-    finally:
-        root.setLevel(level)
-        root.filters[:], root.handlers[:] = filters, handlers
     _tell_ignored(path)
     _keep_padding(model)
     _keep_last_windows(model)

@@ -23,6 +23,7 @@ import pytest
 
 from tests.browser import chromium
 from tests.litert import require_litert
+from tests.ncnn import require_ncnn
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -241,7 +242,7 @@ def onnx_bundle(model: MultiLabelModel, student: Bundle, splits: Splits) -> Bund
 @pytest.fixture(scope="session")
 def build(onnx_bundle: Bundle, splits: Splits) -> Callable[[str], Bundle]:
     """An engine's bundle by its name in a recipe, beside its parents; each is made once."""
-    from edgepress.deploy.engines.table import ENGINES, LITERT
+    from edgepress.deploy.engines.table import ENGINES, LITERT, NCNN
     from edgepress.run.build import build_engine
     from edgepress.run.recipe import CompileConfig, QuantizeConfig
 
@@ -251,6 +252,8 @@ def build(onnx_bundle: Bundle, splits: Splits) -> Callable[[str], Bundle]:
         if name not in made:
             if ENGINES[name].runtime is LITERT:
                 require_litert()
+            if ENGINES[name].runtime is NCNN:
+                require_ncnn()
             run, pictures = onnx_bundle.path.parent, QuantizeConfig(pictures=16, time_limit=0.0)
             made[name] = build_engine(name, onnx_bundle, run, splits, pictures, CompileConfig())
         return made[name]

@@ -35,7 +35,7 @@ TORCH_ASKED = {"deploy/machine/device.py"}
 """Asks torch, inside a function, what it sees here: `edgepress doctor`."""
 LAZY = {
     *("onnx", "onnxruntime", "openvino", "nncf", "sympy", "tensorrt", "tensorrt_rtx", "cuda"),
-    *("ai_edge_litert", "litert_quantizer", "onnx2tf"),
+    *("ai_edge_litert", "litert_quantizer", "onnx2tf", "ncnn", "pnnx"),
     *("gradio", "fastapi", "starlette", "uvicorn"),
 }
 """Runtimes and tools that need not be installed: imported inside functions, but for the exporters, which need onnx."""

@@ -16,6 +16,7 @@ PIECES = {
         "tests/deploy/bench/",
         "tests/deploy/build/test_export.py",
         "tests/deploy/build/test_litert.py",
+        "tests/deploy/build/test_ncnn.py",
         "tests/deploy/build/test_triton.py",
         "tests/deploy/demo/",
         "tests/deploy/engines/",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -13,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from edgepress.calibration.int8.ranges import Ranges
-from edgepress.multilabel.litert_model import litert_model
+from edgepress.multilabel.litert_model import litert_model, quantizer_model
 
 PRODUCTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 """What is quantised. Products of two activations, norms and softmax take no time worth saving, and in INT8 they cost an
@@ -69,9 +67,7 @@ class LiteRtQuantizer:
             name: {"min": np.array([low], np.float32), "max": np.array([high], np.float32)}
             for name, (low, high) in self.ranges.by(method).items()  # type: ignore[arg-type]
         }
-        with contextlib.redirect_stderr(io.StringIO()):  # it draws a bar of its progress
-            result = made.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
-        out.write_bytes(result.quantized_model)
+        out.write_bytes(quantizer_model(made, ranges))
         return True
 
     @staticmethod

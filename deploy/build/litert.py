@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
 from edgepress.deploy.build.compile import decisions_of, derived_bundle, kept_engine, require_float_onnx, tools_of
 from edgepress.multilabel.bundle import Bundle, inputs_hash
-from edgepress.multilabel.litert_model import litert_model, require_converter
+from edgepress.multilabel.litert_model import litert_model, quantizer_model, require_converter
 from edgepress.multilabel.manifest import BuiltForLiteRt
 
 TFLITE = "model.tflite"
@@ -70,8 +68,7 @@ def with_half_weights(model: bytes) -> bytes:
         half.add_weight_only_config(
             ".*", qtyping.TFLOperationName(product), num_bits=16, algorithm_key=quantizer.AlgorithmName.FLOAT_CASTING
         )
-    with contextlib.redirect_stderr(io.StringIO()):  # it draws a bar of its progress
-        return bytes(half.quantize(enable_progress_bar=False, enable_progress_report=False).quantized_model)
+    return quantizer_model(half)
 
 
 def built_for_litert(parent: Bundle) -> BuiltForLiteRt:

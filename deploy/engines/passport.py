@@ -11,6 +11,7 @@ What matters, by runtime:
   one that wrote it. It is compiled for the device when it is opened.
 - LiteRT: a file names the version of each of its operators; LiteRT itself says when it lacks one
   (`deploy.engines.litert`).
+- ncnn: a file names its layers and no version; the engine says which of them this ncnn lacks (`deploy.engines.ncnn`).
 - ONNX: a graph has an opset and domains; ONNX Runtime itself says when they are too new (`deploy.engines.onnxruntime`).
 
 The CUDA version of the driver is recorded, and a difference is reported but stops nothing: the installed runtime needs
@@ -33,7 +34,7 @@ from edgepress.deploy.engines.tensorrt_runtime import TENSORRT_MODULES, load_run
 from edgepress.deploy.machine.cuda import cuda_compute_capability, cuda_driver_version, sm_name
 from edgepress.multilabel.bundle import MANIFEST, Bundle
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
-from edgepress.multilabel.manifest import BuiltForLiteRt, BuiltForOpenVino, BuiltForTensorRt
+from edgepress.multilabel.manifest import BuiltForLiteRt, BuiltForNcnn, BuiltForOpenVino, BuiltForTensorRt
 from edgepress.multilabel.saturation import weight_bits_here
 
 log = logging.getLogger("edgepress")
@@ -70,6 +71,8 @@ def misfits(bundle: Bundle) -> list[Misfit]:
         found = _openvino(bundle, built_for)
     elif isinstance(built_for, BuiltForLiteRt):
         found = _litert(built_for)
+    elif isinstance(built_for, BuiltForNcnn):
+        found = _ncnn(built_for)
     else:
         found = []
     return sorted(found, key=lambda difference: not difference.matters)
@@ -197,6 +200,12 @@ def _litert(built: BuiltForLiteRt) -> list[Misfit]:
         if _release(built.version) == _release(here)
         else [Misfit("ai-edge-litert version", built.version, here, matters=False)]
     )
+
+
+def _ncnn(built: BuiltForNcnn) -> list[Misfit]:
+    require("ncnn", "ncnn")
+    here = importlib.metadata.version("ncnn")
+    return [] if built.version == here else [Misfit("ncnn version", built.version, here, matters=False)]
 
 
 def _newest_opset() -> int:

@@ -168,7 +168,19 @@ LITERT = Runtime(
     builder=f"{_BUILD}.litert:compile_litert",
     building="edgepress.multilabel.litert_model:require_converter",
 )
-RUNTIMES: dict[Kind, Runtime] = {runtime.kind: runtime for runtime in (TORCH, ONNX_RUNTIME, OPENVINO, TENSORRT, LITERT)}
+NCNN = Runtime(
+    name="ncnn",
+    kind="ncnn",
+    extra="ncnn",
+    packages=("ncnn",),
+    engine=f"{_HERE}.ncnn:NcnnEngine",
+    settings=("threads",),
+    builder=f"{_BUILD}.ncnn:compile_ncnn",
+    building=f"{_BUILD}.ncnn:require_pnnx",
+    shares_threads=True,
+)
+_ALL = (TORCH, ONNX_RUNTIME, OPENVINO, TENSORRT, LITERT, NCNN)
+RUNTIMES: dict[Kind, Runtime] = {runtime.kind: runtime for runtime in _ALL}
 """Runtimes by the kind of bundle that they open."""
 _ROWS = (
     EngineSpec(name="onnx-fp32", runtime=ONNX_RUNTIME, precision="fp32"),
@@ -188,6 +200,8 @@ _ROWS = (
     EngineSpec(name="litert-fp32", runtime=LITERT, precision="fp32", graph="onnx-fp32"),
     EngineSpec(name="litert-fp16", runtime=LITERT, precision="fp16", graph="onnx-fp32"),
     EngineSpec(name="litert-int8", runtime=LITERT, precision="int8", target="litert"),
+    EngineSpec(name="ncnn-fp32", runtime=NCNN, precision="fp32", graph="onnx-fp32"),
+    EngineSpec(name="ncnn-fp16", runtime=NCNN, precision="fp16", graph="onnx-fp32"),
     EngineSpec(name="tensorrt-fp32", runtime=TENSORRT, precision="fp32", graph="onnx-fp32"),
     EngineSpec(name="tensorrt-fp16", runtime=TENSORRT, precision="fp16", graph="onnx-fp16"),
     EngineSpec(name="tensorrt-int8", runtime=TENSORRT, precision="int8", graph="onnx-int8-tensorrt", target="tensorrt"),

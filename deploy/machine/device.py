@@ -122,6 +122,8 @@ def check_backends() -> list[Backend]:
         _check("ai_edge_litert", "litert", "ai-edge-litert", lambda: "CPU"),
         _converter(),
         _check("litert_quantizer", "litert-build", "litert-quantizer", lambda: ""),
+        _check("ncnn", "ncnn", "ncnn", lambda: "CPU"),
+        _pnnx(),
         _check("nncf", "quantize", "nncf", lambda: ""),
         _check("sympy", "quantize", "sympy", lambda: ""),
         _check("tensorrt", "gpu", "tensorrt", lambda: _tensorrt("no GPU here, and it needs one"), _JETSON),
@@ -168,6 +170,13 @@ def _converter() -> Backend:
         told = f"not installed: pip install 'edgepress[litert-build]', then {INSTALL_CONVERTER}"
         return Backend("onnx2tf", False, told)
     return Backend("onnx2tf", True, importlib.metadata.version("onnx2tf"))
+
+
+def _pnnx() -> Backend:
+    """pnnx is found and not imported: its program is what converts, and an import of the package needs torch."""
+    if importlib.util.find_spec("pnnx") is None:
+        return Backend("pnnx", False, "not installed: pip install 'edgepress[ncnn-build]'")
+    return Backend("pnnx", True, importlib.metadata.version("pnnx"))
 
 
 def _torch() -> str:

@@ -33,7 +33,7 @@ _TENSORRT_10 = (36, 4, 0)
 """JetPack 6.1, the first with TensorRT 10; 6.0 has TensorRT 8.6, which has no strongly typed networks."""
 _CUDA = {6: "'cuda-python>=12.6,<13'", 7: "'cuda-python>=13,<14'"}
 _INTEL = "0x8086"
-_CPU_RUNTIMES = frozenset({"onnxruntime", "openvino", "ai_edge_litert", "torch"})
+_CPU_RUNTIMES = frozenset({"onnxruntime", "openvino", "ai_edge_litert", "ncnn", "torch"})
 _TENSORRT = frozenset({"tensorrt", "tensorrt_rtx"})
 
 

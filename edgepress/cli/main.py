@@ -53,6 +53,8 @@ _EXTRAS = {
     "openvino": "openvino",
     "ai_edge_litert": "litert",
     "litert_quantizer": "litert-build",
+    "ncnn": "ncnn",
+    "pnnx": "ncnn-build",
     "transformers": "huggingface",
     "open_clip": "clip",
     "gradio": "demo",

@@ -35,7 +35,8 @@ Device = Annotated[str, typer.Option("--device", help="cpu, cuda, or an OpenVINO
 Threads = Annotated[
     int | None,
     typer.Option(
-        "--threads", help="Of ONNX Runtime, LiteRT and OpenVINO's CPU (default: what suits the CPUs, within a quota)."
+        "--threads",
+        help="Of ONNX Runtime, LiteRT, ncnn and OpenVINO's CPU (default: what suits the CPUs, within a quota).",
     ),
 ]
 Unproven = Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from importlib.metadata import version
 
 import pytest
@@ -75,3 +76,11 @@ def test_the_verb_compiles_and_verify_passes(onnx_bundle, tmp_path, edgepress, t
     assert (done.code, done.out.strip()) == (0, str(tmp_path / "made"))
     verified = edgepress("verify", Bundle.open(tmp_path / "made").path, "--data", tiny_data, "--split", "test")
     assert (verified.code, "litert, " in verified.out, "made: pass" in verified.out) == (0, True, True)
+
+
+def test_half_weights_leave_the_root_logger_alone(build, monkeypatch):
+    """The quantiser's first message gives a root logger without handlers one that writes to its own stderr."""
+    whole, root = build("litert-fp32").read("model.tflite"), logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])
+    building.with_half_weights(whole)
+    assert root.handlers == []

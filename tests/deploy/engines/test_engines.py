@@ -131,6 +131,24 @@ class TestLiteRtInt8(LiteRtContract):
     split_tolerance = 1e-3
 
 
+class NcnnContract(EngineContract):
+    devices = "ncnn takes cpu"
+    runs: ClassVar = {"runtime": "ncnn", "provider": "CPU", "precision": "f32"}
+    split_tolerance = 0  # it computes picture by picture
+
+
+class TestNcnnFp32(NcnnContract):
+    name = "ncnn-fp32"
+    closeness = 100
+
+
+class TestNcnnFp16(NcnnContract):
+    """Its weights are stored in half precision; it computes in f32."""
+
+    name = "ncnn-fp16"
+    closeness = 50
+
+
 class StandInGpu:
     """CUDA's memory and one stream, and a TensorRT that computes by ONNX Runtime.
 

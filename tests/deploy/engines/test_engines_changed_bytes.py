@@ -10,6 +10,7 @@ import pytest
 
 from edgepress.deploy.engines import open_engine
 from edgepress.deploy.engines.litert import LiteRtEngine
+from edgepress.deploy.engines.ncnn import NcnnEngine
 from edgepress.deploy.engines.onnxruntime import OnnxRuntimeEngine
 from edgepress.deploy.engines.openvino import OpenVinoEngine
 from edgepress.deploy.engines.torch import TorchEngine
@@ -38,10 +39,16 @@ def places(files: list[Path], rng: np.random.Generator) -> list[tuple[Path, int]
     return found[:CHANGES]
 
 
-@pytest.mark.parametrize("bundle", ["torch", "onnx-fp32", "openvino-fp32", "litert-fp32"], indirect=True)
+@pytest.mark.parametrize("bundle", ["torch", "onnx-fp32", "openvino-fp32", "litert-fp32", "ncnn-fp32"], indirect=True)
 def test_every_changed_byte_is_refused_and_nothing_is_run(bundle, monkeypatch):
     ran = []
-    for engine in (TorchEngine, OnnxRuntimeEngine, OpenVinoEngine, LiteRtEngine):  # each loads its model as it is made
+    for engine in (
+        TorchEngine,
+        OnnxRuntimeEngine,
+        OpenVinoEngine,
+        LiteRtEngine,
+        NcnnEngine,
+    ):  # each loads its model as it is made
         monkeypatch.setattr(engine, "__init__", lambda self, *rest, **settings: ran.append(self))
     files, rng = sorted(path for path in bundle.path.rglob("*") if path.is_file()), np.random.default_rng(0)
     assert {file.relative_to(bundle.path).as_posix() for file in files} == {MANIFEST, *bundle.manifest.files}

@@ -48,7 +48,7 @@ def test_a_device_that_openvino_does_not_see(build):
 
 
 def test_threads_are_those_asked_for(build):
-    for name in ("onnx-fp32", "openvino-fp32", "litert-fp32"):
+    for name in ("onnx-fp32", "openvino-fp32", "litert-fp32", "ncnn-fp32"):
         bundle = build(name)
         with open_engine(bundle, threads=1) as engine:
             assert engine.proof().settings["threads"] == "1"
@@ -92,7 +92,7 @@ def test_cuda_without_a_gpu_says_so(onnx_bundle, student):
             open_engine(onnx_bundle, device="cuda")
 
 
-@pytest.mark.parametrize("name", ["onnx-fp32", "openvino-fp32", "litert-fp32"])
+@pytest.mark.parametrize("name", ["onnx-fp32", "openvino-fp32", "litert-fp32", "ncnn-fp32"])
 def test_a_model_that_is_no_model_is_one_line(build, tmp_path, name):
     bundle = build(name)
     manifest = bundle.manifest
@@ -111,7 +111,7 @@ def test_a_model_that_is_no_model_is_one_line(build, tmp_path, name):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["onnx-fp32", "openvino-fp32", "litert-fp32"])
+@pytest.mark.parametrize("name", ["onnx-fp32", "openvino-fp32", "litert-fp32", "ncnn-fp32"])
 def test_a_model_of_another_size_than_its_manifest_is_refused_when_it_is_opened(build, tmp_path, name):
     like = build(name)
     fields = {key: getattr(like.manifest, key) for key in ("kind", "precision", "model", "labels")}

@@ -76,7 +76,7 @@ def calls(monkeypatch) -> list[int]:
     return counted
 
 
-@pytest.mark.parametrize("name", ["onnx-fp32", "onnx-fp16", "openvino-fp32", "litert-fp32"])
+@pytest.mark.parametrize("name", ["onnx-fp32", "onnx-fp16", "openvino-fp32", "litert-fp32", "ncnn-fp32"])
 def test_a_derived_bundle_carries_its_parents_pictures_and_passes(build, onnx_bundle, model, name):
     bundle = build(name)
     golden = stored(bundle)
@@ -297,7 +297,7 @@ def test_an_int8_engine_that_saturates_here_is_not_opened(onnx_bundle, tmp_path,
     open_engine(bundle).close()
 
 
-@pytest.mark.parametrize("name", ["onnx-fp32", "openvino-fp32", "litert-fp32"])
+@pytest.mark.parametrize("name", ["onnx-fp32", "openvino-fp32", "litert-fp32", "ncnn-fp32"])
 def test_files_replaced_under_an_open_engine_change_nothing(build, tmp_path, images, name):
     """A deployment copies over a bundle, file by file and in place."""
     bundle = Bundle.open(shutil.copytree(build(name).path, tmp_path / name))
@@ -312,7 +312,7 @@ def test_files_replaced_under_an_open_engine_change_nothing(build, tmp_path, ima
         open_engine(bundle.path)
 
 
-@pytest.mark.parametrize("name", ["onnx-fp32", "openvino-fp32", "litert-fp32"])
+@pytest.mark.parametrize("name", ["onnx-fp32", "openvino-fp32", "litert-fp32", "ncnn-fp32"])
 def test_a_file_replaced_between_the_check_and_the_opening_is_refused(build, tmp_path, name):
     bundle = Bundle.open(shutil.copytree(build(name).path, tmp_path / name))
     weights = bundle.model_path.with_suffix(".bin") if name == "openvino-fp32" else bundle.model_path

@@ -17,7 +17,7 @@ from edgepress import open_engine
 from edgepress.deploy.engines.base import Engine, Proof
 from edgepress.multilabel.bundle import Bundle
 
-ENGINES = ("onnx-fp32", "openvino-fp32", "litert-fp32")
+ENGINES = ("onnx-fp32", "openvino-fp32", "litert-fp32", "ncnn-fp32")
 HANG = 60
 """Seconds after which a child has hung: far above what opening an engine takes on a busy machine."""
 
@@ -114,15 +114,16 @@ print("answered")"""
 
 
 @needs_fork
-def test_openvino_in_a_child_that_lacks_its_threads_is_refused_with_the_way_out(build):
+@pytest.mark.parametrize(("name", "runtime"), [("openvino-fp32", "OpenVINO"), ("ncnn-fp32", "ncnn")])
+def test_a_runtime_in_a_child_that_lacks_its_threads_is_refused_with_the_way_out(build, name, runtime):
     lines = f"""\
 try:
-    open_engine({str(build("openvino-fp32").path)!r})
+    open_engine({str(build(name).path)!r})
 except RuntimeError as error:
     print(error)"""
-    done = in_child(build("openvino-fp32"), lines)
+    done = in_child(build(name), lines)
     assert done.returncode == 0, done.stdout
-    assert "forked while an engine of OpenVINO was open" in done.stdout
+    assert f"forked while an engine of {runtime} was open" in done.stdout
     assert "spawn" in done.stdout
 
 

@@ -24,6 +24,7 @@ import pytest
 from edgepress.deploy.build import rebuild as rebuilding
 from edgepress.deploy.build.compile import compile_fp16, compile_openvino
 from edgepress.deploy.build.litert import compile_litert
+from edgepress.deploy.build.ncnn import compile_ncnn
 from edgepress.deploy.build.rebuild import fitted
 from edgepress.deploy.build.tensorrt import build_tensorrt
 from edgepress.deploy.engines import open_engine, passport, tensorrt_runtime
@@ -33,9 +34,10 @@ from edgepress.multilabel.bundle import Bundle, file_sha256, write_bundle
 from edgepress.multilabel.decisions import Decisions
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
 from edgepress.multilabel.facts import Facts
-from edgepress.multilabel.manifest import BuiltFor, BuiltForLiteRt, BuiltForOpenVino
+from edgepress.multilabel.manifest import BuiltFor, BuiltForLiteRt, BuiltForNcnn, BuiltForOpenVino
 from tests.disk import full_disk
 from tests.litert import require_litert
+from tests.ncnn import require_ncnn
 
 HERE = passport.platform_here()
 ONLY_RTX = {"tensorrt_rtx": "tensorrt-rtx"}
@@ -176,13 +178,23 @@ def test_int8_for_openvino_needs_pictures(newer):
     assert "edgepress quantize onnx-fp32 --target openvino --data DIR" in message
 
 
-@pytest.mark.parametrize("name", ["onnx-fp32", "openvino-fp32", "litert-fp32"])
+@pytest.mark.parametrize("name", ["onnx-fp32", "openvino-fp32", "litert-fp32", "ncnn-fp32"])
 def test_a_truncated_model_is_refused_before_its_runtime_sees_it(build, tmp_path, name):
     bundle = Bundle.open(shutil.copytree(build(name).path, tmp_path / name))
     largest = max((bundle.path / file for file in bundle.manifest.files), key=lambda file: file.stat().st_size)
     largest.write_bytes(largest.read_bytes()[:1000])
     with pytest.raises(InputError, match=rf"{largest.name}: changed since the bundle was made"):
         open_engine(bundle.path)
+
+
+def test_ncnn_reads_what_another_release_wrote(build, onnx_bundle, tmp_path, images, caplog):
+    ncnn, here = build("ncnn-fp32"), version("ncnn")
+    assert ncnn.manifest.built_for == BuiltForNcnn(version=here, onnx_sha256=file_sha256(onnx_bundle.model_path))
+    older = altered(ncnn, tmp_path / "older", built_for=passport_of(ncnn, version="1.0.20250503"))
+    with caplog.at_level(logging.INFO, logger="edgepress"), open_engine(older) as engine, open_engine(ncnn) as now:
+        assert np.array_equal(engine(images), now(images))
+    assert f"ncnn version: recorded 1.0.20250503, found {here}" in caplog.text
+    assert misfits(ncnn) == []
 
 
 def test_litert_reads_what_another_release_wrote(build, onnx_bundle, tmp_path, images, caplog):
@@ -233,17 +245,20 @@ def test_an_onnx_that_is_too_new_for_the_runtime(onnx_bundle, tmp_path, change, 
     assert message.endswith("install a newer onnxruntime, or export the model again")
 
 
-@pytest.mark.parametrize("name", ["openvino", "fp16", "tensorrt", "litert"])
+@pytest.mark.parametrize("name", ["openvino", "fp16", "tensorrt", "litert", "ncnn"])
 def test_a_disk_that_fills_up_leaves_nothing_behind(onnx_bundle, tmp_path, name, monkeypatch):
     if name == "tensorrt":
         pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed")
     if name == "litert":
         require_litert()
+    if name == "ncnn":
+        require_ncnn()
     make = {
         "openvino": lambda out: compile_openvino(onnx_bundle, out, "fp32"),
         "fp16": lambda out: compile_fp16(onnx_bundle, out),
         "tensorrt": lambda out: build_tensorrt(onnx_bundle, out, GpuTarget(sm=86)),
         "litert": lambda out: compile_litert(onnx_bundle, out, "fp32"),
+        "ncnn": lambda out: compile_ncnn(onnx_bundle, out, "fp32"),
     }[name]
     monkeypatch.setattr(tensorrt_runtime, "TENSORRT_MODULES", ONLY_RTX)
     with full_disk(50_000), pytest.raises(OSError) as error:
