@@ -75,7 +75,7 @@ class NcnnEngine(Engine):
     def _proof(self) -> Proof:
         kinds = [layer.type for layer in self._network.layers() if layer.type not in _NO_LAYERS]
         precisions = by_precision("f32" for kind in kinds if kind in _PRODUCTS)
-        options = {name: str(getattr(self._network.opt, name)).lower() for name in OPTIONS}
+        options = {name: str(getattr(self._network.opt, name, False)).lower() for name in OPTIONS}
         return Proof(
             runtime="ncnn",
             version=self._version,
@@ -116,7 +116,8 @@ def network(graph: bytes, weights: bytes, threads: int) -> Any:
             raise MissingLayerError(line[0])
     net = ncnn.Net()
     for name, value in OPTIONS.items():
-        setattr(net.opt, name, value)
+        if hasattr(net.opt, name):  # an older release lacks what it cannot do
+            setattr(net.opt, name, value)
     net.opt.num_threads = threads
     if (code := net.load_param_mem(graph.decode("ascii"))) != 0:
         raise ValueError(f"its .param file is damaged: ncnn answers {code}")
