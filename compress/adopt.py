@@ -50,9 +50,10 @@ def load_finished(
         ModuleNotFoundError: transformers or open_clip is not installed.
     """
     if kind == "checkpoint" and backbone is None:
+        also = "" if labels is not None else "; and --labels FILE, the names of its outputs (for open_clip none)"
         raise InputError(
             f"{source}: say --backbone, the name of the model that it is a checkpoint of: timm's such as resnet50, "
-            f"torchvision:resnet50, or open_clip:ViT-B-32"
+            f"torchvision:resnet50, or open_clip:ViT-B-32{also}"
         )
     if kind != "checkpoint" and backbone is not None:
         raise InputError(f"--backbone {backbone}: is for a checkpoint; {source} is a folder that says what it is of")

@@ -48,6 +48,10 @@ def read_checkpoint(file: Path) -> dict[str, Tensor]:
     state = {name: value for name, value in named if isinstance(name, str) and isinstance(value, Tensor)}
     if not state:
         raise InputError(f"{file}: holds no tensors by name; expected what torch.save(model.state_dict(), FILE) writes")
+    for name, value in state.items():
+        if value.layout != torch.strided or value.is_quantized or value.is_complex():
+            kind = "quantised" if value.is_quantized else "complex" if value.is_complex() else "sparse"
+            raise InputError(f"{file}: {name} is {kind}; expected tensors of plain numbers: save the float model")
     return state
 
 

@@ -168,6 +168,8 @@ def _taken(node: yaml.Node, at: str) -> Taken:
         if not isinstance(node, yaml.SequenceNode) or not node.value:
             raise InputError(f"{at}: expected a list of the teacher's names for {combine}")
     if isinstance(node, yaml.SequenceNode):
+        if not node.value:
+            raise InputError(f"{at}: expected the teacher's names, or null where it has no such label")
         return Taken(tuple(_name(one, at) for one in node.value), combine)
     return Taken(() if node.tag == _NULL else (_name(node, at),))
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from edgepress.deploy.build.foreign import AdoptConfig, Foreign, read_foreign
 from edgepress.deploy.build.front import normalised
-from edgepress.deploy.build.own_file import session_of
+from edgepress.deploy.build.own_file import run_on, session_of
 from edgepress.deploy.build.wrap import Finished, wrap
 from edgepress.deploy.engines.base import require
 from edgepress.deploy.engines.golden import PICTURES
@@ -51,7 +51,10 @@ def adopt_onnx(
     answers = _Session(foreign, preprocess)
     if labels is None:
         assert foreign.labels is not None
-        labels = LabelSpace(foreign.labels)
+        try:
+            labels = LabelSpace(foreign.labels)
+        except InputError as error:
+            raise InputError(f"{file}: the names in its metadata: {error}; say --labels FILE") from None
     model = Finished(
         name=file.name,
         foreign=foreign,
@@ -156,7 +159,7 @@ class _Session:
         for start in range(0, len(fed), batch):
             part = fed[start : start + batch]
             whole = np.concatenate([part, np.repeat(part[-1:], batch - len(part), axis=0)])
-            found = self.session.run([self.foreign.output], {self.foreign.input: whole})[0]
+            found = run_on(self.session, self.foreign.source, self.foreign.input, self.foreign.output, whole)
             if not found.ndim or len(found) != batch:
                 raise InputError(
                     f"{self.foreign.source}: the output {self.foreign.output} has the shape {list(found.shape)} for "

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
 
 from edgepress.deploy.build.foreign_output import IN_UNIT, activation_of, output_of, shape_of
-from edgepress.deploy.build.own_file import load, session_of
+from edgepress.deploy.build.own_file import load, run_on, session_of
 from edgepress.multilabel.config import Config
 from edgepress.multilabel.conventions import Activation, Colors, Layout
 from edgepress.multilabel.errors import InputError
@@ -188,9 +188,9 @@ def _seems_probable(foreign: Foreign) -> bool:
     """Whether a graph that does not say so answers in 0..1 for random pixels, around 0 if it takes float32."""
     random, shape = np.random.default_rng(0), (foreign.batch or _TRIED, *foreign.shape)
     pixels = random.standard_normal(shape, np.float32) if foreign.dtype == _FLOAT else random.integers(0, 256, shape)
-    fed = {foreign.input: pixels.astype(foreign.dtype)}
-    answers = session_of(foreign.model, foreign.source).run([foreign.output], fed)[0]
-    return bool(answers.min() >= 0 and answers.max() <= 1)
+    session = session_of(foreign.model, foreign.source)
+    answers = run_on(session, foreign.source, foreign.input, foreign.output, pixels.astype(foreign.dtype))
+    return answers.dtype.kind == "f" and bool(answers.min() >= 0 and answers.max() <= 1)
 
 
 def _dtype(file: Path, value: onnx.ValueInfoProto) -> str:

@@ -39,9 +39,11 @@ def output_of(file: Path, model: onnx.ModelProto, said: str | None, questions: l
     """
     tensors = {value.name: value for value in model.graph.output if value.type.HasField("tensor_type")}
     others = [value.name for value in model.graph.output if value.name not in tensors]
+    if not model.graph.output:
+        raise InputError(f"{file}: the graph has no output; export it with its scores as one")
     if said in others or not tensors:
         raise InputError(
-            f"{file}: the output {said or ', '.join(others) or 'none'} is no tensor; expected a column of scores for "
+            f"{file}: the output {said or ', '.join(others)} is no tensor; expected a column of scores for "
             f"each label: say --output, or export without what makes lists or dictionaries of them (ZipMap)"
         )
     if said is not None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.onnx_session import session_options
@@ -82,4 +84,24 @@ def session_of(model: onnx.ModelProto, source: str, *, optimised: bool = True):
         )
         raise InputError(
             f"{source}: ONNX Runtime refuses it ({said[:300]}): export it with opset_version=20 and standard operators"
+        ) from error
+
+
+def run_on(session: Any, source: str, pictures: str, output: str, fed: np.ndarray) -> np.ndarray:
+    """What an ONNX Runtime session answers for pictures as its graph takes them.
+
+    Args:
+        source: what the error calls the graph.
+        pictures, output: the names of its input and of the chosen output.
+
+    Raises:
+        InputError: ONNX Runtime stops, as it does for pictures of a size that the graph cannot take.
+    """
+    try:
+        return session.run([output], {pictures: fed})[0]
+    except Exception as error:  # its own types, without a common base
+        said = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", " ".join(str(error).split()))
+        raise InputError(
+            f"{source}: ONNX Runtime cannot run it on pictures {list(fed.shape)} ({said[:200].rstrip('. ')}): say "
+            f"--size, the side that it learnt with, or export it with a free batch"
         ) from error

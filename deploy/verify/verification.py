@@ -299,13 +299,13 @@ def _reference(bundle: Bundle, data: MultiLabelDataset) -> _Found:
     parent = float_parent(bundle)
     if parent is None:
         named = bundle.manifest.parent
-        other = (
-            "export or adopt it again with these" if named is None else f"copy {named.name} beside it, as it was made"
-        )
+        lacks, other = "it was made from no other bundle", "adopt or export it again with these"
+        if named is not None:
+            lacks = f"the bundle it was made from ({named.name}) is not beside it, unchanged"
+            other = f"copy {named.name} beside it"
         raise InputError(
             f"{bundle.path}: its {REFERENCE} does not cover these pictures (the split {data.split!r} of {data.root}), "
-            f"and no bundle that could answer for them is beside it: say the --data and --split that it was made with, "
-            f"or {other}"
+            f"and {lacks}: say the --data and --split that it was made with, or {other}"
         )
     log.info("%s does not cover these pictures: the reference is %s", REFERENCE, parent.path)
     try:

@@ -136,6 +136,21 @@ def test_what_is_no_checkpoint_is_named(content, tmp_path):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("held", "kind"),
+    [
+        (lambda: torch.eye(3).to_sparse(), "sparse"),
+        (lambda: torch.zeros(3, dtype=torch.complex64), "complex"),
+        (lambda: torch.quantize_per_tensor(torch.zeros(3), 0.1, 0, torch.qint8), "quantised"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
+def test_tensors_that_are_no_plain_numbers_are_refused(held, kind, tmp_path):
+    torch.save({"fc.weight": held()}, tmp_path / "own.pth")
+    with pytest.raises(InputError, match=rf"own\.pth: fc\.weight is {kind}; expected tensors of plain numbers"):
+        read_checkpoint(tmp_path / "own.pth")
+
+
 def test_a_list_of_tensors_has_no_names(tmp_path):
     torch.save([torch.zeros(3)], tmp_path / "own.pth")
     with pytest.raises(InputError, match="holds no tensors by name"):

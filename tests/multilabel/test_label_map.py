@@ -85,6 +85,7 @@ def test_names_are_those_that_are_written(tmp_path):
             "its 'T_Shirt' is mapped twice, to 'dog' and to 't-shirt'; add t-shirt: null if 't-shirt' is not meant",
         ),
         ("car: {mean: [sedan, suv]}", "map.yaml, line 1: expected one of max, noisy-or, and a list of names"),
+        ("car: []", "line 1: expected the teacher's names, or null where it has no such label"),
         ("car: {max: sedan}", "line 1: expected a list of the teacher's names for max"),
         ("car: [[sedan]]", "line 1: expected a label's name"),
         ("- dog", "map.yaml: expected the data set's labels as keys"),

@@ -51,7 +51,10 @@ def test_no_reference_at_all_is_bad_input(build, edgepress, tiny_data, tmp_path)
 def test_another_bundle_under_the_parents_name_is_no_reference(build, splits, tmp_path):
     alone = Path(shutil.copytree(build("onnx-fp16").path, tmp_path / "onnx-fp16"))
     wrap(tmp_path / "onnx-fp32", onnx.load(build("onnx-fp32").model_path), build("onnx-fp32"))
-    with pytest.raises(InputError, match="is not beside it, unchanged"):
+    with pytest.raises(
+        InputError,
+        match=r"is not beside it, unchanged: say the --data and --split that it was made with, or copy onnx-fp32",
+    ):
         verify(Bundle.open(alone), splits.val)
 
 

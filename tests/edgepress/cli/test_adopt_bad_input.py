@@ -6,9 +6,10 @@ from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 torch = pytest.importorskip("torch", reason="torch is not installed; the checkpoints are made with it")
 import torchvision  # noqa: E402
@@ -76,17 +77,39 @@ def lacking(*names: str) -> Callable[[], dict]:
     return lambda: {name: value for name, value in net().state_dict().items() if name not in names}
 
 
+def of_32_pixels(root: Path) -> Path:
+    """A graph whose input has open sides, and whose product takes 32 x 32 pixels alone."""
+    model = tagger(shape=["n", 3, "h", "w"])
+    flat = [helper.make_node("Flatten", ["x"], ["flat"]), helper.make_node("MatMul", ["flat", "long"], ["y"])]
+    del model.graph.node[:]
+    model.graph.node.extend(flat)
+    model.graph.initializer.append(numpy_helper.from_array(np.ones((3 * 32 * 32, 5), np.float32), "long"))
+    return saved(model, root / "own.onnx")
+
+
 def nodes(operator: str, **attributes) -> list[onnx.NodeProto]:
     return [helper.make_node(operator, ["scores"], ["y"], **attributes)]
 
 
 SEQUENCE = helper.make_tensor_sequence_value_info("y", TensorProto.FLOAT, None)
+TEXTS = helper.make_tensor_value_info("y", TensorProto.STRING, ["n", 5])
 SCALE = helper.make_tensor_value_info("scale", TensorProto.FLOAT, [1])
 ROWS = {
     "a second input": (graph(more=[SCALE]), NORMAL, "2 inputs (x ['n', 3, 32, 32], scale [1]); expected one"),
     "float16": (graph(dtype=TensorProto.FLOAT16), NORMAL, "export it in float32"),
     "int8": (graph(dtype=TensorProto.INT8), NORMAL, "export it in float32"),
     "open sides": (graph(shape=["n", 3, "h", "w"]), NORMAL, "say --size"),
+    "a size that it cannot take": (
+        of_32_pixels,
+        (*NORMAL, "--size", "48"),
+        "cannot run it on pictures [12, 3, 48, 48] (",
+    ),
+    "a batch of 0": (
+        graph(shape=[0, 3, 32, 32]),
+        NORMAL,
+        "say --size, the side that it learnt with, or export it with a",
+    ),
+    "texts as scores": (graph(after=nodes("Cast", to=TensorProto.STRING), output=TEXTS), (), "say --mean and --std"),
     "a size of 0": (graph(shape=["n", 3, "h", "w"]), (*NORMAL, "--size", "0"), "size is 0: input should be greater"),
     "a std of 0": (graph(), ("--mean", "0,0,0", "--std", "0,1,1"), "those of std above 0"),
     "no mean": (graph(), (), "say --mean and --std"),
@@ -133,3 +156,11 @@ def test_it_is_refused_in_one_line_that_says_what_to_do(name, tiny_data, tmp_pat
     assert said in last, last
     assert all("Traceback" not in line and "edgepress:" not in line for line in before)
     assert not (tmp_path / "made").exists()
+
+
+def test_a_checkpoint_without_both_is_told_both(tiny_data, tmp_path, edgepress):
+    source = checkpoint(lacking())(tmp_path)
+    done = edgepress("adopt", source, "--data", tiny_data, "--out", tmp_path / "made")
+    assert done.code == 2
+    assert "say --backbone" in done.err
+    assert "and --labels FILE" in done.err
