@@ -32,6 +32,8 @@ SUFFIXES = (".npz", ".parquet")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAMED = 8
 """Most pictures that a message names."""
+_ROUNDED = 1e-3
+"""By how much the sum of probabilities may differ from 1, because half precision rounds them."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -64,7 +66,7 @@ class StoredAnswers:
 
         Raises:
             InputError: it is no such file, a picture or a label occurs twice, a number is not finite, a
-                probability is outside of 0..1, or all logits are within 0..1.
+                probability is outside of 0..1, all logits are within 0..1, or they are those of a LogSoftmax.
         """
         pictures, names, scale, values = (_read_parquet if path.suffix == ".parquet" else _read_npz)(path)
         try:
@@ -215,3 +217,10 @@ def _require_numbers(path: Path, scale: Scale, values: np.ndarray, pictures: lis
             f"{path}: all logits are within 0..1, as probabilities are: call them probabilities if they are; call them "
             f"scores if they have another scale, such as cosine similarities"
         )
+    if scale == "logits" and len(labels) > 1 and values.max() <= 0:
+        apart = np.abs(np.exp(values.astype(np.float64)).sum(axis=1) - 1).max()
+        if apart <= _ROUNDED:
+            raise InputError(
+                f"{path}: its logits are logarithms of probabilities that add up to 1, as a LogSoftmax gives them: "
+                f"store the probabilities themselves, or call them scores"
+            )

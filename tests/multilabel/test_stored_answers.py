@@ -83,6 +83,10 @@ OUTSIDE[1, 2] = 1.7
             {"logits": None, "probabilities": OUTSIDE},
             r"probabilities has 1.7 for 'train/b.jpg', 'sofa' .*; expected numbers within 0..1; are they logits\?",
         ),
+        (
+            {"logits": LOGITS - np.log(np.exp(LOGITS).sum(axis=1, keepdims=True))},
+            r"its logits are logarithms of probabilities that add up to 1, as a LogSoftmax gives them: store the prob",
+        ),
         ({"logits": sigmoid(LOGITS)}, r"all logits are within 0..1, as probabilities are: call them probabilities if"),
         ({"pictures": np.array(PICTURES[:3] + PICTURES[:1])}, r"1 pictures occur twice \(train/a.jpg\)"),
         ({"pictures": np.array([*PICTURES[:3], "0" * 64])}, r"1 of 4 pictures are named by a sha256; expected all, or"),
