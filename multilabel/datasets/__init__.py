@@ -295,7 +295,12 @@ def _alike(labels: LabelSpace) -> list[str]:
         seen = "".join(one for one in unicodedata.normalize("NFKC", name) if unicodedata.category(one) != "Cf")
         groups.setdefault(" ".join(re.split(r"[\s_-]+", seen.casefold())).strip(), []).append(name)
     found = [" and ".join(map(repr, names)) for names in groups.values() if len(names) > 1]
-    return [f"read as labels of their own, though their names are almost the same: {shown(found, 5)}"] if found else []
+    said = [f"read as labels of their own, though their names are almost the same: {shown(found, 5)}"] if found else []
+    joined = [
+        name for name in labels if len(parts := re.split(r"\s*[,;|/+&]\s*", name)) > 1 and set(parts) <= set(labels)
+    ]
+    said += [f"read as labels of their own, though they join the names of others: {shown(joined, 5)}"] if joined else []
+    return said
 
 
 def _numbers(labels: LabelSpace) -> list[str]:
@@ -327,11 +332,11 @@ def list_splits(path: str | Path, options: DataOptions | None = None, **fields: 
     """The names of a data set's splits, sorted; empty where the layout is right but there is no split.
 
     Raises:
-        InputError: as for `detect_format`.
+        InputError: as for `detect_format`; also two splits whose names differ in case alone.
     """
     root = Path(path)
     options = _options(options, fields)
-    return _READERS[detect_format(root, options)].splits(root, options)
+    return files.unlike_splits(_READERS[detect_format(root, options)].splits(root, options), str(root))
 
 
 def detect_format(path: str | Path, options: DataOptions | None = None, **fields: Any) -> Format:

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from edgepress.multilabel.datasets import files
+from edgepress.multilabel.datasets.columns import SPLIT_NAMES
 from edgepress.multilabel.datasets.contents import Contents
 from edgepress.multilabel.datasets.finding import Pictures
 from edgepress.multilabel.datasets.options import DataOptions
@@ -40,6 +41,8 @@ _KEYS = ("images", "annotations", "categories")
 _NO_SPLIT = frozenset(("result", "result_coco", "coco", "annotations", "labels", "_annotations.coco", "_annotations"))
 """File names that do not name a split."""
 _ONE = "train"
+_SPLIT_KEYS = ("split", "subset")
+_SCORES = ("score", "confidence")
 _LOOKED_FOR = ("neg_category_ids", "not_exhaustive_category_ids")
 
 
@@ -87,6 +90,8 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
     for source, places in zip(sources, rows, strict=True):
         notes += _notes(source, places)
     ignore = searched.unknown()
+    if hidden := sum(bool(ignore[cell]) for cell in searched.hidden):
+        notes.append(f"{hidden} cells have annotations with ignore alone, and are ignored")
     if searched.said:
         notes.append(
             f"{found[name][0].name}: says which labels were looked for; {int(ignore.sum()):,} cells without an answer "
@@ -112,6 +117,8 @@ class _Searched:
     def __init__(self, targets: np.ndarray) -> None:
         self._targets = targets
         self._absent: np.ndarray | None = None
+        self.hidden: set[tuple[int, int]] = set()
+        """The cells with an annotation that is to be ignored, some of which have others as well."""
 
     @property
     def said(self) -> bool:
@@ -136,10 +143,13 @@ class _Searched:
         return (int(rows[0]), int(columns[0])) if len(rows) else None
 
     def unknown(self) -> np.ndarray:
-        """bool `[N, C]` of the cells that nobody looked at."""
-        if self._absent is None:
-            return np.zeros(self._targets.shape, dtype=bool)
-        return (self._targets == 0) & ~self._absent
+        """bool `[N, C]` of the cells of which nobody knows."""
+        found = np.zeros(self._targets.shape, dtype=bool)
+        if self._absent is not None:
+            found = (self._targets == 0) & ~self._absent
+        for cell in self.hidden:
+            found[cell] = self._targets[cell] == 0
+        return found
 
 
 def _fill(
@@ -155,10 +165,11 @@ def _fill(
             raise InputError(
                 f"{source.path}, annotations[{number}]: no category has the id {annotation['category_id']!r}"
             )
-        if "score" in annotation and not files.score_says_yes(
-            annotation["score"], f"{source.path}, annotations[{number}]"
-        ):
+        score = next((annotation[key] for key in _SCORES if annotation.get(key) is not None), None)
+        if score is not None and not files.score_says_yes(score, f"{source.path}, annotations[{number}]"):
             denied[row, column] = number
+        elif annotation.get("ignore") in (1, True):
+            searched.hidden.add((row, column))
         else:
             targets[row, column] = 1
     for (row, column), number in denied.items():
@@ -278,6 +289,12 @@ def _parse(path: Path) -> _Source:
     if len({category["id"] for category in ordered}) != len(ordered):
         raise InputError(f"{path}: a category id occurs twice among {[category['id'] for category in ordered][:100]}")
     images = _items(content, path, "images", id=(int, str))
+    said = {str(image[key]) for image in images for key in _SPLIT_KEYS if key in image}
+    if len(said) > 1 and {name.lower() for name in said} <= SPLIT_NAMES | {"restval"}:
+        raise InputError(
+            f"{path}: its images say that they are of the splits {shown(sorted(said))}; expected one file for each, "
+            "such as annotations/instances_train.json"
+        )
     return _Source(
         path, images, _items(content, path, "annotations", image_id=(int, str), category_id=(int, str)), ordered
     )

@@ -33,13 +33,24 @@ _SPLIT_COLUMN = re.compile(r"((data|data_?set)_)?(split|subset|partition|phase|u
 _NO_LABELS = _SPLIT_WORDS | {"id", "ids", "idx", "index", "patient", "patientid", "subject", "uid", "uuid"}
 _SAYS_WHETHER = frozenset((
     "present", "presence", "is_present", "positive", "is_positive", "exists", "applies", "correct", "verified",
-    "answer", "value", "confidence", "conf", "score", "probability", "prob",
+    "answer", "value", "confidence", "conf", "score", "probability", "prob", "vote", "votes", "agreement", "certainty",
 ))  # fmt: skip
 """Columns that may say of each row whether its label applies, where another one names the label."""
+_ANSWERS = {
+    **dict.fromkeys(("positive", "pos", "present", "accept", "accepted", "correct", "+"), True),
+    **dict.fromkeys(("negative", "neg", "absent", "reject", "rejected", "incorrect", "wrong", "-"), False),
+}
+"""Further words that say whether a row's label applies."""
+_OTHER_LIST = re.compile(
+    r"(neg|negative|negatives|not|no|without|absent|unsure|uncertain|unknown|maybe|ignored?)(_(labels?|tags?|classes))?"
+    r"|(labels?|tags?|classes)_(neg|negative|not|absent|unsure|uncertain|unknown|ignored?)"
+)
+"""Columns that may list labels which a picture does not have."""
 _NO_CONTENT = frozenset((
     "width", "height", "score", "confidence", "iscrowd", "is_crowd", "difficult", "truncated", "count", "total", "sum",
     "n_labels", "num_labels", "label_count", "has_label", "has_labels", "labeled", "labelled", "annotated", "annotator",
     "annotator_id", "reviewed", "checked", "approved", "weight", "sample_weight", "sex", "gender", "batch", "cluster",
+    "exclude", "excluded", "include", "included", "skip", "ignore", "ignored", "duplicate", "is_duplicate", "deleted",
 ))  # fmt: skip
 """Columns of tables of boxes, of the work and of persons, which say nothing of what a picture shows."""
 _GUESSED = re.compile(r".+_(pred|preds|predicted|prediction|prob|proba|probability|score|conf|confidence|logits?)")
@@ -66,6 +77,8 @@ class Columns:
     negated: str | None
     """The split's name if the split column holds yes and no."""
     left_out: tuple[str, ...]
+    deniers: tuple[int, ...] = ()
+    """The columns that may say of a row that the picture does not have its label; see `refuse_denied`."""
 
     def split_of(self, row: list[str], where: str) -> str:
         """Return the split of a row.
@@ -116,6 +129,7 @@ def columns_of(table: Table, options: DataOptions, pictures: Pictures, named: Se
     aside = [column for column in others if _names_pictures(table, column, options) and column not in chosen]
     others = [column for column in others if column not in aside]
     listed: tuple[int, ...]
+    deniers: tuple[int, ...] = ()
     if chosen:
         told = [column for column in chosen if _is_values(table, column, options)]
         empty = [column for column in chosen if not _holds(table, column)]
@@ -128,10 +142,14 @@ def columns_of(table: Table, options: DataOptions, pictures: Pictures, named: Se
         if listed:
             rest = [column for column in others if column not in listed and _may_split(table, column, split)]
             _refuse_doubtful(table, rest, [table.header[listed[0]]])
-            _refuse_graded(table, listed[0], others)
+            deniers = _deniers(table, picture, others)
+            for column in deniers:
+                for row in table.sample:
+                    refuse_denied(table, listed[0], column, row)
+            _refuse_other_lists(table, listed[0], others)
     used = {picture, split, *listed, *labels}
     left = tuple(table.header[column] for column in sorted([*others, *aside]) if column not in used)
-    return Columns(picture, listed, labels, split, negated, left)
+    return Columns(picture, listed, labels, split, negated, left, deniers)
 
 
 def _names_pictures(table: Table, column: int, options: DataOptions) -> bool:
@@ -256,25 +274,45 @@ def _label_columns(
     return tuple(others)
 
 
-def _refuse_graded(table: Table, listed: int, others: list[int]) -> None:
-    """Raise an error if a column beside a row's label may say that the picture does not have it."""
+def _deniers(table: Table, picture: int, others: list[int]) -> tuple[int, ...]:
+    """The columns that may deny the label that their row names, by their names, or by answers where pictures repeat."""
+    names = [row[picture] for row in table.sample if len(row) > picture]
+    repeated = len(set(names)) < len(names)
+
+    def may_deny(column: int) -> bool:
+        cells = {row[column].strip().lower() for row in table.sample if len(row) > column}
+        answers = all(cell in _ANSWERS or Values.parse(None).of(cell) is not None for cell in cells)
+        return _key(table.header[column]) in _SAYS_WHETHER or (repeated and answers)
+
+    return tuple(column for column in others if may_deny(column))
+
+
+def refuse_denied(table: Table, listed: int, column: int, row: Sequence[str]) -> None:
+    """Raise an error if one of the `Columns.deniers` does not say yes of a row.
+
+    Raises:
+        InputError: it does not; the message names the cell and the option.
+    """
+    cell = row[column] if len(row) > column else ""
+    if not canonical(cell) or _ANSWERS.get(cell.strip().lower()) or Values.parse(None).of(cell) == "yes":
+        return
+    label = table.header[listed]
+    raise InputError(
+        f"{table.path}: column {table.header[column]!r} holds {cell[:40]!r}, and may say whether a picture has the "
+        f"label in {label!r}; --label-columns {label} takes every row for a yes; otherwise keep the rows of yes alone, "
+        "or give each label a column"
+    )
+
+
+def _refuse_other_lists(table: Table, listed: int, others: list[int]) -> None:
+    """Raise an error if a column beside the labels may list those that are absent, or of which nobody knows."""
     for column in others:
-        if _key(table.header[column]) not in _SAYS_WHETHER:
-            continue
-        cell = next(
-            (row[column] for row in table.sample if canonical(row[column]) and not _says_yes(row[column])), None
-        )
-        if cell is not None:
-            label = table.header[listed]
+        name, label = table.header[column], table.header[listed]
+        if column != listed and _OTHER_LIST.fullmatch(_key(name)) and _holds(table, column):
             raise InputError(
-                f"{table.path}: column {table.header[column]!r} holds {cell[:40]!r}, and may say whether a picture has "
-                f"the label in {label!r}; --label-columns {label} takes every row for a yes; otherwise keep the rows "
-                "of yes alone, or give each label a column"
+                f"{table.path}, line 1: column {name!r} may list labels that a picture does not have, or that nobody "
+                f"knows; --label-columns {label} leaves it out; otherwise give each label a column with 1, 0 or nothing"
             )
-
-
-def _says_yes(cell: str) -> bool:
-    return Values.parse(None).of(cell) == "yes"
 
 
 def _holds(table: Table, column: int) -> bool:

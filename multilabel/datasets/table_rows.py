@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from edgepress.multilabel.datasets import files
-from edgepress.multilabel.datasets.columns import Columns, columns_of
+from edgepress.multilabel.datasets.columns import Columns, columns_of, refuse_denied
 from edgepress.multilabel.datasets.contents import Contents
 from edgepress.multilabel.datasets.finding import Pictures
 from edgepress.multilabel.datasets.label_lists import names_of, refuse_unsplit
@@ -89,7 +89,7 @@ def read_table(
     rows = _Rows(table, pictures, columns.picture)
     kept = _of_split(table, columns, split) if among is None else _listed_rows(table, columns.picture, among)
     if columns.listed:
-        targets, ignore, counts = _lists(kept, rows, columns.listed, labels, options)
+        targets, ignore, counts = _lists(_affirmed(kept, table, columns), rows, columns.listed, labels, options)
     else:
         targets, ignore, counts = _values(kept, rows, columns.labels, options)
     notes = [*table.notes, *pictures.notes]
@@ -133,6 +133,17 @@ def _of_split(table: Table, columns: Columns, split: str | None) -> Iterator[tup
     for number, row in table.rows:
         if columns.split is None or split is None or columns.split_of(row, f"{table.path}, line {number}") == split:
             yield number, row
+
+
+def _affirmed(kept: Iterator[tuple[int, list[str]]], table: Table, columns: Columns) -> Iterator[tuple[int, list[str]]]:
+    """The rows, none of which denies its label: columns are found by the first rows, and any may say no."""
+    said: set[tuple[int, str]] = set()
+    for number, row in kept:
+        for column in columns.deniers:
+            if (column, row[column]) not in said:
+                refuse_denied(table, columns.listed[0], column, row)
+                said.add((column, row[column]))
+        yield number, row
 
 
 def _listed_rows(table: Table, picture: int, path: Path) -> Iterator[tuple[int, list[str]]]:

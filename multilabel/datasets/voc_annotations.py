@@ -64,8 +64,18 @@ def objects_of(path: Path) -> dict[str, int]:
             raise InputError(f"{path}: object {number} has no name")
         if hard not in ("0", "1", "unspecified", "true", "false"):
             raise InputError(f"{path}: object {number} ({name!r}) has difficult {hard!r}; expected 0 or 1")
+        score = texts.get("score") or texts.get("confidence")
+        if score and not files.score_says_yes(_number(score), f"{path}: object {number} ({name!r})"):
+            continue
         found[name] = max(found.get(name, 0), 0 if hard in ("1", "true") else 1)
     return found
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _local(item: ElementTree.Element) -> str:

@@ -146,3 +146,32 @@ def test_two_files_of_one_split_are_refused(tmp_path):
     for name in ("annotations.json", "labels.json"):
         write(tmp_path / name, json.dumps(content))
     assert "both annotations.json and labels.json would be the split 'train'" in refusal(tmp_path, "train")
+
+
+def test_an_annotation_to_be_ignored_is_neither_yes_nor_no(tmp_path):
+    annotations = [
+        {"image_id": 2, "category_id": 17, "ignore": 1},
+        {"image_id": 5, "category_id": 17, "ignore": 1},
+        {"image_id": 5, "category_id": 17, "ignore": 0},
+    ]
+    data = load_dataset(write_coco(tmp_path, annotations=annotations), "val")
+    check(data, ["person", "cat", "toothbrush"], ["b.jpg", "a.jpg", "c.jpg"], [[0, 0, 0], [0, 0, 0], [0, 1, 0]],
+          [[0, 0, 0], [0, 1, 0], [0, 0, 0]])  # fmt: skip
+    assert data.notes == ("1 cells have annotations with ignore alone, and are ignored",)
+
+
+@pytest.mark.parametrize("key", ["score", "confidence"])
+def test_what_a_machine_guessed_is_refused_under_either_name(tmp_path, key):
+    annotations = [{"image_id": 2, "category_id": 17, key: 1}, {"image_id": 5, "category_id": 1, key: None}]
+    data = load_dataset(write_coco(tmp_path, annotations=annotations), "val")
+    assert data.targets.tolist() == [[0, 0, 0], [0, 1, 0], [1, 0, 0]]
+    annotations = [{"image_id": 2, "category_id": 17, key: 0.4}]
+    assert "annotations[0]: score is '0.4'; expected 1" in refusal(write_coco(tmp_path, annotations=annotations), "val")
+
+
+def test_one_file_whose_images_name_several_splits_is_refused(tmp_path):
+    images = [{**image, "split": split} for image, split in zip(IMAGES, ("train", "restval", "val"), strict=True)]
+    assert "its images say that they are of the splits restval, train, val; expected one file for each" in refusal(
+        write_coco(tmp_path, images=images), "val"
+    )
+    assert len(load_dataset(write_coco(tmp_path, images=[{**image, "split": "val"} for image in IMAGES]), "val")) == 3

@@ -408,3 +408,36 @@ def test_numbers_as_numpy_writes_them(tmp_path):
 def test_advice_never_makes_a_label_of_what_is_named_like_none(tmp_path):
     root = write_csv(tmp_path, "path,cat,reviewed,cat_pred", "a.jpg,1,1,0", "b.jpg,0,1,1", "c.jpg,1,0,0")
     assert "--label-columns 'cat' leaves it (and cat_pred) out" in refusal(root)
+
+
+@pytest.mark.parametrize(
+    ("column", "yes", "no"),
+    [("is_true", "1", "0"), ("agree", "yes", "no"), ("type", "positive", "negative"), ("seen", "+", "-")],
+)
+def test_a_column_of_answers_beside_a_row_for_each_label_may_deny_it(tmp_path, column, yes, no):
+    rows = ["a.jpg,cat", "a.jpg,dog", "b.jpg,cat", "c.jpg,dog"]
+    root = write_csv(tmp_path, f"image,label,{column}", *(f"{row},{no if row == 'a.jpg,dog' else yes}" for row in rows))
+    assert f"column {column!r} holds {no!r}, and may say whether a picture has the label in 'label'" in refusal(root)
+    data = load_dataset(root, label_columns="label")
+    check(data, ["cat", "dog"], ["a.jpg", "b.jpg", "c.jpg"], [[1, 1], [1, 0], [0, 1]])
+    root = write_csv(tmp_path, f"image,label,{column}", *(f"{row},{yes}" for row in rows))
+    check(load_dataset(root), ["cat", "dog"], ["a.jpg", "b.jpg", "c.jpg"], [[1, 1], [1, 0], [0, 1]])
+
+
+def test_a_denial_far_below_the_rows_that_say_what_columns_are(tmp_path):
+    rows = [f"{name}.jpg,{label},1" for _ in range(400) for name, label in (("a", "cat"), ("b", "dog"), ("c", "cat"))]
+    root = write_csv(tmp_path, "image,label,present", *rows, "b.jpg,cat,0")
+    assert "column 'present' holds '0', and may say whether a picture has the label" in refusal(root)
+
+
+@pytest.mark.parametrize("column", ["negative_labels", "labels_neg", "unsure", "ignore", "not"])
+def test_a_second_list_may_be_of_labels_that_are_absent(tmp_path, column):
+    root = write_csv(tmp_path, f"image,labels,{column}", "a.jpg,cat,dog", "b.jpg,dog,cat", "c.jpg,cat;dog,")
+    assert f"column {column!r} may list labels that a picture does not have, or that nobody knows" in refusal(root)
+    data = load_dataset(root, label_columns="labels")
+    check(data, ["cat", "dog"], ["a.jpg", "b.jpg", "c.jpg"], [[1, 0], [0, 1], [1, 1]])
+
+
+def test_a_label_that_joins_the_names_of_others_is_told(tmp_path):
+    root = write_csv(tmp_path, '"path","cat, dog",cat,dog', "a.jpg,1,0,0", "b.jpg,0,1,1", "c.jpg,0,0,1")
+    assert load_dataset(root).notes == ("read as labels of their own, though they join the names of others: cat, dog",)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from edgepress.multilabel.datasets import list_splits, load_dataset
+from edgepress.multilabel.errors import InputError
 from tests.multilabel.layouts import VOC, VOC_TARGETS, annotation, check, picture, refusal, write, write_voc
 
 
@@ -190,3 +191,29 @@ def test_objects_are_found_in_any_xml_namespace(tmp_path):
     for name in ("a.jpg", "b.jpg"):
         picture(tmp_path / "JPEGImages" / name)
     check(load_dataset(tmp_path, "train"), ["cat", "dog"], ["a.jpg", "b.jpg"], [[1, 0], [0, 1]], [[0, 1], [0, 0]])
+
+
+@pytest.mark.parametrize(("key", "score", "dogs"), [("confidence", "1.0", 1), ("score", "0", 0), ("score", "", 1)])
+def test_the_score_of_an_object_says_whether_it_is_there(tmp_path, key, score, dogs):
+    def scored(score: str) -> str:
+        return f"<annotation><object><name>dog</name><{key}>{score}</{key}></object></annotation>"
+
+    for shade, name in enumerate("ab"):
+        picture(tmp_path / "JPEGImages" / f"{name}.jpg", shade)
+    write(tmp_path / "Annotations" / "a.xml", scored(score))
+    write(tmp_path / "Annotations" / "b.xml", annotation(("cat", 0), ("bird", 0)))
+    data = load_dataset(tmp_path, "all")
+    assert data.labels.names == ("bird", "cat", "dog")[: 2 + dogs]
+    assert data.targets[0].tolist() == [0, 0, 1][: 2 + dogs]
+    write(tmp_path / "Annotations" / "a.xml", scored("0.3"))
+    assert "a.xml: object 1 ('dog'): score is '0.3'; expected 1 (yes), 0 (verified no)" in refusal(tmp_path, "all")
+
+
+def test_lists_whose_names_differ_in_case_alone_are_no_two_splits(tmp_path):
+    for shade, name in enumerate("ab"):
+        picture(tmp_path / "JPEGImages" / f"{name}.jpg", shade)
+        write(tmp_path / "Annotations" / f"{name}.xml", annotation((("cat", "dog")[shade], 0)))
+    for name, one in (("train", "a"), ("Train", "b")):
+        write(tmp_path / "ImageSets" / "Main" / f"{name}.txt", one)
+    with pytest.raises(InputError, match="names the splits Train and train, which differ in case alone"):
+        list_splits(tmp_path)
