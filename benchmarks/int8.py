@@ -149,7 +149,7 @@ def row(name: str, runtime: str, bundle: Bundle, onnx: Bundle, folder: Path, spl
     test = splits.test
     base = onnx if runtime == "onnxruntime" else compile_openvino(onnx, folder / "openvino-fp32", "fp32")
     before, after = logits(base, test), logits(bundle, test)
-    low, high = drop_interval(*(Scored(test.targets, values, test.ignore) for values in (before, after)))
+    interval = drop_interval(*(Scored(test.targets, values, test.ignore) for values in (before, after)))
     pixels = np.stack([onnx.preprocess.load(path) for path in test.paths[:64]])
     latency = compare_latency(bundle, base, pixels)
     decisions = onnx.decisions
@@ -165,10 +165,10 @@ def row(name: str, runtime: str, bundle: Bundle, onnx: Bundle, folder: Path, spl
         "fp32_mAP": round(100 * maps[0], 2),
         "mAP": round(100 * maps[1], 2),
         "drop": round(100 * (maps[0] - maps[1]), 2),
-        "drop_95": [round(low, 2), round(high, 2)],
+        "drop_95": interval and [round(value, 2) for value in interval],
         "decisions_changed_percent": round(100 * changed_share(theirs, own, test.ignore), 2),
         "sqnr_db": round(signal_to_noise(before, after), 1),
-        "latency": [round(value, 3) for value in (latency.ratio, latency.low, latency.high)],
+        "latency": [value and round(value, 3) for value in (latency.ratio, latency.low, latency.high)],
         "method": bundle.manifest.calibration.method if bundle.manifest.calibration else None,
         "kept_float": len(bundle.manifest.calibration.kept_float) if bundle.manifest.calibration else None,
     }

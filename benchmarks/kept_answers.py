@@ -94,7 +94,7 @@ def _pictures(count: int, labels: int) -> MultiLabelDataset:
 
 def _kept(model: nn.Module, folder: Path, data: MultiLabelDataset, size: int) -> KeptTeacher:
     store = AnswerStore(
-        model=model,  # type: ignore[arg-type] # one that is never asked
+        model=model,  # one that is never asked
         folder=folder,
         identity="benchmark",
         labels=len(data.labels),

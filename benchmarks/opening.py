@@ -78,7 +78,7 @@ def main() -> None:
 def _pair(bundle: Path, cache: Path, number: int) -> dict[str, list[float]]:
     """Wall and processor time in milliseconds, by the way of opening."""
     empty = cache / f"empty-{number}"
-    command = [sys.executable, "-c", _PAIR, bundle, cache / "proven", empty, str(number % 2)]
+    command = [sys.executable, "-c", _PAIR, str(bundle), str(cache / "proven"), str(empty), str(number % 2)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -17,7 +17,6 @@ import itertools
 import json
 import os
 import statistics
-import sys
 import tempfile
 import time
 from dataclasses import asdict
@@ -94,4 +93,4 @@ def resident_mb() -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

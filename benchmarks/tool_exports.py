@@ -174,4 +174,7 @@ def compare(out: Path) -> int:
 
 if __name__ == "__main__":
     verb, folder = sys.argv[1], Path(sys.argv[2])
-    sys.exit(write(folder) if verb == "write" else compare(folder))
+    if verb == "write":
+        write(folder)
+    else:
+        sys.exit(compare(folder))

@@ -14,7 +14,7 @@ import argparse
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -95,9 +95,9 @@ def _environment(into: Path, runtime: str, version: str) -> Path | str:
     folder = into / f"{runtime}-{version}"
     python = folder / "bin/python"
     if not (folder / ".complete").exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        command = [*pip, ROOT, f"{runtime}=={version}.*"]
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        command = [*pip, str(ROOT), f"{runtime}=={version}.*"]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             return next((line for line in done.stderr.splitlines() if line.startswith("ERROR")), "pip failed")
@@ -118,7 +118,7 @@ def _answered(python: Path | str, bundle: Path, data: Path, into: Path) -> _Answ
         return _Answered(error=python)
     out = into / "answers.npz"
     environment = {"PATH": "/usr/bin:/bin", "XDG_CACHE_HOME": str(into / "cache"), "ORT_DISABLE_TELEMETRY": "1"}
-    command = [python, "-c", _ANSWER, bundle.resolve(), data.resolve(), out]
+    command = [str(python), "-c", _ANSWER, str(bundle.resolve()), str(data.resolve()), str(out)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=into, env=environment)
     if done.returncode:
         return _Answered(error=f"ended with {done.returncode}: {' '.join(done.stderr.split())[-200:]}")
@@ -136,13 +136,12 @@ def _rows(runtime: str, found: dict[tuple[str, str], _Answered]) -> list[Row]:
             newest[engine] = one
     rows = []
     for (version, engine), one in found.items():
-        told = {"runtime": runtime, "version": version, "engine": engine, "error": one.error}
+        row = Row(runtime=runtime, version=version, engine=engine, error=one.error, ms=one.ms)
         if one.logits is not None:
             last = newest[engine]
-            told["difference"] = float(np.abs(one.logits - last.logits).max())
-            told["changed"] = int((one.decisions != last.decisions).sum())
-            told["ms"] = one.ms
-        rows.append(Row(**told))
+            difference = float(np.abs(one.logits - last.logits).max())
+            row = replace(row, difference=difference, changed=int(np.sum(one.decisions != last.decisions)))
+        rows.append(row)
     return rows
 
 

@@ -6,28 +6,25 @@ import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from edgepress.compress.checkpoint import write_model
 from edgepress.compress.config import TERMS, DistillConfig, TeachConfig
 from edgepress.compress.gather import process_state, require_same
-from edgepress.compress.lesson import lesson_of
-from edgepress.compress.models import make_model, pretrained_cfg
+from edgepress.compress.lesson import Lesson, lesson_of
+from edgepress.compress.material import Material, material_for
+from edgepress.compress.models import MultiLabelModel, make_model, pretrained_cfg
 from edgepress.compress.reading import Reading, TeacherSource
-from edgepress.compress.tasks import DistillTask, Task, TeachTask
+from edgepress.compress.tasks import TeachTask
 from edgepress.compress.teachable import require_teachable
 from edgepress.compress.training import fit, make_accelerator, memory_told
-from edgepress.multilabel.bundle import Bundle, file_sha256, inputs_hash, require_replaceable, up_to_date
-from edgepress.multilabel.datasets import MultiLabelDataset, refuse_leaks
-from edgepress.multilabel.datasets.unlabelled import load_unlabelled
+from edgepress.multilabel.bundle import Bundle, file_sha256, inputs_hash, up_to_date
+from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.durable import make_folder
 from edgepress.multilabel.errors import InputError
-from edgepress.multilabel.facts import Facts, Role
-from edgepress.multilabel.inspection import labels_left_out, too_poor
-from edgepress.multilabel.metrics import prevalence
-from edgepress.multilabel.stored_answers import StoredAnswers
+from edgepress.multilabel.facts import Facts, Parent, Role
 
 log = logging.getLogger("edgepress")
 
@@ -38,7 +35,7 @@ def teach(train: MultiLabelDataset, val: MultiLabelDataset, config: TeachConfig,
     Raises:
         InputError: as for `fit` and `make_model`.
     """
-    return _train("teacher", train, val, config, out, ())
+    return _train("teacher", material_for("teacher", train, val, config, out), config, out)
 
 
 def distill(
@@ -69,47 +66,27 @@ def distill(
     """
     if teacher is None:
         require_no_teacher(config)
-        return _train("student", train, val, config, out, (), cache)
+        return _train("student", material_for("student", train, val, config, out), config, out, cache)
     teachers, reading = (teacher, *ensemble), reading or Reading()
     require_teachable(config, teachers, reading.features)
     if cache is None and config.variations is not None and config.variations < config.epochs:
         cache = answers_of(out)
-    return _train("student", train, val, config, out, teachers, cache, reading, keep_embeddings)
+    material = material_for("student", train, val, config, out, teachers, reading)
+    return _train("student", material, config, out, cache, keep_embeddings)
 
 
 def _train(
     role: Role,
-    train: MultiLabelDataset,
-    val: MultiLabelDataset,
+    material: Material,
     config: TeachConfig | DistillConfig,
     out: Path,
-    teachers: tuple[TeacherSource, ...],
     cache: Path | None = None,
-    reading: Reading = Reading(),
     keep_embeddings: bool = False,
 ) -> Bundle:
-    val = val.in_order_of(train.labels, "the train split", "the val split")
-    require_trainable(role, train, val, out, teachers)
-    unlabelled = unlabelled_of(config, val)
-    require_answers(teachers, reading, train, unlabelled)
-    inputs = inputs_hash(
-        {
-            "role": role,
-            "config": config.model_dump(mode="json", exclude={"workers", "weights", "unlabelled"}),
-            "unlabelled": unlabelled.fingerprint() if unlabelled else None,
-            "train": train.fingerprint(),
-            "val": val.fingerprint(),
-            "teachers": [teacher.digest for teacher in teachers],
-            "reading": reading.identity,
-            # Each brings a batch of its own to every step.
-            "processes": process_state().num_processes,
-            "weights": _weights_identity(config),
-        }
-    )
+    train = material.train
+    inputs = inputs_hash({"role": role, **material.identity(config), "weights": _weights_identity(config)})
     require_same(inputs, train.root)
-    work = work_of(out)
-    kept = finished(out, inputs)
-    if kept is not None:
+    if (kept := finished(out, inputs)) is not None:
         return kept
     set_seed(config.seed)
     accelerator = make_accelerator(config)
@@ -123,50 +100,43 @@ def _train(
         sum(p.numel() for p in model.parameters()) / 1e6,
         source,
         len(train),
-        f" and {len(unlabelled)} unlabelled ones" if unlabelled else "",
+        f" and {len(material.unlabelled)} unlabelled ones" if material.unlabelled else "",
         accelerator.device,
     )
-    facts: dict[str, Any] = {}
+    work = work_of(out)
     make_folder(work)
     with memory_told(config, accelerator.device):
-        task: Task
-        views: dict[str, Any] = {}
         if isinstance(config, TeachConfig):
-            task = TeachTask(config, train)
-        elif not teachers:
-            task = DistillTask(config, None, model, train)
+            lesson = Lesson(task=TeachTask(config, train))
         else:
-            lesson = lesson_of(
-                *(config, teachers, reading, model, train, val, unlabelled, cache, accelerator),
-                keep_embeddings=keep_embeddings,
-            )
-            task, views = lesson.task, lesson.views
-            facts = {**lesson.facts, "inherited": lesson.inherited}
-        result = fit(model, task, train, val, config, work, inputs=inputs, accelerator=accelerator, **views)
-    told = Facts(
+            lesson = lesson_of(config, material, model, cache, accelerator, keep_embeddings=keep_embeddings)
+        given = {"inputs": inputs, "accelerator": accelerator, **lesson.views}
+        result = fit(model, lesson.task, train, material.val, config, work, **given)
+    facts = Facts(
         role=role,
         weights=source,
-        pictures=len(train),
-        unlabelled_pictures=len(unlabelled) if unlabelled else 0,
-        teachers=tuple(teacher.as_parent for teacher in teachers),
-        val_prevalence=prevalence(val.targets, val.ignore),
-        **facts,
+        **material.facts,
+        **lesson.facts,
         val_mAP=result.val_mAP,
-        best_epoch=result.best_epoch + 1,
-        history=result.history,
+        **result.facts,
         training=config.model_dump(mode="json"),
     )
+    first = material.teachers[0] if material.teachers else None
+    parent = first.as_parent if isinstance(first, Bundle) else None
+    made = saved(model, out, accelerator, inputs=inputs, facts=facts, parent=parent)
     if accelerator.is_main_process:
-        write_model(
-            model,
-            out,
-            inputs=inputs,
-            facts=told,
-            parent=teachers[0].as_parent if teachers and isinstance(teachers[0], Bundle) else None,
-            tensorboard=work / "tensorboard",
-        )
+        _log_result(facts)
+    return made
+
+
+def saved(
+    model: MultiLabelModel, out: Path, accelerator: Accelerator, *, inputs: str, facts: Facts, parent: Parent | None
+) -> Bundle:
+    """Write a trained model as a bundle of kind torch, in the first process alone, and remove the training's state."""
+    if accelerator.is_main_process:
+        work = work_of(out)
+        write_model(model, out, inputs=inputs, facts=facts, parent=parent, tensorboard=work / "tensorboard")
         shutil.rmtree(work)
-        _log_result(told)
     accelerator.wait_for_everyone()
     return Bundle.open(out)
 
@@ -189,55 +159,6 @@ def finished(out: Path, inputs: str) -> Bundle | None:
     ):  # it was killed after the bundle was finished
         shutil.rmtree(work_of(out))
     return bundle
-
-
-def require_trainable(
-    role: Role, train: MultiLabelDataset, val: MultiLabelDataset, out: Path, teachers: tuple[TeacherSource, ...]
-) -> None:
-    """Raise an error before training if the result could not be chosen or written.
-
-    Raises:
-        InputError: labels differ, there are too few pictures or positives, or something else is at `out`.
-    """
-    train.labels.require_equal(val.labels, "the train split", "the val split")
-    for teacher in teachers:
-        if teacher.path.resolve() == out.resolve():
-            raise InputError(f"{out}: is the teacher itself; name another folder for the student")
-    require_replaceable(out, "torch", "fp32", role)
-    if len(train) < 2:
-        raise InputError(f"{train.root}, split {train.split!r}: one picture; expected at least two to train on")
-    if (why := too_poor(val)) is not None:
-        raise InputError(why)
-    if (said := labels_left_out(val)) is not None:
-        log.warning("%s: %s", val.split, said)
-
-
-def require_answers(
-    teachers: tuple[TeacherSource, ...],
-    reading: Reading,
-    train: MultiLabelDataset,
-    unlabelled: MultiLabelDataset | None,
-) -> None:
-    """Raise an error before training unless the teachers have answers for what will be asked.
-
-    Raises:
-        InputError: as for `match_labels`, or stored answers lack a picture.
-    """
-    reading.matches(teachers, train.labels)
-    for teacher in teachers:
-        if isinstance(teacher, StoredAnswers):
-            for asked in (train, *([unlabelled] if unlabelled else [])):
-                teacher.rows(asked)
-
-
-def unlabelled_of(config: TeachConfig | DistillConfig, val: MultiLabelDataset) -> MultiLabelDataset | None:
-    """The unlabelled pictures that a configuration names, none of which is in val."""
-    if not isinstance(config, DistillConfig) or config.unlabelled is None:
-        return None
-    pictures = load_unlabelled(config.unlabelled, val.labels)
-    pictures.check_pictures()
-    refuse_leaks(pictures, [val])
-    return pictures
 
 
 def _log_result(facts: Facts) -> None:

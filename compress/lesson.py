@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from accelerate import Accelerator
@@ -17,10 +17,11 @@ from edgepress.compress.examination import Examined, examine
 from edgepress.compress.foreign import OnnxTeacher
 from edgepress.compress.kept import AnswerStore, KeptTeacher
 from edgepress.compress.mapped import MappedTeacher
+from edgepress.compress.material import Material
 from edgepress.compress.models import MultiLabelModel
 from edgepress.compress.reading import Reading, TeacherSource
 from edgepress.compress.stored import StoredTeacher, answers_for
-from edgepress.compress.tasks import DistillTask
+from edgepress.compress.tasks import DistillTask, Task
 from edgepress.compress.teacher import AnyTeacher, Ensemble, LiveTeacher, Teacher, known_of, single_of
 from edgepress.compress.training import augmentation_of, predict_logits, workers_of
 from edgepress.multilabel.bundle import Bundle, inputs_hash
@@ -35,41 +36,37 @@ log = logging.getLogger("edgepress")
 
 @dataclass(frozen=True, kw_only=True)
 class Lesson:
-    """What a student is taught."""
+    """What a model is taught."""
 
-    task: DistillTask
-    views: dict[str, Any]
+    task: Task
+    views: dict[str, Any] = field(default_factory=dict)
     """What `fit` must provide for the task, by the names of its arguments."""
-    labels: LabelSpace
-    examined: Examined
-    inherited: tuple[str, ...]
-    """Names of the head's tensors that came from the teacher."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What the model's bundle says about its teachers, by the names of `Facts`."""
 
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What the student's bundle says about its teachers, by the names of `Facts`."""
-        calibrator = self.examined.calibrator
-        return {
-            "teacher_val_mAP": self.examined.val_mAP,
-            "teacher_calibration": calibrator.method if calibrator is not None else "none",
-            "untaught": tuple(self.labels.names[column] for column in np.flatnonzero(~self.examined.taught)),
-        }
+
+class _Heard(NamedTuple):
+    """The teachers as the student hears them."""
+
+    examined: Examined
+    teacher: Teacher | None
+    """Who answers in every step; None where no term asks."""
+    views: dict[str, Any]
+    """As in `Lesson`."""
+    inherited: tuple[str, ...] = ()
+    """Names of the head's tensors that came from the teacher."""
 
 
 def lesson_of(
     config: DistillConfig,
-    teachers: tuple[TeacherSource, ...],
-    reading: Reading,
+    material: Material,
     student: MultiLabelModel,
-    train: MultiLabelDataset,
-    val: MultiLabelDataset,
-    unlabelled: MultiLabelDataset | None,
     cache: Path | None,
     accelerator: Accelerator,
     *,
     keep_embeddings: bool = False,
 ) -> Lesson:
-    """Open the teachers, examine them on val, and make the student's task.
+    """Open the teachers, examine them on val, and make the student's task; without teachers it learns alone.
 
     Args:
         cache: a folder in which the teacher's answers are kept; None to ask it in every step.
@@ -79,69 +76,100 @@ def lesson_of(
         InputError: the teachers see another part of a picture than the student, know no label, or have no answer for a
             picture; see also `examine` and `Ensemble`.
     """
+    train, teachers = material.train, material.teachers
+    if not teachers:
+        return Lesson(task=DistillTask(config, None, student, train))
     if config.id and len(train.labels) < 3:
         log.warning(
             "id compares the labels of a picture and needs three: with %d it teaches nothing", len(train.labels)
         )
-    matches = reading.matches(teachers, train.labels)
-    views: dict[str, Any] = {"unlabelled": unlabelled, "unlabelled_share": config.unlabelled_share}
-    inherited: tuple[str, ...] = ()
-    listening: Teacher | None = None
-    first = teachers[0]
-    if isinstance(first, StoredAnswers):
-        examined = _examined_answers(first, matches[0], val, reading)
-        if config.taught:
-            both = train if unlabelled is None else train.followed_by(unlabelled)
-            listening = StoredTeacher(first, matches[0], both)
+    matches = material.reading.matches(teachers, train.labels)
+    if isinstance(teachers[0], StoredAnswers):
+        heard = _stored_answers(config, material, teachers[0], matches[0])
     else:
-        bundles = tuple(teacher for teacher in teachers if isinstance(teacher, Bundle))
-        model = _joined(bundles, matches, reading, config, train.labels).to(accelerator.device)
-        if model.preprocess.seen != student.preprocess.seen:
-            raise InputError(
-                f"resize is {model.preprocess.seen} for the teacher and {student.preprocess.seen} for the student: "
-                f"both must see the same part of a picture; set resize and crop_fraction alike"
-            )
-        if config.inherit_head == "auto":
-            inherited = tuple(inherit_head(student, load_model(first.path), matches[0]))
-        known, single = (mask.cpu().numpy() for mask in (known_of(model), single_of(model)))
-        store = None
-        if cache is not None:
-            store = AnswerStore(
-                model=model.eval().requires_grad_(False),
-                folder=cache,
-                identity=_identity(bundles, matches, reading, config),
-                labels=len(train.labels),
-                batch_size=config.batch_size,
-                workers=workers_of(config, accelerator.device),
-                device=accelerator.device,
-                mixed_precision=config.mixed_precision,
-            )
-        logits = predict_logits(model, val, config, accelerator) if store is None else store.plain(val)
-        examined = examine(logits, val, known, single, reading, _whose(teachers))
-        # Pictures are augmented at the larger size with or without a teacher, so methods differ in nothing else.
-        size = views["augment_size"] = max(model.preprocess.size, student.preprocess.size)
-        if config.taught and (store is None or config.looks_inside):
-            listening, views["teacher_preprocess"] = LiveTeacher(model), model.preprocess
-        elif config.taught:
-            assert store is not None
-            listening = KeptTeacher(
-                store,
-                train,
-                augmentation_of(config),
-                size,
-                unlabelled=unlabelled,
-                embeddings=keep_embeddings or bool(config.cd or config.id or config.hint),
-                sure=config.sure,
-                examined=examined,
-            )
+        heard = _living_teachers(config, material, matches, student, cache, accelerator, keep_embeddings)
+    examined = heard.examined
     asked = [name for name in ON_LABELS if getattr(config, name)]
     if asked and not examined.taught.any():
         raise InputError(
-            f"{_whose(teachers)}: it knows no label of {val.split} better than chance, so {asked[0]} would teach "
-            f"nothing; look at its labels and its preprocessing, or set teacher_weak to keep"
+            f"{_whose(teachers)}: it knows no label of {material.val.split} better than chance, so {asked[0]} would "
+            f"teach nothing; look at its labels and its preprocessing, or set teacher_weak to keep"
         )
-    task = DistillTask(config, listening, student, train, examined)
-    return Lesson(task=task, views=views, labels=train.labels, examined=examined, inherited=inherited)
+    return Lesson(
+        task=DistillTask(config, heard.teacher, student, train, examined),
+        views={"unlabelled": material.unlabelled, "unlabelled_share": config.unlabelled_share, **heard.views},
+        facts={
+            "teacher_val_mAP": examined.val_mAP,
+            "teacher_calibration": examined.calibrator.method if examined.calibrator is not None else "none",
+            "untaught": tuple(train.labels.names[column] for column in np.flatnonzero(~examined.taught)),
+            "inherited": heard.inherited,
+        },
+    )
+
+
+def _stored_answers(config: DistillConfig, material: Material, answers: StoredAnswers, match: LabelMatch) -> _Heard:
+    """A teacher that cannot run here, whose answers are in a file."""
+    examined = _examined_answers(answers, match, material.val, material.reading)
+    if not config.taught:
+        return _Heard(examined, None, {})
+    train, unlabelled = material.train, material.unlabelled
+    asked = train if unlabelled is None else train.followed_by(unlabelled)
+    return _Heard(examined, StoredTeacher(answers, match, asked), {})
+
+
+def _living_teachers(
+    config: DistillConfig,
+    material: Material,
+    matches: tuple[LabelMatch, ...],
+    student: MultiLabelModel,
+    cache: Path | None,
+    accelerator: Accelerator,
+    keep_embeddings: bool,
+) -> _Heard:
+    """Teachers that run here: asked in every step, or once where their answers are kept in a cache."""
+    reading, train, val = material.reading, material.train, material.val
+    bundles = tuple(teacher for teacher in material.teachers if isinstance(teacher, Bundle))
+    model = _joined(bundles, matches, reading, config, train.labels).to(accelerator.device)
+    if model.preprocess.seen != student.preprocess.seen:
+        raise InputError(
+            f"resize is {model.preprocess.seen} for the teacher and {student.preprocess.seen} for the student: "
+            f"both must see the same part of a picture; set resize and crop_fraction alike"
+        )
+    inherits = config.inherit_head == "auto"
+    inherited = tuple(inherit_head(student, load_model(bundles[0].path), matches[0])) if inherits else ()
+    store = None
+    if cache is not None:
+        store = AnswerStore(
+            model=model.eval().requires_grad_(False),
+            folder=cache,
+            identity=_identity(bundles, matches, reading, config),
+            labels=len(train.labels),
+            batch_size=config.batch_size,
+            workers=workers_of(config, accelerator.device),
+            device=accelerator.device,
+            mixed_precision=config.mixed_precision,
+        )
+    known, single = (mask.cpu().numpy() for mask in (known_of(model), single_of(model)))
+    logits = predict_logits(model, val, config, accelerator) if store is None else store.plain(val)
+    examined = examine(logits, val, known, single, reading, _whose(material.teachers))
+    # Pictures are augmented at the larger size with or without a teacher, so methods differ in nothing else.
+    size = max(model.preprocess.size, student.preprocess.size)
+    if not config.taught:
+        return _Heard(examined, None, {"augment_size": size}, inherited)
+    if store is None or config.looks_inside:
+        seen = {"augment_size": size, "teacher_preprocess": model.preprocess}
+        return _Heard(examined, LiveTeacher(model), seen, inherited)
+    kept = KeptTeacher(
+        store,
+        train,
+        augmentation_of(config),
+        size,
+        unlabelled=material.unlabelled,
+        embeddings=keep_embeddings or bool(config.cd or config.id or config.hint),
+        sure=config.sure,
+        examined=examined,
+    )
+    return _Heard(examined, kept, {"augment_size": size}, inherited)
 
 
 def _whose(teachers: tuple[TeacherSource, ...]) -> str:

@@ -12,18 +12,17 @@ from accelerate import Accelerator
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from edgepress.compress.config import TrainConfig
-
 log = logging.getLogger("edgepress")
 
 
-def report_epoch(writer, entry: dict, epoch: int, step: int, config: TrainConfig, is_best: bool, rate: float) -> None:
-    """Write an epoch's terms and val mAP to TensorBoard and as one line of the log.
+def report_epoch(writer, history: list[dict[str, float]], step: int, epochs: int, is_best: bool, rate: float) -> None:
+    """Write the last epoch's terms and val mAP to TensorBoard and as one line of the log.
 
     Args:
-        entry: an entry of `Fit.history`.
+        history: as `Trained.history`.
         rate: pictures per second.
     """
+    entry = history[-1]
     for name, value in entry.items():
         writer.add_scalar(name, value, step)
     writer.flush()
@@ -33,8 +32,8 @@ def report_epoch(writer, entry: dict, epoch: int, step: int, config: TrainConfig
     groups = "".join(f"  {name} {value:.1f}" for name, value in shown.items() if name.endswith("_groups"))
     log.info(
         "epoch %d/%d  loss %.4f = %s%s  val mAP %.2f%s  %.0f pictures/s",
-        epoch + 1,
-        config.epochs,
+        len(history),
+        epochs,
         entry["loss"],
         terms,
         groups,

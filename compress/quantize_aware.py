@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from accelerate.utils import set_seed
 
-from edgepress.compress.checkpoint import load_model, write_model
+from edgepress.compress.checkpoint import load_model
 from edgepress.compress.config import PROJECTED, TERMS, DistillConfig, QuantizeAwareConfig
 from edgepress.compress.distill import (
     answers_of,
     finished,
-    require_answers,
     require_no_teacher,
-    require_trainable,
-    unlabelled_of,
+    saved,
     work_of,
 )
 from edgepress.compress.fake_quantize import FakeQuantizedModel
-from edgepress.compress.gather import process_state
 from edgepress.compress.lesson import lesson_of
+from edgepress.compress.material import Material, material_for
 from edgepress.compress.models import MultiLabelModel, fuse
 from edgepress.compress.reading import Reading, TeacherSource
-from edgepress.compress.tasks import DistillTask
 from edgepress.compress.teachable import MLD_INSTEAD, require_teachable
 from edgepress.compress.training import evaluate, fit, make_accelerator, memory_told
 from edgepress.multilabel.bundle import Bundle, inputs_hash
@@ -36,7 +33,6 @@ from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.durable import make_folder
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.facts import Evaluated, Facts, QuantizeAware
-from edgepress.multilabel.metrics import prevalence
 
 log = logging.getLogger("edgepress")
 
@@ -68,77 +64,57 @@ def quantize_aware(
     """
     teachers = (teacher, *ensemble) if teacher is not None else ()
     terms = lesson_again(student, config)
-    reading = reading or Reading()
     if cache is None and answers_of(student.path).is_dir():  # its pictures are those of the student's first epochs
         cache = answers_of(student.path)
-    if teacher is None:
+    material = _material(train, val, teachers, student, terms, out, reading or Reading())
+    made_from = {"role": "quantize-aware", "student": student.digest, "pictures": config.pictures}
+    inputs = inputs_hash({**made_from, **material.identity(terms)})
+    if (kept := finished(out, inputs)) is not None:
+        return kept
+    set_seed(terms.seed)
+    accelerator = make_accelerator(terms)
+    model = fuse(load_model(student.path)).to(accelerator.device)
+    make_folder(work_of(out))
+    with memory_told(terms, accelerator.device):
+        lesson = lesson_of(terms, material, model, cache, accelerator)
+        quantized = FakeQuantizedModel(model)
+        _observe(quantized, material.train, config.pictures, terms.seed)
+        before = _both("before", model, quantized, material.val, terms, accelerator)
+        given = {"inputs": inputs, "accelerator": accelerator, **lesson.views}
+        result = fit(quantized, lesson.task, material.train, material.val, terms, work_of(out), **given)
+        after = _both("after", model, quantized, material.val, terms, accelerator)
+    if after.fake_quantized_val_mAP < before.fake_quantized_val_mAP:
+        log.warning("the fine-tuned student is the worse one in INT8: keep %s, or lower lr", student.path)
+    facts = Facts(
+        role="student",
+        weights=f"fine-tuned from {student.name}, quantisation-aware",
+        **material.facts,
+        **lesson.facts,
+        val_mAP=after.val_mAP,
+        quantize_aware=QuantizeAware(config=config.model_dump(mode="json"), before=before, after=after),
+        **result.facts,
+        training=terms.model_dump(mode="json"),
+    )
+    return saved(model, out, accelerator, inputs=inputs, facts=facts, parent=student.as_parent)
+
+
+def _material(
+    train: MultiLabelDataset,
+    val: MultiLabelDataset,
+    teachers: tuple[TeacherSource, ...],
+    student: Bundle,
+    terms: DistillConfig,
+    out: Path,
+    reading: Reading,
+) -> Material:
+    """As `material_for`, with what a finished student asks of its teachers, its data and its new folder."""
+    if not teachers:
         require_no_teacher(terms)
     require_teachable(terms, teachers, reading.features)
     if student.path.resolve() == out.resolve():
         raise InputError(f"{out}: is the student itself; name another folder for the fine-tuned one")
     train = train.in_order_of(student.labels, f"the student {student.path}", f"the data set {train.root}")
-    val = val.in_order_of(train.labels, "the train split", "the val split")
-    require_trainable("student", train, val, out, teachers)
-    unlabelled = unlabelled_of(terms, val)
-    require_answers(teachers, reading, train, unlabelled)
-    inputs = inputs_hash(
-        {
-            "role": "quantize-aware",
-            "student": student.digest,
-            "config": terms.model_dump(mode="json", exclude={"workers", "weights", "unlabelled"}),
-            "pictures": config.pictures,
-            "unlabelled": unlabelled.fingerprint() if unlabelled else None,
-            "train": train.fingerprint(),
-            "val": val.fingerprint(),
-            "teachers": [teacher.digest for teacher in teachers],
-            "reading": reading.identity,
-            "processes": process_state().num_processes,
-        }
-    )
-    work = work_of(out)
-    kept = finished(out, inputs)
-    if kept is not None:
-        return kept
-    set_seed(terms.seed)
-    accelerator = make_accelerator(terms)
-    model = fuse(load_model(student.path)).to(accelerator.device)
-    make_folder(work)
-    with memory_told(terms, accelerator.device):
-        views: dict[str, Any] = {}
-        told: dict[str, Any] = {}
-        if teachers:
-            lesson = lesson_of(terms, teachers, reading, model, train, val, unlabelled, cache, accelerator)
-            task, views, told = lesson.task, lesson.views, lesson.facts
-        else:
-            task = DistillTask(terms, None, model, train)
-        quantized = FakeQuantizedModel(model)
-        _observe(quantized, train, config.pictures, terms.seed)
-        before = _both(model, quantized, val, terms, accelerator)
-        log.info("before: val mAP %.2f, fake-quantised %.2f", 100 * before.val_mAP, 100 * before.fake_quantized_val_mAP)
-        result = fit(quantized, task, train, val, terms, work, inputs=inputs, accelerator=accelerator, **views)
-        after = _both(model, quantized, val, terms, accelerator)
-    log.info("after: val mAP %.2f, fake-quantised %.2f", 100 * after.val_mAP, 100 * after.fake_quantized_val_mAP)
-    if after.fake_quantized_val_mAP < before.fake_quantized_val_mAP:
-        log.warning("the fine-tuned student is the worse one in INT8: keep %s, or lower lr", student.path)
-    if accelerator.is_main_process:
-        facts = Facts(
-            role="student",
-            weights=f"fine-tuned from {student.name}, quantisation-aware",
-            pictures=len(train),
-            unlabelled_pictures=len(unlabelled) if unlabelled else 0,
-            teachers=tuple(teacher.as_parent for teacher in teachers),
-            **told,
-            val_prevalence=prevalence(val.targets, val.ignore),
-            val_mAP=after.val_mAP,
-            quantize_aware=QuantizeAware(config=config.model_dump(mode="json"), before=before, after=after),
-            best_epoch=result.best_epoch + 1,
-            history=result.history,
-            training=terms.model_dump(mode="json"),
-        )
-        write_model(model, out, inputs=inputs, facts=facts, parent=student.as_parent, tensorboard=work / "tensorboard")
-        shutil.rmtree(work)
-    accelerator.wait_for_everyone()
-    return Bundle.open(out)
+    return material_for("student", train, val, terms, out, teachers, reading)
 
 
 def lesson_again(student: Bundle, config: QuantizeAwareConfig) -> DistillConfig:
@@ -182,9 +158,16 @@ _AT_ONCE = 32
 
 
 def _both(
-    model: MultiLabelModel, quantized: FakeQuantizedModel, val: MultiLabelDataset, lesson: DistillConfig, accelerator
+    when: str,
+    model: MultiLabelModel,
+    quantized: FakeQuantizedModel,
+    val: MultiLabelDataset,
+    terms: DistillConfig,
+    accelerator: Accelerator,
 ) -> Evaluated:
-    return Evaluated(
-        val_mAP=evaluate(model, val, lesson, accelerator),
-        fake_quantized_val_mAP=evaluate(quantized, val, lesson, accelerator),
+    found = Evaluated(
+        val_mAP=evaluate(model, val, terms, accelerator),
+        fake_quantized_val_mAP=evaluate(quantized, val, terms, accelerator),
     )
+    log.info("%s: val mAP %.2f, fake-quantised %.2f", when, 100 * found.val_mAP, 100 * found.fake_quantized_val_mAP)
+    return found

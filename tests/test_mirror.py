@@ -2,6 +2,8 @@
 
 Further tests of the same module are in test_export_<aspect>.py, and those of a package's `__init__` are named for the
 package. What belongs to no single module, such as a search for a clock in all sources, is tested beside this file.
+
+No function of a room is longer than `MOST_LINES`.
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+
+import edgepress
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
@@ -34,6 +38,7 @@ TESTED_THROUGH = {
     "compress/adopt.py": "the verb in test_timm_tagger.py makes bundles by it",
     "compress/losses/checks.py": "the refusals in test_losses_edges.py and test_losses_baselines.py",
     "compress/losses/feature_checks.py": "the refusals in test_losses_baselines.py",
+    "compress/material.py": "the refusals in test_distill.py, and what test_training_disturbed.py changes in it",
     "compress/untrained.py": "the students that tests of a latency limit time",
     "deploy/build/foreign_output.py": "the outputs that test_foreign.py and test_wrap.py ask about, take and refuse",
     "deploy/build/front.py": "the graphs that test_adopt.py adopts get their front and their tail from it",
@@ -63,6 +68,10 @@ TESTED_THROUGH = {
     "multilabel/datasets/unlabelled.py": "the pictures of tests/compress/test_distill_unlabelled.py",
 }
 """The modules that no test of their room imports, and where their behaviour is tested."""
+
+
+MOST_LINES = 60
+"""Of a function, with its docstring; one that `edgepress` names has an example there, so it is measured without."""
 
 
 def modules() -> list[str]:
@@ -156,3 +165,41 @@ def test_every_module_has_tests_or_a_reason():
 )
 def test_what_a_file_of_tests_is_named_for(test, module):
     assert named_for(test) == module
+
+
+def too_long(source: str, public: tuple[str, ...] = ()) -> list[str]:
+    """The functions of a source that are longer than `MOST_LINES`, with their lengths.
+
+    Args:
+        public: the functions at its top level that are measured without their docstrings.
+    """
+    found = []
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        assert node.end_lineno is not None
+        lines = node.end_lineno - node.lineno + 1
+        if node in tree.body and node.name in public and ast.get_docstring(node):
+            first = node.body[0]
+            assert first.end_lineno is not None
+            lines -= first.end_lineno - first.lineno + 1
+        if lines > MOST_LINES:
+            found.append(f"{node.name}: {lines}")
+    return found
+
+
+@pytest.mark.parametrize("module", modules())
+def test_no_function_is_too_long(module):
+    own = module.removesuffix(".py").replace("/", ".")
+    homes = edgepress._HOMES
+    assert too_long((ROOT / module).read_text(encoding="utf-8"), homes.get(own, ())) == []
+
+
+def test_a_long_function_is_found():
+    body = "    x = 1\n" * (MOST_LINES - 2)
+    said = '    """One.\n\n    Two.\n    """\n'
+    assert too_long(f"def f():\n    x = 1\n{body}") == []
+    assert too_long(f"def f():\n{said}{body}") == [f"f: {MOST_LINES + 3}"]
+    assert too_long(f"def f():\n{said}{body}", ("f",)) == []
+    assert too_long(f"def f():\n{said}{body}{body}", ("f",)) == [f"f: {2 * MOST_LINES - 3}"]

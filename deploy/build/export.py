@@ -60,16 +60,9 @@ def export_onnx(
     """
     verified = verified.in_order_of(model.labels, "the model", f"the data set {verified.root}")
     shown = {ATTENTION: True} if attention else {}
-    inputs = inputs_hash(
-        {
-            "model": identity,
-            "verified": verified.fingerprint(),
-            "opset": OPSET,
-            "golden": PICTURES,
-            "parent": parent.model_dump() if parent else None,
-            **shown,
-        }
-    )
+    made_from = {"model": identity, "parent": parent.model_dump() if parent else None}
+    made_with = {"verified": verified.fingerprint(), "opset": OPSET, "golden": PICTURES}
+    inputs = inputs_hash({**made_from, **made_with, **shown})
     if (made := up_to_date(out, inputs)) is not None:
         return made
     log.info("exporting %s to ONNX (opset %d)", model.config.backbone, OPSET)

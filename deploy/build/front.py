@@ -68,44 +68,20 @@ def fronted(
     graph = model.graph
     if foreign.batch is not None and (freed := _free_batch(graph, foreign.input, foreign.batch)):
         log.info("its batch of %d is written into %d shapes, which are freed", foreign.batch, freed)
-    for node in graph.node:  # the graph may already use one of our names
-        for names_of in (node.input, node.output):
-            for at, name in enumerate(names_of):
-                if name in ("images", "logits"):
-                    names_of[at] = f"own_{name}"
-    for tensor in graph.initializer:
-        tensor.name = f"own_{tensor.name}" if tensor.name in ("images", "logits") else tensor.name
-    inside, outside = (
-        f"own_{name}" if name in ("images", "logits") else name for name in (foreign.input, foreign.output)
-    )
-    front, constants, last = [], [], "images"
+    inside, outside = _without_our_names(graph, foreign)
+    constants: list[onnx.TensorProto] = []
 
     def constant(name: str, value: np.ndarray) -> str:
         constants.append(numpy_helper.from_array(value, name))
         return name
 
-    def then(operator: str, *more: str, **attributes: object) -> None:
-        nonlocal last
-        front.append(helper.make_node(operator, [last, *more], [f"front_{operator.lower()}"], **attributes))
-        last = front[-1].output[0]
-
-    if foreign.dtype == "float32":
-        # This order (cast, subtract, multiply, transpose) is what TensorRT's parser takes for uint8 input.
-        shift, scale = _shift_and_scale(preprocess.mean, preprocess.std)
-        then("Cast", to=TensorProto.FLOAT)
-        if foreign.colors == "bgr":
-            then("Gather", constant("front_channels", np.array([2, 1, 0])), axis=3)
-        then("Sub", constant("front_mean", shift))
-        then("Mul", constant("front_scale", scale))
-    elif foreign.colors == "bgr":
-        then("Gather", constant("front_channels", np.array([2, 1, 0])), axis=3)
-    if foreign.layout == "nchw":
-        then("Transpose", perm=[0, 3, 1, 2])
+    front = _front(foreign, preprocess, constant)
+    last = front[-1].output[0] if front else "images"
     for node in graph.node:
         for at, name in enumerate(node.input):
             if name == inside:
                 node.input[at] = last
-    tail, last_out = _tail(graph, outside, activation, columns, answer, constant)
+    tail = _tail(graph, outside, activation, columns, answer, constant)
     nodes = _named([*front, *graph.node, *tail])
     del graph.node[:], graph.input[:], graph.output[:], graph.value_info[:]
     graph.node.extend(nodes)
@@ -113,8 +89,48 @@ def fronted(
     size = foreign.size
     graph.input.append(helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", size, size, 3]))
     graph.output.append(helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", len(columns)]))
-    assert last_out == "logits"
+    assert tail[-1].output[0] == "logits"
     return _pruned(model)
+
+
+def _without_our_names(graph: onnx.GraphProto, foreign: Foreign) -> tuple[str, str]:
+    """Rename the tensors that have the names of our input and output; returns its own input and output."""
+
+    def own(name: str) -> str:
+        return f"own_{name}" if name in ("images", "logits") else name
+
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = [own(name) for name in names]
+    for tensor in graph.initializer:
+        tensor.name = own(tensor.name)
+    return own(foreign.input), own(foreign.output)
+
+
+def _front(
+    foreign: Foreign, preprocess: Preprocess, constant: Callable[[str, np.ndarray], str]
+) -> list[onnx.NodeProto]:
+    """Nodes from our pictures, uint8 NHWC RGB, to what the model takes; none where it takes the same."""
+    from onnx import TensorProto, helper
+
+    front: list[onnx.NodeProto] = []
+
+    def then(operator: str, *more: str, **attributes: object) -> None:
+        last = front[-1].output[0] if front else "images"
+        front.append(helper.make_node(operator, [last, *more], [f"front_{operator.lower()}"], **attributes))
+
+    # This order (cast, subtract, multiply, transpose) is what TensorRT's parser takes for uint8 input.
+    if foreign.dtype == "float32":
+        then("Cast", to=TensorProto.FLOAT)
+    if foreign.colors == "bgr":
+        then("Gather", constant("front_channels", np.array([2, 1, 0])), axis=3)
+    if foreign.dtype == "float32":
+        shift, scale = _shift_and_scale(preprocess.mean, preprocess.std)
+        then("Sub", constant("front_mean", shift))
+        then("Mul", constant("front_scale", scale))
+    if foreign.layout == "nchw":
+        then("Transpose", perm=[0, 3, 1, 2])
+    return front
 
 
 def _tail(
@@ -124,7 +140,7 @@ def _tail(
     columns: list[int],
     answer: np.ndarray,
     constant: Callable[[str, np.ndarray], str],
-) -> tuple[list[onnx.NodeProto], str]:
+) -> list[onnx.NodeProto]:
     """Nodes from the model's output to logits of the wanted columns."""
     from onnx import TensorProto, helper
 
@@ -157,7 +173,7 @@ def _tail(
         )
     else:
         tail.append(helper.make_node("Identity", [output], ["logits"]))
-    return tail, "logits"
+    return tail
 
 
 def _modern(foreign: Foreign) -> onnx.ModelProto:

@@ -26,6 +26,7 @@ from edgepress.cli.options import (
 )
 from edgepress.deploy.bench.against import Record, Timed, against_bundle, against_record, open_other
 from edgepress.multilabel.bundle import Bundle, write_atomically
+from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
 from edgepress.multilabel.judgement import NotRun
 from edgepress.remote.verbs import OTHER, as_flags, bench_there
@@ -66,40 +67,54 @@ def verb(
     config = BenchConfig.parse(flags, "flags")
     if hint not in ("latency", "throughput"):
         raise InputError(f"--hint {hint!r}: expected latency or throughput")
-    from edgepress.deploy.bench.latency import bench
-    from edgepress.deploy.build.rebuild import fitted
+    opened, other = Bundle.open(bundle), open_other(against) if against else None
+    given: dict[str, Any] = {"device": device, "hint": hint, "threads": threads, "unproven": unproven}
+    there = remote.host_given()
+    if there is None:
+        encoded = _pictures(reader.load(data, split)) if data else None
+        print_timed(_here(opened, other, encoded, config, given, rebuild), save, json)
+        return
+    pictures = reader.load(data, split) if data else None
+    pictures = pictures and pictures.subset(np.arange(min(MOST_PICTURES, len(pictures))))
+    second = other if isinstance(other, Bundle) else None
+    given["against"] = f"{OTHER}/{second.name}" if second else None
+    answer = bench_there(there, opened, as_flags({**given, **flags}), pictures, second)
+    found = answer.found
+    if isinstance(other, Record) and isinstance(found, Timed):
+        found = replace(found, against=against_record(found.benchmark, other))
+    print_timed(found, save, json, answer.place)
+    raise typer.Exit(answer.code)
+
+
+def _pictures(data: MultiLabelDataset) -> list[bytes]:
     from edgepress.multilabel.pictures import read_bytes
 
-    opened, other = Bundle.open(bundle), open_other(against) if against else None
-    found: Timed | NotRun
-    there = remote.host_given()
-    if there is not None:
-        pictures = reader.load(data, split) if data else None
-        pictures = pictures and pictures.subset(np.arange(min(MOST_PICTURES, len(pictures))))
-        second = other if isinstance(other, Bundle) else None
-        given = {"device": device, "hint": hint, "threads": threads, "unproven": unproven}
-        given["against"] = f"{OTHER}/{second.name}" if second else None
-        answer = bench_there(there, opened, as_flags({**given, **flags}), pictures, second)
-        found = answer.found
-        if isinstance(other, Record) and isinstance(found, Timed):
-            found = replace(found, against=against_record(found.benchmark, other))
-        print_timed(found, save, json, answer.place)
-        raise typer.Exit(answer.code)
-    encoded = [read_bytes(path) for path in reader.load(data, split).paths[:MOST_PICTURES]] if data else None
-    settings: dict[str, Any] = {"device": device, "hint": hint, "threads": threads, "unproven": unproven}
+    return [read_bytes(path) for path in data.paths[:MOST_PICTURES]]
+
+
+def _here(
+    bundle: Bundle,
+    other: Bundle | Record | None,
+    encoded: list[bytes] | None,
+    config: BenchConfig,
+    given: dict[str, Any],
+    rebuild: bool,
+) -> Timed | NotRun:
+    """Time an engine on this machine, or say why it cannot run."""
+    from edgepress.deploy.bench.latency import bench
+    from edgepress.deploy.build.rebuild import fitted
+
+    settings = {**given, "seconds": config.seconds}
     try:
-        opened = fitted(opened, rebuild=rebuild)
-        settings["seconds"] = config.seconds
-        timed = bench(opened, encoded, batches=config.batches, streams=config.stream_counts, **settings)
-        found = Timed(benchmark=timed)
+        bundle = fitted(bundle, rebuild=rebuild)
+        timed = bench(bundle, encoded, batches=config.batches, streams=config.stream_counts, **settings)
         if isinstance(other, Bundle):
             other = fitted(other, rebuild=rebuild)
-            found = replace(found, against=against_bundle(opened, other, encoded, config.batches, **settings))
-        elif other is not None:
-            found = replace(found, against=against_record(timed, other))
+            against = against_bundle(bundle, other, encoded, config.batches, **settings)
+            return Timed(benchmark=timed, against=against)
+        return Timed(benchmark=timed, against=against_record(timed, other) if other is not None else None)
     except EngineUnavailableError as error:
-        found = NotRun(engine=opened.name, reasons=(str(error),))
-    print_timed(found, save, json)
+        return NotRun(engine=bundle.name, reasons=(str(error),))
 
 
 def print_timed(

@@ -87,32 +87,19 @@ def quantize_bundle(parent: Bundle, splits: Splits, target: Target, out: Path, c
         EngineUnavailableError: a package that quantises for the target is not installed.
         DataChangedError: see `MultiLabelDataset.stored`.
     """
-    if (parent.manifest.kind, parent.manifest.precision) != ("onnx", "fp32"):
-        raise InputError(f"{parent.path}: {parent.manifest.kind}, {parent.manifest.precision}; expected onnx, fp32")
-    require_logits_alone(parent)
+    _require_float(parent)
     splits = splits.in_order_of(parent.labels, f"the bundle {parent.path}")
     require_quantizer(target)
     pictures = _calibration_set(parent, splits, config)
     spec = next(spec for spec in ENGINES.values() if spec.target == target)
     bits = (config.weight_bits or weight_bits_here()) if spec.runtime.saturates else 8
     tools = {name: version(name) for name in (*_PACKAGES[target], "edgepress")}
-    inputs = inputs_hash(
-        {
-            "parent": parent.model_digest,
-            "target": target,
-            "calibration": calibration_hash(pictures),
-            "val": splits.val.fingerprint(),
-            "search": [STEPS[target], TOLERANCE, MOST_FLOAT, MOST_FLOAT_WEIGHTS],
-            "settings": [config.choice, config.budget, config.time_limit, bits],
-            "tools": tools,
-        }
-    )
+    inputs = _inputs(parent, target, pictures, splits.val, config, bits, tools)
     if (made := up_to_date(out, inputs)) is not None:
         return made if made.manifest.parent == parent.as_parent else _aligned_again(made, parent, splits.val)
     require_replaceable(out, spec.quantized_kind, "int8")
     log.info("quantising for %s on %d pictures", target, len(pictures))
-    # Latencies of another machine do not count for this one.
-    with _workplace(out, inputs_hash({"inputs": inputs, "processor": describe_machine().processor})) as finished:
+    with _workplace(out, inputs) as finished:
         candidates = _Candidates(parent, splits.val, spec, finished.folder)
         graph = finished.folder / candidates.model
         found = quantize(
@@ -151,6 +138,35 @@ def quantize_bundle(parent: Bundle, splits: Splits, target: Target, out: Path, c
     return made
 
 
+def _require_float(parent: Bundle) -> None:
+    if (parent.manifest.kind, parent.manifest.precision) != ("onnx", "fp32"):
+        raise InputError(f"{parent.path}: {parent.manifest.kind}, {parent.manifest.precision}; expected onnx, fp32")
+    require_logits_alone(parent)
+
+
+def _inputs(
+    parent: Bundle,
+    target: Target,
+    pictures: MultiLabelDataset,
+    val: MultiLabelDataset,
+    config: QuantizeConfig,
+    bits: int,
+    tools: dict[str, str],
+) -> str:
+    """The hash of everything that an INT8 graph is made from."""
+    return inputs_hash(
+        {
+            "parent": parent.model_digest,
+            "target": target,
+            "calibration": calibration_hash(pictures),
+            "val": val.fingerprint(),
+            "search": [STEPS[target], TOLERANCE, MOST_FLOAT, MOST_FLOAT_WEIGHTS],
+            "settings": [config.choice, config.budget, config.time_limit, bits],
+            "tools": tools,
+        }
+    )
+
+
 def split_logits(bundle: Bundle, data: MultiLabelDataset, device: str = "cpu", *, unproven: bool = False) -> np.ndarray:
     """An engine's logits `[N, C]` on a split, in its order; arguments as `open_engine`."""
     with open_engine(bundle, device, unproven=unproven) as engine:
@@ -176,7 +192,9 @@ def _calibration_set(parent: Bundle, splits: Splits, config: QuantizeConfig) -> 
 @contextlib.contextmanager
 def _workplace(out: Path, inputs: str) -> Iterator[Finished]:
     """The hidden folder of a search; it stays only if the search was interrupted."""
-    finished = Finished(out.parent / f".{out.name}.quantizing", inputs)
+    # Latencies of another machine do not count for this one.
+    here = inputs_hash({"inputs": inputs, "processor": describe_machine().processor})
+    finished = Finished(out.parent / f".{out.name}.quantizing", here)
     try:
         yield finished
     except InputError:  # another try would end the same way

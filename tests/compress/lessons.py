@@ -9,10 +9,11 @@ import numpy as np
 import torch
 
 from edgepress.compress.config import DistillConfig, TeachConfig
+from edgepress.compress.learning import Trained
 from edgepress.compress.loader import Batch
 from edgepress.compress.models import MultiLabelModel, make_model
 from edgepress.compress.tasks import TeachTask
-from edgepress.compress.training import Fit, fit, make_accelerator
+from edgepress.compress.training import fit, make_accelerator
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.labels import LabelSpace
 
@@ -83,7 +84,7 @@ def with_arrays(data: MultiLabelDataset, **arrays: np.ndarray) -> MultiLabelData
 
 def run_fit(
     splits, work: Path, task=None, inputs: str = "same", seed: int = 0, **settings
-) -> tuple[MultiLabelModel, Fit, TeachConfig]:
+) -> tuple[MultiLabelModel, Trained, TeachConfig]:
     config = TeachConfig(**{**QUICK, "epochs": 2, "seed": seed, **settings})
     torch.manual_seed(seed)
     model, _ = make_model(config, splits[0].labels)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from edgepress.compress import training
+from edgepress.compress import learning
 from edgepress.compress.checkpoint import load_model, save_state, write_model
 from edgepress.compress.config import ALONE, TERMS, DistillConfig, ModelConfig, QuantizeAwareConfig, TeachConfig
 from edgepress.compress.distill import distill, teach
@@ -331,7 +331,7 @@ def test_an_interrupted_fine_tune_ends_with_the_same_weights(splits, pair, tmp_p
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "save_state", save_once)
+        patch.setattr(learning, "save_state", save_once)
         with pytest.raises(KeyboardInterrupt):
             quantize_aware(*splits, *pair, STEPS, tmp_path / "stopped")
     assert not (tmp_path / "stopped").exists()

@@ -16,9 +16,10 @@ from timm.layers import convert_sync_batchnorm
 
 from edgepress.compress.config import TeachConfig
 from edgepress.compress.distill import teach
+from edgepress.compress.learning import FEW_STEPS
 from edgepress.compress.models import MultiLabelModel, make_model
 from edgepress.compress.tasks import Task, TeachTask
-from edgepress.compress.training import FEW_STEPS, STATE, evaluate, fit, make_accelerator, predict_logits
+from edgepress.compress.training import STATE, evaluate, fit, make_accelerator, predict_logits
 from edgepress.multilabel.bundle import Bundle, file_sha256
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import InputError
