@@ -39,7 +39,7 @@ from edgepress.deploy.bench.latency import generated_pictures, prepared
 from edgepress.deploy.engines import Engine
 from edgepress.deploy.engines.onnxruntime import OnnxRuntimeEngine
 from edgepress.deploy.machine.device import describe_machine
-from edgepress.deploy.machine.state import cautions, read_state
+from edgepress.deploy.machine.state import read_state, state_cautions
 from edgepress.deploy.tag.ahead import decode_ahead
 from edgepress.multilabel.bundle import Bundle, write_atomically
 
@@ -77,7 +77,7 @@ def main() -> None:
         record["batches"][name] = batches(bundle, encoded, options)
     record["wrapper_us"] = wrapper(Bundle.open(options.run / "onnx-fp32"))
     record["two_threads_decode"] = two_threads(Bundle.open(options.run / "onnx-fp32"), encoded, options.rounds)
-    record["cautions"] = cautions(before, read_state())
+    record["cautions"] = state_cautions(before, read_state())
     print(json.dumps(record, indent=2))
     if options.out is not None:
         write_atomically(options.out, (json.dumps(record, indent=2) + "\n").encode())

@@ -54,20 +54,20 @@ def drop_interval(
     return float(low), float(high)
 
 
-def doubt(interval: tuple[float, float] | None, budget: float, pictures: int) -> str | None:
-    """Why a drop that is within its budget is not proven to be: part of a sentence, or None where it is proven.
+def doubt(interval: tuple[float, float] | None, allowed: float, pictures: int) -> str | None:
+    """Why a drop that is allowed is not proven to be: part of a sentence, or None where it is proven.
 
     Args:
         interval: interval of the drop, as `drop_interval` gives it.
-        budget: largest drop in points.
+        allowed: the allowed drop in points.
     """
     if interval is None:
         return f"{pictures} test pictures prove nothing: give at least {LEAST_PICTURES}, better hundreds"
-    if interval[1] <= budget:
+    if interval[1] <= allowed:
         return None
     return (
         f"on {pictures} pictures the true drop may be up to {math.ceil(1000 * interval[1]) / 1000:g} (95 %), beyond "
-        f"the budget of {budget:g}: give more test pictures or a larger budget"
+        f"the allowed {allowed:g}: give more test pictures, or allow a larger drop"
     )
 
 

@@ -139,7 +139,7 @@ class Quantization(_Frozen):
     val_mAP_float: float | None = None
     """val mAP of the fp32 model."""
     budget: float | None = None
-    """Number of points of val mAP that INT8 may cost."""
+    """The allowed drop: number of points of val mAP that INT8 may lose."""
     choice: str | None = None
     """How the pictures were chosen."""
     missing_labels: tuple[str, ...] = ()

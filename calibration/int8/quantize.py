@@ -71,11 +71,11 @@ def quantize(
     float_map: float,
     finished: Finished,
     measure: Callable[[Path], Ratio] | None = None,
-    budget: float = 0.005,
+    allowed: float = 0.005,
     time_limit: float = 60.0,
     weight_bits: int = 8,
 ) -> Search:
-    """Write the fastest INT8 model within the budget on val that the search finds; see `calibration.int8.search`.
+    """Write the fastest INT8 model with an allowed drop on val that the search finds; see `calibration.int8.search`.
 
     Args:
         model: the fp32 ONNX file.
@@ -86,7 +86,7 @@ def quantize(
         float_map: the fp32 model's mAP in [0, 1] on val.
         finished: where candidates are kept until the search is over; the caller removes it.
         measure: maps a model file to its latency against fp32; None for a target that does not run on this machine.
-        budget: largest drop of val mAP in [0, 1].
+        allowed: the allowed drop of val mAP, in [0, 1].
         time_limit: number of seconds after which no further candidate is begun.
         weight_bits: 7 for x86 processors whose INT8 products saturate, otherwise 8.
 
@@ -101,7 +101,7 @@ def quantize(
             evaluate=evaluate,
             measure=measure,
             float_map=float_map,
-            budget=budget,
+            allowed=allowed,
             finished=finished,
         )
         found = searcher.run(time_limit)
@@ -121,12 +121,12 @@ def quantize(
 
 def _warn(found: Search, searcher: Searcher, target: Target) -> None:
     best: Trial = found.best
-    if searcher.drop(best) > searcher.budget:
+    if searcher.drop(best) > searcher.allowed:
         log.warning(
-            "int8 for %s: val mAP drops by %.2f points, over the budget of %g, with %d nodes in float",
+            "int8 for %s: val mAP drops by %.2f points, %g are allowed, with %d nodes in float",
             target,
             100 * searcher.drop(best),
-            100 * searcher.budget,
+            100 * searcher.allowed,
             len(best.float_nodes),
         )
     if best.latency is not None and best.latency.slower(SLOWER):

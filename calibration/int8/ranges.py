@@ -127,14 +127,14 @@ def reader(name: str, images: np.ndarray):
     """Feeds pictures to ONNX Runtime's calibrators one by one."""
     from onnxruntime.quantization import CalibrationDataReader
 
-    class Reader(CalibrationDataReader):
+    class Pixels(CalibrationDataReader):
         def __init__(self) -> None:
             self.feeds = iter([{name: image[None]} for image in images])
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             return next(self.feeds, None)
 
-    return Reader()
+    return Pixels()
 
 
 def _finder(method: Method) -> Callable[[np.ndarray, float, float], tuple[float, float]]:

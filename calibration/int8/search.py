@@ -111,7 +111,7 @@ class Searcher:
         evaluate: maps a model file to its score on val.
         measure: maps a model file to its latency; None for a target that does not run on this machine.
         float_map: the fp32 model's mAP in [0, 1] on val.
-        budget: largest drop of val mAP in [0, 1].
+        allowed: the allowed drop of val mAP, in [0, 1].
         finished: the store of candidates, including those of an interrupted search.
     """
 
@@ -123,17 +123,17 @@ class Searcher:
         evaluate: Callable[[Path], Score],
         measure: Callable[[Path], Ratio] | None,
         float_map: float,
-        budget: float,
+        allowed: float,
         finished: Finished,
     ) -> None:
         self.quantizer, self.name, self.finished = quantizer, name, finished
         self.evaluate, self.measure = evaluate, measure
-        self.float_map, self.budget = float_map, budget
+        self.float_map, self.allowed = float_map, allowed
         self.trials: list[Trial] = []
         self.timed: dict[Hashable, Ratio] = {}
 
     def run(self, time_limit: float) -> Search:
-        """Try candidates for `time_limit` seconds, then leave the worst nodes in float while the budget is missed.
+        """Try candidates for `time_limit` seconds, then leave the worst nodes in float while the drop is not allowed.
 
         The first candidate is tried in any case, and so are those with nodes in float, which are few.
         """
@@ -150,7 +150,7 @@ class Searcher:
             ranked = self.quantizer.rank(self.chosen().candidate.method, advance)
         most, count = int(MOST_FLOAT * len(self.quantizer.products)), 1
         room = MOST_FLOAT_WEIGHTS * sum(self.quantizer.weights.values())
-        while self.drop(self.chosen()) > self.budget and count <= most:
+        while self.drop(self.chosen()) > self.allowed and count <= most:
             kept = worst_within(ranked, self.quantizer.weights, count, room)
             self._try(self.chosen().candidate._replace(kept=kept))
             count *= 2
@@ -168,12 +168,12 @@ class Searcher:
         return max(near, key=lambda trial: trial.score[::-1])
 
     def chosen(self) -> Trial:
-        """The fastest trial within the budget; a gain within chance counts as equal, and then the least noise decides.
+        """The fastest trial whose drop is allowed; a gain within chance counts as equal, and the least noise decides.
 
         A graph that is slower than fp32 is only chosen if there is no other.
         """
         trials = [t for t in self.trials if t.latency is None or not t.latency.slower(SLOWER)] or self.trials
-        within = [trial for trial in trials if self.drop(trial) <= self.budget]
+        within = [trial for trial in trials if self.drop(trial) <= self.allowed]
         timed = [trial.latency for trial in within if trial.latency is not None]
         if timed:
             fastest = min(timed, key=lambda latency: latency.ratio)

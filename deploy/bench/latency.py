@@ -28,7 +28,7 @@ from edgepress.deploy.engines.golden import first_answer, require_golden
 from edgepress.deploy.engines.passport import require_sound
 from edgepress.deploy.machine.device import describe_machine
 from edgepress.deploy.machine.energy import Meter, find_meter
-from edgepress.deploy.machine.state import cautions, read_state
+from edgepress.deploy.machine.state import read_state, state_cautions
 from edgepress.deploy.tag.ahead import decode_ahead
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.errors import InputError
@@ -122,7 +122,7 @@ def bench(
             machine=describe_machine(),
             before=before,
             after=after,
-            cautions=[*cautions(before, after), *(line for cell in cells for line in _unsteady(cell))],
+            cautions=[*state_cautions(before, after), *(line for cell in cells for line in _unsteady(cell))],
         )
 
 

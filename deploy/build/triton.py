@@ -180,7 +180,7 @@ def _readme(bundle: Bundle, name: str, header: int) -> str:
             "backend cannot switch off that optimisation alone, so the configuration switches off all: the answers "
             "are right, but nothing computes in INT8, and the model is slower than in float. Serve the float model "
             "instead, OpenVINO's INT8, or an INT8 graph without such nodes (`edgepress quantize` with a larger "
-            "`--budget`)."
+            "allowed drop, `--budget`)."
         )
     if isinstance(manifest.built_for, BuiltForTensorRt):
         notes.append(

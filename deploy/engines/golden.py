@@ -36,7 +36,7 @@ GOLDEN = "golden.npz"
 PICTURES = 8
 MOST_SECONDS = 2.0
 """Time limit in seconds: a slow device answers fewer of the pictures, but at least one."""
-DIFF_BUDGET: dict[Precision, float] = {"fp32": 0.05, "fp16": 0.5}
+ALLOWED_DIFF: dict[Precision, float] = {"fp32": 0.05, "fp16": 0.5}
 """Largest difference of a logit, by precision, here and in `verify`: a float engine computes the same model, and mAP
 alone would not see logits that are all scaled or shifted. INT8 has no such bound."""
 MOST_FLIPPED = 0.1
@@ -137,18 +137,18 @@ def require_golden(engine: Engine) -> None:
 
 
 def disagreement(golden: Golden, found: np.ndarray, bundle: Bundle) -> str | None:
-    """Why answers `[n, C]` to the first n pictures are outside the engine's budget; None where they are within it."""
+    """Why answers `[n, C]` to the first n pictures are too far from torch's; None where they are near enough."""
     logits = golden.logits[: len(found)]
     if not np.isfinite(found).all():
         return f"{int((~np.isfinite(found)).sum())} of {found.size} logits are NaN or infinite"
-    budget = DIFF_BUDGET.get(bundle.manifest.precision)
-    if budget is not None:
+    allowed = ALLOWED_DIFF.get(bundle.manifest.precision)
+    if allowed is not None:
         largest = float(np.abs(found - logits).max())
-        return f"a logit differs by {largest:.3g} from torch's; the budget is {budget:g}" if largest > budget else None
+        return f"a logit differs by {largest:.3g} from torch's; {allowed:g} is allowed" if largest > allowed else None
     if golden.answers is None:
         decide = bundle.decisions.decide
         share = float((decide(found) != decide(logits)).mean())
-        said = f"{share:.1%} of decisions differ from torch's; the budget is {MOST_FLIPPED:.0%}"
+        said = f"{share:.1%} of decisions differ from torch's; {MOST_FLIPPED:.0%} are allowed"
         return said if share > MOST_FLIPPED else None
     own = golden.answers[: len(found)]
     noise, moved, error = (_rms(a - b) for a, b in ((own, logits), (found, own), (found, logits)))

@@ -108,11 +108,11 @@ def diagnose() -> Diagnosis:
         usable=bool(works & _CPU_RUNTIMES) or on_gpu,
         backends=tuple(backends),
         advice=tuple(advice(board, works, openvino)),
-        cautions=tuple(cautions(weight_bits_here(), platform.machine(), features, installed())),
+        cautions=tuple(machine_cautions(weight_bits_here(), platform.machine(), features, installed())),
     )
 
 
-def cautions(weight_bits: int, machine: str, features: str | None, installed: list[str]) -> list[str]:
+def machine_cautions(weight_bits: int, machine: str, features: str | None, installed: list[str]) -> list[str]:
     """Warnings about what works here but not as one would expect.
 
     Args:

@@ -88,7 +88,7 @@ def read_state(root: Path = Path("/"), nvpmodel: str | None = None) -> DeviceSta
     )
 
 
-def cautions(before: DeviceState, after: DeviceState) -> list[str]:
+def state_cautions(before: DeviceState, after: DeviceState) -> list[str]:
     """Warnings for a reader of the measurement between the two states: clocks that are not known to be locked, and
     `disturbances`."""
     found = []

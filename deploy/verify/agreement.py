@@ -1,4 +1,4 @@
-"""How far an engine's answers are from its reference's on the same pictures (logits, decisions, mAP), and budgets."""
+"""How far an engine's answers are from its reference's on the same pictures (logits, decisions, mAP), and may be."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import math
 
 from pydantic import BaseModel, ConfigDict
 
-from edgepress.deploy.engines.golden import DIFF_BUDGET
+from edgepress.deploy.engines.golden import ALLOWED_DIFF
 from edgepress.multilabel.judgement import Reason
 from edgepress.multilabel.manifest import Precision
 
-DROP_BUDGET: dict[Precision, float] = {"fp32": 0.1, "fp16": 0.2, "int8": 1.0}
+ALLOWED_DROP: dict[Precision, float] = {"fp32": 0.1, "fp16": 0.2, "int8": 1.0}
 """Largest drop in mAP, in points (0 to 100), by precision."""
-FLIP_BUDGET: dict[Precision, float] = {"fp32": 0.001, "fp16": 0.005, "int8": 0.1}
+ALLOWED_FLIPS: dict[Precision, float] = {"fp32": 0.001, "fp16": 0.005, "int8": 0.1}
 """Largest share of (picture, label) decisions that change. Thresholds chosen for F1 are where many pictures are: INT8
 that keeps its mAP changes 2 to 6 % of decisions there (quickstart)."""
 TOP = 3
@@ -47,22 +47,22 @@ class Agreement(BaseModel):
     """mAP_reference - mAP, in points (0 to 100)."""
 
 
-def beyond_budgets(found: Agreement, precision: Precision, budget: float) -> list[Reason]:
-    """The values that are beyond the budgets of a precision.
+def beyond_allowed(found: Agreement, precision: Precision, drop: float) -> list[Reason]:
+    """The values that are beyond what is allowed for a precision.
 
     Args:
-        budget: largest drop in mAP points.
+        drop: the allowed drop in points.
     """
     reasons = []
     if found.not_finite:
         reasons.append(Reason(kind="logits", text=f"{found.not_finite} logits are not finite"))
-    if found.drop_points is not None and found.drop_points > budget:
-        text = f"mAP drops by {found.drop_points:.2f} points; the budget for {precision} is {budget:g}"
+    if found.drop_points is not None and found.drop_points > drop:
+        text = f"mAP drops by {found.drop_points:.2f} points; {drop:g} are allowed for {precision}"
         reasons.append(Reason(kind="drop", text=text))
-    if found.flip_rate > FLIP_BUDGET[precision]:
-        allowed = f"the budget for {precision} is {FLIP_BUDGET[precision]:.1%}"
+    if found.flip_rate > ALLOWED_FLIPS[precision]:
+        allowed = f"{ALLOWED_FLIPS[precision]:.1%} are allowed for {precision}"
         reasons.append(Reason(kind="decisions", text=f"{found.flip_rate:.2%} of the decisions changed; {allowed}"))
-    if found.max_abs_diff is not None and found.max_abs_diff > DIFF_BUDGET.get(precision, math.inf):
-        allowed = f"the budget for {precision} is {DIFF_BUDGET[precision]:g}"
+    if found.max_abs_diff is not None and found.max_abs_diff > ALLOWED_DIFF.get(precision, math.inf):
+        allowed = f"{ALLOWED_DIFF[precision]:g} is allowed for {precision}"
         reasons.append(Reason(kind="logits", text=f"a logit differs by {found.max_abs_diff:.3g}; {allowed}"))
     return reasons

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from edgepress.deploy.verify.agreement import DROP_BUDGET, beyond_budgets
+from edgepress.deploy.verify.agreement import ALLOWED_DROP, beyond_allowed
 from edgepress.deploy.verify.comparison import Comparison
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.datasets import MultiLabelDataset
@@ -27,7 +27,7 @@ class Stage(BaseModel):
     after: str | None = None
     """The stage that it was compared with; None for the first stage, and for one that did not run."""
     beyond: tuple[str, ...] = ()
-    """The values beyond the budgets of its precision."""
+    """The values beyond what is allowed for its precision."""
     not_run: str | None = None
     """Why it was not compared."""
     drop_points: float | None = None
@@ -56,7 +56,7 @@ def walk_stages(
         answer: runs any other bundle; gives its logits `[N, C]` in the data set's order of labels.
         stored: whose logits `[N, C]` are stored in reference.npz, in words, and these, if there are any: torch's own,
             or those of an adopted model.
-        budget: largest drop in mAP points for the engine itself; the other stages have `DROP_BUDGET`.
+        budget: the allowed drop in points for the engine itself; the other stages have `ALLOWED_DROP`.
 
     Returns:
         The stages, that of the stored logits first. A stage that is not beside the engine, or cannot run here, says so,
@@ -89,7 +89,7 @@ def walk_stages(
             if decisions == decided:  # the stage before it was refitted already, so both use the same decisions
                 decisions = decisions.model_copy(update={"refitted_from": None})
             found, precision = Comparison.on(data, logits, before[1], decisions).agreement, one.manifest.precision
-            beyond = beyond_budgets(found, precision, budget if one is bundle else DROP_BUDGET[precision])
+            beyond = beyond_allowed(found, precision, budget if one is bundle else ALLOWED_DROP[precision])
             kept = found.model_dump(include={"drop_points", "max_abs_diff", "sqnr_db", "flip_rate"})
             stages.append(Stage.of(one, after=before[0], beyond=tuple(map(str, beyond)), **kept))
         if finite:  # nothing can be compared with logits that are not finite
@@ -98,7 +98,7 @@ def walk_stages(
 
 
 def first_beyond(stages: list[Stage]) -> str | None:
-    """The first stage beyond its budgets, with the stages before it that were not compared, if any."""
+    """The first stage beyond what is allowed for it, with the stages before it that were not compared, if any."""
     skipped: list[str] = []
     for stage in stages:
         if stage.not_run is not None:

@@ -15,7 +15,7 @@ from edgepress.deploy.build.reference import REFERENCE, Reference
 from edgepress.deploy.engines import Engine, open_engine
 from edgepress.deploy.engines.base import Ran
 from edgepress.deploy.engines.golden import first_answer
-from edgepress.deploy.verify.agreement import DROP_BUDGET, Agreement, beyond_budgets
+from edgepress.deploy.verify.agreement import ALLOWED_DROP, Agreement, beyond_allowed
 from edgepress.deploy.verify.comparison import Answered, Comparison, LabelRow
 from edgepress.deploy.verify.divergence import Stage, first_beyond, walk_stages
 from edgepress.deploy.verify.executed import int8_caution
@@ -44,7 +44,7 @@ class Verification(Agreement):
     reference: str
     """Whose logits the engine's were compared with."""
     judgement: Judgement
-    """`pass`; `fail` beyond a budget; `unproven` if the drop is within its budget but its interval is not, or it has
+    """`pass`; `fail` beyond what is allowed; `unproven` if the drop is allowed but not its whole interval, or it has
     none."""
     cautions: tuple[str, ...] = ()
     """Why these pictures are a weak proof, and INT8 that mostly does not run in INT8 here."""
@@ -53,6 +53,7 @@ class Verification(Agreement):
     drop_interval: tuple[float, float] | None
     """95 % interval of `drop_points` over pictures; None if a logit is not finite or there are too few pictures."""
     budget_points: float
+    """The allowed drop."""
     ran: Ran
     """What really executed, with how many products in which precision."""
     labels: tuple[LabelRow, ...]
@@ -63,7 +64,7 @@ class Verification(Agreement):
     stages: tuple[Stage, ...] | None = None
     """Every step from the model to the engine; None if the stages were not compared."""
     diverged_at: str | None = None
-    """The first stage beyond its own budgets."""
+    """The first stage beyond what is allowed for it."""
     layers: Inspection | None = None
     """The comparison layer by layer; None where it was not asked for."""
     logits: np.ndarray | None = Field(default=None, repr=False, exclude=True)
@@ -107,7 +108,7 @@ def verify(
 
     Args:
         bundle: the bundle, or its folder.
-        budget: largest drop in mAP points; by default `DROP_BUDGET` of the bundle's precision.
+        budget: the allowed drop in points of mAP; by default `ALLOWED_DROP` of the bundle's precision.
         threads: of the engine that is proven, as `open_engine` takes them.
         stages: walk the stages whatever the verdict.
         layers: compare the tensors inside the graph as well; see `deploy.verify.layers`.
@@ -171,10 +172,10 @@ def compare(
 ) -> Verification:
     """The verdict on logits `[N, C]` against a reference `[N, C]`, both in the data set's order of labels."""
     precision = bundle.manifest.precision
-    budget = DROP_BUDGET[precision] if budget is None else budget
+    budget = ALLOWED_DROP[precision] if budget is None else budget
     found = Comparison(logits, reference, data, bundle.decisions, reference_targets, reference_ignore)
     agreement, checks = found.agreement, _label_checks(bundle, data, reference_targets, reference_ignore)
-    checks += beyond_budgets(agreement, precision, budget)
+    checks += beyond_allowed(agreement, precision, budget)
     if agreement.drop_points is not None and not checks:
         unproven = doubt(found.drop_interval, budget, len(data))
         if unproven is not None:

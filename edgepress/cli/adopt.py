@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgepress.cli.flags import Flags, FlagsOf
-from edgepress.cli.options import Data, Out, Reader, Split
+from edgepress.cli.options import Data, DataFlags, Out, Split
 from edgepress.deploy.build.foreign import AdoptConfig
 from edgepress.multilabel.bundle import Bundle, require_replaceable
 from edgepress.multilabel.datasets import MultiLabelDataset
@@ -34,7 +34,7 @@ def verb(
     ],
     out: Out,
     data: Data,
-    reader: Reader,
+    reader: DataFlags,
     labels: Annotated[
         Path | None, typer.Option("--labels", help="The names of its outputs, one per line and in their order.")
     ] = None,

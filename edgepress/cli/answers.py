@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgepress.cli.options import BundlePath, Data, Device, Reader, Threads
+from edgepress.cli.options import BundlePath, Data, DataFlags, Device, Threads
 from edgepress.multilabel.datasets.unlabelled import load_unlabelled
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.stored_answers import SUFFIXES
@@ -16,7 +16,7 @@ from edgepress.multilabel.stored_answers import SUFFIXES
 def verb(
     bundle: BundlePath,
     data: Data,
-    reader: Reader,
+    reader: DataFlags,
     out: Annotated[Path, typer.Option("--out", help="The file to write, .npz or .parquet.")],
     splits: Annotated[str | None, typer.Option("--splits", help="Splits, by commas (default: all).")] = None,
     unlabelled: Annotated[

@@ -14,9 +14,9 @@ import typer
 from edgepress.cli.flags import Flags, FlagsOf
 from edgepress.cli.options import (
     BundlePath,
+    DataFlags,
     Device,
     Json,
-    Reader,
     Rebuild,
     Remote,
     Split,
@@ -40,7 +40,7 @@ MOST_PICTURES = 64
 
 def verb(
     bundle: BundlePath,
-    reader: Reader,
+    reader: DataFlags,
     remote: Remote,
     data: Annotated[Path | None, typer.Option("--data", help="Time on its pictures (default: generated ones)")] = None,
     split: Split = "test",

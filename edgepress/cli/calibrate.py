@@ -7,7 +7,7 @@ from dataclasses import asdict, astuple
 from typing import Annotated
 
 from edgepress.cli.flags import Flags, FlagsOf
-from edgepress.cli.options import BundlePath, Data, Device, Json, Out, Reader, Split, print_json
+from edgepress.cli.options import BundlePath, Data, DataFlags, Device, Json, Out, Split, print_json
 from edgepress.multilabel.bundle import Bundle, require_replaceable
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.decisions import SILENT
@@ -23,7 +23,7 @@ def verb(
     bundle: BundlePath,
     data: Data,
     out: Out,
-    reader: Reader,
+    reader: DataFlags,
     split: Split = "val",
     device: Device = "cpu",
     json: Json = False,

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from edgepress.cli.options import DataArgument, Json, Reader, print_json
+from edgepress.cli.options import DataArgument, DataFlags, Json, print_json
 from edgepress.report.terminal import stdout
 
 
 def verb(
     data: DataArgument,
-    reader: Reader,
+    reader: DataFlags,
     split: Annotated[list[str] | None, typer.Option("--split", help="Only these splits (default: all).")] = None,
     json: Json = False,
 ) -> None:

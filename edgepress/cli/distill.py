@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from edgepress.cli.flags import Flags, FlagsOf
-from edgepress.cli.options import DataArgument, Out, Reader, Taught, Train, Val, print_path
+from edgepress.cli.options import DataArgument, DataFlags, Out, Taught, Train, Val, print_path
 from edgepress.cli.teach import TRAINING
 from edgepress.compress.config import DistillConfig
 from edgepress.multilabel.datasets import refuse_leaks
@@ -18,7 +18,7 @@ OFTEN = (*TRAINING, "preset", "mld", "review-kd", "unlabelled")
 def verb(
     data: DataArgument,
     out: Out,
-    reader: Reader,
+    reader: DataFlags,
     taught: Taught,
     train: Train = "train",
     val: Val = "val",

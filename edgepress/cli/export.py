@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from edgepress.cli.flags import Flags, FlagsOf
-from edgepress.cli.options import Out, Reader, Split
+from edgepress.cli.options import DataFlags, Out, Split
 from edgepress.compress.config import ModelConfig
 from edgepress.multilabel.bundle import Bundle, require_replaceable
 from edgepress.multilabel.errors import InputError
@@ -17,7 +17,7 @@ from edgepress.multilabel.lock import only_writer
 
 def verb(
     out: Out,
-    reader: Reader,
+    reader: DataFlags,
     student: Annotated[
         Path | None, typer.Argument(help="The student: a bundle of kind torch; for --layout an engine's.")
     ] = None,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from edgepress.cli.flags import Flags, FlagsOf
-from edgepress.cli.options import Data, Out, Reader, Taught, Train, Val, print_path
+from edgepress.cli.options import Data, DataFlags, Out, Taught, Train, Val, print_path
 from edgepress.compress.config import QuantizeAwareConfig
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.datasets import refuse_leaks
@@ -19,7 +19,7 @@ def verb(
     student: Annotated[Path, typer.Argument(help="The student: a bundle of kind torch.")],
     data: Data,
     out: Out,
-    reader: Reader,
+    reader: DataFlags,
     taught: Taught,
     train: Train = "train",
     val: Val = "val",

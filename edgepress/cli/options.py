@@ -54,7 +54,7 @@ BundlePath = Annotated[Path, typer.Argument(help="A bundle: a folder with a mani
 
 
 @dataclass(frozen=True)
-class Reader:
+class DataFlags:
     """How a data set's folder is read: `DataOptions` as options of a verb."""
 
     format: Annotated[

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from edgepress.cli.flags import Flags, FlagsOf
-from edgepress.cli.options import Data, Reader, Test, Train, Val
+from edgepress.cli.options import Data, DataFlags, Test, Train, Val
 from edgepress.deploy.engines.table import quantized
 from edgepress.deploy.machine.device import describe_machine
 from edgepress.multilabel.bundle import Bundle
@@ -23,7 +23,7 @@ def verb(
     onnx: Annotated[Path, typer.Argument(help="The fp32 ONNX bundle.")],
     data: Data,
     target: Annotated[str, typer.Option("--target", help=f"One of {', '.join(quantized())}.")],
-    reader: Reader,
+    reader: DataFlags,
     out: Annotated[Path | None, typer.Option("--out", help="The bundle to make; by default beside ONNX.")] = None,
     train: Train = "train",
     val: Val = "val",
@@ -33,8 +33,8 @@ def verb(
 ) -> None:
     """Make an INT8 model for a target.
 
-    Takes the fastest candidate that is within the budget on val, and prints what every candidate of the search reached.
-    Exit code 1 where the one that was taken misses the budget, or is slower than fp32 on this machine.
+    Takes the fastest candidate whose drop on val is allowed, and prints what every candidate of the search reached.
+    Exit code 1 where the one that was taken drops by more, or is slower than fp32 on this machine.
     """
     config = QuantizeConfig.parse(flags, "flags")
     from edgepress.report.summary import print_trade

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from edgepress.cli.options import DataArgument, Reader
+from edgepress.cli.options import DataArgument, DataFlags
 
 
 def verb(
     data: DataArgument,
-    reader: Reader,
+    reader: DataFlags,
     out: Annotated[Path, typer.Option("--out", help="The folder for the shards: new, or of an earlier call.")],
     splits: Annotated[str | None, typer.Option("--splits", help="Splits, by commas (default: all).")] = None,
     shard_size: Annotated[int, typer.Option("--shard-size", min=1, help="The most MB in one tar.")] = 256,

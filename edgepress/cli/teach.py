@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from edgepress.cli.flags import Flags, FlagsOf
-from edgepress.cli.options import DataArgument, Out, Reader, Train, Val, print_path
+from edgepress.cli.options import DataArgument, DataFlags, Out, Train, Val, print_path
 from edgepress.compress.config import TeachConfig
 from edgepress.multilabel.datasets import refuse_leaks
 from edgepress.multilabel.lock import only_writer
@@ -27,7 +27,7 @@ TRAINING = (
 def verb(
     data: DataArgument,
     out: Out,
-    reader: Reader,
+    reader: DataFlags,
     train: Train = "train",
     val: Val = "val",
     *,

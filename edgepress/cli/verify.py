@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgepress.cli.options import BundlePath, Data, Device, Json, Reader, Rebuild, Remote, Split, Threads, print_json
+from edgepress.cli.options import BundlePath, Data, DataFlags, Device, Json, Rebuild, Remote, Split, Threads, print_json
 from edgepress.deploy.verify.verification import Verification, verify
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.errors import EngineUnavailableError
@@ -20,13 +20,14 @@ from edgepress.report.verification import print_verification
 def verb(
     bundle: BundlePath,
     data: Data,
-    reader: Reader,
+    reader: DataFlags,
     remote: Remote,
     split: Split = "test",
     device: Device = "cpu",
     threads: Threads = None,
     budget: Annotated[
-        float | None, typer.Option("--budget", help="Largest drop in mAP points (default: fp32 0.1, fp16 0.2, int8 1)")
+        float | None,
+        typer.Option("--budget", help="The allowed drop in mAP points (default: fp32 0.1, fp16 0.2, int8 1)"),
     ] = None,
     required: Annotated[bool, typer.Option("--required", help="Exit code 1 where it cannot run here, too.")] = False,
     stages: Annotated[
@@ -45,7 +46,7 @@ def verb(
 
     The engine answers real pictures; exit code 1 where it does not pass.
 
-    An engine passes where the whole 95 % interval of its drop in mAP is within the budget. Where only the drop itself
+    An engine passes where the whole 95 % interval of its drop in mAP is allowed. Where only the drop itself
     is, the verdict is "unproven": more pictures decide.
 
     An engine that this machine cannot run gets the verdict "not run" with the reason, and exit code 0 unless it is

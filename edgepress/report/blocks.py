@@ -68,7 +68,7 @@ class Path:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
+class GalleryPicture:
     """A small picture and facts about it."""
 
     jpeg: str
@@ -83,7 +83,7 @@ class Picture:
 class Gallery:
     """Pictures."""
 
-    pictures: Sequence[Picture]
+    pictures: Sequence[GalleryPicture]
 
 
 @dataclass(frozen=True, kw_only=True)

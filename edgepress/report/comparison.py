@@ -46,7 +46,7 @@ def compare_runs(runs: Mapping[str, RunReport]) -> dict[str, Any]:
             for name, report in runs.items()
         ],
         "differences": [asdict(one) for one in differences([report.recipe for report in runs.values()])],
-        "cautions": cautions(runs),
+        "cautions": comparison_cautions(runs),
     }
 
 
@@ -59,7 +59,8 @@ def comparison_document(runs: Mapping[str, RunReport]) -> Document:
     plots = [plot for some in together for plot in trade_offs(some)]
     return Document(
         title=f"{len(runs)} runs compared",
-        headline=cautions(runs) or ["The runs have the same test pictures and were timed on the same machine."],
+        headline=comparison_cautions(runs)
+        or ["The runs have the same test pictures and were timed on the same machine."],
         sections=[
             Section("Runs", [_runs(runs)]),
             Section("Accuracy against latency", [*plots, _engines(runs)]),
@@ -69,7 +70,7 @@ def comparison_document(runs: Mapping[str, RunReport]) -> Document:
     )
 
 
-def cautions(runs: Mapping[str, RunReport]) -> list[str]:
+def comparison_cautions(runs: Mapping[str, RunReport]) -> list[str]:
     """Why numbers of these runs may not be compared."""
     found = []
     tests = _test_sets(runs)
@@ -108,7 +109,7 @@ def print_runs(runs: Mapping[str, RunReport], console: Console) -> None:
     for table in (_runs(runs), _engines(runs), _differences(list(runs), found)):
         spare = [name for name in _WIDE if name in table.columns]
         print_table(console, table.columns, table.rows, title=table.caption, words=table.words, spare=spare)
-    for line in cautions(runs):
+    for line in comparison_cautions(runs):
         console.print(f"caution: {line}", highlight=False, soft_wrap=True)
 
 

@@ -11,7 +11,7 @@ from edgepress.deploy.bench.benchmark import Benchmark
 from edgepress.deploy.engines.base import counted
 from edgepress.deploy.verify.executed import int8_caution
 from edgepress.multilabel.manifest import Quantization
-from edgepress.report.blocks import Block, Code, Gallery, Listing, Picture, Table, Text
+from edgepress.report.blocks import Block, Code, Gallery, GalleryPicture, Listing, Table, Text
 from edgepress.report.figures import draw_reliability, draw_sensitivity
 from edgepress.run.recipe import Recipe
 from edgepress.run.result import FlippedPicture
@@ -133,14 +133,14 @@ def flips(report: RunReport) -> list[Block]:
     ]
 
 
-def _picture(one: FlippedPicture, engine: str, source: str) -> Picture:
+def _picture(one: FlippedPicture, engine: str, source: str) -> GalleryPicture:
     told = [
         f"{'now' if flip.answer else 'no longer'} {flip.label} ({flip.before:.3f} to {flip.after:.3f}, "
         f"{'right' if flip.right else 'wrong'})"
         for flip in one.flips
     ]
     truth = _listed(one.truth)
-    return Picture(
+    return GalleryPicture(
         jpeg=one.jpeg,
         alt=f"Test picture that shows: {truth}",
         name=one.picture,

@@ -11,9 +11,9 @@ from edgepress.report.blocks import (
     Document,
     Figure,
     Gallery,
+    GalleryPicture,
     Listing,
     Path,
-    Picture,
     Section,
     Step,
     Table,
@@ -115,7 +115,7 @@ def _step(step: Step) -> str:
     return f"<li><strong>{escape(step.name)}</strong>{lines}</li>"
 
 
-def _picture(picture: Picture) -> str:
+def _picture(picture: GalleryPicture) -> str:
     source = f"data:image/jpeg;base64,{escape(picture.jpeg)}"
     facts = "".join(f"<p><b>{escape(name)}:</b> {escape(fact)}</p>" for name, fact in picture.facts)
     return f'<li><img src="{source}" alt="{escape(picture.alt)}"><h3>{escape(picture.name)}</h3>{facts}</li>'

@@ -12,7 +12,7 @@ from edgepress.multilabel.decisions import Decisions
 from edgepress.multilabel.metrics import decide, sigmoid
 from edgepress.report.figures import reliability_panel, sensitivity_panel
 from edgepress.report.svg import WIDTH, Axis, Panel, curve, file, grid, legend, line, linear_ticks, mark, text, widened
-from edgepress.run.compared import Comparison
+from edgepress.run.compared import MethodComparison
 
 WORST = 10
 """Number of nodes that a plot of sensitivity shows."""
@@ -23,7 +23,7 @@ def write_plot(bundle: Bundle, what: str, svg: bytes) -> None:
     write_atomically(bundle.path.parent / "plots" / f"{what}-{bundle.name}.svg", svg)
 
 
-def draw_comparison(record: Comparison) -> bytes:
+def draw_comparison(record: MethodComparison) -> bytes:
     """Plot the students' test mAP of a comparison, a row per method, best first: each seed, the mean and deviation."""
     methods = sorted(record.methods, key=lambda row: -row.test_mAP_points)
     seeds = {row.method: [100 * one.test_mAP for one in record.students if one.method == row.method] for row in methods}

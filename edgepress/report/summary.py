@@ -73,7 +73,7 @@ def print_trade(bundle: Bundle, console: Console) -> None:
         rows,
         title=f"{bundle.name}: {whole} of {calibration.planned} candidates tried",
         caption=(
-            f"fp32: val mAP {_number(calibration.val_mAP_float, 100, 2)}; budget {calibration.budget:g} points. "
+            f"fp32: val mAP {_number(calibration.val_mAP_float, 100, 2)}; allowed drop {calibration.budget:g} points. "
             "Latency: batch 1, as a multiple of fp32's in the same runtime, 95 % interval"
         ),
         spare=("in INT8", "SQNR dB"),

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from edgepress.deploy.engines.base import counted
-from edgepress.deploy.engines.golden import DIFF_BUDGET
-from edgepress.deploy.verify.agreement import FLIP_BUDGET
+from edgepress.deploy.engines.golden import ALLOWED_DIFF
+from edgepress.deploy.verify.agreement import ALLOWED_FLIPS
 from edgepress.deploy.verify.comparison import Answered, LabelRow
 from edgepress.deploy.verify.divergence import Stage
 from edgepress.deploy.verify.layers import Inspection
@@ -47,7 +47,7 @@ def _drop(found: Verification) -> str:
 
 
 def _print_levels(found: Verification, console: Console) -> None:
-    ran, largest, share = found.ran, DIFF_BUDGET.get(found.precision), FLIP_BUDGET[found.precision]
+    ran, largest, share = found.ran, ALLOWED_DIFF.get(found.precision), ALLOWED_FLIPS[found.precision]
     rows = (
         ("logits", "largest difference", _number(found.max_abs_diff, 4), "" if largest is None else f"{largest:g}"),
         ("", "mean difference", _number(found.mean_abs_diff, 4), ""),
@@ -65,7 +65,7 @@ def _print_levels(found: Verification, console: Console) -> None:
     )
     print_table(
         console,
-        ("level", "measured", "", "budget"),
+        ("level", "measured", "", "allowed"),
         [row for row in rows if row[2]],
         title=f"{found.engine} against {found.reference}, {found.num_images} pictures",
         caption=", ".join(filter(None, [ran.runtime, ran.version, ran.provider, ran.precision, counted(ran.products)])),
@@ -118,7 +118,7 @@ def _print_stages(stages: Sequence[Stage], diverged: str | None, console: Consol
         prose=True,
     )
     console.print(
-        f"diverged first: {diverged}" if diverged else "no stage that was compared goes beyond its own budgets",
+        f"diverged first: {diverged}" if diverged else "no stage that was compared goes beyond what is allowed for it",
         highlight=False,
         soft_wrap=True,
     )

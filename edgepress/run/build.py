@@ -26,7 +26,7 @@ from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.lock import only_writer
 from edgepress.multilabel.manifest import Precision
 from edgepress.report.plots import draw_reliability, draw_thresholds, write_plot
-from edgepress.run.finetune import FineTuning, within_budget
+from edgepress.run.finetune import FineTuning, within_allowed
 from edgepress.run.quantize import quantize_bundle, require_quantizer, split_logits
 from edgepress.run.recipe import CompileConfig, DecisionsConfig, EngineName, QuantizeConfig, Recipe
 from edgepress.run.splits import Splits
@@ -82,7 +82,7 @@ def build_all(onnx: Bundle, recipe: Recipe, splits: Splits, out: Path, tuning: F
             return build_engine(engine, source, out, splits, recipe.quantize, recipe.compile, ending)
 
         try:
-            bundle, finetuned = within_budget(build, onnx, tuning)
+            bundle, finetuned = within_allowed(build, onnx, tuning)
         except EngineUnavailableError as error:
             refusal = Reason(kind="build", text=str(error))
         except InputError as error:

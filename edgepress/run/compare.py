@@ -25,7 +25,7 @@ from edgepress.multilabel.errors import InputError, did_you_mean, first_mistake
 from edgepress.multilabel.metrics import mean_average_precision, prevalence
 from edgepress.report.plots import draw_comparison
 from edgepress.report.terminal import print_table
-from edgepress.run.compared import ComparedStudent, Comparison, MethodSummary
+from edgepress.run.compared import ComparedStudent, MethodComparison, MethodSummary
 from edgepress.run.pipeline import taught, teachers_of
 from edgepress.run.ready import require_ready
 from edgepress.run.recipe import CompareRecipe
@@ -54,7 +54,7 @@ def known_methods(recipe: CompareRecipe) -> list[str]:
     return [*PRESETS, "ours", *recipe.methods]
 
 
-def compare(recipe: CompareRecipe, config: CompareConfig, splits: Splits) -> Comparison:
+def compare(recipe: CompareRecipe, config: CompareConfig, splits: Splits) -> MethodComparison:
     """Train the missing students and return the record, which is also written to compare.json and drawn as compare.svg.
 
     Both are written again after every student.
@@ -143,7 +143,7 @@ def summarise(students: Sequence[ComparedStudent]) -> tuple[MethodSummary, ...]:
     return tuple(methods)
 
 
-def print_comparison(record: Comparison, console: Console) -> None:
+def print_comparison(record: MethodComparison, console: Console) -> None:
     """Print the table, best method first."""
     lead, known = record.teacher_leads_points, record.students[0].teacher_val_mAP
     rows = []
@@ -201,8 +201,8 @@ def _row(student: Bundle, method: str, seed: int, splits: Splits) -> ComparedStu
     )
 
 
-def _header(recipe: CompareRecipe, splits: Splits, teachers: Sequence[TeacherSource]) -> Comparison:
-    return Comparison(
+def _header(recipe: CompareRecipe, splits: Splits, teachers: Sequence[TeacherSource]) -> MethodComparison:
+    return MethodComparison(
         data=recipe.data,
         train_pictures=len(splits.train),
         test_pictures=len(splits.test),
@@ -215,13 +215,13 @@ def _header(recipe: CompareRecipe, splits: Splits, teachers: Sequence[TeacherSou
     )
 
 
-def _earlier(out: Path, record: Comparison, recipe: CompareRecipe) -> dict[tuple[str, int], ComparedStudent]:
+def _earlier(out: Path, record: MethodComparison, recipe: CompareRecipe) -> dict[tuple[str, int], ComparedStudent]:
     """The students of an earlier comparison under the same conditions, which this one extends.
 
     A method whose settings have changed since, or that is no longer in the recipe, is left out.
     """
     try:
-        found = Comparison.model_validate_json((out / RECORD).read_bytes())
+        found = MethodComparison.model_validate_json((out / RECORD).read_bytes())
     except FileNotFoundError:
         return {}
     except ValidationError as error:
@@ -239,7 +239,7 @@ def _earlier(out: Path, record: Comparison, recipe: CompareRecipe) -> dict[tuple
     }
 
 
-def _conditions(record: Comparison) -> Comparison:
+def _conditions(record: MethodComparison) -> MethodComparison:
     """The fields that must be equal for a comparison to be continued."""
     fixed = dict.fromkeys(("workers", *_METHOD))
     return record.model_copy(

@@ -35,7 +35,7 @@ class MethodSummary(Typed):
     val_mAP_points: float
 
 
-class Comparison(Typed):
+class MethodComparison(Typed):
     """compare.json: the conditions and the results."""
 
     data: str

@@ -1,4 +1,4 @@
-"""If INT8 misses its budget, the student is fine-tuned as its INT8 graph computes, and quantised again."""
+"""If INT8 misses the allowed drop, the student is fine-tuned as its INT8 graph computes, and quantised again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger("edgepress")
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuning:
-    """What is needed to fine-tune the student of a run; it is done once, for all targets that miss their budget."""
+    """What is needed to fine-tune the student of a run; it is done once, for all targets that miss the allowed drop."""
 
     student: Bundle
     teachers: Sequence[TeacherSource]
@@ -58,8 +58,8 @@ class FineTuning:
         return self.export(tuned, self.folder / f"onnx-fp32{FINETUNED}")
 
 
-def within_budget(build: Callable[[Bundle, str], Bundle], onnx: Bundle, tuning: FineTuning) -> tuple[Bundle, bool]:
-    """Build an engine of the student. If it is INT8 and misses its budget on val, return the better of it and the
+def within_allowed(build: Callable[[Bundle, str], Bundle], onnx: Bundle, tuning: FineTuning) -> tuple[Bundle, bool]:
+    """Build an engine of the student. If it is INT8 and misses the allowed drop on val, return the better of it and the
     engine of the fine-tuned student; also returns whether it is the latter.
 
     Args:

@@ -47,7 +47,7 @@ def judge_run(results: Iterable[EngineResult], budget: LatencyBudget | None) -> 
 
 
 def missed_on_val(found: Quantization | None) -> Reason | None:
-    """By how much the search for an INT8 model missed its budget on val; None if it kept the budget or had none."""
+    """By how much the search for an INT8 model missed the allowed drop on val; None if it kept it or had none."""
     if found is None or found.val_mAP is None or found.val_mAP_float is None or found.budget is None:
         return None
     drop = 100 * (found.val_mAP_float - found.val_mAP)
@@ -65,7 +65,7 @@ def slower_than_fp32(found: Quantization | None, processor: str) -> Reason | Non
 
 def _below_student(result: EngineResult) -> Reason | None:
     """Why an engine of the fine-tuned student, against which it was verified, may not replace the student itself, by
-    the budget and interval of `verify`."""
+    the allowed drop and interval of `verify`."""
     drop, found = result.student_drop, result.verification
     if drop is None or found is None:
         return None

@@ -16,9 +16,9 @@ from edgepress.deploy.bench.benchmark import Benchmark
 from edgepress.deploy.bench.latency import bench
 from edgepress.deploy.build.reference import REFERENCE, Reference
 from edgepress.deploy.engines import open_engine
-from edgepress.deploy.engines.golden import DIFF_BUDGET
+from edgepress.deploy.engines.golden import ALLOWED_DIFF
 from edgepress.deploy.machine.device import describe_machine, installed
-from edgepress.deploy.verify.agreement import FLIP_BUDGET
+from edgepress.deploy.verify.agreement import ALLOWED_FLIPS
 from edgepress.deploy.verify.verification import predict_split, verify
 from edgepress.multilabel.bundle import Bundle, inputs_hash
 from edgepress.multilabel.confidence import Scored, drop_interval
@@ -198,7 +198,7 @@ def _key(bundle: Bundle, test: MultiLabelDataset, recipe: Recipe, match: LabelMa
             "test": test.fingerprint(),
             "bench": recipe.bench.model_dump(),
             "machine": asdict(describe_machine()),
-            "budgets": [recipe.verify.budget(bundle.manifest.precision), DIFF_BUDGET, FLIP_BUDGET],
+            "budgets": [recipe.verify.budget(bundle.manifest.precision), ALLOWED_DIFF, ALLOWED_FLIPS],
             "runtimes": [f"edgepress {version('edgepress')}", *installed()],
         }
     )

@@ -111,7 +111,7 @@ def quantize_bundle(parent: Bundle, splits: Splits, target: Target, out: Path, c
             float_map=candidates.float_map,
             finished=finished,
             measure=candidates.latency if spec.graph is None else None,
-            budget=config.budget / 100,
+            allowed=config.budget / 100,
             time_limit=config.time_limit,
             weight_bits=bits,
         )

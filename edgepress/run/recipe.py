@@ -14,7 +14,7 @@ from edgepress.calibration.decide.thresholds import Criterion
 from edgepress.calibration.int8.subset import Choice
 from edgepress.compress.config import DistillConfig, QuantizeAwareConfig, TeachConfig, TeacherOptions
 from edgepress.deploy.engines.table import DEFAULT_ENGINES, ENGINES
-from edgepress.deploy.verify.agreement import DROP_BUDGET
+from edgepress.deploy.verify.agreement import ALLOWED_DROP
 from edgepress.multilabel.bundle import Precision
 from edgepress.multilabel.config import Config
 from edgepress.multilabel.datasets import DataOptions
@@ -37,10 +37,10 @@ class QuantizeConfig(Config):
     choice: Choice = "covering"
     """How they are chosen: so that every label is shown, at random, or as different as the fp32 model sees them."""
     budget: float = Field(default=0.5, ge=0)
-    """Most points of val mAP that INT8 may cost; nodes are left in float for it."""
+    """The allowed drop: most points of val mAP that INT8 may lose; nodes are left in float for it."""
     time_limit: float = Field(default=60.0, ge=0)
     """Seconds per target after which no further candidate is begun, except that nodes are left in float while the
-    budget is missed."""
+    drop is not allowed."""
     weight_bits: int | None = Field(default=None, ge=7, le=8)
     """Bits of INT8 weights for onnxruntime and openvino: 7 where products saturate, on x86 without VNNI; by default
     what this machine needs. The engines called -7bit have 7 in any case."""
@@ -86,15 +86,15 @@ class VerifyConfig(Config):
     """How many points of mAP an engine may lose on test, by its precision. It passes where the upper end of the drop's
     95 % interval is within; the fewer the test pictures, the wider the interval."""
 
-    fp32: float = Field(default=DROP_BUDGET["fp32"], ge=0, allow_inf_nan=False)
+    fp32: float = Field(default=ALLOWED_DROP["fp32"], ge=0, allow_inf_nan=False)
     """Points that an fp32 engine may lose."""
-    fp16: float = Field(default=DROP_BUDGET["fp16"], ge=0, allow_inf_nan=False)
+    fp16: float = Field(default=ALLOWED_DROP["fp16"], ge=0, allow_inf_nan=False)
     """Points that an fp16 engine may lose."""
-    int8: float = Field(default=DROP_BUDGET["int8"], ge=0, allow_inf_nan=False)
+    int8: float = Field(default=ALLOWED_DROP["int8"], ge=0, allow_inf_nan=False)
     """Points that an INT8 engine may lose."""
 
     def budget(self, precision: Precision) -> float:
-        """Of one precision."""
+        """The allowed drop of one precision."""
         return {"fp32": self.fp32, "fp16": self.fp16, "int8": self.int8}[precision]
 
 
@@ -170,7 +170,7 @@ class Recipe(TrainRecipe):
     decisions: DecisionsConfig = DecisionsConfig()
     quantize: QuantizeConfig = QuantizeConfig()
     finetune: QuantizeAwareConfig = QuantizeAwareConfig()
-    """How the student is fine-tuned where INT8 misses its budget on val."""
+    """How the student is fine-tuned where INT8 drops by more than is allowed on val."""
     compile: CompileConfig = CompileConfig()
     verify: VerifyConfig = VerifyConfig()
     bench: BenchConfig = BenchConfig()

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from edgepress.multilabel.datasets.label_lists import quoted, separator_of
-from edgepress.multilabel.datasets.tables import Table
+from edgepress.multilabel.datasets.tables import LabelTable
 from edgepress.multilabel.datasets.values import Values, canonical
 from edgepress.multilabel.errors import InputError, shown
 
@@ -19,7 +19,7 @@ _MOST_ANSWERS = 4
 """More different words than these are names."""
 
 
-def options_for(table: Table, good: Sequence[int], bad: Sequence[int]) -> str:
+def options_for(table: LabelTable, good: Sequence[int], bad: Sequence[int]) -> str:
     """What to give for a table, each way with all the options that it needs.
 
     Args:

@@ -11,7 +11,7 @@ from edgepress.multilabel.datasets import files
 from edgepress.multilabel.datasets.advice import options_for
 from edgepress.multilabel.datasets.finding import Pictures
 from edgepress.multilabel.datasets.options import DataOptions
-from edgepress.multilabel.datasets.tables import Table
+from edgepress.multilabel.datasets.tables import LabelTable
 from edgepress.multilabel.datasets.values import Values, canonical, is_empty
 from edgepress.multilabel.errors import InputError, shown
 
@@ -97,7 +97,7 @@ class Columns:
         return files.plain(cell, where)
 
 
-def columns_of(table: Table, options: DataOptions, pictures: Pictures, named: Sequence[str] | None) -> Columns:
+def columns_of(table: LabelTable, options: DataOptions, pictures: Pictures, named: Sequence[str] | None) -> Columns:
     """Find or choose the meaning of each column of a table.
 
     Args:
@@ -152,7 +152,7 @@ def columns_of(table: Table, options: DataOptions, pictures: Pictures, named: Se
     return Columns(picture, listed, labels, split, negated, left, deniers)
 
 
-def _names_pictures(table: Table, column: int, options: DataOptions) -> bool:
+def _names_pictures(table: LabelTable, column: int, options: DataOptions) -> bool:
     """Return whether a column has a usual name of a picture's column, and no answers."""
     return _key(table.header[column]) in PICTURE_COLUMNS and not _is_values(table, column, options)
 
@@ -161,7 +161,7 @@ def _key(name: str) -> str:
     return re.sub(r"[\s-]+", "_", name.strip().lower())
 
 
-def _picture(table: Table, options: DataOptions, pictures: Pictures) -> int:
+def _picture(table: LabelTable, options: DataOptions, pictures: Pictures) -> int:
     if options.picture_column is not None:
         return table.column(options.picture_column, "--picture-column")
     usual = [table.header.index(name) for name in usual_names(table.header)]
@@ -190,7 +190,7 @@ def _named_pictures(rows: Sequence[list[str]], column: int, pictures: Pictures) 
     return paths if len(paths) == len(rows) else []
 
 
-def _split(table: Table, options: DataOptions, picture: int, chosen: list[int]) -> tuple[int | None, str | None]:
+def _split(table: LabelTable, options: DataOptions, picture: int, chosen: list[int]) -> tuple[int | None, str | None]:
     """The column that names the split, and the split's name if the column holds yes and no."""
     if options.split_column is not None:
         column = table.column(options.split_column, "--split-column")
@@ -209,20 +209,20 @@ def _split(table: Table, options: DataOptions, picture: int, chosen: list[int]) 
     return (found[0], None) if found else (None, None)
 
 
-def _is_yes_or_no(table: Table, column: int) -> bool:
+def _is_yes_or_no(table: LabelTable, column: int) -> bool:
     values = Values.parse(None)
     cells = {row[column] for row in table.sample if len(row) > column}
     return bool(cells) and all(values.of(cell) in ("yes", "no") for cell in cells)
 
 
-def _is_values(table: Table, column: int, options: DataOptions) -> bool:
+def _is_values(table: LabelTable, column: int, options: DataOptions) -> bool:
     """Return whether a column's cells all mean yes, no or unknown, and are not all empty."""
     values = Values.parse(options.values)
     cells = {row[column] for row in table.sample if len(row) > column}
     return all(values.of(cell) is not None for cell in cells) and any(canonical(cell) for cell in cells)
 
 
-def _listed(table: Table, others: list[int], named: Sequence[str] | None) -> int | None:
+def _listed(table: LabelTable, others: list[int], named: Sequence[str] | None) -> int | None:
     """The column that lists labels."""
     found = [column for column in others if _key(table.header[column]) in LIST_COLUMNS]
     found = [column for column in found if named is None or table.header[column] not in named]
@@ -247,7 +247,12 @@ def _listed(table: Table, others: list[int], named: Sequence[str] | None) -> int
 
 
 def _label_columns(
-    table: Table, others: list[int], picture: int, split: int | None, options: DataOptions, named: Sequence[str] | None
+    table: LabelTable,
+    others: list[int],
+    picture: int,
+    split: int | None,
+    options: DataOptions,
+    named: Sequence[str] | None,
 ) -> tuple[int, ...]:
     """The columns that are one label each, in the table's order, or in that of labels.txt."""
     path, header = table.path, table.header
@@ -274,7 +279,7 @@ def _label_columns(
     return tuple(others)
 
 
-def _deniers(table: Table, picture: int, others: list[int]) -> tuple[int, ...]:
+def _deniers(table: LabelTable, picture: int, others: list[int]) -> tuple[int, ...]:
     """The columns that may deny the label that their row names, by their names, or by answers where pictures repeat."""
     names = [row[picture] for row in table.sample if len(row) > picture]
     repeated = len(set(names)) < len(names)
@@ -287,7 +292,7 @@ def _deniers(table: Table, picture: int, others: list[int]) -> tuple[int, ...]:
     return tuple(column for column in others if may_deny(column))
 
 
-def refuse_denied(table: Table, listed: int, column: int, row: Sequence[str]) -> None:
+def refuse_denied(table: LabelTable, listed: int, column: int, row: Sequence[str]) -> None:
     """Raise an error if one of the `Columns.deniers` does not say yes of a row.
 
     Raises:
@@ -304,7 +309,7 @@ def refuse_denied(table: Table, listed: int, column: int, row: Sequence[str]) ->
     )
 
 
-def _refuse_other_lists(table: Table, listed: int, others: list[int]) -> None:
+def _refuse_other_lists(table: LabelTable, listed: int, others: list[int]) -> None:
     """Raise an error if a column beside the labels may list those that are absent, or of which nobody knows."""
     for column in others:
         name, label = table.header[column], table.header[listed]
@@ -315,11 +320,11 @@ def _refuse_other_lists(table: Table, listed: int, others: list[int]) -> None:
             )
 
 
-def _holds(table: Table, column: int) -> bool:
+def _holds(table: LabelTable, column: int) -> bool:
     return any(canonical(row[column]) for row in table.sample if len(row) > column)
 
 
-def _first_unread(table: Table, column: int) -> tuple[int, str]:
+def _first_unread(table: LabelTable, column: int) -> tuple[int, str]:
     values = Values.parse(None)
     for number, row in table.rows:
         if values.of(row[column]) is None:
@@ -332,7 +337,7 @@ def _words(name: str) -> set[str]:
     return {*re.split(r"[^a-z0-9]+", apart.lower()), _key(name)}
 
 
-def _is_no_label(table: Table, column: int, split: int | None) -> bool:
+def _is_no_label(table: LabelTable, column: int, split: int | None) -> bool:
     """Return whether a column of yes and no is named like a split, an id, a guess, or what describes no content."""
     if _key(table.header[column]) in _NO_CONTENT or _GUESSED.fullmatch(_key(table.header[column])):
         return True
@@ -342,11 +347,11 @@ def _is_no_label(table: Table, column: int, split: int | None) -> bool:
     return bool(words) and not (said and _key(table.header[column]) == "train")
 
 
-def _may_split(table: Table, column: int, split: int | None) -> bool:
+def _may_split(table: LabelTable, column: int, split: int | None) -> bool:
     return split is None and bool(_words(table.header[column]) & _SPLIT_WORDS) and _is_yes_or_no(table, column)
 
 
-def _refuse_doubtful(table: Table, doubtful: list[int], labels: list[str]) -> None:
+def _refuse_doubtful(table: LabelTable, doubtful: list[int], labels: list[str]) -> None:
     if doubtful:
         name, *more = (table.header[column] for column in doubtful)
         them = f"it (and {shown(more, 3)})" if more and labels else "it"

@@ -23,7 +23,7 @@ from edgepress.multilabel.datasets import files
 from edgepress.multilabel.datasets.contents import Contents
 from edgepress.multilabel.datasets.finding import Pictures
 from edgepress.multilabel.datasets.options import DataOptions
-from edgepress.multilabel.datasets.tables import Table, first_line, open_table
+from edgepress.multilabel.datasets.tables import LabelTable, first_line, open_table
 from edgepress.multilabel.datasets.values import CellCount
 from edgepress.multilabel.errors import InputError
 
@@ -125,7 +125,7 @@ def _tables(root: Path) -> dict[str, list[Path]]:
     }
 
 
-def _open(path: Path) -> tuple[Table, list[int]]:
+def _open(path: Path) -> tuple[LabelTable, list[int]]:
     table = open_table(path)
     return table, [table.column(name, "Open Images' layout") for name in _COLUMNS]
 

@@ -17,19 +17,19 @@ from edgepress.multilabel.datasets.label_lists import names_of, refuse_unsplit
 from edgepress.multilabel.datasets.notations import refuse_multi_hot, refuse_notations
 from edgepress.multilabel.datasets.options import DataOptions
 from edgepress.multilabel.datasets.split_lists import names_in, plain_name, refuse_strangers
-from edgepress.multilabel.datasets.tables import Table, open_table
+from edgepress.multilabel.datasets.tables import LabelTable, open_table
 from edgepress.multilabel.datasets.values import CellCount, Cells, UnreadableError, Values, is_empty
 from edgepress.multilabel.errors import InputError, shown
 from edgepress.multilabel.labels import LabelSpace
 
 
-def open_with_columns(path: Path, pictures: Pictures, options: DataOptions, root: Path) -> tuple[Table, Columns]:
+def open_with_columns(path: Path, pictures: Pictures, options: DataOptions, root: Path) -> tuple[LabelTable, Columns]:
     """A table, and what its columns are; it raises the same errors as `open_table` and `columns_of`."""
     table = open_table(path)
     return table, columns_of(table, options, pictures, labels_file(root))
 
 
-def holds_pictures(table: Table, pictures: Pictures) -> bool:
+def holds_pictures(table: LabelTable, pictures: Pictures) -> bool:
     """Return whether in the first rows every cell of some column is a picture that exists."""
     rows = table.sample[:20]
     return bool(rows) and any(
@@ -44,7 +44,7 @@ def labels_file(root: Path) -> tuple[str, ...] | None:
     return LabelSpace.from_file(path).names if files.is_file(path) else None
 
 
-def listed_names(tables: Iterable[tuple[Table, Columns]], options: DataOptions) -> set[str]:
+def listed_names(tables: Iterable[tuple[LabelTable, Columns]], options: DataOptions) -> set[str]:
     """Collect the labels in the lists of several tables, so that all splits have the same labels.
 
     Raises:
@@ -69,7 +69,7 @@ def listed_names(tables: Iterable[tuple[Table, Columns]], options: DataOptions) 
 
 
 def read_table(
-    table: Table,
+    table: LabelTable,
     columns: Columns,
     pictures: Pictures,
     labels: LabelSpace,
@@ -105,7 +105,7 @@ def read_table(
 class _Rows:
     """The pictures of rows, each once, and the rows that name each picture."""
 
-    def __init__(self, table: Table, pictures: Pictures, column: int) -> None:
+    def __init__(self, table: LabelTable, pictures: Pictures, column: int) -> None:
         self.table, self._pictures, self._column = table, pictures, column
         self.paths: list[Path] = []
         self.lines: list[int] = []
@@ -129,13 +129,15 @@ class _Rows:
         return f"{self.table.path}, line {number}"
 
 
-def _of_split(table: Table, columns: Columns, split: str | None) -> Iterator[tuple[int, list[str]]]:
+def _of_split(table: LabelTable, columns: Columns, split: str | None) -> Iterator[tuple[int, list[str]]]:
     for number, row in table.rows:
         if columns.split is None or split is None or columns.split_of(row, f"{table.path}, line {number}") == split:
             yield number, row
 
 
-def _affirmed(kept: Iterator[tuple[int, list[str]]], table: Table, columns: Columns) -> Iterator[tuple[int, list[str]]]:
+def _affirmed(
+    kept: Iterator[tuple[int, list[str]]], table: LabelTable, columns: Columns
+) -> Iterator[tuple[int, list[str]]]:
     """The rows, none of which denies its label: columns are found by the first rows, and any may say no."""
     said: set[tuple[int, str]] = set()
     for number, row in kept:
@@ -146,7 +148,7 @@ def _affirmed(kept: Iterator[tuple[int, list[str]]], table: Table, columns: Colu
         yield number, row
 
 
-def _listed_rows(table: Table, picture: int, path: Path) -> Iterator[tuple[int, list[str]]]:
+def _listed_rows(table: LabelTable, picture: int, path: Path) -> Iterator[tuple[int, list[str]]]:
     listed = names_in(path)
     seen: set[str] = set()
     for number, row in table.rows:

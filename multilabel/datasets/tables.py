@@ -25,7 +25,7 @@ _SEP = re.compile(r'"?sep=(.)"?\r?\n', re.IGNORECASE)
 
 
 @dataclass
-class Table:
+class LabelTable:
     """A table that is open at its first row."""
 
     path: Path
@@ -57,7 +57,7 @@ class Table:
         raise InputError(f"{self.path}, line 1: no column {name!r}, which {option} names; columns: {shown(self.names)}")
 
 
-def open_table(path: Path) -> Table:
+def open_table(path: Path) -> LabelTable:
     """Open a table whatever separates its cells, in UTF-8, UTF-16 or Windows-1252.
 
     Raises:
@@ -85,7 +85,7 @@ def open_table(path: Path) -> Table:
     left = [f"column {column + 1}" for column in sorted(unnamed)]
     if left:
         notes.append(f"{path.name}: {', '.join(left)} without a name left out")
-    return Table(path, header, rows, [row for _, row in first], unnamed, notes)
+    return LabelTable(path, header, rows, [row for _, row in first], unnamed, notes)
 
 
 def first_line(path: Path, *, skip: int = 0) -> list[str]:

@@ -205,7 +205,7 @@ def better_each_time() -> Callable[[Path], float]:
     return lambda _: float(next(values))
 
 
-def test_the_worst_nodes_are_left_in_float_while_the_budget_is_missed(small, tmp_path):
+def test_the_worst_nodes_are_left_in_float_while_the_drop_is_not_allowed(small, tmp_path):
     found = small.quantize(tmp_path / "int8.onnx", "onnxruntime", better_each_time())
     products = len(found.sensitivity)
     assert products > len(small.convolutions) == 17
@@ -280,10 +280,10 @@ def test_weights_are_rounded_only_for_a_grid_that_the_quantiser_finds_again(smal
     assert found.planned == len(STEPS["openvino"]) - 1
 
 
-def test_nothing_is_left_in_float_within_the_budget(small, tmp_path):
-    found = small.quantize(tmp_path / "int8.onnx", "onnxruntime", lambda _: 0.98, budget=0.021)
+def test_nothing_is_left_in_float_when_the_drop_is_allowed(small, tmp_path):
+    found = small.quantize(tmp_path / "int8.onnx", "onnxruntime", lambda _: 0.98, allowed=0.021)
     assert [trial.candidate.kept for trial in found.tried] == [()]
-    over = small.quantize(tmp_path / "int8.onnx", "onnxruntime", lambda _: 0.98, budget=0.019)
+    over = small.quantize(tmp_path / "int8.onnx", "onnxruntime", lambda _: 0.98, allowed=0.019)
     assert over.tried[-1].candidate.kept
 
 

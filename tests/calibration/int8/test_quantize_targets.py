@@ -155,20 +155,20 @@ def test_the_time_limit_leaves_one_candidate_and_says_so(tmp_path, caplog):
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-def test_a_miss_of_the_budget_is_told_in_points(tmp_path, caplog):
+def test_a_miss_of_the_allowed_drop_is_told_in_points(tmp_path, caplog):
     caplog.set_level(logging.WARNING, "edgepress")
     search(tmp_path, evaluate=lambda _: Score(0.99, 20.0), time_limit=0.0)
     assert caplog.messages == [
-        "int8 for onnxruntime: val mAP drops by 1.00 points, over the budget of 0.5, with 0 nodes in float"
+        "int8 for onnxruntime: val mAP drops by 1.00 points, 0.5 are allowed, with 0 nodes in float"
     ]
     caplog.clear()
-    search(tmp_path, evaluate=lambda _: Score(0.99, 20.0), time_limit=0.0, budget=0.02)
+    search(tmp_path, evaluate=lambda _: Score(0.99, 20.0), time_limit=0.0, allowed=0.02)
     assert caplog.messages == []
 
 
-def test_what_is_just_within_the_budget_is_no_miss(tmp_path, caplog):
+def test_what_is_just_allowed_is_no_miss(tmp_path, caplog):
     caplog.set_level(logging.WARNING, "edgepress")
-    search(tmp_path, evaluate=lambda _: Score(0.5, 20.0), time_limit=0.0, budget=0.5)
+    search(tmp_path, evaluate=lambda _: Score(0.5, 20.0), time_limit=0.0, allowed=0.5)
     assert caplog.messages == []
 
 
@@ -307,4 +307,4 @@ def test_nodes_go_to_float_by_the_noise_of_the_method_chosen(tmp_path, monkeypat
     assert kept
     assert float_products(tmp_path / "int8.onnx") == found.best.float_nodes
     assert set(found.best.float_nodes) == set(kept)
-    assert f"over the budget of 0.5, with {len(kept)} nodes in float" in caplog.text
+    assert f"0.5 are allowed, with {len(kept)} nodes in float" in caplog.text

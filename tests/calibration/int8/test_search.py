@@ -52,7 +52,7 @@ def search(
     latencies: dict[str, tuple[float, float, float]] | None = None,
     *,
     quantizer: Paper | None = None,
-    budget: float = 0.005,
+    allowed: float = 0.005,
     time_limit: float = 60.0,
 ) -> Search:
     """Search among candidates whose scores are given by name; those not named are poor."""
@@ -66,7 +66,7 @@ def search(
         evaluate=lambda file: Score(*scores.get(named(file), (0.1, 1.0))),
         measure=None if latencies is None else lambda file: ratio(*latencies[named(file)]),
         float_map=0.6,
-        budget=budget,
+        allowed=allowed,
         finished=Finished(folder / ".work", "inputs"),
     ).run(time_limit)
 
@@ -87,11 +87,11 @@ def test_of_candidates_as_good_the_one_with_the_least_noise_is_taken(tmp_path):
     assert str(search(tmp_path / "2", {"a": (0.620, 20), "b": (0.600, 25)}).best.candidate) == "a"
 
 
-def test_the_fastest_within_the_budget_is_taken_and_chance_is_no_gain(tmp_path):
+def test_the_fastest_that_is_allowed_is_taken_and_chance_is_no_gain(tmp_path):
     kept = "a, 1 left in float"
     times = {"a": (0.5, 0.48, 0.52), kept: (0.6, 0.58, 0.62), "a, 2 left in float": (0.6, 0.49, 0.7)}
     times |= {"b": (0.9, 0.9, 0.9), "a, rounded": (0.9, 0.9, 0.9), "c": (0.9, 0.9, 0.9)}
-    # Over the budget: the fastest of all is no choice.
+    # Beyond the allowed drop: the fastest of all is no choice.
     found = search(tmp_path / "1", {"a": (0.590, 20), kept: (0.599, 25)}, times)
     assert str(found.best.candidate) == kept
     assert found.best.latency == ratio(0.6, 0.58, 0.62)
@@ -117,7 +117,7 @@ def test_slower_than_float_is_not_chosen_where_there_is_another(tmp_path):
     assert found.best.latency.slower
 
 
-def test_worst_nodes_go_to_float_until_the_budget_holds(tmp_path):
+def test_worst_nodes_go_to_float_until_the_drop_is_allowed(tmp_path):
     found = search(tmp_path, {"a": (0.58, 20), "a, 1 left in float": (0.59, 21), "a, 2 left in float": (0.597, 22)})
     assert names(found)[-2:] == ["a, 1 left in float", "a, 2 left in float"]
     assert found.best.candidate.kept == ("n0", "n1")
@@ -135,7 +135,7 @@ def test_at_most_a_tenth_goes_to_float_and_the_miss_is_seen(tmp_path):
     assert found.best.score.mAP == 0.1
 
 
-def test_the_time_limit_stops_the_trying_and_not_the_budget(tmp_path):
+def test_the_time_limit_stops_the_trying_and_not_the_drop(tmp_path):
     found = search(tmp_path, {"a": (0.58, 20), "a, 1 left in float": (0.6, 21)}, time_limit=0)
     assert names(found) == ["a", "a, 1 left in float"]
     assert (len(found.tried), found.planned) == (2, 4)
@@ -207,7 +207,7 @@ def test_what_disturbed_a_timing_stays_with_it(tmp_path):
             evaluate=lambda file: Score(0.6, 20),
             measure=lambda file: disturbed,
             float_map=0.6,
-            budget=0.005,
+            allowed=0.005,
             finished=Finished(tmp_path / ".work", "inputs"),
         ).run(60.0)
 

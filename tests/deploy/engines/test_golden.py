@@ -88,7 +88,7 @@ def test_a_derived_bundle_carries_its_parents_pictures_and_passes(build, onnx_bu
 
 def test_another_answer_stops_every_way_of_opening_and_is_told(onnx_bundle, tmp_path):
     wrong = other(onnx_bundle, tmp_path / "onnx-fp32")
-    said = r"a logit differs by 0\.2 from torch's; the budget is 0\.05; .*--unproven"
+    said = r"a logit differs by 0\.2 from torch's; 0\.05 is allowed; .*--unproven"
     for opening in (open_engine, open_tagger, bench, lambda bundle: open_engines(bundle.path)):
         with pytest.raises(EngineUnavailableError, match=said):
             opening(wrong)

@@ -16,9 +16,9 @@ from edgepress.deploy.machine.doctor import (
     Board,
     Diagnosis,
     advice,
-    cautions,
     diagnose,
     find_board,
+    machine_cautions,
     parse_tegra_release,
 )
 
@@ -175,7 +175,7 @@ def test_cuda_bindings_are_asked_and_not_only_imported(monkeypatch, code, driver
     ],
 )
 def test_what_works_and_is_not_what_one_takes_it_for_is_cautioned(given, told):
-    found = cautions(*given)
+    found = machine_cautions(*given)
     assert len(found) == len(told)
     assert all(text in line for text, line in zip(told, found, strict=True))
 

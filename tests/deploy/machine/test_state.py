@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from edgepress.deploy.machine.state import cautions, disturbances, read_state
+from edgepress.deploy.machine.state import disturbances, read_state, state_cautions
 from edgepress.deploy.machine.tegra import parse_nvpmodel, parse_tegrastats, total_power
 from tests.deploy.machine.jetson import clocks_tree, put, recorded
 
@@ -109,7 +109,7 @@ class TestClocks:
         put(root, {"sys/devices/system/cpu/cpu5/cpufreq/scaling_min_freq": 729600})
         state = read_state(root, "")
         assert state.clocks == "unlocked"
-        assert cautions(state, state) == ["clocks: unlocked (cpu5 729.6 to 1728 MHz)"]
+        assert state_cautions(state, state) == ["clocks: unlocked (cpu5 729.6 to 1728 MHz)"]
 
     def test_a_jetson_is_told_the_command(self, tmp_path):
         root = clocks_tree(tmp_path, recorded("jetpack5-jetson-clocks.txt"))
@@ -119,14 +119,14 @@ class TestClocks:
         )
         state = read_state(root, "")
         assert state.l4t == "R35 (release), REVISION: 3.1"
-        (line,) = cautions(state, state)
+        (line,) = state_cautions(state, state)
         assert line.startswith("clocks: unlocked (cpu0 729.6 to 2201.6 MHz, cpu1 ")
         assert line.endswith(" and 11 more); `sudo jetson_clocks` locks them")
 
     def test_none_shown_is_unknown(self, tmp_path):
         state = read_state(tmp_path, "")
         assert state.clocks == "unknown"
-        assert len(cautions(state, state)) == 1
+        assert len(state_cautions(state, state)) == 1
         assert (state.model, state.power_mode, state.driver, state.temperatures) == (None, None, None, {})
 
 
@@ -157,7 +157,7 @@ def quiet(tmp_path: Path) -> Path:
 
 def test_nothing_is_said_of_a_quiet_device(tmp_path):
     state = read_state(quiet(tmp_path), "NV Power Mode: 15W\n0\n")
-    assert cautions(state, state) == []
+    assert state_cautions(state, state) == []
     assert (state.model, state.driver, state.power_mode) == ("A board", "540.4.0", "15W")
     assert state.temperatures == {"cpu-thermal": 45}
     assert state.throttle_events == {"oc3": 10}
@@ -176,7 +176,7 @@ def test_nothing_is_said_of_a_quiet_device(tmp_path):
 def test_what_disturbed_the_measurement_is_said(tmp_path, changed, line):
     before = read_state(quiet(tmp_path), "")
     put(tmp_path, changed)
-    assert cautions(before, read_state(tmp_path, "")) == [line]
+    assert state_cautions(before, read_state(tmp_path, "")) == [line]
 
 
 def test_an_intel_processor_counts_its_throttling(tmp_path):
@@ -184,7 +184,9 @@ def test_an_intel_processor_counts_its_throttling(tmp_path):
     put(quiet(tmp_path), {name: 5})
     before = read_state(tmp_path, "")
     put(tmp_path, {name: 6})
-    assert cautions(before, read_state(tmp_path, "")) == ["throttled while measured: package_throttle_count rose by 1"]
+    assert state_cautions(before, read_state(tmp_path, "")) == [
+        "throttled while measured: package_throttle_count rose by 1"
+    ]
 
 
 def ticks(user: int, idle: int, stolen: int = 0) -> str:
@@ -207,7 +209,7 @@ def test_other_processes_are_said_and_this_one_is_not(tmp_path, after, own, told
     put(quiet(tmp_path), {"proc/stat": ticks(10_000, 10_000)})
     before = replace(read_state(tmp_path, ""), own_seconds=7.0)
     put(tmp_path, {"proc/stat": after})
-    found = cautions(before, replace(read_state(tmp_path, ""), own_seconds=7.0 + own))
+    found = state_cautions(before, replace(read_state(tmp_path, ""), own_seconds=7.0 + own))
     said = f"busy: other processes used {told} of the machine's processor time while measured"
     assert found == ([] if told is None else [said])
 

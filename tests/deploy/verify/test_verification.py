@@ -17,7 +17,7 @@ from edgepress.deploy.build.compile import compile_openvino
 from edgepress.deploy.build.reference import REFERENCE, Reference
 from edgepress.deploy.engines import open_engine
 from edgepress.deploy.engines.base import Ran
-from edgepress.deploy.verify.agreement import DROP_BUDGET
+from edgepress.deploy.verify.agreement import ALLOWED_DROP
 from edgepress.deploy.verify.comparison import Comparison, LabelRow
 from edgepress.deploy.verify.verification import Verification, compare, verify
 from edgepress.multilabel.datasets import load_dataset
@@ -67,7 +67,7 @@ def test_an_honest_engine_passes(build, edgepress, tiny_data, name):
     assert (answer.code, result["verdict"], result["reasons"]) == (0, "pass", [])
     assert result["engine"] == name
     assert result["reference"] == f"torch ({REFERENCE})"
-    assert result["drop_points"] <= result["budget_points"] == DROP_BUDGET[result["precision"]]
+    assert result["drop_points"] <= result["budget_points"] == ALLOWED_DROP[result["precision"]]
     assert result["ran"]["runtime"] == ("openvino" if name.startswith("openvino") else "onnxruntime")
 
 

@@ -47,7 +47,7 @@ def test_only_an_interval_within_the_budget_passes(build, splits):
     assert kind == "interval"
     assert f"drops by {found.drop_points:.2f} points" in reason
     assert "on 24 pictures" in reason
-    assert f"the budget of {budget:g}: give more test pictures or a larger budget" in reason
+    assert f"the allowed {budget:g}: give more test pictures, or allow a larger drop" in reason
     said = float(re.search(r"up to (\S+) ", reason).group(1))
     assert high <= said < high + 0.001 + 1e-9
     assert verdicts[high + 0.01].judgement.reasons == ()

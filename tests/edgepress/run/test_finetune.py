@@ -1,4 +1,4 @@
-"""INT8 that misses its budget: a run fine-tunes the student, quantises again, and takes the better of both."""
+"""INT8 that misses the allowed drop: a run fine-tunes the student, quantises again, and takes the better of both."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edgepress.multilabel.datasets import load_dataset
 from edgepress.multilabel.judgement import Reason
 from edgepress.run import finetune
 from edgepress.run.build import Built
-from edgepress.run.finetune import FINETUNED, FineTuning, within_budget
+from edgepress.run.finetune import FINETUNED, FineTuning, within_allowed
 from edgepress.run.prove import prove_engine
 from edgepress.run.recipe import Recipe
 from edgepress.run.run_report import read_report
@@ -107,7 +107,7 @@ def test_within_the_budget_and_under_a_launcher_nothing_is_fine_tuned(run_folder
     onnx = Bundle.open(run_folder / "onnx-fp32")
     # The level is asked for because NNCF, once imported, sets that of every handler there is to ERROR.
     with caplog.at_level(logging.WARNING, logger="edgepress"):
-        engine, finetuned = within_budget(
+        engine, finetuned = within_allowed(
             lambda source, ending: made(tmp_path, source, f"int8{ending}", drop), onnx, tuning
         )
     assert (engine.name, finetuned) == ("int8", False)
