@@ -25,6 +25,7 @@ from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.durable import make_folder
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.facts import Facts, Parent, Role
+from edgepress.multilabel.plural import plural
 
 log = logging.getLogger("edgepress")
 
@@ -92,15 +93,15 @@ def _train(
     accelerator = make_accelerator(config)
     model, source = make_model(config, train.labels)
     log.info(
-        "%s %s (%s, %d px, %.1f M parameters, weights: %s) on %d pictures%s, %s",
+        "%s %s (%s, %d px, %.1f M parameters, weights: %s) on %s%s, %s",
         role,
         config.backbone,
         config.head,
         config.size,
         sum(p.numel() for p in model.parameters()) / 1e6,
         source,
-        len(train),
-        f" and {len(material.unlabelled)} unlabelled ones" if material.unlabelled else "",
+        plural(len(train), "picture"),
+        f" and {plural(len(material.unlabelled), 'unlabelled one')}" if material.unlabelled else "",
         accelerator.device,
     )
     work = work_of(out)

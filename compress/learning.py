@@ -27,6 +27,7 @@ from edgepress.compress.tasks import Task
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.facts import Epoch
+from edgepress.multilabel.plural import plural
 
 log = logging.getLogger("edgepress")
 FEW_STEPS = 10
@@ -78,13 +79,15 @@ class Learning:
         self.steps = -(-len(self.prepared) // config.accumulate)
         """Steps of the optimiser per epoch."""
         if self.steps == 0:
+            pictures = plural(loader.dataset.labelled, "training picture makes", "training pictures make")
             raise InputError(
-                f"{loader.dataset.labelled} training pictures make no step of {config.batch_size} in each of "
-                f"{accelerator.num_processes} processes; lower batch_size"
+                f"{pictures} no step of {config.batch_size} in each of "
+                f"{plural(accelerator.num_processes, 'process', 'processes')}; lower batch_size"
             )
         total = config.epochs * self.steps
         if total < FEW_STEPS:
-            log.warning("%d steps of training change little: lower batch_size, or raise epochs", total)
+            few = plural(total, "step of training changes", "steps of training change")
+            log.warning("%s little: lower batch_size, or raise epochs", few)
         self.schedule = _schedule(self.optimizer, config, total)
         self.history: list[dict[str, float]] = []
         self.best: dict[str, Tensor] = {}
@@ -102,7 +105,7 @@ class Learning:
             return
         if state["steps"] != self.steps:
             raise InputError(
-                f"{file}: begun with {state['steps']} steps an epoch, this launch makes {self.steps}; "
+                f"{file}: begun with {plural(state['steps'], 'step')} an epoch, this launch makes {self.steps}; "
                 f"start as many processes as before, or remove it to begin again"
             )
         self.model.load_state_dict(state["model"])

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from edgepress.multilabel.plural import plural
+
 RESAMPLES = 1000
 LEVEL = 0.95
 LEAST_PICTURES = 10
@@ -62,12 +64,14 @@ def doubt(interval: tuple[float, float] | None, allowed: float, pictures: int) -
         allowed: the allowed drop in points.
     """
     if interval is None:
-        return f"{pictures} test pictures prove nothing: give at least {LEAST_PICTURES}, better hundreds"
+        few = plural(pictures, "test picture proves", "test pictures prove")
+        return f"{few} nothing: give at least {LEAST_PICTURES}, better hundreds"
     if interval[1] <= allowed:
         return None
     return (
-        f"on {pictures} pictures the true drop may be up to {math.ceil(1000 * interval[1]) / 1000:g} (95 %), beyond "
-        f"the allowed {allowed:g}: give more test pictures, or allow a larger drop"
+        f"on {plural(pictures, 'picture')} the true drop may be up to "
+        f"{math.ceil(1000 * interval[1]) / 1000:g} (95 %), beyond the allowed {allowed:g}: "
+        "give more test pictures, or allow a larger drop"
     )
 
 

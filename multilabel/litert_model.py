@@ -21,6 +21,7 @@ import numpy as np
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
 from edgepress.multilabel.litert_graph import for_litert
 from edgepress.multilabel.onnx_session import cpu_session
+from edgepress.multilabel.plural import plural
 from edgepress.multilabel.root_logger import own_root_logger
 
 CONVERTER = "onnx2tf==2.6.9"
@@ -161,8 +162,8 @@ def _require_equal(path: Path, converted: bytes) -> None:
         most = MOST_APART * max(1.0, float(np.abs(expected).max()))
         if not apart <= most:
             raise InputError(
-                f"{made} answers otherwise: with {len(images)} pictures a logit differs by {apart:.3g} from ONNX "
-                f"Runtime's, and {most:.3g} is allowed"
+                f"{made} answers otherwise: with {plural(len(images), 'picture')} a logit differs by {apart:.3g} from "
+                f"ONNX Runtime's, and {most:.3g} is allowed"
             )
 
 

@@ -34,6 +34,7 @@ from edgepress.multilabel.durable import give_name, make_folder
 from edgepress.multilabel.errors import DataChangedError, InputError
 from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.pictures import Picture, ShardPicture, check_bytes, read_bytes, suffix_of
+from edgepress.multilabel.plural import plural
 
 log = logging.getLogger("edgepress")
 
@@ -114,7 +115,8 @@ def _write_split(data: MultiLabelDataset, out: Path, shard_bytes: int) -> None:
     if unfinished.is_dir():
         shutil.rmtree(unfinished)
     webdataset.read(out, data.split, DataOptions())  # this checks that every tar is there and matches
-    log.info("%s: %d pictures in %d shards, complete", data.split, len(data), len(plans))
+    pictures, shards = plural(len(data), "picture"), plural(len(plans), "shard")
+    log.info("%s: %s in %s, complete", data.split, pictures, shards)
 
 
 def _write_tars(plans: list[_Plan], data: MultiLabelDataset, out: Path, unfinished: Path) -> None:

@@ -25,6 +25,7 @@ from edgepress.multilabel.facts import Parent
 from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.metrics import logit
 from edgepress.multilabel.pictures import ShardPicture
+from edgepress.multilabel.plural import plural
 
 Scale = Literal["logits", "probabilities", "scores"]
 """What the numbers are; `scores` rise with the label and have no scale, such as cosine similarities."""
@@ -192,7 +193,9 @@ def _require_names(path: Path, pictures: list[str]) -> None:
     twice = [name for name, count in Counter(pictures).items() if count > 1]
     if twice:
         shown = ", ".join(twice[:_NAMED])
-        raise InputError(f"{path}: {len(twice)} pictures occur twice ({shown}); expected each once")
+        raise InputError(
+            f"{path}: {plural(len(twice), 'picture occurs', 'pictures occur')} twice ({shown}); expected each once"
+        )
     hashes = sum(_SHA256.fullmatch(name) is not None for name in pictures)
     if hashes not in (0, len(pictures)):
         raise InputError(
@@ -210,7 +213,7 @@ def _require_numbers(path: Path, scale: Scale, values: np.ndarray, pictures: lis
         expected = "numbers within 0..1; are they logits?" if scale == "probabilities" else "finite numbers"
         raise InputError(
             f"{path}: {scale} has {values[row, column]:g} for {pictures[row]!r}, {labels.names[column]!r} "
-            f"({int(wrong.any(axis=1).sum())} pictures have such); expected {expected}"
+            f"({plural(int(wrong.any(axis=1).sum()), 'picture has', 'pictures have')} such); expected {expected}"
         )
     if scale == "logits" and values.min() >= 0 and values.max() <= 1:
         raise InputError(

@@ -34,6 +34,7 @@ from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.decisions import SILENT, Decisions, Fit, Method
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.metrics import decide, sigmoid, told_constant
+from edgepress.multilabel.plural import plural
 
 log = logging.getLogger("edgepress")
 DEFAULT = 0.5
@@ -181,7 +182,9 @@ def fit_decisions(
         raise InputError(f"probabilities: received {probabilities!r}; expected one of auto, {', '.join(METHODS)}")
     where = f"{data.root}, split {data.split!r}"
     if len(data) < 2 or not np.isfinite(logits).all():
-        raise InputError(f"{where}: {len(data)} pictures; expected at least 2, and logits that are all finite")
+        raise InputError(
+            f"{where}: {plural(len(data), 'picture')}; expected at least 2, and logits that are all finite"
+        )
     if said := told_constant(logits, data.labels.names):
         log.warning("%s: %s", where, said)
     cells = np.asarray(logits, np.float64), data.targets, data.ignore

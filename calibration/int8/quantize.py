@@ -23,6 +23,7 @@ from edgepress.calibration.int8.search import SLOWER, Candidate, Score, Search, 
 from edgepress.calibration.int8.touches import TOUCHES, touched
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
 from edgepress.multilabel.manifest import Target
+from edgepress.multilabel.plural import plural
 from edgepress.multilabel.ratio import Ratio
 
 log = logging.getLogger("edgepress")
@@ -123,11 +124,11 @@ def _warn(found: Search, searcher: Searcher, target: Target) -> None:
     best: Trial = found.best
     if searcher.drop(best) > searcher.allowed:
         log.warning(
-            "int8 for %s: val mAP drops by %.2f points, %g are allowed, with %d nodes in float",
+            "int8 for %s: val mAP drops by %.2f points, %g are allowed, with %s in float",
             target,
             100 * searcher.drop(best),
             100 * searcher.allowed,
-            len(best.float_nodes),
+            plural(len(best.float_nodes), "node"),
         )
     if best.latency is not None and best.latency.slower(SLOWER):
         log.warning("int8 for %s: slower than fp32 here (%.2f times): the gate fails", target, best.latency.ratio)

@@ -33,6 +33,7 @@ from edgepress.deploy.tag.ahead import decode_ahead
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.pictures import decode_picture
+from edgepress.multilabel.plural import plural
 from edgepress.multilabel.preprocess import resize
 
 CHECKED = 8
@@ -83,7 +84,7 @@ def bench(
     """
     bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     _require_positive(batches, streams, seconds)
-    pictures = f"{len(encoded)} pictures of the data set" if encoded else "generated JPEGs, 640x480"
+    pictures = f"{plural(len(encoded), 'picture')} of the data set" if encoded else "generated JPEGs, 640x480"
     encoded = encoded or generated_pictures()
     pixels = np.stack([prepared(bundle, data) for data in encoded])
     before, memory, started = read_state(), PeakMemory(), time.perf_counter()

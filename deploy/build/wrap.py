@@ -29,6 +29,7 @@ from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.facts import Facts
 from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.metrics import sigmoid
+from edgepress.multilabel.plural import plural
 from edgepress.multilabel.preprocess import Preprocess
 from edgepress.multilabel.reached import answer_split, require_among, tell_finished
 
@@ -95,7 +96,9 @@ def wrap(model: Finished, verified: MultiLabelDataset, out: Path, *, inputs: str
     foreign, preprocess, columns = model.foreign, model.preprocess, model.columns(verified)
     few = np.stack([preprocess(verified.picture(row)) for row in range(min(_FEW, len(verified)))])
     if len(few) < max(BATCHES):
-        raise InputError(f"{verified.root}, split {verified.split!r}: {len(few)} pictures; {max(BATCHES)} are needed")
+        raise InputError(
+            f"{verified.root}, split {verified.split!r}: {plural(len(few), 'picture')}; {max(BATCHES)} are needed"
+        )
     raw = model.answers(few)
     _require_scores(foreign, raw, len(model.labels))
     activation = _known_activation(foreign, _table(raw))
@@ -239,7 +242,7 @@ def _baked(model: Finished, graph: onnx.ModelProto, batch: int) -> str:
     written = model.foreign.batch or 1
     node = _fixed(graph, written)
     what = "" if node is None else f"; the {node.op_type} {node.name!r} has the batch {written} in it{_line(node)}"
-    return f"{model.foreign.source}: does not take {batch} pictures at once{what}. {model.free_batch}"
+    return f"{model.foreign.source}: does not take {plural(batch, 'picture')} at once{what}. {model.free_batch}"
 
 
 def _fixed(graph: onnx.ModelProto, batch: int) -> onnx.NodeProto | None:

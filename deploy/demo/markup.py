@@ -7,6 +7,7 @@ from html import escape
 
 from edgepress.deploy.demo.answers import CALLS, Answer, Answers, Engines, as_jpeg
 from edgepress.deploy.demo.looking import Look
+from edgepress.multilabel.plural import plural
 
 MOST_ROWS = 12
 """Labels shown at once; more are shown if more reach their thresholds, and the rest is folded away."""
@@ -19,7 +20,8 @@ def intro_html(engines: Engines, held_seconds: float) -> str:
     labels = len(next(iter(engines.taggers.values())).engine.labels)
     return (
         f"<h1>edgepress demo</h1><p>{len(engines.taggers)} of the engines in {escape(engines.folder.resolve().name)} "
-        f"open here; {labels} labels. Pictures are held in memory, for {held_seconds / 60:g} minutes at most.</p>"
+        f"open here; {plural(labels, 'label')}. "
+        f"Pictures are held in memory, for {held_seconds / 60:g} minutes at most.</p>"
     )
 
 

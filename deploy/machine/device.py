@@ -14,6 +14,7 @@ from edgepress.deploy.machine.cuda import cuda_compute_capability, cuda_driver_v
 from edgepress.multilabel.cores import cores
 from edgepress.multilabel.litert_model import INSTALL_CONVERTER
 from edgepress.multilabel.openvino_model import own_signal_stack
+from edgepress.multilabel.plural import plural
 
 _JETSON = " (on a Jetson it comes with JetPack: sudo apt install nvidia-jetpack)"
 
@@ -217,7 +218,7 @@ def _cuda() -> str:
         return "no CUDA driver here" if found is None else f"newer than the driver's CUDA, {found[0]}.{found[1]}"
     if code != runtime.cudaError_t.cudaSuccess:
         return f"runs nothing here: {code.name}"
-    return f"runs TensorRT engines on {count} GPU{'s' if count != 1 else ''}"
+    return f"runs TensorRT engines on {plural(count, 'GPU')}"
 
 
 def _read(path: str | Path) -> str | None:

@@ -27,6 +27,7 @@ from edgepress.multilabel.errors import EngineUnavailableError, InputError
 from edgepress.multilabel.judgement import Judgement, Reason, Verdict, judge
 from edgepress.multilabel.manifest import Precision
 from edgepress.multilabel.metrics import F1Scores, labels_counted, left_out, told_constant
+from edgepress.multilabel.plural import plural
 
 log = logging.getLogger("edgepress")
 
@@ -207,7 +208,7 @@ def _label_checks(bundle: Bundle, data: MultiLabelDataset, targets: np.ndarray, 
         reasons.append(Reason(kind="labels", text=text))
     changed = ((targets != data.targets) | (ignore != data.ignore)).any(axis=1).sum()
     if changed:
-        text = f"the labels of {changed} pictures have changed since the reference was made: export again"
+        text = f"the labels of {plural(changed, 'picture')} have changed since the reference was made: export again"
         reasons.append(Reason(kind="labels", text=text))
     return reasons
 
@@ -215,7 +216,9 @@ def _label_checks(bundle: Bundle, data: MultiLabelDataset, targets: np.ndarray, 
 def _cautions(data: MultiLabelDataset, logits: np.ndarray) -> tuple[str, ...]:
     cautions = []
     if len(data) < FEW_PICTURES:
-        cautions.append(f"only {len(data)} pictures: with fewer than {FEW_PICTURES} a drop in mAP says little")
+        cautions.append(
+            f"only {plural(len(data), 'picture')}: with fewer than {FEW_PICTURES} a drop in mAP says little"
+        )
     left = left_out(data.targets, data.ignore)
     for kind, columns in (("positive", left.without_positive), ("negative", left.without_negative)):
         if columns:

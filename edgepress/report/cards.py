@@ -16,6 +16,7 @@ from edgepress.compress.config import TERMS
 from edgepress.multilabel.bundle import Bundle, write_atomically
 from edgepress.multilabel.decisions import SILENT
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.plural import plural
 from edgepress.report.blocks import Block, Code, Listing, Section, Table, Text, escaped, section_markdown
 from edgepress.report.details import recipe_text
 from edgepress.report.overview import drop_text, label_precision, megabytes, milliseconds, points
@@ -136,7 +137,8 @@ def _labels(bundle: Bundle, row: EngineResult | None) -> list[Block]:
     else:
         said = (
             f"A label is answered yes where its calibrated probability reaches its threshold, fitted for "
-            f"{fit.thresholds} on {fit.pictures} pictures of {fit.split} (probabilities: {fit.probabilities})."
+            f"{fit.thresholds} on {plural(fit.pictures, 'picture')} of {fit.split} "
+            f"(probabilities: {fit.probabilities})."
         )
     table = Table(
         caption="Every label",
@@ -168,7 +170,7 @@ def _training(bundle: Bundle, report: RunReport | None, row: EngineResult | None
     if report is not None and not adopted:
         data = report.data
         said.append(
-            f"Data set {_data_name(report)}: {data.train_pictures} pictures taught, {data.val_pictures} "
+            f"Data set {_data_name(report)}: {plural(data.train_pictures, 'picture')} taught, {data.val_pictures} "
             f"chose epochs, thresholds and quantisation, {data.test_pictures} were only measured on."
         )
         if bundle.manifest.role != "teacher":
@@ -179,14 +181,14 @@ def _training(bundle: Bundle, report: RunReport | None, row: EngineResult | None
         if adopted:
             said.append("It was trained before the run that measured it, which taught it nothing.")
         if facts.pictures is not None:
-            said.append(f"Trained on {facts.pictures} pictures.")
+            said.append(f"Trained on {plural(facts.pictures, 'picture')}.")
     if facts.weights is not None:
         said.append(f"It began from these weights: {facts.weights}.")
     calibration = bundle.manifest.calibration
     if calibration is not None:
         said.append(
-            f"INT8 ranges: {calibration.method}, from {calibration.pictures} pictures of {calibration.split}; "
-            f"{len(calibration.kept_float)} nodes left in float."
+            f"INT8 ranges: {calibration.method}, from {plural(calibration.pictures, 'picture')} of "
+            f"{calibration.split}; {plural(len(calibration.kept_float), 'node')} left in float."
         )
     # A student names its teacher as its parent, even if it did not learn from it.
     alone = report is not None and bundle.manifest.role == "student" and not report.taught_by
@@ -199,11 +201,11 @@ def _distillation(report: RunReport) -> str:
     """What the student learnt from, and with which loss terms."""
     teachers, distill = report.taught_by, report.recipe.distill
     if not teachers:
-        return f"Trained on the labels alone, by no teacher, over {distill.epochs} epochs."
+        return f"Trained on the labels alone, by no teacher, over {plural(distill.epochs, 'epoch')}."
     weights = ", ".join(f"{name} {getattr(distill, name):g}" for name in ("task", *TERMS) if getattr(distill, name))
     return (
-        f"Distilled from {' and '.join(one.backbone for one in teachers)} over {distill.epochs} epochs; weights "
-        f"of the loss terms: {weights}."
+        f"Distilled from {' and '.join(one.backbone for one in teachers)} over {plural(distill.epochs, 'epoch')}; "
+        f"weights of the loss terms: {weights}."
     )
 
 
@@ -214,8 +216,8 @@ def _measured(bundle: Bundle, report: RunReport | None, row: EngineResult | None
         return [Text(f"Nothing: {row.verdict} ({'; '.join(map(str, row.reasons)) or 'no reason is known'}).")]
     machine = report.machine
     facts = [
-        f"mAP on {report.data.test_pictures} test pictures: {points(row.mAP)} points over "
-        f"{report.data.labels_counted} labels (random scores: {points(report.data.prevalence)})",
+        f"mAP on {plural(report.data.test_pictures, 'test picture')}: {points(row.mAP)} points over "
+        f"{plural(report.data.labels_counted, 'label')} (random scores: {points(report.data.prevalence)})",
     ]
     made_from = "the model it was made from"
     if drop_text(row):

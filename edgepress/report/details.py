@@ -11,6 +11,7 @@ from edgepress.deploy.bench.benchmark import Benchmark
 from edgepress.deploy.engines.base import counted
 from edgepress.deploy.verify.executed import int8_caution
 from edgepress.multilabel.manifest import Quantization
+from edgepress.multilabel.plural import plural
 from edgepress.report.blocks import Block, Code, Gallery, GalleryPicture, Listing, Table, Text
 from edgepress.report.figures import draw_reliability, draw_sensitivity
 from edgepress.run.recipe import Recipe
@@ -48,7 +49,7 @@ def int8(report: RunReport) -> list[Block]:
 
 
 def _quantised(engine: str, found: Quantization) -> str:
-    said = f"{engine}: {found.method}, calibrated on {found.pictures} pictures of {found.split}"
+    said = f"{engine}: {found.method}, calibrated on {plural(found.pictures, 'picture')} of {found.split}"
     if found.val_mAP is not None and found.val_mAP_float is not None:
         said += f"; val mAP {100 * found.val_mAP:.2f}, of the float model {100 * found.val_mAP_float:.2f}"
     if found.budget is not None:
@@ -122,12 +123,12 @@ def flips(report: RunReport) -> list[Block]:
     return [
         Text(
             f"{engine} decides {found.flipped} of {found.decisions} (picture, label) cells otherwise than "
-            f"{source} ({share:.2f} %), on {found.pictures} pictures. Of these cells the engine has "
+            f"{source} ({share:.2f} %), on {plural(found.pictures, 'picture')}. Of these cells the engine has "
             f"{found.right} right and {source} {found.flipped - found.right}."
         ),
         Text(
             "The surest first: where both were farthest from their thresholds."
-            + (f" {more} more pictures are not shown." if more else "")
+            + (f" {plural(more, 'more picture is', 'more pictures are')} not shown." if more else "")
         ),
         Gallery([_picture(one, engine, source) for one in found.shown]),
     ]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edgepress.multilabel.manifest import NodeNoise, Quantization
+from edgepress.multilabel.plural import plural
 from edgepress.report.blocks import Figure
 from edgepress.report.svg import (
     SERIES,
@@ -162,7 +163,7 @@ def draw_curves(name: str, models: Mapping[str, Sequence[float]], y_name: str) -
     more = f" Not drawn: {', '.join(left_out)}." if left_out else ""
     return Figure(
         svg=picture(parts, top + 218),
-        alt=f"{name} over {epochs} epochs: {said}.{more}",
+        alt=f"{name} over {plural(epochs, 'epoch')}: {said}.{more}",
         caption=f"{name}.{more}",
     )
 

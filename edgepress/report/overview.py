@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from edgepress.multilabel.plural import plural
 from edgepress.report.blocks import Block, Document, Figure, Listing, Path, Section, Step, Table, Text
 from edgepress.report.details import device, flips, int8, reliability, reproduction
 from edgepress.report.figures import Model, draw_curves, draw_labels, draw_pareto
@@ -109,7 +110,7 @@ def path(report: RunReport) -> list[Block]:
     return [
         Path(steps),
         Text(
-            f"{data.train_pictures} pictures taught, {data.val_pictures} chose, {data.test_pictures} report. "
+            f"{plural(data.train_pictures, 'picture')} taught, {data.val_pictures} chose, {data.test_pictures} report. "
             f"mAP in points over {data.labels_counted} of {data.labels} labels; random scores would reach "
             f"{points(data.prevalence)}."
         ),
@@ -131,8 +132,8 @@ def _station(known: ModelFacts, result: EngineResult) -> list[str]:
 def engines(report: RunReport) -> list[Block]:
     """The plot of accuracy against latency, and every model's numbers."""
     table = Table(
-        caption=f"Every model on {report.data.test_pictures} test pictures; latency of the model alone, batch "
-        f"{report.recipe.bench.batches[0]}. An empty cell was not measured, or needs more calls to be claimed.",
+        caption=f"Every model on {plural(report.data.test_pictures, 'test picture')}; latency of the model alone, "
+        f"batch {report.recipe.bench.batches[0]}. An empty cell was not measured, or needs more calls to be claimed.",
         columns=ENGINE_COLUMNS,
         words=("precision", "verdict"),
         rows=[engine_cells(one) for one in report.engines],

@@ -10,6 +10,7 @@ from edgepress.multilabel.bundle import Bundle, write_atomically
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.decisions import Decisions
 from edgepress.multilabel.metrics import decide, sigmoid
+from edgepress.multilabel.plural import plural
 from edgepress.report.figures import reliability_panel, sensitivity_panel
 from edgepress.report.svg import WIDTH, Axis, Panel, curve, file, grid, legend, line, linear_ticks, mark, text, widened
 from edgepress.run.compared import MethodComparison
@@ -46,7 +47,7 @@ def draw_comparison(record: MethodComparison) -> bytes:
         parts += [mark(x(value), height, "b", 2.6) for value in seeds[row.method]]
         parts += [mark(x(mean), height, "d"), text(112, height + 4, f"{row.method} {mean:.2f}", "end")]
     student = record.student
-    title = f"{student.backbone} at {student.size} px, {record.epochs} epochs, by {record.teacher.backbone}"
+    title = f"{student.backbone} at {student.size} px, {plural(record.epochs, 'epoch')}, by {record.teacher.backbone}"
     return file(title, [(parts, bottom + 38)])
 
 
@@ -81,7 +82,7 @@ def draw_reliability(logits: np.ndarray, probabilities: np.ndarray, data: MultiL
         bins[f"{what}: ECE {expected_calibration_error(*cells)[0]:.4f}"] = list(zip(*found, strict=True))
         errors.append(expected_calibration_error(data.targets, p, data.ignore))
     labels = _against(errors[0], errors[1], "ECE of the sigmoid", "ECE calibrated; below the line is better")
-    return file(f"{name} on {data.split}, {len(data)} pictures", [reliability_panel(bins), labels])
+    return file(f"{name} on {data.split}, {plural(len(data), 'picture')}", [reliability_panel(bins), labels])
 
 
 def draw_thresholds(decisions: Decisions, logits: np.ndarray, data: MultiLabelDataset, name: str) -> bytes:
@@ -109,7 +110,7 @@ def draw_thresholds(decisions: Decisions, logits: np.ndarray, data: MultiLabelDa
         parts.append(curve([(x(one), y(value)) for one, value in zip(at, values, strict=True)], kind))
     parts += [mark(x(decisions.thresholds[label]), y(own[label]), "a", 3) for label in shown]
     labels = _against(half, own, "F1, sigmoid at 0.5", "F1, own threshold; above the line is better")
-    return file(f"{name} on {data.split}, {len(data)} pictures", [(parts, top + 288), labels])
+    return file(f"{name} on {data.split}, {plural(len(data), 'picture')}", [(parts, top + 288), labels])
 
 
 def _against(before: np.ndarray, after: np.ndarray, before_name: str, after_name: str) -> Panel:

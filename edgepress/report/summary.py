@@ -6,6 +6,7 @@ from rich.console import Console
 
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.inspection import DataReport
+from edgepress.multilabel.plural import plural
 from edgepress.report.overview import drop_text
 from edgepress.report.terminal import print_table
 from edgepress.run.run_report import RunReport
@@ -31,11 +32,11 @@ def print_report(report: RunReport, console: Console) -> None:
         console,
         ("engine", "precision", "MB", "mAP", "drop", "changed", "p50 ms", "p90 ms", "p99 ms", "images/s", "verdict"),
         rows,
-        title=f"{report.student.backbone}{source}, {data.test_pictures} test pictures",
+        title=f"{report.student.backbone}{source}, {plural(data.test_pictures, 'test picture')}",
         caption=(
             f"mAP over {data.labels_counted} of {data.labels} labels; random scores reach "
             f"{100 * data.prevalence:.1f} (prevalence). Latency: batch {report.recipe.bench.batch}, "
-            f"{report.machine.processor}, {report.machine.cores} cores"
+            f"{report.machine.processor}, {plural(report.machine.cores, 'core')}"
         ),
         words=("precision", "verdict"),
         spare=("precision", "images/s", "p99 ms", "p90 ms", "MB", "changed"),
@@ -95,13 +96,13 @@ def print_data(report: DataReport, console: Console) -> None:
     for name, split in report.splits.items():
         imbalance = "" if split.imbalance is None else f", most over fewest {split.imbalance:.1f}"
         console.print(
-            f"{name}: {split.pictures} pictures, {split.labels_a_picture:.2f} labels each{imbalance}, "
-            f"{split.unlabelled} without a label, {split.ignored} ignored cells",
+            f"{name}: {plural(split.pictures, 'picture')}, {split.labels_a_picture:.2f} labels each{imbalance}, "
+            f"{split.unlabelled} without a label, {plural(split.ignored, 'ignored cell')}",
             soft_wrap=True,
         )
         for pair in split.pairs[:5]:
             console.print(
-                f"  {pair.first} + {pair.second}: {pair.count} pictures, "
+                f"  {pair.first} + {pair.second}: {plural(pair.count, 'picture')}, "
                 f"{pair.second_given_first:.0%} of {pair.first}, {pair.first_given_second:.0%} of {pair.second}",
                 soft_wrap=True,
             )
@@ -113,12 +114,13 @@ def print_data(report: DataReport, console: Console) -> None:
         for value in split.values:
             console.print(f"  {value}", soft_wrap=True)
         if split.with_alpha:
-            console.print(f"  {split.with_alpha} pictures have transparency, which is left out", soft_wrap=True)
-        for bits, count in split.deep.items():
             console.print(
-                f"  {count} pictures of 16 bits a channel use {bits} of them: the upper 8 of these are read",
+                f"  {plural(split.with_alpha, 'picture has', 'pictures have')} transparency, which is left out",
                 soft_wrap=True,
             )
+        for bits, count in split.deep.items():
+            using = plural(count, "picture of 16 bits a channel uses", "pictures of 16 bits a channel use")
+            console.print(f"  {using} {bits} of them: the upper 8 of these are read", soft_wrap=True)
         for broken in split.broken:
             console.print(f"  broken: {broken.path}: {broken.reason}", soft_wrap=True)
     for title, groups in (

@@ -14,6 +14,7 @@ from edgepress.deploy.verify.divergence import Stage
 from edgepress.deploy.verify.layers import Inspection
 from edgepress.deploy.verify.verification import Verification
 from edgepress.multilabel.judgement import NotRun
+from edgepress.multilabel.plural import plural
 from edgepress.report.terminal import print_table
 
 MOST_LABELS = 10
@@ -56,7 +57,7 @@ def _print_levels(found: Verification, console: Console) -> None:
         ("", "changed at the reference's thresholds", _share(found.flip_rate_kept), ""),
         ("", "pictures with the same best label", _share(found.top1_agreement), ""),
         ("", f"pictures with the same best {found.top_k}", _share(found.topk_agreement), ""),
-        ("mAP", f"reference, over {found.labels_counted} labels", _number(found.mAP_reference, 2, 100), ""),
+        ("mAP", f"reference, over {plural(found.labels_counted, 'label')}", _number(found.mAP_reference, 2, 100), ""),
         ("", "engine", _number(found.mAP, 2, 100), ""),
         ("", "drop in points (95 % interval)", _drop(found), f"{found.budget_points:g}"),
         ("CF1, OF1", "engine, at the bundle's thresholds", _f1(found, "thresholds"), ""),
@@ -67,7 +68,7 @@ def _print_levels(found: Verification, console: Console) -> None:
         console,
         ("level", "measured", "", "allowed"),
         [row for row in rows if row[2]],
-        title=f"{found.engine} against {found.reference}, {found.num_images} pictures",
+        title=f"{found.engine} against {found.reference}, {plural(found.num_images, 'picture')}",
         caption=", ".join(filter(None, [ran.runtime, ran.version, ran.provider, ran.precision, counted(ran.products)])),
         words=("measured",),
     )
@@ -97,7 +98,9 @@ def _print_labels(rows: Sequence[LabelRow], console: Console) -> None:
         ("label", "positives", "AP reference", "AP engine", "moved"),
         cells,
         title="AP of the labels that moved most",
-        caption=f"{more} more labels moved less or have no positive picture (--json lists all)" if more > 0 else "",
+        caption=f"{plural(more, 'more label')} moved less or without a positive picture (--json lists all)"
+        if more > 0
+        else "",
     )
 
 
@@ -139,7 +142,7 @@ def _print_layers(found: Inspection, console: Console) -> None:
         console,
         ("layer", "operator", "tensor", "so far", "alone"),
         rows,
-        title=f"layers against {found.against}, {found.pictures} pictures, signal to noise in dB",
+        title=f"layers against {found.against}, {plural(found.pictures, 'picture')}, signal to noise in dB",
         caption=f"a layer diverged where it alone is below {found.threshold_db:g} dB (--json lists all)",
         words=("operator", "tensor"),
         spare=("tensor",),

@@ -12,6 +12,7 @@ from edgepress.deploy.engines import Engine
 from edgepress.deploy.tag.ahead import decode_ahead
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.plural import plural
 from edgepress.multilabel.stored_answers import StoredAnswers, write_answers
 
 log = logging.getLogger("edgepress")
@@ -45,5 +46,6 @@ def store_answers(engine: Engine, splits: Sequence[MultiLabelDataset], out: Path
                 raise InputError(f"{split.paths[asked[int(np.argmin(finite))]]}: the engine's logits are not finite")
             parts.append(logits)
             hashes += [names[row] for row in asked]
-        log.info("%s: answers for %d pictures of %s", engine.bundle.name, len(hashes) - done, split.split)
+        answered = plural(len(hashes) - done, "picture")
+        log.info("%s: answers for %s of %s", engine.bundle.name, answered, split.split)
     return write_answers(out, engine.labels, hashes, np.concatenate(parts))

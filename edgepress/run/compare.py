@@ -23,6 +23,7 @@ from edgepress.multilabel.bundle import Bundle, write_atomically
 from edgepress.multilabel.config import Config
 from edgepress.multilabel.errors import InputError, did_you_mean, first_mistake
 from edgepress.multilabel.metrics import mean_average_precision, prevalence
+from edgepress.multilabel.plural import plural
 from edgepress.report.plots import draw_comparison
 from edgepress.report.terminal import print_table
 from edgepress.run.compared import ComparedStudent, MethodComparison, MethodSummary
@@ -155,7 +156,7 @@ def print_comparison(record: MethodComparison, console: Console) -> None:
         console,
         ("method", "seeds", "test mAP", "deviation", "val mAP"),
         rows,
-        title=f"{record.student.backbone} at {record.student.size} px, {record.epochs} epochs",
+        title=f"{record.student.backbone} at {record.student.size} px, {plural(record.epochs, 'epoch')}",
         caption=(
             f"teacher: {record.teacher.backbone}, val mAP {'unknown' if known is None else f'{100 * known:.2f}'}"
             f"{'' if lead is None else f', {lead:.1f} points above the student alone'}; "

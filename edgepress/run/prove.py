@@ -27,6 +27,7 @@ from edgepress.multilabel.errors import EngineUnavailableError, InputError
 from edgepress.multilabel.judgement import Reason
 from edgepress.multilabel.label_map import LabelMatch
 from edgepress.multilabel.metrics import mean_average_precision
+from edgepress.multilabel.plural import plural
 from edgepress.multilabel.stored_answers import StoredAnswers
 from edgepress.run.build import Built, write_decision_plots
 from edgepress.run.evidence import int8_search, label_scores, reliability_bins
@@ -148,7 +149,8 @@ def _verified(bundle: Bundle, test: MultiLabelDataset, recipe: Recipe, student: 
     """
     started = time.perf_counter()
     found = verify(bundle, test, budget=recipe.verify.budget(bundle.manifest.precision))
-    log.info("verified %s on %d pictures in %.1f s", bundle.name, len(test), time.perf_counter() - started)
+    pictures, seconds = plural(len(test), "picture"), time.perf_counter() - started
+    log.info("verified %s on %s in %.1f s", bundle.name, pictures, seconds)
     fields: dict[str, Any] = {"verification": found.model_copy(update={"logits": None}), "mAP": found.mAP}
     logits = found.logits
     if found.mAP is None or logits is None:  # a logit is not finite, so nothing more can be measured

@@ -45,6 +45,7 @@ from edgepress.multilabel.litert_model import require_converter
 from edgepress.multilabel.manifest import BuiltFor, Kind, Quantization, Target, Tried
 from edgepress.multilabel.metrics import average_precision, mean_average_precision
 from edgepress.multilabel.noise import signal_to_noise
+from edgepress.multilabel.plural import plural
 from edgepress.multilabel.ratio import Ratio
 from edgepress.multilabel.saturation import weight_bits_here
 from edgepress.report.plots import draw_int8, write_plot
@@ -98,7 +99,7 @@ def quantize_bundle(parent: Bundle, splits: Splits, target: Target, out: Path, c
     if (made := up_to_date(out, inputs)) is not None:
         return made if made.manifest.parent == parent.as_parent else _aligned_again(made, parent, splits.val)
     require_replaceable(out, spec.quantized_kind, "int8")
-    log.info("quantising for %s on %d pictures", target, len(pictures))
+    log.info("quantising for %s on %s", target, plural(len(pictures), "picture"))
     with _workplace(out, inputs) as finished:
         candidates = _Candidates(parent, splits.val, spec, finished.folder)
         graph = finished.folder / candidates.model

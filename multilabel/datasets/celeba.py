@@ -22,6 +22,7 @@ from edgepress.multilabel.datasets.finding import Pictures
 from edgepress.multilabel.datasets.options import DataOptions
 from edgepress.multilabel.datasets.tables import first_line, open_table
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.plural import plural
 
 LOOKS_FOR = "list_attr_celeba.txt or .csv, or another table with a number, labels, and 1 and -1 (CelebA)"
 OPTIONS: frozenset[str] = frozenset()
@@ -118,7 +119,7 @@ def _read_text(path: Path) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
             found += 1
             yield number, line.split()
         if found != count:
-            raise InputError(f"{path}: {found} pictures; line 1 says {count}")
+            raise InputError(f"{path}: {plural(found, 'picture')}; line 1 says {count}")
 
     return names, rows()
 

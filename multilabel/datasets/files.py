@@ -14,6 +14,7 @@ import numpy as np
 
 from edgepress.multilabel.errors import InputError, did_you_mean
 from edgepress.multilabel.labels import LabelSpace, one_form
+from edgepress.multilabel.plural import plural
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".avif")
 MAX_TEXT_BYTES = 2 * 1024**3
@@ -305,3 +306,9 @@ def encode(labels: LabelSpace, names: Iterable[str], where: str) -> np.ndarray:
     if unknown:
         raise InputError(f"{where}: label {unknown[0]!r} is not in labels.txt; add it there or correct the line")
     return labels.encode(names)
+
+
+def unannotated(count: int) -> str:
+    """What a reader says of pictures without an annotation."""
+    read = ("picture has no annotation, and is read as one", "pictures have no annotation, and are read as pictures")
+    return f"{plural(count, *read)} without a label"

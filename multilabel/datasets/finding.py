@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 from edgepress.multilabel.datasets import files
 from edgepress.multilabel.datasets.elsewhere import Elsewhere
 from edgepress.multilabel.errors import InputError, shown
+from edgepress.multilabel.plural import plural
 
 _SUFFIXES = dict.fromkeys(suffix for name in files.PICTURE_SUFFIXES for suffix in (name, name.upper()))
 _ELSEWHERE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|/|[A-Za-z]:[\\/]|\\\\")
@@ -216,13 +217,16 @@ class Pictures:
     def notes(self) -> list[str]:
         """What was dropped from names, for people."""
         ordered = sorted(self.dropped.items(), key=lambda item: -item[1])
-        notes = [f"{count} names were read without their leading {front!r}, which is no folder here"
-                 for front, count in ordered[:1] if front]  # fmt: skip
+        read = ("name was read without its leading", "names were read without their leading")
+        notes = [f"{plural(count, *read)} {front!r}, which is no folder here" for front, count in ordered[:1] if front]
         if len(ordered) > 1:
             notes.append(f"{len(ordered) - 1} more such leading parts were dropped")
         if self._strays:
             folders = shown([f"{name}/" for name in self._strays], 3)
-            notes.append(f"{sum(self._strays.values())} pictures were found by their names alone, in {folders}")
+            found = plural(
+                sum(self._strays.values()), "picture was found by its name", "pictures were found by their names"
+            )
+            notes.append(f"{found} alone, in {folders}")
         return notes
 
 

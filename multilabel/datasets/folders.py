@@ -26,6 +26,7 @@ from edgepress.multilabel.datasets.options import DataOptions
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.pictures import picture_hash
+from edgepress.multilabel.plural import plural
 
 LOOKS_FOR = "<split>/<label>/ with pictures"
 OPTIONS: frozenset[str] = frozenset()
@@ -114,7 +115,8 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
     if cells:
         targets[tuple(np.array(cells).T)] = 1
     without = sum(label == _WITHOUT for label, _ in found) if _WITHOUT not in labels else 0
-    notes = (f"{without} pictures in {_WITHOUT}/ are read as pictures without a label",) if without else ()
+    read = (f"picture in {_WITHOUT}/ is read as one", f"pictures in {_WITHOUT}/ are read as pictures")
+    notes = (f"{plural(without, *read)} without a label",) if without else ()
     ignore = np.zeros(targets.shape, dtype=bool)
     return Contents(labels=labels, paths=paths, targets=targets, ignore=ignore, notes=notes, copies=tuple(copies))
 

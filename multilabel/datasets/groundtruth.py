@@ -18,6 +18,7 @@ from edgepress.multilabel.datasets.contents import Contents
 from edgepress.multilabel.datasets.named_labels import Item, contents_of, pictures_below
 from edgepress.multilabel.datasets.options import DataOptions
 from edgepress.multilabel.errors import InputError, shown
+from edgepress.multilabel.plural import plural
 
 LOOKS_FOR = "<split>.manifest with source-ref (SageMaker Ground Truth)"
 OPTIONS = frozenset(("label_columns",))
@@ -61,7 +62,8 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
     if not items[split]:
         raise files.empty_split(found[split], split)
     labels = sorted({label for each in items.values() for item in each for label in item.labels})
-    notes = [f"{found[split].name}: {failed} pictures whose labelling failed are left out"] if failed else []
+    said = plural(failed, "picture whose labelling failed is", "pictures whose labelling failed are")
+    notes = [f"{found[split].name}: {said} left out"] if failed else []
     return contents_of(items[split], labels, pictures_below(root, split), found[split], notes)
 
 

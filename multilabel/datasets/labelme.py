@@ -51,7 +51,7 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
     folder, (own, _) = found[split], read[split]
     annotated = {Path(item.picture).stem for item in own}
     bare = [name for name in files.named_as(folder, files.PICTURE_SUFFIXES) if Path(name).stem not in annotated]
-    notes = [f"{len(bare)} pictures have no annotation, and are read as pictures without a label"] if bare else []
+    notes = [files.unannotated(len(bare))] if bare else []
     whole = sorted([*own, *(Item(name, (), str(folder)) for name in bare)], key=lambda item: item.picture)
     return contents_of(whole, sorted(labels), Pictures(folder), folder, notes)
 

@@ -21,6 +21,7 @@ from edgepress.multilabel.datasets.tables import LabelTable, open_table
 from edgepress.multilabel.datasets.values import CellCount, Cells, UnreadableError, Values, is_empty
 from edgepress.multilabel.errors import InputError, shown
 from edgepress.multilabel.labels import LabelSpace
+from edgepress.multilabel.plural import plural
 
 
 def open_with_columns(path: Path, pictures: Pictures, options: DataOptions, root: Path) -> tuple[LabelTable, Columns]:
@@ -96,7 +97,8 @@ def read_table(
     if columns.left_out:
         notes.append(f"{table.path.name}: columns that are no labels left out: {shown(columns.left_out)}")
     if rows.again:
-        notes.append(f"{table.path.name}: {rows.again} rows name a picture again; the rows of one picture are united")
+        again = plural(rows.again, "row names", "rows name")
+        notes.append(f"{table.path.name}: {again} a picture again; the rows of one picture are united")
     return Contents(
         labels=labels, paths=rows.paths, targets=targets, ignore=ignore, notes=tuple(notes), values=tuple(counts)
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 from edgepress.multilabel.datasets import files
 from edgepress.multilabel.errors import InputError, shown
 from edgepress.multilabel.labels import one_form
+from edgepress.multilabel.plural import plural
 
 _EXPECTED = "a table with a header"
 _SAMPLE = 1000
@@ -184,7 +185,7 @@ def _checked(
     for number, row in lines:
         if len(row) != width:
             if any(cell.strip() for cell in row[width:]) or len(row) < width:
-                raise InputError(f"{path}, line {number}: {len(row)} cells; the header has {width}")
+                raise InputError(f"{path}, line {number}: {plural(len(row), 'cell')}; the header has {width}")
             row = row[:width]  # each line ends with a comma
         for column in unnamed:
             cell = row[column].strip()

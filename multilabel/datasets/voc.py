@@ -35,6 +35,7 @@ from edgepress.multilabel.datasets.voc_folders import (
 from edgepress.multilabel.datasets.voc_lists import VALUES, Lists, find_lists, without_suffix
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.labels import LabelSpace, one_form
+from edgepress.multilabel.plural import plural
 
 LOOKS_FOR = "JPEGImages (or images) and ImageSets/Main or Annotations, there or in one folder below (Pascal VOC)"
 OPTIONS = frozenset(("difficult",))
@@ -84,7 +85,9 @@ def _read_lists(root: Path, split: str, lists: Lists, options: DataOptions) -> C
     if not rows:
         raise files.empty_split(lists.plain.get(split, year), split)
     notes = _of_hidden(hidden, folder)
-    notes += [f"{again} lines of the list {split!r} name a picture again; each is read once"] if again else []
+    if again:
+        one, many = (f"of the list {split!r} {name} a picture again" for name in ("names", "name"))
+        notes.append(f"{plural(again, f'line {one}', f'lines {many}')}; each is read once")
     pictures = Pictures(*pictures_of(year))
     paths = [pictures.find(name, where) for name, where in rows]
     if lists.graded and all((label, split) in lists.graded for label in labels):
@@ -112,7 +115,7 @@ def _read_places(root: Path, split: str, options: DataOptions) -> Contents:
     found, hidden = place.ids()
     bare = place.bare(found)
     notes = _of_hidden(hidden, place.annotations)
-    notes += [f"{len(bare)} pictures have no annotation, and are read as pictures without a label"] if bare else []
+    notes += [files.unannotated(len(bare))] if bare else []
     rows = sorted([*((name, str(path)) for name, path in found.items()), *((name, str(root)) for name in bare)])
     pictures = Pictures(*place.pictures)
     paths = [pictures.find(name, where) for name, where in rows]
@@ -221,10 +224,9 @@ def _join_objects(present: np.ndarray, annotations: list[Path | None], labels: L
     if raised:
         notes.append(f"{raised} cells follow an object in Annotations/ where the label's list in ImageSets/ says less")
     if other:
-        named = ", ".join(f"{label} ({number} pictures)" for label, number in sorted(other.items())[:5])
-        notes.append(
-            f"{len(other)} labels of objects in Annotations/ have no list in ImageSets/, and are left out: {named}"
-        )
+        named = ", ".join(f"{label} ({plural(number, 'picture')})" for label, number in sorted(other.items())[:5])
+        has = "has no list in ImageSets/, and is" if len(other) == 1 else "have no list in ImageSets/, and are"
+        notes.append(f"{plural(len(other), 'label')} of objects in Annotations/ {has} left out: {named}")
     return notes
 
 

@@ -123,7 +123,7 @@ def test_transparency_and_pictures_that_use_a_part_of_their_bits_are_counted(tmp
     with io.StringIO() as text:
         print_data(report, Console(file=text, width=200))
         shown = text.getvalue()
-    assert "1 pictures have transparency, which is left out" in shown
+    assert "1 picture has transparency, which is left out" in shown
     assert "2 pictures of 16 bits a channel use 12 of them" in shown
 
 

@@ -165,7 +165,7 @@ def test_another_answer_than_onnx_runtimes_is_refused(source, converted, monkeyp
         return run(command, **settings)
 
     monkeypatch.setattr(converting.subprocess, "run", errs)
-    with pytest.raises(InputError, match=r"LiteRT answers otherwise: with 1 pictures a logit differs by [\d.]+ from"):
+    with pytest.raises(InputError, match=r"LiteRT answers otherwise: with 1 picture a logit differs by [\d.]+ from"):
         litert_model(source)
 
 

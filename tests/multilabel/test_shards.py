@@ -110,7 +110,7 @@ def test_the_verb_shards_and_the_other_verbs_read_it(edgepress, tiny_data, tmp_p
     assert answer.code == 0, answer.err
     assert answer.out == f"{out}\n"
     assert "train  shard 1/1  picture 24/24  written train-000000.tar" in answer.err
-    assert "val: 12 pictures in 1 shards, complete" in answer.err
+    assert "val: 12 pictures in 1 shard, complete" in answer.err
     before = stamps(out, "*")
     assert edgepress("shard", tiny_data, "--out", out).code == 0
     assert stamps(out, "*") == before

@@ -78,7 +78,7 @@ OUTSIDE[1, 2] = 1.7
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"logits": NAN}, r"logits has nan for 'train/c.jpg', 'cat' \(1 pictures have such\); expected finite numbers"),
+        ({"logits": NAN}, r"logits has nan for 'train/c.jpg', 'cat' \(1 picture has such\); expected finite numbers"),
         (
             {"logits": None, "probabilities": OUTSIDE},
             r"probabilities has 1.7 for 'train/b.jpg', 'sofa' .*; expected numbers within 0..1; are they logits\?",
@@ -88,7 +88,7 @@ OUTSIDE[1, 2] = 1.7
             r"its logits are logarithms of probabilities that add up to 1, as a LogSoftmax gives them: store the prob",
         ),
         ({"logits": sigmoid(LOGITS)}, r"all logits are within 0..1, as probabilities are: call them probabilities if"),
-        ({"pictures": np.array(PICTURES[:3] + PICTURES[:1])}, r"1 pictures occur twice \(train/a.jpg\)"),
+        ({"pictures": np.array(PICTURES[:3] + PICTURES[:1])}, r"1 picture occurs twice \(train/a.jpg\)"),
         ({"pictures": np.array([*PICTURES[:3], "0" * 64])}, r"1 of 4 pictures are named by a sha256; expected all, or"),
         ({"labels": np.array(("dog", "cat", "dog"))}, r"label 'dog' occurs twice"),
         ({"labels": np.array(LABELS[:2])}, r"logits are float32 \[4, 3\] for 4 pictures and 2 labels"),

@@ -252,7 +252,7 @@ def test_a_label_that_cannot_reach_a_precision_is_told_and_stays_silent_whatever
 @pytest.mark.parametrize(
     ("count", "thresholds", "probabilities", "said"),
     [
-        (1, "f1", "auto", "1 pictures; expected at least 2"),
+        (1, "f1", "auto", "1 picture; expected at least 2"),
         (9, "best", "auto", "expected f1"),
         (9, "f1", "beta", "expected one of auto, none, temperature, platt, isotonic"),
     ],

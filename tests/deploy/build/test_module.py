@@ -128,7 +128,7 @@ def test_the_same_is_kept_and_other_weights_are_not(data, tmp_path):
 def test_a_batch_that_is_a_number_is_told_with_its_line(data, tmp_path):
     with pytest.raises(InputError) as error:
         export(made(Counts), PREPROCESS, OWN, data, tmp_path / "out")
-    assert "Counts: does not take 1 pictures at once; the Add " in str(error.value)
+    assert "Counts: does not take 1 picture at once; the Add " in str(error.value)
     assert "(test_module.py, line " in str(error.value)
     assert "torch.ones(len(x), 8))" in str(error.value)
     assert "Write x.shape[0] or -1 there" in str(error.value)

@@ -172,5 +172,5 @@ def test_what_cannot_be_done_is_told(onnx_bundle, edgepress, tiny_data, splits):
         assert len(answer.err.splitlines()) == 1
     assert not (onnx_bundle.path.parent / "new").exists()
     few = splits.val.subset(np.array([0]))
-    with pytest.raises(InputError, match="1 pictures; expected at least 2"):
+    with pytest.raises(InputError, match="1 picture; expected at least 2"):
         calibrate_bundle(onnx_bundle, few, onnx_bundle.path.parent / "new", DecisionsConfig())

@@ -89,7 +89,7 @@ def test_columns_follow_labels_txt(tmp_path):
     [
         (["path,cat", "a.jpg,2"], "test.csv, line 2: label 'cat' is '2'; expected 1, 0, or nothing or -1"),
         (["path,cat", "a.jpg,1", "a.jpg,0"], "line 3: label 'cat' of 'a.jpg' is 0, and 1 on line 2"),
-        (["path,cat", "a.jpg"], "line 2: 1 cells; the header has 2"),
+        (["path,cat", "a.jpg"], "line 2: 1 cell; the header has 2"),
         (["path,cat", "z.jpg,1"], "z.jpg: no such file, named by"),
         (["path,cat", "../a.jpg,1"], "line 2: the path '../a.jpg' leaves"),
         (["path,cat", "/etc/hostname,1"], "line 2 (written as '/etc/hostname'); looked for by its last parts"),
@@ -239,7 +239,7 @@ def test_rows_of_one_picture_are_united(tmp_path):
     root = write_csv(tmp_path, "image,label", "a.jpg,cat", "a.jpg,dog", "b.jpg,cat")
     read = load_dataset(root)
     check(read, ["cat", "dog"], ["a.jpg", "b.jpg"], [[1, 1], [1, 0]])
-    assert read.notes == ("test.csv: 1 rows name a picture again; the rows of one picture are united",)
+    assert read.notes == ("test.csv: 1 row names a picture again; the rows of one picture are united",)
     root = write_csv(tmp_path / "columns", "image,cat,dog", "a.jpg,1,", "a.jpg,,0", "b.jpg,0,0")
     check(load_dataset(root), ["cat", "dog"], ["a.jpg", "b.jpg"], [[1, 0], [0, 0]])
 

@@ -193,7 +193,7 @@ def test_the_pictures_of_datumaros_folder_no_label_have_none(tmp_path):
         picture(tmp_path / "train" / name, shade)
     data = load_dataset(tmp_path, "train")
     check(data, ["boat", "crane"], ["a.jpg", "c.jpg", "b.jpg"], [[1, 0], [0, 1], [0, 0]])
-    assert data.notes == ("1 pictures in no_label/ are read as pictures without a label",)
+    assert data.notes == ("1 picture in no_label/ is read as one without a label",)
 
 
 @pytest.mark.parametrize(

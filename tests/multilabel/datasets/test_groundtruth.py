@@ -40,7 +40,7 @@ def test_a_manifest_a_split_and_labellings_that_failed(root):
     assert list_splits(root) == ["output", "validation"]
     data = load_dataset(root, "validation")
     check(data, ["boat", "crane", "dock"], ["a.jpg"], [[0, 1, 0]])
-    assert data.notes == ("validation.manifest: 1 pictures whose labelling failed are left out",)
+    assert data.notes == ("validation.manifest: 1 picture whose labelling failed is left out",)
 
 
 def test_one_label_a_picture_and_boxes(root):

@@ -25,7 +25,7 @@ def test_flags_and_shapes_are_labels_and_a_picture_alone_has_none(tmp_path):
     assert (detect_format(tmp_path), list_splits(tmp_path)) == ("labelme", ["all"])
     data = load_dataset(tmp_path, "all")
     check(data, ["boat", "indoor", "night"], ["a.jpg", "b.jpg", "c.jpg"], [[0, 0, 0], [1, 1, 0], [0, 0, 0]])
-    assert data.notes == ("1 pictures have no annotation, and are read as pictures without a label",)
+    assert data.notes == ("1 picture has no annotation, and is read as one without a label",)
 
 
 def test_folders_are_splits_with_the_labels_of_all(tmp_path):

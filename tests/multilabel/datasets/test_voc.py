@@ -60,7 +60,7 @@ def test_an_object_that_the_lists_deny_is_read_and_told(tmp_path):
           [[1, 0, 0], *VOC_TARGETS[1:]], [[0, 1, 0], [0, 1, 0], [0, 0, 0]])  # fmt: skip
     assert dataset.notes == (
         "2 cells follow an object in Annotations/ where the label's list in ImageSets/ says less",
-        "1 labels of objects in Annotations/ have no list in ImageSets/, and are left out: boat (1 pictures)",
+        "1 label of objects in Annotations/ has no list in ImageSets/, and is left out: boat (1 picture)",
     )
 
 

@@ -41,7 +41,7 @@ def test_annotations_beside_the_pictures_of_one_folder(tmp_path):
     assert (detect_format(tmp_path), list_splits(tmp_path)) == ("voc", ["all"])
     data = load_dataset(tmp_path, "all")
     check(data, ["bolt", "nut"], ["a.jpg", "b.jpg"], [[1, 0], [0, 0]], [[0, 1], [0, 0]])
-    assert data.notes == ("1 pictures have no annotation, and are read as pictures without a label",)
+    assert data.notes == ("1 picture has no annotation, and is read as one without a label",)
 
 
 def test_folders_that_are_no_splits_stay_one_split(tmp_path):
