@@ -12,6 +12,14 @@ import edgepress
 PAGE = Path(__file__).with_name("api.md")
 _SECTION = re.compile(r"^(Args|Returns|Raises|Raises, from its properties|Yields|Example):$", re.MULTILINE)
 
+OURS = {
+    "Bundle": ("model_digest", "read", "open_parent"),
+    "Judgement": ("from_dict",),
+    "LabelSpace": ("encode", "require_equal"),
+    "Preprocess": ("stated", "seen"),
+}
+"""What edgepress itself asks of these classes, and a program of somebody else's does not: not on the page."""
+
 
 def page() -> str:
     """The whole page."""
@@ -47,7 +55,8 @@ def _members(described: type) -> list[str]:
     for name, member in vars(described).items():
         found = member.__func__ if isinstance(member, classmethod | staticmethod) else member
         text = inspect.cleandoc(getattr(found, "__doc__", None) or "")
-        if name.startswith("_") or not text or not (inspect.isfunction(found) or isinstance(found, property)):
+        hidden = name.startswith("_") or name in OURS.get(described.__name__, ())
+        if hidden or not text or not (inspect.isfunction(found) or isinstance(found, property)):
             continue
         called = _signature(found).partition(" -> ")[0] if inspect.isfunction(found) else ""
         called = re.sub(r"^\((?:self|cls)(?:, )?", "(", called)

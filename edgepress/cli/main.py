@@ -98,6 +98,13 @@ def _common(
     logging.getLogger("edgepress").setLevel(logging.INFO if speaks and not quiet else logging.WARNING)
 
 
+def _own_flags(arguments: Sequence[str]) -> tuple[set[str], list[str]]:
+    """The flags of every verb, wherever they are before a `--`, and the other arguments."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    own = {argument for argument in arguments[:end] if argument in ("--debug", "--quiet")}
+    return own, [*(argument for argument in arguments[:end] if argument not in own), *arguments[end:]]
+
+
 def _closed() -> int:
     """The reader of the output has gone, as `head` does; the rest of the output is discarded."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -110,12 +117,13 @@ def main() -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", datefmt="%H:%M:%S"))
     logging.getLogger("edgepress").addHandler(handler)
     logging.getLogger("edgepress").propagate = False
-    debug = "--debug" in sys.argv
+    own, given = _own_flags(sys.argv[1:])
+    debug = "--debug" in own
     if not debug:
         threading.excepthook = _in_a_thread
     if sys.stdout is None:  # closed by the shell (>&-)
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 # it stays open as long as the process
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"] or ["--help"]
+    arguments = [*(["--quiet"] if "--quiet" in own else []), *(given or ["--help"])]
     try:
         code = command_line_of(arguments)(args=arguments, prog_name="edgepress", standalone_mode=False)
         sys.stdout.flush()  # flushed here, where a reader that has gone away can be distinguished from a failed gate

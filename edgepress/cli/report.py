@@ -29,6 +29,7 @@ def verb(
     """
     from edgepress.report.comparison import compare_runs, comparison_document, print_runs
     from edgepress.report.html import to_html
+    from edgepress.report.overview import headline
     from edgepress.report.write import HTML, MARKDOWN, made_again, write_documents
     from edgepress.run.run_report import read_report
 
@@ -51,7 +52,8 @@ def verb(
             ship = report.to_ship.bundle if report.to_ship is not None else None
             print_json(files | {"to_ship": ship, "made_again": changed})
         else:
-            print(f"{files['html']}: {report.verdict}")
+            print(f"{report.verdict}: wrote {files['html']} and {files['markdown']}")
+            print("\n".join(headline(report)))
         return
     if out is not None:
         write_atomically(out, to_html(comparison_document(loaded)).encode("utf-8", "backslashreplace"))

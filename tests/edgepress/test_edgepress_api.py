@@ -39,6 +39,17 @@ def test_the_page_is_that_of_the_docstrings():
     assert (ROOT / "docs" / "api.md").read_text(encoding="utf-8") == page, "run make api"
 
 
+def test_what_only_edgepress_asks_of_a_class_is_not_on_the_page():
+    ours = runpy.run_path(str(ROOT / "docs" / "make_api.py"))["OURS"]
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    for described, names in ours.items():
+        section = page.partition(f"## {described}\n")[2].partition("\n## ")[0]
+        assert section
+        for name in names:
+            assert name in vars(getattr(edgepress, described))
+            assert f"`{name}" not in section
+
+
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_every_function_has_an_example(name):
     assert inspect.isfunction(getattr(edgepress, name))

@@ -10,6 +10,7 @@ import threading
 
 import pytest
 
+from edgepress.cli import main
 from edgepress.multilabel.bundle import Bundle
 
 
@@ -68,3 +69,24 @@ def test_a_reader_that_went_away_is_no_failed_gate(run_folder, verb):
     finally:
         os.close(writer)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize(
+    ("given", "own", "rest"),
+    [
+        (["inspect", "b", "--quiet"], {"--quiet"}, ["inspect", "b"]),
+        (["--quiet", "--debug", "inspect", "b"], {"--quiet", "--debug"}, ["inspect", "b"]),
+        (["predict", "b", "--debug", "--", "--quiet"], {"--debug"}, ["predict", "b", "--", "--quiet"]),
+        ([], set(), []),
+    ],
+)
+def test_the_flags_of_every_verb_may_stand_anywhere(given, own, rest):
+    assert main._own_flags(given) == (own, rest)
+
+
+def test_quiet_after_the_verb_is_quiet_before_it(edgepress, onnx_bundle, tiny_data, tmp_path):
+    verb = ("predict", onnx_bundle.path, tiny_data / "test", "absent.jpg", "--json")
+    answers = [edgepress(*arguments) for arguments in (verb, ("--quiet", *verb), (*verb, "--quiet"))]
+    assert [answer.code for answer in answers] == [answers[0].code] * 3
+    assert answers[1].err == answers[2].err
+    assert answers[1].out == answers[2].out == answers[0].out

@@ -42,7 +42,11 @@ def copied(run_folder: Path, tmp_path: Path) -> Path:
 def test_a_run_is_told_again_from_report_json_alone(edgepress, copied, run_folder):
     answer = edgepress("report", copied)
     assert answer.code == 0, answer.err
-    assert answer.out.startswith(f"{copied / 'report.html'}: ")
+    first, *told = answer.out.splitlines()
+    verdict = json.loads((copied / "report.json").read_text())["verdict"]
+    assert first == f"{verdict}: wrote {copied / 'report.html'} and {copied / 'report.md'}"
+    assert told[0].startswith(edgepress("report", copied, "--json").json["to_ship"])
+    assert told == headline(typed(json.loads((copied / "report.json").read_text())))
     for name in ("report.html", "report.md"):
         assert (copied / name).read_bytes() == (run_folder / name).read_bytes()
     before = (copied / "report.html").stat().st_mtime_ns
