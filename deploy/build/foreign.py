@@ -129,15 +129,7 @@ def read_foreign(file: Path, config: AdoptConfig, *, named: bool = True) -> Fore
             f"{file}: is quantised already ({quantised}); adopt the float model that it was made from, and let "
             "`edgepress quantize` make INT8 of it"
         )
-    given = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in given]
-    if len(inputs) != 1:
-        names = ", ".join(f"{value.name} {shape_of(value)}" for value in inputs) or "none"
-        raise InputError(
-            f"{file}: {len(inputs)} inputs ({names}); expected one, the pictures: export the model with the others as "
-            f"constants, or cut the graph with onnx.utils.extract_model"
-        )
-    value = inputs[0]
+    value = _input_of(file, model)
     shape, dtype, labels = shape_of(value), _dtype(file, value), _labels(model)
     questions: list[str] = []
     layout = _layout(file, value.name, shape, config.layout, questions)
@@ -175,6 +167,19 @@ def read_foreign(file: Path, config: AdoptConfig, *, named: bool = True) -> Fore
         if activation is None and _seems_probable(found):
             questions.append(IN_UNIT)
     raise InputError(f"{file}: {_in_one(questions)}")
+
+
+def _input_of(file: Path, model: onnx.ModelProto) -> onnx.ValueInfoProto:
+    """The one input of a graph: the pictures."""
+    given = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in given]
+    if len(inputs) != 1:
+        names = ", ".join(f"{value.name} {shape_of(value)}" for value in inputs) or "none"
+        raise InputError(
+            f"{file}: {len(inputs)} inputs ({names}); expected one, the pictures: export the model with the others as "
+            f"constants, or cut the graph with onnx.utils.extract_model"
+        )
+    return inputs[0]
 
 
 def _in_one(questions: list[str]) -> str:

@@ -119,10 +119,9 @@ def wrap(model: Finished, verified: MultiLabelDataset, out: Path, *, inputs: str
     if left := len(model.labels) - len(columns):
         log.info("%d of %d labels of the model are not among the data set's and are dropped", left, len(model.labels))
     labels = LabelSpace(tuple(model.labels.names[column] for column in columns))
-    fractional = foreign.dtype == "float32"
-    tell_finished(
-        model.name, answer, preprocess, labels, verified, logits, colors=foreign.colors, fractional=fractional
-    )
+    of_floats = foreign.dtype == "float32"
+    given = (model.name, answer, preprocess, labels, verified, logits)
+    tell_finished(*given, colors=foreign.colors, fractional=of_floats)
     with write_bundle(
         out,
         kind="onnx",

@@ -22,6 +22,7 @@ from edgepress.multilabel.datasets.finding import Pictures
 from edgepress.multilabel.datasets.options import DataOptions
 from edgepress.multilabel.errors import InputError, shown
 from edgepress.multilabel.labels import LabelSpace
+from edgepress.multilabel.plural import plural
 
 LOOKS_FOR = "labels.json with classes and labels, and data/ (FiftyOne)"
 OPTIONS: frozenset[str] = frozenset()
@@ -80,7 +81,8 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
         raise files.empty_split(path, split)
     notes = list(pictures.notes)
     if unknown := int(ignore.any(axis=1).sum()):
-        notes.append(f"{path.name}: {unknown} pictures have null in place of labels; nobody knows theirs")
+        said = plural(unknown, "picture has", "pictures have")
+        notes.append(f"{path.name}: {said} null in place of labels; nobody knows theirs")
     return Contents(labels=labels, paths=paths, targets=targets, ignore=ignore, notes=tuple(notes))
 
 

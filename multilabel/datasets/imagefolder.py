@@ -38,6 +38,7 @@ from edgepress.multilabel.datasets.options import DataOptions
 from edgepress.multilabel.datasets.table_rows import listed_names, open_with_columns, read_table
 from edgepress.multilabel.errors import InputError, shown
 from edgepress.multilabel.labels import LabelSpace, one_form
+from edgepress.multilabel.plural import plural
 
 LOOKS_FOR = "metadata.jsonl, metadata.csv or metadata.parquet in a folder a split (Hugging Face imagefolder)"
 OPTIONS = frozenset(("values", "picture_column", "label_columns", "separator"))
@@ -123,7 +124,11 @@ def _read_lines(
     ignore = np.zeros(targets.shape, dtype=bool)
     for cells_of, places in ((targets, cells), (ignore, unknown)):
         cells_of.reshape(-1)[np.frombuffer(places, dtype=np.int64)] = 1
-    none = [f"{rows} lines with {text!r} for labels are pictures without a label" for text, rows in empty.items()]
+    none = [
+        plural(rows, f"line with {text!r} for labels is a picture", f"lines with {text!r} for labels are pictures")
+        + " without a label"
+        for text, rows in empty.items()
+    ]
     notes = (*pictures.notes, *_not_read(root, listing), *none)
     return Contents(labels=labels, paths=paths, targets=targets, ignore=ignore, notes=notes)
 

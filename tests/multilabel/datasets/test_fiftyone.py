@@ -44,7 +44,7 @@ def test_several_labels_a_picture(tmp_path, labels, ignore):
     assert (detect_format(root), list_splits(root)) == ("fiftyone", ["train"])
     data = load_dataset(root, "train")
     check(data, CLASSES, ["b.jpg", "a.jpg", "c.jpg"], TARGETS, ignore)
-    assert any("1 pictures have null in place of labels" in note for note in data.notes) == (ignore is not None)
+    assert any("1 picture has null in place of labels" in note for note in data.notes) == (ignore is not None)
 
 
 @pytest.mark.parametrize("labels", [{"b": "crane", "a": None, "c": "dock"}, {"b": 2, "a": None, "c": 1}])

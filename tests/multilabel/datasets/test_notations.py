@@ -139,7 +139,7 @@ def test_a_text_for_nothing_is_told(tmp_path):
     write(tmp_path / SPLIT / "metadata.jsonl", *rows)
     data = load_dataset(tmp_path)
     check(data, ["cat", "dog"], ["a.jpg", "b.jpg", "c.jpg"], [[1, 0], [0, 0], [1, 1]])
-    assert data.notes == ("1 lines with 'None' for labels are pictures without a label",)
+    assert data.notes == ("1 line with 'None' for labels is a picture without a label",)
 
 
 @pytest.mark.parametrize("mark", ["&", " and ", "_", "-", ":", ">", "@", "\t", "\u3001", "\uff0c", "\uff1b", "\u00d7"])
