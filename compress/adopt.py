@@ -49,14 +49,7 @@ def load_finished(
             loader of each kind.
         ModuleNotFoundError: transformers or open_clip is not installed.
     """
-    if kind == "checkpoint" and backbone is None:
-        also = "" if labels is not None else "; and --labels FILE, the names of its outputs (for open_clip none)"
-        raise InputError(
-            f"{source}: say --backbone, the name of the model that it is a checkpoint of: timm's such as resnet50, "
-            f"torchvision:resnet50, or open_clip:ViT-B-32{also}"
-        )
-    if kind != "checkpoint" and backbone is not None:
-        raise InputError(f"--backbone {backbone}: is for a checkpoint; {source} is a folder that says what it is of")
+    _require_backbone(source, kind, backbone, labels)
     if kind == "open_clip" or (backbone is not None and backbone.startswith(OPEN_CLIP)):
         from edgepress.compress.image_text import prompted
         from edgepress.compress.open_clip_pair import open_clip_file, open_clip_folder
@@ -84,6 +77,18 @@ def load_finished(
     if backbone.startswith(TORCHVISION):
         return load_torchvision_tagger(source, backbone.removeprefix(TORCHVISION), named, stated)
     return load_timm_tagger(source, backbone, named, stated)
+
+
+def _require_backbone(source: Path, kind: ModelKind, backbone: str | None, labels: LabelSpace | None) -> None:
+    """Raise an error unless a checkpoint's model is named, and that of a folder, which names it itself, is not."""
+    if kind == "checkpoint" and backbone is None:
+        also = "" if labels is not None else "; and --labels FILE, the names of its outputs (for open_clip none)"
+        raise InputError(
+            f"{source}: say --backbone, the name of the model that it is a checkpoint of: timm's such as resnet50, "
+            f"torchvision:resnet50, or open_clip:ViT-B-32{also}"
+        )
+    if kind != "checkpoint" and backbone is not None:
+        raise InputError(f"--backbone {backbone}: is for a checkpoint; {source} is a folder that says what it is of")
 
 
 def _require_no_labels(labels: LabelSpace | None, source: Path) -> None:
