@@ -74,6 +74,7 @@ def misfits(bundle: Bundle) -> list[Misfit]:
     elif isinstance(built_for, BuiltForNcnn):
         found = _ncnn(built_for)
     else:
+        assert built_for is None, f"no comparison for {type(built_for).__name__}"
         found = []
     return sorted(found, key=lambda difference: not difference.matters)
 
