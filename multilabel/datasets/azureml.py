@@ -45,11 +45,13 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
     found = _files(root)
     if split not in found:
         raise files.unknown_split(root, split, f"{split}.jsonl", sorted(found))
-    items = {name: list(_items(path)) for name, path in found.items()}
+    items = {name: [item for item in _items(path) if item is not None] for name, path in found.items()}
     if not items[split]:
         raise files.empty_split(found[split], split)
     labels = sorted({label for each in items.values() for item in each for label in item.labels})
-    return contents_of(items[split], labels, pictures_below(root, split), found[split])
+    without = sum(item is None for item in _items(found[split]))
+    notes = [f"{found[split].name}: {without} pictures that nobody labelled are left out"] if without else []
+    return contents_of(items[split], labels, pictures_below(root, split), found[split], notes)
 
 
 def _files(root: Path) -> dict[str, Path]:
@@ -59,11 +61,12 @@ def _files(root: Path) -> dict[str, Path]:
     return {_ONE if len(names) == 1 and split_of(stem) is None else stem: root / name for name, stem in stems.items()}
 
 
-def _items(path: Path) -> Iterator[Item]:
+def _items(path: Path) -> Iterator[Item | None]:
+    """The picture of every line, or None where nobody gave its labels; an empty list is no label."""
     for where, row in files.json_lines(path, _EXPECTED):
         if not isinstance(row.get(_KEY), str):
             raise InputError(f"{where}: no {_KEY}; expected {_EXPECTED}")
-        yield Item(row[_KEY], tuple(_names(row, where)), where)
+        yield None if row.get("label") is None else Item(row[_KEY], tuple(_names(row, where)), where)
 
 
 def _names(row: dict[str, Any], where: str) -> Iterator[str]:
@@ -72,7 +75,7 @@ def _names(row: dict[str, Any], where: str) -> Iterator[str]:
     for confidence in sure if isinstance(sure, list) else [sure]:
         if not files.score_says_yes(confidence, where):
             raise InputError(f"{where}: label_confidence is 0; expected 1 for each label")
-    for one in given if isinstance(given, list) else [] if given is None else [given]:
+    for one in given if isinstance(given, list) else [given]:
         name = one.get("label") if isinstance(one, dict) else one
         if not isinstance(name, str):
             raise InputError(f"{where}: label {str(name)[:40]!r} is no name; expected {_EXPECTED}")

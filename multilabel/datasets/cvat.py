@@ -76,6 +76,8 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
     notes = list(pictures.notes)
     if attributes := sorted({one.get("name") or "" for image in images for one in image.iter("attribute")}):
         notes.append(f"{path.name}: attributes of labels are no labels, and are left out: {shown(attributes, 5)}")
+    if automatic := sum(item.get("source") == "auto" for image in images for item in image):
+        notes.append(f"{path.name}: {automatic} labels have the source auto: a model gave them")
     ignore = np.zeros(targets.shape, dtype=bool)
     return Contents(labels=labels, paths=list(rows), targets=targets, ignore=ignore, notes=tuple(notes))
 

@@ -53,8 +53,10 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
     chosen = options.label_columns[0] if len(options.label_columns) == 1 else None
     items: dict[str, list[Item]] = {name: [] for name in found}
     failed = 0
+    guessed: dict[str, int] = dict.fromkeys(found, 0)
     for name, path in found.items():
-        for item in _items(path, chosen):
+        for item, by_machine in _items(path, chosen):
+            guessed[name] += by_machine
             if item is None:
                 failed += name == split
             else:
@@ -64,6 +66,8 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
     labels = sorted({label for each in items.values() for item in each for label in item.labels})
     said = plural(failed, "picture whose labelling failed is", "pictures whose labelling failed are")
     notes = [f"{found[split].name}: {said} left out"] if failed else []
+    if guessed[split]:
+        notes.append(f"{found[split].name}: a machine labelled {guessed[split]} of the pictures (human-annotated: no)")
     return contents_of(items[split], labels, pictures_below(root, split), found[split], notes)
 
 
@@ -76,8 +80,8 @@ def _files(root: Path) -> dict[str, Path]:
     return found
 
 
-def _items(path: Path, chosen: str | None) -> Iterator[Item | None]:
-    """The picture of every line, or None where its labelling failed."""
+def _items(path: Path, chosen: str | None) -> Iterator[tuple[Item | None, bool]]:
+    """The picture of every line, or None where its labelling failed; and whether a machine labelled it."""
     for where, row in files.json_lines(path, _EXPECTED):
         if not isinstance(row.get(_KEY), str):
             raise InputError(f"{where}: no {_KEY}; expected {_EXPECTED}")
@@ -85,7 +89,9 @@ def _items(path: Path, chosen: str | None) -> Iterator[Item | None]:
         about = row.get(f"{key}{_METADATA}")
         if not isinstance(about, dict) or (key not in row and "failure-reason" not in about):
             raise InputError(f"{where}: no labels {key!r} with {key + _METADATA!r}; expected {_EXPECTED}")
-        yield None if "failure-reason" in about else Item(row[_KEY], tuple(_names(row[key], about, where)), where)
+        failed = "failure-reason" in about
+        item = None if failed else Item(row[_KEY], tuple(_names(row[key], about, where)), where)
+        yield item, not failed and str(about.get("human-annotated")).lower() == "no"
 
 
 def _only_job(row: dict[str, Any], where: str) -> str:

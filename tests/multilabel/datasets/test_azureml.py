@@ -50,3 +50,10 @@ def test_one_name_boxes_and_a_file_a_split(root):
 def test_what_is_wrong_is_named(root, text, said):
     write(root / "labels.jsonl", text)
     assert said in refusal(root, "train")
+
+
+def test_null_is_no_verified_no(root):
+    write(root / "labels.jsonl", line("a.jpg", ["dock"]), line("b.jpg", None), line("c.jpg", []))
+    data = load_dataset(root, "train")
+    check(data, ["dock"], ["a.jpg", "c.jpg"], [[1], [0]])
+    assert "labels.jsonl: 1 pictures that nobody labelled are left out" in data.notes

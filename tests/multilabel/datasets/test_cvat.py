@@ -104,3 +104,10 @@ def test_an_entity_is_never_expanded(root):
 def test_subsets_that_differ_in_case_alone_are_refused(root):
     export(root, image(0, "b.jpg", tag("boat"), subset="Train"), image(1, "c.jpg", subset="train"), of="project")
     assert "subset names the splits Train and train, which differ in case alone" in refusal(root, "train")
+
+
+def test_labels_of_a_model_are_told(root):
+    export(root, IMAGES[0], IMAGES[1], image(2, "c.jpg", '<tag label="dock" source="auto"></tag>', tag("boat")))
+    data = load_dataset(root, "default")
+    assert data.targets.sum() == 4
+    assert data.notes[-1] == "annotations.xml: 1 labels have the source auto: a model gave them"

@@ -79,3 +79,10 @@ def test_several_jobs_are_refused_until_one_is_chosen(root):
 def test_what_is_wrong_is_named(root, text, said):
     write(root / "output.manifest", *ROWS, text)
     assert said in refusal(root, "train")
+
+
+def test_what_a_machine_labelled_is_told(root):
+    write(root / "output.manifest", ROWS[0], ROWS[1], line("c.jpg", [1], **{"human-annotated": "no"}))
+    data = load_dataset(root, "train")
+    check(data, ["boat", "crane", "dock"], ["a.jpg", "b.jpg", "c.jpg"], [[1, 0, 1], [0, 0, 0], [0, 1, 0]])
+    assert data.notes[-1] == "output.manifest: a machine labelled 1 of the pictures (human-annotated: no)"
