@@ -42,7 +42,8 @@ _ANSWERS = {
 }
 """Further words that say whether a row's label applies."""
 _OTHER_LIST = re.compile(
-    r"(neg|negative|negatives|not|no|without|absent|unsure|uncertain|unknown|maybe|ignored?)(_(labels?|tags?|classes))?"
+    r"(neg|negative|negatives|absent|unsure|uncertain|unknown|maybe|ignored?)|(no|not|without|neg|negative|absent|unsure|"
+    r"uncertain|unknown|maybe|ignored?)_(labels?|tags?|classes)"
     r"|(labels?|tags?|classes)_(neg|negative|not|absent|unsure|uncertain|unknown|ignored?)"
 )
 """Columns that may list labels which a picture does not have."""
@@ -53,6 +54,10 @@ _NO_CONTENT = frozenset((
     "exclude", "excluded", "include", "included", "skip", "ignore", "ignored", "duplicate", "is_duplicate", "deleted",
 ))  # fmt: skip
 """Columns of tables of boxes, of the work and of persons, which say nothing of what a picture shows."""
+_EXCLUDES = frozenset(("exclude", "excluded", "skip", "ignore", "ignored", "deleted"))
+"""Columns whose yes says that a row does not count."""
+_OF_BOX = re.compile(r"(is_?)?(occluded|truncated|difficult|hard|crowd|group_?of|depiction|inside)")
+"""Columns of yes and no that describe a box, not whether its label applies."""
 _GUESSED = re.compile(r".+_(pred|preds|predicted|prediction|prob|proba|probability|score|conf|confidence|logits?)")
 """Columns that a model wrote."""
 _LAST_RESORT = ("id", "name", "index")
@@ -142,11 +147,11 @@ def columns_of(table: LabelTable, options: DataOptions, pictures: Pictures, name
         if listed:
             rest = [column for column in others if column not in listed and _may_split(table, column, split)]
             _refuse_doubtful(table, rest, [table.header[listed[0]]])
+            _refuse_other_lists(table, listed[0], others)
             deniers = _deniers(table, picture, others)
             for column in deniers:
                 for row in table.sample:
                     refuse_denied(table, listed[0], column, row)
-            _refuse_other_lists(table, listed[0], others)
     used = {picture, split, *listed, *labels}
     left = tuple(table.header[column] for column in sorted([*others, *aside]) if column not in used)
     return Columns(picture, listed, labels, split, negated, left, deniers)
@@ -287,7 +292,9 @@ def _deniers(table: LabelTable, picture: int, others: list[int]) -> tuple[int, .
     def may_deny(column: int) -> bool:
         cells = {row[column].strip().lower() for row in table.sample if len(row) > column}
         answers = all(cell in _ANSWERS or Values.parse(None).of(cell) is not None for cell in cells)
-        return _key(table.header[column]) in _SAYS_WHETHER or (repeated and answers)
+        key = _key(table.header[column])
+        of_box = key in _NO_CONTENT or _OF_BOX.fullmatch(key) is not None
+        return key in (*_SAYS_WHETHER, *_EXCLUDES) or (repeated and answers and not of_box)
 
     return tuple(column for column in others if may_deny(column))
 
@@ -299,7 +306,11 @@ def refuse_denied(table: LabelTable, listed: int, column: int, row: Sequence[str
         InputError: it does not; the message names the cell and the option.
     """
     cell = row[column] if len(row) > column else ""
-    if not canonical(cell) or _ANSWERS.get(cell.strip().lower()) or Values.parse(None).of(cell) == "yes":
+    meaning = Values.parse(None).of(cell)
+    affirms = not canonical(cell) or _ANSWERS.get(cell.strip().lower()) or meaning == "yes"
+    if _key(table.header[column]) in _EXCLUDES:
+        affirms = meaning in ("no", "unknown")
+    if affirms:
         return
     label = table.header[listed]
     raise InputError(
@@ -313,7 +324,11 @@ def _refuse_other_lists(table: LabelTable, listed: int, others: list[int]) -> No
     """Raise an error if a column beside the labels may list those that are absent, or of which nobody knows."""
     for column in others:
         name, label = table.header[column], table.header[listed]
-        if column != listed and _OTHER_LIST.fullmatch(_key(name)) and _holds(table, column):
+        words = any(
+            canonical(cell) and not cell.strip().isdecimal() and Values.parse(None).of(cell) is None
+            for cell in (row[column] for row in table.sample if len(row) > column)
+        )
+        if column != listed and _OTHER_LIST.fullmatch(_key(name)) and words:
             raise InputError(
                 f"{table.path}, line 1: column {name!r} may list labels that a picture does not have, or that nobody "
                 f"knows; --label-columns {label} leaves it out; otherwise give each label a column with 1, 0 or nothing"

@@ -412,7 +412,13 @@ def test_advice_never_makes_a_label_of_what_is_named_like_none(tmp_path):
 
 @pytest.mark.parametrize(
     ("column", "yes", "no"),
-    [("is_true", "1", "0"), ("agree", "yes", "no"), ("type", "positive", "negative"), ("seen", "+", "-")],
+    [
+        ("is_true", "1", "0"),
+        ("exclude", "0", "1"),
+        ("agree", "yes", "no"),
+        ("type", "positive", "negative"),
+        ("seen", "+", "-"),
+    ],
 )
 def test_a_column_of_answers_beside_a_row_for_each_label_may_deny_it(tmp_path, column, yes, no):
     rows = ["a.jpg,cat", "a.jpg,dog", "b.jpg,cat", "c.jpg,dog"]
@@ -430,7 +436,12 @@ def test_a_denial_far_below_the_rows_that_say_what_columns_are(tmp_path):
     assert "column 'present' holds '0', and may say whether a picture has the label" in refusal(root)
 
 
-@pytest.mark.parametrize("column", ["negative_labels", "labels_neg", "unsure", "ignore", "not"])
+def test_a_row_number_beside_a_label_denies_nothing(tmp_path):
+    root = write_csv(tmp_path, "No,image,label", "0,a.jpg,cat", "1,a.jpg,dog", "2,b.jpg,cat", "3,c.jpg,dog")
+    check(load_dataset(root), ["cat", "dog"], ["a.jpg", "b.jpg", "c.jpg"], [[1, 1], [1, 0], [0, 1]])
+
+
+@pytest.mark.parametrize("column", ["negative_labels", "labels_neg", "unsure", "ignore", "no_tags"])
 def test_a_second_list_may_be_of_labels_that_are_absent(tmp_path, column):
     root = write_csv(tmp_path, f"image,labels,{column}", "a.jpg,cat,dog", "b.jpg,dog,cat", "c.jpg,cat;dog,")
     assert f"column {column!r} may list labels that a picture does not have, or that nobody knows" in refusal(root)
@@ -441,3 +452,11 @@ def test_a_second_list_may_be_of_labels_that_are_absent(tmp_path, column):
 def test_a_label_that_joins_the_names_of_others_is_told(tmp_path):
     root = write_csv(tmp_path, '"path","cat, dog",cat,dog', "a.jpg,1,0,0", "b.jpg,0,1,1", "c.jpg,0,0,1")
     assert load_dataset(root).notes == ("read as labels of their own, though they join the names of others: cat, dog",)
+
+
+@pytest.mark.parametrize("column", ["difficult", "iscrowd", "IsOccluded", "is_truncated", "IsGroupOf"])
+def test_properties_of_boxes_and_numbers_beside_a_label_deny_nothing(tmp_path, column):
+    rows = ["a.jpg,cat,0", "a.jpg,dog,1", "b.jpg,cat,0", "c.jpg,dog,1"]
+    data = load_dataset(write_csv(tmp_path, f"image,label,{column}", *rows))
+    check(data, ["cat", "dog"], ["a.jpg", "b.jpg", "c.jpg"], [[1, 1], [1, 0], [0, 1]])
+    assert f"test.csv: columns that are no labels left out: {column}" in data.notes
