@@ -9,9 +9,10 @@ from pathlib import Path
 
 from edgepress.multilabel.datasets import files
 from edgepress.multilabel.datasets.advice import options_for
+from edgepress.multilabel.datasets.denials import NO_CONTENT, deniers_of, refuse_denied, refuse_other_lists
 from edgepress.multilabel.datasets.finding import Pictures
 from edgepress.multilabel.datasets.options import DataOptions
-from edgepress.multilabel.datasets.tables import LabelTable
+from edgepress.multilabel.datasets.tables import LabelTable, column_key
 from edgepress.multilabel.datasets.values import Values, canonical, is_empty
 from edgepress.multilabel.errors import InputError, shown
 
@@ -31,33 +32,6 @@ SPLIT_NAMES = frozenset((
 _SPLIT_WORDS = SPLIT_NAMES | {"split", "subset", "partition", "phase", "fold", "kfold", "usage"}
 _SPLIT_COLUMN = re.compile(r"((data|data_?set)_)?(split|subset|partition|phase|usage)(_name)?|ml_use")
 _NO_LABELS = _SPLIT_WORDS | {"id", "ids", "idx", "index", "patient", "patientid", "subject", "uid", "uuid"}
-_SAYS_WHETHER = frozenset((
-    "present", "presence", "is_present", "positive", "is_positive", "exists", "applies", "correct", "verified",
-    "answer", "value", "confidence", "conf", "score", "probability", "prob", "vote", "votes", "agreement", "certainty",
-))  # fmt: skip
-"""Columns that may say of each row whether its label applies, where another one names the label."""
-_ANSWERS = {
-    **dict.fromkeys(("positive", "pos", "present", "accept", "accepted", "correct", "+"), True),
-    **dict.fromkeys(("negative", "neg", "absent", "reject", "rejected", "incorrect", "wrong", "-"), False),
-}
-"""Further words that say whether a row's label applies."""
-_OTHER_LIST = re.compile(
-    r"(neg|negative|negatives|absent|unsure|uncertain|unknown|maybe|ignored?)|(no|not|without|neg|negative|absent|unsure|"
-    r"uncertain|unknown|maybe|ignored?)_(labels?|tags?|classes)"
-    r"|(labels?|tags?|classes)_(neg|negative|not|absent|unsure|uncertain|unknown|ignored?)"
-)
-"""Columns that may list labels which a picture does not have."""
-_NO_CONTENT = frozenset((
-    "width", "height", "score", "confidence", "iscrowd", "is_crowd", "difficult", "truncated", "count", "total", "sum",
-    "n_labels", "num_labels", "label_count", "has_label", "has_labels", "labeled", "labelled", "annotated", "annotator",
-    "annotator_id", "reviewed", "checked", "approved", "weight", "sample_weight", "sex", "gender", "batch", "cluster",
-    "exclude", "excluded", "include", "included", "skip", "ignore", "ignored", "duplicate", "is_duplicate", "deleted",
-))  # fmt: skip
-"""Columns of tables of boxes, of the work and of persons, which say nothing of what a picture shows."""
-_EXCLUDES = frozenset(("exclude", "excluded", "skip", "ignore", "ignored", "deleted"))
-"""Columns whose yes says that a row does not count."""
-_OF_BOX = re.compile(r"(is_?)?(occluded|truncated|difficult|hard|crowd|group_?of|depiction|inside)")
-"""Columns of yes and no that describe a box, not whether its label applies."""
 _GUESSED = re.compile(r".+_(pred|preds|predicted|prediction|prob|proba|probability|score|conf|confidence|logits?)")
 """Columns that a model wrote."""
 _LAST_RESORT = ("id", "name", "index")
@@ -65,7 +39,7 @@ _LAST_RESORT = ("id", "name", "index")
 
 def usual_names(header: Sequence[str]) -> list[str]:
     """The columns whose names are usual for pictures."""
-    return [name for name in header if _key(name) in PICTURE_COLUMNS]
+    return [name for name in header if column_key(name) in PICTURE_COLUMNS]
 
 
 @dataclass(frozen=True)
@@ -83,7 +57,7 @@ class Columns:
     """The split's name if the split column holds yes and no."""
     left_out: tuple[str, ...]
     deniers: tuple[int, ...] = ()
-    """The columns that may say of a row that the picture does not have its label; see `refuse_denied`."""
+    """The columns that may say of a row that the picture does not have its label; see `denials`."""
 
     def split_of(self, row: list[str], where: str) -> str:
         """Return the split of a row.
@@ -117,7 +91,7 @@ def columns_of(table: LabelTable, options: DataOptions, pictures: Pictures, name
     name = table.header[picture]
     if (
         options.picture_column is None
-        and _key(name) not in (*PICTURE_COLUMNS, *_LAST_RESORT)
+        and column_key(name) not in (*PICTURE_COLUMNS, *_LAST_RESORT)
         and pictures.afresh().found(name)
     ):
         raise InputError(
@@ -137,7 +111,7 @@ def columns_of(table: LabelTable, options: DataOptions, pictures: Pictures, name
     deniers: tuple[int, ...] = ()
     if chosen:
         told = [column for column in chosen if _is_values(table, column, options)]
-        empty = [column for column in chosen if not _holds(table, column)]
+        empty = [column for column in chosen if not table.holds(column)]
         listed = () if told or (len(chosen) > 1 and len(empty) == len(chosen)) else tuple(chosen)
         labels = () if listed else tuple(chosen)
     else:
@@ -147,8 +121,8 @@ def columns_of(table: LabelTable, options: DataOptions, pictures: Pictures, name
         if listed:
             rest = [column for column in others if column not in listed and _may_split(table, column, split)]
             _refuse_doubtful(table, rest, [table.header[listed[0]]])
-            _refuse_other_lists(table, listed[0], others)
-            deniers = _deniers(table, picture, others)
+            refuse_other_lists(table, listed[0], others)
+            deniers = deniers_of(table, picture, others)
             for column in deniers:
                 for row in table.sample:
                     refuse_denied(table, listed[0], column, row)
@@ -159,11 +133,7 @@ def columns_of(table: LabelTable, options: DataOptions, pictures: Pictures, name
 
 def _names_pictures(table: LabelTable, column: int, options: DataOptions) -> bool:
     """Return whether a column has a usual name of a picture's column, and no answers."""
-    return _key(table.header[column]) in PICTURE_COLUMNS and not _is_values(table, column, options)
-
-
-def _key(name: str) -> str:
-    return re.sub(r"[\s-]+", "_", name.strip().lower())
+    return column_key(table.header[column]) in PICTURE_COLUMNS and not _is_values(table, column, options)
 
 
 def _picture(table: LabelTable, options: DataOptions, pictures: Pictures) -> int:
@@ -177,7 +147,7 @@ def _picture(table: LabelTable, options: DataOptions, pictures: Pictures) -> int
     places = usual or [column for column in range(len(table.header)) if column not in table.unnamed]
     found = {column: _named_pictures(rows, column, pictures.afresh()) for column in places}
     fitting = [column for column in places if found[column]]
-    firm = [column for column in fitting if usual or _key(table.header[column]) not in _LAST_RESORT] or fitting
+    firm = [column for column in fitting if usual or column_key(table.header[column]) not in _LAST_RESORT] or fitting
     if len(firm) > 1:  # several columns may name the same pictures, such as a path and a name
         found = {column: _named_pictures(table.sample, column, pictures.afresh()) for column in firm}
     if firm and all(found[column] == found[firm[0]] for column in firm):
@@ -203,7 +173,7 @@ def _split(table: LabelTable, options: DataOptions, picture: int, chosen: list[i
     found = []
     for column, name in enumerate(table.header):
         cells = {row[column].strip().lower() for row in table.sample if len(row) > column}
-        named = _SPLIT_COLUMN.fullmatch(_key(name)) is not None
+        named = _SPLIT_COLUMN.fullmatch(column_key(name)) is not None
         if column in (picture, *chosen) or column in table.unnamed or not cells:
             continue
         if cells <= SPLIT_NAMES or (named and not _is_values(table, column, DataOptions()) and any(cells)):
@@ -229,7 +199,7 @@ def _is_values(table: LabelTable, column: int, options: DataOptions) -> bool:
 
 def _listed(table: LabelTable, others: list[int], named: Sequence[str] | None) -> int | None:
     """The column that lists labels."""
-    found = [column for column in others if _key(table.header[column]) in LIST_COLUMNS]
+    found = [column for column in others if column_key(table.header[column]) in LIST_COLUMNS]
     found = [column for column in found if named is None or table.header[column] not in named]
     numbers = [column for column in found if _is_values(table, column, DataOptions())]
     words = [column for column in found if column not in numbers]
@@ -271,7 +241,7 @@ def _label_columns(
         return tuple(header.index(name) for name in named)
     if not others:
         raise InputError(f"{path}, line 1: no column beside {header[picture]!r}; expected one a label, or 'labels'")
-    good = [column for column in others if _is_values(table, column, options) or not _holds(table, column)]
+    good = [column for column in others if _is_values(table, column, options) or not table.holds(column)]
     bad = [column for column in others if column not in good]
     doubtful = [column for column in good if _is_no_label(table, column, split)]
     _refuse_doubtful(table, doubtful, [header[column] for column in good if column not in doubtful])
@@ -284,61 +254,6 @@ def _label_columns(
     return tuple(others)
 
 
-def _deniers(table: LabelTable, picture: int, others: list[int]) -> tuple[int, ...]:
-    """The columns that may deny the label that their row names, by their names, or by answers where pictures repeat."""
-    names = [row[picture] for row in table.sample if len(row) > picture]
-    repeated = len(set(names)) < len(names)
-
-    def may_deny(column: int) -> bool:
-        cells = {row[column].strip().lower() for row in table.sample if len(row) > column}
-        answers = all(cell in _ANSWERS or Values.parse(None).of(cell) is not None for cell in cells)
-        key = _key(table.header[column])
-        of_box = key in _NO_CONTENT or _OF_BOX.fullmatch(key) is not None
-        return key in (*_SAYS_WHETHER, *_EXCLUDES) or (repeated and answers and not of_box)
-
-    return tuple(column for column in others if may_deny(column))
-
-
-def refuse_denied(table: LabelTable, listed: int, column: int, row: Sequence[str]) -> None:
-    """Raise an error if one of the `Columns.deniers` does not say yes of a row.
-
-    Raises:
-        InputError: it does not; the message names the cell and the option.
-    """
-    cell = row[column] if len(row) > column else ""
-    meaning = Values.parse(None).of(cell)
-    affirms = not canonical(cell) or _ANSWERS.get(cell.strip().lower()) or meaning == "yes"
-    if _key(table.header[column]) in _EXCLUDES:
-        affirms = meaning in ("no", "unknown")
-    if affirms:
-        return
-    label = table.header[listed]
-    raise InputError(
-        f"{table.path}: column {table.header[column]!r} holds {cell[:40]!r}, and may say whether a picture has the "
-        f"label in {label!r}; --label-columns {label} takes every row for a yes; otherwise keep the rows of yes alone, "
-        "or give each label a column"
-    )
-
-
-def _refuse_other_lists(table: LabelTable, listed: int, others: list[int]) -> None:
-    """Raise an error if a column beside the labels may list those that are absent, or of which nobody knows."""
-    for column in others:
-        name, label = table.header[column], table.header[listed]
-        words = any(
-            canonical(cell) and not cell.strip().isdecimal() and Values.parse(None).of(cell) is None
-            for cell in (row[column] for row in table.sample if len(row) > column)
-        )
-        if column != listed and _OTHER_LIST.fullmatch(_key(name)) and words:
-            raise InputError(
-                f"{table.path}, line 1: column {name!r} may list labels that a picture does not have, or that nobody "
-                f"knows; --label-columns {label} leaves it out; otherwise give each label a column with 1, 0 or nothing"
-            )
-
-
-def _holds(table: LabelTable, column: int) -> bool:
-    return any(canonical(row[column]) for row in table.sample if len(row) > column)
-
-
 def _first_unread(table: LabelTable, column: int) -> tuple[int, str]:
     values = Values.parse(None)
     for number, row in table.rows:
@@ -349,17 +264,17 @@ def _first_unread(table: LabelTable, column: int) -> tuple[int, str]:
 
 def _words(name: str) -> set[str]:
     apart = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name)
-    return {*re.split(r"[^a-z0-9]+", apart.lower()), _key(name)}
+    return {*re.split(r"[^a-z0-9]+", apart.lower()), column_key(name)}
 
 
 def _is_no_label(table: LabelTable, column: int, split: int | None) -> bool:
     """Return whether a column of yes and no is named like a split, an id, a guess, or what describes no content."""
-    if _key(table.header[column]) in _NO_CONTENT or _GUESSED.fullmatch(_key(table.header[column])):
+    if column_key(table.header[column]) in NO_CONTENT or _GUESSED.fullmatch(column_key(table.header[column])):
         return True
     words = _words(table.header[column]) & _NO_LABELS
     # A picture may also show a `train`; if the table's own name gives the split, the column is a label.
     said = split is not None or table.path.stem.lower() in SPLIT_NAMES
-    return bool(words) and not (said and _key(table.header[column]) == "train")
+    return bool(words) and not (said and column_key(table.header[column]) == "train")
 
 
 def _may_split(table: LabelTable, column: int, split: int | None) -> bool:

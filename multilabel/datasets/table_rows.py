@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from edgepress.multilabel.datasets import files
-from edgepress.multilabel.datasets.columns import Columns, columns_of, refuse_denied
+from edgepress.multilabel.datasets.columns import Columns, columns_of
 from edgepress.multilabel.datasets.contents import Contents
+from edgepress.multilabel.datasets.denials import refuse_denied
 from edgepress.multilabel.datasets.finding import Pictures
 from edgepress.multilabel.datasets.label_lists import names_of, refuse_unsplit
 from edgepress.multilabel.datasets.notations import refuse_multi_hot, refuse_notations

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgepress.multilabel.datasets import files
+from edgepress.multilabel.datasets.values import is_empty
 from edgepress.multilabel.errors import InputError, shown
 from edgepress.multilabel.labels import one_form
 from edgepress.multilabel.plural import plural
@@ -44,6 +45,10 @@ class LabelTable:
         """The columns that have a name."""
         return [name for column, name in enumerate(self.header) if column not in self.unnamed]
 
+    def holds(self, column: int) -> bool:
+        """Return whether one of a column's first cells is not empty."""
+        return any(not is_empty(row[column]) for row in self.sample if len(row) > column)
+
     def column(self, name: str, option: str) -> int:
         """Return the column that an option names.
 
@@ -56,6 +61,11 @@ class LabelTable:
         if len(alike) == 1:
             return self.header.index(alike[0])
         raise InputError(f"{self.path}, line 1: no column {name!r}, which {option} names; columns: {shown(self.names)}")
+
+
+def column_key(name: str) -> str:
+    """The name of a column as names are compared: in small letters, with `_` between words."""
+    return re.sub(r"[\s-]+", "_", name.strip().lower())
 
 
 def open_table(path: Path) -> LabelTable:

@@ -1,0 +1,93 @@
+"""Columns beside one that lists labels, which may say that a picture does not have them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from edgepress.multilabel.datasets.tables import LabelTable, column_key
+from edgepress.multilabel.datasets.values import Values, canonical
+from edgepress.multilabel.errors import InputError
+
+_SAYS_WHETHER = frozenset((
+    "present", "presence", "is_present", "positive", "is_positive", "exists", "applies", "correct", "verified",
+    "answer", "value", "confidence", "conf", "score", "probability", "prob", "vote", "votes", "agreement", "certainty",
+))  # fmt: skip
+"""Columns that may say of each row whether its label applies, where another one names the label."""
+_ANSWERS = {
+    **dict.fromkeys(("positive", "pos", "present", "accept", "accepted", "correct", "+"), True),
+    **dict.fromkeys(("negative", "neg", "absent", "reject", "rejected", "incorrect", "wrong", "-"), False),
+}
+"""Further words that say whether a row's label applies."""
+_OTHER_LIST = re.compile(
+    r"(neg|negative|negatives|absent|unsure|uncertain|unknown|maybe|ignored?)|(no|not|without|neg|negative|absent|unsure|"
+    r"uncertain|unknown|maybe|ignored?)_(labels?|tags?|classes)"
+    r"|(labels?|tags?|classes)_(neg|negative|not|absent|unsure|uncertain|unknown|ignored?)"
+)
+"""Columns that may list labels which a picture does not have."""
+NO_CONTENT = frozenset((
+    "width", "height", "score", "confidence", "iscrowd", "is_crowd", "difficult", "truncated", "count", "total", "sum",
+    "n_labels", "num_labels", "label_count", "has_label", "has_labels", "labeled", "labelled", "annotated", "annotator",
+    "annotator_id", "reviewed", "checked", "approved", "weight", "sample_weight", "sex", "gender", "batch", "cluster",
+    "exclude", "excluded", "include", "included", "skip", "ignore", "ignored", "duplicate", "is_duplicate", "deleted",
+))  # fmt: skip
+"""Columns of tables of boxes, of the work and of persons, which say nothing of what a picture shows."""
+_EXCLUDES = frozenset(("exclude", "excluded", "skip", "ignore", "ignored", "deleted"))
+"""Columns whose yes says that a row does not count."""
+_OF_BOX = re.compile(r"(is_?)?(occluded|truncated|difficult|hard|crowd|group_?of|depiction|inside)")
+"""Columns of yes and no that describe a box, not whether its label applies."""
+
+
+def deniers_of(table: LabelTable, picture: int, others: list[int]) -> tuple[int, ...]:
+    """The columns that may deny the label that their row names, by their names, or by answers where pictures repeat."""
+    names = [row[picture] for row in table.sample if len(row) > picture]
+    repeated = len(set(names)) < len(names)
+
+    def may_deny(column: int) -> bool:
+        cells = {row[column].strip().lower() for row in table.sample if len(row) > column}
+        answers = all(cell in _ANSWERS or Values.parse(None).of(cell) is not None for cell in cells)
+        key = column_key(table.header[column])
+        of_box = key in NO_CONTENT or _OF_BOX.fullmatch(key) is not None
+        return key in (*_SAYS_WHETHER, *_EXCLUDES) or (repeated and answers and not of_box)
+
+    return tuple(column for column in others if may_deny(column))
+
+
+def refuse_denied(table: LabelTable, listed: int, column: int, row: Sequence[str]) -> None:
+    """Raise an error if one of the `deniers_of` does not say yes of a row.
+
+    Raises:
+        InputError: it does not; the message names the cell and the option.
+    """
+    cell = row[column] if len(row) > column else ""
+    meaning = Values.parse(None).of(cell)
+    affirms = not canonical(cell) or _ANSWERS.get(cell.strip().lower()) or meaning == "yes"
+    if column_key(table.header[column]) in _EXCLUDES:
+        affirms = meaning in ("no", "unknown")
+    if affirms:
+        return
+    label = table.header[listed]
+    raise InputError(
+        f"{table.path}: column {table.header[column]!r} holds {cell[:40]!r}, and may say whether a picture has the "
+        f"label in {label!r}; --label-columns {label} takes every row for a yes; otherwise keep the rows of yes alone, "
+        "or give each label a column"
+    )
+
+
+def refuse_other_lists(table: LabelTable, listed: int, others: list[int]) -> None:
+    """Raise an error if a column beside the labels may list those that are absent, or of which nobody knows.
+
+    Raises:
+        InputError: there is one; the message names it and the option.
+    """
+    for column in others:
+        name, label = table.header[column], table.header[listed]
+        words = any(
+            canonical(cell) and not cell.strip().isdecimal() and Values.parse(None).of(cell) is None
+            for cell in (row[column] for row in table.sample if len(row) > column)
+        )
+        if column != listed and _OTHER_LIST.fullmatch(column_key(name)) and words:
+            raise InputError(
+                f"{table.path}, line 1: column {name!r} may list labels that a picture does not have, or that nobody "
+                f"knows; --label-columns {label} leaves it out; otherwise give each label a column with 1, 0 or nothing"
+            )
