@@ -66,7 +66,9 @@ def choose_student(recipe: Recipe, splits: Splits, out: Path) -> tuple[Recipe, L
             tried.append(_timed(name, recipe, splits, out, host))
             p50, _ = _best(tried[-1])
             verdict = "within" if p50 <= budget else "over"
-            log.info("%s: %s; %s the budget of %g ms%s", name, _listed(tried[-1]), verdict, budget, _where(host))
+            log.info(
+                "%s: %s; %s the latency budget of %g ms%s", name, _listed(tried[-1]), verdict, budget, _where(host)
+            )
             if p50 <= budget:
                 distill = recipe.distill.model_copy(update={"backbone": name})
                 found = LatencyBudget(budget_ms=budget, host=recipe.host, students=tuple(tried))
@@ -74,7 +76,7 @@ def choose_student(recipe: Recipe, splits: Splits, out: Path) -> tuple[Recipe, L
     best_times = "; ".join(f"{row.student}: {_best(row)[1]}" for row in tried)
     raise OverBudgetError(
         f"no student is within {budget:g} ms{_where(host)}: {best_times}. "
-        "Name smaller students, a smaller size, more engines or a larger budget"
+        "Name smaller students, a smaller size, more engines or a larger latency budget"
     )
 
 
