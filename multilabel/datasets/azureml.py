@@ -17,6 +17,7 @@ from edgepress.multilabel.datasets.elsewhere import split_of
 from edgepress.multilabel.datasets.named_labels import Item, contents_of, pictures_below
 from edgepress.multilabel.datasets.options import DataOptions
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.plural import plural
 
 LOOKS_FOR = "<split>.jsonl with image_url and label (Azure Machine Learning)"
 OPTIONS: frozenset[str] = frozenset()
@@ -50,7 +51,8 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
         raise files.empty_split(found[split], split)
     labels = sorted({label for each in items.values() for item in each for label in item.labels})
     without = sum(item is None for item in _items(found[split]))
-    notes = [f"{found[split].name}: {without} pictures that nobody labelled are left out"] if without else []
+    said = plural(without, "picture that nobody labelled is", "pictures that nobody labelled are")
+    notes = [f"{found[split].name}: {said} left out"] if without else []
     return contents_of(items[split], labels, pictures_below(root, split), found[split], notes)
 
 

@@ -30,6 +30,7 @@ from edgepress.multilabel.datasets.contents import Contents
 from edgepress.multilabel.datasets.finding import Pictures
 from edgepress.multilabel.datasets.options import DataOptions
 from edgepress.multilabel.errors import InputError, shown
+from edgepress.multilabel.plural import plural
 
 LOOKS_FOR = "annotations/instances_<split>.json or another file of images, annotations and categories (MS-COCO)"
 OPTIONS: frozenset[str] = frozenset()
@@ -91,7 +92,7 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
         notes += _notes(source, places)
     ignore = searched.unknown()
     if hidden := sum(bool(ignore[cell]) for cell in searched.hidden):
-        notes.append(f"{hidden} cells have annotations with ignore alone, and are ignored")
+        notes.append(f"{plural(hidden, 'cell has', 'cells have')} annotations with ignore alone, and nobody knows it")
     if searched.said:
         notes.append(
             f"{found[name][0].name}: says which labels were looked for; {int(ignore.sum()):,} cells without an answer "

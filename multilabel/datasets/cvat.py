@@ -23,6 +23,7 @@ from edgepress.multilabel.datasets.options import DataOptions
 from edgepress.multilabel.datasets.voc_annotations import parse_xml
 from edgepress.multilabel.errors import InputError, shown
 from edgepress.multilabel.labels import one_form
+from edgepress.multilabel.plural import plural
 
 LOOKS_FOR = "annotations.xml, or <split>.xml, with <image> and <tag> (CVAT for images)"
 OPTIONS: frozenset[str] = frozenset()
@@ -77,7 +78,7 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
     if attributes := sorted({one.get("name") or "" for image in images for one in image.iter("attribute")}):
         notes.append(f"{path.name}: attributes of labels are no labels, and are left out: {shown(attributes, 5)}")
     if automatic := sum(item.get("source") == "auto" for image in images for item in image):
-        notes.append(f"{path.name}: {automatic} labels have the source auto: a model gave them")
+        notes.append(f"{path.name}: {plural(automatic, 'label has', 'labels have')} the source auto, a model's")
     ignore = np.zeros(targets.shape, dtype=bool)
     return Contents(labels=labels, paths=list(rows), targets=targets, ignore=ignore, notes=tuple(notes))
 

@@ -56,4 +56,4 @@ def test_null_is_no_verified_no(root):
     write(root / "labels.jsonl", line("a.jpg", ["dock"]), line("b.jpg", None), line("c.jpg", []))
     data = load_dataset(root, "train")
     check(data, ["dock"], ["a.jpg", "c.jpg"], [[1], [0]])
-    assert "labels.jsonl: 1 pictures that nobody labelled are left out" in data.notes
+    assert "labels.jsonl: 1 picture that nobody labelled is left out" in data.notes

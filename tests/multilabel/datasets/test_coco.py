@@ -157,7 +157,7 @@ def test_an_annotation_to_be_ignored_is_neither_yes_nor_no(tmp_path):
     data = load_dataset(write_coco(tmp_path, annotations=annotations), "val")
     check(data, ["person", "cat", "toothbrush"], ["b.jpg", "a.jpg", "c.jpg"], [[0, 0, 0], [0, 0, 0], [0, 1, 0]],
           [[0, 0, 0], [0, 1, 0], [0, 0, 0]])  # fmt: skip
-    assert data.notes == ("1 cells have annotations with ignore alone, and are ignored",)
+    assert data.notes == ("1 cell has annotations with ignore alone, and nobody knows it",)
 
 
 @pytest.mark.parametrize("key", ["score", "confidence"])

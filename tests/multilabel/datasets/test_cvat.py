@@ -110,4 +110,4 @@ def test_labels_of_a_model_are_told(root):
     export(root, IMAGES[0], IMAGES[1], image(2, "c.jpg", '<tag label="dock" source="auto"></tag>', tag("boat")))
     data = load_dataset(root, "default")
     assert data.targets.sum() == 4
-    assert data.notes[-1] == "annotations.xml: 1 labels have the source auto: a model gave them"
+    assert data.notes[-1] == "annotations.xml: 1 label has the source auto, a model's"
