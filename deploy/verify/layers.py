@@ -15,6 +15,7 @@ import importlib.util
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from edgepress.deploy.engines.table import RUNTIMES
 from edgepress.deploy.verify.graph_cuts import FloatGraph, Graph, OnnxGraph, OpenVinoGraph
 from edgepress.deploy.verify.torch_graph import TorchGraph
 from edgepress.multilabel.bundle import Bundle
@@ -105,6 +106,9 @@ def _why_not(bundle: Bundle, parent: Bundle | None) -> str | None:
     """Why a bundle's layers cannot be compared here."""
     if bundle.manifest.kind == "tensorrt":
         return "a TensorRT plan shows no inner tensors; give --layers the ONNX bundle that it was built from"
+    if bundle.manifest.kind in ("litert", "ncnn"):
+        name = RUNTIMES[bundle.manifest.kind].name
+        return f"{name}'s file is not cut at the tensors of an ONNX graph; inspect the bundle that it was made from"
     if parent is None:
         return "what it was made from, an fp32 ONNX or torch bundle, is not beside it, unchanged"
     if parent.manifest.kind == "torch" and importlib.util.find_spec("torch") is None:

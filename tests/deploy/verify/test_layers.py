@@ -198,6 +198,11 @@ def test_what_cannot_be_inspected_is_said(onnx_bundle, build, edgepress, tiny_da
     built_for = BuiltForTensorRt(runtime="tensorrt", version="10.3.0", compute_capability="SM86", max_batch=16, **of)
     plan = beside(tmp_path / "plan", onnx_bundle, onnx_bundle.as_parent, kind="tensorrt", built_for=built_for)
     assert "a TensorRT plan shows no inner tensors" in inspected(plan, onnx_bundle, splits).not_inspected
+    for name, runtime in (("litert-fp32", "LiteRT"), ("ncnn-fp32", "ncnn")):
+        reason = inspected(build(name), onnx_bundle, splits).not_inspected
+        assert reason == (
+            f"{runtime}'s file is not cut at the tensors of an ONNX graph; inspect the bundle that it was made from"
+        )
     stranger = beside(tmp_path / "stranger", onnx_bundle, onnx_bundle.as_parent, two_convolutions("other"))
     assert "no tensor of its graph has a name" in inspected(build("onnx-fp16"), stranger, splits).not_inspected
 

@@ -1,0 +1,110 @@
+"""Every engine of a run that needs no GPU, on test: what it costs, what it weighs, and its time against ONNX Runtime's.
+
+    OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.device_engines RUN DATA
+
+RUN is a folder with bundles by the names of the table of engines, at least onnx-fp32. A row is one JSON object: test
+mAP and its drop from onnx-fp32 with the paired bootstrap's 95 % interval, decisions changed, bytes of the model, the
+median of a picture in milliseconds, and its time as a multiple of onnx-fp32's and of onnx-int8-onnxruntime's, each
+measured in turns with it at batch 1 and one thread in the same process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgepress.deploy.bench.against import take_turns
+from edgepress.deploy.engines import Engine, open_engine
+from edgepress.deploy.engines.table import ENGINES
+from edgepress.deploy.machine.device import describe_machine
+from edgepress.deploy.machine.state import disturbances, read_state
+from edgepress.deploy.verify.verification import predict_split
+from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.confidence import Scored, drop_interval
+from edgepress.multilabel.datasets import MultiLabelDataset, load_dataset
+from edgepress.multilabel.decisions import changed_share
+from edgepress.multilabel.metrics import mean_average_precision
+
+AGAINST = ("onnx-fp32", "onnx-int8-onnxruntime")
+PICTURES = 64
+CALLS = 200
+
+
+def main() -> None:
+    """Measure every engine that RUN has and print its row."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--seconds", type=float, default=4, help="of each comparison of times")
+    options = parser.parse_args()
+    test = load_dataset(options.data, "test")
+    bundles = {name: Bundle.open(options.run / name) for name in ENGINES if (options.run / name).is_dir()}
+    float_logits = logits(bundles["onnx-fp32"], test)
+    preprocess = bundles["onnx-fp32"].preprocess
+    pixels = [preprocess.load(path)[None] for path in test.paths[:PICTURES]]
+    print(json.dumps(about(test, preprocess.size)), flush=True)
+    for name, bundle in bundles.items():
+        before = read_state()
+        found: dict[str, Any] = {"engine": name, "size_bytes": bundle.size_bytes}
+        found |= cost(bundle, bundles["onnx-fp32"], float_logits, test)
+        with open_engine(bundle, threads=1) as engine:
+            found["p50_ms"] = round(1e3 * median(engine, pixels), 3)
+            for other in AGAINST:
+                if other in bundles and other != name:
+                    with open_engine(bundles[other], threads=1) as theirs:
+                        ratio = take_turns(engine, theirs, pixels, options.seconds)
+                    found[f"time_of_{other}"] = [round(value, 3) for value in (ratio.ratio, ratio.low, ratio.high)]
+        print(json.dumps({**found, "cautions": disturbances(before, read_state())}), flush=True)
+
+
+def about(test: MultiLabelDataset, size: int) -> dict[str, Any]:
+    """What the rows are of."""
+    return {
+        "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "machine": asdict(describe_machine()),
+        "pictures": len(test),
+        "labels": len(test.labels),
+        "size": size,
+    }
+
+
+def logits(bundle: Bundle, test: MultiLabelDataset) -> np.ndarray:
+    with open_engine(bundle, threads=1) as engine:
+        return predict_split(engine, test)
+
+
+def cost(bundle: Bundle, base: Bundle, before: np.ndarray, test: MultiLabelDataset) -> dict[str, Any]:
+    """What an engine answers otherwise than the fp32 ONNX."""
+    after = logits(bundle, test)
+    maps = [mean_average_precision(test.targets, values, test.ignore) for values in (before, after)]
+    low, high = drop_interval(*(Scored(test.targets, values, test.ignore) for values in (before, after)))
+    changed = changed_share(base.decisions.decide(before), bundle.decisions.decide(after), test.ignore)
+    return {
+        "mAP": round(100 * maps[1], 2),
+        "drop": round(100 * (maps[0] - maps[1]), 2),
+        "drop_95": [round(low, 2), round(high, 2)],
+        "decisions_changed": round(changed * after.size),
+        "of_decisions": after.size,
+        "largest_logit_difference": float(f"{np.abs(after - before).max():.2g}"),
+    }
+
+
+def median(engine: Engine, pixels: list[np.ndarray]) -> float:
+    """Seconds of one call with one picture."""
+    taken = []
+    for at in range(CALLS):
+        start = time.perf_counter()
+        engine(pixels[at % len(pixels)])
+        taken.append(time.perf_counter() - start)
+    return float(np.median(taken))
+
+
+if __name__ == "__main__":
+    main()
