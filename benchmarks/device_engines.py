@@ -5,7 +5,8 @@
 RUN is a folder with bundles by the names of the table of engines, at least onnx-fp32. A row is one JSON object: test
 mAP and its drop from onnx-fp32 with the paired bootstrap's 95 % interval, decisions changed, bytes of the model, the
 median of a picture in milliseconds, and its time as a multiple of onnx-fp32's and of onnx-int8-onnxruntime's, each
-measured in turns with it at batch 1 and one thread in the same process.
+measured in turns with it (A B B A) at batch 1 and one thread in the same process. Times are of the processor, which
+other processes lengthen less than the clock's.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from edgepress.deploy.bench.against import take_turns
+from edgepress.deploy.bench.against import median_interval
 from edgepress.deploy.engines import Engine, open_engine
 from edgepress.deploy.engines.table import ENGINES
 from edgepress.deploy.machine.device import describe_machine
@@ -34,7 +35,9 @@ from edgepress.multilabel.metrics import mean_average_precision
 
 AGAINST = ("onnx-fp32", "onnx-int8-onnxruntime")
 PICTURES = 64
-CALLS = 200
+CALLS = 30
+"""Of one block, whose median counts."""
+PAIRS = 21
 
 
 def main() -> None:
@@ -42,7 +45,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--seconds", type=float, default=4, help="of each comparison of times")
     options = parser.parse_args()
     test = load_dataset(options.data, "test")
     bundles = {name: Bundle.open(options.run / name) for name in ENGINES if (options.run / name).is_dir()}
@@ -55,12 +57,11 @@ def main() -> None:
         found: dict[str, Any] = {"engine": name, "size_bytes": bundle.size_bytes}
         found |= cost(bundle, bundles["onnx-fp32"], float_logits, test)
         with open_engine(bundle, threads=1) as engine:
-            found["p50_ms"] = round(1e3 * median(engine, pixels), 3)
+            found["p50_ms"] = round(1e3 * float(np.median([median(engine, pixels) for _ in range(PAIRS)])), 3)
             for other in AGAINST:
                 if other in bundles and other != name:
                     with open_engine(bundles[other], threads=1) as theirs:
-                        ratio = take_turns(engine, theirs, pixels, options.seconds)
-                    found[f"time_of_{other}"] = [round(value, 3) for value in (ratio.ratio, ratio.low, ratio.high)]
+                        found[f"time_of_{other}"] = in_turns(engine, theirs, pixels)
         print(json.dumps({**found, "cautions": disturbances(before, read_state())}), flush=True)
 
 
@@ -96,14 +97,26 @@ def cost(bundle: Bundle, base: Bundle, before: np.ndarray, test: MultiLabelDatas
     }
 
 
+def in_turns(engine: Engine, theirs: Engine, pixels: list[np.ndarray]) -> list[float]:
+    """How many times theirs an engine's time is: the median over pairs of blocks, and the 95 % interval of it."""
+    ratios = []
+    for number in range(PAIRS):
+        order = [engine, theirs] if number % 2 == 0 else [theirs, engine]
+        taken = {id(one): median(one, pixels) for one in order}
+        ratios.append(taken[id(engine)] / taken[id(theirs)])
+    low, high = median_interval(PAIRS)
+    ordered = np.sort(ratios)
+    return [round(float(value), 3) for value in (np.median(ratios), ordered[low], ordered[high])]
+
+
 def median(engine: Engine, pixels: list[np.ndarray]) -> float:
-    """Seconds of one call with one picture."""
+    """Seconds of processor time of a call with one picture, after one that is not counted."""
     taken = []
-    for at in range(CALLS):
-        start = time.perf_counter()
+    for at in range(CALLS + 1):
+        start = time.process_time()
         engine(pixels[at % len(pixels)])
-        taken.append(time.perf_counter() - start)
-    return float(np.median(taken))
+        taken.append(time.process_time() - start)
+    return float(np.median(taken[1:]))
 
 
 if __name__ == "__main__":

@@ -30,8 +30,8 @@ def open_engine(
         device: `cpu`, or `cuda` (torch, ONNX Runtime), or an OpenVINO device (`gpu`, `npu`). A TensorRT engine runs on
             the CUDA device it was built for, also where this says `cpu`.
         hint: what OpenVINO compiles for; with `throughput` it answers several threads at once.
-        threads: of ONNX Runtime, LiteRT, ncnn and OpenVINO's CPU; by default the runtime chooses, and LiteRT and ncnn
-            take all, within what this process may use (its affinity, a container's quota).
+        threads: of ONNX Runtime, LiteRT, ncnn and OpenVINO's CPU; by default the runtime chooses, LiteRT takes all and
+            ncnn one, within what this process may use (its affinity, a container's quota).
         unproven: open it though nobody has seen its answers on this machine, and though its INT8 products saturate on
             this processor; see `deploy.engines.golden`.
 

@@ -12,7 +12,6 @@ import numpy as np
 
 from edgepress.deploy.engines.base import Engine, Proof, by_precision, require, require_shape, require_threads, summary
 from edgepress.multilabel.bundle import Bundle
-from edgepress.multilabel.cores import cores
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
 from edgepress.multilabel.manifest import BuiltForNcnn
 
@@ -46,7 +45,9 @@ class NcnnEngine(Engine):
         require_threads(threads)
         require("ncnn", "ncnn")
         self._version = version("ncnn")
-        self._threads = threads or cores()
+        # Its threads wait for each other by spinning, as OpenMP's do: where other processes want the cores as well, an
+        # answer takes many times as long with two as with one.
+        self._threads = threads or 1
         self._turn = threading.Lock()
         file = bundle.model_path
         graph, weights = bundle.read(bundle.manifest.model), bundle.read(_weights_of(bundle))
