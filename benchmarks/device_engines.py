@@ -85,12 +85,12 @@ def cost(bundle: Bundle, base: Bundle, before: np.ndarray, test: MultiLabelDatas
     """What an engine answers otherwise than the fp32 ONNX."""
     after = logits(bundle, test)
     maps = [mean_average_precision(test.targets, values, test.ignore) for values in (before, after)]
-    low, high = drop_interval(*(Scored(test.targets, values, test.ignore) for values in (before, after)))
+    interval = drop_interval(*(Scored(test.targets, values, test.ignore) for values in (before, after)))
     changed = changed_share(base.decisions.decide(before), bundle.decisions.decide(after), test.ignore)
     return {
         "mAP": round(100 * maps[1], 2),
         "drop": round(100 * (maps[0] - maps[1]), 2),
-        "drop_95": [round(low, 2), round(high, 2)],
+        "drop_95": [round(end, 2) for end in interval] if interval is not None else None,
         "decisions_changed": round(changed * after.size),
         "of_decisions": after.size,
         "largest_logit_difference": float(f"{np.abs(after - before).max():.2g}"),
