@@ -19,6 +19,7 @@ from edgepress.calibration.int8.qdq import float_products  # noqa: E402
 from edgepress.calibration.int8.quantize import STEPS, quantize  # noqa: E402
 from edgepress.calibration.int8.search import Score, Search  # noqa: E402
 from edgepress.multilabel.errors import EngineUnavailableError, InputError  # noqa: E402
+from edgepress.multilabel.plural import plural  # noqa: E402
 from edgepress.multilabel.ratio import Ratio  # noqa: E402
 from tests.calibration.int8.small_graph import PICTURES, PRODUCTS, small_graph  # noqa: E402
 
@@ -307,4 +308,4 @@ def test_nodes_go_to_float_by_the_noise_of_the_method_chosen(tmp_path, monkeypat
     assert kept
     assert float_products(tmp_path / "int8.onnx") == found.best.float_nodes
     assert set(found.best.float_nodes) == set(kept)
-    assert f"0.5 are allowed, with {len(kept)} nodes in float" in caplog.text
+    assert f"0.5 are allowed, with {plural(len(kept), 'node')} in float" in caplog.text
