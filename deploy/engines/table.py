@@ -1,7 +1,7 @@
 """The table of engines: what a run can build, verify and time.
 
-A new runtime is one entry in `RUNTIMES`, its engines in `ENGINES`, a class in this folder, and a builder in `deploy/build`
-where it does not open ONNX itself; ARCHITECTURE.md lists every file that it touches.
+A new runtime is one entry in `RUNTIMES`, its engines in `ENGINES`, a class in this folder, and a builder in
+`deploy/build` where it does not open ONNX itself; ARCHITECTURE.md lists every file that it touches.
 """
 
 from __future__ import annotations
