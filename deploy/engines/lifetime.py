@@ -17,7 +17,9 @@ from pathlib import Path
 
 _known: weakref.WeakSet[Lifetime] = weakref.WeakSet()
 _inherited: set[str] = set()
-"""Runtimes in which a parent of this process had an engine open when it forked."""
+"""Runtimes whose threads a parent of this process had when it forked, and this process has not."""
+_staying: set[str] = set()
+"""Runtimes whose threads stay in this process when their engines are closed."""
 
 
 class Lifetime:
@@ -106,19 +108,26 @@ class Lifetime:
 
 
 def require_own_threads(path: Path, runtime: str) -> None:
-    """Stop if this process was forked while an engine was open whose runtime shares its threads among engines.
+    """Stop if this process was forked from one that had the threads of this runtime, which its engines share.
 
     Raises:
         RuntimeError: it was; says how to start the process instead.
     """
     if runtime in _inherited:
         raise RuntimeError(
-            f"{path}: this process was forked while an engine of {runtime} was open, whose threads it does not have: "
-            "start it by spawn (multiprocessing.get_context('spawn')), or fork before the first engine is opened"
+            f"{path}: this process was forked from one that had opened an engine of {runtime}, whose threads it does "
+            "not have: start it by spawn (multiprocessing.get_context('spawn')), or fork before the first engine is "
+            "opened"
         )
 
 
+def tell_threads_stay(runtime: str) -> None:
+    """Remember that the threads of a runtime outlive its engines: a later fork lacks them even if all are closed."""
+    _staying.add(runtime)
+
+
 def _keep_in_child() -> None:
+    _inherited.update(_staying)
     for lifetime in list(_known):
         lifetime.keep_in_child()
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgepress.deploy.engines.base import Engine, Proof, by_precision, require, require_shape, require_threads, summary
+from edgepress.deploy.engines.lifetime import tell_threads_stay
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
 from edgepress.multilabel.manifest import BuiltForNcnn
@@ -55,6 +56,8 @@ class NcnnEngine(Engine):
             height, width = picture_of(graph)
             require_shape(bundle, [None, height, width, 3], "uint8")
             self._network = network(graph, weights, self._threads)
+            if self._threads > 1:  # OpenMP keeps them for the next engine
+                tell_threads_stay("ncnn")
             # ncnn says nothing about the shape of an answer before there is one.
             count = answer(self._network, np.zeros((height, width, 3), np.uint8)).size
         except MissingLayerError as error:

@@ -47,8 +47,8 @@ class Slow(Engine):
         self.released += 1
 
 
-def in_child(bundle: Bundle, lines: str) -> subprocess.CompletedProcess[str]:
-    """Run a program that forks while an engine is open and has answered, with some lines in the child.
+def in_child(bundle: Bundle, lines: str, before: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a program that forks while an engine is open and has answered, with some lines in the child, and before.
 
     In a process of its own, because a fork of the one that runs the tests has its threads too.
     """
@@ -56,6 +56,7 @@ def in_child(bundle: Bundle, lines: str) -> subprocess.CompletedProcess[str]:
 import os, sys
 import numpy as np
 from edgepress import open_engine
+{before}
 engine = open_engine({str(bundle.path)!r})
 size = engine.preprocess.size
 images = np.zeros((1, size, size, 3), np.uint8)
@@ -123,8 +124,25 @@ except RuntimeError as error:
     print(error)"""
     done = in_child(build(name), lines)
     assert done.returncode == 0, done.stdout
-    assert f"forked while an engine of {runtime} was open" in done.stdout
+    assert f"forked from one that had opened an engine of {runtime}, whose threads" in done.stdout
     assert "spawn" in done.stdout
+
+
+@needs_fork
+@pytest.mark.parametrize(("threads", "refused"), [(2, True), (1, False)])
+def test_threads_that_outlive_their_engine_are_not_waited_for_in_a_child(build, threads, refused):
+    opening = f"open_engine({str(build('ncnn-fp32').path)!r}, threads={threads})"
+    lines = f"""\
+try:
+    with {opening} as own:
+        own(np.zeros((1, own.preprocess.size, own.preprocess.size, 3), np.uint8))
+    print("answered")
+except RuntimeError as error:
+    print(error)"""
+    done = in_child(build("onnx-fp32"), lines, before=f"{opening}.close()")
+    assert done.returncode == 0, done.stdout
+    assert ("forked from one that had opened an engine of ncnn" in done.stdout) == refused
+    assert ("answered" in done.stdout) != refused
 
 
 def pictures(engine: Engine) -> np.ndarray:
