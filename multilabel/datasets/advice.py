@@ -17,6 +17,7 @@ _NO = frozenset(("nein", "falsch", "non", "faux", "falso", "não", "nao", "-", "
 _UNKNOWN = frozenset(("na", "n/a", "?", "unknown", "unklar", "unbekannt", "uncertain", "-1"))
 _MOST_ANSWERS = 4
 """More different words than these are names."""
+_MOST_SPLITS = 5
 
 
 def options_for(table: LabelTable, good: Sequence[int], bad: Sequence[int]) -> str:
@@ -42,10 +43,16 @@ def options_for(table: LabelTable, good: Sequence[int], bad: Sequence[int]) -> s
     alike = sorted([*listing, *(column for column in empty if _stem(header[column]) in stems)])
     if len(alike) > 1:
         ways.append(f"if {_some(header, alike)} do: --label-columns {_quoted(header[column] for column in alike)}")
+    parts = [
+        f"if {header[column]!r} says which split a picture is in: --split-column {_quoted([header[column]])}"
+        for column in listing
+        if not marks[column] and _repeats(cells[column])
+    ][:1]
+    ways += parts
     if good:
         only = f"if the labels are {_some(header, good)} alone: --label-columns {_quoted(header[c] for c in good)}"
         if len(good) > len(listing) and not any(_answers(cell) for column in answers for cell in cells[column]):
-            return only  # the others describe the pictures in another way, such as a sex
+            return "; ".join([*parts, only])  # the others describe the pictures in another way, such as a sex
         ways.append(only)
     if answers:
         meant = sorted([*answers, *good])
@@ -53,6 +60,11 @@ def options_for(table: LabelTable, good: Sequence[int], bad: Sequence[int]) -> s
         plural = "are labels" if len(answers) > 1 else "is a label"
         ways.append(f"if {_some(header, answers)} {plural}: --values {_values(answers, cells)}{only}")
     return "; ".join(ways) or "--label-columns says which columns are labels, --values what their values mean"
+
+
+def _repeats(cells: Counter[str]) -> bool:
+    """Return whether a few words come again and again, as the names of splits do."""
+    return len(cells) <= _MOST_SPLITS and min(cells.values()) > 1
 
 
 def _quoted(names: Iterable[str]) -> str:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from edgepress.multilabel.datasets import load_dataset
-from tests.multilabel.layouts import refusal, write_csv
+from tests.multilabel.layouts import picture, refusal, write_csv
 
 TARGETS = [[1, 1], [1, 0], [0, 1]]
+SPLITS = ["Training", "Training", "Training", "Training", "Validierung", "Validierung"]
 
 
 def options_in(message: str, after: str) -> dict[str, str]:
@@ -65,3 +66,15 @@ def test_words_of_which_nobody_knows_the_meaning(tmp_path):
 def test_numbers_that_are_no_answers(tmp_path):
     root = write_csv(tmp_path, "path,cat", "a.jpg,0.7", "b.jpg,0.2")
     assert "--label-columns says which columns are labels, --values what their values mean" in refusal(root)
+
+
+def test_a_column_whose_few_words_repeat_may_say_the_split(tmp_path):
+    rows = [
+        f"{name}.jpg;{split};1;{number % 2}" for number, (name, split) in enumerate(zip("abcdef", SPLITS, strict=True))
+    ]
+    root = write_csv(tmp_path, "Datei;Teilmenge;Hund;Katze", *rows)
+    for shade, name in enumerate("def", start=3):
+        picture(root / f"{name}.jpg", shade)
+    message = refusal(root)
+    assert "if 'Teilmenge' says which split a picture is in: --split-column 'Teilmenge'" in message
+    assert load_dataset(root, "Training", split_column="Teilmenge").labels.names == ("Hund", "Katze")
