@@ -90,6 +90,7 @@ def test_a_padded_1x1_convolution_with_a_stride_answers_as_onnx_runtime_does(mod
 @pytest.mark.parametrize(
     ("op", "kernel", "stride", "begin", "end", "size", "options"),
     [
+        ("AveragePool", 3, 3, 1, 1, (6, 8), {"count_include_pad": 1}),  # on the other axis a last window is dropped
         ("MaxPool", 2, 2, 1, 1, 5, {}),  # the last window starts in the padding
         ("MaxPool", 3, 3, 1, 1, 8, {}),
         ("MaxPool", 3, 2, 1, 1, 8, {}),
@@ -105,14 +106,16 @@ def test_pooling_that_rounds_up_has_the_windows_of_onnx(tmp_path, op, kernel, st
     import onnxruntime as ort
     import openvino as ov
 
-    x = np.random.default_rng(0).normal(size=(2, 3, size, 3 * stride + kernel)).astype(np.float32)
+    height, width = size if isinstance(size, tuple) else (size, 3 * stride + kernel)
+    sides = (begin, end) if isinstance(size, tuple) else (0, 0)
+    x = np.random.default_rng(0).normal(size=(2, 3, height, width)).astype(np.float32)
     pool = helper.make_node(
         op,
         ["x"],
         ["y"],
         kernel_shape=[kernel] * 2,
         strides=[stride] * 2,
-        pads=[begin, 0, end, 0],
+        pads=[begin, sides[0], end, sides[1]],
         ceil_mode=1,
         **options,
     )

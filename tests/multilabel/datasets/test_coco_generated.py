@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hypothesis import event, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgepress.multilabel.datasets import list_splits, load_dataset
-from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.datasets import list_splits
+from tests.multilabel.generated import Answers, found_in
 
 FILES = ["a.jpg", "b.png", "c.JPG", "d e.jpg", "1.jpg", "2.jpg"]
 NAMES = st.sampled_from(["boat", "dock", "tree house", "Ä", "7", "no"])
@@ -32,8 +32,6 @@ LAYOUTS = {
     "roboflow": "{}/_annotations.coco.json",
     "root": "{}.json",
 }
-Answers = dict[str, dict[str, int | None]]
-"""From a picture's file to its labels: 1, 0, or None where nobody knows."""
 
 
 def drawn_file(draw: Any, split: str, written: str) -> dict[str, Any]:
@@ -101,29 +99,6 @@ def parsed(contents: list[dict[str, Any]]) -> Answers | None:
     }
 
 
-def found_in(root: Path, split: str) -> Answers | None:
-    """What edgepress reads; None where it refuses, in one line that names a file of the tree."""
-    try:
-        data = load_dataset(root, split, format="coco")
-    except InputError as error:
-        said = str(error)
-    else:
-        said = ""
-    if said:
-        assert "\n" not in said
-        assert str(root) in said, said
-        event("refused")
-        return None
-    event("read")
-    return {
-        path.name: {
-            label: None if data.ignore[row, column] else int(data.targets[row, column])
-            for column, label in enumerate(data.labels)
-        }
-        for row, path in enumerate(data.paths)
-    }
-
-
 @settings(max_examples=250, deadline=None)
 @given(st.data())
 def test_a_tree_is_read_as_it_is_meant_or_refused(data):
@@ -149,7 +124,7 @@ def test_a_tree_is_read_as_it_is_meant_or_refused(data):
                 picture.touch()
         assert list_splits(root, format="coco") == sorted(splits)
         for split in splits:
-            found, expected = found_in(root, split), parsed(contents[split])
+            found, expected = found_in(root, split, lambda path: path.name, format="coco"), parsed(contents[split])
             if found is None and expected is not None:  # refused without need: only where there is nothing to learn
                 cells = [value for answers in expected.values() for value in answers.values()]
                 assert all(len(answers) == 1 for answers in expected.values())

@@ -8,18 +8,17 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
-from hypothesis import event, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgepress.multilabel.datasets import list_splits, load_dataset
+from edgepress.multilabel.datasets import list_splits
 from edgepress.multilabel.errors import InputError
+from tests.multilabel.generated import Answers, found_in
 
 IDS = ["000005", "2008_000001", "img 1", "img", "IMG 0", "a.b", "photo-1"]
 LABELS = ["boat", "tree house", "a_b", "Ä", "1"]
 SPLITS = ["train", "val", "trainval", "test", "night", "set_1"]
 WRONG = [False] * 15 + [True]
-Answers = dict[str, dict[str, int | None]]
-"""From a picture's id to its labels: 1, 0, or None where nobody knows."""
 Objects = dict[str, list[tuple[str, int]]]
 """From the id of an annotated picture to the names of its objects, and whether each is difficult."""
 Grades = dict[tuple[str, str], dict[str, int]]
@@ -99,29 +98,6 @@ def parsed(split: str, objects: Objects, lists: dict[str, list[str]], grades: Gr
     return found
 
 
-def found_in(root: Path, split: str, difficult: str) -> Answers | None:
-    """What edgepress reads; None where it refuses, in one line that names a file of the tree."""
-    try:
-        data = load_dataset(root, split, format="voc", difficult=difficult)
-    except InputError as error:
-        said = str(error)
-    else:
-        said = ""
-    if said:
-        assert "\n" not in said
-        assert str(root) in said, said
-        event("refused")
-        return None
-    event("read")
-    return {
-        path.stem: {
-            label: None if data.ignore[row, column] else int(data.targets[row, column])
-            for column, label in enumerate(data.labels)
-        }
-        for row, path in enumerate(data.paths)
-    }
-
-
 @settings(max_examples=250, deadline=None)
 @given(st.data())
 def test_a_tree_is_read_as_it_is_meant_or_refused(data):
@@ -158,7 +134,10 @@ def test_a_tree_is_read_as_it_is_meant_or_refused(data):
             return
         assert known == sorted({*lists, *splits}) if lists or grades else known == ["all"] * bool(objects)
         for split in known:
-            found, expected = found_in(root, split, difficult), parsed(split, objects, lists, grades, difficult)
+            found, expected = (
+                found_in(root, split, lambda path: path.stem, format="voc", difficult=difficult),
+                parsed(split, objects, lists, grades, difficult),
+            )
             if found is None and expected is not None:  # refused without need: only where there is nothing to learn
                 cells = [value for answers in expected.values() for value in answers.values()]
                 assert len(next(iter(expected.values()))) == 1
