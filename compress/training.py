@@ -155,7 +155,9 @@ def predict_logits(
 
 def evaluate(model: AnyTeacher, data: MultiLabelDataset, config: TrainConfig, accelerator: Accelerator) -> float:
     """mAP in [0, 1] of a model on a split."""
-    return mean_average_precision(data.targets, predict_logits(model, data, config, accelerator), data.ignore)
+    return mean_average_precision(
+        data.targets, data.scores(predict_logits(model, data, config, accelerator)), data.ignore
+    )
 
 
 @contextlib.contextmanager

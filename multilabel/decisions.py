@@ -7,11 +7,14 @@ This module needs only numpy and holds only plain numbers: it is part of a bundl
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal, NamedTuple
+from functools import cached_property
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from edgepress.multilabel.grouped import GroupedLabels, grouped
+from edgepress.multilabel.label_groups import NO_GROUPS, LabelGroups
 from edgepress.multilabel.labels import LabelName
 from edgepress.multilabel.metrics import decide, sigmoid
 
@@ -167,8 +170,11 @@ class Decisions(_Frozen):
 
     labels: tuple[LabelName, ...]
     thresholds: tuple[Annotated[float, Field(ge=0, le=SILENT)], ...]
-    """Each label's threshold on its calibrated probability; a label is yes at or above it, and never if `SILENT`."""
+    """Each label's threshold on its calibrated probability; a label is yes at or above it, and never if `SILENT`. It
+    decides nothing for the labels of a `one_of` group, the most probable of which is yes."""
     calibrator: Calibrator
+    groups: LabelGroups = NO_GROUPS
+    """Labels that exclude each other, and labels that imply others: no answer contradicts them."""
     fit: Fit | None = None
     """None where nobody fitted the decisions: they are then the sigmoid and 0.5."""
     refitted_from: Decisions | None = None
@@ -180,17 +186,46 @@ class Decisions(_Frozen):
             raise ValueError(f"decisions: expected {len(self.labels)} thresholds and calibrators, one a label")
         if self.refitted_from is not None and self.refitted_from.labels != self.labels:
             raise ValueError("decisions: refitted from those of other labels")
+        unknown = sorted(set(self.groups.names) - set(self.labels))
+        if unknown:
+            raise ValueError(f"decisions: {unknown[0]!r} is in the groups and no label")
         return self
 
+    @model_serializer(mode="wrap")
+    def _without_no_groups(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out groups that there are not: versions that do not know the field read all other decisions."""
+        written = write(self)
+        return written if self.groups else {name: value for name, value in written.items() if name != "groups"}
+
     @classmethod
-    def plain(cls, labels: Sequence[str], thresholds: Sequence[float] | None = None) -> Decisions:
-        """The sigmoid, with thresholds of 0.5 or those given."""
+    def plain(
+        cls,
+        labels: Sequence[str],
+        thresholds: Sequence[float] | None = None,
+        groups: LabelGroups = NO_GROUPS,
+    ) -> Decisions:
+        """The sigmoid (the softmax in a group), with thresholds of 0.5 or those given."""
         count = len(labels)
         identity = Affine(method="none", slopes=(1.0,) * count, offsets=(0.0,) * count)
-        return cls(labels=tuple(labels), thresholds=tuple(thresholds or [0.5] * count), calibrator=identity)
+        return cls(
+            labels=tuple(labels),
+            thresholds=tuple(thresholds or [0.5] * count),
+            calibrator=identity,
+            groups=groups,
+        )
+
+    @cached_property
+    def grouped(self) -> GroupedLabels:
+        """The groups over the columns of the labels."""
+        return grouped(self.groups, self.labels)
+
+    def scores(self, logits: np.ndarray) -> np.ndarray:
+        """Turn logits `[N, C]` into what ranks the pictures of a label: its log-odds, and without groups the logits."""
+        return self.grouped.log_odds(logits)
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """Turn logits `[N, C]` into calibrated probabilities, float64 `[N, C]`.
+        """Turn logits `[N, C]` into calibrated probabilities, float64 `[N, C]`; none is below that of a label that
+        implies it.
 
         Raises:
             ValueError: the logits have another shape.
@@ -198,11 +233,20 @@ class Decisions(_Frozen):
         logits = np.asarray(logits, dtype=np.float64)
         if logits.ndim != 2 or logits.shape[1] != len(self.labels):
             raise ValueError(f"received logits {list(logits.shape)}; expected [N, {len(self.labels)}]")
-        return self.calibrator(logits)
+        return self.grouped.raised(self.calibrator(self.scores(logits)))
 
     def decide(self, logits: np.ndarray) -> np.ndarray:
         """Turn logits `[N, C]` into yes or no, bool `[N, C]`; raises the same errors as `probabilities`."""
-        return decide(self.probabilities(logits), np.array(self.thresholds))
+        return self.answers(self.probabilities(logits))
+
+    def answers(self, probabilities: np.ndarray, thresholds: float | None = None) -> np.ndarray:
+        """Turn probabilities `[N, C]`, as `probabilities` gives them, into yes or no, bool `[N, C]`.
+
+        Args:
+            thresholds: one for all labels, instead of their own.
+        """
+        bars = np.array(self.thresholds) if thresholds is None else thresholds
+        return self.grouped.settled(probabilities, decide(probabilities, bars))
 
     def ordered(self, names: Sequence[str]) -> Decisions:
         """Return the same decisions with the labels in another order.
@@ -216,6 +260,7 @@ class Decisions(_Frozen):
             labels=tuple(names),
             thresholds=tuple(self.thresholds[column] for column in columns),
             calibrator=self.calibrator.select(columns),
+            groups=self.groups,
             refitted_from=before,
         )
 

@@ -38,6 +38,16 @@ class BrokenPicture:
 
 
 @dataclass(frozen=True)
+class BrokenRule:
+    """Label groups' rule that pictures' labels break."""
+
+    rule: str
+    """The rule, and how it is broken."""
+    pictures: tuple[str, ...]
+    """The pictures that break it."""
+
+
+@dataclass(frozen=True)
 class LabelPair:
     """Two labels that occur on the same pictures."""
 
@@ -75,6 +85,8 @@ class SplitReport:
     ignored: int
     """Number of cells whose answer nobody knows."""
     broken: tuple[BrokenPicture, ...]
+    broken_rules: tuple[BrokenRule, ...]
+    """Rules of label groups that labels break, as far as the labels are known."""
     with_alpha: int
     """Number of pictures that have transparency, which is left out."""
     deep: dict[int, int]
@@ -277,6 +289,10 @@ def _describe(data: MultiLabelDataset, found: _Found, top_pairs: int) -> SplitRe
         notes=data.notes,
         ignored=int(data.ignore.sum()),
         broken=tuple(found.broken),
+        broken_rules=tuple(
+            BrokenRule(one.rule, tuple(str(data.paths[row]) for row in one.rows))
+            for one in data.grouped.violations(data.targets, data.ignore)
+        ),
         with_alpha=found.with_alpha,
         deep=dict(sorted(found.deep.items())),
         pairs=_pairs(positive, data.labels.names, top_pairs),

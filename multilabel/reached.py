@@ -133,7 +133,7 @@ def tell_reached(name: str, data: MultiLabelDataset, logits: np.ndarray) -> None
     if not labels_counted(data.targets, data.ignore):
         log.info("%s: no mAP, because no label of %s has both a positive and a negative picture", name, data.split)
         return
-    reached = 100 * mean_average_precision(data.targets, logits, data.ignore)
+    reached = 100 * mean_average_precision(data.targets, data.scores(logits), data.ignore)
     chance = 100 * prevalence(data.targets, data.ignore)
     log.info("%s: mAP %.2f on %s (random scores reach %.2f)", name, reached, data.split, chance)
     if reached < min(1.5 * chance, chance + 0.1 * (100 - chance)):
@@ -177,7 +177,9 @@ def compare_relatives(
             answers.setdefault(name, []).append(answer(pixels))
     if not labels_counted(few.targets, few.ignore):
         return []
-    scored = {name: Scored(few.targets, np.concatenate(parts), few.ignore) for name, parts in answers.items()}
+    scored = {
+        name: Scored(few.targets, few.scores(np.concatenate(parts)), few.ignore) for name, parts in answers.items()
+    }
     before = scored.pop(_STATED)
     given = mean_average_precision(*before)
     found = []

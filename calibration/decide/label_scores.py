@@ -77,7 +77,8 @@ def measure_decisions(decisions: Decisions, logits: np.ndarray, data: MultiLabel
     Args:
         logits: `[N, C]`, in the order of the pictures and labels of `data`, which is also the order of the decisions.
     """
-    sigmoids, probabilities = sigmoid(np.asarray(logits, np.float64)), decisions.probabilities(logits)
+    sigmoids = sigmoid(np.asarray(decisions.scores(logits), np.float64))
+    probabilities = decisions.probabilities(logits)
     known = ~data.ignore
 
     def macro_f1(answers: np.ndarray) -> float:
@@ -111,7 +112,7 @@ def label_rows(
         unseen: probabilities and decisions `[N, C]` by fits that did not see the picture: see `cross_fitted`.
     """
     assert decisions.fit is not None
-    sigmoids = sigmoid(np.asarray(logits, np.float64))
+    sigmoids = sigmoid(np.asarray(decisions.scores(logits), np.float64))
     columns = {
         "threshold": np.array(decisions.thresholds),
         "F1_at_half": label_f1(data.targets, decide(sigmoids), data.ignore),

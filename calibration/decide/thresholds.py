@@ -33,6 +33,7 @@ from edgepress.calibration.decide.probabilities import (
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.decisions import SILENT, Decisions, Fit, Method
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.grouped import UNGROUPED, GroupedLabels
 from edgepress.multilabel.metrics import decide, sigmoid, told_constant
 from edgepress.multilabel.plural import plural
 
@@ -187,13 +188,13 @@ def fit_decisions(
         )
     if said := told_constant(logits, data.labels.names):
         log.warning("%s: %s", where, said)
-    cells = np.asarray(logits, np.float64), data.targets, data.ignore
+    cells = np.asarray(data.scores(logits), np.float64), data.targets, data.ignore
     asked: tuple[Method, ...] = METHODS if probabilities == "auto" else (probabilities,)  # type: ignore[assignment]
-    unseen = {method: cross_fitted(*cells, method, criterion)[0] for method in asked}
+    unseen = {method: cross_fitted(*cells, method, criterion, data.grouped)[0] for method in asked}
     losses = {method: log_loss(data.targets, p, data.ignore) for method, p in unseen.items()}
     method = min(asked, key=lambda method: losses[method])
     calibrator = fit_probabilities(*cells, method)
-    fitted = fit_thresholds(data.targets, calibrator(cells[0]), data.ignore, criterion)
+    fitted = fit_thresholds(data.targets, data.grouped.raised(calibrator(cells[0])), data.ignore, criterion)
     before, after = (
         float(np.nanmean(expected_calibration_error(data.targets, p, data.ignore)))
         for p in (sigmoid(cells[0]), unseen[method])
@@ -212,6 +213,7 @@ def fit_decisions(
         labels=names,
         thresholds=tuple(fitted.values.tolist()),
         calibrator=calibrator,
+        groups=data.groups,
         fit=Fit(
             thresholds=thresholds,
             probabilities=probabilities,
@@ -240,9 +242,9 @@ def align_decisions(decisions: Decisions, reference: np.ndarray, logits: np.ndar
         reference: the model's logits `[N, C]`.
         logits: the engine's logits for the same pictures.
     """
-    p = decisions.probabilities(reference)
+    p = decisions.calibrator(decisions.scores(np.asarray(reference, np.float64)))
     weights = p * (1 - p) + np.finfo(np.float64).tiny  # if all are certain, any line will do
-    x, y = np.asarray(logits, np.float64), np.asarray(reference, np.float64)
+    x, y = (decisions.scores(np.asarray(values, np.float64)) for values in (logits, reference))
     mean_x, mean_y = ((weights * values).sum(axis=0) / weights.sum(axis=0) for values in (x, y))
     spread = (weights * (x - mean_x) ** 2).sum(axis=0)
     together = (weights * (x - mean_x) * (y - mean_y)).sum(axis=0)
@@ -257,15 +259,26 @@ def align_decisions(decisions: Decisions, reference: np.ndarray, logits: np.ndar
 
 
 def cross_fitted(
-    logits: np.ndarray, targets: np.ndarray, ignore: np.ndarray, method: Method, criterion: Criterion
+    logits: np.ndarray,
+    targets: np.ndarray,
+    ignore: np.ndarray,
+    method: Method,
+    criterion: Criterion,
+    grouped: GroupedLabels = UNGROUPED,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities float64 and decisions bool `[N, C]`; each picture's are from a fit on the other folds."""
+    """Probabilities float64 and decisions bool `[N, C]`; each picture's are from a fit on the other folds.
+
+    Args:
+        logits: `[N, C]`; with groups the log-odds that they give.
+        grouped: groups that no decision contradicts.
+    """
     probabilities, decisions = np.zeros(logits.shape), np.zeros(logits.shape, bool)
     for rest, fold in _folds(len(logits)):
         calibrator = fit_probabilities(logits[rest], targets[rest], ignore[rest], method)
-        thresholds = fit_thresholds(targets[rest], calibrator(logits[rest]), ignore[rest], criterion)
-        probabilities[fold] = calibrator(logits[fold])
-        decisions[fold] = decide(probabilities[fold], thresholds.values)
+        seen = grouped.raised(calibrator(logits[rest]))
+        thresholds = fit_thresholds(targets[rest], seen, ignore[rest], criterion)
+        probabilities[fold] = grouped.raised(calibrator(logits[fold]))
+        decisions[fold] = grouped.settled(probabilities[fold], decide(probabilities[fold], thresholds.values))
     return probabilities, decisions
 
 

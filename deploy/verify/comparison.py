@@ -17,7 +17,7 @@ from edgepress.multilabel.confidence import Scored, drop_interval
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.decisions import Decisions, changed_share
 from edgepress.multilabel.errors import InputError
-from edgepress.multilabel.metrics import F1Scores, average_precision, decide, f1_scores, top_k
+from edgepress.multilabel.metrics import F1Scores, average_precision, f1_scores, top_k
 from edgepress.multilabel.noise import signal_to_noise
 
 Answered = Literal["thresholds", "0.5", "top_3"]
@@ -78,15 +78,21 @@ class Comparison:
     @cached_property
     def precisions(self) -> np.ndarray:
         """The engine's AP of every label, `[C]`; NaN where a logit is not finite or no picture shows the label."""
-        finite = np.isfinite(self.logits).all(axis=0)
+        finite = np.isfinite(self.scores).all(axis=0)
         found = np.full(len(finite), np.nan)
         data = self.data
-        found[finite] = average_precision(data.targets[:, finite], self.logits[:, finite], data.ignore[:, finite])
+        found[finite] = average_precision(data.targets[:, finite], self.scores[:, finite], data.ignore[:, finite])
         return found
 
     @cached_property
+    def scores(self) -> np.ndarray:
+        """What ranks the engine's pictures: its log-odds `[N, C]`; NaN in a group with a logit that is not finite."""
+        return self.decisions.scores(self.logits)
+
+    @cached_property
     def reference_precisions(self) -> np.ndarray:
-        return average_precision(self.reference_targets, self.reference, self.reference_ignore)
+        scores = self.decisions.scores(self.reference)
+        return average_precision(self.reference_targets, scores, self.reference_ignore)
 
     @cached_property
     def agreement(self) -> Agreement:
@@ -119,8 +125,8 @@ class Comparison:
         """Interval of the drop in points; None if a logit is not finite or there are too few pictures."""
         if not self.finite:
             return None
-        before = Scored(self.reference_targets, self.reference, self.reference_ignore)
-        return drop_interval(before, Scored(self.data.targets, self.logits, self.data.ignore))
+        before = Scored(self.reference_targets, self.decisions.scores(self.reference), self.reference_ignore)
+        return drop_interval(before, Scored(self.data.targets, self.scores, self.data.ignore))
 
     def labels(self) -> tuple[LabelRow, ...]:
         """AP of every label before and after, the one that moved most first; those without an AP come last."""
@@ -145,13 +151,14 @@ class Comparison:
         probabilities = self.decisions.probabilities(self.logits)
         found: dict[Answered, np.ndarray] = {
             "thresholds": self.answers,
-            "0.5": decide(probabilities),
+            "0.5": self.decisions.answers(probabilities, 0.5),
             "top_3": top_k(probabilities, min(3, probabilities.shape[1]), self.data.ignore),
         }
         return {name: f1_scores(self.data.targets, answers, self.data.ignore) for name, answers in found.items()}
 
     def _same_best(self, k: int) -> float:
-        ours, theirs = (top_k(scores, k, self.data.ignore) for scores in (self.logits, self.reference))
+        both = (self.scores, self.decisions.scores(self.reference))
+        ours, theirs = (top_k(scores, k, self.data.ignore) for scores in both)
         return float((ours == theirs).all(axis=1).mean())
 
 

@@ -49,7 +49,9 @@ def verb(
     with only_writer(out):
         made, logits = calibrate_bundle(opened, pictures, out, config, device)
     method, criterion = made.decisions.calibrator.method, Criterion.parse(config.thresholds)
-    unseen = cross_fitted(logits, pictures.targets, pictures.ignore, method, criterion)
+    decisions = made.decisions
+    cells = decisions.scores(logits), pictures.targets, pictures.ignore
+    unseen = cross_fitted(*cells, method, criterion, decisions.grouped)
     write_decision_plots(made, made.decisions, logits, unseen[0], pictures)
     rows = label_rows(made.decisions, logits, unseen, pictures)
     _tell_few(pictures)

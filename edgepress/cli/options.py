@@ -89,6 +89,14 @@ class DataFlags:
             "--separator", hidden=True, help="What separates the labels of a cell; none if each cell is one label."
         ),
     ] = None
+    label_groups: Annotated[
+        str | None,
+        typer.Option(
+            "--label-groups",
+            hidden=True,
+            help="Labels that exclude or imply others, as YAML (default: labels.yaml in the data set's folder).",
+        ),
+    ] = None
 
     @property
     def options(self) -> DataOptions:

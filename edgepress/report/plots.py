@@ -102,7 +102,7 @@ def draw_thresholds(decisions: Decisions, logits: np.ndarray, data: MultiLabelDa
     if not len(shown):
         raise ValueError("no picture shows any label: F1 is not defined")
     own = label_f1(data.targets, decisions.decide(logits), data.ignore)
-    half = label_f1(data.targets, decide(sigmoid(np.asarray(logits, np.float64))), data.ignore)
+    half = label_f1(data.targets, decide(sigmoid(np.asarray(decisions.scores(logits), np.float64))), data.ignore)
     parts, top = legend([("b", "macro-F1, one threshold for all"), ("a", "each label's own")], 14)
     x, y = Axis(0, 1, 46, WIDTH - 14), Axis(0, 1, top + 250, top + 22)
     parts += grid(x, y, "threshold on the calibrated probability", "F1")

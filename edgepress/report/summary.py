@@ -121,6 +121,11 @@ def print_data(report: DataReport, console: Console) -> None:
         for bits, count in split.deep.items():
             using = plural(count, "picture of 16 bits a channel uses", "pictures of 16 bits a channel use")
             console.print(f"  {using} {bits} of them: the upper 8 of these are read", soft_wrap=True)
+        for one in split.broken_rules:
+            more = f" and {len(one.pictures) - MOST_PICTURES} more" if len(one.pictures) > MOST_PICTURES else ""
+            console.print(
+                f"  labels break a rule: {one.rule}: {', '.join(one.pictures[:MOST_PICTURES])}{more}", soft_wrap=True
+            )
         for broken in split.broken:
             console.print(f"  broken: {broken.path}: {broken.reason}", soft_wrap=True)
     for title, groups in (

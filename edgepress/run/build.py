@@ -7,7 +7,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +160,9 @@ def calibrate_bundle(
     bundle.labels.require_equal(data.labels, f"the bundle {bundle.path}", f"the data set {data.root}")
     if out.resolve() == bundle.path.resolve():
         raise InputError(f"{out}: is the bundle itself, which others may be made from; name a new folder")
+    if not data.groups and bundle.decisions.groups:
+        log.info("%s gives no label groups: those of %s are kept", data.root, bundle.path)
+        data = replace(data, groups=bundle.decisions.groups)
     logits = split_logits(bundle, data, device)
     inputs = inputs_hash({"bundle": bundle.digest, "data": data.fingerprint(), "decisions": config.model_dump()})
     if (made := up_to_date(out, inputs)) is not None:

@@ -194,7 +194,9 @@ def _row(student: Bundle, method: str, seed: int, splits: Splits) -> ComparedStu
         seed=seed,
         val_mAP=facts.val_mAP,
         best_epoch=facts.best_epoch,
-        test_mAP=mean_average_precision(splits.test.targets, np.asarray(logits), splits.test.ignore),
+        test_mAP=mean_average_precision(
+            splits.test.targets, splits.test.scores(np.asarray(logits)), splits.test.ignore
+        ),
         seconds=sum(epoch.seconds for epoch in facts.history),
         teacher_val_mAP=facts.teacher_val_mAP,
         training=config,

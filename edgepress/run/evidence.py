@@ -32,7 +32,7 @@ def label_scores(logits: np.ndarray, data: MultiLabelDataset, *, intervals: bool
         intervals: whether each AP gets its interval, which is slow. A float engine has the student's answers, and so
             its intervals.
     """
-    precisions = average_precision(data.targets, logits, data.ignore)
+    precisions = average_precision(data.targets, data.scores(logits), data.ignore)
     positives = ((data.targets == 1) & ~data.ignore).sum(axis=0)
     found = label_intervals(logits, data) if intervals else dict.fromkeys(data.labels.names)
     return tuple(
@@ -58,11 +58,11 @@ def label_intervals(logits: np.ndarray, data: MultiLabelDataset) -> dict[str, In
     """
     if len(data) < LEAST_PICTURES:
         return dict.fromkeys(data.labels.names)
-    counts = resample_counts(len(data), RESAMPLES)
+    counts, scores = resample_counts(len(data), RESAMPLES), data.scores(logits)
     found: dict[str, Interval | None] = {}
     for column, name in enumerate(data.labels.names):
         one = slice(column, column + 1)
-        drawn = resampled_mean_average_precision(data.targets[:, one], logits[:, one], data.ignore[:, one], counts)
+        drawn = resampled_mean_average_precision(data.targets[:, one], scores[:, one], data.ignore[:, one], counts)
         if np.isnan(drawn).all():
             found[name] = None
         else:
@@ -87,7 +87,8 @@ def reliability_bins(decisions: Decisions, logits: np.ndarray, data: MultiLabelD
         return tuple((float(mean), float(share), int(count)) for mean, share, count in zip(*found, strict=True))
 
     return Reliability(
-        sigmoid=bins(sigmoid(np.asarray(logits, np.float64))), calibrated=bins(decisions.probabilities(logits))
+        sigmoid=bins(sigmoid(np.asarray(decisions.scores(logits), np.float64))),
+        calibrated=bins(decisions.probabilities(logits)),
     )
 
 

@@ -81,7 +81,7 @@ def prove_model(
         key=key,
         digest=bundle.digest,
         size_bytes=bundle.model_path.stat().st_size,
-        mAP=mean_average_precision(test.targets, logits, test.ignore),
+        mAP=mean_average_precision(test.targets, test.scores(logits), test.ignore),
         labels=label_scores(logits, test),
         bench=_bench(bundle, recipe, pictures),
     )
@@ -101,7 +101,7 @@ def prove_answers(answers: StoredAnswers, match: LabelMatch, test: MultiLabelDat
         **place,
         digest=answers.digest,
         size_bytes=size,
-        mAP=mean_average_precision(test.targets, logits, test.ignore),
+        mAP=mean_average_precision(test.targets, test.scores(logits), test.ignore),
         labels=label_scores(logits, test),
     )
 
@@ -179,8 +179,8 @@ def student_drop(logits: np.ndarray, onnx: Bundle, test: MultiLabelDataset) -> S
         logits: the engine's, finite, `[N, C]`, in the order of the pictures and labels of test.
         onnx: the student's bundle; its reference holds the student's logits for the same pictures.
     """
-    student = Scored(test.targets, Reference.load(onnx.path / REFERENCE).logits, test.ignore)
-    engine = student._replace(scores=logits)
+    student = Scored(test.targets, test.scores(Reference.load(onnx.path / REFERENCE).logits), test.ignore)
+    engine = student._replace(scores=test.scores(logits))
     points = 100 * (mean_average_precision(*student) - mean_average_precision(*engine))
     return StudentDrop(points=points, interval=drop_interval(student, engine))
 

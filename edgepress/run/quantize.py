@@ -212,13 +212,14 @@ class _Candidates:
         self.kind, self.model = spec.quantized_kind, _FILES[spec.quantized_kind]
         self.pixels = self._decode()
         self.reference = self._run(parent, self.pixels)
-        self.float_map = mean_average_precision(val.targets, self.reference, val.ignore)
+        self.float_map = mean_average_precision(val.targets, val.scores(self.reference), val.ignore)
         self._float: Bundle | None = parent if spec.runtime.builder is None else None
 
     def score(self, file: Path) -> Score:
         logits = self.logits(file)
         return Score(
-            mean_average_precision(self.val.targets, logits, self.val.ignore), signal_to_noise(self.reference, logits)
+            mean_average_precision(self.val.targets, self.val.scores(logits), self.val.ignore),
+            signal_to_noise(self.reference, logits),
         )
 
     def latency(self, file: Path) -> Ratio:
@@ -345,5 +346,5 @@ def _aligned_again(made: Bundle, parent: Bundle, val: MultiLabelDataset) -> Bund
 
 def _plot(bundle: Bundle, reference: np.ndarray, logits: np.ndarray, val: MultiLabelDataset) -> None:
     """Write `int8-NAME.svg` in the folder `plots` beside the bundle."""
-    precisions = [average_precision(val.targets, values, val.ignore) for values in (reference, logits)]
+    precisions = [average_precision(val.targets, val.scores(values), val.ignore) for values in (reference, logits)]
     write_plot(bundle, "int8", draw_int8(bundle, *precisions))

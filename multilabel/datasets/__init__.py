@@ -35,11 +35,14 @@ from edgepress.multilabel.datasets import (
     webdataset,
 )
 from edgepress.multilabel.datasets.contents import Reader
+from edgepress.multilabel.datasets.label_groups import find_groups, tell_violations
 from edgepress.multilabel.datasets.notations import are_numbers, refuse_numbers
 from edgepress.multilabel.datasets.options import DataOptions, Difficult, Format
 from edgepress.multilabel.datasets.unrecognised import nearest
 from edgepress.multilabel.datasets.values import CellCount
 from edgepress.multilabel.errors import DataChangedError, InputError, shown
+from edgepress.multilabel.grouped import GroupedLabels, grouped
+from edgepress.multilabel.label_groups import NO_GROUPS, LabelGroups
 from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.pictures import (
     Picture,
@@ -104,6 +107,8 @@ class MultiLabelDataset:
     """For a table: each distinct value of its label cells, and what it was read as."""
     copies: tuple[Path, ...] = ()
     """Further files of pictures in `paths`, whose labels were united with theirs."""
+    groups: LabelGroups = NO_GROUPS
+    """Labels that exclude each other, and labels that imply others."""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -112,6 +117,15 @@ class MultiLabelDataset:
     def meanings(self) -> str | None:
         """For a table: in one line, how many cells each distinct value is, and what it was taken for."""
         return "; ".join(map(str, self.values)) or None
+
+    @property
+    def grouped(self) -> GroupedLabels:
+        """The groups over the columns of the labels."""
+        return grouped(self.groups, self.labels.names)
+
+    def scores(self, logits: np.ndarray) -> np.ndarray:
+        """Turn logits `[N, C]` into what ranks the pictures of a label: its log-odds, and without groups the logits."""
+        return self.grouped.log_odds(logits)
 
     def subset(self, indices: np.ndarray) -> MultiLabelDataset:
         """Return the pictures at `indices`, in that order."""
@@ -158,7 +172,13 @@ class MultiLabelDataset:
             InputError: one of them is not among the split's.
         """
         columns = [self.labels.index(name) for name in labels]
-        made = replace(self, labels=labels, targets=self.targets[:, columns], ignore=self.ignore[:, columns])
+        made = replace(
+            self,
+            labels=labels,
+            targets=self.targets[:, columns],
+            ignore=self.ignore[:, columns],
+            groups=self.groups.select(labels),
+        )
         if _HASHES in self.__dict__:
             made.__dict__[_HASHES] = self._hashes
         return made
@@ -223,7 +243,8 @@ class MultiLabelDataset:
         return [picture_hash(path) for path in self.paths]
 
     def fingerprint(self) -> str:
-        """sha256 of labels, targets, ignore mask and the content of every picture: it changes when any of them does.
+        """sha256 of labels, targets, ignore mask, label groups and the content of every picture: it changes when any of
+        them does.
 
         For pictures in shards, the stored bytes are read and hashed as well, whatever an index says, so it equals the
         fingerprint of the folder that they came from.
@@ -232,6 +253,8 @@ class MultiLabelDataset:
         digest.update("".join(self.hashes()).encode())
         digest.update(self.targets.tobytes())
         digest.update(self.ignore.tobytes())
+        if self.groups:
+            digest.update(self.groups.model_dump_json().encode())
         return digest.hexdigest()
 
 
@@ -250,8 +273,8 @@ def load_dataset(
 
     Raises:
         InputError: no such folder or split, an empty split, a line that cannot be read, an unknown label, a picture
-            that is missing or outside the folder, a split in which every picture has the one label that exists; names
-            the file, the line and the label.
+            that is missing or outside the folder, a split in which every picture has the one label that exists,
+            label groups that contradict each other; names the file, the line and the label.
 
     Example:
         >>> from edgepress import load_dataset
@@ -274,6 +297,7 @@ def load_dataset(
             f"{root}, split {split!r}: each of {len(read.paths)} pictures has the one label there is, "
             f"{read.labels.names[0]!r}; expected pictures without it, or further labels"
         )
+    groups, told = find_groups(root, read.labels, options)
     whole = MultiLabelDataset(
         root=root,
         split=split,
@@ -281,10 +305,13 @@ def load_dataset(
         paths=list(read.paths),
         targets=read.targets,
         ignore=read.ignore,
-        notes=(*read.notes, *_alike(read.labels), *_numbers(read.labels)),
+        notes=(*read.notes, *_alike(read.labels), *_numbers(read.labels), *told),
         values=read.values,
         copies=read.copies,
+        groups=groups,
     )
+    if said := tell_violations(whole.grouped.violations(whole.targets, whole.ignore)):
+        whole = replace(whole, notes=(*whole.notes, said))
     return _part(whole, int(part["low"] or 0), int(part["high"] or 100)) if part else whole
 
 

@@ -54,6 +54,9 @@ class DataOptions(Config):
     """The column of a table that names the split; of a column of yes and no, yes is the split that it names."""
     separator: str | None = None
     """What separates the labels of a cell that lists them, such as ',' or ' '; none where a cell is one label."""
+    label_groups: str | None = None
+    """A YAML file of labels that exclude each other and labels that imply others; by default labels.yaml in the data
+    set's folder, if there is one."""
 
     @field_validator("label_columns", mode="before")
     @classmethod
@@ -85,7 +88,7 @@ class DataOptions(Config):
             InputError: there is such an option; the message names it and the format.
         """
         for name, field in type(self).model_fields.items():
-            if name not in used and name != "format" and getattr(self, name) != field.default:
+            if name not in used and name not in ("format", "label_groups") and getattr(self, name) != field.default:
                 meant = "Pascal VOC" if name == "difficult" else "tables"
                 flag = f"{name}={getattr(self, name)!r}"
                 raise InputError(f"{flag} is for {meant}; {root} is read as {format}, which does not use it")

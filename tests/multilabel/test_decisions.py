@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from edgepress.multilabel.bundle import MANIFEST, Bundle, write_bundle
 from edgepress.multilabel.decisions import Affine, Decisions, Isotonic, changed_share
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.label_groups import LabelGroups
 from edgepress.multilabel.preprocess import Preprocess
 
 LABELS = ("dog", "cat")
@@ -128,3 +129,28 @@ def test_the_share_that_changed_leaves_ignored_cells_out():
     assert changed_share(before, after, np.zeros((2, 2), bool)) == 0.5
     assert changed_share(before, after, np.array([[False, True], [False, False]])) == pytest.approx(1 / 3)
     assert changed_share(before, after, np.ones((2, 2), bool)) == 0
+
+
+GROUPED = Decisions(
+    labels=("front", "back", "bird", "animal"),
+    thresholds=(0.9, 0.9, 0.5, 0.95),
+    calibrator=Affine(method="none", slopes=(1.0,) * 4, offsets=(0.0,) * 4),
+    groups=LabelGroups(one_of=(("front", "back"),), implies={"bird": ("animal",)}),
+)
+
+
+def test_groups_give_a_softmax_and_answers_that_do_not_contradict():
+    p = GROUPED.probabilities(np.array([[1.0, 2.0, 3.0, -3.0]]))
+    assert p[0] == pytest.approx([sigma(-1.0), sigma(1.0), sigma(3.0), sigma(3.0)])
+    assert GROUPED.answers(p).tolist() == [[False, True, True, True]]
+    ordered = GROUPED.ordered(("animal", "back", "front", "bird"))
+    assert ordered.decide(np.array([[-3.0, 2.0, 1.0, 3.0]])).tolist() == [[True, True, False, True]]
+
+
+def test_groups_are_in_the_manifest_and_decisions_without_them_are_written_as_before(tmp_path):
+    made = write(tmp_path / "grouped", labels=GROUPED.labels, decisions=GROUPED)
+    assert made.decisions == GROUPED
+    assert made.decisions.grouped.always_one.tolist() == [True, True, False, False]
+    assert "groups" not in write(tmp_path / "plain", decisions=DECISIONS).manifest.decisions.model_dump()
+    with pytest.raises(ValidationError, match="'x' is in the groups and no label"):
+        Decisions.plain(LABELS, groups=LabelGroups(implies={"x": ("dog",)}))
