@@ -142,7 +142,7 @@ def lesson_again(student: Bundle, config: QuantizeAwareConfig) -> DistillConfig:
         "inherit_head": "no",  # the student has its own head
         "torch_compile": False,  # operations are intercepted one by one
     }
-    return DistillConfig.parse({**trained.model_dump(), **changes}, "flags")
+    return DistillConfig.parse({**trained.model_dump(), **changes}, "fine-tuning")
 
 
 def _observe(model: FakeQuantizedModel, train: MultiLabelDataset, pictures: int, seed: int) -> None:

@@ -243,6 +243,11 @@ def _serialise(fields: dict[str, Any]) -> bytes:
 
 def _read_manifest(folder: Path) -> tuple[Manifest, str]:
     file = folder / MANIFEST
+    if folder.is_file() and (folder.parent / MANIFEST).is_file():
+        raise InputError(f"{folder}: is a file of a bundle; give the bundle's folder: {folder.parent}")
+    if not folder.is_dir():
+        what = "is a file" if folder.is_file() else "no such folder"
+        raise InputError(f"{folder}: {what}; expected a bundle: a folder that edgepress made")
     if not file.is_file():
         inside = sorted(path.parent.name for path in folder.glob(f"[!.]*/{MANIFEST}"))[:12]
         expected = f"one of the bundles in it: {', '.join(inside)}" if inside else "a folder that edgepress made"

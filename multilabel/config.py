@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -11,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from edgepress.multilabel.errors import InputError, did_you_mean
 
 _C = TypeVar("_C", bound="Config")
+FLAGS = "flags"
+"""Where values come from that were given on the command line alone."""
 
 
 class Config(BaseModel):
@@ -19,8 +22,12 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     @classmethod
-    def parse(cls: type[_C], values: Mapping[str, Any], where: str) -> _C:
+    def parse(cls: type[_C], values: Mapping[str, Any], where: str, given: Mapping[str, Any] | None = None) -> _C:
         """Check values from a file or from flags.
+
+        Args:
+            where: names their source in messages; for `FLAGS`, every value is named as the flag that gives it.
+            given: those of the values that flags gave over a file, nested as `values` is.
 
         Raises:
             InputError: the first mistake: an unknown key (the message lists valid ones), a wrong type or value.
@@ -28,23 +35,40 @@ class Config(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise InputError(f"{where}: {_explain(cls, error)}") from None
+            raise InputError(_explain(cls, error, where, values if where == FLAGS else given or {})) from None
 
 
-def _explain(config: type[BaseModel], error: ValidationError) -> str:
+def _explain(config: type[BaseModel], error: ValidationError, where: str, given: Mapping[str, Any]) -> str:
     first = error.errors(include_url=False)[0]
     names = [str(part) for part in first["loc"]]
+    source = "" if where == FLAGS else f"{where}: "
     if first["type"] != "extra_forbidden":
         said = first["msg"].removeprefix("Value error, ")
         if not names and first["type"] == "value_error":  # a check of several settings names them itself
-            return said
+            return source + said
         if first["type"] == "literal_error":
             said += did_you_mean(str(first["input"]), re.findall("'([^']*)'", first["ctx"]["expected"]))
-        return f"{'.'.join(names) or 'value'} is {first['input']!r}: {said[:1].lower()}{said[1:]}"
+        said = f"{said[:1].lower()}{said[1:]}"
+        if (flag := _flag(first["loc"], given)) is not None:
+            return f"{flag} {shlex.quote(str(first['input']))}: {said}"
+        return f"{source}{'.'.join(names) or 'value'} is {first['input']!r}: {said}"
     owner: Any = config
     for name in names[:-1]:
         owner = getattr(owner, "model_fields", {}).get(name)
         owner = owner.annotation if owner is not None else None
     valid = getattr(owner, "model_fields", {})
     meant = did_you_mean(names[-1], valid)
-    return f"unknown key {'.'.join(names)!r}{meant}; valid keys: {', '.join(valid) or 'none'}"
+    return f"{source}unknown key {'.'.join(names)!r}{meant}; valid keys: {', '.join(valid) or 'none'}"
+
+
+def _flag(path: tuple[int | str, ...], given: Mapping[str, Any]) -> str | None:
+    """The flag that gave the value at a path; None if none did."""
+    names: list[str] = []
+    inside: Any = given
+    for part in path:
+        if not isinstance(part, str) or not isinstance(inside, Mapping):
+            break  # one of several values of a flag
+        if part not in inside:
+            return None
+        names, inside = [*names, part], inside[part]
+    return "--" + "-".join(names).replace("_", "-") if names else None

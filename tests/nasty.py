@@ -147,9 +147,7 @@ def write_corpus(folder: Path, rgb: np.ndarray) -> dict[Path, str | None]:
     whole = {**readable(rgb), **_more_readable(rgb, jpeg)}
     for name, data in {**{name: data for name, (data, _) in broken.items()}, **whole}.items():
         (folder / name).write_bytes(data)
-    for name in ("script.svg", "moving.gif"):  # no picture of a folder ends so
-        broken.pop(name, None)
-        whole.pop(name, None)
+    broken.pop("script.svg")  # no picture of a folder ends so
     os.mkfifo(folder / "pipe.jpg")
     links = {"loop.jpg": "loop.jpg", "nowhere.jpg": "gone.jpg", "endless.jpg": "/dev/zero", "round": "."}
     for name, target in links.items():

@@ -50,6 +50,8 @@ class OpenVinoQuantizer:
         Methods are `nncf` (its own ranges), `min-max`, `percentile-P`, and `smooth-quant` (for matrix products that
         read activations of a transformer); all of them use NNCF's fast bias correction.
         """
+        # It warns of a missing GPU where a compiler for one is installed, and nothing here is compiled for one.
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
         import nncf
         import openvino as ov
         from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix

@@ -12,6 +12,7 @@ from edgepress.cli.flags import Flags, FlagsOf
 from edgepress.cli.options import Data, DataFlags, Out, Split
 from edgepress.deploy.build.foreign import AdoptConfig
 from edgepress.multilabel.bundle import Bundle, require_replaceable
+from edgepress.multilabel.config import FLAGS
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.labels import LabelSpace
@@ -60,7 +61,7 @@ def verb(
     torch, and as a teacher. A timm checkpoint with a linear head becomes a torch bundle, to teach or to export. A pair
     of encoders (CLIP, SigLIP) tags with the data set's own labels.
     """
-    config = AdoptConfig.parse(flags, "flags")
+    config = AdoptConfig.parse(flags, FLAGS)
     named = LabelSpace.from_file(labels) if labels is not None else None
     kind = kind_of(source)
     if kind == "onnx":

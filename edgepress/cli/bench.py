@@ -23,9 +23,11 @@ from edgepress.cli.options import (
     Threads,
     Unproven,
     print_json,
+    require_file,
 )
 from edgepress.deploy.bench.against import Record, Timed, against_bundle, against_record, open_other
 from edgepress.multilabel.bundle import Bundle, write_atomically
+from edgepress.multilabel.config import FLAGS
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
 from edgepress.multilabel.judgement import NotRun
@@ -64,9 +66,10 @@ def verb(
 
     The exit code is 0 also where this machine cannot run the engine; the record then says why.
     """
-    config = BenchConfig.parse(flags, "flags")
+    config = BenchConfig.parse(flags, FLAGS)
     if hint not in ("latency", "throughput"):
         raise InputError(f"--hint {hint!r}: expected latency or throughput")
+    require_file("--save", save)
     opened, other = Bundle.open(bundle), open_other(against) if against else None
     given: dict[str, Any] = {"device": device, "hint": hint, "threads": threads, "unproven": unproven}
     there = remote.host_given()

@@ -9,6 +9,7 @@ from typing import Annotated
 from edgepress.cli.flags import Flags, FlagsOf
 from edgepress.cli.options import BundlePath, Data, DataFlags, Device, Json, Out, Split, print_json
 from edgepress.multilabel.bundle import Bundle, require_replaceable
+from edgepress.multilabel.config import FLAGS
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.decisions import SILENT
 from edgepress.multilabel.errors import InputError, shown
@@ -36,7 +37,7 @@ def verb(
     its threshold are worth on pictures that they were not fitted on (in five parts, each judged by a fit on the other
     four); so does the reliability diagram in plots/ beside the bundle.
     """
-    config = DecisionsConfig.parse(flags, "flags")
+    config = DecisionsConfig.parse(flags, FLAGS)
     from edgepress.calibration.decide.label_scores import label_rows
     from edgepress.calibration.decide.thresholds import Criterion, cross_fitted
     from edgepress.run.build import calibrate_bundle, write_decision_plots

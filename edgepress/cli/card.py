@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgepress.cli.options import BundlePath
-from edgepress.cli.report import require_folder_of
+from edgepress.cli.options import BundlePath, require_file
 from edgepress.multilabel.bundle import Bundle, write_atomically
 
 
@@ -29,7 +28,7 @@ def verb(
     from edgepress.report.cards import card
     from edgepress.run.run_report import REPORT, read_report
 
-    require_folder_of(out)
+    require_file("--out", out)
     opened = Bundle.open(bundle)
     folder = report if report is not None else bundle.resolve().parent
     loaded = read_report(folder) if report is not None or (folder / REPORT).is_file() else None

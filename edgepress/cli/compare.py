@@ -10,6 +10,7 @@ import typer
 from edgepress.cli.flags import Flags, FlagsOf
 from edgepress.cli.options import RecipeFile
 from edgepress.cli.run import LEARNING
+from edgepress.multilabel.config import FLAGS
 from edgepress.multilabel.lock import only_writer
 from edgepress.report.terminal import stdout
 from edgepress.run.recipe import CompareRecipe, TrainRecipe, load_recipe
@@ -41,6 +42,6 @@ def verb(
 
     chosen = methods.split(",") if methods else None
     drawn = seeds.split(",") if seeds else [settings.distill.seed]
-    config = CompareConfig.parse({"seeds": drawn, "methods": chosen}, "flags")
+    config = CompareConfig.parse({"seeds": drawn, "methods": chosen}, FLAGS)
     with only_writer(Path(settings.out)):
         print_comparison(compare(settings, config, splits_of(settings)), stdout())

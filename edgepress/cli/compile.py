@@ -10,6 +10,7 @@ import typer
 from edgepress.cli.flags import Flags, FlagsOf
 from edgepress.deploy.engines.table import compiled
 from edgepress.multilabel.bundle import Bundle, require_replaceable
+from edgepress.multilabel.config import FLAGS
 from edgepress.run.recipe import CompileConfig
 
 
@@ -24,7 +25,7 @@ def verb(
 
     A TensorRT engine takes the precision of its ONNX.
     """
-    config = CompileConfig.parse(flags, "flags")
+    config = CompileConfig.parse(flags, FLAGS)
     from edgepress.run.build import compile_bundle
 
     bundle = Bundle.open(onnx, kind="onnx")

@@ -8,6 +8,7 @@ from edgepress.cli.flags import Flags, FlagsOf
 from edgepress.cli.options import DataArgument, DataFlags, Out, Taught, Train, Val, print_path
 from edgepress.cli.teach import TRAINING
 from edgepress.compress.config import DistillConfig
+from edgepress.multilabel.config import FLAGS
 from edgepress.multilabel.datasets import refuse_leaks
 from edgepress.multilabel.datasets.unlabelled import load_unlabelled
 from edgepress.multilabel.lock import only_writer
@@ -29,7 +30,7 @@ def verb(
 
     It learns from the labels and from what the teacher says.
     """
-    config = DistillConfig.parse(flags, "flags")
+    config = DistillConfig.parse(flags, FLAGS)
     from edgepress.compress.distill import distill, require_no_teacher
     from edgepress.compress.teacher_sources import open_teachers
     from edgepress.run.teachers import Teaching

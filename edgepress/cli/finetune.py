@@ -11,6 +11,7 @@ from edgepress.cli.flags import Flags, FlagsOf
 from edgepress.cli.options import Data, DataFlags, Out, Taught, Train, Val, print_path
 from edgepress.compress.config import QuantizeAwareConfig
 from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.config import FLAGS
 from edgepress.multilabel.datasets import refuse_leaks
 from edgepress.multilabel.lock import only_writer
 
@@ -30,7 +31,7 @@ def verb(
 
     This is for a student that loses too much where quantize alone is used; export and quantize the result.
     """
-    config = QuantizeAwareConfig.parse(flags, "flags")
+    config = QuantizeAwareConfig.parse(flags, FLAGS)
     from edgepress.compress.quantize_aware import lesson_again, quantize_aware
     from edgepress.compress.teacher_sources import open_teachers
     from edgepress.run.teachers import Teaching

@@ -166,6 +166,12 @@ def main() -> None:
 def _misused(error: Any) -> str:
     """A usage error in words; of an option that is missing, its help says what it takes."""
     said, meant = error.format_message(), getattr(getattr(error, "param", None), "help", None)
+    context = getattr(error, "ctx", None)
+    if said.startswith("Got unexpected extra argument") and context is not None:
+        options = {option for parameter in context.command.params for option in parameter.opts}
+        folder = next((argument for argument in sys.argv[2:] if Path(argument).is_dir()), None)
+        if folder is not None and "--data" in options:
+            return f"{said}; a data set is named by --data {folder}"
     if not said.startswith("Missing option") or not meant:
         return said
     return f"{said.rstrip('.')}: {meant.split('  ')[0].rstrip('.')}"

@@ -13,6 +13,7 @@ import typer
 
 from edgepress.compress.config import TeacherOptions
 from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.config import FLAGS
 from edgepress.multilabel.datasets import DataOptions, MultiLabelDataset, list_splits, load_dataset
 from edgepress.multilabel.datasets import Difficult as DatasetDifficult
 from edgepress.multilabel.datasets.passed_over import in_one_line, passed_over
@@ -102,7 +103,7 @@ class DataFlags:
     def options(self) -> DataOptions:
         """The same options, checked."""
         given = {field.name: getattr(self, field.name) for field in fields(self)}
-        return DataOptions.parse({name: value for name, value in given.items() if value is not None}, "flags")
+        return DataOptions.parse({name: value for name, value in given.items() if value is not None}, FLAGS)
 
     def splits(self, data: Path) -> list[str]:
         """The names of a data set's splits."""
@@ -176,7 +177,7 @@ class Taught:
         given = {field.name: getattr(self, field.name) for field in fields(self)}
         if self.teacher_features:  # repeated, by commas, or both, as the flags of a recipe are
             given["teacher_features"] = [name for part in self.teacher_features for name in part.split(",")]
-        return TeacherOptions.parse({name: value for name, value in given.items() if value is not None}, "flags")
+        return TeacherOptions.parse({name: value for name, value in given.items() if value is not None}, FLAGS)
 
 
 @dataclass(frozen=True)
@@ -199,6 +200,14 @@ class Remote:
         from edgepress.remote.host import host_of
 
         return host_of(self.host, self.host_python, self.ssh_option)
+
+
+def require_file(option: str, file: Path | None) -> None:
+    """Stop before any work if a file cannot be written where an option says: a misspelt folder would be created."""
+    if file is not None and file.is_dir():
+        raise InputError(f"{option} {file}: is a folder; expected a file in it, such as {file / 'NAME'}")
+    if file is not None and not file.parent.is_dir():
+        raise InputError(f"{option} {file}: {file.parent} is no folder; expected a file in one that exists")
 
 
 def print_path(bundle: Bundle) -> None:

@@ -12,6 +12,7 @@ from edgepress.cli.options import Data, DataFlags, Test, Train, Val
 from edgepress.deploy.engines.table import quantized
 from edgepress.deploy.machine.device import describe_machine
 from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.config import FLAGS
 from edgepress.multilabel.errors import InputError, did_you_mean
 from edgepress.multilabel.judgement import judge
 from edgepress.multilabel.lock import only_writer
@@ -36,7 +37,7 @@ def verb(
     Takes the fastest candidate whose drop on val is allowed, and prints what every candidate of the search reached.
     Exit code 1 where the one that was taken drops by more, or is slower than fp32 on this machine.
     """
-    config = QuantizeConfig.parse(flags, "flags")
+    config = QuantizeConfig.parse(flags, FLAGS)
     from edgepress.report.summary import print_trade
     from edgepress.run.judge import missed_on_val, slower_than_fp32
     from edgepress.run.quantize import quantize_bundle

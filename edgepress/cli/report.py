@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from edgepress.cli.options import Json, print_json
+from edgepress.cli.options import Json, print_json, require_file
 from edgepress.multilabel.bundle import write_atomically
 from edgepress.multilabel.errors import InputError
 from edgepress.report.terminal import stdout
@@ -33,7 +33,7 @@ def verb(
     from edgepress.report.write import HTML, MARKDOWN, made_again, write_documents
     from edgepress.run.run_report import read_report
 
-    require_folder_of(out)
+    require_file("--out", out)
     if len({run.resolve() for run in runs}) < len(runs):
         raise InputError(f"a run is named twice: {' '.join(map(str, runs))}; expected each once")
     loaded = {str(run): read_report(run) for run in runs}
@@ -63,9 +63,3 @@ def verb(
         print_runs(loaded, stdout())
     if out is not None and not json:
         print(out)
-
-
-def require_folder_of(out: Path | None) -> None:
-    """Stop before any work if a file's folder does not exist: a misspelt folder would be created."""
-    if out is not None and not out.parent.is_dir():
-        raise InputError(f"--out {out}: {out.parent} is no folder; expected a file in one that exists")

@@ -7,6 +7,7 @@ from typing import Annotated
 from edgepress.cli.flags import Flags, FlagsOf
 from edgepress.cli.options import DataArgument, DataFlags, Out, Train, Val, print_path
 from edgepress.compress.config import TeachConfig
+from edgepress.multilabel.config import FLAGS
 from edgepress.multilabel.datasets import refuse_leaks
 from edgepress.multilabel.lock import only_writer
 
@@ -34,7 +35,7 @@ def verb(
     flags: Annotated[Flags, FlagsOf(TeachConfig, TRAINING)],
 ) -> None:
     """Fine-tune a large model on the labels: the teacher."""
-    config = TeachConfig.parse(flags, "flags")
+    config = TeachConfig.parse(flags, FLAGS)
     from edgepress.compress.distill import teach
 
     learnt, chosen = reader.checked(data, train, val)

@@ -18,6 +18,7 @@ from edgepress.deploy.build.compile import compile_fp16, require_fp16
 from edgepress.deploy.engines.table import ENGINES, RUNTIMES, GpuTarget, Runtime, compiled
 from edgepress.deploy.machine.cuda import cuda_compute_capability
 from edgepress.multilabel.bundle import Bundle, file_sha256, inputs_hash, rewrite_bundle, up_to_date
+from edgepress.multilabel.config import FLAGS
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.decisions import Decisions
 from edgepress.multilabel.errors import EngineUnavailableError, InputError, did_you_mean
@@ -230,7 +231,7 @@ def export_student(
         if student is not None or weights is None:
             raise InputError(f"--{min(flags)} describes weights from elsewhere: give --weights FILE and no bundle")
         names = LabelSpace.from_file(labels) if labels else verified.labels
-        model, _ = make_model(ModelConfig.parse({**flags, "weights": "none"}, "flags"), names)
+        model, _ = make_model(ModelConfig.parse({**flags, "weights": "none"}, FLAGS), names)
         return export_onnx(load_weights(model, weights), identity=identity)
     if student is None and weights is None:
         raise InputError("nothing to export: give a student's bundle, or --weights FILE")

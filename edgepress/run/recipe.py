@@ -16,7 +16,7 @@ from edgepress.compress.config import DistillConfig, QuantizeAwareConfig, TeachC
 from edgepress.deploy.engines.table import DEFAULT_ENGINES, ENGINES
 from edgepress.deploy.verify.agreement import ALLOWED_DROP
 from edgepress.multilabel.bundle import Precision
-from edgepress.multilabel.config import Config
+from edgepress.multilabel.config import FLAGS, Config
 from edgepress.multilabel.datasets import DataOptions
 from edgepress.multilabel.errors import InputError
 
@@ -251,7 +251,7 @@ def load_recipe(path: Path | None, flags: dict[str, Any], kind: type[_R]) -> _R:
         InputError: the file is missing or no YAML mapping, a key is unknown, a value is wrong; names it.
     """
     values: dict[str, Any] = {}
-    where = "flags"
+    where = FLAGS
     if path is not None:
         where = str(path)
         try:
@@ -269,5 +269,7 @@ def load_recipe(path: Path | None, flags: dict[str, Any], kind: type[_R]) -> _R:
         section = values.get(key)
         values[key] = {**section, **value} if isinstance(value, dict) and isinstance(section, dict) else value
     if "data" not in values:
-        raise InputError(f"{where}: no data set given; expected the key data, or --data DIR")
-    return kind.parse(values, where)
+        raise InputError(
+            "no data set given; expected --data DIR" + ("" if path is None else f", or the key data in {path}")
+        )
+    return kind.parse(values, where, flags)

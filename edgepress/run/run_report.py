@@ -192,7 +192,11 @@ def read_report(folder: Path) -> RunReport:
     """
     file = folder / REPORT
     if not file.is_file():
-        raise InputError(f"{folder}: no {REPORT} in it; expected the folder of a run (edgepress run --out DIR)")
+        if folder.is_file() and folder.name == REPORT:
+            raise InputError(f"{folder}: is a file; give the folder of the run: {folder.parent}")
+        inside = sorted(str(path.parent) for path in folder.glob(f"*/{REPORT}"))
+        expected = f"one of the runs in it: {', '.join(inside[:12])}" if inside else "the folder of a run"
+        raise InputError(f"{folder}: no {REPORT} in it; expected {expected} (edgepress run --out DIR)")
     if file.stat().st_size > _MAX_BYTES:
         raise InputError(f"{file}: larger than any report; expected one that edgepress run wrote")
     try:

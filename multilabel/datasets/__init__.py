@@ -374,18 +374,30 @@ def detect_format(path: str | Path, options: DataOptions | None = None, **fields
     """
     root = Path(path)
     options = _options(options, fields)
+    if root.is_file():
+        raise InputError(f"{root}: is a file; expected the folder of a data set, such as the file's own: {root.parent}")
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; expected a data set: pictures, and files that say their labels")
     if options.format != "auto":
         reader = _READERS[options.format]
         if not reader.recognise(root, options):
-            raise InputError(f"{root}: not recognised as {options.format}; expected {reader.LOOKS_FOR}")
+            raise InputError(
+                f"{root}: not recognised as {options.format}; expected {reader.LOOKS_FOR}; {_instead(root, options)}"
+            )
         return options.format
     for name, reader in _READERS.items():
         # labels.txt alone makes an imagefolder, but it may also accompany tables or folders of another format.
         if reader.recognise(root, options) and reader.splits(root, options):
             return name
     raise InputError(f"{root}: not recognised as a data set: {nearest(root)}")
+
+
+def _instead(root: Path, options: DataOptions) -> str:
+    """What a folder is that was read in vain as the format that was named."""
+    try:
+        return f"without --format it is read as {detect_format(root, options.model_copy(update={'format': 'auto'}))}"
+    except InputError as error:
+        return str(error).removeprefix(f"{root}: ")
 
 
 def refuse_leaks(train: MultiLabelDataset, others: list[MultiLabelDataset]) -> None:

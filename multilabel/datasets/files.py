@@ -16,7 +16,7 @@ from edgepress.multilabel.errors import InputError, did_you_mean
 from edgepress.multilabel.labels import LabelSpace, one_form
 from edgepress.multilabel.plural import plural
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".avif")
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".avif", ".gif")
 MAX_TEXT_BYTES = 2 * 1024**3
 """Larger lists and tables are refused; MS-COCO's largest file has a quarter of this size."""
 
@@ -58,9 +58,10 @@ def unknown_split(root: Path, split: str, looked_for: str, known: Iterable[str])
     """The error for a split that does not exist, which lists those that do."""
     names = list(known)
     part = f"; a part of one is named as {names[0]}[90%:]" if names else ""
+    meant = did_you_mean(split, names)
+    option = " (verbs take a split's name by --split, --train, --val or --test)" if meant else ""
     return InputError(
-        f"{root}: no split {split!r} (no {looked_for}){part}; splits here: {', '.join(names) or 'none'}"
-        f"{did_you_mean(split, names)}"
+        f"{root}: no split {split!r} (no {looked_for}){part}; splits here: {', '.join(names) or 'none'}{meant}{option}"
     )
 
 

@@ -23,7 +23,7 @@ from edgepress.multilabel.datasets.columns import SPLIT_NAMES
 from edgepress.multilabel.datasets.contents import Contents
 from edgepress.multilabel.datasets.foreign import conversion
 from edgepress.multilabel.datasets.options import DataOptions
-from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.errors import InputError, shown
 from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.pictures import picture_hash
 from edgepress.multilabel.plural import plural
@@ -116,7 +116,11 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
         targets[tuple(np.array(cells).T)] = 1
     without = sum(label == _WITHOUT for label, _ in found) if _WITHOUT not in labels else 0
     read = (f"picture in {_WITHOUT}/ is read as one", f"pictures in {_WITHOUT}/ are read as pictures")
-    notes = (f"{plural(without, *read)} without a label",) if without else ()
+    notes: tuple[str, ...] = (f"{plural(without, *read)} without a label",) if without else ()
+    if alike := [label for label in labels if label.lower() in SPLIT_NAMES]:
+        notes += (
+            f"{shown(alike)} {'is a label' if len(alike) == 1 else 'are labels'} here, although splits are named so",
+        )
     ignore = np.zeros(targets.shape, dtype=bool)
     return Contents(labels=labels, paths=paths, targets=targets, ignore=ignore, notes=notes, copies=tuple(copies))
 

@@ -15,6 +15,8 @@ _USUAL = {
     "test": ("testing", "evaluation", "eval", "holdout"),
 }
 """The splits that `run` reads, and what else they are called."""
+_BEGINS = {"train": "train", "val": "valid", "test": "test"}
+"""How a split's name begins in other languages and with more words: Validierung, Trainingsdaten."""
 _SHARES = {("val",): (85,), ("test",): (85,), ("val", "test"): (70, 85)}
 
 
@@ -46,7 +48,7 @@ def missing_splits(names: Collection[str], pictures: Mapping[str, int]) -> str |
     missing = [name for name in _USUAL if not any(re.fullmatch(rf"{name}\d*", one) for one in names)]
     if not missing or not names:
         return None
-    called = {name: next((one for one in names if one.lower() in (name, *_USUAL[name])), None) for name in _USUAL}
+    called = {name: _called(name, names) for name in _USUAL}
     left = [name for name in missing if called[name] is None]
     flags = [f"--{name} {_quoted(called[name] or '')}" for name in missing if called[name] is not None]
     if left:
@@ -54,6 +56,13 @@ def missing_splits(names: Collection[str], pictures: Mapping[str, int]) -> str |
         whole = called["train"] or max(free, key=lambda name: pictures.get(name, 0))
         flags = [flag for flag in flags if not flag.startswith("--train ")] + _parts(whole, left)
     return f"run reads train, val and test; here is no {' and no '.join(missing)}: {' '.join(flags)}"
+
+
+def _called(split: str, names: Collection[str]) -> str | None:
+    """What a split is called among the names; None where nothing is surely it."""
+    usual = next((one for one in names if one.lower() in (split, *_USUAL[split])), None)
+    alike = [one for one in names if one.lower().startswith(_BEGINS[split])]
+    return usual or (alike[0] if len(alike) == 1 else None)
 
 
 def _parts(whole: str, missing: list[str]) -> list[str]:

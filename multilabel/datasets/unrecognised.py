@@ -57,7 +57,10 @@ def _signs(root: Path) -> Iterator[str]:
     if files.named_as(root, files.PICTURE_SUFFIXES):
         yield "pictures lie in it, and nothing says their labels; expected metadata.jsonl or a table beside them"
     if any(files.named_as(root / name, files.PICTURE_SUFFIXES) for name in files.folders_of(root)):
-        yield "holds folders of pictures without a split above them; expected <split>/<label>/ with pictures"
+        yield (
+            "holds folders of pictures without a split above them; expected <split>/<label>/ with pictures: put the "
+            "folders of labels into one named train"
+        )
 
 
 def _of_files(root: Path, folder: Path) -> Iterator[str]:

@@ -23,7 +23,7 @@ from edgepress.multilabel.datasets import files
 from edgepress.multilabel.datasets.contents import Contents
 from edgepress.multilabel.datasets.finding import Pictures
 from edgepress.multilabel.datasets.options import DataOptions
-from edgepress.multilabel.datasets.voc_annotations import annotations_below, objects_of
+from edgepress.multilabel.datasets.voc_annotations import Annotation, annotations_below, naming_another, read_annotation
 from edgepress.multilabel.datasets.voc_folders import (
     Place,
     annotations_of,
@@ -72,11 +72,11 @@ def _read_lists(root: Path, split: str, lists: Lists, options: DataOptions) -> C
     year = _year(root)
     folder = annotations_of(year)
     found, hidden = annotations_below(folder)
-    annotations = {}
+    annotations: dict[str, Annotation] = {}
     if not lists.graded:
-        annotations = {name: objects_of(path) for name, path in found.items()}
+        annotations = {name: read_annotation(path) for name, path in found.items()}
         found = {}
-    shown = {one_form(name) for names in annotations.values() for name in names}
+    shown = {one_form(name) for one in annotations.values() for name in one.objects}
     labels = files.label_space(
         sorted({label for label, _ in lists.graded} or shown),
         f"{year / 'ImageSets' / 'Main'} and {folder}",
@@ -84,7 +84,7 @@ def _read_lists(root: Path, split: str, lists: Lists, options: DataOptions) -> C
     rows, again = lists.ids(split)
     if not rows:
         raise files.empty_split(lists.plain.get(split, year), split)
-    notes = _of_hidden(hidden, folder)
+    notes = [*_of_hidden(hidden, folder), *naming_another(annotations)]
     if again:
         one, many = (f"of the list {split!r} {name} a picture again" for name in ("names", "name"))
         notes.append(f"{plural(again, f'line {one}', f'lines {many}')}; each is read once")
@@ -106,20 +106,20 @@ def _read_places(root: Path, split: str, options: DataOptions) -> Contents:
     places = _places(root)
     if split not in places:
         raise files.unknown_split(root, split, f"ImageSets/Main/{split}.txt", sorted(places))
-    place, objects, named = places[split], dict[str, dict[str, int]](), set[str]()
+    place, annotations, named = places[split], dict[str, Annotation](), set[str]()
     for name, one in places.items():
-        each = {identity: objects_of(path) for identity, path in one.ids()[0].items()}
-        named |= {one_form(label) for labels in each.values() for label in labels}
-        objects = each if name == split else objects
+        each = {identity: read_annotation(path) for identity, path in one.ids()[0].items()}
+        named |= {one_form(label) for found in each.values() for label in found.objects}
+        annotations = each if name == split else annotations
     labels = files.label_space(sorted(named), str(place.annotations))
     found, hidden = place.ids()
     bare = place.bare(found)
-    notes = _of_hidden(hidden, place.annotations)
+    notes = [*_of_hidden(hidden, place.annotations), *naming_another(annotations)]
     notes += [files.unannotated(len(bare))] if bare else []
     rows = sorted([*((name, str(path)) for name, path in found.items()), *((name, str(root)) for name in bare)])
     pictures = Pictures(*place.pictures)
     paths = [pictures.find(name, where) for name, where in rows]
-    present = _from_objects(place.annotations, rows, labels, objects, listed=False)
+    present = _from_objects(place.annotations, rows, labels, annotations, listed=False)
     return _contents(labels, paths, present, options, [*notes, *pictures.notes])
 
 
@@ -214,7 +214,7 @@ def _join_objects(present: np.ndarray, annotations: list[Path | None], labels: L
     """
     raised, other = 0, dict[str, int]()
     for row, path in enumerate(annotations):
-        for name, value in (objects_of(path) if path is not None else {}).items():
+        for name, value in (read_annotation(path).objects if path is not None else {}).items():
             if (label := one_form(name)) not in labels:
                 other[label] = other.get(label, 0) + 1
             elif value > present[row, column := labels.index(label)]:
@@ -254,7 +254,7 @@ def _from_objects(
     folder: Path,
     rows: Iterable[tuple[str, str]],
     labels: LabelSpace,
-    annotations: dict[str, dict[str, int]],
+    annotations: dict[str, Annotation],
     *,
     listed: bool,
 ) -> np.ndarray:
@@ -263,15 +263,15 @@ def _from_objects(
     present = np.full((len(rows), len(labels)), -1, dtype=np.int8)
     for row, (name, where) in enumerate(rows):
         stem = next((one for one in (name, without_suffix(name)) if one in annotations), without_suffix(name))
-        objects = annotations.get(stem)
-        if objects is None:
+        found = annotations.get(stem)
+        if found is None:
             path = folder / f"{stem}.xml"
             if not files.is_file(path):
                 if listed:
                     raise InputError(f"{path}: no such file, named by {where}")
                 continue
-            objects = objects_of(path)
-        for label, value in objects.items():
+            found = read_annotation(path)
+        for label, value in found.objects.items():
             if label not in labels:
                 raise InputError(
                     f"{folder / stem}.xml: label {label!r} has no list in ImageSets/Main, where other labels have one"

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
 from edgepress.multilabel.datasets import files
+from edgepress.multilabel.datasets.voc_lists import without_suffix
 from edgepress.multilabel.errors import InputError
 
 MAX_XML_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """What one file says."""
+
+    objects: dict[str, int]
+    """From label to 1, or to 0 if all of its objects are difficult."""
+    filename: str = ""
+    """The picture that it names, which tools leave as it was when they rename their files."""
 
 
 def annotations_below(folder: Path) -> tuple[dict[str, Path], int]:
@@ -48,10 +62,15 @@ def parse_xml(path: Path, expected: str, most: int = MAX_XML_BYTES) -> ElementTr
         raise InputError(f"{path}: not XML ({error}); expected {expected}") from None
 
 
-def objects_of(path: Path) -> dict[str, int]:
-    """From label to 1, or to 0 if all of its objects are difficult."""
+def read_annotation(path: Path) -> Annotation:
+    """Read an annotation; objects that LabelMe's users deleted, and those with a low score, are none.
+
+    Raises:
+        InputError: see `parse_xml`; also an object without a name, or a value that is not known.
+    """
     found: dict[str, int] = {}
-    objects = [item for item in parse_xml(path, "an annotation in XML") if _local(item) == "object"]
+    root = parse_xml(path, "an annotation in XML")
+    objects = [item for item in root if _local(item) == "object"]
     for number, item in enumerate(objects, start=1):
         texts: dict[str, str] = {}
         for child in item:
@@ -68,7 +87,32 @@ def objects_of(path: Path) -> dict[str, int]:
         if score and not files.score_says_yes(_number(score), f"{path}: object {number} ({name!r})"):
             continue
         found[name] = max(found.get(name, 0), 0 if hard in ("1", "true") else 1)
-    return found
+    named = next((item.text or "" for item in root if _local(item) == "filename"), "")
+    return Annotation(found, named.strip())
+
+
+def naming_another(annotations: Mapping[str, Annotation]) -> list[str]:
+    """Say which annotations name the picture of another one. Each is read as of the picture with its own name.
+
+    Args:
+        annotations: by their ids, as `annotations_below` gives them.
+    """
+    stems = {identity: _stem(identity) for identity in annotations}
+    known = set(stems.values())
+    found = [
+        f"{identity}.xml names {one.filename}"
+        for identity, one in annotations.items()
+        if one.filename and (named := _stem(one.filename)) != stems[identity] and named in known
+    ]
+    if not found:
+        return []
+    more = f", and {len(found) - 3} more" if len(found) > 3 else ""
+    return [f"read as of the pictures with their own names, although <filename> differs: {', '.join(found[:3])}{more}"]
+
+
+def _stem(name: str) -> str:
+    """A picture's name without its folders and its ending."""
+    return without_suffix(re.split(r"[/\\]", name)[-1])
 
 
 def _number(text: str) -> float | str:

@@ -171,7 +171,7 @@ def test_a_label_without_a_negative_keeps_its_weight():
 
 @pytest.mark.parametrize("name", ["gamma_neg", "gamma_pos"])
 def test_a_power_without_a_bound_is_refused_with_the_settings(name):
-    with pytest.raises(InputError, match=rf"{name} is 0.5: .*expected 0, or at least 1"):
+    with pytest.raises(InputError, match=rf"--{name.replace('_', '-')} 0.5: .*expected 0, or at least 1"):
         TeachConfig.parse({name: 0.5}, "flags")
 
 

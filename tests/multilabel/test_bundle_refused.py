@@ -56,9 +56,19 @@ def test_a_missing_file_and_a_missing_manifest_are_refused_by_name(tmp_path):
         Bundle.open(bundle.path)
     (bundle.path / "model.onnx").write_bytes(MODEL)
     (bundle.path / MANIFEST).unlink()
-    for path in (bundle.path, tmp_path / "nowhere"):
-        with pytest.raises(InputError, match=r"not a finished bundle \(no manifest\.json\)"):
-            Bundle.open(path)
+    with pytest.raises(InputError, match=r"not a finished bundle \(no manifest\.json\)"):
+        Bundle.open(bundle.path)
+
+
+def test_what_is_no_folder_of_a_bundle_is_told(tmp_path):
+    bundle = make(tmp_path / "b")
+    with pytest.raises(InputError, match=r"nowhere: no such folder; expected a bundle"):
+        Bundle.open(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"model\.onnx: is a file of a bundle; give the bundle's folder: .*b$"):
+        Bundle.open(bundle.path / "model.onnx")
+    (tmp_path / "x.jpg").touch()
+    with pytest.raises(InputError, match=r"x\.jpg: is a file; expected a bundle"):
+        Bundle.open(tmp_path / "x.jpg")
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/hostname", "a/../../x", "..\\x", ".", "", MANIFEST])

@@ -253,6 +253,11 @@ def test_a_pictures_first_bytes_are_known(suffix):
     assert looks_like_picture(data.tobytes()[:16])
 
 
+def test_a_folder_gives_a_gif_as_its_name_alone_does(tmp_path):
+    (tmp_path / "a.GIF").write_bytes(b"GIF8")
+    assert [source.name for source in pictures([tmp_path], same)] == [str(tmp_path / "a.GIF")]
+
+
 def test_no_more_is_loaded_than_is_taken():
     loaded: list[int] = []
 

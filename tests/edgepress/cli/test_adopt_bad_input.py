@@ -110,7 +110,7 @@ ROWS = {
         "say --size, the side that it learnt with, or export it with a",
     ),
     "texts as scores": (graph(after=nodes("Cast", to=TensorProto.STRING), output=TEXTS), (), "say --mean and --std"),
-    "a size of 0": (graph(shape=["n", 3, "h", "w"]), (*NORMAL, "--size", "0"), "size is 0: input should be greater"),
+    "a size of 0": (graph(shape=["n", 3, "h", "w"]), (*NORMAL, "--size", "0"), "--size 0: input should be greater"),
     "a std of 0": (graph(), ("--mean", "0,0,0", "--std", "0,1,1"), "those of std above 0"),
     "no mean": (graph(), (), "say --mean and --std"),
     "a sequence": (graph(after=nodes("SequenceConstruct"), output=SEQUENCE), NORMAL, "is no tensor"),

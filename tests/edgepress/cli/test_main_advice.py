@@ -22,6 +22,24 @@ def test_a_missing_option_is_told_with_what_it_takes(bad, arguments, said):
     assert f"Missing option {said}" in bad(*arguments)
 
 
+def test_a_data_set_without_its_option_is_told_which_it_is(bad, data):
+    assert f"unexpected extra argument(s) ({data}); a data set is named by --data {data}" in bad("run", data)
+
+
+def test_a_file_that_cannot_be_written_is_told_before_the_work(bad, onnx_bundle, tmp_path):
+    assert "is a folder; expected a file in it" in bad("bench", onnx_bundle.path, "--save", tmp_path)
+    line = bad("bench", onnx_bundle.path, "--save", tmp_path / "new" / "record.json")
+    assert f"--save {tmp_path / 'new' / 'record.json'}: {tmp_path / 'new'} is no folder" in line
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_report_is_asked_for_by_its_runs_folder(bad, tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "report.json").write_text("{}")
+    assert f"is a file; give the folder of the run: {tmp_path / 'a'}" in bad("report", tmp_path / "a" / "report.json")
+    assert f"expected one of the runs in it: {tmp_path / 'a'} (" in bad("report", tmp_path)
+
+
 @pytest.mark.parametrize(
     ("engine", "target", "then"),
     [

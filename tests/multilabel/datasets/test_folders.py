@@ -91,7 +91,10 @@ def test_a_label_named_like_something_else_is_not_believed(tmp_path, label):
     picture(tmp_path / "train" / label / "b.jpg", 9)
     said = "/ holds masks of a segmentation" if label == "masks" else " is named as no label is"
     assert f"train/{label}{said}" in refusal(tmp_path, "train")
-    assert load_dataset(tmp_path, "train", format="folders").labels.names == tuple(sorted(("cat", label)))
+    data = load_dataset(tmp_path, "train", format="folders")
+    assert data.labels.names == tuple(sorted(("cat", label)))
+    like_a_split = label in ("train", "test")
+    assert data.notes == ((f"{label} is a label here, although splits are named so",) if like_a_split else ())
 
 
 def test_labels_without_a_split_above_and_masks_below_are_not_believed(tmp_path):
@@ -178,6 +181,10 @@ def test_a_format_that_is_asked_for_says_what_it_expects(tmp_path):
     for format, said in {"voc": "JPEGImages", "coco": "instances_", "csv": "<split>.csv"}.items():
         assert f"not recognised as {format}; expected" in refusal(tmp_path, format=format)
         assert said in refusal(tmp_path, format=format)
+    picture(tmp_path / "cat" / "a.jpg")
+    assert "folders of pictures without a split above them" in refusal(tmp_path, format="folders")
+    write(tmp_path / "test.csv", "path,cat", "cat/a.jpg,1", "cat/a.jpg,1")
+    assert refusal(tmp_path, format="voc").endswith("; without --format it is read as csv")
     assert "format is 'zip': input should be 'auto', 'imagefolder'" in refusal(tmp_path, format="zip")
 
 

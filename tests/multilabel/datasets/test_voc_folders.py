@@ -44,6 +44,18 @@ def test_annotations_beside_the_pictures_of_one_folder(tmp_path):
     assert data.notes == ("1 picture has no annotation, and is read as one without a label",)
 
 
+def test_an_annotation_that_names_the_picture_of_another_is_read_by_its_own_name(tmp_path):
+    for shade, (name, filename, label) in enumerate(
+        [("a", "b.jpg", "bolt"), ("b", r"C:\\x\b.PNG", "nut"), ("c", "", "nut")]
+    ):
+        write(tmp_path / f"{name}.xml", annotation((label, 0)).replace("x.jpg", filename))
+        picture(tmp_path / f"{name}.jpg", shade)
+    data = load_dataset(tmp_path, "all")
+    check(data, ["bolt", "nut"], ["a.jpg", "b.jpg", "c.jpg"], [[1, 0], [0, 1], [0, 1]])
+    said = "read as of the pictures with their own names, although <filename> differs: a.xml names b.jpg"
+    assert data.notes == (said,)
+
+
 def test_folders_that_are_no_splits_stay_one_split(tmp_path):
     for name in ("2007/a", "val/b"):
         write(
@@ -65,6 +77,9 @@ def test_what_was_taken_back_in_labelme_is_no_label(tmp_path):
 
 def test_a_split_that_is_not_there(tmp_path):
     export(tmp_path, "roboflow")
-    assert refusal(tmp_path, "val").endswith("splits here: train, valid; did you mean 'valid'?")
+    assert refusal(tmp_path, "val").endswith(
+        "splits here: train, valid; did you mean 'valid'? "
+        "(verbs take a split's name by --split, --train, --val or --test)"
+    )
     (tmp_path / "train" / "a.jpg").unlink()
     assert "train/a: no such file" in refusal(tmp_path, "train")
