@@ -16,7 +16,15 @@ from edgepress.calibration.decide.thresholds import align_decisions
 from edgepress.calibration.int8.embeddings import embed
 from edgepress.calibration.int8.finished import Finished
 from edgepress.calibration.int8.quantize import STEPS, quantize
-from edgepress.calibration.int8.search import MOST_FLOAT, MOST_FLOAT_WEIGHTS, TOLERANCE, Score, Search, Trial
+from edgepress.calibration.int8.search import (
+    CHOSEN_BY,
+    MOST_FLOAT,
+    MOST_FLOAT_WEIGHTS,
+    TOLERANCE,
+    Score,
+    Search,
+    Trial,
+)
 from edgepress.calibration.int8.subset import calibration_hash, choose_calibration_set, missing_labels
 from edgepress.deploy.bench.against import compare_latency
 from edgepress.deploy.build.compile import IR, ONNX, built_for_openvino, derived_bundle
@@ -161,7 +169,7 @@ def _inputs(
             "target": target,
             "calibration": calibration_hash(pictures),
             "val": val.fingerprint(),
-            "search": [STEPS[target], TOLERANCE, MOST_FLOAT, MOST_FLOAT_WEIGHTS],
+            "search": [STEPS[target], CHOSEN_BY, TOLERANCE, MOST_FLOAT, MOST_FLOAT_WEIGHTS],
             "settings": [config.choice, config.budget, config.time_limit, bits],
             "tools": tools,
         }
