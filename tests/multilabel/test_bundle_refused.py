@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from importlib.metadata import version
 
 import pytest
 
@@ -148,6 +149,28 @@ def test_what_is_read_of_an_open_bundle_is_what_was_checked(tmp_path):
     (bundle.path / "model.onnx").unlink()
     with pytest.raises(InputError, match=r"model\.onnx: gone since the bundle was opened"):
         bundle.read("model.onnx")
+
+
+@pytest.mark.parametrize(
+    ("tools", "mend"),
+    [
+        (
+            {"edgepress": "9.1"},
+            "; install edgepress 9.1, which wrote it, or newer, or make the bundle again with this version",
+        ),
+        ({"edgepress": version("edgepress")}, "; make the bundle again"),
+        ({"edgepress": "9.1; rm -r /"}, "; make the bundle again"),
+        ({"edgepress": 9.1}, "; make the bundle again"),
+        ({"onnx": "9.1"}, "; make the bundle again"),
+        ("edgepress 9.1", "; make the bundle again"),
+    ],
+)
+def test_a_manifest_that_is_not_understood_says_which_version_wrote_it(tmp_path, tools, mend):
+    bundle = make(tmp_path / "b")
+    reseal(bundle.path, kind="hologram", tools=tools)
+    with pytest.raises(InputError) as stopped:
+        Bundle.open(bundle.path)
+    assert str(stopped.value).endswith(mend)
 
 
 def test_a_folder_of_bundles_names_them(tmp_path):

@@ -8,6 +8,8 @@ from pydantic import ValidationError
 from edgepress.multilabel.bundle import (
     MANIFEST,
     Bundle,
+    named_digest,
+    rewrite_bundle,
     write_atomically,
     write_bundle,
 )
@@ -144,3 +146,30 @@ def test_what_says_nothing_that_holds_is_made_again(tmp_path):
     bundle = make(tmp_path / "b", **TEACHER)
     (bundle.path / MANIFEST).write_bytes(b"damaged")
     assert make(bundle.path, **STUDENT).manifest.facts == Facts(role="student")
+
+
+def test_a_rewritten_bundle_has_the_same_files_and_the_changed_fields_alone(tmp_path):
+    bundle = make(tmp_path / "b")
+    again = rewrite_bundle(bundle, tmp_path / "deep" / "copy", inputs="other", opset=21)
+    assert again.path == tmp_path / "deep" / "copy"
+    assert (again.manifest.inputs, again.manifest.opset) == ("other", 21)
+    same = {name: value for name, value in bundle.manifest if name not in ("created", "inputs", "opset")}
+    assert {name: getattr(again.manifest, name) for name in same} == same  # the hashes of the files among them
+    for name in bundle.manifest.files:
+        assert (again.path / name).read_bytes() == (bundle.path / name).read_bytes()
+    assert Bundle.open(bundle.path).digest == bundle.digest
+    here = rewrite_bundle(bundle, bundle.path, inputs="third")
+    assert (here.path, here.manifest.inputs, here.manifest.files) == (bundle.path, "third", bundle.manifest.files)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "deep"]
+
+
+def test_the_digest_that_a_manifest_names_is_read_without_opening_the_bundle(tmp_path):
+    bundle = make(tmp_path / "b")
+    file = bundle.path / MANIFEST
+    assert named_digest(file) == bundle.digest
+    (bundle.path / "model.onnx").unlink()
+    assert named_digest(file) == bundle.digest
+    for text in (b"{", b"[]", b'"digest"', b"{}", b"\xff\xfe", b"[" * 100_000):
+        file.write_bytes(text)
+        assert named_digest(file) is None
+    assert named_digest(tmp_path / "no such file") is None

@@ -252,3 +252,50 @@ def test_a_label_whose_known_cells_are_all_positive_proves_nothing():
     assert metrics.prevalence(targets, ignore) == 0.5
     with pytest.raises(ValueError, match="no label has both a positive and a negative picture"):
         metrics.mean_average_precision(targets[:, [0, 2]], scores[:, [0, 2]], ignore[:, [0, 2]])
+
+
+def test_logits_of_probabilities_are_float32_and_finite_at_both_ends():
+    p = np.array([[0.25, 0.5, 0.9], [0.0, 1.0, 1e-9]])
+    found = metrics.logit(p)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found[0], [-np.log(3), 0, np.log(9)], atol=1e-6)
+    # Near 1 the numbers of float32 are wider apart than near 0.
+    np.testing.assert_allclose(found[1, ::2], np.log(metrics.LEAST), rtol=1e-6)
+    assert 15 < found[1, 1] < 17
+    np.testing.assert_allclose(metrics.sigmoid(found[0]), p[0], atol=1e-6)
+
+
+def test_labels_that_tell_no_picture_from_another_are_named():
+    names = ("cat", "dog", "sun", "sea", "sky", "tree", "boat")
+    logits = np.zeros((3, 7), np.float32)
+    told = metrics.told_constant
+    assert told(logits, names) == "every one of 3 pictures gets the same answer: the model tells nothing apart"
+    assert told(logits[:1], names) is None  # one picture cannot tell
+    assert told(logits[:2], names).startswith("every one of 2 pictures")
+    logits[0] = np.arange(7)
+    logits[:, 1] = 2
+    assert told(logits[:, 1:], names[1:]) == "1 of 6 labels have the same logit for each of 3 pictures: dog"
+    logits[:, :6] = 5
+    several = "6 of 7 labels have the same logit for each of 3 pictures: cat, dog, sun, sea, sky, ..."
+    assert told(logits, names) == several
+    assert told(logits[:, 1:], names[1:]).endswith(": dog, sun, sea, sky, tree")
+    assert told(np.array([[0.0, 3.0], [1.0, 2.0]]), ("cat", "dog")) is None
+    with pytest.raises(ValueError, match="shorter"):
+        told(logits, [*names, "one too many"])
+
+
+@pytest.mark.parametrize(
+    ("values", "constant"),
+    [
+        ((1000, 1000.0009), True),  # a millionth of the value: the noise of float32
+        ((1000, 1000.0011), False),
+        ((-1000, -1000.0009), True),
+        ((1e-3, 1e-3 + 9e-7), True),  # below 1 a millionth itself
+        ((1e-3, 1e-3 + 1.1e-6), False),
+        ((-2, 2), False),
+    ],
+)
+def test_a_label_is_constant_up_to_the_noise_of_float32(values, constant):
+    logits = np.array([[values[0], 0.0], [values[1], 1.0]])
+    said = metrics.told_constant(logits, ("cat", "dog"))
+    assert said == ("1 of 2 labels have the same logit for each of 2 pictures: cat" if constant else None)
