@@ -42,9 +42,12 @@ load: $(VENV)/.installed-dev
 serve: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.serving runs/quickstart
 
-# Which versions of the runtimes open the sample's engines and answer alike, each in an environment of its own.
+# Which versions of the runtimes, Pythons, lower bounds and releases of TensorRT-RTX open the sample's engines and answer
+# alike, each in an environment of its own.
 versions: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.versions runs/quickstart --data examples/clipart-sample --into $(VENV)/versions
+	$(BIN)/python -m benchmarks.pythons runs/quickstart --data examples/clipart-sample --into $(VENV)/versions
+	$(BIN)/python -m benchmarks.rtx_releases runs/quickstart --into $(VENV)/versions
 
 # Mutation testing goes on where it was interrupted; `rm -r mutants` begins again.
 mutate: $(VENV)/.installed-dev $(VENV)/mutating/.installed

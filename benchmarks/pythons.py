@@ -4,7 +4,8 @@
 
 Makes an environment for each Python, with the newest packages that have a wheel for it, opens the run's engines there
 (with the golden check), answers the test split, compares its logits and decisions with those of the Python that this
-runs in, and calls `--help`, `doctor`, and for each engine `inspect`, `verify` and `predict`.
+runs in, and calls `--help`, `doctor`, and for each engine `inspect`, `verify` and `predict`. On the oldest Python and
+on the one that this runs in the same is done with every package at the lower bound that pyproject.toml declares.
 
 A Python is taken from the PATH or from pyenv's folder. On Debian, with mmdebstrap, one that is in Debian's unstable
 suite is unpacked into the folder and made to use the libraries beside it. Where there is none, its row says so.
@@ -15,13 +16,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.environments import Answered, answered, install, make_environment, make_wheel, run_in
+import tomllib
+
+from benchmarks.environments import ROOT, Answered, answered, install, make_environment, make_wheel, run_in
 from edgepress.deploy.engines.table import ENGINES, LITERT, NCNN, ONNX_RUNTIME, OPENVINO
 from edgepress.multilabel.bundle import Bundle
 
@@ -47,24 +51,37 @@ def main() -> None:
     bundles = [folder.resolve() for folder in folders if folder.is_dir() and Bundle.open(folder).manifest.kind in kinds]
     here: dict[str, Answered] = {}
     for version in dict.fromkeys([HERE, *(options.python or PYTHONS)]):
-        print(f"Python {version}", file=sys.stderr, flush=True)
         base = find_python(version, into)
-        if isinstance(base, str):
-            _print(python=version, error=base)
-            continue
-        made = make_environment(into / f"python-{version}", base, wheel, [])
-        if isinstance(made, str):
-            _print(python=version, error=made)
-            continue
-        for package in RUNTIMES:
-            why = install(made, package)
-            _print(python=_full_version(made), package=package, error=why, version=_installed(made, package))
-        for bundle in bundles:
-            one = answered(made, bundle, options.data, into)
-            here.setdefault(bundle.name, one)
-            _print(python=version, engine=bundle.name, error=one.error, ms=one.ms, **one.against(here[bundle.name]))
-        for row in verbs(made, bundles, options.data.resolve(), into):
-            _print(python=version, **row)
+        for packages in ("newest", "lowest") if version in (HERE, PYTHONS[0]) else ("newest",):
+            print(f"Python {version}, {packages} packages", file=sys.stderr, flush=True)
+            row = {"python": version, "packages": packages}
+            made = base if isinstance(base, str) else _environment(into, base, version, packages, wheel)
+            if isinstance(made, str):
+                _print(**row, error=made)
+                continue
+            for package in RUNTIMES:
+                why = install(made, package) if packages == "newest" else None
+                _print(**row, full=_full_version(made), package=package, error=why, version=_installed(made, package))
+            for bundle in bundles:
+                one = answered(made, bundle, options.data, into)
+                here.setdefault(bundle.name, one)
+                _print(**row, engine=bundle.name, error=one.error, ms=one.ms, **one.against(here[bundle.name]))
+            for found in verbs(made, bundles, options.data.resolve(), into):
+                _print(**row, **found)
+
+
+def _environment(into: Path, base: Path, version: str, packages: str, wheel: Path) -> Path | str:
+    if packages == "newest":
+        return make_environment(into / f"python-{version}", base, wheel, [])
+    return make_environment(into / f"python-{version}-lowest", base, wheel, lowest())
+
+
+def lowest() -> list[str]:
+    """The lower bound of each package of the base install and of the runtimes for a CPU, as pip takes it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    declared = [*project["dependencies"], *(one for runtime in RUNTIMES.values() for one in extras[runtime.extra])]
+    return [re.sub(r">=([\w.]+).*", r"==\1", requirement) for requirement in declared]
 
 
 def find_python(version: str, into: Path) -> Path | str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import importlib.util
+import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ _ARM_PARTS = {
     ("0x41", "0xd83"): "Neoverse-V3AE",
 }
 """Arm's names by implementer and part in /proc/cpuinfo: Raspberry Pi 3 to 5, Jetson Orin and Thor, and servers."""
+
+_LIMITS = ("ONEDNN_", "DNNL_", "OV_", "MLAS_")
+"""Prefixes of such variables: with ONEDNN_MAX_CPU_ISA=AVX2 OpenVINO computes as a processor without VNNI does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +62,8 @@ class MachineKey:
     """With its part and board; see `processor`."""
     instructions: str
     """As /proc/cpuinfo lists them."""
+    limits: tuple[str, ...] = ()
+    """Variables of the environment that change which instructions or kernels a runtime uses, as `NAME=value`."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,8 @@ def describe_machine() -> Machine:
 def machine_key(root: Path = Path("/")) -> MachineKey:
     """What decides how a runtime computes here."""
     text = _read(root / "proc/cpuinfo") or ""
-    return MachineKey(processor=processor(root), instructions=cpu_field(text, "flags", "Features") or "")
+    limits = tuple(sorted(f"{name}={value}" for name, value in os.environ.items() if name.startswith(_LIMITS)))
+    return MachineKey(processor=processor(root), instructions=cpu_field(text, "flags", "Features") or "", limits=limits)
 
 
 def processor(root: Path = Path("/")) -> str:

@@ -122,6 +122,20 @@ def test_what_is_proven_is_remembered_by_another_process(onnx_bundle, calls, mon
     assert calls == [1, 7, 1, 7, 1, 7]
 
 
+@pytest.mark.parametrize("name", ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"])
+def test_what_was_proven_with_other_instructions_is_proven_again(onnx_bundle, calls, monkeypatch, name):
+    """OpenVINO's INT8 answers saturate under ONEDNN_MAX_CPU_ISA=AVX2 on a processor with VNNI as well."""
+    with open_engine(onnx_bundle) as engine:
+        assert is_proven(engine)
+        monkeypatch.setenv(name, "AVX2")
+        assert not is_proven(engine)
+    open_engine(onnx_bundle).close()
+    assert calls == [1, 7, 1, 7]
+    monkeypatch.delenv(name)
+    open_engine(onnx_bundle).close()
+    assert calls == [1, 7, 1, 7]
+
+
 @pytest.mark.parametrize("home", [None, "", "/proc/no-such", "relative"])
 def test_without_a_place_to_write_it_is_proven_once_per_process(onnx_bundle, calls, monkeypatch, caplog, home):
     monkeypatch.delenv("XDG_CACHE_HOME")
