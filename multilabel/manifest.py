@@ -15,7 +15,7 @@ from edgepress.multilabel.ratio import Ratio
 
 Kind = Literal["torch", "onnx", "openvino", "tensorrt", "litert", "ncnn"]
 Precision = Literal["fp32", "fp16", "int8"]
-Target = Literal["onnxruntime", "tensorrt", "openvino", "litert"]
+Target = Literal["onnxruntime", "tensorrt", "openvino", "litert", "ncnn"]
 """The engine that an INT8 model is quantised for."""
 MANIFEST = "manifest.json"
 
@@ -98,7 +98,7 @@ class NodeNoise(_Frozen):
     node: str
     sqnr: float
     """Signal to quantisation noise of the logits, in dB, if only this node is quantised; lower is worse. It is measured
-    in ONNX Runtime for every target, for OpenVINO and LiteRT on a Q/DQ graph of the same model."""
+    in ONNX Runtime for every target, for OpenVINO, LiteRT and ncnn on a Q/DQ graph of the same model."""
     macs: float
     """Share of the model's multiply-accumulates."""
 

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from edgepress.deploy.build.ncnn import require_pnnx
 from edgepress.multilabel.errors import EngineUnavailableError
+from edgepress.multilabel.ncnn_model import require_pnnx
 
 
 def require_ncnn() -> None:

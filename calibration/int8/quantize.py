@@ -2,7 +2,7 @@
 
 No Q/DQ graph serves all targets: ONNX Runtime on x86 is fastest with asymmetric UInt8 activations and quantised biases;
 TensorRT takes only symmetric INT8 with zero point 0 and float biases, around Conv, MatMul and Gemm; OpenVINO is
-quantised by NNCF, and LiteRT by its own quantiser, each in its own representation.
+quantised by NNCF, LiteRT by its own quantiser, and ncnn's files are written here, each in its own representation.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 
 from edgepress.calibration.int8.finished import Finished
 from edgepress.calibration.int8.litert import LiteRtQuantizer
+from edgepress.calibration.int8.ncnn import NcnnQuantizer
 from edgepress.calibration.int8.openvino import OpenVinoQuantizer
 from edgepress.calibration.int8.qdq import OnnxQuantizer, check_qdq, convolutions_in_int8
 from edgepress.calibration.int8.search import SLOWER, Candidate, Score, Search, Searcher, Trial
@@ -53,12 +54,13 @@ STEPS: dict[Target, tuple[Candidate, ...]] = {
     "tensorrt": _ONNX_STEPS,
     "openvino": _OPENVINO_STEPS,
     "litert": _ONNX_STEPS,
+    "ncnn": _ONNX_STEPS,
 }
 """What is tried, with the most promising first; see `calibration.int8.search`."""
-_OWN: dict[Target, type[OpenVinoQuantizer] | type[LiteRtQuantizer]] = {
-    "openvino": OpenVinoQuantizer,
-    "litert": LiteRtQuantizer,
-}
+_SLOWER = ("slower in INT8",)
+"""Under what a search keeps the layers that are slower in INT8."""
+_Own = OpenVinoQuantizer | LiteRtQuantizer | NcnnQuantizer
+_OWN: dict[Target, type[_Own]] = {"openvino": OpenVinoQuantizer, "litert": LiteRtQuantizer, "ncnn": NcnnQuantizer}
 """Targets whose models are quantised in a representation of their own; the float model before it is touched in ONNX."""
 
 
@@ -80,7 +82,7 @@ def quantize(
 
     Args:
         model: the fp32 ONNX file.
-        out: file to write: .onnx, .xml for OpenVINO, or .tflite for LiteRT.
+        out: file to write: .onnx, .xml for OpenVINO, .tflite for LiteRT, or .param for ncnn.
         images: uint8 calibration pictures `[N, size, size, 3]`.
         target: the runtime that will execute it.
         evaluate: maps a model file to its score on val.
@@ -95,7 +97,7 @@ def quantize(
         InputError: the graph has nothing to quantise, or holds zero points that the target misreads.
     """
     try:
-        quantizer = _Targeted(model, finished.folder / "models", images, target, weight_bits)
+        quantizer = _Targeted(model, finished, images, target, weight_bits)
         searcher = Searcher(
             quantizer,
             out.name,
@@ -111,7 +113,7 @@ def quantize(
     except Exception as error:  # an error of a quantiser or a runtime is of its own type, and the graph's fault
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"{model}: cannot be quantised for {target}: {reason}") from error
-    for suffix in (out.suffix, ".bin") if target == "openvino" else (out.suffix,):
+    for suffix in (out.suffix, ".bin") if target in ("openvino", "ncnn") else (out.suffix,):
         shutil.copyfile(found.best.file.with_suffix(suffix), out.with_suffix(suffix))
     if target == "onnxruntime" or target == "tensorrt":
         check_qdq(out, target)
@@ -137,21 +139,25 @@ def _warn(found: Search, searcher: Searcher, target: Target) -> None:
 class _Targeted:
     """The quantiser of a target, for every float model that the touches make from one model."""
 
-    def __init__(self, model: Path, folder: Path, images: np.ndarray, target: Target, weight_bits: int) -> None:
-        shutil.rmtree(folder, ignore_errors=True)
-        self.folder, self.images, self.target, self.weight_bits = folder, images, target, weight_bits
+    def __init__(self, model: Path, finished: Finished, images: np.ndarray, target: Target, weight_bits: int) -> None:
+        self.folder = finished.folder / "models"
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.images, self.target, self.weight_bits = images, target, weight_bits
         self.steps = STEPS[target]
         if target == "openvino" and weight_bits == 7:
             # NNCF's grid would have the largest weight half-way between two integers, so none can be rounded before.
             self.steps = tuple(step for step in self.steps if "rounded" not in step.touches)
         self._onnx: dict[str, OnnxQuantizer] = {}
-        self._own: dict[str, OpenVinoQuantizer | LiteRtQuantizer] = {}
+        self._own: dict[str, _Own] = {}
         self.plain = self._of_onnx("plain", lambda file: shutil.copyfile(model, file))
         self.products, self.weights, self.macs = self.plain.products, self.plain.weights, self.plain.macs
         if target in _OWN:
             # The others are computed in float: NNCF has fused them into attention, LiteRT multiplies two activations.
-            names = self._in_own("plain").names
-            self.products = [name for name in self.products if name in names]
+            own = self._in_own("plain")
+            self.products = [name for name in self.products if name in own.names]
+            if isinstance(own, NcnnQuantizer):
+                # Not every kind of layer has a fast form in INT8, and which have one differs by the processor.
+                self.steps = (self.steps[0]._replace(kept=_slower(own, finished)), *self.steps[1:])
 
     def write(self, out: Path, candidate: Candidate) -> bool:
         for count in range(1, len(candidate.touches) + 1):
@@ -201,13 +207,22 @@ class _Targeted:
         self._onnx[name] = OnnxQuantizer(file, file.parent, self.images, self.target, self.weight_bits)
         return self._onnx[name]
 
-    def _in_own(self, name: str) -> OpenVinoQuantizer | LiteRtQuantizer:
+    def _in_own(self, name: str) -> _Own:
         if name not in self._own:
             self._own[name] = _OWN[self.target](self._file(name), self.images, self.weight_bits)
         return self._own[name]
 
     def _file(self, name: str) -> Path:
         return self.folder / name / "float.onnx"
+
+
+def _slower(own: NcnnQuantizer, finished: Finished) -> tuple[str, ...]:
+    """The layers that stay in float for their time; a search that continues keeps what it measured when it began."""
+    measured = finished.load(_SLOWER)
+    if measured is None:
+        measured = {"layers": own.slower_in_int8()}
+        finished.save(_SLOWER, measured)
+    return tuple(measured["layers"])
 
 
 def _name(touches: tuple[str, ...], method: str) -> str:

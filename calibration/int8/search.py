@@ -41,7 +41,7 @@ class Candidate(NamedTuple):
     touches: tuple[str, ...] = ()
     """What is done to the float model before, in this order."""
     kept: tuple[str, ...] = ()
-    """Nodes that are in float on purpose."""
+    """Nodes that are in float on purpose: those of the first step in every graph of a search."""
 
     def __str__(self) -> str:
         kept = f", {len(self.kept)} left in float" if self.kept else ""
@@ -75,7 +75,8 @@ class Quantizer(Protocol):
     """What the search needs from a target."""
 
     steps: tuple[Candidate, ...]
-    """Changes to the best so far, in order of benefit: a method, or one touch more (without a method)."""
+    """Changes to the best so far, in order of benefit: a method, or one touch more (without a method). Nodes that the
+    first leaves in float, because they would be slower in INT8, are in float in every graph."""
     products: list[str]
     weights: dict[str, int]
     """Number of constants in each product."""
@@ -148,11 +149,13 @@ class Searcher:
             log.info("  %d of %d candidates tried", len(self.trials), planned)
         with progress("sensitivity", len(self.quantizer.products)) as advance:
             ranked = self.quantizer.rank(self.chosen().candidate.method, advance)
+        slow = self.quantizer.steps[0].kept
+        ranked_in_int8 = [noise for noise in ranked if noise.node not in slow]
         most, count = int(MOST_FLOAT * len(self.quantizer.products)), 1
         room = MOST_FLOAT_WEIGHTS * sum(self.quantizer.weights.values())
         while self.drop(self.chosen()) > self.allowed and count <= most:
-            kept = worst_within(ranked, self.quantizer.weights, count, room)
-            self._try(self.chosen().candidate._replace(kept=kept))
+            kept = worst_within(ranked_in_int8, self.quantizer.weights, count, room)
+            self._try(self.chosen().candidate._replace(kept=tuple(sorted({*slow, *kept}))))
             count *= 2
         return Search(best=self.chosen(), tried=self.trials, planned=planned, sensitivity=ranked)
 
@@ -190,7 +193,7 @@ class Searcher:
         if not self.trials:
             return step
         best = self.least_noise().candidate
-        return Candidate(step.method or best.method, (*best.touches, *step.touches))
+        return Candidate(step.method or best.method, (*best.touches, *step.touches), best.kept or step.kept)
 
     def _try(self, candidate: Candidate) -> None:
         if any(trial.candidate == candidate for trial in self.trials):

@@ -178,7 +178,7 @@ NCNN = Runtime(
     engine=f"{_HERE}.ncnn:NcnnEngine",
     settings=("threads",),
     builder=f"{_BUILD}.ncnn:compile_ncnn",
-    building=f"{_BUILD}.ncnn:require_pnnx",
+    building="edgepress.multilabel.ncnn_model:require_pnnx",
     shares_threads=True,
 )
 _ALL = (TORCH, ONNX_RUNTIME, OPENVINO, TENSORRT, LITERT, NCNN)
@@ -204,6 +204,7 @@ _ROWS = (
     EngineSpec(name="litert-int8", runtime=LITERT, precision="int8", target="litert"),
     EngineSpec(name="ncnn-fp32", runtime=NCNN, precision="fp32", graph="onnx-fp32"),
     EngineSpec(name="ncnn-fp16", runtime=NCNN, precision="fp16", graph="onnx-fp32"),
+    EngineSpec(name="ncnn-int8", runtime=NCNN, precision="int8", target="ncnn"),
     EngineSpec(name="tensorrt-fp32", runtime=TENSORRT, precision="fp32", graph="onnx-fp32"),
     EngineSpec(name="tensorrt-fp16", runtime=TENSORRT, precision="fp16", graph="onnx-fp16"),
     EngineSpec(name="tensorrt-int8", runtime=TENSORRT, precision="int8", graph="onnx-int8-tensorrt", target="tensorrt"),

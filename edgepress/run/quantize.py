@@ -29,6 +29,7 @@ from edgepress.calibration.int8.subset import calibration_hash, choose_calibrati
 from edgepress.deploy.bench.against import compare_latency
 from edgepress.deploy.build.compile import IR, ONNX, built_for_openvino, derived_bundle
 from edgepress.deploy.build.litert import TFLITE, built_for_litert
+from edgepress.deploy.build.ncnn import PARAM, built_for_ncnn
 from edgepress.deploy.engines import open_engine
 from edgepress.deploy.engines.attention import require_logits_alone
 from edgepress.deploy.engines.base import require
@@ -52,6 +53,7 @@ from edgepress.multilabel.facts import DecisionsChanged, Facts
 from edgepress.multilabel.litert_model import require_converter
 from edgepress.multilabel.manifest import BuiltFor, Kind, Quantization, Target, Tried
 from edgepress.multilabel.metrics import average_precision, mean_average_precision
+from edgepress.multilabel.ncnn_model import require_pnnx
 from edgepress.multilabel.noise import signal_to_noise
 from edgepress.multilabel.plural import plural
 from edgepress.multilabel.ratio import Ratio
@@ -61,16 +63,21 @@ from edgepress.run.recipe import QuantizeConfig
 from edgepress.run.splits import Splits
 
 log = logging.getLogger("edgepress")
-_FILES: dict[Kind, str] = {"onnx": ONNX, "openvino": IR, "litert": TFLITE}
+_FILES: dict[Kind, str] = {"onnx": ONNX, "openvino": IR, "litert": TFLITE, "ncnn": PARAM}
 """The file that holds the model, by the kind of bundle."""
 _PACKAGES: dict[Target, tuple[str, ...]] = {
     "onnxruntime": ("onnx", "onnxruntime"),
     "tensorrt": ("onnx", "onnxruntime"),
     "openvino": ("openvino", "nncf", "onnxruntime"),
     "litert": ("onnx", "onnxruntime", "onnx2tf", "litert-quantizer", "ai-edge-litert"),
+    "ncnn": ("onnx", "onnxruntime", "pnnx", "ncnn"),
 }
 """The packages on whose versions an INT8 model depends."""
-_PASSPORTS: dict[Target, Callable[[Bundle], BuiltFor]] = {"openvino": built_for_openvino, "litert": built_for_litert}
+_PASSPORTS: dict[Target, Callable[[Bundle], BuiltFor]] = {
+    "openvino": built_for_openvino,
+    "litert": built_for_litert,
+    "ncnn": built_for_ncnn,
+}
 
 
 def require_quantizer(target: Target) -> None:
@@ -83,6 +90,8 @@ def require_quantizer(target: Target) -> None:
         require(module, "quantize")
     if target == "litert":
         require_converter()
+    if target == "ncnn":
+        require_pnnx()
 
 
 def quantize_bundle(parent: Bundle, splits: Splits, target: Target, out: Path, config: QuantizeConfig) -> Bundle:
@@ -275,8 +284,8 @@ class _Candidates:
 
 
 def _copy_graph(file: Path, copy: Path) -> None:
-    """Copy the file or, in OpenVINO's format, the two files of a graph."""
-    for suffix in (".xml", ".bin") if file.suffix == ".xml" else (file.suffix,):
+    """Copy the file or, in OpenVINO's and ncnn's formats, the two files of a graph."""
+    for suffix in (file.suffix, ".bin") if file.suffix in (".xml", ".param") else (file.suffix,):
         sync(file.with_suffix(suffix))  # the kept result of a candidate must not outlast its file
         shutil.copyfile(file.with_suffix(suffix), copy.with_suffix(suffix))
 

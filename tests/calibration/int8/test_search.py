@@ -261,3 +261,14 @@ def test_other_inputs_find_nothing_finished(tmp_path):
     assert Finished(tmp_path / ".work", "two").load(STEPS[0]) is None
     first.remove()
     assert not (tmp_path / ".work").exists()
+
+
+def test_what_the_first_step_leaves_in_float_is_in_float_in_every_graph(tmp_path):
+    """As for ncnn, whose slow layers are found before the search: the worst of the others are kept beside them."""
+    quantizer = Paper()
+    quantizer.steps = (Candidate("a", kept=("n0", "n3")), *STEPS[1:])
+    found = search(tmp_path, {}, quantizer=quantizer)
+    kept = [set(trial.candidate.kept) for trial in found.tried]
+    assert kept[: len(STEPS)] == [{"n0", "n3"}] * len(STEPS)
+    assert kept[len(STEPS) :] == [{"n0", "n3", "n1"}, {"n0", "n3", "n1", "n2"}, {"n0", "n3", "n1", "n2", "n4", "n5"}]
+    assert [noise.node for noise in found.sensitivity] == NODES

@@ -149,6 +149,12 @@ class TestNcnnFp16(NcnnContract):
     closeness = 50
 
 
+class TestNcnnInt8(NcnnContract):
+    name = "ncnn-int8"
+    runs: ClassVar = {"runtime": "ncnn", "provider": "CPU", "precision": "int8 + f32"}
+    closeness = 15
+
+
 class StandInGpu:
     """CUDA's memory and one stream, and a TensorRT that computes by ONNX Runtime.
 

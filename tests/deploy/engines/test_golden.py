@@ -206,7 +206,7 @@ def test_answers_that_are_no_numbers_are_told(onnx_bundle):
     assert disagreement(golden, found, onnx_bundle) == "2 of 40 logits are NaN or infinite"
 
 
-@pytest.mark.parametrize("name", ["onnx-int8-onnxruntime", "openvino-int8", "litert-int8"])
+@pytest.mark.parametrize("name", ["onnx-int8-onnxruntime", "openvino-int8", "litert-int8", "ncnn-int8"])
 def test_an_int8_engine_is_held_to_its_own_answers(build, name):
     bundle = build(name)
     golden = stored(bundle)

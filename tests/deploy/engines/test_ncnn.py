@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from edgepress.deploy.engines import open_engine
-from edgepress.deploy.engines.ncnn import OPTIONS
 from edgepress.multilabel.bundle import Bundle, write_bundle
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
+from edgepress.multilabel.ncnn_network import OPTIONS
 
 Files = dict[str, bytes]
 

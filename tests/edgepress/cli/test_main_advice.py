@@ -13,7 +13,7 @@ pytest.importorskip("torch", reason="torch is not installed; the tests make thei
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("quantize", "onnx-fp32", "--data", "d"), "'--target': One of onnxruntime, openvino, litert, tensorrt ("),
+        (("quantize", "onnx-fp32", "--data", "d"), "'--target': One of onnxruntime, openvino, litert, ncnn, tensorrt"),
         (("compile", "onnx-fp32"), "'--engine': onnx-fp16, openvino-fp32,"),
         (("verify", "onnx-fp32"), "'--data': The data set's folder ("),
     ],

@@ -182,7 +182,7 @@ def test_a_folder_that_is_no_bundle_is_named(bad, data, tmp_path, verb):
     [
         (
             ("quantize", "BUNDLE", "--data", "DATA", "--target", "toaster"),
-            ["'toaster'", "onnxruntime, openvino, litert, tensorrt"],
+            ["'toaster'", "onnxruntime, openvino, litert, ncnn, tensorrt"],
         ),
         (("compile", "BUNDLE", "--engine", "toaster"), ["'toaster'", "onnx-fp16, openvino-fp32"]),
         (("predict", "BUNDLE", "absent.jpg"), ["absent.jpg"]),

@@ -57,7 +57,9 @@ def test_where_no_picture_shows_a_label_there_is_no_f1(pictures, logits):
         draw_thresholds(Decisions.plain(pictures.labels.names), logits[: len(nothing)], nothing, "onnx-fp32")
 
 
-@pytest.mark.parametrize(("target", "told"), [("onnxruntime", False), ("openvino", True), ("litert", True)])
+@pytest.mark.parametrize(
+    ("target", "told"), [("onnxruntime", False), ("openvino", True), ("litert", True), ("ncnn", True)]
+)
 def test_whose_sensitivities_these_are_is_said(target, told):
     """Only ONNX Runtime is asked node by node."""
     nodes = (NodeNoise(node="/conv", sqnr=12.0, macs=0.5),)
