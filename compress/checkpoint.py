@@ -19,8 +19,10 @@ from edgepress.compress.config import ModelConfig
 from edgepress.compress.models import MultiLabelModel, fuse
 from edgepress.compress.weights import read_safetensors
 from edgepress.multilabel.bundle import Bundle, write_atomically, write_bundle
+from edgepress.multilabel.decisions import Decisions
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.facts import Architecture, Facts, Parent
+from edgepress.multilabel.label_groups import NO_GROUPS, LabelGroups
 from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.preprocess import Preprocess
 
@@ -49,6 +51,7 @@ def write_model(
     facts: Facts,
     parent: Parent | None = None,
     tensorboard: Path | None = None,
+    groups: LabelGroups = NO_GROUPS,
 ) -> None:
     """Save a model as a bundle of kind torch.
 
@@ -57,6 +60,7 @@ def write_model(
         facts: what was measured while it was made.
         parent: the teacher's bundle, if there is one.
         tensorboard: a folder of event files to store with it.
+        groups: the label groups that it learnt, which are a part of its decisions.
     """
     with write_bundle(
         out,
@@ -68,6 +72,7 @@ def write_model(
         architecture=architecture(model),
         facts=facts,
         parent=parent,
+        decisions=Decisions.plain(model.labels.names, groups=groups) if groups else None,
         tools={name: version(name) for name in ("torch", "timm", "edgepress")},
         inputs=inputs,
     ) as folder:

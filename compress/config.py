@@ -56,7 +56,7 @@ class TrainConfig(Config):
     """Decay of the averaged weights, approached from below in the first steps; these weights are kept."""
     task_loss: Literal["bce", "asl", "focal"] = "bce"
     """What is learnt from the labels. bce: binary cross-entropy; asl: asymmetric loss, for many negatives a positive;
-    focal: focal loss with alpha 0.25 and gamma 2."""
+    focal: focal loss with alpha 0.25 and gamma 2. Labels that exclude each other learn by cross-entropy in any case."""
     gamma_neg: Gamma = 4.0
     """asl: how fast easy negatives lose weight; 0, or at least 1."""
     gamma_pos: Gamma = 0.0
@@ -66,7 +66,8 @@ class TrainConfig(Config):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """s: a target y becomes y(1 - s) + s/2."""
     positive_weights: Literal["none", "balanced"] = "none"
-    """balanced: a label's positives count as much as its negatives, by their numbers in the training split."""
+    """balanced: a label's positives count as much as its negatives, by their numbers in the training split; for labels
+    that exclude no others."""
     augment: Literal["none", "randaugment"] = "randaugment"
     """randaugment: RandAugment, two operations of magnitude 9."""
     flip: float = Field(default=0.5, ge=0, le=1)

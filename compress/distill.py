@@ -25,6 +25,7 @@ from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.durable import make_folder
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.facts import Facts, Parent, Role
+from edgepress.multilabel.label_groups import LabelGroups
 from edgepress.multilabel.plural import plural
 
 log = logging.getLogger("edgepress")
@@ -124,19 +125,27 @@ def _train(
     )
     first = material.teachers[0] if material.teachers else None
     parent = first.as_parent if isinstance(first, Bundle) else None
-    made = saved(model, out, accelerator, inputs=inputs, facts=facts, parent=parent)
+    made = saved(model, out, accelerator, inputs=inputs, facts=facts, parent=parent, groups=train.groups)
     if accelerator.is_main_process:
         _log_result(facts)
     return made
 
 
 def saved(
-    model: MultiLabelModel, out: Path, accelerator: Accelerator, *, inputs: str, facts: Facts, parent: Parent | None
+    model: MultiLabelModel,
+    out: Path,
+    accelerator: Accelerator,
+    *,
+    inputs: str,
+    facts: Facts,
+    parent: Parent | None,
+    groups: LabelGroups,
 ) -> Bundle:
     """Write a trained model as a bundle of kind torch, in the first process alone, and remove the training's state."""
     if accelerator.is_main_process:
         work = work_of(out)
-        write_model(model, out, inputs=inputs, facts=facts, parent=parent, tensorboard=work / "tensorboard")
+        events = work / "tensorboard"
+        write_model(model, out, inputs=inputs, facts=facts, parent=parent, tensorboard=events, groups=groups)
         shutil.rmtree(work)
     accelerator.wait_for_everyone()
     return Bundle.open(out)

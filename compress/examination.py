@@ -11,7 +11,9 @@ from edgepress.compress.reading import Reading
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.decisions import Affine, FittedAnswers
 from edgepress.multilabel.errors import InputError
-from edgepress.multilabel.metrics import average_precision
+from edgepress.multilabel.grouped import grouped
+from edgepress.multilabel.labels import LabelSpace
+from edgepress.multilabel.metrics import average_precision, labels_counted
 
 log = logging.getLogger("edgepress")
 _NAMED = 8
@@ -51,23 +53,26 @@ def examine(
     if not np.isfinite(logits[:, known]).all():
         raise InputError(f"{whose}: its logits are not finite for pictures of {val.root}, split {val.split!r}")
     ignore = val.ignore | ~known
-    precision, chance = average_precision(val.targets, logits, ignore), _prevalences(val.targets, ignore)
+    # Of a group with labels that the teacher lacks, those that it has are ranked among themselves.
+    names = val.labels.names
+    has = LabelSpace(tuple(name for name, one in zip(names, known, strict=True) if one))
+    scores = grouped(val.groups.among(has), names).log_odds(logits)
+    precision, chance = average_precision(val.targets, scores, ignore), _prevalences(val.targets, ignore)
     counted = ~np.isnan(precision)
     if not counted.any():
         raise InputError(f"{whose}: no label that it has is shown by some pictures of {val.split!r} and not by others")
     val_map = float(precision[counted].mean())
     weak = counted & (np.nan_to_num(precision) <= chance)
-    names = np.array(val.labels.names)
     what = ", ".join(
         f"{name} ({100 * own:.1f}, by chance {100 * random:.1f})"
-        for name, own, random in zip(names[weak][:_NAMED], precision[weak], chance[weak], strict=False)
+        for name, own, random in zip(np.array(names)[weak][:_NAMED], precision[weak], chance[weak], strict=False)
     ) + (f", … ({weak.sum()} in all)" if weak.sum() > _NAMED else "")
     if weak.any() and reading.weak == "stop":
         raise InputError(
             f"{whose}: its AP on {val.split} is at or below prevalence for {what}: set teacher_weak to mask, which "
             f"leaves them out of its terms, or to keep"
         )
-    fitted = _calibrated(logits, val.targets, ignore, reading)
+    fitted = _calibrated(logits, val.targets, ignore | val.grouped.member, reading)
     said = [f"{whose}: val mAP {100 * val_map:.2f}" + (f" over {counted.sum()} labels" if not counted.all() else "")]
     if fitted is not None and fitted.calibrator.method != "none":
         losses = f"log loss on val {fitted.loss_before:.3f}, then {fitted.loss:.3f}"
@@ -81,7 +86,7 @@ def examine(
 
 
 def _calibrated(logits: np.ndarray, targets: np.ndarray, ignore: np.ndarray, reading: Reading) -> FittedAnswers | None:
-    if reading.calibration == "none":
+    if reading.calibration == "none" or not labels_counted(targets, ignore):  # every label is in a group
         return None
     assert reading.calibrate is not None, "a reading that calibrates has the means"
     return reading.calibrate(logits, targets, ignore, reading.calibration)

@@ -95,7 +95,7 @@ def quantize_aware(
         **result.facts,
         training=terms.model_dump(mode="json"),
     )
-    return saved(model, out, accelerator, inputs=inputs, facts=facts, parent=student.as_parent)
+    return saved(model, out, accelerator, inputs=inputs, facts=facts, parent=student.as_parent, groups=train.groups)
 
 
 def _material(

@@ -25,6 +25,8 @@ from edgepress.compress.losses import (
     BinaryKD,
     FitNetHints,
     FocalLoss,
+    GroupedLogitsLoss,
+    GroupedTaskLoss,
     LabelWiseEmbeddingDistillation,
     LabelWiseHints,
     LogitsMSE,
@@ -78,6 +80,8 @@ class DistillTask(Task):
 
     With mld, cd and id it is the published objective, or the form of it that does not depend on the batch size.
     Without a teacher, the student learns alone. A label that the teacher does not teach is ignored in all of its terms.
+    Labels that exclude each other learn the group's distribution instead, by cross-entropy from the labels and by KL in
+    the terms on logits; cd and id are for the other labels.
 
     Args:
         student: the model that is trained; its backbone is tapped if a term looks inside it.
@@ -87,6 +91,8 @@ class DistillTask(Task):
 
     _untaught: Tensor | None
     _untaught_inside: Tensor | None
+    _unstructured: Tensor | None
+    _member: Tensor
     _slopes: Tensor | None
     _offsets: Tensor | None
 
@@ -102,15 +108,26 @@ class DistillTask(Task):
         self.config, self.teacher = config, teacher
         everything = np.ones(len(train.labels), bool)
         examined = examined or Examined(taught=everything, inside=everything)
-        masks = {"_untaught": examined.taught, "_untaught_inside": examined.inside}
+        member = train.grouped.member
+        masks = {
+            "_untaught": examined.taught,
+            "_untaught_inside": examined.inside,
+            "_unstructured": examined.inside & ~member,
+        }
         for name, mask in masks.items():
             self.register_buffer(name, None if mask.all() else torch.from_numpy(~mask), persistent=False)
+        self.register_buffer("_member", torch.from_numpy(member), persistent=False)
         known = examined.calibrator
-        for name, values in (("_slopes", known and known.slopes), ("_offsets", known and known.offsets)):
-            self.register_buffer(name, torch.tensor(values) if values else None, persistent=False)
+        # A label's own slope and offset would change the odds within its group.
+        slopes, offsets = (None, None) if known is None else (np.where(member, 1, known.slopes), known.offsets)
+        for name, values in (
+            ("_slopes", slopes),
+            ("_offsets", None if known is None else np.where(member, 0, offsets)),
+        ):
+            self.register_buffer(name, None if values is None else torch.tensor(values).float(), persistent=False)
         self.task_loss = task_loss(config, train, config.reduction)
         self.logits_losses = nn.ModuleDict(
-            {name: make(config) for name, make in _LOGITS_LOSSES.items() if getattr(config, name)}
+            {name: _logits_loss(name, config, train) for name in _LOGITS_LOSSES if getattr(config, name)}
         )
         self.embedding_loss = LabelWiseEmbeddingDistillation(config.cd, config.id, config.reduction)
         self.hint_loss: LabelWiseHints | None = None
@@ -153,7 +170,8 @@ class DistillTask(Task):
             embeddings, teacher_embeddings = gathered(embeddings), gathered(teacher_embeddings)
             ignore = known if self._untaught_inside is None else known | self._untaught_inside
         if self.config.cd or self.config.id:
-            structure = self.embedding_loss.terms(embeddings, teacher_embeddings, targets, ignore)
+            left = known if self._unstructured is None else known | self._unstructured
+            structure = self.embedding_loss.terms(embeddings, teacher_embeddings, targets, left)
             for name in ("cd", "id"):
                 if weight := getattr(self.config, name):
                     terms[name] = weight * structure[name]
@@ -172,6 +190,7 @@ class DistillTask(Task):
             return batch.targets, batch.ignore
         labelled = batch.labelled[:, None]
         sure = (teacher_logits.sigmoid() >= self.config.sure).to(batch.targets.dtype)
+        sure = sure.masked_fill(self._member, 0)  # a softmax's logit alone says nothing
         return torch.where(labelled, batch.targets, sure), batch.ignore & labelled
 
     def _inside(self, student: Features, teacher: Features) -> dict[str, Tensor]:
@@ -207,15 +226,38 @@ def task_loss(config: TrainConfig, train: MultiLabelDataset, reduction: Reductio
     Args:
         train: the split counted for `positive_weights`.
     """
+    member = train.grouped.member
+    weights = _positive_weights(config, train)
     shared: dict[str, Any] = {
         "label_smoothing": config.label_smoothing,
-        "positive_weights": _positive_weights(config, train),
+        "positive_weights": None if weights is None else weights[torch.from_numpy(~member)],
     }
+    loss: nn.Module
     if config.task_loss == "asl":
-        return AsymmetricLoss(config.gamma_neg, config.gamma_pos, config.clip, reduction, **shared)
-    if config.task_loss == "focal":
-        return FocalLoss(reduction=reduction, **shared)
-    return BinaryCrossEntropy(reduction, **shared)
+        loss = AsymmetricLoss(config.gamma_neg, config.gamma_pos, config.clip, reduction, **shared)
+    elif config.task_loss == "focal":
+        loss = FocalLoss(reduction=reduction, **shared)
+    else:
+        loss = BinaryCrossEntropy(reduction, **shared)
+    if not member.any():
+        return loss
+    return GroupedTaskLoss(loss, *_groups(train), reduction, label_smoothing=config.label_smoothing)
+
+
+def _logits_loss(name: str, config: DistillConfig, train: MultiLabelDataset) -> nn.Module:
+    """A term on logits; within a group of labels that exclude each other it is the KL of the group's distribution."""
+    loss = _LOGITS_LOSSES[name](config)
+    if not train.grouped.member.any():
+        return loss
+    temperature = loss.temperature if isinstance(loss, BinaryKD) else 1.0
+    reduction = config.reduction if name in ("mld", "kd") else "mean"
+    return GroupedLogitsLoss(loss, *_groups(train), reduction, temperature=temperature)
+
+
+def _groups(train: MultiLabelDataset) -> tuple[list[list[int]], list[bool], int]:
+    """The columns of each group, whether a picture may have none of its labels, and the number of all labels."""
+    columns = [group.tolist() for group in train.grouped.columns]
+    return columns, [group.none for group in train.groups.exclusive], len(train.labels)
 
 
 def _positive_weights(config: TrainConfig, train: MultiLabelDataset) -> Tensor | None:

@@ -114,6 +114,18 @@ class LabelGroups(BaseModel):
         left_over = {name: follows for name, follows in implies.items() if follows}
         return LabelGroups(one_of=tuple(whole), at_most_one_of=tuple(less), implies=left_over)
 
+    def among(self, labels: LabelSpace) -> LabelGroups:
+        """The exclusive groups among some of the labels, for the answers of a model that has no others.
+
+        Unlike `select`, which is about what is true of a picture, a group keeps its kind; one of one label is left out.
+        """
+
+        def left(groups: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
+            cut = (tuple(name for name in group if name in labels) for group in groups)
+            return tuple(group for group in cut if len(group) > 1)
+
+        return LabelGroups(one_of=left(self.one_of), at_most_one_of=left(self.at_most_one_of))
+
     def require_known(self, labels: LabelSpace, where: str) -> None:
         """Raise an error unless every name is a label.
 

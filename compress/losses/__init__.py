@@ -1,6 +1,7 @@
 """Losses of multi-label distillation: from the labels, from the teacher's logits, embeddings, features and maps."""
 
 from edgepress.compress.losses.attention_transfer import AttentionTransfer
+from edgepress.compress.losses.exclusive import GroupedLogitsLoss, GroupedTaskLoss
 from edgepress.compress.losses.fitnet import FitNetHints
 from edgepress.compress.losses.kd import BinaryKD
 from edgepress.compress.losses.label_hints import LabelWiseHints
@@ -25,6 +26,8 @@ __all__ = [
     "ClassAwareEmbeddingDistillation",
     "FitNetHints",
     "FocalLoss",
+    "GroupedLogitsLoss",
+    "GroupedTaskLoss",
     "InstanceAwareEmbeddingDistillation",
     "LabelWiseEmbeddingDistillation",
     "LabelWiseHints",

@@ -26,6 +26,7 @@ from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
 from edgepress.multilabel.judgement import Reason
 from edgepress.multilabel.label_map import LabelMatch
+from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.metrics import mean_average_precision
 from edgepress.multilabel.plural import plural
 from edgepress.multilabel.stored_answers import StoredAnswers
@@ -74,7 +75,7 @@ def prove_model(
             from edgepress.compress.mapped import mapped
 
             logits = mapped(logits, match)
-            test = replace(test, ignore=test.ignore | ~match.known)
+            test = _known_to(match, test)
     return EngineResult(
         **place,
         precision="fp32",
@@ -95,8 +96,7 @@ def prove_answers(answers: StoredAnswers, match: LabelMatch, test: MultiLabelDat
         return EngineResult(**place, digest=answers.digest, size_bytes=size)
     from edgepress.compress.stored import answers_for
 
-    logits = answers_for(answers, match, test)
-    test = replace(test, ignore=test.ignore | ~match.known)
+    logits, test = answers_for(answers, match, test), _known_to(match, test)
     return EngineResult(
         **place,
         digest=answers.digest,
@@ -104,6 +104,12 @@ def prove_answers(answers: StoredAnswers, match: LabelMatch, test: MultiLabelDat
         mAP=mean_average_precision(test.targets, test.scores(logits), test.ignore),
         labels=label_scores(logits, test),
     )
+
+
+def _known_to(match: LabelMatch, test: MultiLabelDataset) -> MultiLabelDataset:
+    """The split without the cells, and the groups without the labels, that a teacher lacks."""
+    has = tuple(name for name, known in zip(test.labels.names, match.known, strict=True) if known)
+    return replace(test, ignore=test.ignore | ~match.known, groups=test.groups.among(LabelSpace(has)))
 
 
 def prove_engine(

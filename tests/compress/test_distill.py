@@ -11,10 +11,14 @@ import torch
 from edgepress.compress.checkpoint import load_model
 from edgepress.compress.config import ALONE, DistillConfig
 from edgepress.compress.distill import distill, teach
+from edgepress.compress.examination import Examined
 from edgepress.compress.lesson import inherit_head
 from edgepress.compress.losses import (
     AsymmetricLoss,
     BinaryCrossEntropy,
+    BinaryKD,
+    GroupedLogitsLoss,
+    GroupedTaskLoss,
     LabelWiseEmbeddingDistillation,
     MultiLabelLogitsDistillation,
 )
@@ -23,7 +27,9 @@ from edgepress.compress.tasks import DistillTask, TeachTask
 from edgepress.compress.teacher import LiveTeacher
 from edgepress.compress.training import evaluate, make_accelerator
 from edgepress.multilabel.bundle import Bundle, file_sha256
+from edgepress.multilabel.decisions import Affine
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.label_groups import LabelGroups
 from edgepress.multilabel.labels import LabelSpace
 from tests.compress.lessons import LABELS, STUDENT, TEACHER, TRAIN, content, models, random_batch, updated, with_labels
 
@@ -286,3 +292,53 @@ def test_a_student_does_not_take_its_teacher_s_place(teacher, splits):
     with pytest.raises(InputError, match="is the teacher itself"):
         distill(*splits, teacher, STUDENT, teacher.path)
     assert Bundle.open(teacher.path).digest == teacher.digest
+
+
+def with_groups(data, **rules):
+    return replace(data, groups=LabelGroups(**rules))
+
+
+def test_with_label_groups_the_terms_are_the_groups_losses_and_structure_is_of_the_rest():
+    teacher_model, student = models()
+    batch = random_batch(0.3)
+    logits, embeddings = student(batch.images)
+    with torch.no_grad():
+        told, shown = teacher_model.eval()(batch.teacher_images)
+    train = with_groups(TRAIN, one_of=(("d", "b"),), implies={"a": ("c",)})
+    for reduction in ("mean", "published"):
+        config = updated(STUDENT, reduction=reduction, mld=2.0, cd=0.0, id=5.0, kd=3.0)
+        terms = DistillTask(config, LiveTeacher(teacher_model), student, train)(batch, logits, embeddings)
+        given = [[3, 1]], [False], 4, reduction
+        targets, ignore = batch.targets, batch.ignore
+        alone = ignore.clone()
+        alone[:, [1, 3]] = True
+        structure = LabelWiseEmbeddingDistillation(0.0, 1.0, reduction).terms(embeddings, shown, targets, alone)
+        rest = MultiLabelLogitsDistillation(reduction), BinaryKD(reduction=reduction)
+        expected = {
+            "bce": GroupedTaskLoss(BinaryCrossEntropy(reduction), *given)(logits, targets, ignore),
+            "mld": 2 * GroupedLogitsLoss(rest[0], *given)(logits, told, targets, ignore),
+            "kd": 3 * GroupedLogitsLoss(rest[1], *given, temperature=4.0)(logits, told, targets, ignore),
+            "id": 5 * structure["id"],
+        }
+        for name, value in expected.items():
+            torch.testing.assert_close(terms[name], value, msg=name)
+
+
+def test_a_calibrated_teacher_keeps_the_odds_within_a_group():
+    teacher_model, student = models()
+    train = with_groups(TRAIN, one_of=(("d", "b"),))
+    everything = np.ones(4, bool)
+    calibrator = Affine(method="platt", slopes=(2.0,) * 4, offsets=(1.0,) * 4)
+    examined = Examined(taught=everything, inside=everything, calibrator=calibrator)
+    task = DistillTask(STUDENT, LiveTeacher(teacher_model), student, train, examined)
+    assert task._slopes.tolist() == [2, 1, 2, 1]
+    assert task._offsets.tolist() == [1, 0, 1, 0]
+
+
+def test_groups_are_learnt_and_are_in_the_bundle(splits, tmp_path):
+    train, val = (with_groups(split, at_most_one_of=(("circle", "bars"),)) for split in splits)
+    made = teach(train, val, TEACHER, tmp_path / "teacher")
+    assert made.decisions.groups == train.groups
+    student = distill(train, val, made, updated(STUDENT, mld=1.0), tmp_path / "student")
+    assert student.decisions.groups == train.groups
+    assert teach(*splits, TEACHER, tmp_path / "plain").manifest.decisions is None

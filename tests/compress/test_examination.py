@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from edgepress.compress.reading import Reading
 from edgepress.compress.tasks import DistillTask
 from edgepress.multilabel.decisions import Affine, FittedAnswers
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.label_groups import LabelGroups
 from edgepress.multilabel.metrics import average_precision
 from tests.compress.lessons import LABELS, STUDENT, TRAIN, models, random_batch, updated, with_arrays
 
@@ -132,3 +134,28 @@ def test_calibrated_logits_are_what_the_student_hears():
     calibrated = value(answer, Examined(taught=taught, inside=taught, calibrator=calibrator))
     assert calibrated == pytest.approx(value(answer * torch.tensor(slopes) + torch.tensor(offsets), None))
     assert calibrated != value(answer, None)
+
+
+def test_a_group_is_examined_by_its_distribution_among_the_labels_that_the_teacher_has():
+    """Any number may be added to a group's logits, picture by picture; its labels get no calibrators of their own."""
+    rng = np.random.default_rng(3)
+    targets = np.zeros((60, 4), np.uint8)
+    targets[np.arange(60), rng.integers(0, 3, 60)] = 1
+    targets[:, 3] = rng.random(60) < 0.5
+    val = replace(
+        with_arrays(VAL, targets=targets, ignore=np.zeros((60, 4), bool)), groups=LabelGroups(one_of=(("a", "b", "c"),))
+    )
+    logits = 4.0 * targets - 2 + rng.normal(0, 0.1, (60, 4))
+    logits[:, :3] += rng.normal(0, 50, (60, 1))
+    assert examine(logits, val, ALL, ALL, Reading(), "teacher").val_mAP == pytest.approx(1)
+    known = np.array([True, False, True, True])
+    found = examine(np.where(known, logits, 0), val, known, known, Reading(), "teacher")
+    assert found.val_mAP > 0.8
+    asked = []
+
+    def calibrate(scores, targets, ignore, method):
+        asked.append(ignore)
+        return FittedAnswers(Affine(method="none", slopes=(1.0,) * 4, offsets=(0.0,) * 4), 0, 0)
+
+    examine(logits, val, ALL, ALL, Reading(calibration="auto", calibrate=calibrate), "teacher")
+    assert asked[0].all(axis=0).tolist() == [True, True, True, False]

@@ -94,6 +94,8 @@ def test_for_fewer_labels_a_group_may_have_none_and_implications_go_on():
     assert left.at_most_one_of == (("a", "b"),)
     assert left.implies == {"x": ("z",)}
     assert groups.select(LabelSpace(groups.names)) == groups
+    among = groups.among(LabelSpace(("a", "b", "d", "x", "z")))
+    assert (among.one_of, among.at_most_one_of, among.implies) == ((("a", "b"),), (), {})
 
 
 def test_another_programs_file_is_told_apart_from_a_mistyped_one(tmp_path):
