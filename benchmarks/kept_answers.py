@@ -36,7 +36,7 @@ from edgepress.deploy.build.export import export_onnx
 from edgepress.deploy.tag.ahead import decode_ahead
 from edgepress.multilabel.datasets import MultiLabelDataset, load_dataset
 from edgepress.multilabel.labels import LabelSpace
-from edgepress.multilabel.preprocess import resize
+from edgepress.multilabel.resampling import resample
 
 AUGMENTATION = Augmentation(augment="none", flip=0.5, cutout=0.3, seed=0, variations=8)
 VARIATIONS = 8
@@ -202,7 +202,7 @@ def _rate(options: argparse.Namespace, folder: Path) -> dict[str, object]:
     def bare(epoch: int) -> None:
         def load(row: int) -> np.ndarray:
             varied = augmentation(view(some.picture(row)), epoch, int(some.hashes()[row][:16], 16))
-            return resize(varied, view.size, view.size)
+            return resample(varied, view.size, view.size)
 
         for pixels in decode_ahead(load, range(len(some)), 32):
             teacher.session.run(None, {name: pixels})

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from edgepress.multilabel.pictures import read_picture
-from edgepress.multilabel.preprocess import resize
+from edgepress.multilabel.resampling import resample
 
 SHRUNK, SMALL, GROWN = (96, 60), 64, (96, 224)
 """Sides that the sample's pictures (160 x 160) are shrunk to, and those that copies of 64 x 64 are grown to."""
@@ -32,7 +32,7 @@ def hashed(pictures: Iterable[np.ndarray]) -> str:
 def differing(pictures: list[np.ndarray], sides: tuple[int, ...], interpolation: int) -> str:
     """Share of values that OpenCV left to itself computes otherwise."""
     pairs = [
-        (resize(picture, side, side), cv2.resize(picture, (side, side), interpolation=interpolation))
+        (resample(picture, side, side), cv2.resize(picture, (side, side), interpolation=interpolation))
         for picture in pictures
         for side in sides
     ]
@@ -44,9 +44,9 @@ def main() -> None:
     pictures = [read_picture(path) for path in paths]
     if not pictures:
         sys.exit(f"{sys.argv[1]}: no *.jpg in it; expected the sample's test pictures")
-    small = [resize(one, SMALL, SMALL) for one in pictures]
-    shrunk = hashed(resize(one, side, side) for one in pictures for side in SHRUNK)
-    grown = hashed(resize(one, side, side) for one in small for side in GROWN)
+    small = [resample(one, SMALL, SMALL) for one in pictures]
+    shrunk = hashed(resample(one, side, side) for one in pictures for side in SHRUNK)
+    grown = hashed(resample(one, side, side) for one in small for side in GROWN)
     row = (
         cv2.__version__,
         hashed(pictures),

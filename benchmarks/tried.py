@@ -194,7 +194,7 @@ def main() -> None:
             model=teacher.eval().requires_grad_(False), folder=options.out / "cache", identity=bundle.digest,
             labels=len(train.labels), batch_size=config.batch_size, workers=0, device=accelerator.device,
         )  # fmt: skip
-        cached = KeptTeacher(store, train, augmentation_of(config), size, embeddings=True)
+        cached = KeptTeacher(store, train, augmentation_of(config, config.interpolation), size, embeddings=True)
         work = options.out / name
         work.mkdir(parents=True, exist_ok=True)
         task = idea(config, cached, student, train)

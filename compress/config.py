@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from edgepress.multilabel.config import Config
+from edgepress.multilabel.preprocess import Resize
+from edgepress.multilabel.resampling import Interpolation
 
 
 def _no_fraction(gamma: float) -> float:
@@ -29,10 +31,14 @@ class ModelConfig(Config):
     """Width of an ml_decoder head; 768 as published. Its parameters count: 6.5 M at 768, 1.0 M at 256."""
     size: int = Field(default=224, ge=32, le=2048)
     """Side of the square input, in pixels."""
-    resize: Literal["squash", "crop"] = "squash"
-    """How a picture becomes square: stretched, or its shorter side scaled and the middle cut out."""
+    resize: Resize = "squash"
+    """How a picture becomes square: squash stretches it, crop cuts out its middle, letterbox puts it between black
+    bars."""
     crop_fraction: float = Field(default=0.875, gt=0, le=1)
     """crop: side of the middle as a share of the picture's shorter side."""
+    interpolation: Interpolation = "area-cubic"
+    """How scaled pixels are computed: area-cubic (OpenCV's), bilinear-aa and bicubic-aa (Pillow's), or bilinear (no
+    antialiasing, as canvases and hardware scalers do it)."""
     weights: str = "auto"
     """Backbone weights: a .safetensors file, 'none' for random, or 'auto': an installed package, else timm's hub."""
 
@@ -74,6 +80,8 @@ class TrainConfig(Config):
     """Probability of a mirror image; 0 where left and right matter."""
     cutout: float = Field(default=0.5, ge=0, lt=1)
     """Largest side of the grey square laid over a picture, as a share of the picture's side."""
+    resize_jitter: bool = False
+    """Scale each picture by an interpolation drawn at random, for callers of the engine that scale in another way."""
     variations: int | None = Field(default=None, ge=1)
     """In how many ways each picture is augmented; the epochs repeat them in turn. By default every epoch has a new one.
     A teacher whose outputs are kept answers only this many epochs, however long its students learn."""

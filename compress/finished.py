@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import nn
 
 from edgepress.multilabel.conventions import Activation, Colors
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.labels import LabelSpace
-from edgepress.multilabel.preprocess import Preprocess
+from edgepress.multilabel.preprocess import Preprocess, Resize
+from edgepress.multilabel.resampling import Interpolation
 
 _Triple = tuple[float, float, float]
 
@@ -20,8 +20,9 @@ class Stated:
     """What its owner states about a model's pictures and scores; None where nothing is stated."""
 
     size: int | None = None
-    resize: Literal["squash", "crop"] | None = None
+    resize: Resize | None = None
     crop_fraction: float | None = None
+    interpolation: Interpolation | None = None
     mean: _Triple | None = None
     std: _Triple | None = None
     colors: Colors | None = None
@@ -36,7 +37,8 @@ class Stated:
         Raises:
             InputError: what is stated is out of its range.
         """
-        named = {name: getattr(self, name) for name in ("size", "resize", "crop_fraction", "mean", "std")}
+        fields = ("size", "resize", "crop_fraction", "interpolation", "mean", "std")
+        named = {name: getattr(self, name) for name in fields}
         stated = {name: value for name, value in named.items() if value is not None}
         return Preprocess.stated(source, **{**own.model_dump(), **stated})
 

@@ -162,7 +162,7 @@ def _living_teachers(
     kept = KeptTeacher(
         store,
         train,
-        augmentation_of(config),
+        augmentation_of(config, student.preprocess.interpolation),
         size,
         unlabelled=material.unlabelled,
         embeddings=keep_embeddings or bool(config.cd or config.id or config.hint),

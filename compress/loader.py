@@ -15,7 +15,7 @@ import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 import cv2
 import numpy as np
@@ -27,7 +27,8 @@ from torchvision.transforms import v2
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import DataChangedError, InputError
 from edgepress.multilabel.pictures import Picture, ShardPicture
-from edgepress.multilabel.preprocess import Preprocess, resize
+from edgepress.multilabel.preprocess import Preprocess
+from edgepress.multilabel.resampling import Interpolation, resample
 
 _T = TypeVar("_T")
 
@@ -40,11 +41,24 @@ class Augmentation:
     flip: float
     cutout: float
     seed: int
+    interpolation: Interpolation = "area-cubic"
+    """How pictures are scaled before they are varied: as the learning model does it."""
+    resize_jitter: bool = False
     variations: int | None = None
 
     def variation(self, epoch: int) -> int:
         """The number of the variation that an epoch shows of its pictures: its own, or a repeated one."""
         return epoch if self.variations is None else epoch % self.variations
+
+    def scale(self, image: np.ndarray, preprocess: Preprocess, epoch: int, picture: int) -> np.ndarray:
+        """Prepare uint8 `[H, W, 3]` as `preprocess` does, by the interpolation, or by one drawn for the picture."""
+        way = self.interpolation
+        if self.resize_jitter:
+            # From numbers of its own, so that the rest of the augmentation is the same as without it.
+            rng = np.random.default_rng((self.seed, self.variation(epoch), picture, 1))
+            ways = get_args(Interpolation)
+            way = ways[rng.integers(len(ways))]
+        return preprocess.model_copy(update={"interpolation": way})(image)
 
     def __call__(self, image: np.ndarray, epoch: int, picture: int) -> np.ndarray:
         """Turn uint8 `[S, S, 3]` into uint8 `[S, S, 3]`, the same for the same (seed, variation, picture).
@@ -189,8 +203,8 @@ class _Pictures(Dataset):
         else:
             # Augmented once, at the larger size, so that teacher and student see the same picture.
             own = int(self.data.hashes()[index][:16], 16)
-            image = self.augmentation(self.augmented(image), epoch, own)
-            views = [resize(image, preprocess.size, preprocess.size) for preprocess in self.preprocess]
+            image = self.augmentation(self.augmentation.scale(image, self.augmented, epoch, own), epoch, own)
+            views = [resample(image, one.size, one.size, one.interpolation) for one in self.preprocess]
         targets = self.data.targets[index].astype(np.float32)
         return (targets, self.data.ignore[index], np.bool_(index < self.labelled), np.int64(index), *views)
 

@@ -8,13 +8,14 @@ smooth pictures of several shapes show what is cut off.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 
 from edgepress.multilabel.conventions import Colors
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.preprocess import Preprocess
+from edgepress.multilabel.resampling import Interpolation
 
 Prepare = Callable[[np.ndarray], np.ndarray]
 """From a picture uint8 RGB `[H, W, 3]` to float32 `[3, size, size]`."""
@@ -32,10 +33,10 @@ class Measured(NamedTuple):
 
 
 def measure(prepare: Prepare, source: str, crop_fractions: Iterable[float] = ()) -> Measured:
-    """Find the `Preprocess` that prepares pictures as a function does, up to the filter with which they are scaled.
+    """Find the `Preprocess` that prepares pictures as a function does, with the nearest of our interpolations.
 
     Args:
-        prepare: the function; it is called with nine pictures.
+        prepare: the function; it is called with ten pictures.
         source: what messages call it.
         crop_fractions: shares of the shorter side that its middle may have, beside the usual ones.
 
@@ -65,11 +66,11 @@ def measure(prepare: Prepare, source: str, crop_fractions: Iterable[float] = ())
         if 0 < fraction <= 1
     ]
     pictures = [_smooth(*shape) for shape in _SHAPES]
-    theirs = [_unit(prepare(picture), black, white) for picture in pictures]
+    shown = [_unit(prepare(picture), black, white) for picture in pictures]
     if colors == "bgr":
-        theirs = [one[..., ::-1] for one in theirs]
+        shown = [one[..., ::-1] for one in shown]
     differences = [
-        max(float(np.abs(one(picture) / 255 - found).mean()) for picture, found in zip(pictures, theirs, strict=True))
+        max(float(np.abs(one(picture) / 255 - found).mean()) for picture, found in zip(pictures, shown, strict=True))
         for one in candidates
     ]
     best = int(np.argmin(differences))
@@ -79,7 +80,15 @@ def measure(prepare: Prepare, source: str, crop_fractions: Iterable[float] = ())
             "it neither stretches a picture to the square nor cuts out its middle "
             f"(the nearest differs by {differences[best]:.3f} in 0..1)",
         )
-    return Measured(candidates[best], colors)
+    texture = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
+    theirs = _unit(prepare(texture), black, white)[..., :: 1 if colors == "rgb" else -1]
+    return Measured(_scaled_alike(candidates[best], texture, theirs), colors)
+
+
+def _scaled_alike(cut: Preprocess, texture: np.ndarray, theirs: np.ndarray) -> Preprocess:
+    """The same cut with the interpolation whose pixels are nearest to `theirs` `[size, size, 3]`, in 0..1."""
+    ways = [cut.model_copy(update={"interpolation": way}) for way in get_args(Interpolation)]
+    return min(ways, key=lambda way: float(np.abs(way(texture) / 255 - theirs).mean()))
 
 
 def _refused(source: str, why: str) -> InputError:

@@ -226,9 +226,8 @@ def make_model(config: ModelConfig, labels: LabelSpace) -> tuple[MultiLabelModel
         InputError: the backbone is unknown, or the weights are not available.
     """
     cfg = pretrained_cfg(config.backbone)
-    preprocess = Preprocess(
-        size=config.size, resize=config.resize, crop_fraction=config.crop_fraction, mean=cfg.mean, std=cfg.std
-    )
+    scaled = config.model_dump(include={"size", "resize", "crop_fraction", "interpolation"})
+    preprocess = Preprocess(**scaled, mean=cfg.mean, std=cfg.std)
     model = MultiLabelModel(config, labels, preprocess)
     source = load_backbone_weights(model.backbone, config.backbone, config.weights, _timm_arguments(config))
     return model, source

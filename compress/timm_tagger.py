@@ -21,6 +21,8 @@ from edgepress.multilabel.model_files import TRANSFORMERS_CONFIG
 from edgepress.multilabel.preprocess import Preprocess
 
 log = logging.getLogger("edgepress")
+_INTERPOLATIONS = {"bilinear": "bilinear-aa", "bicubic": "bicubic-aa"}
+"""timm scales by Pillow, which is antialiased."""
 _EQUAL = 1e-4
 """Largest difference of a logit between timm's own model and ours, as a share of the largest logit."""
 
@@ -76,6 +78,7 @@ def load_timm_folder(folder: Path, labels: LabelSpace | None, stated: Stated) ->
             "size": told["input_size"][-1],
             "resize": stated.resize or cuts.get(told.get("crop_mode", "center")),
             "crop_fraction": told.get("crop_pct", 0.875),
+            "interpolation": _INTERPOLATIONS.get(told.get("interpolation"), "area-cubic"),
             "mean": told["mean"],
             "std": told["std"],
         }
@@ -155,7 +158,7 @@ def _taken_apart(
     theirs: nn.Module, backbone: str, labels: LabelSpace, preprocess: Preprocess
 ) -> MultiLabelModel | None:
     """The same model as a backbone and a linear head; None if that is another model."""
-    pictures = preprocess.model_dump(include={"size", "resize", "crop_fraction"})
+    pictures = preprocess.model_dump(include={"size", "resize", "crop_fraction", "interpolation"})
     try:
         config = ModelConfig.parse({"backbone": backbone, "head": "linear", **pictures, "weights": "none"}, backbone)
         ours = MultiLabelModel(config, labels, preprocess)

@@ -33,6 +33,7 @@ from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.metrics import mean_average_precision
 from edgepress.multilabel.preprocess import Preprocess
+from edgepress.multilabel.resampling import Interpolation
 
 log = logging.getLogger("edgepress")
 
@@ -64,10 +65,14 @@ def workers_of(config: TrainConfig, device: torch.device) -> int:
     return 0 if device.type == "cpu" else min(4, cores())
 
 
-def augmentation_of(config: TrainConfig) -> Augmentation:
-    """The augmentation of training pictures that a configuration specifies."""
-    same = ("augment", "flip", "cutout", "seed", "variations")
-    return Augmentation(**{name: getattr(config, name) for name in same})
+def augmentation_of(config: TrainConfig, interpolation: Interpolation) -> Augmentation:
+    """The augmentation of training pictures that a configuration specifies.
+
+    Args:
+        interpolation: the learning model's own.
+    """
+    same = ("augment", "flip", "cutout", "seed", "resize_jitter", "variations")
+    return Augmentation(interpolation=interpolation, **{name: getattr(config, name) for name in same})
 
 
 def fit(
@@ -103,7 +108,7 @@ def fit(
         [model.preprocess] + ([teacher_preprocess] if teacher_preprocess else []),
         batch_size=config.batch_size,
         workers=workers_of(config, accelerator.device),
-        augmentation=augmentation_of(config),
+        augmentation=augmentation_of(config, model.preprocess.interpolation),
         augment_size=augment_size,
         device=accelerator.device,
         unlabelled=unlabelled,

@@ -15,7 +15,7 @@ from itertools import combinations
 import cv2
 import numpy as np
 
-from edgepress.multilabel.preprocess import without_ipp
+from edgepress.multilabel.resampling import without_ipp
 
 NEAR_BITS = 2
 

@@ -6,9 +6,7 @@ Training's evaluation, calibration, verification and prediction all call this on
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import cv2
@@ -17,8 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.pictures import Picture, read_picture
+from edgepress.multilabel.resampling import Interpolation, resample
 
 _Triple = tuple[float, float, float]
+Resize = Literal["squash", "crop", "letterbox"]
+"""How a picture becomes square. `squash` stretches the whole picture to the square; `crop` takes the square in its
+middle, `crop_fraction` of the shorter side; `letterbox` keeps its shape in the middle of a black square."""
 SMALLEST, LARGEST = 8, 4096
 """Sides of a model's input in pixels."""
 
@@ -30,10 +32,10 @@ class Preprocess(BaseModel):
 
     size: int = Field(ge=SMALLEST, le=LARGEST)
     """Side of the square input, in pixels."""
-    resize: Literal["squash", "crop"] = "squash"
-    """`squash` stretches the whole picture to the square; `crop` takes the square in its middle, `crop_fraction` of the
-    shorter side."""
+    resize: Resize = "squash"
     crop_fraction: float = Field(default=0.875, gt=0, le=1)
+    interpolation: Interpolation = "area-cubic"
+    """How scaled pixels are computed; that of every bundle whose manifest does not name it."""
     mean: _Triple = (0.5, 0.5, 0.5)
     """Per channel, of pixel values scaled to [0, 1]; subtracted inside the graph."""
     std: _Triple = (0.5, 0.5, 0.5)
@@ -67,13 +69,20 @@ class Preprocess(BaseModel):
         """Turn uint8 RGB `[H, W, 3]` of any size into uint8 RGB `[size, size, 3]`."""
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise ValueError(f"received {image.dtype} {list(image.shape)}; expected a uint8 RGB picture [H, W, 3]")
-        if self.resize == "squash":
-            return resize(image, self.size, self.size)
         height, width = image.shape[:2]
-        # Cropping before scaling gives the same picture, and a strip of 1x20000 pixels takes no extra memory.
-        side = max(1, round(min(height, width) * self.crop_fraction))
-        top, left = (height - side) // 2, (width - side) // 2
-        return resize(np.ascontiguousarray(image[top : top + side, left : left + side]), self.size, self.size)
+        if self.resize == "letterbox":
+            scale = self.size / max(height, width)
+            height, width = max(1, round(height * scale)), max(1, round(width * scale))
+            scaled = resample(image, height, width, self.interpolation)
+            top, left = (self.size - height) // 2, (self.size - width) // 2
+            below, right = self.size - height - top, self.size - width - left
+            return cv2.copyMakeBorder(scaled, top, below, left, right, cv2.BORDER_CONSTANT, value=(0, 0, 0))
+        if self.resize == "crop":
+            # Cropping before scaling gives the same picture, and a strip of 1x20000 pixels takes no extra memory.
+            side = max(1, round(min(height, width) * self.crop_fraction))
+            top, left = (height - side) // 2, (width - side) // 2
+            image = np.ascontiguousarray(image[top : top + side, left : left + side])
+        return resample(image, self.size, self.size, self.interpolation)
 
     def load(self, path: Picture) -> np.ndarray:
         """Read, decode and prepare one picture file: uint8 RGB `[size, size, 3]`."""
@@ -82,38 +91,8 @@ class Preprocess(BaseModel):
     @property
     def seen(self) -> str:
         """Which part of a picture a model sees, as options: models that are compared must see the same."""
-        return self.resize if self.resize == "squash" else f"{self.resize} of {self.crop_fraction:.4g}"
+        return f"{self.resize} of {self.crop_fraction:.4g}" if self.resize == "crop" else self.resize
 
     def with_size(self, size: int) -> Preprocess:
         """Return the same preprocessing for another input size."""
         return Preprocess(**{**self.model_dump(), "size": size})
-
-
-def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Scale by area interpolation along a side that shrinks (without aliasing), and by cubic along a side that grows.
-
-    The result is the same, byte for byte, on every processor and in OpenCV 4.8 to 5.0.
-    """
-    shrunk = (min(image.shape[0], height), min(image.shape[1], width))
-    with without_ipp():
-        if shrunk != image.shape[:2]:
-            image = cv2.resize(image, (shrunk[1], shrunk[0]), interpolation=cv2.INTER_AREA)
-        if shrunk != (height, width):
-            image = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
-    return image
-
-
-@contextlib.contextmanager
-def without_ipp() -> Iterator[None]:
-    """Stop OpenCV from using Intel IPP in this thread until the block ends.
-
-    OpenCV's wheels for x86 resize with IPP, whose pixels differ between processors, and those for ARM do not have it.
-    The setting belongs to the thread that changes it, so it is changed around each call. The environment variable
-    OPENCV_IPP=disabled would do the same for the whole process, with a warning on stderr.
-    """
-    used = cv2.ipp.useIPP()
-    cv2.ipp.setUseIPP(False)
-    try:
-        yield
-    finally:
-        cv2.ipp.setUseIPP(used)

@@ -2,7 +2,7 @@
 
 Somebody else's model does not say how its pictures were prepared, and a wrong answer costs accuracy without an error.
 So the preprocessing that its owner states is compared with its near relatives on labelled pictures: the other order of
-colours, the other usual normalisations, and the other way of making a picture square.
+colours, the other usual normalisations, and the other ways of making a picture square.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.metrics import labels_counted, mean_average_precision, prevalence
-from edgepress.multilabel.preprocess import Preprocess
+from edgepress.multilabel.preprocess import Preprocess, Resize
 
 log = logging.getLogger("edgepress")
 Answer = Callable[[np.ndarray], np.ndarray]
@@ -225,9 +226,10 @@ def _prepared(
     pixels = np.stack([stated(picture) for picture in pictures])
     yield _STATED, pixels
     yield f"--colors {'bgr' if colors == 'rgb' else 'rgb'}", np.ascontiguousarray(pixels[..., ::-1])
-    resize = "crop" if stated.resize == "squash" else "squash"
-    other = stated.model_copy(update={"resize": resize})
-    yield f"--resize {resize}", np.stack([other(picture) for picture in pictures])
+    for resize in get_args(Resize):
+        if resize != stated.resize:
+            other = stated.model_copy(update={"resize": resize})
+            yield f"--resize {resize}", np.stack([other(picture) for picture in pictures])
     if not fractional:
         return
     mean, std = np.float32(stated.mean), np.float32(stated.std)

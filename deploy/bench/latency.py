@@ -34,7 +34,7 @@ from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.pictures import decode_picture
 from edgepress.multilabel.plural import plural
-from edgepress.multilabel.preprocess import resize
+from edgepress.multilabel.resampling import resample
 
 CHECKED = 8
 """Pictures whose answers must be numbers before anything is timed."""
@@ -223,6 +223,6 @@ def generated_pictures() -> list[bytes]:
     pictures = []
     for _ in range(8):
         coarse = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)
-        picture = resize(coarse, 480, 640)
+        picture = resample(coarse, 480, 640)
         pictures.append(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes())
     return pictures

@@ -92,24 +92,12 @@ def _preprocess(foreign: Foreign, config: AdoptConfig) -> Preprocess:
         if config.mean or config.std:
             raise InputError(f"{foreign.source}: takes uint8, so it normalises by itself; leave out --mean and --std")
         mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-        return Preprocess.stated(
-            foreign.source,
-            size=foreign.size,
-            resize=config.resize,
-            crop_fraction=config.crop_fraction,
-            mean=mean,
-            std=std,
-        )
-    assert config.mean is not None
-    assert config.std is not None
-    return Preprocess.stated(
-        foreign.source,
-        size=foreign.size,
-        resize=config.resize,
-        crop_fraction=config.crop_fraction,
-        mean=config.mean,
-        std=config.std,
-    )
+    else:
+        assert config.mean is not None
+        assert config.std is not None
+        mean, std = config.mean, config.std
+    scaled = config.model_dump(include={"resize", "crop_fraction", "interpolation"})
+    return Preprocess.stated(foreign.source, size=foreign.size, **scaled, mean=mean, std=std)
 
 
 def _tell_other_names(model: Finished) -> None:

@@ -6,7 +6,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
@@ -16,7 +16,8 @@ from edgepress.deploy.build.own_file import load, run_on, session_of
 from edgepress.multilabel.config import Config
 from edgepress.multilabel.conventions import Activation, Colors, Layout
 from edgepress.multilabel.errors import InputError
-from edgepress.multilabel.preprocess import LARGEST, SMALLEST
+from edgepress.multilabel.preprocess import LARGEST, SMALLEST, Resize
+from edgepress.multilabel.resampling import Interpolation
 
 if TYPE_CHECKING:
     import onnx
@@ -44,10 +45,14 @@ class AdoptConfig(Config):
     """What they are divided by then: 0.229,0.224,0.225, or 0.5,0.5,0.5, or 1,1,1; 0.00392157 three times for 0..255."""
     size: int | None = Field(default=None, ge=SMALLEST, le=LARGEST)
     """Side of the square input in pixels, where the graph leaves it open."""
-    resize: Literal["squash", "crop"] = "squash"
-    """How a picture becomes square: stretched, or its middle cut out."""
+    resize: Resize = "squash"
+    """How a picture becomes square: squash stretches it, crop cuts out its middle, letterbox puts it between black
+    bars."""
     crop_fraction: float = Field(default=0.875, gt=0, le=1)
     """Side of the middle as a share of the picture's shorter side: 224 of 256 pixels are 0.875."""
+    interpolation: Interpolation = "area-cubic"
+    """How scaled pixels are computed: area-cubic (OpenCV's), bilinear-aa and bicubic-aa (Pillow's), or bilinear (no
+    antialiasing, as canvases and hardware scalers do it)."""
     colors: Colors = "rgb"
     """The order of the channels that the model learnt with."""
     layout: Layout | None = None

@@ -18,7 +18,7 @@ from edgepress.deploy.tag.tagger import Tagger, open_tagger
 from edgepress.multilabel.bundle import MANIFEST, Bundle
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
 from edgepress.multilabel.pictures import decode_picture
-from edgepress.multilabel.preprocess import resize
+from edgepress.multilabel.resampling import resample
 
 CALLS = 5
 """Calls of the model per picture; the median is shown, because the first call after a decoder ran is slower."""
@@ -205,7 +205,7 @@ def preview_of(image: np.ndarray) -> np.ndarray:
     """The picture as it is shown: uint8 RGB, its longer side at most `PREVIEW_SIDE`."""
     scale = min(1.0, PREVIEW_SIDE / max(image.shape[:2]))
     height, width = (max(1, round(side * scale)) for side in image.shape[:2])
-    return resize(image, height, width)
+    return resample(image, height, width)
 
 
 def as_jpeg(image: np.ndarray) -> bytes:

@@ -47,11 +47,12 @@ class Agreement(BaseModel):
     """mAP_reference - mAP, in points (0 to 100)."""
 
 
-def beyond_allowed(found: Agreement, precision: Precision, drop: float) -> list[Reason]:
+def beyond_allowed(found: Agreement, precision: Precision, drop: float, *, same_pixels: bool = True) -> list[Reason]:
     """The values that are beyond what is allowed for a precision.
 
     Args:
         drop: the allowed drop in points.
+        same_pixels: whether both had the same pixels; where they had not, no bound holds for the logits themselves.
     """
     reasons = []
     if found.not_finite:
@@ -62,7 +63,7 @@ def beyond_allowed(found: Agreement, precision: Precision, drop: float) -> list[
     if found.flip_rate > ALLOWED_FLIPS[precision]:
         allowed = f"{ALLOWED_FLIPS[precision]:.1%} are allowed for {precision}"
         reasons.append(Reason(kind="decisions", text=f"{found.flip_rate:.2%} of the decisions changed; {allowed}"))
-    if found.max_abs_diff is not None and found.max_abs_diff > ALLOWED_DIFF.get(precision, math.inf):
+    if same_pixels and found.max_abs_diff is not None and found.max_abs_diff > ALLOWED_DIFF.get(precision, math.inf):
         allowed = f"{ALLOWED_DIFF[precision]:g} is allowed for {precision}"
         reasons.append(Reason(kind="logits", text=f"a logit differs by {found.max_abs_diff:.3g}; {allowed}"))
     return reasons

@@ -16,6 +16,7 @@ from edgepress.deploy.engines import Engine, open_engine
 from edgepress.deploy.engines.base import Ran
 from edgepress.deploy.engines.golden import first_answer
 from edgepress.deploy.verify.agreement import ALLOWED_DROP, Agreement, beyond_allowed
+from edgepress.deploy.verify.callers import Prepare, as_caller
 from edgepress.deploy.verify.comparison import Answered, Comparison, LabelRow
 from edgepress.deploy.verify.divergence import Stage, first_beyond, walk_stages
 from edgepress.deploy.verify.executed import int8_caution
@@ -33,6 +34,8 @@ log = logging.getLogger("edgepress")
 
 FEW_PICTURES = 100
 """With fewer pictures a drop in mAP says little, so a caution is given."""
+_COMPARED = 200
+"""Pictures whose pixels are compared between a caller and the bundle."""
 
 
 class Verification(Agreement):
@@ -68,6 +71,10 @@ class Verification(Agreement):
     """The first stage beyond what is allowed for it."""
     layers: Inspection | None = None
     """The comparison layer by layer; None where it was not asked for."""
+    caller: str | None = None
+    """The program whose decoding and scaling the pictures had, one of `CALLERS`; None for the bundle's own."""
+    caller_moves: float | None = None
+    """Mean difference of its pixels from the bundle's own, in grey levels of 255."""
     logits: np.ndarray | None = Field(default=None, repr=False, exclude=True)
     """The engine's own logits, float32 `[N, C]`, in the data set's order of labels; not in JSON, so None when read from
     it."""
@@ -100,6 +107,7 @@ def verify(
     threads: int | None = None,
     stages: bool = False,
     layers: bool = False,
+    caller: str | None = None,
 ) -> Verification:
     """Run a bundle's engine over a split and compare it with the model it came from.
 
@@ -113,9 +121,11 @@ def verify(
         threads: of the engine that is proven, as `open_engine` takes them.
         stages: walk the stages whatever the verdict.
         layers: compare the tensors inside the graph as well; see `deploy.verify.layers`.
+        caller: one of `CALLERS`: how far the answers move if that program decodes and scales the pictures.
 
     Raises:
-        InputError: the data set has other labels, a picture cannot be read, or there is no reference for it.
+        InputError: there is no such caller, the data set has other labels, a picture cannot be read, or there is no
+            reference for it.
         EngineUnavailableError: this machine cannot run the engine.
 
     Example:
@@ -127,11 +137,14 @@ def verify(
     if budget is not None and not math.isfinite(budget):
         raise InputError(f"budget is {budget}; expected a number of mAP points")
     bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+    if caller is not None and (stages or layers):
+        raise InputError("stages and layers compare engines with each other; leave out what a caller does to pictures")
+    prepare = None if caller is None else as_caller(caller, bundle.preprocess)
     columns = _columns(bundle, data)
     reference = _reference(bundle, data)
     with open_engine(bundle, device, threads=threads, unproven=True) as engine:  # this is the proof
         # From here on everything is in the data set's order of labels, matched by name.
-        logits, ran = predict_split(engine, data)[:, columns], engine.ran
+        logits, ran = predict_split(engine, data, prepare=prepare)[:, columns], engine.ran
     result = compare(
         bundle,
         logits,
@@ -142,7 +155,10 @@ def verify(
         reference_ignore=reference.ignore,
         budget=budget,
         ran=ran,
+        same_pixels=caller is None,
     )
+    if prepare is not None:
+        return result.model_copy(update={"caller": caller, "caller_moves": _moved(bundle, data, prepare)})
     if stages or result.verdict != "pass":
         known = {bundle.digest: logits} | ({reference.digest: reference.logits} if reference.digest else {})
         walked = walk_stages(
@@ -170,13 +186,14 @@ def compare(
     reference_ignore: np.ndarray,
     budget: float | None,
     ran: Ran,
+    same_pixels: bool = True,
 ) -> Verification:
     """The verdict on logits `[N, C]` against a reference `[N, C]`, both in the data set's order of labels."""
     precision = bundle.manifest.precision
     budget = ALLOWED_DROP[precision] if budget is None else budget
     found = Comparison(logits, reference, data, bundle.decisions, reference_targets, reference_ignore)
     agreement, checks = found.agreement, _label_checks(bundle, data, reference_targets, reference_ignore)
-    checks += beyond_allowed(agreement, precision, budget)
+    checks += beyond_allowed(agreement, precision, budget, same_pixels=same_pixels)
     if agreement.drop_points is not None and not checks:
         unproven = doubt(found.drop_interval, budget, len(data))
         if unproven is not None:
@@ -233,8 +250,20 @@ def _cautions(data: MultiLabelDataset, logits: np.ndarray) -> tuple[str, ...]:
     return tuple(cautions)
 
 
-def predict_split(engine: Engine, data: MultiLabelDataset, batch: int = 32) -> np.ndarray:
+def _moved(bundle: Bundle, data: MultiLabelDataset, prepare: Prepare) -> float:
+    """The mean difference of a caller's pixels from the bundle's own, in grey levels, of the first pictures."""
+    rows = range(min(len(data), _COMPARED))
+    own = bundle.preprocess
+    return float(np.mean([np.abs(prepare(data, row).astype(int) - own(data.picture(row))).mean() for row in rows]))
+
+
+def predict_split(
+    engine: Engine, data: MultiLabelDataset, batch: int = 32, prepare: Prepare | None = None
+) -> np.ndarray:
     """An engine's float32 logits `[N, C]` on a split, in its order.
+
+    Args:
+        prepare: how pictures become pixels; by default as the engine's bundle says.
 
     Raises:
         EngineUnavailableError: see `first_answer`.
@@ -242,10 +271,11 @@ def predict_split(engine: Engine, data: MultiLabelDataset, batch: int = 32) -> n
         DataChangedError: see `MultiLabelDataset.stored`.
     """
     first_answer(engine, np.zeros((1, engine.preprocess.size, engine.preprocess.size, 3), np.uint8))
+    own = prepare or (lambda pictures, row: engine.preprocess(pictures.picture(row)))
     parts = []
     for start in range(0, len(data), batch):
         rows = range(start, min(start + batch, len(data)))
-        parts.append(engine(np.stack([engine.preprocess(data.picture(row)) for row in rows])))
+        parts.append(engine(np.stack([own(data, row) for row in rows])))
     return np.concatenate(parts)
 
 

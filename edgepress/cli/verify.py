@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from edgepress.cli.options import BundlePath, Data, DataFlags, Device, Json, Rebuild, Remote, Split, Threads, print_json
+from edgepress.deploy.verify.callers import CALLERS
 from edgepress.deploy.verify.verification import Verification, verify
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.errors import EngineUnavailableError
@@ -39,6 +40,10 @@ def verb(
     layers: Annotated[
         bool, typer.Option("--layers", help="Compare the tensors inside the graph with its float ONNX graph's.")
     ] = False,
+    caller: Annotated[
+        str | None,
+        typer.Option("--as", help=f"Decode and scale the pictures as another program does: {', '.join(CALLERS)}."),
+    ] = None,
     rebuild: Rebuild = False,
     json: Json = False,
 ) -> None:
@@ -50,7 +55,7 @@ def verb(
     is, the verdict is "unproven": more pictures decide.
 
     An engine that this machine cannot run gets the verdict "not run" with the reason, and exit code 0 unless it is
-    required.
+    required. With --as the verdict is on the engine and on what that program does to pictures.
     """
     from edgepress.deploy.build.rebuild import fitted
 
@@ -58,7 +63,7 @@ def verb(
     there = remote.host_given()
     if there is not None:
         asked = {"device": device, "threads": threads, "budget": budget, "required": required}
-        given = as_flags({**asked, "stages": stages, "layers": layers})
+        given = as_flags({**asked, "stages": stages, "layers": layers, "as": caller})
         answer = verify_there(there, opened, given, reader.load(data, split))
         print_verified(answer.found, json, answer.place)
         raise typer.Exit(answer.code)
@@ -66,7 +71,7 @@ def verb(
     try:
         opened = fitted(opened, rebuild=rebuild)
         pictures = reader.load(data, split)
-        found = verify(opened, pictures, device, budget, threads=threads, stages=stages, layers=layers)
+        found = verify(opened, pictures, device, budget, threads=threads, stages=stages, layers=layers, caller=caller)
     except EngineUnavailableError as error:
         found = NotRun(engine=opened.name, reasons=(str(error),))
     print_verified(found, json)

@@ -112,15 +112,20 @@ def _data_name(report: RunReport) -> str:
 
 def _use(bundle: Bundle) -> list[Block]:
     size = bundle.preprocess.size
-    fitted = "stretched" if bundle.preprocess.resize == "squash" else "cut to its middle square and scaled"
+    seen = bundle.preprocess
+    fitted = {
+        "squash": "stretched",
+        "crop": "cut to its middle square and scaled",
+        "letterbox": "scaled and put in the middle of a black square",
+    }[seen.resize]
     return [
         Text(
             f"It says which of {len(bundle.labels)} labels a picture shows; each label is a question of its own, and "
             "none or several may be answered yes. It is meant for pictures like those that it learnt from."
         ),
         Text(
-            f"It takes uint8 RGB pixels [B, {size}, {size}, 3], not normalised (the picture is {fitted}), and gives a "
-            "float32 logit a label."
+            f"It takes uint8 RGB pixels [B, {size}, {size}, 3], not normalised (the picture is {fitted}, by the "
+            f"interpolation {seen.interpolation}), and gives a float32 logit a label."
         ),
         Code(caption="To tag pictures:", text=f"edgepress predict {bundle.name} PICTURE..."),
     ]

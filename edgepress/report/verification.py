@@ -48,8 +48,10 @@ def _drop(found: Verification) -> str:
 
 
 def _print_levels(found: Verification, console: Console) -> None:
-    ran, largest, share = found.ran, ALLOWED_DIFF.get(found.precision), ALLOWED_FLIPS[found.precision]
+    ran, share = found.ran, ALLOWED_FLIPS[found.precision]
+    largest = ALLOWED_DIFF.get(found.precision) if found.caller is None else None
     rows = (
+        (f"pixels as {found.caller}", "mean difference, in grey levels", _number(found.caller_moves, 2), ""),
         ("logits", "largest difference", _number(found.max_abs_diff, 4), "" if largest is None else f"{largest:g}"),
         ("", "mean difference", _number(found.mean_abs_diff, 4), ""),
         ("", "signal to noise, dB", _number(found.sqnr_db, 1), ""),

@@ -11,7 +11,7 @@ import numpy as np
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.decisions import Decisions
 from edgepress.multilabel.pictures import Picture, ShardPicture
-from edgepress.multilabel.preprocess import resize
+from edgepress.multilabel.resampling import resample
 from edgepress.run.result import EngineResult, Flip, FlippedPicture, Flips, ShownFlips
 
 MOST_PICTURES = 12
@@ -88,7 +88,7 @@ def thumbnail(image: np.ndarray) -> str:
     """A picture uint8 RGB, scaled to at most `THUMBNAIL` pixels per side, as base64 of a JPEG without metadata."""
     scale = min(1.0, THUMBNAIL / max(image.shape[:2]))
     height, width = (max(1, round(side * scale)) for side in image.shape[:2])
-    small = cv2.cvtColor(resize(image, height, width), cv2.COLOR_RGB2BGR)
+    small = cv2.cvtColor(resample(image, height, width), cv2.COLOR_RGB2BGR)
     written, data = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     assert written, "OpenCV writes any uint8 picture"
     return base64.b64encode(data.tobytes()).decode()

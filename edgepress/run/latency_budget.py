@@ -206,9 +206,9 @@ def _with_random_weights(name: str, recipe: Recipe, few: Splits, folder: Path) -
     from edgepress.compress.untrained import make_untrained
     from edgepress.deploy.build.export import export_onnx
 
-    shape = recipe.distill.model_dump(include={"head", "width", "size", "resize", "crop_fraction"})
+    shape = recipe.distill.model_dump(include={"head", "width", "size", "resize", "crop_fraction", "interpolation"})
     config = ModelConfig.parse({**shape, "backbone": name}, "students")
-    seen = Preprocess(size=config.size, resize=config.resize, crop_fraction=config.crop_fraction)
+    seen = Preprocess(**config.model_dump(include={"size", "resize", "crop_fraction", "interpolation"}))
     images = np.stack([seen(few.train.picture(row)) for row in range(len(few.train))])
     model = make_untrained(config, few.train.labels, images)
     return export_onnx(model, few.test, folder / "onnx-fp32", identity=inputs_hash(config.model_dump()))

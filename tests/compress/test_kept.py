@@ -58,7 +58,7 @@ def kept_of(train, folder, *, width=32, size=32, batch_size=8, identity="t", set
         workers=0,
         device=torch.device("cpu"),
     )
-    augmentation = augmentation_of(CONFIG.model_copy(update=settings or {}))
+    augmentation = augmentation_of(CONFIG.model_copy(update=settings or {}), "area-cubic")
     return KeptTeacher(store, train, augmentation, size, embeddings=more.pop("embeddings", True), **more)
 
 

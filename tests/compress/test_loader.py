@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ import torch
 from edgepress.compress.loader import Augmentation, Batch, ahead, batches, make_loader
 from edgepress.multilabel.datasets import MultiLabelDataset, load_dataset
 from edgepress.multilabel.errors import InputError
-from edgepress.multilabel.preprocess import Preprocess, resize
+from edgepress.multilabel.preprocess import Preprocess
+from edgepress.multilabel.resampling import Interpolation, resample
 
 AUGMENTATION = Augmentation(augment="randaugment", flip=0.5, cutout=0.5, seed=3)
 SMALL, LARGE = Preprocess(size=32), Preprocess(size=64)
@@ -184,7 +186,7 @@ def test_teacher_and_student_see_the_same_varied_picture(train, student, teacher
             own = int(train.hashes()[index][:16], 16)
             varied = AUGMENTATION(Preprocess(size=largest).load(train.paths[index]), 0, own)
             for view, size in ((batch.images, student.size), (batch.teacher_images, teacher.size)):
-                assert np.array_equal(view[place].numpy(), resize(varied, size, size))
+                assert np.array_equal(view[place].numpy(), resample(varied, size, size))
 
 
 def test_a_picture_is_varied_alike_wherever_it_is_in_a_data_set(train):
@@ -236,3 +238,29 @@ def test_a_truncated_picture_is_told_in_one_line(train, tmp_path, workers):
     assert message.startswith(str(broken))
     assert "\n" not in message
     assert "Traceback" not in message
+
+
+def test_resize_jitter_draws_an_interpolation_for_each_picture_and_variation():
+    noise = np.random.default_rng(0).integers(0, 256, (90, 130, 3), dtype=np.uint8)
+    own, ways = Preprocess(size=24), get_args(Interpolation)
+    scaled = {way: own.model_copy(update={"interpolation": way})(noise).tobytes() for way in ways}
+    vary = Augmentation(augment="none", flip=0, cutout=0, seed=0, resize_jitter=True)
+    drawn = [
+        next(way for way, pixels in scaled.items() if vary.scale(noise, own, epoch, picture).tobytes() == pixels)
+        for epoch in range(4)
+        for picture in range(10)
+    ]
+    assert set(drawn) == set(ways)
+    assert vary.scale(noise, own, 3, 9).tobytes() == scaled[drawn[-1]]
+    still = Augmentation(augment="none", flip=0, cutout=0, seed=0, interpolation="bilinear")
+    assert all(still.scale(noise, own, epoch, 1).tobytes() == scaled["bilinear"] for epoch in range(9))
+
+
+def test_each_model_gets_pixels_of_its_own_interpolation(train):
+    large, small = Preprocess(size=48, interpolation="bicubic-aa"), Preprocess(size=24, interpolation="bilinear")
+    vary = Augmentation(augment="none", flip=0, cutout=0, seed=0, interpolation="bilinear-aa")
+    loader = make_loader(train, [small, large], batch_size=2, workers=0, augmentation=vary, in_order=True)
+    batch = next(batches(loader, 0, loader))
+    base = large.model_copy(update={"interpolation": "bilinear-aa"})(train.picture(0))
+    np.testing.assert_array_equal(batch.teacher_images[0].numpy(), base)
+    np.testing.assert_array_equal(batch.images[0].numpy(), resample(base, 24, 24, "bilinear"))

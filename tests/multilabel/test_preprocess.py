@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -13,71 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from edgepress.multilabel.preprocess import Preprocess, resize, without_ipp
-
-# What OpenCV 4.8 to 5.0 give with Intel IPP off, on x86 with and without AVX2; compared in docs/devices.md.
-SAME_EVERYWHERE = "b9b824f765c0146ea7723f247f0be2322b8ba9718601e4bb017c49415e6990ca"
-_HASH = """
-import hashlib
-from concurrent.futures import ThreadPoolExecutor
-import numpy as np
-from edgepress.multilabel.preprocess import resize
-
-def hashed(_):
-    noise = np.random.default_rng(0).integers(0, 256, (333, 517, 3), dtype=np.uint8)
-    sizes = ((100, 900), (600, 100), (111, 47), (224, 224), (999, 1234), (166, 258))
-    return hashlib.sha256(b"".join(resize(noise, *size).tobytes() for size in sizes)).hexdigest()
-
-with ThreadPoolExecutor(2) as pool:
-    print(hashed(0), *pool.map(hashed, range(4)))
-"""
+from edgepress.multilabel.preprocess import Preprocess
+from edgepress.multilabel.resampling import Interpolation, resample
 
 
 @pytest.fixture(scope="module")
 def noise() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
-
-
-def test_resize_is_area_down_cubic_up_and_nothing_at_the_same_size(noise):
-    with without_ipp():
-        down = cv2.resize(noise, (31, 20), interpolation=cv2.INTER_AREA)
-        up = cv2.resize(noise, (200, 100), interpolation=cv2.INTER_CUBIC)
-    np.testing.assert_array_equal(resize(noise, 20, 31), down)
-    np.testing.assert_array_equal(resize(noise, 100, 200), up)
-    np.testing.assert_array_equal(resize(noise, 60, 90), noise)
-
-
-@pytest.mark.parametrize("setting", ["", "disabled", "sse42", "avx2", "avx512"])
-def test_resize_gives_the_same_bytes_whatever_intel_ipp_would_do_in_every_thread(setting):
-    environment = {**os.environ, "OPENCV_IPP": setting}
-    done = subprocess.run([sys.executable, "-c", _HASH], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == [SAME_EVERYWHERE] * 5
-
-
-def test_the_switch_of_ipp_is_left_as_it_was(noise):
-    before = cv2.ipp.useIPP()
-    try:
-        for used in (True, False):
-            cv2.ipp.setUseIPP(used)
-            used = cv2.ipp.useIPP()  # stays off in a build without IPP
-            resize(noise, 200, 200)
-            assert cv2.ipp.useIPP() == used
-    finally:
-        cv2.ipp.setUseIPP(before)
-
-
-def test_resize_takes_each_side_by_its_own_rule(noise):
-    # A picture whose rows are all alike loses nothing when its height shrinks: what is left is the cubic growth.
-    alike = np.repeat(noise[:1], 60, axis=0)
-    with without_ipp():
-        expected = cv2.resize(alike, (180, 60), interpolation=cv2.INTER_CUBIC)[:1]
-    np.testing.assert_array_equal(resize(alike, 15, 180), np.repeat(expected, 15, axis=0))
-    # The same the other way round: columns alike, width grows, height shrinks by whole factors to block means.
-    alike = np.repeat(noise[:, :1], 90, axis=1)
-    means = alike[:, 0].reshape(15, 4, 3).mean(axis=1)
-    result = resize(alike, 15, 180)
-    assert result.shape == (15, 180, 3)
-    assert np.abs(result - means[:, None]).max() <= 0.5
 
 
 def test_a_fine_pattern_shrinks_to_its_mean_not_to_stripes():
@@ -92,10 +32,11 @@ def test_a_fine_pattern_shrinks_to_its_mean_not_to_stripes():
     width=st.integers(1, 70),
     size=st.integers(8, 40),
     mode=st.sampled_from(["squash", "crop"]),
+    interpolation=st.sampled_from(get_args(Interpolation)),
     fraction=st.floats(0.3, 1.0),
 )
-def test_any_picture_becomes_a_square_of_uint8(height, width, size, mode, fraction):
-    preprocess = Preprocess(size=size, resize=mode, crop_fraction=fraction)
+def test_any_picture_becomes_a_square_of_uint8(height, width, size, mode, interpolation, fraction):
+    preprocess = Preprocess(size=size, resize=mode, crop_fraction=fraction, interpolation=interpolation)
     image = np.full((height, width, 3), (10, 120, 250), dtype=np.uint8)
     result = preprocess(image)
     assert result.shape == (size, size, 3)
@@ -113,6 +54,27 @@ def test_squash_keeps_the_whole_picture_and_crop_the_middle():
     np.testing.assert_array_equal(cropped, image[:, 32:64])
     cropped = Preprocess(size=16, resize="crop", crop_fraction=0.5)(image.transpose(1, 0, 2))
     np.testing.assert_array_equal(cropped, image[8:24, 40:56].transpose(1, 0, 2))
+
+
+@pytest.mark.parametrize(
+    ("shape", "rows", "columns"),
+    [((32, 96), (6, 14), (0, 20)), ((50, 20), (0, 20), (6, 14)), ((1, 900), (9, 10), (0, 20))],
+)
+def test_letterbox_keeps_the_shape_between_black_bars(shape, rows, columns):
+    result = Preprocess(size=20, resize="letterbox")(np.full((*shape, 3), 200, np.uint8))
+    shown = np.zeros((20, 20, 3), np.uint8)
+    shown[slice(*rows), slice(*columns)] = 200
+    if shape[0] == 32:  # 6.67 rows become 7: one bar is a row wider
+        shown[13] = 0
+    np.testing.assert_array_equal(result, shown)
+
+
+def test_the_interpolation_is_kept_and_a_manifest_without_one_has_the_first(noise):
+    antialiased = Preprocess(size=24, interpolation="bilinear-aa")
+    np.testing.assert_array_equal(antialiased(noise), resample(noise, 24, 24, "bilinear-aa"))
+    assert (Preprocess(size=24)(noise) != antialiased(noise)).any()
+    kept = antialiased.model_dump(exclude={"interpolation"})
+    assert Preprocess.model_validate(kept).interpolation == "area-cubic"
 
 
 def test_load_reads_and_prepares(tmp_path, noise):

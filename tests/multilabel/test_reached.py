@@ -55,6 +55,7 @@ def test_a_right_statement_has_no_better_relative(data, caplog):
     assert [one.what for one in found] == [
         "--colors bgr",
         "--resize crop",
+        "--resize letterbox",
         "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225",
         "--mean 0,0,0 --std 1,1,1",
         "--mean 0,0,0 --std 0.00392157,0.00392157,0.00392157",
@@ -81,7 +82,7 @@ def test_a_statement_of_bgr_is_compared_with_rgb(data):
         return tagger(*HALF)(pixels[..., ::-1])
 
     found = {one.what: one for one in compare_relatives(turned, of(HALF), data, colors="bgr", fractional=False)}
-    assert list(found) == ["--colors rgb", "--resize crop"]
+    assert list(found) == ["--colors rgb", "--resize crop", "--resize letterbox"]
     assert found["--colors rgb"].wins
 
 
@@ -110,7 +111,7 @@ def test_a_slow_model_is_asked_about_fewer_pictures(data, monkeypatch):
 
     found = compare_relatives(slow, of(HALF), data, fractional=False)
     assert {one.pictures for one in found} == {8}
-    assert seen == [8, 8, 8]
+    assert seen == [8, 8, 8, 8]
 
 
 def test_without_labels_there_is_nothing_to_compare(data, caplog):

@@ -55,6 +55,8 @@ KEYS = {
     "labels",
     "f1",
     "stages",
+    "caller",
+    "caller_moves",
     "diverged_at",
     "layers",
 }
