@@ -21,6 +21,13 @@ class InputError(ValueError):
         super().__init__(_printable(message))
 
 
+class DisconnectedError(InputError):
+    """The connection to another machine broke off. Exit code 2.
+
+    Unlike after other errors, what was finished is kept, because the same command continues after it.
+    """
+
+
 class NoNumberError(InputError):
     """An engine's answer for a picture is not a finite number. Exit code 2.
 

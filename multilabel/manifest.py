@@ -152,6 +152,8 @@ class Quantization(_Frozen):
     """Latency per call at batch 1, against the fp32 model in the same runtime."""
     measured_on: str | None = None
     """Processor on which the latency was measured."""
+    on_device: bool = False
+    """Whether candidates were timed, and answered val, on a device (`--host`) and not where the model was made."""
     planned: int | None = None
     """Number of candidates that the search would have tried without a time limit."""
     tried: tuple[Tried, ...] = ()

@@ -77,6 +77,7 @@ def quantize(
     allowed: float = 0.005,
     time_limit: float = 60.0,
     weight_bits: int = 8,
+    most_float: bool = False,
 ) -> Search:
     """Write the fastest INT8 model with an allowed drop on val that the search finds; see `calibration.int8.search`.
 
@@ -92,6 +93,7 @@ def quantize(
         allowed: the allowed drop of val mAP, in [0, 1].
         time_limit: number of seconds after which no further candidate is begun.
         weight_bits: 7 for x86 processors whose INT8 products saturate, otherwise 8.
+        most_float: see `Searcher.run`.
 
     Raises:
         InputError: the graph has nothing to quantise, or holds zero points that the target misreads.
@@ -107,7 +109,7 @@ def quantize(
             allowed=allowed,
             finished=finished,
         )
-        found = searcher.run(time_limit)
+        found = searcher.run(time_limit, most_float=most_float)
     except (InputError, OSError, MemoryError, EngineUnavailableError):
         raise
     except Exception as error:  # an error of a quantiser or a runtime is of its own type, and the graph's fault
@@ -118,7 +120,8 @@ def quantize(
     if target == "onnxruntime" or target == "tensorrt":
         check_qdq(out, target)
         log.info("  convolutions with a DequantizeLinear on both inputs: %d of %d", *convolutions_in_int8(out))
-    _warn(found, searcher, target)
+    if not most_float:
+        _warn(found, searcher, target)
     return found
 
 

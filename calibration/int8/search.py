@@ -133,10 +133,14 @@ class Searcher:
         self.trials: list[Trial] = []
         self.timed: dict[Hashable, Ratio] = {}
 
-    def run(self, time_limit: float) -> Search:
+    def run(self, time_limit: float, *, most_float: bool = False) -> Search:
         """Try candidates for `time_limit` seconds, then leave the worst nodes in float while the drop is not allowed.
 
         The first candidate is tried in any case, and so are those with nodes in float, which are few.
+
+        Args:
+            most_float: leave as many nodes in float as a search may, and take that graph. Where the weights are random
+                and a drop means nothing, this is the slowest graph that a search may end with.
         """
         started, planned = time.monotonic(), len(self.quantizer.steps)
         with progress("candidates", planned) as advance:
@@ -153,6 +157,10 @@ class Searcher:
         ranked_in_int8 = [noise for noise in ranked if noise.node not in slow]
         most, count = int(MOST_FLOAT * len(self.quantizer.products)), 1
         room = MOST_FLOAT_WEIGHTS * sum(self.quantizer.weights.values())
+        if most_float:
+            kept = worst_within(ranked, self.quantizer.weights, most, room)
+            self._try(self.chosen().candidate._replace(kept=kept))
+            return Search(best=self.trials[-1], tried=self.trials, planned=planned, sensitivity=ranked)
         while self.drop(self.chosen()) > self.allowed and count <= most:
             kept = worst_within(ranked_in_int8, self.quantizer.weights, count, room)
             self._try(self.chosen().candidate._replace(kept=tuple(sorted({*slow, *kept}))))

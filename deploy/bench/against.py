@@ -29,6 +29,8 @@ BLOCK_SECONDS = 0.02
 MIN_BLOCKS = 6
 """A recorded measurement with fewer parts has no interval."""
 DRAWS = 4000
+PICTURES = 64
+"""Pictures of a data set that are used in turn at most."""
 
 
 class CellRatio(Ratio):

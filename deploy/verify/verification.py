@@ -279,6 +279,17 @@ def predict_split(
     return np.concatenate(parts)
 
 
+def predict_pixels(engine: Engine, pixels: np.ndarray, batch: int = 32) -> np.ndarray:
+    """An engine's float32 logits `[N, C]` on prepared pictures, uint8 `[N, size, size, 3]`.
+
+    Raises:
+        EngineUnavailableError: see `first_answer`.
+        InputError: see `first_answer`.
+    """
+    first_answer(engine, np.zeros((1, *pixels.shape[1:]), np.uint8))
+    return np.concatenate([engine(np.array(pixels[at : at + batch])) for at in range(0, len(pixels), batch)])
+
+
 def float_parent(bundle: Bundle) -> Bundle | None:
     """The nearest fp32 ONNX among a bundle's parents; for an fp32 ONNX without one, the torch model; None if none is
     beside the bundle."""

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from edgepress.cli.flags import Flags, FlagsOf
-from edgepress.cli.options import Data, DataFlags, Test, Train, Val
+from edgepress.cli.options import Data, DataFlags, Remote, Test, Train, Val
 from edgepress.deploy.engines.table import quantized
 from edgepress.deploy.machine.device import describe_machine
 from edgepress.multilabel.bundle import Bundle
@@ -25,6 +25,7 @@ def verb(
     data: Data,
     target: Annotated[str, typer.Option("--target", help=f"One of {', '.join(quantized())}.")],
     reader: DataFlags,
+    remote: Remote,
     out: Annotated[Path | None, typer.Option("--out", help="The bundle to make; by default beside ONNX.")] = None,
     train: Train = "train",
     val: Val = "val",
@@ -36,6 +37,8 @@ def verb(
 
     Takes the fastest candidate whose drop on val is allowed, and prints what every candidate of the search reached.
     Exit code 1 where the one that was taken drops by more, or is slower than fp32 on this machine.
+
+    With --host a device answers val and times every candidate, and the choice goes by that.
     """
     config = QuantizeConfig.parse(flags, FLAGS)
     from edgepress.report.summary import print_trade
@@ -46,11 +49,17 @@ def verb(
     names = quantized(config.weight_bits)
     if target not in names:
         raise InputError(f"--target is {target!r}; expected one of {', '.join(names)}{did_you_mean(target, names)}")
+    there = remote.host_given()
+    if there is not None and target == "tensorrt":
+        raise InputError(
+            "--host: an engine of a TensorRT graph takes minutes to build, so its search times no candidate on a "
+            "device; leave --host out, and time the engine itself with bench --host"
+        )
     bundle = Bundle.open(onnx, kind="onnx")
     splits = load_splits(str(data), train, val, test, reader.options)
     out = out or bundle.path.parent / names[target]
     with only_writer(out):
-        made = quantize_bundle(bundle, splits, target, out, config)  # type: ignore[arg-type]
+        made = quantize_bundle(bundle, splits, target, out, config, host=there)  # type: ignore[arg-type]
     print_trade(made, stdout())
     print(made.path)
     found = made.manifest.calibration

@@ -31,7 +31,7 @@ CONNECT_SECONDS = 10
 LEAVE_SECONDS = 10.0
 """Seconds that an interrupted command waits for the other side to remove its folder."""
 _OPTIONS = ("BatchMode=yes", f"ConnectTimeout={CONNECT_SECONDS}", "ServerAliveInterval=15", "ServerAliveCountMax=4")
-_SSH_FAILED, _NOT_FOUND, _NOT_RUNNABLE = 255, 127, 126
+SSH_FAILED, _NOT_FOUND, _NOT_RUNNABLE = 255, 127, 126
 _CLOCK = re.compile(r"^\d\d:\d\d:\d\d\s+")
 
 
@@ -94,27 +94,36 @@ def require_edgepress(host: Host) -> None:
 def exchange(host: Host, command: list[str], files: Sequence[tuple[Path, str]]) -> tuple[int, str, list[str]]:
     """Run ssh, send the files as a tar, and wait; gives its exit code, standard output and standard error's lines."""
     with tempfile.TemporaryFile() as out:
-        try:
-            # In a session of its own, because Ctrl-C must reach us first: we then end the work on the other side.
-            ssh = subprocess.Popen(  # noqa: S603 # a list of arguments, and the host cannot be an option
-                command, stdin=subprocess.PIPE, stdout=out, stderr=subprocess.PIPE, start_new_session=True
-            )
-        except FileNotFoundError:
-            raise InputError("ssh is not installed here (apt install openssh-client)") from None
+        ssh = start(command, out)
         assert ssh.stdin is not None
         assert ssh.stderr is not None
         said: list[str] = []
-        listener = threading.Thread(target=_listen, args=(host, ssh.stderr, said), daemon=True)
+        listener = threading.Thread(target=listen, args=(host, ssh.stderr, said), daemon=True)
         listener.start()
         try:
             if files:
                 _send(ssh.stdin, files)
             ssh.wait()
         finally:
-            _hang_up(ssh)
+            hang_up(ssh)
             listener.join(LEAVE_SECONDS)
         out.seek(0)
         return ssh.returncode, out.read().decode(errors="replace"), said
+
+
+def start(command: list[str], out: IO[bytes] | int) -> subprocess.Popen[bytes]:
+    """Start ssh with pipes for standard input and error.
+
+    Raises:
+        InputError: ssh is not installed.
+    """
+    try:
+        # In a session of its own, because Ctrl-C must reach us first: we then end the work on the other side.
+        return subprocess.Popen(  # noqa: S603 # a list of arguments, and the host cannot be an option
+            command, stdin=subprocess.PIPE, stdout=out, stderr=subprocess.PIPE, start_new_session=True
+        )
+    except FileNotFoundError:
+        raise InputError("ssh is not installed here (apt install openssh-client)") from None
 
 
 def _send(stream: IO[bytes], files: Sequence[tuple[Path, str]]) -> None:
@@ -151,7 +160,7 @@ class _Pipe(io.RawIOBase):
                 self.broken = True
 
 
-def _hang_up(ssh: subprocess.Popen[bytes]) -> None:
+def hang_up(ssh: subprocess.Popen[bytes]) -> None:
     """End the connection, which ends the work on the other side; see `edgepress.remote.receive`."""
     assert ssh.stdin is not None
     with contextlib.suppress(BrokenPipeError):  # the connection was already gone
@@ -163,7 +172,8 @@ def _hang_up(ssh: subprocess.Popen[bytes]) -> None:
         ssh.wait()
 
 
-def _listen(host: Host, stream: IO[bytes], said: list[str]) -> None:
+def listen(host: Host, stream: IO[bytes], said: list[str]) -> None:
+    """Collect standard error's lines, and show those that are no error of edgepress."""
     for raw in stream:
         line = raw.decode(errors="replace").strip()
         if line:
@@ -175,7 +185,7 @@ def _listen(host: Host, stream: IO[bytes], said: list[str]) -> None:
 def explain(host: Host, code: int, said: Sequence[str]) -> str:
     """One line that says why a command on another machine gave nothing."""
     last = said[-1] if said else ""
-    if code == _SSH_FAILED:
+    if code == SSH_FAILED:
         return f"{host.name}: ssh failed: {last or 'the connection broke off'} (try: ssh {host.name} true)"
     if code in (_NOT_FOUND, _NOT_RUNNABLE):
         return f"{host.name}: {host.python} does not run there ({last}); name its Python with --host-python"

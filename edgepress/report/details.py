@@ -57,7 +57,7 @@ def _quantised(engine: str, found: Quantization) -> str:
     if found.products is not None:
         said += f"; {len(found.kept_float)} of {found.products} nodes left in float"
     if found.latency is not None:
-        said += f"; time against fp32: {found.latency}"
+        said += f"; time against fp32{f' on {found.measured_on}' if found.on_device else ''}: {found.latency}"
     if found.missing_labels:
         said += f"; no calibration picture shows {', '.join(found.missing_labels)}"
     return said + "."

@@ -79,6 +79,8 @@ def print_trade(bundle: Bundle, console: Console) -> None:
         ),
         spare=("in INT8", "SQNR dB"),
     )
+    if calibration.on_device:
+        console.print(f"timed, and answered on val, on {calibration.measured_on}", highlight=False, soft_wrap=True)
     if calibration.disturbed is not None:
         console.print(f"caution: {calibration.disturbed}", highlight=False, soft_wrap=True)
     console.print(

@@ -21,11 +21,12 @@ from edgepress.multilabel.bundle import Bundle, file_sha256, inputs_hash, rewrit
 from edgepress.multilabel.config import FLAGS
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.decisions import Decisions
-from edgepress.multilabel.errors import EngineUnavailableError, InputError, did_you_mean
+from edgepress.multilabel.errors import DisconnectedError, EngineUnavailableError, InputError, did_you_mean
 from edgepress.multilabel.judgement import Reason
 from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.lock import only_writer
 from edgepress.multilabel.manifest import Precision
+from edgepress.remote.host import Host, host_of
 from edgepress.report.plots import draw_reliability, draw_thresholds, write_plot
 from edgepress.run.finetune import FineTuning, within_allowed
 from edgepress.run.quantize import quantize_bundle, require_quantizer, split_logits
@@ -71,19 +72,27 @@ class Built:
 def build_all(onnx: Bundle, recipe: Recipe, splits: Splits, out: Path, tuning: FineTuning) -> list[Built]:
     """Build every engine of a recipe, in the order of the table; if one target fails, the others are still built.
 
+    Where the recipe names a host, INT8 is searched on it.
+
     Args:
         onnx: the student's fp32 ONNX bundle.
         out: the run's folder.
+
+    Raises:
+        DisconnectedError: the connection to the host broke off.
     """
     found = []
+    host = host_of(recipe.host, recipe.host_python, recipe.ssh_option)
     for engine in recipe.engines:
         spec, refusal, bundle, finetuned = ENGINES[engine], None, None, False
 
         def build(source: Bundle, ending: str, engine: EngineName = engine) -> Bundle:
-            return build_engine(engine, source, out, splits, recipe.quantize, recipe.compile, ending)
+            return build_engine(engine, source, out, splits, recipe.quantize, recipe.compile, ending, host=host)
 
         try:
             bundle, finetuned = within_allowed(build, onnx, tuning)
+        except DisconnectedError:
+            raise
         except EngineUnavailableError as error:
             refusal = Reason(kind="build", text=str(error))
         except InputError as error:
@@ -124,11 +133,15 @@ def build_engine(
     quantize_config: QuantizeConfig,
     compile_config: CompileConfig,
     ending: str = "",
+    *,
+    host: Host | None = None,
+    most_float: bool = False,
 ) -> Bundle:
     """Make an engine's bundle in a run's folder from the fp32 ONNX bundle, with all bundles in between.
 
     Args:
         ending: suffix for the names of the new bundles.
+        host, most_float: of INT8, see `quantize_bundle`.
 
     Raises:
         InputError: the graph cannot be quantised or built for the target.
@@ -140,7 +153,7 @@ def build_engine(
     if spec.target is not None:
         bits = quantize_config.weight_bits if spec.weight_bits is None else spec.weight_bits
         config = quantize_config.model_copy(update={"weight_bits": bits})
-        graph = quantize_bundle(onnx, splits, spec.target, at, config)
+        graph = quantize_bundle(onnx, splits, spec.target, at, config, host=host, most_float=most_float)
     elif (spec.graph or spec.name) == "onnx-fp16":
         graph = compile_fp16(onnx, at)
     if spec.graph is None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from edgepress.compress.config import QuantizeAwareConfig
 from edgepress.compress.reading import Reading, TeacherSource
 from edgepress.multilabel.bundle import Bundle
-from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.errors import DisconnectedError, InputError
 from edgepress.run.judge import missed_on_val
 from edgepress.run.splits import Splits
 
@@ -67,7 +67,7 @@ def within_allowed(build: Callable[[Bundle, str], Bundle], onnx: Bundle, tuning:
         onnx: the student's fp32 ONNX bundle.
 
     Raises:
-        InputError, EngineUnavailableError: as `build`.
+        InputError, EngineUnavailableError, DisconnectedError: as `build`.
     """
     made = build(onnx, "")
     missed = missed_on_val(made.manifest.calibration)
@@ -79,6 +79,8 @@ def within_allowed(build: Callable[[Bundle, str], Bundle], onnx: Bundle, tuning:
     log.info("%s: %s; fine-tuning the student as INT8 computes", made.name, missed)
     try:
         again = build(tuning.onnx(), FINETUNED)
+    except DisconnectedError:
+        raise
     except InputError as error:  # the first engine is still valid, and is verified like any other
         log.warning("%s: stays as it is, for the student could not be fine-tuned: %s", made.name, error)
         return made, False

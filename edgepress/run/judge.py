@@ -57,10 +57,17 @@ def missed_on_val(found: Quantization | None) -> Reason | None:
 
 
 def slower_than_fp32(found: Quantization | None, processor: str) -> Reason | None:
-    """Why an INT8 model is no gain on this machine, if its search measured it here."""
-    if found is None or found.latency is None or found.measured_on != processor or not found.latency.slower(SLOWER):
+    """Why an INT8 model is no gain on this machine, or on the device that it was searched for, if it was timed there.
+
+    Args:
+        processor: the processor here.
+    """
+    if found is None or found.latency is None or not found.latency.slower(SLOWER):
         return None
-    return Reason(kind="slower", text=f"slower than fp32 ({_told(found.latency)})")
+    if not found.on_device and found.measured_on != processor:
+        return None
+    where = f" on {found.measured_on}" if found.on_device else ""
+    return Reason(kind="slower", text=f"slower than fp32{where} ({_told(found.latency)})")
 
 
 def _below_student(result: EngineResult) -> Reason | None:
@@ -79,6 +86,8 @@ def _below_student(result: EngineResult) -> Reason | None:
 def _slower_than_float(result: EngineResult) -> Reason | None:
     held = result.held_to
     if held is None or not held.ratio.slower(SLOWER):
+        return None
+    if result.int8 is not None and result.int8.on_device:  # it was chosen by its times there, not here
         return None
     return Reason(kind="slower", text=f"slower than {held.engine} ({_told(held.ratio)})")
 

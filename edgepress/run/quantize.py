@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,21 +20,18 @@ from edgepress.calibration.int8.search import (
     MOST_FLOAT,
     MOST_FLOAT_WEIGHTS,
     TOLERANCE,
-    Score,
     Search,
     Trial,
 )
 from edgepress.calibration.int8.subset import calibration_hash, choose_calibration_set, missing_labels
-from edgepress.deploy.bench.against import compare_latency
-from edgepress.deploy.build.compile import IR, ONNX, built_for_openvino, derived_bundle
-from edgepress.deploy.build.litert import TFLITE, built_for_litert
-from edgepress.deploy.build.ncnn import PARAM, built_for_ncnn
+from edgepress.deploy.build.compile import built_for_openvino, derived_bundle
+from edgepress.deploy.build.litert import built_for_litert
+from edgepress.deploy.build.ncnn import built_for_ncnn
 from edgepress.deploy.engines import open_engine
 from edgepress.deploy.engines.attention import require_logits_alone
 from edgepress.deploy.engines.base import require
 from edgepress.deploy.engines.golden import GOLDEN, Golden
 from edgepress.deploy.engines.table import ENGINES, EngineSpec
-from edgepress.deploy.machine.device import describe_machine
 from edgepress.deploy.verify.verification import predict_split
 from edgepress.multilabel.bundle import (
     Bundle,
@@ -43,28 +39,23 @@ from edgepress.multilabel.bundle import (
     require_replaceable,
     rewrite_bundle,
     up_to_date,
-    write_bundle,
 )
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.decisions import Decisions, changed_share
-from edgepress.multilabel.durable import sync
-from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.errors import DisconnectedError, InputError
 from edgepress.multilabel.facts import DecisionsChanged, Facts
 from edgepress.multilabel.litert_model import require_converter
-from edgepress.multilabel.manifest import BuiltFor, Kind, Quantization, Target, Tried
-from edgepress.multilabel.metrics import average_precision, mean_average_precision
+from edgepress.multilabel.manifest import BuiltFor, Quantization, Target, Tried
+from edgepress.multilabel.metrics import average_precision
 from edgepress.multilabel.ncnn_model import require_pnnx
-from edgepress.multilabel.noise import signal_to_noise
 from edgepress.multilabel.plural import plural
-from edgepress.multilabel.ratio import Ratio
-from edgepress.multilabel.saturation import weight_bits_here
+from edgepress.remote.host import Host
 from edgepress.report.plots import draw_int8, write_plot
+from edgepress.run.candidates import Candidates, Place, copy_graph, place_of
 from edgepress.run.recipe import QuantizeConfig
 from edgepress.run.splits import Splits
 
 log = logging.getLogger("edgepress")
-_FILES: dict[Kind, str] = {"onnx": ONNX, "openvino": IR, "litert": TFLITE, "ncnn": PARAM}
-"""The file that holds the model, by the kind of bundle."""
 _PACKAGES: dict[Target, tuple[str, ...]] = {
     "onnxruntime": ("onnx", "onnxruntime"),
     "tensorrt": ("onnx", "onnxruntime"),
@@ -94,15 +85,32 @@ def require_quantizer(target: Target) -> None:
         require_pnnx()
 
 
-def quantize_bundle(parent: Bundle, splits: Splits, target: Target, out: Path, config: QuantizeConfig) -> Bundle:
+def quantize_bundle(
+    parent: Bundle,
+    splits: Splits,
+    target: Target,
+    out: Path,
+    config: QuantizeConfig,
+    *,
+    host: Host | None = None,
+    most_float: bool = False,
+) -> Bundle:
     """The INT8 bundle of an fp32 ONNX bundle for one target; see `calibration.int8.quantize`.
 
     Only the file hashes of test are used, to refuse leaks. Where decisions were fitted for the parent, they are aligned
     to the INT8 model on val; see `align_decisions`. An interrupted search continues where it stopped.
 
+    Args:
+        host: the device that answers val and times the candidates; by default this machine. TensorRT's graphs are
+            neither timed nor sent, because each would have to be built there.
+        most_float: take the slowest graph that the search may end with, for the time alone; see `Searcher.run`.
+
     Raises:
-        InputError: the parent is no fp32 ONNX bundle, its labels are not the data set's, or the calibration set leaks.
-        EngineUnavailableError: a package that quantises for the target is not installed.
+        InputError: the parent is no fp32 ONNX bundle, its labels are not the data set's, the calibration set leaks, or
+            the device cannot be used or answers otherwise.
+        EngineUnavailableError: a package that quantises for the target is not installed, or the device has no runtime
+            for it.
+        DisconnectedError: the connection to the device broke off; what was finished is kept.
         DataChangedError: see `MultiLabelDataset.stored`.
     """
     _require_float(parent)
@@ -110,50 +118,118 @@ def quantize_bundle(parent: Bundle, splits: Splits, target: Target, out: Path, c
     require_quantizer(target)
     pictures = _calibration_set(parent, splits, config)
     spec = next(spec for spec in ENGINES.values() if spec.target == target)
-    bits = (config.weight_bits or weight_bits_here()) if spec.runtime.saturates else 8
-    tools = {name: version(name) for name in (*_PACKAGES[target], "edgepress")}
-    inputs = _inputs(parent, target, pictures, splits.val, config, bits, tools)
-    if (made := up_to_date(out, inputs)) is not None:
-        return made if made.manifest.parent == parent.as_parent else _aligned_again(made, parent, splits.val)
-    require_replaceable(out, spec.quantized_kind, "int8")
-    log.info("quantising for %s on %s", target, plural(len(pictures), "picture"))
-    with _workplace(out, inputs) as finished:
-        candidates = _Candidates(parent, splits.val, spec, finished.folder)
+    with place_of(host if spec.graph is None else None) as place:
+        bits = weight_bits(config, place) if spec.runtime.saturates else 8
+        tools = {name: version(name) for name in (*_PACKAGES[target], "edgepress")}
+        inputs = _inputs(parent, target, pictures, splits.val, config, bits, tools, place, most_float)
+        if (made := up_to_date(out, inputs)) is not None:
+            return made if made.manifest.parent == parent.as_parent else _aligned_again(made, parent, splits.val)
+        require_replaceable(out, spec.quantized_kind, "int8")
+        where = f", with candidates on {place.processor}" if place.on_device else ""
+        log.info("quantising for %s on %s%s", target, plural(len(pictures), "picture"), where)
+        job = _Job(parent, splits.val, pictures, target, spec, config, bits, most_float)
+        with _workplace(out, inputs, place) as finished:
+            return job.do(out, finished, place, tools, inputs)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What an INT8 model is made from."""
+
+    parent: Bundle
+    val: MultiLabelDataset
+    pictures: MultiLabelDataset
+    """The calibration set."""
+    target: Target
+    spec: EngineSpec
+    config: QuantizeConfig
+    bits: int
+    most_float: bool
+
+    def do(self, out: Path, finished: Finished, place: Place, tools: dict[str, str], inputs: str) -> Bundle:
+        """Search, and write the bundle of what was found."""
+        parent, target = self.parent, self.target
+        candidates = Candidates(parent, self.val, self.spec, finished.folder, place)
         graph = finished.folder / candidates.model
-        found = quantize(
-            parent.model_path,
-            graph,
-            np.stack([parent.preprocess(pictures.picture(row)) for row in range(len(pictures))]),
-            target=target,
-            evaluate=candidates.score,
-            float_map=candidates.float_map,
-            finished=finished,
-            measure=candidates.latency if spec.graph is None else None,
-            allowed=config.budget / 100,
-            time_limit=config.time_limit,
-            weight_bits=bits,
-        )
+        found = self._search(graph, candidates, finished)
         logits, golden = candidates.logits(graph), Golden.of(parent)
-        decisions, facts = _aligned(parent, candidates.reference, logits, splits.val)
+        decisions, facts = _aligned(parent, candidates.reference, logits, self.val)
         with derived_bundle(
             parent,
             out,
             kind=candidates.kind,
             precision="int8",
             model=candidates.model,
-            calibration=_record(found, pictures, candidates.float_map, config, bits, target),
+            calibration=self._record(found, candidates.float_map, place),
             built_for=_PASSPORTS[target](parent) if target in _PASSPORTS else None,
             decisions=decisions,
             facts=facts,
             tools=tools,
             inputs=inputs,
         ) as folder:
-            _copy_graph(graph, folder / candidates.model)
-            if golden is not None and spec.graph is None:  # TensorRT's engine is built from this graph later
-                replace(golden, answers=candidates.logits(graph, golden.pictures)).save(folder / GOLDEN)
-    made = Bundle.open(out)
-    _plot(made, candidates.reference, logits, splits.val)
-    return made
+            copy_graph(graph, folder / candidates.model)
+            if golden is not None and self.spec.graph is None:  # TensorRT's engine is built from this graph later
+                place.keep("golden", golden.pictures)
+                replace(golden, answers=candidates.logits(graph, "golden")).save(folder / GOLDEN)
+        made = Bundle.open(out)
+        _plot(made, candidates.reference, logits, self.val)
+        return made
+
+    def _search(self, graph: Path, candidates: Candidates, finished: Finished) -> Search:
+        pictures, preprocess = self.pictures, self.parent.preprocess
+        return quantize(
+            self.parent.model_path,
+            graph,
+            np.stack([preprocess(pictures.picture(row)) for row in range(len(pictures))]),
+            target=self.target,
+            evaluate=candidates.score,
+            float_map=candidates.float_map,
+            finished=finished,
+            measure=candidates.latency if self.spec.graph is None else None,
+            allowed=self.config.budget / 100,
+            time_limit=self.config.time_limit,
+            weight_bits=self.bits,
+            most_float=self.most_float,
+        )
+
+    def _record(self, found: Search, float_map: float, place: Place) -> Quantization:
+        best, pictures = found.best, self.pictures
+        return Quantization(
+            pictures=len(pictures),
+            sha256=calibration_hash(pictures),
+            split=pictures.split,
+            target=self.target,
+            choice=self.config.choice,
+            missing_labels=missing_labels(pictures),
+            method=str(best.candidate._replace(kept=())),
+            kept_float=best.float_nodes,
+            products=len(found.sensitivity),
+            val_mAP=best.score.mAP,
+            val_mAP_float=float_map,
+            budget=self.config.budget,
+            weight_bits=self.bits,
+            int8_share=best.int8_share,
+            latency=best.latency,
+            measured_on=None if best.latency is None else place.processor,
+            on_device=place.on_device,
+            planned=found.planned,
+            tried=tuple(_row(trial, float_map) for trial in found.tried),
+            sensitivity=tuple(found.sensitivity),
+        )
+
+
+def weight_bits(config: QuantizeConfig, place: Place) -> int:
+    """Bits of the weights for the processor on which candidates run.
+
+    Raises:
+        InputError: 8 are asked for a device whose products of 8-bit weights saturate.
+    """
+    if place.on_device and config.weight_bits == 8 and place.weight_bits == 7:
+        raise InputError(
+            f"weight_bits is 8, but the device's processor ({place.processor}) has no VNNI, and its INT8 products of "
+            "8-bit weights saturate; leave weight_bits out, or give 7"
+        )
+    return config.weight_bits or place.weight_bits
 
 
 def _require_float(parent: Bundle) -> None:
@@ -170,10 +246,15 @@ def _inputs(
     config: QuantizeConfig,
     bits: int,
     tools: dict[str, str],
+    place: Place,
+    most_float: bool,
 ) -> str:
     """The hash of everything that an INT8 graph is made from."""
+    device = {"device": place.processor} if place.on_device else {}
     return inputs_hash(
         {
+            **device,
+            **({"most_float": True} if most_float else {}),
             "parent": parent.model_digest,
             "target": target,
             "calibration": calibration_hash(pictures),
@@ -208,113 +289,19 @@ def _calibration_set(parent: Bundle, splits: Splits, config: QuantizeConfig) -> 
 
 
 @contextlib.contextmanager
-def _workplace(out: Path, inputs: str) -> Iterator[Finished]:
+def _workplace(out: Path, inputs: str, place: Place) -> Iterator[Finished]:
     """The hidden folder of a search; it stays only if the search was interrupted."""
     # Latencies of another machine do not count for this one.
-    here = inputs_hash({"inputs": inputs, "processor": describe_machine().processor})
+    here = inputs_hash({"inputs": inputs, "processor": place.processor})
     finished = Finished(out.parent / f".{out.name}.quantizing", here)
     try:
         yield finished
+    except DisconnectedError:
+        raise
     except InputError:  # another try would end the same way
         finished.remove()
         raise
     finished.remove()
-
-
-class _Candidates:
-    """Runs candidates as the engines they would become: on val for accuracy, and in turn with fp32 for the time."""
-
-    def __init__(self, parent: Bundle, val: MultiLabelDataset, spec: EngineSpec, folder: Path) -> None:
-        self.parent, self.val, self.runtime, self.folder = parent, val, spec.runtime, folder
-        self.kind, self.model = spec.quantized_kind, _FILES[spec.quantized_kind]
-        self.pixels = self._decode()
-        self.reference = self._run(parent, self.pixels)
-        self.float_map = mean_average_precision(val.targets, val.scores(self.reference), val.ignore)
-        self._float: Bundle | None = parent if spec.runtime.builder is None else None
-
-    def score(self, file: Path) -> Score:
-        logits = self.logits(file)
-        return Score(
-            mean_average_precision(self.val.targets, self.val.scores(logits), self.val.ignore),
-            signal_to_noise(self.reference, logits),
-        )
-
-    def latency(self, file: Path) -> Ratio:
-        if self._float is None:
-            self._float = self.runtime.build(self.parent, self.folder / "fp32", "fp32")
-        with self._candidate(file) as bundle:
-            return compare_latency(bundle, self._float, self.pixels[:64], unproven=True)
-
-    def logits(self, file: Path, pixels: np.ndarray | None = None) -> np.ndarray:
-        """A candidate's logits `[N, C]` for prepared pictures; by default those of val."""
-        with self._candidate(file) as bundle:
-            return self._run(bundle, self.pixels if pixels is None else pixels)
-
-    def _run(self, bundle: Bundle, pixels: np.ndarray, batch: int = 32) -> np.ndarray:
-        with open_engine(bundle, unproven=True) as engine:  # this run is the proof
-            parts = [engine(pixels[at : at + batch]) for at in range(0, len(pixels), batch)]
-        return np.concatenate(parts)
-
-    def _decode(self) -> np.ndarray:
-        """Decode val's pictures once into a file: every candidate reads it, and memory need not hold them."""
-        size = self.parent.preprocess.size
-        pixels = np.lib.format.open_memmap(
-            self.folder / "val.npy", mode="w+", dtype=np.uint8, shape=(len(self.val), size, size, 3)
-        )
-        for row in range(len(self.val)):
-            pixels[row] = self.parent.preprocess(self.val.picture(row))
-        return pixels
-
-    @contextlib.contextmanager
-    def _candidate(self, file: Path) -> Iterator[Bundle]:
-        path, parent = self.folder / "candidate", self.parent
-        with write_bundle(
-            path,
-            kind=self.kind,
-            precision="int8",
-            model=self.model,
-            labels=parent.manifest.labels,
-            preprocess=parent.preprocess,
-        ) as folder:
-            _copy_graph(file, folder / self.model)
-        try:
-            yield Bundle.open(path)
-        finally:
-            shutil.rmtree(path)
-
-
-def _copy_graph(file: Path, copy: Path) -> None:
-    """Copy the file or, in OpenVINO's and ncnn's formats, the two files of a graph."""
-    for suffix in (file.suffix, ".bin") if file.suffix in (".xml", ".param") else (file.suffix,):
-        sync(file.with_suffix(suffix))  # the kept result of a candidate must not outlast its file
-        shutil.copyfile(file.with_suffix(suffix), copy.with_suffix(suffix))
-
-
-def _record(
-    found: Search, pictures: MultiLabelDataset, float_map: float, config: QuantizeConfig, bits: int, target: Target
-) -> Quantization:
-    best = found.best
-    return Quantization(
-        pictures=len(pictures),
-        sha256=calibration_hash(pictures),
-        split=pictures.split,
-        target=target,
-        choice=config.choice,
-        missing_labels=missing_labels(pictures),
-        method=str(best.candidate._replace(kept=())),
-        kept_float=best.float_nodes,
-        products=len(found.sensitivity),
-        val_mAP=best.score.mAP,
-        val_mAP_float=float_map,
-        budget=config.budget,
-        weight_bits=bits,
-        int8_share=best.int8_share,
-        latency=best.latency,
-        measured_on=None if best.latency is None else describe_machine().processor,
-        planned=found.planned,
-        tried=tuple(_row(trial, float_map) for trial in found.tried),
-        sensitivity=tuple(found.sensitivity),
-    )
 
 
 def _row(trial: Trial, float_map: float) -> Tried:

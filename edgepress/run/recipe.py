@@ -180,7 +180,8 @@ class Recipe(TrainRecipe):
     students: tuple[str, ...] = ()
     """Backbones that timm knows, the best first, for a latency budget; by default distill's."""
     host: str | None = None
-    """Where the latency budget is measured: a machine that ssh reaches, such as user@jetson; by default here."""
+    """Where the latency budget is measured and INT8 is searched: a machine that ssh reaches, such as user@jetson; by
+    default here."""
     host_python: str | None = None
     """The Python there that edgepress is installed for; by default python3."""
     ssh_option: tuple[str, ...] = ()

@@ -151,6 +151,21 @@ def test_at_most_a_tenth_goes_to_float_and_the_miss_is_seen(tmp_path):
     assert found.best.score.mAP == 0.1
 
 
+def test_the_slowest_graph_that_a_search_may_end_with_can_be_asked_for(tmp_path):
+    quantizer = Paper()
+    found = Searcher(
+        quantizer,
+        "model.onnx",
+        evaluate=lambda file: Score(0.6, 40.0),
+        measure=None,
+        float_map=0.6,
+        allowed=1.0,
+        finished=Finished(tmp_path / ".work", "inputs"),
+    ).run(0.0, most_float=True)
+    assert names(found) == ["a", "a, 4 left in float"]
+    assert found.best.candidate.kept == ("n0", "n1", "n2", "n3")
+
+
 def test_the_time_limit_stops_the_trying_and_not_the_drop(tmp_path):
     found = search(tmp_path, {"a": (0.58, 20), "a, 1 left in float": (0.6, 21)}, time_limit=0)
     assert names(found) == ["a", "a, 1 left in float"]

@@ -67,6 +67,16 @@ def test_int8_that_its_search_measured_slower_fails_where_it_was_measured(passin
     assert judged(passing, int8=elsewhere).verdict == "pass"
 
 
+def test_int8_that_was_searched_on_a_device_is_held_to_its_times_there(passing):
+    there = calibration(latency=SLOW, measured_on="Cortex-A76", on_device=True)
+    assert str(slower_than_fp32(there, HERE)) == "slower than fp32 on Cortex-A76 (1.12 times, 1.05 to 1.20)"
+    assert judged(passing, int8=there).verdict == "fail"
+    faster = there.model_copy(update={"latency": Ratio(ratio=0.4, low=0.38, high=0.42)})
+    held = HeldTo(engine="onnx-fp16", digest="d", ratio=SLOW)  # here, where it was not chosen to be fast
+    assert judged(passing, int8=faster, held_to=held).verdict == "pass"
+    assert judged(passing, int8=faster.model_copy(update={"on_device": False}), held_to=held).verdict == "fail"
+
+
 @pytest.mark.parametrize(("drop", "over"), [(-1.0, False), (0.49, False), (0.51, True)])
 def test_a_search_that_missed_its_budget_says_by_how_much(drop, over):
     missed = missed_on_val(calibration(val_mAP_float=0.5, val_mAP=0.5 - drop / 100, budget=0.5))

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
+from edgepress.calibration.int8.search import MOST_FLOAT
 from edgepress.compress.gather import process_state
 from edgepress.multilabel.errors import InputError
+from edgepress.run import latency_budget
 from edgepress.run.latency_budget import TIMES, OverBudgetError, choose_student, read_times
 from edgepress.run.recipe import Recipe
 from edgepress.run.splits import splits_of
@@ -157,6 +159,21 @@ class TestStudent:
         chosen, budget = choose_student(made, splits_of(made), tmp_path)
         assert chosen.distill.backbone == "test_resnet"
         assert read_times(tmp_path) == budget.students
+
+    def test_int8_is_timed_as_the_slowest_graph_that_its_search_may_end_with(self, settings, tmp_path, monkeypatch):
+        seen = []
+
+        def timed(bundle, recipe, host):
+            seen.append(bundle.manifest.calibration)
+            return 7.0
+
+        monkeypatch.setattr(latency_budget, "_p50", timed)
+        made = recipe({**settings, "engines": ["onnx-int8-onnxruntime"]}, latency_budget=8, students=STUDENTS[:1])
+        _, budget = choose_student(made, splits_of(made), tmp_path)
+        assert budget.students[0].engines["onnx-int8-onnxruntime"].p50_ms == 7.0
+        (calibration,) = seen
+        assert [one.kept for one in calibration.tried] == [0, int(MOST_FLOAT * calibration.products)]
+        assert len(calibration.kept_float) >= calibration.tried[-1].kept > 0
 
     def test_without_a_budget_nothing_is_timed(self, settings, tmp_path):
         made = recipe(settings)

@@ -23,7 +23,7 @@ from edgepress.multilabel.datasets import load_dataset
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.ratio import Ratio
 from edgepress.multilabel.saturation import weight_bits_here
-from edgepress.run import quantize
+from edgepress.run import candidates, quantize
 from edgepress.run.build import build_engine
 from edgepress.run.judge import slower_than_fp32
 from edgepress.run.quantize import quantize_bundle
@@ -119,13 +119,13 @@ def test_an_interrupted_search_is_taken_up_again(onnx_bundle, splits, tmp_path, 
 
     config = QuantizeConfig(pictures=8, time_limit=0.0)
     with monkeypatch.context() as patch:
-        patch.setattr(quantize, "_record", interrupt)
+        patch.setattr(quantize._Job, "_record", interrupt)
         with pytest.raises(KeyboardInterrupt):
             quantize_bundle(onnx_bundle, splits, "onnxruntime", tmp_path / "int8", config)
     (left,) = tmp_path.iterdir()
     assert left.name == ".int8.quantizing"
     with monkeypatch.context() as patch:
-        patch.setattr(quantize, "compare_latency", lambda *_, **__: pytest.fail("measured again"))
+        patch.setattr(candidates, "compare_latency", lambda *_, **__: pytest.fail("measured again"))
         made = quantize_bundle(onnx_bundle, splits, "onnxruntime", tmp_path / "int8", config)
     assert len(made.manifest.calibration.tried) >= 1
     assert {path.name for path in tmp_path.iterdir()} == {"int8", "plots"}

@@ -1,0 +1,133 @@
+"""A search whose candidates run on another machine, through a real sshd on loopback."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from edgepress.deploy.engines import open_engine
+from edgepress.deploy.machine.device import describe_machine
+from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.errors import InputError
+from edgepress.remote.host import Host
+from edgepress.remote.session import Session
+from tests.edgepress.remote.sshd import script
+
+RESPOND = "edgepress.remote.respond"
+WHOLE = ("--time-limit", "60")
+SHORT = ("--pictures", "8", "--choice", "random", "--time-limit", "0", "--budget", "100")
+
+
+@pytest.fixture
+def device(server, tmp_path):
+    """A host whose Python is a script: `$PYTHON` is the real one, and other than a search's calls go through."""
+
+    def made(lines: str) -> Host:
+        through = f'PYTHON={sys.executable}; [ "$2" != {RESPOND} ] && exec $PYTHON "$@"\n'
+        python = script(tmp_path / "python", through + lines)
+        return Host(name=server.name, python=str(python), options=tuple(server.options()))
+
+    return made
+
+
+@pytest.fixture
+def search(edgepress, run_folder, tiny_data, tmp_path):
+    """The verb, with a host."""
+
+    def call(host: Host, *more: str):
+        reached = [word for option in host.options for word in ("--ssh-option", option)]
+        flags = ("--data", tiny_data, "--target", "onnxruntime", "--out", tmp_path / "int8", *SHORT, *more)
+        return edgepress(
+            "quantize", run_folder / "onnx-fp32", *flags, "--host", host.name, "--host-python", host.python, *reached
+        )
+
+    return call
+
+
+class TestSearch:
+    def test_candidates_go_over_one_connection_and_the_record_names_the_device(self, search, device, tmp_path):
+        calls = tmp_path / "calls"
+        host = device(f'echo "$2" >> {calls}; echo "welcome"; exec $PYTHON "$@"')
+        answer = search(host, *WHOLE)
+        assert answer.code in (0, 1), answer.err  # 1 where a busy machine makes INT8 slower
+        assert calls.read_text().split() == [RESPOND]
+        processor = describe_machine().processor
+        assert f"timed, and answered on val, on {processor}" in answer.out
+        found = Bundle.open(tmp_path / "int8").manifest.calibration
+        assert (found.on_device, found.measured_on) == (True, processor)
+        assert len(found.tried) > 3
+        assert all(one.latency is not None and one.latency.ratio > 0 for one in found.tried)
+        # Nothing has changed, so nothing is tried again.
+        assert "unchanged, kept" in search(host, *WHOLE).err
+
+    def test_a_device_whose_products_saturate_gets_7_bits_unless_8_are_asked_for(self, search, device, tmp_path):
+        host = device('$PYTHON "$@" | sed -u \'s/"weight_bits":8/"weight_bits":7/\'')
+        refused = search(host, "--weight-bits", "8")
+        assert refused.code == 2
+        assert "its INT8 products of 8-bit weights saturate" in refused.err
+        assert not (tmp_path / "int8").exists()
+        assert search(host).code in (0, 1)
+        assert Bundle.open(tmp_path / "int8").manifest.calibration.weight_bits == 7
+
+    def test_a_broken_connection_keeps_what_was_finished(self, search, device, tmp_path):
+        broken = search(device('$PYTHON "$@" | (sed -u 12q; kill -9 $PPID)'), *WHOLE)
+        assert broken.code == 2, broken
+        last = broken.err.splitlines()[-1]
+        assert "ssh failed" in last
+        assert "candidates that were finished are kept" in last
+        kept = list((tmp_path / ".int8.quantizing").glob("*/result.json"))
+        assert kept
+        again = search(device('exec $PYTHON "$@"'), *WHOLE)
+        assert again.code in (0, 1), again.err
+        tried = Bundle.open(tmp_path / "int8").manifest.calibration.tried
+        assert len(tried) > len(kept)
+        told = [line for line in again.err.splitlines() if "times fp32's time" in line]
+        assert len(told) == len(tried)
+        assert not (tmp_path / ".int8.quantizing").exists()
+
+    def test_a_device_without_the_runtime_is_named_before_the_search(self, search, device, tmp_path):
+        (tmp_path / "without").mkdir()
+        (tmp_path / "without" / "sitecustomize.py").write_text(
+            "import importlib.util as util\nfind = util.find_spec\n"
+            "util.find_spec = lambda name, package=None: None if name == 'onnxruntime' else find(name, package)\n"
+        )
+        answer = search(device(f'PYTHONPATH={tmp_path / "without"} exec $PYTHON "$@"'))
+        assert answer.code == 2
+        assert "onnxruntime is not installed" in answer.err
+        assert describe_machine().processor in answer.err
+        assert "min-max" not in answer.err
+
+    def test_an_edgepress_that_cannot_serve_a_search_is_told(self, search, device, server):
+        answer = search(device(f'echo "python3: No module named {RESPOND}" >&2; exit 1'))
+        assert answer.code == 2
+        assert "its edgepress is older than this one" in answer.err
+        assert "-m pip install 'edgepress[onnxruntime]==" in answer.err
+
+    def test_tensorrt_is_refused_before_anything_is_sent(self, bad, run_folder, tiny_data, there):
+        command = ("quantize", run_folder / "onnx-fp32", "--data", tiny_data, "--target", "tensorrt", *there)
+        assert "its search times no candidate on a device" in bad(*command)
+
+
+class TestSession:
+    @pytest.fixture
+    def session(self, device):
+        with Session(device('exec $PYTHON "$@"')) as session:
+            yield session
+
+    def test_answers_there_are_answers_here(self, session, run_folder):
+        bundle = Bundle.open(run_folder / "onnx-fp32")
+        pixels = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), np.uint8)
+        session.keep("some", pixels)
+        with open_engine(bundle, unproven=True) as engine:
+            np.testing.assert_allclose(session.answers(bundle, "some"), engine(pixels), atol=1e-5)
+        with pytest.raises(InputError, match=r"no such|cannot be read|missing"):
+            session.answers(bundle, "others")
+        assert session.latency(bundle, Bundle.open(run_folder / "openvino-fp32"), "some").ratio > 0
+
+    def test_a_changed_answer_is_not_read(self, device, run_folder):
+        with Session(device('$PYTHON "$@" | sed -u \'s/"logits":"/"logits":"####/\'')) as session:
+            session.keep("some", np.zeros((1, 64, 64, 3), np.uint8))
+            with pytest.raises(InputError, match="answers what this one does not read"):
+                session.answers(Bundle.open(run_folder / "onnx-fp32"), "some")
