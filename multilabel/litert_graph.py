@@ -1,6 +1,6 @@
 """Exact rewrites of a float ONNX graph into operators that LiteRT has fast INT8 kernels for.
 
-onnx2tf turns each operator into LiteRT's nearest one. Three of these are right and slow, or wrong once they are
+onnx2tf turns each operator into LiteRT's nearest one. Some of these are wrong, right and slow, or wrong once they are
 quantised, and each has an equal form that is neither:
 
 - A MatMul of tokens `[B, T, K]` with a constant becomes a BATCH_MATMUL, whose INT8 form answers the same value
@@ -11,6 +11,10 @@ quantised, and each has an equal form that is neither:
   every call.
 - An Unsqueeze or Squeeze of a tensor with a free batch becomes five operators that compute its shape as it runs, and
   XNNPACK takes no tensor with such a shape. As a Reshape to a constant shape it is one operator.
+- The alpha of an Elu is dropped (`findings/onnx2tf-elu-alpha.sh`): the part below 0 becomes an Elu of its own, which
+  is multiplied by it.
+- A nearest Resize takes other pixels than ONNX's (`findings/onnx2tf-resize.sh`): it becomes one Gather of rows and one
+  of columns.
 """
 
 from __future__ import annotations
@@ -46,6 +50,7 @@ def for_litert(model: onnx.ModelProto) -> onnx.ModelProto:
         if node.op_type == "Conv":
             _pad_inside(node, shapes)
     _products_of_rows(graph, shapes)
+    _other_forms(result, shapes)
     for node in graph.node:
         if node.op_type in ("Unsqueeze", "Squeeze"):
             _constant_reshape(graph, node, shapes)
@@ -160,6 +165,83 @@ def _gemm(
         helper.make_node("Gemm", [flat, *constants], [product], node.name),
         _reshape(graph, product, out, (-1, *rows[1:-1], weight[1])),
     ]
+
+
+def _other_forms(model: onnx.ModelProto, shapes: dict[str, Shape]) -> None:
+    """Replace the operators that onnx2tf converts wrongly by equal ones."""
+    graph, nodes = model.graph, []
+    for node in list(graph.node):
+        if node.op_type == "Elu":
+            nodes += _elu(graph, node)
+        elif node.op_type == "Resize":
+            nodes += _nearest(model, node, shapes)
+        else:
+            nodes.append(node)
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _elu(graph: onnx.GraphProto, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """max(x, 0) + alpha * Elu(min(x, 0)), whose Elu has an alpha of 1; the node itself where alpha is 1."""
+    from onnx import helper, numpy_helper
+
+    alpha = next((attribute.f for attribute in node.attribute if attribute.name == "alpha"), 1.0)
+    if alpha == 1.0:
+        return [node]
+    out, (given,) = node.output[0], node.input
+    graph.initializer.append(numpy_helper.from_array(np.array(alpha, np.float32), f"{out}/alpha"))
+    steps = [
+        ("Relu", [given], f"{out}/above"),
+        ("Neg", [given], f"{out}/turned"),
+        ("Relu", [f"{out}/turned"], f"{out}/below"),
+        ("Neg", [f"{out}/below"], f"{out}/negative"),
+        ("Elu", [f"{out}/negative"], f"{out}/curve"),
+        ("Mul", [f"{out}/curve", f"{out}/alpha"], f"{out}/scaled"),
+        ("Add", [f"{out}/above", f"{out}/scaled"], out),
+    ]
+    return [helper.make_node(kind, reads, [gives], gives) for kind, reads, gives in steps]
+
+
+def _nearest(model: onnx.ModelProto, node: onnx.NodeProto, shapes: dict[str, Shape]) -> list[onnx.NodeProto]:
+    """A nearest Resize of maps as Gathers; the node itself where it is another Resize, or of unknown shapes.
+
+    ONNX Runtime says which rows and columns it takes, by resizing their numbers.
+    """
+    from onnx import helper, numpy_helper
+
+    graph, (given, *sizes), out = model.graph, node.input, node.output[0]
+    before, after = shapes.get(given, ()), shapes.get(out, ())
+    words = {attribute.name: attribute.s for attribute in node.attribute}
+    crops = words.get("coordinate_transformation_mode") == b"tf_crop_and_resize"  # which also gives what is no pixel
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    known = len(before) == len(after) == 4 and None not in (*before[1:], *after[1:]) and before[1] == after[1]
+    if (
+        words.get("mode", b"nearest") != b"nearest"
+        or crops
+        or not known
+        or any(name not in constants for name in sizes if name)
+    ):
+        return [node]
+    channels, rows, columns = (int(size or 0) for size in before[1:])
+    grid = np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij")
+    numbers = [np.broadcast_to(number, (1, channels, rows, columns)).astype(np.float32) for number in grid]
+    one = helper.make_graph(
+        [node],
+        "resize",
+        [helper.make_tensor_value_info(given, 1, [1, channels, rows, columns])],
+        [helper.make_tensor_value_info(out, 1, None)],
+        [constants[name] for name in sizes if name],
+    )
+    alone = helper.make_model(one, opset_imports=model.opset_import, ir_version=model.ir_version)
+    session = cpu_session(alone.SerializeToString())
+    taken = [session.run(None, {given: number})[0][0, 0] for number in numbers]
+    nodes = []
+    for axis, places in ((2, taken[0][:, 0]), (3, taken[1][0])):
+        gives, name = (f"{out}/rows", f"{out}/row numbers") if axis == 2 else (out, f"{out}/column numbers")
+        graph.initializer.append(numpy_helper.from_array(places.astype(np.int64), name))
+        nodes.append(helper.make_node("Gather", [given, name], [gives], gives, axis=axis))
+        given = gives
+    return nodes
 
 
 def _constant_reshape(graph: onnx.GraphProto, node: onnx.NodeProto, shapes: dict[str, Shape]) -> None:

@@ -163,3 +163,45 @@ def test_dimensions_of_one_are_added_and_removed_by_a_constant_shape():
     assert "axes" not in {tensor.name for tensor in found.initializer}
     free = rewritten(model(nodes[:2], {"x": ["batch", "any", 4]}, ["r"], axes=axes), x=normal(2, 3, 4))
     assert operators(free) == Counter(Unsqueeze=1, Relu=1)
+
+
+@pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0])
+def test_the_alpha_of_an_elu_is_a_factor(alpha):
+    graph = model([helper.make_node("Elu", ["x"], ["y"], "elu", alpha=alpha)], {"x": ["batch", 6]}, ["y"])
+    found = rewritten(graph, x=4 * normal(3, 6))
+    assert all(not node.attribute for node in found.node if node.op_type == "Elu" and alpha != 1.0)
+    assert operators(found)["Elu"] == 1
+
+
+NEAREST = [
+    {},
+    {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
+    {"coordinate_transformation_mode": "align_corners", "nearest_mode": "ceil"},
+]
+
+
+@pytest.mark.parametrize("attributes", NEAREST, ids=["default", "asymmetric", "align corners"])
+@pytest.mark.parametrize("scale", [0.5, 1.5, 2.0])
+def test_a_nearest_resize_gathers_the_pixels_that_onnx_takes(attributes, scale):
+    graph = model(
+        [helper.make_node("Resize", ["x", "", "scales"], ["y"], "resize", mode="nearest", **attributes)],
+        {"x": ["batch", 3, 8, 6]},
+        ["y"],
+        scales=np.array([1, 1, scale, 2], np.float32),
+    )
+    found = rewritten(graph, x=normal(2, 3, 8, 6))
+    assert operators(found) == {"Gather": 2}
+
+
+@pytest.mark.parametrize("mode", ["linear", "nearest"])
+def test_another_resize_stays_as_it_is(mode):
+    """A nearest one that crops also gives values that are no pixels."""
+    crop = {"coordinate_transformation_mode": "tf_crop_and_resize"} if mode == "nearest" else {}
+    graph = model(
+        [helper.make_node("Resize", ["x", "roi", "scales"], ["y"], "resize", mode=mode, **crop)],
+        {"x": ["batch", 3, 8, 6]},
+        ["y"],
+        scales=np.array([1, 1, 2, 2], np.float32),
+        roi=np.array([0, 0, 0, 0, 1, 1, 2, 2], np.float32),
+    )
+    assert operators(rewritten(graph, x=normal(2, 3, 8, 6))) == {"Resize": 1}

@@ -117,3 +117,31 @@ def test_a_layer_has_the_name_of_the_node_whose_weights_it_holds(tmp_path):
     names = [line.split()[1] for line in graph.decode().splitlines() if line.startswith("Convolution ")]
     assert (len(names), names[0], names[2]) == (3, "conv", "second")
     assert "spaces" not in graph.decode()  # a name that ncnn could not read
+
+
+TOKENS = (
+    helper.make_node("Reshape", ["maps", "flat"], ["rows"], "rows"),
+    helper.make_node("Transpose", ["rows"], ["tokens"], "tokens", perm=[0, 2, 1]),
+    helper.make_node("ReduceMean", ["tokens", "one"], ["mean"], "mean of tokens", keepdims=0),
+    helper.make_node("Gemm", ["mean", "w", "b"], ["logits"], "head", transB=1),
+)
+MIXED = (
+    helper.make_node("ReduceMean", ["maps", "one"], ["mean"], "over channels", keepdims=1),
+    helper.make_node("Mul", ["maps", "mean"], ["scaled"], "scaled"),
+    helper.make_node("ReduceMean", ["scaled", "axes"], ["logits"], "over places", keepdims=0),
+)
+TWO = (
+    helper.make_node("Gemm", ["means", "w", "b"], ["first"], "first", transB=1),
+    helper.make_node("Relu", ["first"], ["relu"], "relu"),
+    helper.make_node("Gemm", ["relu", "w", "b"], ["logits"], "second"),
+)
+
+
+@pytest.mark.parametrize("nodes", [TOKENS, MIXED, TWO], ids=["linear head", "mean over channels", "two products"])
+def test_what_pnnx_would_convert_wrongly_is_rewritten(tmp_path, nodes):
+    require_ncnn()
+    constants = {"flat": np.array([0, 4, -1], np.int64), "one": np.array([1], np.int64)}
+    constants |= {"w": RNG.normal(size=(4, 4)).astype(np.float32), "b": RNG.normal(size=4).astype(np.float32)}
+    read = {name for node in nodes for name in node.input}
+    used = {name: value for name, value in constants.items() if name in read}
+    ncnn_model(tagger(tmp_path / "a.onnx", *nodes, last="logits", **used), half=False)  # proves it equal
