@@ -26,6 +26,7 @@ from edgepress.multilabel.decisions import Decisions
 from edgepress.multilabel.durable import give_name, make_folder
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.facts import Facts, Parent, Role
+from edgepress.multilabel.golden_answers import is_proof, store_answers
 from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.manifest import FORMAT, MANIFEST, Kind, Manifest, Precision, role_of
 from edgepress.multilabel.preprocess import Preprocess
@@ -97,7 +98,7 @@ class Bundle:
     @property
     def size_bytes(self) -> int:
         """Size of the model in bytes: what a device stores, without the reference and the golden pictures."""
-        return sum((self.path / name).stat().st_size for name in self.manifest.files if not name.endswith(".npz"))
+        return sum((self.path / name).stat().st_size for name in self.manifest.files if not is_proof(name))
 
     @property
     def as_parent(self) -> Parent:
@@ -176,6 +177,7 @@ def write_bundle(path: Path, **fields: Any) -> Iterator[Path]:
     partial.mkdir()
     try:
         yield partial
+        store_answers(partial, fields.get("decisions") or Decisions.plain(fields["labels"]))
         files = {
             file.relative_to(partial).as_posix(): file_sha256(file)
             for file in sorted(partial.rglob("*"))

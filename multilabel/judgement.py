@@ -13,6 +13,9 @@ ReasonKind = Literal[
     "logits",  # a logit is not finite, or differs by more than its precision allows
     "decisions",  # too many decisions changed
     "drop",  # mAP dropped by more than is allowed
+    "decode",  # a stored picture's pixels are decoded otherwise
+    "resize",  # they are resized otherwise
+    "pictures",  # the bundle has no stored pictures to show it
     "interval",  # the drop is allowed, but its interval exceeds what is allowed
     "slower",  # it is slower than the engine it is compared with
     "latency",  # it is slower than the person's own limit
@@ -21,7 +24,12 @@ ReasonKind = Literal[
     "model",  # its runtime refuses the model
 ]
 """What a reason is about."""
-_VERDICTS: dict[ReasonKind, Verdict] = {"interval": "unproven", "machine": "not run", "build": "not built"}
+_VERDICTS: dict[ReasonKind, Verdict] = {
+    "pictures": "unproven",
+    "interval": "unproven",
+    "machine": "not run",
+    "build": "not built",
+}
 _SEVERITY: tuple[Verdict, ...] = ("pass", "unproven", "fail", "not run", "not built")
 
 

@@ -15,6 +15,7 @@ PIECES = {
     "engines": (
         "tests/deploy/bench/",
         "tests/deploy/build/test_export.py",
+        "tests/deploy/build/test_golden_pictures.py",
         "tests/deploy/build/test_litert.py",
         "tests/deploy/build/test_ncnn.py",
         "tests/deploy/build/test_triton.py",

@@ -11,10 +11,10 @@ import numpy as np
 
 from edgepress.deploy.build.foreign import AdoptConfig, Foreign, read_foreign
 from edgepress.deploy.build.front import normalised
+from edgepress.deploy.build.golden_pictures import version_of
 from edgepress.deploy.build.own_file import run_on, session_of
 from edgepress.deploy.build.wrap import Finished, wrap
 from edgepress.deploy.engines.base import require
-from edgepress.deploy.engines.golden import PICTURES
 from edgepress.multilabel.bundle import Bundle, file_sha256, inputs_hash, up_to_date
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import InputError
@@ -76,13 +76,13 @@ def adopt_onnx(
             "labels": model.labels.names,
             "config": config.model_dump(mode="json"),
             "verified": verified.fingerprint(),
-            "golden": PICTURES,
+            "golden": version_of(config.generated_pictures),
             "tools": [version(name) for name in _TOOLS],
         }
     )
     if (made := up_to_date(out, inputs)) is not None:
         return made
-    bundle = wrap(model, verified, out, inputs=inputs, tools=_TOOLS)
+    bundle = wrap(model, verified, out, inputs=inputs, tools=_TOOLS, generated_pictures=config.generated_pictures)
     _tell_optimised(answers, verified)
     return bundle
 

@@ -10,13 +10,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from edgepress.deploy.build.reference import REFERENCE
 from edgepress.deploy.engines.attention import require_logits_alone
 from edgepress.deploy.engines.base import require
-from edgepress.deploy.engines.golden import GOLDEN
 from edgepress.deploy.engines.passport import platform_here
 from edgepress.multilabel.bundle import Bundle, inputs_hash, rewrite_bundle, up_to_date, write_bundle
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.golden_answers import is_proof
 from edgepress.multilabel.manifest import BuiltForOpenVino
 from edgepress.multilabel.openvino_model import openvino_model
 
@@ -145,11 +144,11 @@ def derived_bundle(parent: Bundle, out: Path, **fields: Any) -> Iterator[Path]:
     }
     with write_bundle(out, **{**inherited, **fields}) as folder:
         yield folder
-        if REFERENCE in parent.manifest.files:
-            shutil.copyfile(parent.path / REFERENCE, folder / REFERENCE)
-        # An INT8 engine has written its own answers into it.
-        if GOLDEN in parent.manifest.files and not (folder / GOLDEN).exists():
-            shutil.copyfile(parent.path / GOLDEN, folder / GOLDEN)
+        for name in filter(is_proof, parent.manifest.files):
+            # An INT8 engine has written its own answers into golden.npz.
+            if not (folder / name).exists():
+                (folder / name).parent.mkdir(exist_ok=True)
+                shutil.copyfile(parent.path / name, folder / name)
 
 
 def require_float_onnx(parent: Bundle) -> None:

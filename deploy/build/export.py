@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from edgepress.compress.models import MultiLabelModel
 from edgepress.deploy.build.front import forget_sources
+from edgepress.deploy.build.golden_pictures import golden_pictures, version_of
 from edgepress.deploy.build.reference import REFERENCE, Reference
 from edgepress.deploy.build.traced import OPSET, traced
 from edgepress.deploy.engines.attention import ATTENTION
-from edgepress.deploy.engines.golden import GOLDEN, PICTURES, Golden
 from edgepress.multilabel.bundle import Bundle, Parent, inputs_hash, up_to_date, write_bundle
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.decisions import Decisions
@@ -43,6 +43,7 @@ def export_onnx(
     identity: str,
     decisions: Decisions | None = None,
     attention: bool = False,
+    generated_pictures: bool = False,
 ) -> Bundle:
     """Export a model as the bundle `onnx-fp32`, with its logits on the verified split beside it.
 
@@ -53,6 +54,7 @@ def export_onnx(
         identity: sha256 of what the model was loaded from; a bundle with the same identity is kept, with its decisions.
         decisions: the bundle's decisions, if some were fitted for the model.
         attention: also export what each label looks at, as a second output; see `deploy.engines.attention`.
+        generated_pictures: store generated pictures in the bundle in place of eight of the verified split.
 
     Raises:
         InputError: labels differ, a picture cannot be read, or the backbone cannot be exported with a free batch size.
@@ -61,13 +63,14 @@ def export_onnx(
     verified = verified.in_order_of(model.labels, "the model", f"the data set {verified.root}")
     shown = {ATTENTION: True} if attention else {}
     made_from = {"model": identity, "parent": parent.model_dump() if parent else None}
-    made_with = {"verified": verified.fingerprint(), "opset": OPSET, "golden": PICTURES}
+    made_with = {"verified": verified.fingerprint(), "opset": OPSET, "golden": version_of(generated_pictures)}
     inputs = inputs_hash({**made_from, **made_with, **shown})
     if (made := up_to_date(out, inputs)) is not None:
         return made
     log.info("exporting %s to ONNX (opset %d)", model.config.backbone, OPSET)
     logits = torch_logits(model, verified)
-    reference, golden = Reference.of(verified, logits), Golden.drawn(verified, model.preprocess, logits)
+    reference = Reference.of(verified, logits)
+    pictures = golden_pictures(verified, model.preprocess, model.answer, generated=generated_pictures)
     if said := told_constant(logits, model.labels.names):
         log.warning("%s, split %r: %s", verified.root, verified.split, said)
     graph = _to_onnx(model, attention)
@@ -87,7 +90,7 @@ def export_onnx(
     ) as folder:
         onnx.save(graph, folder / MODEL)
         reference.save(folder / REFERENCE)
-        golden.save(folder / GOLDEN)
+        pictures.save(folder)
     return Bundle.open(out)
 
 

@@ -64,6 +64,8 @@ class AdoptConfig(Config):
     keep_labels: bool = False
     """Keep all of the model's own labels, for a teacher whose labels are matched with the data set's when it teaches
     (--teacher-labels), and not the data set's alone."""
+    generated_pictures: bool = False
+    """Store generated pictures in the bundle, and not eight of the split's, which whoever gets the bundle gets."""
 
     @field_validator("mean", "std", mode="before")
     @classmethod

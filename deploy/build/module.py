@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from edgepress.deploy.build.foreign import Foreign
 from edgepress.deploy.build.front import forget_sources, normalised
+from edgepress.deploy.build.golden_pictures import version_of
 from edgepress.deploy.build.traced import INPUT, traced
 from edgepress.deploy.build.wrap import Finished, wrap
 from edgepress.deploy.engines.base import require
-from edgepress.deploy.engines.golden import PICTURES
 from edgepress.multilabel.bundle import Bundle, inputs_hash, up_to_date
 from edgepress.multilabel.conventions import Activation, Colors
 from edgepress.multilabel.datasets import MultiLabelDataset
@@ -47,6 +47,7 @@ def export(
     colors: Colors = "rgb",
     name: str | None = None,
     keep_labels: bool = False,
+    generated_pictures: bool = False,
 ) -> Bundle:
     """Make a bundle of a torch module of your own, which every later stage takes.
 
@@ -66,6 +67,7 @@ def export(
         colors: the order of the channels that the module takes.
         name: what messages and the model card call it; by default the name of its class.
         keep_labels: whether the bundle has all of the module's labels, as a teacher alone, and not those of `data`.
+        generated_pictures: whether the bundle stores generated golden pictures, and not eight of `data`.
 
     Raises:
         InputError: an argument is of another kind or an unknown word; the module does not take such pictures, gives
@@ -125,11 +127,13 @@ def export(
             "preprocess": preprocess.model_dump(mode="json"),
             "as": [names.names, activation, colors, name, keep_labels],
             "verified": data.fingerprint(),
-            "golden": PICTURES,
+            "golden": version_of(generated_pictures),
             "tools": [version(tool) for tool in tools],
         }
     )
-    return up_to_date(Path(out), inputs) or wrap(model, data, Path(out), inputs=inputs, tools=tools)
+    return up_to_date(Path(out), inputs) or wrap(
+        model, data, Path(out), inputs=inputs, tools=tools, generated_pictures=generated_pictures
+    )
 
 
 def _require_sound(module: object, preprocess: object, labels: object, activation: object, colors: object) -> None:

@@ -19,9 +19,9 @@ import numpy as np
 from edgepress.deploy.build.foreign import Foreign
 from edgepress.deploy.build.foreign_output import IN_UNIT
 from edgepress.deploy.build.front import forget_sources, fronted, logits_of
+from edgepress.deploy.build.golden_pictures import golden_pictures
 from edgepress.deploy.build.own_file import session_of
 from edgepress.deploy.build.reference import REFERENCE, Reference
-from edgepress.deploy.engines.golden import GOLDEN, Golden
 from edgepress.multilabel.bundle import Bundle, write_bundle
 from edgepress.multilabel.conventions import Activation
 from edgepress.multilabel.datasets import MultiLabelDataset
@@ -81,13 +81,22 @@ class Finished:
         return [self.labels.index(name) for name in verified.labels]
 
 
-def wrap(model: Finished, verified: MultiLabelDataset, out: Path, *, inputs: str, tools: tuple[str, ...]) -> Bundle:
+def wrap(
+    model: Finished,
+    verified: MultiLabelDataset,
+    out: Path,
+    *,
+    inputs: str,
+    tools: tuple[str, ...],
+    generated_pictures: bool,
+) -> Bundle:
     """Make a bundle of kind onnx (fp32) of a finished model.
 
     Args:
         verified: the split that its engines will be verified on; its labels are among the model's.
         inputs: sha256 of everything that the bundle is made from.
         tools: the packages whose versions the bundle records.
+        generated_pictures: store generated pictures in place of eight of the split.
 
     Raises:
         InputError: the outputs are not one score per label, the graph's batch size cannot be made free, or its answers
@@ -139,7 +148,7 @@ def wrap(model: Finished, verified: MultiLabelDataset, out: Path, *, inputs: str
         onnx.save(graph, str(folder / MODEL))
         if labels == verified.labels:
             Reference.of(verified, logits, f"the adopted {model.name}").save(folder / REFERENCE)
-        Golden.drawn(verified, preprocess, logits).save(folder / GOLDEN)
+        golden_pictures(verified, preprocess, proven, generated=generated_pictures).save(folder)
     return Bundle.open(out)
 
 

@@ -24,16 +24,13 @@ import numpy as np
 from edgepress.deploy.machine.device import machine_key
 from edgepress.multilabel.bundle import Bundle, write_atomically
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
+from edgepress.multilabel.golden_answers import GOLDEN
 from edgepress.multilabel.manifest import Precision
 
 if TYPE_CHECKING:
     from edgepress.deploy.engines.base import Engine
-    from edgepress.multilabel.datasets import MultiLabelDataset
-    from edgepress.multilabel.preprocess import Preprocess
 
 log = logging.getLogger("edgepress")
-GOLDEN = "golden.npz"
-PICTURES = 8
 MOST_SECONDS = 2.0
 """Time limit in seconds: a slow device answers fewer of the pictures, but at least one."""
 ALLOWED_DIFF: dict[Precision, float] = {"fp32": 0.05, "fp16": 0.5}
@@ -63,18 +60,6 @@ class Golden:
     answers: np.ndarray | None = None
     """float32 `[N, C]`, the engine's own logits where it was made; only for INT8 engines, which are further from torch
     than from themselves on another machine."""
-
-    @classmethod
-    def drawn(cls, data: MultiLabelDataset, preprocess: Preprocess, logits: np.ndarray) -> Golden:
-        """Pictures spread over a split, with the reference's logits `[N, C]` of the whole split.
-
-        Raises:
-            InputError: a picture cannot be read.
-            DataChangedError: see `MultiLabelDataset.stored`.
-        """
-        rows = np.unique(np.linspace(0, len(data) - 1, PICTURES).round().astype(int))
-        pictures = np.stack([preprocess(data.picture(row)) for row in rows.tolist()])
-        return cls(pictures, logits[rows].astype(np.float32))
 
     def save(self, path: Path) -> None:
         """Write an .npz file without pickled objects."""

@@ -18,6 +18,7 @@ import numpy as np
 from edgepress.deploy.engines.base import Engine, Proof, by_precision, require, require_shape, require_threads, summary
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
+from edgepress.multilabel.golden_answers import is_proof
 from edgepress.multilabel.onnx_session import FLOAT_STAYS, session_options
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -172,7 +173,7 @@ class OnnxRuntimeEngine(Engine):
 def _graph(bundle: Bundle) -> Iterator[bytes | str]:
     """What a session is made from: the checked bytes, or the path of a copy of them if weights are in other files,
     because ONNX Runtime finds those by name and maps them."""
-    others = [name for name in bundle.manifest.files if name != bundle.manifest.model and not name.endswith(".npz")]
+    others = [name for name in bundle.manifest.files if name != bundle.manifest.model and not is_proof(name)]
     if not others:
         yield bundle.read(bundle.manifest.model)
         return

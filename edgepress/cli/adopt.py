@@ -80,7 +80,7 @@ def verb(
             raise InputError(f"--{option} is for ONNX files; {source} is none")
     verified = reader.load(data, split)
     model = _load(source, kind, verified.labels, config, flags, backbone, named, prompts)
-    print(_bundle_of(model, source, verified, out, config.keep_labels).path)
+    print(_bundle_of(model, source, verified, out, config).path)
 
 
 def _load(
@@ -102,7 +102,7 @@ def _load(
 
 
 def _bundle_of(
-    model: MultiLabelModel | FinishedModule, source: Path, verified: MultiLabelDataset, out: Path, keep_labels: bool
+    model: MultiLabelModel | FinishedModule, source: Path, verified: MultiLabelDataset, out: Path, config: AdoptConfig
 ) -> Bundle:
     from edgepress.compress.adopt import write_teacher
     from edgepress.compress.models import MultiLabelModel
@@ -112,7 +112,7 @@ def _bundle_of(
         require_replaceable(out, "torch", "fp32", "teacher")
         verified.check_pictures()
         with only_writer(out):
-            return write_teacher(model, source, verified, out, keep_labels=keep_labels)
+            return write_teacher(model, source, verified, out, keep_labels=config.keep_labels)
     require_replaceable(out, "onnx", "fp32")
     verified.check_pictures()
     with only_writer(out):
@@ -125,5 +125,6 @@ def _bundle_of(
             activation=model.activation,
             colors=model.colors,
             name=model.name,
-            keep_labels=keep_labels,
+            keep_labels=config.keep_labels,
+            generated_pictures=config.generated_pictures,
         )

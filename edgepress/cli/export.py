@@ -32,6 +32,13 @@ def verb(
     attention: Annotated[
         bool, typer.Option("--attention", help="Also give what each label looks at, for the demo.")
     ] = False,
+    generated_pictures: Annotated[
+        bool,
+        typer.Option(
+            "--generated-pictures",
+            help="Store generated golden pictures in the bundle, and not eight of the split, which its users get.",
+        ),
+    ] = False,
     split: Split = "test",
     *,
     flags: Annotated[Flags, FlagsOf(ModelConfig)],
@@ -47,7 +54,8 @@ def verb(
     from edgepress.run.build import export_student
 
     if layout is not None:
-        if layout != "triton" or student is None or weights or labels or data or attention or flags:
+        more = weights or labels or data or attention or generated_pictures or flags
+        if layout != "triton" or student is None or more:
             raise InputError(f"--layout {layout}: expected edgepress export BUNDLE --layout triton --out DIR, no more")
         from edgepress.deploy.build.triton import write_triton
 
@@ -58,4 +66,7 @@ def verb(
     require_replaceable(out, "onnx", "fp32")
     verified = reader.checked(data, split)[0]
     with only_writer(out):
-        print(export_student(student, weights, labels, flags, verified, out, attention=attention).path)
+        made = export_student(
+            student, weights, labels, flags, verified, out, attention=attention, generated_pictures=generated_pictures
+        )
+        print(made.path)

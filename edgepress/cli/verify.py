@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from edgepress.cli.options import BundlePath, Data, DataFlags, Device, Json, Rebuild, Remote, Split, Threads, print_json
+from edgepress.cli.options import BundlePath, DataFlags, Device, Json, Rebuild, Remote, Split, Threads, print_json
 from edgepress.deploy.verify.callers import CALLERS
+from edgepress.deploy.verify.golden import GoldenVerification, verify_golden
 from edgepress.deploy.verify.verification import Verification, verify
 from edgepress.multilabel.bundle import Bundle
-from edgepress.multilabel.errors import EngineUnavailableError
+from edgepress.multilabel.errors import EngineUnavailableError, InputError
 from edgepress.multilabel.judgement import NotRun
-from edgepress.remote.verbs import as_flags, verify_there
+from edgepress.remote.verbs import as_flags, verify_golden_there, verify_there
+from edgepress.report.golden import print_golden
 from edgepress.report.terminal import stdout
 from edgepress.report.verification import print_verification
 
 
 def verb(
     bundle: BundlePath,
-    data: Data,
     reader: DataFlags,
     remote: Remote,
+    data: Annotated[Path | None, typer.Option("--data", help="The data set's folder.")] = None,
     split: Split = "test",
     device: Device = "cpu",
     threads: Threads = None,
@@ -44,6 +47,10 @@ def verb(
         str | None,
         typer.Option("--as", help=f"Decode and scale the pictures as another program does: {', '.join(CALLERS)}."),
     ] = None,
+    golden: Annotated[
+        bool,
+        typer.Option("--golden", help="Check this machine with the pictures in the bundle, step by step; no data set."),
+    ] = False,
     rebuild: Rebuild = False,
     json: Json = False,
 ) -> None:
@@ -56,10 +63,20 @@ def verb(
 
     An engine that this machine cannot run gets the verdict "not run" with the reason, and exit code 0 unless it is
     required. With --as the verdict is on the engine and on what that program does to pictures.
+
+    With --golden no data set is needed: the pictures that are stored in the bundle are decoded, resized, answered and
+    decided here, and the first step that differs from where the bundle was made is named.
     """
+    opened = Bundle.open(bundle)
+    if golden:
+        if data is not None or budget is not None or stages or layers or caller:
+            raise InputError("--golden: expected edgepress verify BUNDLE --golden, without a data set and its options")
+        _golden(opened, remote, device, threads, required, rebuild, json)
+        return
+    if data is None:
+        raise InputError("verify needs --data DIR, or --golden to check the machine with the bundle's own pictures")
     from edgepress.deploy.build.rebuild import fitted
 
-    opened = Bundle.open(bundle)
     there = remote.host_given()
     if there is not None:
         asked = {"device": device, "threads": threads, "budget": budget, "required": required}
@@ -75,6 +92,33 @@ def verb(
     except EngineUnavailableError as error:
         found = NotRun(engine=opened.name, reasons=(str(error),))
     print_verified(found, json)
+    if found.verdict in ("fail", "unproven") or (required and found.verdict == "not run"):
+        raise typer.Exit(1)
+
+
+def _golden(
+    opened: Bundle, remote: Remote, device: str, threads: int | None, required: bool, rebuild: bool, as_json: bool
+) -> None:
+    """verify --golden, here or on another machine."""
+    from edgepress.deploy.build.rebuild import fitted
+
+    there, place = remote.host_given(), {}
+    found: GoldenVerification | NotRun
+    if there is not None:
+        given = as_flags({"golden": True, "device": device, "threads": threads, "required": required})
+        answer = verify_golden_there(there, opened, given)
+        found, place = answer.found, answer.place
+    else:
+        try:
+            found = verify_golden(fitted(opened, rebuild=rebuild), device, threads=threads)
+        except EngineUnavailableError as error:
+            found = NotRun(engine=opened.name, reasons=(str(error),))
+    if not as_json:
+        print_golden(found, stdout())
+    elif isinstance(found, NotRun):
+        print_json({**place, "engine": found.engine, **found.judgement.as_dict()})
+    else:
+        print_json({**place, **found.as_dict()})
     if found.verdict in ("fail", "unproven") or (required and found.verdict == "not run"):
         raise typer.Exit(1)
 

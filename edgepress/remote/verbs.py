@@ -21,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 
 from edgepress.deploy.bench.against import Timed
 from edgepress.deploy.machine.doctor import Diagnosis
+from edgepress.deploy.verify.golden import GoldenVerification
 from edgepress.deploy.verify.verification import Verification
 from edgepress.multilabel.bundle import MANIFEST, Bundle
 from edgepress.multilabel.datasets import MultiLabelDataset
@@ -91,6 +92,13 @@ def verify_there(
 ) -> FoundThere[Verification | NotRun]:
     """Run `edgepress verify` on a bundle on another machine; see `bench_there`."""
     return _found_there(host, Verification.from_dict, _run_there(host, "verify", bundle, arguments, data))
+
+
+def verify_golden_there(
+    host: Host, bundle: Bundle, arguments: Sequence[str]
+) -> FoundThere[GoldenVerification | NotRun]:
+    """Run `edgepress verify --golden` on a bundle on another machine; see `bench_there`."""
+    return _found_there(host, GoldenVerification.from_dict, _run_there(host, "verify", bundle, arguments, None))
 
 
 def doctor_there(host: Host) -> Diagnosis:

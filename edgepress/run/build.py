@@ -225,6 +225,7 @@ def export_student(
     out: Path,
     *,
     attention: bool = False,
+    generated_pictures: bool = False,
 ) -> Bundle:
     """`edgepress export`: find the model that the arguments describe, and export it.
 
@@ -236,7 +237,9 @@ def export_student(
     from edgepress.compress.models import make_model
     from edgepress.deploy.build import export
 
-    export_onnx = functools.partial(export.export_onnx, verified=verified, out=out, attention=attention)
+    export_onnx = functools.partial(
+        export.export_onnx, verified=verified, out=out, attention=attention, generated_pictures=generated_pictures
+    )
     if student is not None and not student.is_dir():
         raise InputError(f"{student}: not a bundle; give weights from a file as --weights")
     identity = inputs_hash({"weights": file_sha256(weights) if weights and weights.is_file() else None, **flags})

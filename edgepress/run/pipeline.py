@@ -181,7 +181,15 @@ def _export(student: Bundle, splits: Splits, recipe: Recipe, out: Path, *, atten
     from edgepress.deploy.build.export import export_onnx, torch_logits
 
     model = load_model(student.path)
-    made = export_onnx(model, splits.test, out, parent=student.as_parent, identity=student.digest, attention=attention)
+    made = export_onnx(
+        model,
+        splits.test,
+        out,
+        parent=student.as_parent,
+        identity=student.digest,
+        attention=attention,
+        generated_pictures=recipe.generated_pictures,
+    )
     return decided(made, splits.val, recipe.decisions, lambda: torch_logits(model, splits.val))
 
 

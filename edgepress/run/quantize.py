@@ -30,7 +30,7 @@ from edgepress.deploy.build.ncnn import built_for_ncnn
 from edgepress.deploy.engines import open_engine
 from edgepress.deploy.engines.attention import require_logits_alone
 from edgepress.deploy.engines.base import require
-from edgepress.deploy.engines.golden import GOLDEN, Golden
+from edgepress.deploy.engines.golden import Golden
 from edgepress.deploy.engines.table import ENGINES, EngineSpec
 from edgepress.deploy.verify.verification import predict_split
 from edgepress.multilabel.bundle import (
@@ -44,6 +44,7 @@ from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.decisions import Decisions, changed_share
 from edgepress.multilabel.errors import DisconnectedError, InputError
 from edgepress.multilabel.facts import DecisionsChanged, Facts
+from edgepress.multilabel.golden_answers import GOLDEN
 from edgepress.multilabel.litert_model import require_converter
 from edgepress.multilabel.manifest import BuiltFor, Quantization, Target, Tried
 from edgepress.multilabel.metrics import average_precision

@@ -167,6 +167,8 @@ class Recipe(TrainRecipe):
     """Engines that must run here and pass; any other may be impossible on this machine."""
     attention: bool = False
     """Also export onnx-fp32-attention, which gives the demo what each label looks at."""
+    generated_pictures: bool = False
+    """Store generated golden pictures in the bundles, and not eight test pictures, which whoever gets a bundle gets."""
     decisions: DecisionsConfig = DecisionsConfig()
     quantize: QuantizeConfig = QuantizeConfig()
     finetune: QuantizeAwareConfig = QuantizeAwareConfig()

@@ -18,13 +18,14 @@ from edgepress.deploy.bench.latency import bench
 from edgepress.deploy.demo.answers import Opening, open_engines
 from edgepress.deploy.engines import golden as room
 from edgepress.deploy.engines import passport
-from edgepress.deploy.engines.golden import GOLDEN, Golden, disagreement, is_proven
+from edgepress.deploy.engines.golden import Golden, disagreement, is_proven
 from edgepress.deploy.engines.onnxruntime import OnnxRuntimeEngine
 from edgepress.deploy.engines.openvino import OpenVinoEngine
 from edgepress.deploy.engines.passport import unsound
 from edgepress.deploy.machine.device import MachineKey
 from edgepress.multilabel.bundle import Bundle, write_bundle
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
+from edgepress.multilabel.golden_answers import GOLDEN
 from edgepress.multilabel.manifest import Parent, Quantization, Tried
 from edgepress.multilabel.ratio import Ratio
 from tests.deploy.verify.corruptions import wrap
