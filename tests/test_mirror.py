@@ -47,7 +47,6 @@ TESTED_THROUGH = {
     "deploy/demo/markup.py": "the page that test_page.py and test_server.py read",
     "deploy/engines/cuda_graph.py": "needs a GPU; the calls that it makes are checked in test_engines_settings.py",
     "deploy/verify/graph_cuts.py": "the layers that test_layers.py names are cut by it",
-    "edgepress/cli/export.py": "the rows of test_main_bad_input.py call it, and every engine's tests what it calls",
     "edgepress/cli/options.py": "options that the verbs share",
     "edgepress/run/relate.py": "how engines are held to each other: the verdicts of test_pipeline.py and test_prove.py",
     "edgepress/report/golden.py": "the lines of verify --golden that tests/deploy/verify/test_golden.py reads",
