@@ -61,6 +61,7 @@ def adopt_onnx(
         preprocess=preprocess,
         labels=labels,
         keep_labels=config.keep_labels,
+        generated_pictures=config.generated_pictures,
         free_batch=(
             f'Export it with a free batch: dynamic_shapes={{"{foreign.input}": {{0: torch.export.Dim("batch")}}}}, or '
             f'with dynamo=False dynamic_axes={{"{foreign.input}": {{0: "batch"}}}}'
@@ -82,7 +83,7 @@ def adopt_onnx(
     )
     if (made := up_to_date(out, inputs)) is not None:
         return made
-    bundle = wrap(model, verified, out, inputs=inputs, tools=_TOOLS, generated_pictures=config.generated_pictures)
+    bundle = wrap(model, verified, out, inputs=inputs, tools=_TOOLS)
     _tell_optimised(answers, verified)
     return bundle
 

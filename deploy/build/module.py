@@ -92,7 +92,6 @@ def export(
     _try(own, name, preprocess.size)
     log.info("exporting %s to ONNX", name)
     graph = traced(own, torch.zeros(_TRIED[-1], 3, preprocess.size, preprocess.size), [_OUTPUT], name)
-    first = graph.graph.input[0].type.tensor_type.shape.dim[0]
     foreign = Foreign(
         source=name,
         model=graph,
@@ -101,7 +100,7 @@ def export(
         layout="nchw",
         colors=colors,
         size=preprocess.size,
-        batch=first.dim_value or None,
+        batch=graph.graph.input[0].type.tensor_type.shape.dim[0].dim_value or None,
         output=_OUTPUT,
         activation=activation,
     )
@@ -116,6 +115,7 @@ def export(
         preprocess=preprocess,
         labels=names,
         keep_labels=keep_labels,
+        generated_pictures=generated_pictures,
         free_batch="Write x.shape[0] or -1 there: len(x), int(x.shape[0]) and a number are constants to the exporter",
         answers=answers,
     )
@@ -125,15 +125,12 @@ def export(
         {
             "graph": _digest(graph),
             "preprocess": preprocess.model_dump(mode="json"),
-            "as": [names.names, activation, colors, name, keep_labels],
+            "as": [names.names, activation, colors, name, keep_labels, version_of(generated_pictures)],
             "verified": data.fingerprint(),
-            "golden": version_of(generated_pictures),
             "tools": [version(tool) for tool in tools],
         }
     )
-    return up_to_date(Path(out), inputs) or wrap(
-        model, data, Path(out), inputs=inputs, tools=tools, generated_pictures=generated_pictures
-    )
+    return up_to_date(Path(out), inputs) or wrap(model, data, Path(out), inputs=inputs, tools=tools)
 
 
 def _require_sound(module: object, preprocess: object, labels: object, activation: object, colors: object) -> None:

@@ -63,6 +63,8 @@ class Finished:
     """The names of its outputs, in their order."""
     keep_labels: bool = False
     """Whether the bundle has all of them, for a teacher, and not the data set's alone."""
+    generated_pictures: bool = False
+    """Whether the bundle stores generated golden pictures, and not eight of the split's."""
     free_batch: str
     """How its owner makes an export of it take a batch of any size: a sentence."""
     answers: Callable[[np.ndarray], np.ndarray]
@@ -81,22 +83,13 @@ class Finished:
         return [self.labels.index(name) for name in verified.labels]
 
 
-def wrap(
-    model: Finished,
-    verified: MultiLabelDataset,
-    out: Path,
-    *,
-    inputs: str,
-    tools: tuple[str, ...],
-    generated_pictures: bool,
-) -> Bundle:
+def wrap(model: Finished, verified: MultiLabelDataset, out: Path, *, inputs: str, tools: tuple[str, ...]) -> Bundle:
     """Make a bundle of kind onnx (fp32) of a finished model.
 
     Args:
         verified: the split that its engines will be verified on; its labels are among the model's.
         inputs: sha256 of everything that the bundle is made from.
         tools: the packages whose versions the bundle records.
-        generated_pictures: store generated pictures in place of eight of the split.
 
     Raises:
         InputError: the outputs are not one score per label, the graph's batch size cannot be made free, or its answers
@@ -148,7 +141,7 @@ def wrap(
         onnx.save(graph, str(folder / MODEL))
         if labels == verified.labels:
             Reference.of(verified, logits, f"the adopted {model.name}").save(folder / REFERENCE)
-        golden_pictures(verified, preprocess, proven, generated=generated_pictures).save(folder)
+        golden_pictures(verified, preprocess, proven, generated=model.generated_pictures).save(folder)
     return Bundle.open(out)
 
 
