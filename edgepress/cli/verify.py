@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +13,7 @@ from edgepress.deploy.verify.callers import CALLERS
 from edgepress.deploy.verify.golden import GoldenVerification, verify_golden
 from edgepress.deploy.verify.verification import Verification, verify
 from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
 from edgepress.multilabel.judgement import NotRun
 from edgepress.remote.verbs import as_flags, verify_golden_there, verify_there
@@ -20,12 +21,22 @@ from edgepress.report.golden import print_golden
 from edgepress.report.terminal import stdout
 from edgepress.report.verification import print_verification
 
+Pictures = Annotated[Path | None, typer.Option("--data", help="The data set's folder.")]
+AsCaller = Annotated[
+    str | None,
+    typer.Option("--as", help=f"Decode and scale the pictures as another program does: {', '.join(CALLERS)}."),
+]
+Golden = Annotated[
+    bool,
+    typer.Option("--golden", help="Check this machine with the pictures in the bundle, step by step; no data set."),
+]
+
 
 def verb(
     bundle: BundlePath,
     reader: DataFlags,
     remote: Remote,
-    data: Annotated[Path | None, typer.Option("--data", help="The data set's folder.")] = None,
+    data: Pictures = None,
     split: Split = "test",
     device: Device = "cpu",
     threads: Threads = None,
@@ -43,14 +54,8 @@ def verb(
     layers: Annotated[
         bool, typer.Option("--layers", help="Compare the tensors inside the graph with its float ONNX graph's.")
     ] = False,
-    caller: Annotated[
-        str | None,
-        typer.Option("--as", help=f"Decode and scale the pictures as another program does: {', '.join(CALLERS)}."),
-    ] = None,
-    golden: Annotated[
-        bool,
-        typer.Option("--golden", help="Check this machine with the pictures in the bundle, step by step; no data set."),
-    ] = False,
+    caller: AsCaller = None,
+    golden: Golden = False,
     rebuild: Rebuild = False,
     json: Json = False,
 ) -> None:
@@ -67,28 +72,23 @@ def verb(
     With --golden no data set is needed: the pictures that are stored in the bundle are decoded, resized, answered and
     decided here, and the first step that differs from where the bundle was made is named.
     """
-    opened = Bundle.open(bundle)
-    if golden:
-        if data is not None or budget is not None or stages or layers or caller:
-            raise InputError("--golden: expected edgepress verify BUNDLE --golden, without a data set and its options")
-        _golden(opened, remote, device, threads, required, rebuild, json)
-        return
-    if data is None:
-        raise InputError("verify needs --data DIR, or --golden to check the machine with the bundle's own pictures")
     from edgepress.deploy.build.rebuild import fitted
 
-    there = remote.host_given()
+    opened, there = Bundle.open(bundle), remote.host_given()
+    load = _pictures(reader, data, split, golden, proof=budget is not None or stages or layers or caller is not None)
     if there is not None:
-        asked = {"device": device, "threads": threads, "budget": budget, "required": required}
+        asked = {"device": device, "threads": threads, "budget": budget, "required": required, "golden": golden}
         given = as_flags({**asked, "stages": stages, "layers": layers, "as": caller})
-        answer = verify_there(there, opened, given, reader.load(data, split))
+        answer = verify_golden_there(there, opened, given) if golden else verify_there(there, opened, given, load())
         print_verified(answer.found, json, answer.place)
         raise typer.Exit(answer.code)
-    found: Verification | NotRun
+    found: Verification | GoldenVerification | NotRun
     try:
         opened = fitted(opened, rebuild=rebuild)
-        pictures = reader.load(data, split)
-        found = verify(opened, pictures, device, budget, threads=threads, stages=stages, layers=layers, caller=caller)
+        if golden:
+            found = verify_golden(opened, device, threads=threads)
+        else:
+            found = verify(opened, load(), device, budget, threads=threads, stages=stages, layers=layers, caller=caller)
     except EngineUnavailableError as error:
         found = NotRun(engine=opened.name, reasons=(str(error),))
     print_verified(found, json)
@@ -96,40 +96,35 @@ def verb(
         raise typer.Exit(1)
 
 
-def _golden(
-    opened: Bundle, remote: Remote, device: str, threads: int | None, required: bool, rebuild: bool, as_json: bool
+def _pictures(
+    reader: DataFlags, data: Path | None, split: str, golden: bool, *, proof: bool
+) -> Callable[[], MultiLabelDataset]:
+    """What loads the pictures that prove an engine.
+
+    Args:
+        proof: whether there are options that only this proof has.
+
+    Raises:
+        InputError: there is no data set, or one beside --golden.
+    """
+    if golden and (data is not None or proof):
+        raise InputError("--golden: expected edgepress verify BUNDLE --golden, without a data set and its options")
+    if data is None and not golden:
+        raise InputError("verify needs --data DIR, or --golden to check the machine with the bundle's own pictures")
+    return lambda: reader.load(data or Path(), split)
+
+
+def print_verified(
+    found: Verification | GoldenVerification | NotRun, as_json: bool, place: Mapping[str, Any] | None = None
 ) -> None:
-    """verify --golden, here or on another machine."""
-    from edgepress.deploy.build.rebuild import fitted
-
-    there, place = remote.host_given(), {}
-    found: GoldenVerification | NotRun
-    if there is not None:
-        given = as_flags({"golden": True, "device": device, "threads": threads, "required": required})
-        answer = verify_golden_there(there, opened, given)
-        found, place = answer.found, answer.place
-    else:
-        try:
-            found = verify_golden(fitted(opened, rebuild=rebuild), device, threads=threads)
-        except EngineUnavailableError as error:
-            found = NotRun(engine=opened.name, reasons=(str(error),))
-    if not as_json:
-        print_golden(found, stdout())
-    elif isinstance(found, NotRun):
-        print_json({**place, "engine": found.engine, **found.judgement.as_dict()})
-    else:
-        print_json({**place, **found.as_dict()})
-    if found.verdict in ("fail", "unproven") or (required and found.verdict == "not run"):
-        raise typer.Exit(1)
-
-
-def print_verified(found: Verification | NotRun, as_json: bool, place: Mapping[str, Any] | None = None) -> None:
     """Print a verification as JSON or as tables.
 
     Args:
         place: the first keys of the JSON; see `FoundThere.place`.
     """
-    if not as_json:
+    if not as_json and isinstance(found, GoldenVerification):
+        print_golden(found, stdout())
+    elif not as_json:
         print_verification(found, stdout())
     elif isinstance(found, NotRun):
         print_json({**(place or {}), "engine": found.engine, **found.judgement.as_dict()})
