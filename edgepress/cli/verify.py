@@ -122,11 +122,11 @@ def print_verified(
     Args:
         place: the first keys of the JSON; see `FoundThere.place`.
     """
-    if not as_json and isinstance(found, GoldenVerification):
-        print_golden(found, stdout())
-    elif not as_json:
-        print_verification(found, stdout())
-    elif isinstance(found, NotRun):
+    if as_json and isinstance(found, NotRun):
         print_json({**(place or {}), "engine": found.engine, **found.judgement.as_dict()})
-    else:
+    elif as_json and not isinstance(found, NotRun):
         print_json({**(place or {}), **found.as_dict()})
+    elif isinstance(found, GoldenVerification):
+        print_golden(found, stdout())
+    else:
+        print_verification(found, stdout())
