@@ -22,6 +22,18 @@ from edgepress.report.terminal import stdout
 from edgepress.report.verification import print_verification
 
 Pictures = Annotated[Path | None, typer.Option("--data", help="The data set's folder.")]
+Budget = Annotated[
+    float | None,
+    typer.Option("--budget", help="The allowed drop in mAP points (default: fp32 0.1, fp16 0.2, int8 1)"),
+]
+Required = Annotated[bool, typer.Option("--required", help="Exit code 1 where it cannot run here, too.")]
+Stages = Annotated[
+    bool,
+    typer.Option("--stages", help="Compare every step from the model to the engine, also where the verdict is pass."),
+]
+Layers = Annotated[
+    bool, typer.Option("--layers", help="Compare the tensors inside the graph with its float ONNX graph's.")
+]
 AsCaller = Annotated[
     str | None,
     typer.Option("--as", help=f"Decode and scale the pictures as another program does: {', '.join(CALLERS)}."),
@@ -40,20 +52,10 @@ def verb(
     split: Split = "test",
     device: Device = "cpu",
     threads: Threads = None,
-    budget: Annotated[
-        float | None,
-        typer.Option("--budget", help="The allowed drop in mAP points (default: fp32 0.1, fp16 0.2, int8 1)"),
-    ] = None,
-    required: Annotated[bool, typer.Option("--required", help="Exit code 1 where it cannot run here, too.")] = False,
-    stages: Annotated[
-        bool,
-        typer.Option(
-            "--stages", help="Compare every step from the model to the engine, also where the verdict is pass."
-        ),
-    ] = False,
-    layers: Annotated[
-        bool, typer.Option("--layers", help="Compare the tensors inside the graph with its float ONNX graph's.")
-    ] = False,
+    budget: Budget = None,
+    required: Required = False,
+    stages: Stages = False,
+    layers: Layers = False,
     caller: AsCaller = None,
     golden: Golden = False,
     rebuild: Rebuild = False,
