@@ -5,34 +5,20 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import importlib.util
-import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgepress.deploy.machine.cuda import cuda_compute_capability, cuda_driver_version
+from edgepress.deploy.machine.processor import board_model, processor
+from edgepress.deploy.machine.state import governors
 from edgepress.multilabel.cores import cores
 from edgepress.multilabel.litert_model import INSTALL_CONVERTER
 from edgepress.multilabel.openvino_model import own_signal_stack
 from edgepress.multilabel.plural import plural
 
 _JETSON = " (on a Jetson it comes with JetPack: sudo apt install nvidia-jetpack)"
-
-_ARM_PARTS = {
-    ("0x41", "0xd03"): "Cortex-A53",
-    ("0x41", "0xd05"): "Cortex-A55",
-    ("0x41", "0xd08"): "Cortex-A72",
-    ("0x41", "0xd0b"): "Cortex-A76",
-    ("0x41", "0xd42"): "Cortex-A78AE",
-    ("0x41", "0xd0c"): "Neoverse-N1",
-    ("0x41", "0xd40"): "Neoverse-V1",
-    ("0x41", "0xd83"): "Neoverse-V3AE",
-}
-"""Arm's names by implementer and part in /proc/cpuinfo: Raspberry Pi 3 to 5, Jetson Orin and Thor, and servers."""
-
-_LIMITS = ("ONEDNN_", "DNNL_", "OV_", "MLAS_")
-"""Prefixes of such variables: with ONEDNN_MAX_CPU_ISA=AVX2 OpenVINO computes as a processor without VNNI does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,23 +33,11 @@ class Machine:
     system: str
     python: str
     governor: str
-    """The governor of the first core's clock; `unknown` where the system does not show it."""
+    """The governors of the cores' clocks, usually one; `unknown` where the system does not show them."""
     model: str | None
-    """The board's name in the device tree; None without a device tree."""
+    """The board's name; see `board_model`."""
     gpu: str | None
     """Compute capability of the first NVIDIA GPU, such as `SM87`; None if there is none."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class MachineKey:
-    """What decides how a runtime computes on a machine."""
-
-    processor: str
-    """With its part and board; see `processor`."""
-    instructions: str
-    """As /proc/cpuinfo lists them."""
-    limits: tuple[str, ...] = ()
-    """Variables of the environment that change which instructions or kernels a runtime uses, as `NAME=value`."""
 
 
 @dataclass(frozen=True)
@@ -76,47 +50,23 @@ class Backend:
     """Version and devices, or why it does not work and the command that fixes it."""
 
 
-def describe_machine() -> Machine:
-    """This machine, for the record of a measurement."""
+def describe_machine(root: Path = Path("/")) -> Machine:
+    """This machine, for the record of a measurement.
+
+    Args:
+        root: the folder that holds /proc and /sys.
+    """
     capability = cuda_compute_capability()
     return Machine(
-        processor=processor(),
-        cores=cores(),
+        processor=processor(root),
+        cores=cores(root),
         architecture=platform.machine(),
         system=platform.platform(),
         python=platform.python_version(),
-        governor=_read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or "unknown",
-        model=(_read("/proc/device-tree/model") or "").rstrip("\x00") or None,
+        governor=", ".join(governors(root)) or "unknown",
+        model=board_model(root),
         gpu=f"SM{capability[0]}{capability[1]}" if capability else None,
     )
-
-
-def machine_key(root: Path = Path("/")) -> MachineKey:
-    """What decides how a runtime computes here."""
-    text = _read(root / "proc/cpuinfo") or ""
-    limits = tuple(sorted(f"{name}={value}" for name, value in os.environ.items() if name.startswith(_LIMITS)))
-    return MachineKey(processor=processor(root), instructions=cpu_field(text, "flags", "Features") or "", limits=limits)
-
-
-def processor(root: Path = Path("/")) -> str:
-    """The processor's usual name: its model name, or its part and the board on ARM, which has no model name."""
-    text = _read(root / "proc/cpuinfo") or ""
-    named = cpu_field(text, "model name")
-    part = cpu_field(text, "CPU part")
-    if part is None:
-        return named or platform.processor() or platform.machine()
-    core = _ARM_PARTS.get((cpu_field(text, "CPU implementer") or "", part), f"{platform.machine()} part {part}")
-    board = (_read(root / "proc/device-tree/model") or "").rstrip("\x00")
-    return f"{core} ({board})" if board else core
-
-
-def cpu_field(cpuinfo: str, *names: str) -> str | None:
-    """The first processor's value of one of these fields in /proc/cpuinfo."""
-    for line in cpuinfo.splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() in names:
-            return value.strip()
-    return None
 
 
 def check_backends() -> list[Backend]:
@@ -226,10 +176,3 @@ def _cuda() -> str:
     if code != runtime.cudaError_t.cudaSuccess:
         return f"runs nothing here: {code.name}"
     return f"runs TensorRT engines on {plural(count, 'GPU')}"
-
-
-def _read(path: str | Path) -> str | None:
-    try:
-        return Path(path).read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return None

@@ -19,20 +19,20 @@ from edgepress.deploy.machine.device import (
     Backend,
     Machine,
     check_backends,
-    cpu_field,
     describe_machine,
     installed,
 )
+from edgepress.deploy.machine.processor import board_model, cpu_field, read_system
 from edgepress.multilabel.saturation import weight_bits_here
 
 TEGRA_RELEASE = "etc/nv_tegra_release"
-MODEL = "proc/device-tree/model"
 _JETPACK = {34: 5, 35: 5, 36: 6, 38: 7, 39: 7}
 """JetPack by Jetson Linux release: R38 is JetPack 7.0 and 7.1, R39 is 7.2 (developer.nvidia.com, "JetPack archive")."""
 _TENSORRT_10 = (36, 4, 0)
 """JetPack 6.1, the first with TensorRT 10; 6.0 has TensorRT 8.6, which has no strongly typed networks."""
 _CUDA = {6: "'cuda-python>=12.6,<13'", 7: "'cuda-python>=13,<14'"}
 _INTEL = "0x8086"
+_ARM = ("aarch64", "armv8l", "armv7l", "armv6l")
 _CPU_RUNTIMES = frozenset({"onnxruntime", "openvino", "ai_edge_litert", "ncnn", "torch"})
 _TENSORRT = frozenset({"tensorrt", "tensorrt_rtx"})
 
@@ -95,12 +95,16 @@ class Diagnosis:
         return TypeAdapter(cls).validate_python(record)
 
 
-def diagnose() -> Diagnosis:
-    """What `edgepress doctor` says of this machine."""
-    backends, machine, board = check_backends(), describe_machine(), find_board()
+def diagnose(root: Path = Path("/")) -> Diagnosis:
+    """What `edgepress doctor` says of this machine.
+
+    Args:
+        root: the folder that holds /proc, /sys and /etc.
+    """
+    backends, machine, board = check_backends(), describe_machine(root), find_board(root)
     works = frozenset(backend.name for backend in backends if backend.works)
     openvino = next(backend.detail for backend in backends if backend.name == "openvino")
-    features = cpu_field(_text(Path("/proc/cpuinfo")) or "", "Features")
+    features = cpu_field(read_system(root / "proc/cpuinfo") or "", "Features")
     on_gpu = machine.gpu is not None and "cuda.bindings" in works and bool(works & _TENSORRT)
     return Diagnosis(
         machine=machine,
@@ -138,10 +142,9 @@ def machine_cautions(weight_bits: int, machine: str, features: str | None, insta
 
 def find_board(root: Path = Path("/")) -> Board:
     """Read the system's files below a root folder."""
-    release = _text(root / TEGRA_RELEASE)
-    model = _text(root / MODEL)
+    release = read_system(root / TEGRA_RELEASE)
     return Board(
-        model=model.rstrip("\x00\n") if model else None,
+        model=board_model(root),
         jetson_linux=parse_tegra_release(release) if release is not None else None,
         intel_gpu=any(_vendors(root / "sys/class/drm", "renderD*")),
         intel_npu=any(_vendors(root / "sys/class/accel", "accel*")),
@@ -166,9 +169,11 @@ def advice(board: Board, works: frozenset[str], openvino_devices: str = "") -> l
         found += _jetson(board, works)
     elif not works & (_CPU_RUNTIMES | _TENSORRT):
         found.append("no runtime for finished engines: pip install 'edgepress[onnxruntime]' or 'edgepress[openvino]'")
-    if board.is_raspberry_pi and platform.machine() != "aarch64":
+    if platform.machine() in _ARM and (platform.machine() != "aarch64" or sys.maxsize < 2**32):
+        os = "64-bit Raspberry Pi OS" if board.is_raspberry_pi else "a 64-bit system"
+        kernel = ", though its kernel has 64" if platform.machine() == "aarch64" else ""
         found.append(
-            f"a 32-bit system ({platform.machine()}), for which there are no runtimes: install 64-bit Raspberry Pi OS"
+            f"a 32-bit system{kernel}, for which ONNX Runtime, OpenVINO and LiteRT have no packages: install {os}"
         )
     for there, device, remedy in (
         (board.intel_gpu, "GPU", "sudo apt install intel-opencl-icd; sudo usermod -aG render $USER, and log in again"),
@@ -205,17 +210,10 @@ def _jetson(board: Board, works: frozenset[str]) -> list[str]:
 def _hides_system_packages() -> bool:
     if sys.prefix == sys.base_prefix:
         return False
-    settings = _text(Path(sys.prefix) / "pyvenv.cfg") or ""
+    settings = read_system(Path(sys.prefix) / "pyvenv.cfg") or ""
     return re.search(r"include-system-site-packages\s*=\s*true", settings, re.IGNORECASE) is None
 
 
 def _vendors(folder: Path, pattern: str) -> list[Path]:
     """Intel devices in a folder of /sys/class."""
-    return [path for path in folder.glob(pattern) if (_text(path / "device/vendor") or "").strip() == _INTEL]
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None  # this machine has no such file
+    return [path for path in folder.glob(pattern) if read_system(path / "device/vendor") == _INTEL]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from edgepress.deploy.machine.processor import board_model, read_system
 from edgepress.deploy.machine.tegra import parse_nvpmodel
 
 Clocks = Literal["locked", "unlocked", "unknown"]
@@ -68,16 +69,16 @@ def read_state(root: Path = Path("/"), nvpmodel: str | None = None) -> DeviceSta
     ranges = _clock_ranges(root)
     locked = all(low == high for low, high in ranges.values())
     text = _ask_nvpmodel() if nvpmodel is None else nvpmodel
-    release = _read(root / "etc/nv_tegra_release") or ""
-    driver = re.search(r"\b(\d+\.\d+(?:\.\d+)?)\b", _read(root / "proc/driver/nvidia/version") or "")
-    load = (_read(root / "proc/loadavg") or "").split()
+    release = read_system(root / "etc/nv_tegra_release") or ""
+    driver = re.search(r"\b(\d+\.\d+(?:\.\d+)?)\b", read_system(root / "proc/driver/nvidia/version") or "")
+    load = (read_system(root / "proc/loadavg") or "").split()
     return DeviceState(
-        model=_read(root / "proc/device-tree/model") or _read(root / "sys/class/dmi/id/product_name"),
+        model=board_model(root) or read_system(root / "sys/class/dmi/id/product_name"),
         l4t=release.lstrip("# ").split(", GCID")[0] or None,
         power_mode=parse_nvpmodel(text),
         clocks="unknown" if not ranges else "locked" if locked else "unlocked",
         clock_ranges=ranges,
-        governors=sorted({name for path in _policies(root) if (name := _read(path / "scaling_governor"))}),
+        governors=governors(root),
         temperatures=_temperatures(root),
         throttle_events=_throttle_events(root),
         throttling=_throttling(root),
@@ -132,7 +133,7 @@ def _others(before: DeviceState, after: DeviceState) -> float | None:
 
 
 def _cpu_seconds(root: Path) -> tuple[float, float] | None:
-    first, *fields = (_read(root / "proc/stat") or "").partition("\n")[0].split() or [""]
+    first, *fields = (read_system(root / "proc/stat") or "").partition("\n")[0].split() or [""]
     if first != "cpu" or len(fields) < 5:
         return None
     ticks = [int(field) for field in fields[:8]]  # the rest, guests' time, is in the first two as well
@@ -141,10 +142,15 @@ def _cpu_seconds(root: Path) -> tuple[float, float] | None:
     return every / hertz, (every - idle) / hertz
 
 
+def governors(root: Path = Path("/")) -> list[str]:
+    """The governors of the clocks of every core that is on, each once."""
+    return sorted({name for path in _policies(root) if (name := read_system(path / "scaling_governor"))})
+
+
 def _policies(root: Path) -> list[Path]:
     """Folders of the clock settings of every core that is on."""
     folders = sorted((root / "sys/devices/system/cpu").glob("cpu[0-9]*"), key=lambda path: int(path.name[3:]))
-    return [folder / "cpufreq" for folder in folders if _read(folder / "online") != "0"]
+    return [folder / "cpufreq" for folder in folders if read_system(folder / "online") != "0"]
 
 
 def _clock_ranges(root: Path) -> dict[str, list[float]]:
@@ -163,7 +169,7 @@ def _clock_ranges(root: Path) -> dict[str, list[float]]:
 def _temperatures(root: Path) -> dict[str, float]:
     zones = {}
     for path in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
-        name, found = _read(path / "type"), _numbers(path / "temp")
+        name, found = read_system(path / "type"), _numbers(path / "temp")
         if name and found and found[0] > -40_000:  # a zone that is off reads -256000 or fails
             zones[name] = found[0] / 1e3
     return zones
@@ -173,7 +179,7 @@ def _throttle_events(root: Path) -> dict[str, int]:
     """Count over-current events of a Jetson and thermal events of an Intel processor."""
     events: dict[str, int] = {}
     for chip in (root / "sys/class/hwmon").glob("hwmon*"):
-        if _read(chip / "name") == "soctherm_oc":
+        if read_system(chip / "name") == "soctherm_oc":
             for path in sorted(chip.glob("oc*_event_cnt")):
                 events[path.name.removesuffix("_event_cnt")] = int((_numbers(path) or [0])[0])
     for name in ("core_throttle_count", "package_throttle_count"):
@@ -187,14 +193,29 @@ def _throttling(root: Path) -> list[str]:
     """Cooling devices that limit clocks now (fans do not count), and what a Raspberry Pi itself reports."""
     active = []
     for path in (root / "sys/class/thermal").glob("cooling_device*"):
-        name, found = _read(path / "type"), _numbers(path / "cur_state")
+        name, found = read_system(path / "type"), _numbers(path / "cur_state")
         if name and found and found[0] > 0 and _COOLING.search(name):
             active.append(name)
-    firmware = _read(root / "sys/devices/platform/soc/soc:firmware/get_throttled")
-    # Bits 0 to 3 mean now: under-voltage, capped, throttled, soft temperature limit.
-    if firmware and int(firmware, 16) & 0xF:
-        active.append(f"get_throttled {firmware}")
-    return sorted(set(active))
+    return sorted({*active, *_raspberry_pi(root)})
+
+
+def _raspberry_pi(root: Path) -> list[str]:
+    """What a Raspberry Pi's firmware says of its power and its clocks now.
+
+    Its kernel has `get_throttled`, at a place that differs by model (raspberrypi/linux pull request 2397). Other
+    distributions' kernels have the alarm of under-voltage alone (Linux, Documentation/hwmon/raspberrypi-hwmon.rst).
+    """
+    found = []
+    platform = root / "sys/devices/platform"
+    for path in sorted((*platform.glob("*firmware/get_throttled"), *platform.glob("soc*/*firmware/get_throttled"))):
+        bits = read_system(path) or ""
+        # Bits 0 to 3 mean now: under-voltage, capped, throttled, soft temperature limit.
+        if re.fullmatch(r"(0x)?[0-9a-fA-F]+", bits) and int(bits, 16) & 0xF:
+            found.append(f"get_throttled {bits}")
+    for chip in (root / "sys/class/hwmon").glob("hwmon*"):
+        if read_system(chip / "name") == "rpi_volt" and read_system(chip / "in0_lcrit_alarm") == "1":
+            found.append("under-voltage (rpi_volt)")
+    return found
 
 
 def _ask_nvpmodel() -> str:
@@ -210,15 +231,8 @@ def _ask_nvpmodel() -> str:
 
 def _numbers(*paths: Path) -> list[float] | None:
     """The numbers in some files; None where one is missing or holds something else."""
-    texts = [_read(path) for path in paths]
+    texts = [read_system(path) for path in paths]
     try:
         return [float(text) for text in texts if text is not None] if None not in texts else None
     except ValueError:
-        return None
-
-
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip().rstrip("\x00")
-    except OSError:
         return None

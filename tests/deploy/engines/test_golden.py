@@ -22,7 +22,7 @@ from edgepress.deploy.engines.golden import Golden, disagreement, is_proven
 from edgepress.deploy.engines.onnxruntime import OnnxRuntimeEngine
 from edgepress.deploy.engines.openvino import OpenVinoEngine
 from edgepress.deploy.engines.passport import unsound
-from edgepress.deploy.machine.device import MachineKey
+from edgepress.deploy.machine.processor import MachineKey
 from edgepress.multilabel.bundle import Bundle, write_bundle
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
 from edgepress.multilabel.golden_answers import GOLDEN

@@ -13,6 +13,7 @@ import pytest
 
 from edgepress.deploy.machine.state import disturbances, read_state, state_cautions
 from edgepress.deploy.machine.tegra import parse_nvpmodel, parse_tegrastats, total_power
+from tests.deploy.machine.boards import BOARDS, board_tree
 from tests.deploy.machine.jetson import clocks_tree, put, recorded
 
 
@@ -170,13 +171,48 @@ def test_nothing_is_said_of_a_quiet_device(tmp_path):
         ({"sys/class/hwmon/hwmon3/oc3_event_cnt": 12}, "throttled while measured: oc3 rose by 2"),
         ({"sys/class/thermal/cooling_device1/cur_state": 1}, "throttling: cpufreq-cpu0"),
         ({"sys/class/thermal/thermal_zone0/temp": 61000}, "cpu-thermal went from 45 to 61 °C while measured"),
-        ({"sys/devices/platform/soc/soc:firmware/get_throttled": "50005"}, "throttling: get_throttled 50005"),
+        *(
+            ({f"sys/devices/platform/{place}/get_throttled": "50005"}, "throttling: get_throttled 50005")
+            for place in ("soc/soc:firmware", "soc@107c000000/soc@107c000000:firmware", "firmware", "soc:firmware")
+        ),
+        (
+            {"sys/class/hwmon/hwmon1/name": "rpi_volt", "sys/class/hwmon/hwmon1/in0_lcrit_alarm": 1},
+            "throttling: under-voltage (rpi_volt)",
+        ),
     ],
 )
 def test_what_disturbed_the_measurement_is_said(tmp_path, changed, line):
     before = read_state(quiet(tmp_path), "")
     put(tmp_path, changed)
     assert state_cautions(before, read_state(tmp_path, "")) == [line]
+
+
+@pytest.mark.parametrize("text", ["0", "50000", "", "error", "-1"])
+def test_a_raspberry_pi_that_is_not_throttled_now_says_nothing(tmp_path, text):
+    put(
+        quiet(tmp_path),
+        {
+            "sys/devices/platform/soc/soc:firmware/get_throttled": text,
+            "sys/class/hwmon/hwmon1/name": "rpi_volt",
+            "sys/class/hwmon/hwmon1/in0_lcrit_alarm": 0,
+        },
+    )
+    state = read_state(tmp_path, "")
+    assert state.throttling == []
+
+
+@pytest.mark.parametrize(
+    ("board", "ranges"),
+    [
+        ("pi4", {f"cpu{core}": [600, 1500] for core in range(4)}),
+        ("pi5", {f"cpu{core}": [1000, 2400] for core in range(4)}),
+        ("rock5b", {f"cpu{core}": [408, 1800 if core < 4 else 2400] for core in range(8)}),
+    ],
+)
+def test_the_clocks_of_a_board(tmp_path, board, ranges):
+    state = read_state(board_tree(tmp_path, board), "")
+    assert (state.model, state.clock_ranges, state.clocks) == (BOARDS[board].model, ranges, "unlocked")
+    assert state.governors == ["ondemand"]
 
 
 def test_an_intel_processor_counts_its_throttling(tmp_path):
