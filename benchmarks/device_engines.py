@@ -4,9 +4,9 @@
 
 RUN is a folder with bundles by the names of the table of engines, at least onnx-fp32. A row is one JSON object: test
 mAP and its drop from onnx-fp32 with the paired bootstrap's 95 % interval, decisions changed, bytes of the model, the
-median of a picture in milliseconds, and its time as a multiple of onnx-fp32's and of onnx-int8-onnxruntime's, each
-measured in turns with it (A B B A) at batch 1 and one thread in the same process. Times are of the processor, which
-other processes lengthen less than the clock's.
+median of a picture in milliseconds, and its time as a multiple of onnx-fp32's, of onnx-int8-onnxruntime's and, for
+INT8, of its own runtime's in fp32, each measured in turns with it (A B B A) at batch 1 and one thread in the same
+process. Times are of the processor, which other processes lengthen less than the clock's.
 """
 
 from __future__ import annotations

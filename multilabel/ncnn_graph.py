@@ -84,7 +84,7 @@ def _take_floats(graph: onnx.GraphProto) -> None:
         readers = [node for node in graph.node if tensor in node.input]
         casts += [node for node in readers if node.op_type == "Cast"]
         pending += [node.output[0] for node in readers if node.op_type in _MOVES]
-        if wrong := [node.op_type for node in readers if node.op_type not in ("Cast", *_MOVES)]:
+        if wrong := [node.op_type for node in readers if node.op_type not in ("Cast", "Shape", *_MOVES)]:
             raise InputError(f"its pictures are read by {', '.join(wrong)}; expected one Cast to float32")
     if not casts or any(cast.attribute[0].i != TensorProto.FLOAT for cast in casts):
         raise InputError("its pictures are not cast to float32 before anything is computed of them")

@@ -72,8 +72,7 @@ class NcnnQuantizer:
 
     def write(self, out: Path, method: str, kept: tuple[str, ...] = ()) -> bool:
         """Write the model's .param, and its .bin beside it, with the nodes `kept` in float; there is always one."""
-        ends = self.ranges.by(method)  # type: ignore[arg-type]
-        largest = {name: max(-low, high) or 1.0 for name, (low, high) in ends.items()}
+        largest = self._largest(method)  # type: ignore[arg-type]
         graph, weights = written_layers(quantized(self.layers, set(self.found) - set(kept), largest))
         out.write_bytes(graph)
         out.with_suffix(".bin").write_bytes(weights)
@@ -84,23 +83,28 @@ class NcnnQuantizer:
 
         None is named where all are: then the whole is slower, and its time says so.
         """
-        ranges: Method = "min-max"
-        largest = {name: max(-low, high) or 1.0 for name, (low, high) in self.ranges.by(ranges).items()}
-        reads = sorted(largest)
-        given = values(self._network, self._picture, reads)
-        slower = []
-        for name, layer in self.found.items():
-            (other,) = quantized([layer], {name}, largest)
-            nets = [_alone(one, given[layer.reads[0]]) for one in (layer, other)]
-            times = _in_turns(nets, given[layer.reads[0]])
-            log.debug("  %s: %.4f ms in float, %.4f ms in INT8", name, *(1e3 * seconds for seconds in times))
-            if times[1] > times[0]:
-                slower.append(name)
+        slower = tuple(name for name, (whole, int8) in self.times().items() if int8 > whole)
         if len(slower) == len(self.found):
             log.info("  every layer takes longer in INT8 than in float here")
             return ()
         log.info("  %d of %s take longer in INT8 here and stay in float", len(slower), plural(len(self.found), "layer"))
-        return tuple(slower)
+        return slower
+
+    def times(self) -> dict[str, tuple[float, float]]:
+        """Seconds of processor time that each layer takes in float and in INT8, on what it reads of one picture."""
+        largest = self._largest("min-max")
+        given = values(self._network, self._picture, sorted(largest))
+        found = {}
+        for name, layer in self.found.items():
+            (other,) = quantized([layer], {name}, largest)
+            nets = [_alone(one) for one in (layer, other)]
+            whole, int8 = _in_turns(nets, given[layer.reads[0]])
+            found[name] = (whole, int8)
+        return found
+
+    def _largest(self, method: Method) -> dict[str, float]:
+        """The largest magnitude of each tensor that is quantised."""
+        return {name: max(-low, high) or 1.0 for name, (low, high) in self.ranges.by(method).items()}
 
     @staticmethod
     def float_nodes(quantized: Path, products: list[str]) -> tuple[str, ...]:
@@ -190,8 +194,8 @@ def _area(layer: Layer) -> int:
     return int(layer.params["1"]) * int(layer.params.get("11", layer.params["1"]))
 
 
-def _alone(layer: Layer, given: np.ndarray) -> Any:
-    """A network of one layer that reads a tensor as large as the given one."""
+def _alone(layer: Layer) -> Any:
+    """A network of one layer."""
     read = Layer(type="Input", name="given", reads=(), gives=(INPUT,), params={})
     return network(*written_layers([read, replace(layer, reads=(INPUT,), gives=(OUTPUT,))]), threads=1)
 

@@ -166,7 +166,7 @@ def test_a_product_of_rows_is_left_as_it_is():
 def test_what_is_computed_of_shapes_is_computed_once():
     """As in edgenext, which reads the size of its pictures."""
     nodes = [
-        helper.make_node("Shape", ["planes"], ["sizes"], "shape", start=2),
+        helper.make_node("Shape", ["images"], ["sizes"], "shape", start=1, end=3),
         helper.make_node("ReduceProd", ["sizes"], ["count"], "count", keepdims=1),
         helper.make_node("Concat", ["first", "count"], ["whole"], "whole", axis=0),
         helper.make_node("Reshape", ["planes", "whole"], ["logits"], "flat"),

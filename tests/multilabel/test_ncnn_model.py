@@ -76,6 +76,14 @@ def test_pictures_that_are_not_cast_are_refused(tmp_path):
         ncnn_model(source, half=False)
 
 
+def test_a_batch_that_is_fixed_is_refused(tmp_path):
+    require_ncnn()
+    nodes = [helper.make_node("Reshape", ["means", "one"], ["logits"])]
+    source = tagger(tmp_path / "one.onnx", *nodes, last="logits", one=np.array([1, 4], np.int64))
+    with pytest.raises(InputError, match=r"one\.onnx: ONNX Runtime cannot run it: .*Reshape node"):
+        ncnn_model(source, half=False)
+
+
 def test_a_conversion_that_fails_is_one_line(tmp_path, monkeypatch):
     require_ncnn()
 

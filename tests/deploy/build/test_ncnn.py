@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from importlib.metadata import version
 
 import pytest
@@ -11,6 +12,7 @@ from edgepress.deploy.build import ncnn as building
 from edgepress.deploy.build.ncnn import compile_ncnn
 from edgepress.deploy.engines import open_engine
 from edgepress.multilabel.bundle import Bundle, file_sha256
+from edgepress.multilabel.errors import EngineUnavailableError, InputError
 from edgepress.multilabel.golden_answers import FOLDER, GOLDEN
 from edgepress.multilabel.manifest import BuiltForNcnn
 from tests.ncnn import require_ncnn
@@ -44,13 +46,38 @@ def test_it_is_kept_while_its_parent_is_unchanged(build, onnx_bundle, monkeypatc
     assert compile_ncnn(onnx_bundle, made.path, "fp32").digest == made.digest
 
 
-def test_the_verb_names_the_missing_converter_and_makes_nothing(onnx_bundle, tmp_path, edgepress, monkeypatch):
+@pytest.mark.parametrize(
+    "error", [InputError("cannot convert it"), EngineUnavailableError("pnnx is not installed"), OSError(28, "No space")]
+)
+def test_nothing_is_left_of_one_that_failed(build, onnx_bundle, tmp_path, monkeypatch, error):
+    build("ncnn-fp32")
+
+    def fails(path, half):
+        raise error
+
+    monkeypatch.setattr(building, "ncnn_model", fails)
+    with pytest.raises(type(error), match=re.escape(str(error))):
+        compile_ncnn(onnx_bundle, tmp_path / "made", "fp32")
+    assert not list(tmp_path.iterdir())
+
+
+def test_only_a_float_onnx_bundle_is_compiled(build, tmp_path):
+    with pytest.raises(InputError, match="a bundle of kind ncnn, fp32; expected onnx, fp32"):
+        compile_ncnn(build("ncnn-fp32"), tmp_path / "made", "fp32")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("verb", ["compile", "quantize"])
+def test_the_verbs_name_the_missing_converter_and_make_nothing(
+    verb, onnx_bundle, tmp_path, edgepress, monkeypatch, tiny_data
+):
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pnnx" else found(name))
-    done = edgepress("compile", onnx_bundle.path, "--engine", "ncnn-fp32", "--out", tmp_path / "made")
+    what = {"compile": ("--engine", "ncnn-fp32"), "quantize": ("--target", "ncnn", "--data", tiny_data)}[verb]
+    done = edgepress(verb, onnx_bundle.path, *what, "--out", tmp_path / "made")
     assert done.code == 2
     assert "pnnx is not installed here (pip install 'edgepress[ncnn-build]')" in done.err
-    assert not (tmp_path / "made").exists()
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_verb_compiles_and_verify_passes(onnx_bundle, tmp_path, edgepress, tiny_data):

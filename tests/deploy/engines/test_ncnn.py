@@ -69,6 +69,19 @@ def test_weights_of_another_model_are_refused(holding, files):
     assert said.endswith("its .bin file has 400 bytes too many: it is cut or of another model")
 
 
+@pytest.mark.parametrize("half", ["param", "bin"])
+def test_the_files_of_a_float_and_of_an_int8_model_do_not_fit_each_other(holding, build, half):
+    """ncnn loads such a pair where the sizes happen to agree; they do not, because INT8 has scales."""
+    int8 = build("ncnn-int8").read(f"model.{half}")
+    assert refused(holding(**{half: int8})).endswith("it is cut or of another model")
+
+
+def test_an_int8_file_that_is_cut_is_refused(holding, build):
+    int8 = {half: build("ncnn-int8").read(f"model.{half}") for half in ("param", "bin")}
+    said = refused(holding(param=int8["param"], bin=int8["bin"][:-8]))
+    assert said.endswith("its .bin file ends before the last weight: it is cut or of another model")
+
+
 def test_files_of_another_kind_are_refused(holding, onnx_bundle):
     said = refused(holding(param=onnx_bundle.model_path.read_bytes()))
     assert said.endswith("its .param file is not ncnn's text, whose first line is 7767517")
