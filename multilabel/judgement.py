@@ -11,12 +11,12 @@ Verdict = Literal["pass", "unproven", "fail", "not run", "not built"]
 ReasonKind = Literal[
     "labels",  # the data set's labels differ from the reference's
     "logits",  # a logit is not finite, or differs by more than its precision allows
-    "decisions",  # too many decisions changed
+    "decisions",  # decisions changed by more than is allowed
     "drop",  # mAP dropped by more than is allowed
     "decode",  # a stored picture's pixels are decoded otherwise
     "resize",  # they are resized otherwise
     "pictures",  # the bundle has no stored pictures to show it
-    "interval",  # the drop is allowed, but its interval exceeds what is allowed
+    "interval",  # what was measured is allowed, but its interval exceeds what is allowed
     "slower",  # it is slower than the engine it is compared with
     "latency",  # it is slower than the person's own limit
     "machine",  # it cannot run on this machine

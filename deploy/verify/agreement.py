@@ -12,9 +12,6 @@ from edgepress.multilabel.manifest import Precision
 
 ALLOWED_DROP: dict[Precision, float] = {"fp32": 0.1, "fp16": 0.2, "int8": 1.0}
 """Largest drop in mAP, in points (0 to 100), by precision."""
-ALLOWED_FLIPS: dict[Precision, float] = {"fp32": 0.001, "fp16": 0.005, "int8": 0.1}
-"""Largest share of (picture, label) decisions that change. Thresholds chosen for F1 are where many pictures are: INT8
-that keeps its mAP changes 2 to 6 % of decisions there (quickstart)."""
 TOP = 3
 """How many of a picture's best labels are compared as a set; fewer where there are fewer labels."""
 
@@ -48,7 +45,7 @@ class Agreement(BaseModel):
 
 
 def beyond_allowed(found: Agreement, precision: Precision, drop: float, *, same_pixels: bool = True) -> list[Reason]:
-    """The values that are beyond what is allowed for a precision.
+    """The logits and the mAP that are beyond what is allowed for a precision.
 
     Args:
         drop: the allowed drop in points.
@@ -60,9 +57,6 @@ def beyond_allowed(found: Agreement, precision: Precision, drop: float, *, same_
     if found.drop_points is not None and found.drop_points > drop:
         text = f"mAP drops by {found.drop_points:.2f} points; {drop:g} are allowed for {precision}"
         reasons.append(Reason(kind="drop", text=text))
-    if found.flip_rate > ALLOWED_FLIPS[precision]:
-        allowed = f"{ALLOWED_FLIPS[precision]:.1%} are allowed for {precision}"
-        reasons.append(Reason(kind="decisions", text=f"{found.flip_rate:.2%} of the decisions changed; {allowed}"))
     if same_pixels and found.max_abs_diff is not None and found.max_abs_diff > ALLOWED_DIFF.get(precision, math.inf):
         allowed = f"{ALLOWED_DIFF[precision]:g} is allowed for {precision}"
         reasons.append(Reason(kind="logits", text=f"a logit differs by {found.max_abs_diff:.3g}; {allowed}"))

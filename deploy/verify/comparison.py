@@ -13,7 +13,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from edgepress.deploy.verify.agreement import TOP, Agreement
-from edgepress.multilabel.confidence import Scored, drop_interval
+from edgepress.deploy.verify.decision_gate import Bounds, DecisionGate, measure_gate
+from edgepress.multilabel.confidence import LEAST_PICTURES, RESAMPLES, Scored, drop_interval, resample_counts
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.decisions import Decisions, changed_share
 from edgepress.multilabel.errors import InputError
@@ -76,6 +77,12 @@ class Comparison:
         return self.decisions.decide(self.logits)
 
     @cached_property
+    def reference_answers(self) -> np.ndarray:
+        """The reference's yes or no answers, bool `[N, C]`, by the decisions that the engine's were refitted from, or
+        by the same."""
+        return (self.decisions.refitted_from or self.decisions).decide(self.reference)
+
+    @cached_property
     def precisions(self) -> np.ndarray:
         """The engine's AP of every label, `[C]`; NaN where a logit is not finite or no picture shows the label."""
         finite = np.isfinite(self.scores).all(axis=0)
@@ -99,8 +106,7 @@ class Comparison:
         """Compare logits, decisions and mAP, without ignored cells."""
         known, ignore = ~self.data.ignore, self.data.ignore
         difference = np.abs(self.logits.astype(np.float64) - self.reference)[known] if self.finite else None
-        theirs = self.decisions.refitted_from or self.decisions
-        answers = theirs.decide(self.reference)
+        answers = self.reference_answers
         few = min(TOP, self.logits.shape[1])
         before, after = _mean(self.reference_precisions), _mean(self.precisions) if self.finite else None
         return Agreement(
@@ -109,7 +115,7 @@ class Comparison:
             sqnr_db=signal_to_noise(self.reference[known], self.logits[known]) if self.finite else None,
             not_finite=int((~np.isfinite(self.logits)).sum()),
             flip_rate=changed_share(answers, self.answers, ignore),
-            flip_rate_kept=changed_share(answers, theirs.decide(self.logits), ignore)
+            flip_rate_kept=changed_share(answers, self.decisions.refitted_from.decide(self.logits), ignore)
             if self.decisions.refitted_from
             else None,
             top1_agreement=self._same_best(1) if self.finite else None,
@@ -127,6 +133,19 @@ class Comparison:
             return None
         before = Scored(self.reference_targets, self.decisions.scores(self.reference), self.reference_ignore)
         return drop_interval(before, Scored(self.data.targets, self.scores, self.data.ignore))
+
+    def gate(self, bounds: Bounds, *, intervals: bool = True) -> DecisionGate:
+        """How far the decisions are from the reference's, and may be.
+
+        Args:
+            intervals: whether pictures are resampled; with fewer than `LEAST_PICTURES` they never are.
+        """
+        data = self.data
+        counts = None
+        if intervals and len(data) >= LEAST_PICTURES:
+            counts = resample_counts(len(data), RESAMPLES)
+        answers = self.reference_answers, self.answers
+        return measure_gate(*answers, data.targets, data.ignore, data.labels.names, bounds, counts)
 
     def labels(self) -> tuple[LabelRow, ...]:
         """AP of every label before and after, the one that moved most first; those without an AP come last."""

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from edgepress.deploy.verify.agreement import ALLOWED_DROP, beyond_allowed
 from edgepress.deploy.verify.comparison import Comparison
+from edgepress.deploy.verify.decision_gate import BOUNDS, Bounds
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.decisions import Decisions
@@ -48,6 +49,7 @@ def walk_stages(
     *,
     stored: tuple[str, np.ndarray] | None,
     budget: float,
+    bounds: Bounds,
 ) -> list[Stage]:
     """Compare torch's model -> ONNX fp32 -> what was made of it -> the engine, one step at a time.
 
@@ -57,6 +59,7 @@ def walk_stages(
         stored: whose logits `[N, C]` are stored in reference.npz, in words, and these, if there are any: torch's own,
             or those of an adopted model.
         budget: the allowed drop in points for the engine itself; the other stages have `ALLOWED_DROP`.
+        bounds: those of its decisions; the other stages have `BOUNDS`.
 
     Returns:
         The stages, that of the stored logits first. A stage that is not beside the engine, or cannot run here, says so,
@@ -88,9 +91,11 @@ def walk_stages(
             decisions = one.decisions
             if decisions == decided:  # the stage before it was refitted already, so both use the same decisions
                 decisions = decisions.model_copy(update={"refitted_from": None})
-            found, precision = Comparison.on(data, logits, before[1], decisions).agreement, one.manifest.precision
-            beyond = beyond_allowed(found, precision, budget if one is bundle else ALLOWED_DROP[precision])
-            kept = found.model_dump(include={"drop_points", "max_abs_diff", "sqnr_db", "flip_rate"})
+            compared, precision = Comparison.on(data, logits, before[1], decisions), one.manifest.precision
+            allowed = (budget, bounds) if one is bundle else (ALLOWED_DROP[precision], BOUNDS[precision])
+            beyond = beyond_allowed(compared.agreement, precision, allowed[0])
+            beyond += compared.gate(allowed[1], intervals=False).reasons()
+            kept = compared.agreement.model_dump(include={"drop_points", "max_abs_diff", "sqnr_db", "flip_rate"})
             stages.append(Stage.of(one, after=before[0], beyond=tuple(map(str, beyond)), **kept))
         if finite:  # nothing can be compared with logits that are not finite
             before, decided = (one.name, logits), one.decisions

@@ -18,6 +18,7 @@ from edgepress.deploy.engines.golden import first_answer
 from edgepress.deploy.verify.agreement import ALLOWED_DROP, Agreement, beyond_allowed
 from edgepress.deploy.verify.callers import Prepare, as_caller
 from edgepress.deploy.verify.comparison import Answered, Comparison, LabelRow
+from edgepress.deploy.verify.decision_gate import BOUNDS, Bounds, DecisionGate
 from edgepress.deploy.verify.divergence import Stage, first_beyond, walk_stages
 from edgepress.deploy.verify.executed import int8_caution
 from edgepress.deploy.verify.layers import Inspection, inspect_layers
@@ -58,6 +59,8 @@ class Verification(Agreement):
     """95 % interval of `drop_points` over pictures; None if a logit is not finite or there are too few pictures."""
     budget_points: float
     """The allowed drop."""
+    gate: DecisionGate | None = None
+    """How far the decisions are from the reference's, and may be; None in records of earlier versions."""
     ran: Ran
     """What really executed, with how many products in which precision."""
     labels: tuple[LabelRow, ...]
@@ -104,6 +107,7 @@ def verify(
     device: str = "cpu",
     budget: float | None = None,
     *,
+    bounds: Bounds | None = None,
     threads: int | None = None,
     stages: bool = False,
     layers: bool = False,
@@ -118,6 +122,7 @@ def verify(
     Args:
         bundle: the bundle, or its folder.
         budget: the allowed drop in points of mAP; by default `ALLOWED_DROP` of the bundle's precision.
+        bounds: what its decisions may lose; by default `BOUNDS` of the bundle's precision.
         threads: of the engine that is proven, as `open_engine` takes them.
         stages: walk the stages whatever the verdict.
         layers: compare the tensors inside the graph as well; see `deploy.verify.layers`.
@@ -154,6 +159,7 @@ def verify(
         reference_targets=reference.targets,
         reference_ignore=reference.ignore,
         budget=budget,
+        bounds=bounds,
         ran=ran,
         same_pixels=caller is None,
     )
@@ -168,6 +174,7 @@ def verify(
             lambda one: _answers(one, data),
             stored=None if reference.digest else (reference.name, reference.logits),
             budget=result.budget_points,
+            bounds=bounds or BOUNDS[result.precision],
         )
         result = result.model_copy(update={"stages": tuple(walked), "diverged_at": first_beyond(walked)})
     if layers:
@@ -187,34 +194,53 @@ def compare(
     budget: float | None,
     ran: Ran,
     same_pixels: bool = True,
+    bounds: Bounds | None = None,
 ) -> Verification:
     """The verdict on logits `[N, C]` against a reference `[N, C]`, both in the data set's order of labels."""
     precision = bundle.manifest.precision
     budget = ALLOWED_DROP[precision] if budget is None else budget
     found = Comparison(logits, reference, data, bundle.decisions, reference_targets, reference_ignore)
-    agreement, checks = found.agreement, _label_checks(bundle, data, reference_targets, reference_ignore)
-    checks += beyond_allowed(agreement, precision, budget, same_pixels=same_pixels)
-    if agreement.drop_points is not None and not checks:
-        unproven = doubt(found.drop_interval, budget, len(data))
-        if unproven is not None:
-            text = f"mAP drops by {agreement.drop_points:.2f} points, but {unproven}"
-            checks.append(Reason(kind="interval", text=text))
+    gate = found.gate(bounds or BOUNDS[precision])
+    checks = _label_checks(bundle, data, reference_targets, reference_ignore)
+    checks += checks_of(found, gate, precision, budget, same_pixels=same_pixels)
     return Verification(
-        **dict(agreement),
+        **dict(found.agreement),
         engine=bundle.name,
         precision=precision,
         reference=reference_name,
         judgement=judge(checks),
-        cautions=tuple(filter(None, (*_cautions(data, logits), int8_caution(bundle.manifest.calibration, ran)))),
+        cautions=tuple(
+            filter(None, (*_cautions(data, logits), gate.caution(), int8_caution(bundle.manifest.calibration, ran)))
+        ),
         num_images=len(data),
         labels_counted=labels_counted(data.targets, data.ignore),
         drop_interval=found.drop_interval,
         budget_points=budget,
+        gate=gate,
         ran=ran,
         labels=found.labels(),
         f1=found.f1(),
         logits=logits,
     )
+
+
+def checks_of(
+    found: Comparison, gate: DecisionGate, precision: Precision, budget: float, *, same_pixels: bool = True
+) -> list[Reason]:
+    """Everything that speaks against an engine's answers, the reasons for `fail` before those for `unproven`.
+
+    Args:
+        budget: the allowed drop in points.
+        same_pixels: as for `beyond_allowed`.
+    """
+    agreement = found.agreement
+    checks = beyond_allowed(agreement, precision, budget, same_pixels=same_pixels) + gate.reasons()
+    if agreement.drop_points is not None and agreement.drop_points <= budget:
+        unproven = doubt(found.drop_interval, budget, len(found.data))
+        if unproven is not None:
+            text = f"mAP drops by {agreement.drop_points:.2f} points, but {unproven}"
+            checks.append(Reason(kind="interval", text=text))
+    return sorted(checks, key=lambda reason: reason.kind == "interval")
 
 
 def _label_checks(bundle: Bundle, data: MultiLabelDataset, targets: np.ndarray, ignore: np.ndarray) -> list[Reason]:

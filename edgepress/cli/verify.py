@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +12,7 @@ import typer
 
 from edgepress.cli.options import BundlePath, DataFlags, Device, Json, Rebuild, Remote, Split, Threads, print_json
 from edgepress.deploy.verify.callers import CALLERS
+from edgepress.deploy.verify.decision_gate import BOUNDS
 from edgepress.deploy.verify.golden import GoldenVerification, verify_golden
 from edgepress.deploy.verify.verification import Verification, verify
 from edgepress.multilabel.bundle import Bundle
@@ -44,15 +47,55 @@ Golden = Annotated[
 ]
 
 
+def _defaults(bound: str) -> str:
+    return f"({', '.join(f'{name} {getattr(one, bound):g}' for name, one in BOUNDS.items())})"
+
+
+_PER_YES = "per predicted positive"
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """What an engine may lose, in mAP and in its decisions (see `Bounds`), as options of the verb."""
+
+    budget: Budget = None
+    flips: Annotated[
+        float | None, typer.Option("--flips", help=f"Allowed changes {_PER_YES}  {_defaults('flips')}")
+    ] = None
+    net_flips: Annotated[
+        float | None,
+        typer.Option(
+            "--net-flips", hidden=True, help=f"Allowed more or fewer yes {_PER_YES}  {_defaults('net_flips')}"
+        ),
+    ] = None
+    f1_drop: Annotated[
+        float | None,
+        typer.Option("--f1-drop", hidden=True, help=f"Allowed drop of OF1, CF1, in points  {_defaults('f1_drop')}"),
+    ] = None
+    label_drop: Annotated[
+        float | None,
+        typer.Option(
+            "--label-drop",
+            hidden=True,
+            help=f"Allowed drop of a label's recall, precision, in points  {_defaults('label_drop')}",
+        ),
+    ] = None
+
+    @property
+    def decisions(self) -> dict[str, float | None]:
+        """What is given of `Bounds`."""
+        return {name: value for name, value in vars(self).items() if name != "budget"}
+
+
 def verb(
     bundle: BundlePath,
     reader: DataFlags,
     remote: Remote,
+    allowed: Allowed,
     data: Pictures = None,
     split: Split = "test",
     device: Device = "cpu",
     threads: Threads = None,
-    budget: Budget = None,
     required: Required = False,
     stages: Stages = False,
     layers: Layers = False,
@@ -65,8 +108,8 @@ def verb(
 
     The engine answers real pictures; exit code 1 where it does not pass.
 
-    An engine passes where the whole 95 % interval of its drop in mAP is allowed. Where only the drop itself
-    is, the verdict is "unproven": more pictures decide.
+    An engine passes where the whole 95 % intervals of its drop in mAP, and of how its decisions changed, are
+    allowed. Where only what was measured is, the verdict is "unproven": more pictures decide.
 
     An engine that this machine cannot run gets the verdict "not run" with the reason, and exit code 0 unless it is
     required. With --as the verdict is on the engine and on what that program does to pictures.
@@ -77,11 +120,13 @@ def verb(
     from edgepress.deploy.build.rebuild import fitted
 
     opened, there = Bundle.open(bundle), remote.host_given()
-    load = _pictures(reader, data, split, golden, proof=budget is not None or stages or layers or caller is not None)
+    bounds = BOUNDS[opened.manifest.precision].override(**allowed.decisions)
+    given = [value is not None for value in vars(allowed).values()]
+    load = _pictures(reader, data, split, golden, proof=any(given) or stages or layers or caller is not None)
     if there is not None:
-        asked = {"device": device, "threads": threads, "budget": budget, "required": required, "golden": golden}
-        given = as_flags({**asked, "stages": stages, "layers": layers, "as": caller})
-        answer = verify_golden_there(there, opened, given) if golden else verify_there(there, opened, given, load())
+        asked = {"device": device, "threads": threads, "required": required, "golden": golden, **vars(allowed)}
+        words = as_flags({**asked, "stages": stages, "layers": layers, "as": caller})
+        answer = verify_golden_there(there, opened, words) if golden else verify_there(there, opened, words, load())
         print_verified(answer.found, json, answer.place)
         raise typer.Exit(answer.code)
     found: Verification | GoldenVerification | NotRun
@@ -90,7 +135,8 @@ def verb(
         if golden:
             found = verify_golden(opened, device, threads=threads)
         else:
-            found = verify(opened, load(), device, budget, threads=threads, stages=stages, layers=layers, caller=caller)
+            proof = functools.partial(verify, threads=threads, stages=stages, layers=layers, caller=caller)
+            found = proof(opened, load(), device, allowed.budget, bounds=bounds)
     except EngineUnavailableError as error:
         found = NotRun(engine=opened.name, reasons=(str(error),))
     print_verified(found, json)

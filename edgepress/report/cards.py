@@ -20,6 +20,7 @@ from edgepress.multilabel.plural import plural
 from edgepress.report.blocks import Block, Code, Listing, Section, Table, Text, escaped, section_markdown
 from edgepress.report.details import recipe_text
 from edgepress.report.overview import drop_text, label_precision, megabytes, milliseconds, points
+from edgepress.report.verification import gate_rows
 from edgepress.run.result import EngineResult
 from edgepress.run.run_report import RunReport
 
@@ -230,6 +231,11 @@ def _measured(bundle: Bundle, report: RunReport | None, row: EngineResult | None
         facts.append(f"Drop against {source}, in points (95 % interval): {drop_text(row)}")
     if row.flip_rate is not None:
         facts.append(f"Decisions that differ from those of {made_from}: {100 * row.flip_rate:.2f} %")
+    if row.verification is not None and row.verification.gate is not None:
+        facts += [
+            f"{name[0].upper()}{name[1:]}: {value} (allowed: {bound})"
+            for name, value, bound in gate_rows(row.verification.gate)
+        ]
     if row.p50_ms is not None:
         facts.append(
             f"Latency, batch {report.recipe.bench.batches[0]}, the model alone: p50 "

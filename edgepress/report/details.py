@@ -14,6 +14,7 @@ from edgepress.multilabel.manifest import Quantization
 from edgepress.multilabel.plural import plural
 from edgepress.report.blocks import Block, Code, Gallery, GalleryPicture, Listing, Table, Text
 from edgepress.report.figures import draw_reliability, draw_sensitivity
+from edgepress.report.verification import gate_rows
 from edgepress.run.recipe import Recipe
 from edgepress.run.result import FlippedPicture
 from edgepress.run.run_report import RunReport
@@ -114,10 +115,11 @@ def flips(report: RunReport) -> list[Block]:
         return [Text("The run was interrupted before its pictures were compared.")]
     if found is None:
         return [Text("No engine was verified, so nothing is known to have changed.")]
-    engine = found.engine
+    engine, gates = found.engine, _gates(report)
     source = "the fine-tuned student" if found.finetuned else "the student"
     if not found.flipped:
-        return [Text(f"{engine} decides all {found.decisions} labels of the test pictures as {source} does.")]
+        same = f"{engine} decides all {found.decisions} labels of the test pictures as {source} does."
+        return [Text(same), *gates]
     share = 100 * found.flipped / found.decisions
     more = found.pictures - len(found.shown)
     return [
@@ -131,6 +133,33 @@ def flips(report: RunReport) -> list[Block]:
             + (f" {plural(more, 'more picture is', 'more pictures are')} not shown." if more else "")
         ),
         Gallery([_picture(one, engine, source) for one in found.shown]),
+        *gates,
+    ]
+
+
+def _gates(report: RunReport) -> list[Block]:
+    """What the decisions of every engine lose, beside what is allowed for its precision; nothing from a report of a
+    version that did not measure it."""
+    gates = {one.engine: one.verification.gate for one in report.engines if one.verification is not None}
+    rows = {engine: gate_rows(gate) for engine, gate in gates.items() if gate is not None}
+    if not rows:
+        return []
+    names = list(dict.fromkeys(name for some in rows.values() for name, _, _ in some))
+    cells = [
+        [
+            engine,
+            *(next((f"{value}; {bound}" for name, value, bound in some if name == wanted), "") for wanted in names),
+        ]
+        for engine, some in rows.items()
+    ]
+    return [
+        Table(
+            caption="What the decisions of every engine lose against the model it was made from, with 95 % intervals, "
+            "and after the semicolon what is allowed. Drops are in points",
+            columns=("engine", *names),
+            rows=cells,
+            folded=True,
+        )
     ]
 
 

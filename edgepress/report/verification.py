@@ -8,8 +8,8 @@ from rich.console import Console
 
 from edgepress.deploy.engines.base import counted
 from edgepress.deploy.engines.golden import ALLOWED_DIFF
-from edgepress.deploy.verify.agreement import ALLOWED_FLIPS
 from edgepress.deploy.verify.comparison import Answered, LabelRow
+from edgepress.deploy.verify.decision_gate import Bounded, DecisionGate
 from edgepress.deploy.verify.divergence import Stage
 from edgepress.deploy.verify.layers import Inspection
 from edgepress.deploy.verify.verification import Verification
@@ -48,14 +48,15 @@ def _drop(found: Verification) -> str:
 
 
 def _print_levels(found: Verification, console: Console) -> None:
-    ran, share = found.ran, ALLOWED_FLIPS[found.precision]
+    ran = found.ran
     largest = ALLOWED_DIFF.get(found.precision) if found.caller is None else None
     rows = (
         (f"pixels as {found.caller}", "mean difference, in grey levels", _number(found.caller_moves, 2), ""),
         ("logits", "largest difference", _number(found.max_abs_diff, 4), "" if largest is None else f"{largest:g}"),
         ("", "mean difference", _number(found.mean_abs_diff, 4), ""),
         ("", "signal to noise, dB", _number(found.sqnr_db, 1), ""),
-        ("decisions", "changed", _share(found.flip_rate), f"{share:.1%}"),
+        ("decisions", "changed", _share(found.flip_rate), ""),
+        *((("", *row) for row in gate_rows(found.gate)) if found.gate is not None else ()),
         ("", "changed at the reference's thresholds", _share(found.flip_rate_kept), ""),
         ("", "pictures with the same best label", _share(found.top1_agreement), ""),
         ("", f"pictures with the same best {found.top_k}", _share(found.topk_agreement), ""),
@@ -74,6 +75,28 @@ def _print_levels(found: Verification, console: Console) -> None:
         caption=", ".join(filter(None, [ran.runtime, ran.version, ran.provider, ran.precision, counted(ran.products)])),
         words=("measured",),
     )
+
+
+def gate_rows(gate: DecisionGate) -> list[tuple[str, str, str]]:
+    """The gate on decisions as rows: what is measured, the value with its 95 % interval, and the bound."""
+    rows = [
+        ("flips per predicted positive (95 % interval)", _bounded(gate.flips, 3), f"{gate.flips.allowed:g}"),
+        ("net flips per predicted positive", _bounded(gate.net_flips, 3), f"±{gate.net_flips.allowed:g}"),
+        ("drop of OF1 in points", _bounded(gate.OF1_drop, 2), f"{gate.OF1_drop.allowed:g}"),
+        ("drop of CF1 in points", _bounded(gate.CF1_drop, 2), f"{gate.CF1_drop.allowed:g}"),
+    ]
+    for measure in ("recall", "precision"):
+        worst = max((one for one in gate.labels if one.measure == measure), key=lambda one: one.low, default=None)
+        if worst is not None:
+            value = f"{_number(worst.drop, 1)} ({_number(worst.low, 1)} to {_number(worst.high, 1)}), {worst.label}"
+            rows.append((f"worst label's drop of {measure}", value, f"{gate.allowed_label_drop:g}"))
+    return rows
+
+
+def _bounded(one: Bounded, digits: int) -> str:
+    if one.low is None or one.high is None:
+        return _number(one.value, digits)
+    return f"{_number(one.value, digits)} ({_number(one.low, digits)} to {_number(one.high, digits)})"
 
 
 def _f1(found: Verification, answered: Answered) -> str:

@@ -18,7 +18,6 @@ from edgepress.deploy.build.reference import REFERENCE, Reference
 from edgepress.deploy.engines import open_engine
 from edgepress.deploy.engines.golden import ALLOWED_DIFF
 from edgepress.deploy.machine.device import describe_machine, installed
-from edgepress.deploy.verify.agreement import ALLOWED_FLIPS
 from edgepress.deploy.verify.verification import predict_split, verify
 from edgepress.multilabel.bundle import Bundle, inputs_hash
 from edgepress.multilabel.confidence import Scored, drop_interval
@@ -37,7 +36,7 @@ from edgepress.run.recipe import Recipe
 from edgepress.run.result import EngineResult, StudentDrop
 
 log = logging.getLogger("edgepress")
-_ROW = 4
+_ROW = 5
 """Version of the fields of a result; a result of an earlier version is measured again."""
 
 
@@ -154,7 +153,8 @@ def _verified(bundle: Bundle, test: MultiLabelDataset, recipe: Recipe, student: 
         student: the fp32 ONNX of the student, for an engine of the fine-tuned one.
     """
     started = time.perf_counter()
-    found = verify(bundle, test, budget=recipe.verify.budget(bundle.manifest.precision))
+    precision = bundle.manifest.precision
+    found = verify(bundle, test, budget=recipe.verify.budget(precision), bounds=recipe.verify.bounds(precision))
     pictures, seconds = plural(len(test), "picture"), time.perf_counter() - started
     log.info("verified %s on %s in %.1f s", bundle.name, pictures, seconds)
     fields: dict[str, Any] = {"verification": found.model_copy(update={"logits": None}), "mAP": found.mAP}
@@ -198,6 +198,7 @@ def _bench(bundle: Bundle, recipe: Recipe, pictures: Sequence[bytes]) -> Benchma
 
 def _key(bundle: Bundle, test: MultiLabelDataset, recipe: Recipe, match: LabelMatch | None = None) -> str:
     """A measurement is kept while the engine, the pictures, the machine and the way of measuring are the same."""
+    precision = bundle.manifest.precision
     return inputs_hash(
         {
             "row": _ROW,
@@ -206,7 +207,7 @@ def _key(bundle: Bundle, test: MultiLabelDataset, recipe: Recipe, match: LabelMa
             "test": test.fingerprint(),
             "bench": recipe.bench.model_dump(),
             "machine": asdict(describe_machine()),
-            "budgets": [recipe.verify.budget(bundle.manifest.precision), ALLOWED_DIFF, ALLOWED_FLIPS],
+            "budgets": [recipe.verify.budget(precision), asdict(recipe.verify.bounds(precision)), ALLOWED_DIFF],
             "runtimes": [f"edgepress {version('edgepress')}", *installed()],
         }
     )

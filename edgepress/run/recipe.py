@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -15,6 +16,7 @@ from edgepress.calibration.int8.subset import Choice
 from edgepress.compress.config import DistillConfig, QuantizeAwareConfig, TeachConfig, TeacherOptions
 from edgepress.deploy.engines.table import DEFAULT_ENGINES, ENGINES
 from edgepress.deploy.verify.agreement import ALLOWED_DROP
+from edgepress.deploy.verify.decision_gate import BOUNDS, Bounds
 from edgepress.multilabel.bundle import Precision
 from edgepress.multilabel.config import FLAGS, Config
 from edgepress.multilabel.datasets import DataOptions
@@ -82,9 +84,53 @@ class DecisionsConfig(Config):
         return thresholds
 
 
+class FlipsConfig(Config):
+    """Decisions that may change per predicted positive of the reference, by the engine's precision."""
+
+    fp32: float = Field(default=BOUNDS["fp32"].flips, ge=0, allow_inf_nan=False)
+    """Per predicted positive: 0.01 is 1 in 100."""
+    fp16: float = Field(default=BOUNDS["fp16"].flips, ge=0, allow_inf_nan=False)
+    """Per predicted positive."""
+    int8: float = Field(default=BOUNDS["int8"].flips, ge=0, allow_inf_nan=False)
+    """Per predicted positive."""
+
+
+class NetFlipsConfig(Config):
+    """How many more or fewer times an engine may answer yes, per predicted positive of the reference, by precision."""
+
+    fp32: float = Field(default=BOUNDS["fp32"].net_flips, ge=0, allow_inf_nan=False)
+    """Per predicted positive."""
+    fp16: float = Field(default=BOUNDS["fp16"].net_flips, ge=0, allow_inf_nan=False)
+    """Per predicted positive."""
+    int8: float = Field(default=BOUNDS["int8"].net_flips, ge=0, allow_inf_nan=False)
+    """Per predicted positive."""
+
+
+class F1DropConfig(Config):
+    """Points of OF1, and of CF1, that an engine may lose at the bundle's thresholds, by its precision."""
+
+    fp32: float = Field(default=BOUNDS["fp32"].f1_drop, ge=0, allow_inf_nan=False)
+    """Points (0 to 100)."""
+    fp16: float = Field(default=BOUNDS["fp16"].f1_drop, ge=0, allow_inf_nan=False)
+    """Points (0 to 100)."""
+    int8: float = Field(default=BOUNDS["int8"].f1_drop, ge=0, allow_inf_nan=False)
+    """Points (0 to 100)."""
+
+
+class LabelDropConfig(Config):
+    """Points of recall, and of precision, that any one label may lose, by the engine's precision."""
+
+    fp32: float = Field(default=BOUNDS["fp32"].label_drop, ge=0, allow_inf_nan=False)
+    """Points (0 to 100)."""
+    fp16: float = Field(default=BOUNDS["fp16"].label_drop, ge=0, allow_inf_nan=False)
+    """Points (0 to 100)."""
+    int8: float = Field(default=BOUNDS["int8"].label_drop, ge=0, allow_inf_nan=False)
+    """Points (0 to 100)."""
+
+
 class VerifyConfig(Config):
-    """How many points of mAP an engine may lose on test, by its precision. It passes where the upper end of the drop's
-    95 % interval is within; the fewer the test pictures, the wider the interval."""
+    """What an engine may lose on test, by its precision: points of mAP here, decisions in the sections below. It passes
+    where the whole 95 % interval is within; the fewer the test pictures, the wider the interval."""
 
     fp32: float = Field(default=ALLOWED_DROP["fp32"], ge=0, allow_inf_nan=False)
     """Points that an fp32 engine may lose."""
@@ -92,10 +138,19 @@ class VerifyConfig(Config):
     """Points that an fp16 engine may lose."""
     int8: float = Field(default=ALLOWED_DROP["int8"], ge=0, allow_inf_nan=False)
     """Points that an INT8 engine may lose."""
+    flips: FlipsConfig = FlipsConfig()
+    net_flips: NetFlipsConfig = NetFlipsConfig()
+    f1_drop: F1DropConfig = F1DropConfig()
+    label_drop: LabelDropConfig = LabelDropConfig()
 
     def budget(self, precision: Precision) -> float:
         """The allowed drop of one precision."""
         return {"fp32": self.fp32, "fp16": self.fp16, "int8": self.int8}[precision]
+
+    def bounds(self, precision: Precision) -> Bounds:
+        """What the decisions of an engine of one precision may lose."""
+        sections = {field.name: getattr(self, field.name) for field in fields(Bounds)}
+        return Bounds(**{name: getattr(section, precision) for name, section in sections.items()})
 
 
 class BenchConfig(Config):

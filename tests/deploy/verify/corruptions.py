@@ -83,7 +83,7 @@ CORRUPTIONS: dict[str, tuple[Callable[[onnx.ModelProto], None], str]] = {
     "weights perturbed": (lambda graph: perturbed_weights(graph, 0.3), "a logit differs"),
     "weights perturbed a little": (lambda graph: perturbed_weights(graph, 0.03), "a logit differs"),
     "logits doubled": (lambda graph: scaled(graph, 2), "a logit differs by"),
-    "logits negated": (lambda graph: scaled(graph, -1), "of the decisions changed"),
+    "logits negated": (lambda graph: scaled(graph, -1), "decisions changed per predicted positive"),
     "NaN": (lambda graph: not_finite(graph, np.nan), "12 logits are not finite"),
     "infinity": (lambda graph: not_finite(graph, np.inf), "12 logits are not finite"),
 }

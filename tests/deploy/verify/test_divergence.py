@@ -11,6 +11,7 @@ import onnx
 import pytest
 
 from edgepress.deploy.engines import open_engine
+from edgepress.deploy.verify.decision_gate import BOUNDS
 from edgepress.deploy.verify.divergence import walk_stages
 from edgepress.deploy.verify.verification import Verification, verify
 from edgepress.multilabel.bundle import Bundle, write_bundle
@@ -163,7 +164,10 @@ def test_a_stage_after_an_int8_stage_is_judged_by_the_decisions_as_refitted(
     stages = {
         stage.stage: stage
         for stage in walk_stages(
-            engine, data, known, lambda one: pytest.fail("runs"), stored=("torch (reference.npz)", logits), budget=1.0
+            *(engine, data, known, lambda one: pytest.fail("runs")),
+            stored=("torch (reference.npz)", logits),
+            budget=1.0,
+            bounds=BOUNDS["int8"],
         )
     }
     assert stages["int8"].flip_rate == 0  # against float, each by its own

@@ -47,6 +47,7 @@ KEYS = {
     "topk_agreement",
     "top_k",
     "budget_points",
+    "gate",
     "verdict",
     "reasons",
     "reason_kinds",
@@ -175,6 +176,8 @@ def test_stdout_is_one_object_with_the_documented_keys(onnx_bundle, edgepress, t
         "largest difference",
         "signal to noise",
         "changed",
+        "flips per predicted positive",
+        "drop of OF1",
         "best label",
         "95 % interval",
         "AP reference",
@@ -242,6 +245,8 @@ def test_ignored_cells_and_labels_without_a_positive_do_not_count(onnx_bundle, s
     assert result.cautions == (
         "only 12 pictures: with fewer than 100 a drop in mAP says little",
         "1 of 5 labels have no positive picture and are not proven by mAP: green",
+        "5 of 5 labels have fewer than 100 positives or predicted positives, so only a large drop of their recall or "
+        "precision is found: red, green, blue, circle, bars",
     )
 
 
