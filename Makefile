@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 EXTRAS := train,weights,quantize,openvino,litert-build,ncnn-build,tensorrt-rtx,demo,sign,parquet,huggingface,clip
 
-.PHONY: quickstart test check coverage api fuzz pairs survive load serve versions mutate sbom audit clean
+.PHONY: quickstart test check coverage api fuzz pairs survive load serve versions students mutate sbom audit clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/edgepress run --recipe examples/quickstart.yaml
@@ -48,6 +48,11 @@ versions: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.versions runs/quickstart --data examples/clipart-sample --into $(VENV)/versions
 	$(BIN)/python -m benchmarks.pythons runs/quickstart --data examples/clipart-sample --into $(VENV)/versions
 	$(BIN)/python -m benchmarks.rtx_releases runs/quickstart --into $(VENV)/versions
+
+# What `edgepress students` knows; it goes on where it was interrupted, and takes hours.
+students: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.students examples/clipart-sample --into $(VENV)/students
+	$(BIN)/python -m benchmarks.students examples/clipart-sample --into $(VENV)/students --write edgepress/run/students.jsonl
 
 # Mutation testing goes on where it was interrupted; `rm -r mutants` begins again.
 mutate: $(VENV)/.installed-dev $(VENV)/mutating/.installed

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from edgepress.compress.config import ModelConfig
 from edgepress.compress.models import MultiLabelModel, make_model
 from edgepress.multilabel.labels import LabelSpace
-
-_PASSES = 20
-"""Number of passes, which suffices for running statistics that move by a tenth per pass."""
 
 
 @torch.no_grad()
@@ -27,6 +25,11 @@ def make_untrained(config: ModelConfig, labels: LabelSpace, images: np.ndarray) 
     """
     torch.manual_seed(0)
     model, _ = make_model(config.model_copy(update={"weights": "none"}), labels)
-    for _ in range(_PASSES):
-        model.train().logits(torch.from_numpy(images))
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0  # the statistics of this one pass, not a moving average of several
+    model.train().logits(torch.from_numpy(images))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
     return model.eval()

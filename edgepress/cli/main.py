@@ -33,7 +33,7 @@ VERBS = (
     *("run", "compare", "teach", "distill", "finetune", "export", "quantize", "compile", "calibrate"),
     "adopt",
     *("verify", "bench", "predict", "report", "card", "demo"),
-    *("inspect", "data", "shard", "answers", "doctor", "sign", "verify-signature"),
+    *("inspect", "data", "shard", "answers", "students", "doctor", "sign", "verify-signature"),
 )
 """Each verb is the function `verb` of the module with its name."""
 # The base of typer's usage errors is click's own class or typer's copy of it, depending on the version.

@@ -172,7 +172,7 @@ def _timed(name: str, recipe: Recipe, splits: Splits, out: Path, host: Host | No
     folder = out / ".latency"
     shutil.rmtree(folder, ignore_errors=True)
     try:
-        row = StudentTimes(student=name, key=key, engines=_time_student(name, recipe, splits, folder, host))
+        row = StudentTimes(student=name, key=key, engines=time_student(name, recipe, splits, folder, host))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     data = _ROWS.dump_json((*(one for one in rows.values() if one.student != name), row), indent=2, exclude_none=True)
@@ -188,14 +188,22 @@ def read_times(out: Path) -> tuple[StudentTimes, ...]:
         return ()
 
 
-def _time_student(name: str, recipe: Recipe, splits: Splits, folder: Path, host: Host | None) -> dict[str, EngineTime]:
+def time_student(
+    name: str, recipe: Recipe, splits: Splits, folder: Path, host: Host | None, *, most_float: bool = True
+) -> dict[str, EngineTime]:
+    """Times of a backbone with random weights, by the names of the recipe's engines.
+
+    Args:
+        folder: an empty folder, or one that does not exist, for what is made.
+        most_float: time INT8 as the slowest graph that its search may end with, and not as the plain one.
+    """
     log.info("timing %s with random weights%s: its mAP means nothing", name, _where(host))
     few = Splits(train=_few(splits.train), val=_few(splits.val), test=_few(splits.test))
     onnx = _with_random_weights(name, recipe, few, folder)
     times: dict[str, EngineTime] = {}
     for engine in recipe.engines:
         try:
-            bundle = build_engine(engine, onnx, folder, few, _SHORT, recipe.compile, most_float=True)
+            bundle = build_engine(engine, onnx, folder, few, _SHORT, recipe.compile, most_float=most_float)
             times[folder_of(engine, recipe.compile)] = EngineTime(p50_ms=_p50(bundle, recipe, host))
         except (EngineUnavailableError, InputError) as error:
             times[folder_of(engine, recipe.compile)] = EngineTime(reason=str(error))
