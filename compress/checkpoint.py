@@ -72,7 +72,7 @@ def write_model(
         architecture=architecture(model),
         facts=facts,
         parent=parent,
-        decisions=Decisions.plain(model.labels.names, groups=groups) if groups else None,
+        decisions=Decisions.of_groups(model.labels.names, groups),
         tools={name: version(name) for name in ("torch", "timm", "edgepress")},
         inputs=inputs,
     ) as folder:
@@ -83,7 +83,7 @@ def write_model(
 
 def architecture(model: MultiLabelModel) -> Architecture:
     """The settings from which `MultiLabelModel` is rebuilt, without those of training."""
-    settings = model.config.model_dump(include=set(ModelConfig.model_fields), mode="json")
+    settings = model.config.model_dump(include=set(ModelConfig.model_fields), mode="json", exclude_none=True)
     found = Architecture(**settings)
     return found.model_copy(update={"fused": True}) if model.fused else found
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 
 from edgepress.multilabel.grouped import GroupedLabels, grouped
 from edgepress.multilabel.label_groups import NO_GROUPS, LabelGroups
-from edgepress.multilabel.labels import LabelName
+from edgepress.multilabel.labels import LabelName, LabelSpace
 from edgepress.multilabel.metrics import decide, sigmoid
 
 Method = Literal["none", "temperature", "platt", "isotonic"]
@@ -213,6 +213,12 @@ class Decisions(_Frozen):
             calibrator=identity,
             groups=groups,
         )
+
+    @classmethod
+    def of_groups(cls, labels: Sequence[str], groups: LabelGroups) -> Decisions | None:
+        """What a model's logits mean for which nothing was fitted, by the groups of these labels; None without any."""
+        own = groups.select(LabelSpace(tuple(labels)))
+        return cls.plain(labels, groups=own) if own else None
 
     @cached_property
     def grouped(self) -> GroupedLabels:

@@ -52,7 +52,8 @@ def export_onnx(
         verified: the split that engines will be verified on; its labels must be the model's.
         parent: the torch bundle that the model came from, if there is one.
         identity: sha256 of what the model was loaded from; a bundle with the same identity is kept, with its decisions.
-        decisions: the bundle's decisions, if some were fitted for the model.
+        decisions: the bundle's decisions, if some were fitted for the model; without any it gets the label groups of
+            the verified split.
         attention: also export what each label looks at, as a second output; see `deploy.engines.attention`.
         generated_pictures: store generated pictures in the bundle in place of eight of the verified split.
 
@@ -83,7 +84,7 @@ def export_onnx(
         preprocess=model.preprocess,
         parent=parent,
         opset=OPSET,
-        decisions=decisions,
+        decisions=decisions or Decisions.of_groups(model.labels.names, verified.groups),
         facts=Facts(backbone=model.config.backbone, head=model.config.head).model_copy(update=shown),
         tools={name: version(name) for name in ("torch", "timm", "onnx", "edgepress")},
         inputs=inputs,

@@ -168,6 +168,13 @@ def _readme(bundle: Bundle, name: str, header: int) -> str:
         "- A logit is no probability. What `decisions` in `manifest.json` says turns logits into probabilities and "
         "those into yes and no; where there is none it is the sigmoid and 0.5.",
     ]
+    if bundle.decisions.groups:
+        notes.append(
+            "- Some labels exclude or imply others (`groups` in `decisions`): within a group the logits are those of a "
+            "softmax, and answers must not contradict each other. `edgepress.multilabel.decisions.Decisions` has the "
+            'one implementation, which needs numpy and pydantic: `Decisions.model_validate(manifest["decisions"])`, '
+            "then `.probabilities(logits)` and `.decide(logits)`."
+        )
     if manifest.kind == "openvino":
         notes.append(
             "- Triton does not batch for OpenVINO here: send several pictures in one request, without the parameter "

@@ -25,6 +25,7 @@ from edgepress.deploy.build.reference import REFERENCE, Reference
 from edgepress.multilabel.bundle import Bundle, write_bundle
 from edgepress.multilabel.conventions import Activation
 from edgepress.multilabel.datasets import MultiLabelDataset
+from edgepress.multilabel.decisions import Decisions
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.facts import Facts
 from edgepress.multilabel.labels import LabelSpace
@@ -131,6 +132,7 @@ def wrap(model: Finished, verified: MultiLabelDataset, out: Path, *, inputs: str
         model=MODEL,
         labels=labels.names,
         preprocess=preprocess,
+        decisions=Decisions.of_groups(labels.names, verified.groups),
         opset=next(one.version for one in graph.opset_import if one.domain in ("", "ai.onnx")),
         facts=Facts(backbone=f"adopted from {model.name}"),
         tools={name: version(name) for name in tools},

@@ -79,16 +79,13 @@ class Answer:
     engine: str
     probabilities: dict[str, float]
     """One per label, in the order of the labels."""
-    thresholds: dict[str, float]
+    thresholds: dict[str, float | None]
+    """None for a label of a group of which the most probable one is answered yes."""
+    tags: list[str]
+    """The labels that are answered yes, most probable first."""
     prepare_ms: float
     model_ms: float
     """Median of `CALLS` calls at batch 1."""
-
-    @property
-    def tags(self) -> list[str]:
-        """The labels at or above their thresholds, most probable first."""
-        chosen = [name for name, value in self.probabilities.items() if value >= self.thresholds[name]]
-        return sorted(chosen, key=lambda name: -self.probabilities[name])
 
 
 @dataclass(frozen=True)
@@ -191,11 +188,15 @@ def _answer(name: str, tagger: Tagger, image: np.ndarray) -> Answer:
             f"{name}: {broken} of its {len(labels)} logits are NaN or infinite; choose another engine "
             "and make this one again, in a higher precision where it is int8 or fp16"
         )
-    probabilities = tagger.decisions.probabilities(logits)[0].tolist()
+    values = tagger.decisions.probabilities(logits)[0].tolist()
+    probabilities = dict(zip(labels, values, strict=True))
+    always_one = tagger.decisions.grouped.always_one
+    bars = [None if one else float(bar) for bar, one in zip(tagger.thresholds, always_one, strict=True)]
     return Answer(
         engine=name,
-        probabilities=dict(zip(labels, probabilities, strict=True)),
-        thresholds=dict(zip(labels, tagger.thresholds.tolist(), strict=True)),
+        probabilities=probabilities,
+        thresholds=dict(zip(labels, bars, strict=True)),
+        tags=tagger.tags(probabilities),
         prepare_ms=prepare_ms,
         model_ms=statistics.median(model_ms),
     )

@@ -119,19 +119,22 @@ def _table(answers: tuple[Answer, ...], rows: list[str], caption: str) -> str:
 
 
 def _row(label: str, answers: tuple[Answer, ...]) -> str:
-    cells = "".join(_cell(answer.probabilities[label], answer.thresholds[label]) for answer in answers)
+    cells = "".join(
+        _cell(answer.probabilities[label], answer.thresholds[label], label in answer.tags) for answer in answers
+    )
     name = escape(label)
     button = f'<button type="button" data-label="{name}" aria-pressed="false">{name}</button>'
     return f'<tr><th scope="row">{button}</th>{cells}</tr>'
 
 
-def _cell(probability: float, threshold: float) -> str:
-    yes = probability >= threshold
+def _cell(probability: float, threshold: float | None, yes: bool) -> str:
+    bar = "" if threshold is None else f'<b style="left:{threshold:.1%}"></b>'
+    said = "most probable of its group" if threshold is None else f"threshold {threshold:.3f}"
     return (
         f'<td class="{"yes" if yes else "no"}"><span class="bar" aria-hidden="true">'
-        f'<i style="width:{probability:.1%}"></i><b style="left:{threshold:.1%}"></b></span>'
+        f'<i style="width:{probability:.1%}"></i>{bar}</span>'
         f"<span><strong>{'✓ yes' if yes else 'no'}</strong> {probability:.3f} "
-        f"<small>threshold {threshold:.3f}</small></span></td>"
+        f"<small>{said}</small></span></td>"
     )
 
 

@@ -68,9 +68,11 @@ class Tagger:
         ]
 
     def tags(self, probabilities: dict[str, float]) -> list[str]:
-        """The labels at or above their thresholds, most probable first."""
-        chosen = [name for name, bar in zip(probabilities, self.thresholds, strict=True) if probabilities[name] >= bar]
-        return sorted(chosen, key=lambda name: -probabilities[name])
+        """The labels that are answered yes, most probable first: those at or above their thresholds, and what label
+        groups make of them (`Decisions.answers`)."""
+        names = self.decisions.labels
+        (yes,) = self.decisions.answers(np.array([[probabilities[name] for name in names]]))
+        return sorted((names[place] for place in np.flatnonzero(yes)), key=lambda name: -probabilities[name])
 
     def close(self) -> None:
         """Free the engine."""

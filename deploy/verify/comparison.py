@@ -40,6 +40,22 @@ class LabelRow(BaseModel):
     """AP - AP_reference, in points (0 to 100)."""
 
 
+class GroupRow(BaseModel):
+    """How often a group of labels that exclude each other is answered as its labels say, before and after."""
+
+    model_config = ConfigDict(frozen=True)
+
+    labels: tuple[str, ...]
+    none: bool
+    """Whether a picture may have none of them."""
+    pictures: int
+    """Number of pictures of which the true answer is known."""
+    accuracy_reference: float | None
+    """In [0, 1]; None where the answer is known of no picture."""
+    accuracy: float | None
+    """None also where a logit of the engine is not finite."""
+
+
 @dataclass(frozen=True, eq=False)
 class Comparison:
     """Logits `[N, C]` of an engine and of its reference, in the order of the pictures and labels of `data`.
@@ -98,8 +114,16 @@ class Comparison:
 
     @cached_property
     def reference_precisions(self) -> np.ndarray:
-        scores = self.decisions.scores(self.reference)
-        return average_precision(self.reference_targets, scores, self.reference_ignore)
+        return average_precision(self.reference_targets, self.reference_scores, self.reference_ignore)
+
+    @cached_property
+    def reference_scores(self) -> np.ndarray:
+        return self.decisions.scores(self.reference)
+
+    @cached_property
+    def reference_answers(self) -> np.ndarray:
+        """The yes or no answers of the reference, bool `[N, C]`, by the decisions that the engine's were fitted to."""
+        return (self.decisions.refitted_from or self.decisions).decide(self.reference)
 
     @cached_property
     def agreement(self) -> Agreement:
@@ -131,7 +155,7 @@ class Comparison:
         """Interval of the drop in points; None if a logit is not finite or there are too few pictures."""
         if not self.finite:
             return None
-        before = Scored(self.reference_targets, self.decisions.scores(self.reference), self.reference_ignore)
+        before = Scored(self.reference_targets, self.reference_scores, self.reference_ignore)
         return drop_interval(before, Scored(self.data.targets, self.scores, self.data.ignore))
 
     def gate(self, bounds: Bounds, *, intervals: bool = True) -> DecisionGate:
@@ -163,6 +187,22 @@ class Comparison:
             for column in order
         )
 
+    def groups(self) -> tuple[GroupRow, ...]:
+        """The accuracy of every group of labels that exclude each other, before and after."""
+        grouped = self.decisions.grouped
+        before = grouped.accuracy(self.reference_answers, self.reference_targets, self.reference_ignore)
+        after = grouped.accuracy(self.answers, self.data.targets, self.data.ignore)
+        return tuple(
+            GroupRow(
+                labels=now.group.labels,
+                none=now.group.none,
+                pictures=now.pictures,
+                accuracy_reference=was.accuracy,
+                accuracy=now.accuracy if self.finite else None,
+            )
+            for was, now in zip(before, after, strict=True)
+        )
+
     def f1(self) -> dict[Answered, F1Scores] | None:
         """F1 by how labels are answered yes; None where a logit is not finite."""
         if not self.finite:
@@ -176,7 +216,7 @@ class Comparison:
         return {name: f1_scores(self.data.targets, answers, self.data.ignore) for name, answers in found.items()}
 
     def _same_best(self, k: int) -> float:
-        both = (self.scores, self.decisions.scores(self.reference))
+        both = (self.scores, self.reference_scores)
         ours, theirs = (top_k(scores, k, self.data.ignore) for scores in both)
         return float((ours == theirs).all(axis=1).mean())
 

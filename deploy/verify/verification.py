@@ -17,7 +17,7 @@ from edgepress.deploy.engines.base import Ran
 from edgepress.deploy.engines.golden import first_answer
 from edgepress.deploy.verify.agreement import ALLOWED_DROP, Agreement, beyond_allowed
 from edgepress.deploy.verify.callers import Prepare, as_caller
-from edgepress.deploy.verify.comparison import Answered, Comparison, LabelRow
+from edgepress.deploy.verify.comparison import Answered, Comparison, GroupRow, LabelRow
 from edgepress.deploy.verify.decision_gate import BOUNDS, Bounds, DecisionGate
 from edgepress.deploy.verify.divergence import Stage, first_beyond, walk_stages
 from edgepress.deploy.verify.executed import int8_caution
@@ -65,6 +65,8 @@ class Verification(Agreement):
     """What really executed, with how many products in which precision."""
     labels: tuple[LabelRow, ...]
     """AP of every label before and after, the one that moved most first."""
+    groups: tuple[GroupRow, ...] = ()
+    """The accuracy of every group of labels that exclude each other, before and after."""
     f1: dict[Answered, F1Scores] | None = None
     """The engine's F1 by how labels are answered yes; None where a logit is not finite, and in records of earlier
     versions."""
@@ -210,7 +212,15 @@ def compare(
         reference=reference_name,
         judgement=judge(checks),
         cautions=tuple(
-            filter(None, (*_cautions(data, logits), gate.caution(), int8_caution(bundle.manifest.calibration, ran)))
+            filter(
+                None,
+                (
+                    *_cautions(data, logits),
+                    gate.caution(),
+                    _other_groups(bundle, data),
+                    int8_caution(bundle.manifest.calibration, ran),
+                ),
+            )
         ),
         num_images=len(data),
         labels_counted=labels_counted(data.targets, data.ignore),
@@ -219,6 +229,7 @@ def compare(
         gate=gate,
         ran=ran,
         labels=found.labels(),
+        groups=found.groups(),
         f1=found.f1(),
         logits=logits,
     )
@@ -274,6 +285,17 @@ def _cautions(data: MultiLabelDataset, logits: np.ndarray) -> tuple[str, ...]:
     if np.isfinite(logits).all() and (said := told_constant(logits, data.labels.names)):
         cautions.append(said)
     return tuple(cautions)
+
+
+def _other_groups(bundle: Bundle, data: MultiLabelDataset) -> str | None:
+    """What is to be said where the data set's label groups are not those of the bundle's decisions."""
+    own = bundle.decisions.groups
+    if own == data.groups or not data.groups:
+        return None
+    has = "other label groups" if own else "no label groups"
+    return (
+        f"the bundle has {has} than the data set: its answers follow its own (edgepress calibrate takes the data set's)"
+    )
 
 
 def _moved(bundle: Bundle, data: MultiLabelDataset, prepare: Prepare) -> float:

@@ -48,7 +48,7 @@ def verb(
 ) -> None:
     """Tag pictures with an engine.
 
-    Prints a line for each picture, with the labels at or above their thresholds.
+    Prints a line for each picture, with the labels at or above their thresholds (and what label groups make of them).
 
     What cannot be read is told at the end; exit code 2 where nothing could be, where the engine answered a picture with
     no finite number, or with --strict.

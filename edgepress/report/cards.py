@@ -14,7 +14,7 @@ import yaml
 
 from edgepress.compress.config import TERMS
 from edgepress.multilabel.bundle import Bundle, write_atomically
-from edgepress.multilabel.decisions import SILENT
+from edgepress.multilabel.decisions import SILENT, Decisions
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.plural import plural
 from edgepress.report.blocks import Block, Code, Listing, Section, Table, Text, escaped, section_markdown
@@ -158,7 +158,7 @@ def _labels(bundle: Bundle, row: EngineResult | None) -> list[Block]:
         rows=[
             [
                 name,
-                "never" if decisions.thresholds[place] == SILENT else f"{decisions.thresholds[place]:.3f}",
+                _threshold(decisions, place),
                 "" if fit is None else str(fit.positives[place]),
                 str(known[name].positives) if name in known else "",
                 label_precision(known.get(name)),
@@ -166,7 +166,24 @@ def _labels(bundle: Bundle, row: EngineResult | None) -> list[Block]:
             for place, name in enumerate(bundle.manifest.labels)
         ],
     )
-    return [Text(said), table]
+    return [Text(said), *(Text(one) for one in _rules(decisions)), table]
+
+
+def _threshold(decisions: Decisions, place: int) -> str:
+    if decisions.grouped.always_one[place]:
+        return "most probable"
+    threshold = decisions.thresholds[place]
+    return "never" if threshold == SILENT else f"{threshold:.3f}"
+
+
+def _rules(decisions: Decisions) -> list[str]:
+    """What the label groups say, in sentences."""
+    groups = decisions.groups
+    said = [f"Exactly one is answered yes of {', '.join(group)}." for group in groups.one_of]
+    said += [f"At most one is answered yes of {', '.join(group)}." for group in groups.at_most_one_of]
+    return said + [
+        f"Where {name} is answered yes, so is {', '.join(follows)}." for name, follows in groups.implies.items()
+    ]
 
 
 def _training(bundle: Bundle, report: RunReport | None, row: EngineResult | None) -> list[Block]:

@@ -14,7 +14,7 @@ from edgepress.multilabel.manifest import Quantization
 from edgepress.multilabel.plural import plural
 from edgepress.report.blocks import Block, Code, Gallery, GalleryPicture, Listing, Table, Text
 from edgepress.report.figures import draw_reliability, draw_sensitivity
-from edgepress.report.verification import gate_rows
+from edgepress.report.verification import gate_rows, group_name
 from edgepress.run.recipe import Recipe
 from edgepress.run.result import FlippedPicture
 from edgepress.run.run_report import RunReport
@@ -99,12 +99,37 @@ def reliability(report: RunReport) -> list[Block]:
     ]
     return [
         *figure,
+        *groups(report),
         Table(
             caption="Expected calibration error in percent (mean over labels; what is left by chance beside it), and "
             "macro-F1 in points by the sigmoid at 0.5 and by the fitted decisions. Fitted on val, measured on test",
             columns=("engine", "ECE, sigmoid", "ECE, calibrated", "ECE by chance", "F1 at 0.5", "F1, fitted"),
             rows=[[engine, *(f"{100 * value:.1f}" for value in values)] for engine, *values in rows],
         ),
+    ]
+
+
+def groups(report: RunReport) -> list[Block]:
+    """How often each group of labels that exclude each other is answered right, by every engine; empty without any."""
+    measured = [(one.engine, one.verification.groups) for one in report.engines if one.verification is not None]
+    rows = [(engine, row) for engine, found in measured for row in found]
+    if not rows:
+        return []
+    return [
+        Table(
+            caption="Labels that exclude each other: pictures for which the group is answered right, in percent",
+            columns=("group", "engine", "pictures", "student", "this engine"),
+            rows=[
+                [
+                    group_name(row),
+                    engine,
+                    str(row.pictures),
+                    *("" if one is None else f"{100 * one:.2f}" for one in (row.accuracy_reference, row.accuracy)),
+                ]
+                for engine, row in rows
+            ],
+            words=("engine",),
+        )
     ]
 
 

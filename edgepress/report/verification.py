@@ -8,11 +8,12 @@ from rich.console import Console
 
 from edgepress.deploy.engines.base import counted
 from edgepress.deploy.engines.golden import ALLOWED_DIFF
-from edgepress.deploy.verify.comparison import Answered, LabelRow
+from edgepress.deploy.verify.comparison import Answered, GroupRow, LabelRow
 from edgepress.deploy.verify.decision_gate import Bounded, DecisionGate
 from edgepress.deploy.verify.divergence import Stage
 from edgepress.deploy.verify.layers import Inspection
 from edgepress.deploy.verify.verification import Verification
+from edgepress.multilabel.errors import shown
 from edgepress.multilabel.judgement import NotRun
 from edgepress.multilabel.plural import plural
 from edgepress.report.terminal import print_table
@@ -26,6 +27,7 @@ def print_verification(found: Verification | NotRun, console: Console) -> None:
     if isinstance(found, Verification):
         _print_levels(found, console)
         _print_labels(found.labels, console)
+        _print_groups(found.groups, console)
         if found.stages is not None:
             _print_stages(found.stages, found.diverged_at, console)
         if found.layers is not None:
@@ -127,6 +129,29 @@ def _print_labels(rows: Sequence[LabelRow], console: Console) -> None:
         if more > 0
         else "",
     )
+
+
+def _print_groups(rows: Sequence[GroupRow], console: Console) -> None:
+    if rows:
+        print_table(
+            console,
+            ("labels that exclude each other", "pictures", "reference", "engine"),
+            [
+                (
+                    group_name(row),
+                    str(row.pictures),
+                    _number(row.accuracy_reference, 2, 100),
+                    _number(row.accuracy, 2, 100),
+                )
+                for row in rows
+            ],
+            title="pictures for which a group is answered right, in percent",
+        )
+
+
+def group_name(row: GroupRow) -> str:
+    """A group's labels in a table."""
+    return f"{shown(row.labels, 5)}{' (or none)' if row.none else ''}"
 
 
 def _print_stages(stages: Sequence[Stage], diverged: str | None, console: Console) -> None:

@@ -24,8 +24,10 @@ from edgepress.calibration.int8.qdq import OnnxQuantizer
 from edgepress.deploy.build.compile import derived_bundle
 from edgepress.deploy.build.triton import IMAGES, LOGITS, _readme, model_config, write_triton
 from edgepress.deploy.engines import open_engine
-from edgepress.multilabel.bundle import Bundle, file_sha256
+from edgepress.multilabel.bundle import Bundle, file_sha256, rewrite_bundle
+from edgepress.multilabel.decisions import Decisions
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.label_groups import LabelGroups
 from edgepress.multilabel.manifest import BuiltForTensorRt, Quantization
 from edgepress.multilabel.saturation import weight_bits_here
 from edgepress.run.splits import Splits
@@ -335,3 +337,14 @@ def test_a_copy_that_fails_leaves_nothing_behind(onnx_bundle, tmp_path, monkeypa
     with pytest.raises(OSError, match="No space left"):
         write_triton(onnx_bundle, tmp_path / "out")
     assert not list(tmp_path.iterdir())
+
+
+def test_label_groups_are_in_the_manifest_and_told(onnx_bundle, tmp_path):
+    decisions = Decisions.plain(onnx_bundle.labels.names, groups=LabelGroups(one_of=(("red", "green"),)))
+    grouped = rewrite_bundle(onnx_bundle, tmp_path / "grouped", decisions=decisions)
+    out = write_triton(grouped, tmp_path / "served")
+    assert "exclude or imply" in (out / "README.md").read_text()
+    manifest = json.loads((out / "manifest.json").read_text())
+    found = Decisions.model_validate(manifest["decisions"])  # as the README says
+    assert found.decide(np.array([[2.0, 3.0, -1.0, -1.0, -1.0]])).tolist() == [[False, True, False, False, False]]
+    assert "exclude" not in (write_triton(onnx_bundle, tmp_path / "plain") / "README.md").read_text()

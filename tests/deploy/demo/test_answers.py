@@ -12,7 +12,11 @@ import sys
 import pytest
 
 from edgepress.deploy.demo.answers import ask, open_engines
+from edgepress.deploy.demo.markup import answers_html
+from edgepress.multilabel.bundle import rewrite_bundle
+from edgepress.multilabel.decisions import Decisions
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.label_groups import LabelGroups
 from edgepress.multilabel.pictures import read_picture
 
 
@@ -97,3 +101,18 @@ def test_it_serves_until_it_is_interrupted(run):
     assert process.returncode == 0, said
     assert "there is no password" in said
     assert "Traceback" not in said
+
+
+def test_what_label_groups_answer_is_shown_as_such(onnx_bundle, splits, tmp_path):
+    groups = LabelGroups(one_of=(("red", "green", "blue"),))
+    decisions = Decisions.plain(onnx_bundle.labels.names, groups=groups)
+    rewrite_bundle(onnx_bundle, tmp_path / "grouped", decisions=decisions)
+    with open_engines(tmp_path / "grouped") as engines:
+        for path in splits.test.paths[:4]:
+            answers = ask(engines, ["grouped"], path.read_bytes(), path.name)
+            (answer,) = answers.of
+            assert len({"red", "green", "blue"} & set(answer.tags)) == 1
+            assert answer.thresholds == {"red": None, "green": None, "blue": None, "circle": 0.5, "bars": 0.5}
+            page = answers_html(answers, "token", "0")
+            assert page.count("most probable of its group") == 3
+            assert page.count("✓ yes") == len(answer.tags)

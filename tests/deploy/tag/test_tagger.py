@@ -11,9 +11,10 @@ import pytest
 from edgepress import open_engine, open_tagger
 from edgepress.deploy.build.compile import derived_bundle
 from edgepress.deploy.tag.sources import pictures
-from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.bundle import Bundle, rewrite_bundle
 from edgepress.multilabel.decisions import Decisions
 from edgepress.multilabel.errors import InputError, NoNumberError
+from edgepress.multilabel.label_groups import LabelGroups
 
 
 @pytest.mark.parametrize("name", ["onnx-fp32", "openvino-int8"])
@@ -141,3 +142,16 @@ def test_doctor_names_every_backend(edgepress):
     assert backends.keys() >= {"torch", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx"}
     assert backends["onnxruntime"]["works"]
     assert all(row["works"] or row["detail"] for row in backends.values())
+
+
+def test_tags_do_not_contradict_the_label_groups(onnx_bundle, splits, tmp_path):
+    groups = LabelGroups(one_of=(("red", "green", "blue"),), implies={"bars": ("circle",)})
+    decisions = Decisions.plain(onnx_bundle.labels.names, groups=groups)
+    with open_tagger(rewrite_bundle(onnx_bundle, tmp_path / "grouped", decisions=decisions)) as tagger:
+        for path in splits.test.paths:
+            probabilities = tagger.predict(path)
+            assert sum(probabilities[name] for name in ("red", "green", "blue")) == pytest.approx(1)
+            assert probabilities["circle"] >= probabilities["bars"]
+            tags = set(tagger.tags(probabilities))
+            assert len(tags & {"red", "green", "blue"}) == 1
+            assert "circle" in tags or "bars" not in tags

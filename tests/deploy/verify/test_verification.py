@@ -20,8 +20,10 @@ from edgepress.deploy.engines.base import Ran
 from edgepress.deploy.verify.agreement import ALLOWED_DROP
 from edgepress.deploy.verify.comparison import Comparison, LabelRow
 from edgepress.deploy.verify.verification import Verification, compare, verify
+from edgepress.multilabel.bundle import rewrite_bundle
 from edgepress.multilabel.datasets import load_dataset
 from edgepress.multilabel.decisions import Affine, Decisions
+from edgepress.multilabel.label_groups import LabelGroups
 from tests.deploy.verify.corruptions import CORRUPTIONS, wrap
 
 ENGINES = ["onnx-fp32", "onnx-fp16", "onnx-int8-onnxruntime", "openvino-fp32", "openvino-fp16", "openvino-int8"]
@@ -54,6 +56,7 @@ KEYS = {
     "cautions",
     "ran",
     "labels",
+    "groups",
     "f1",
     "stages",
     "caller",
@@ -276,3 +279,28 @@ def test_at_one_half_and_the_best_three_are_of_the_probabilities_that_predict_pr
     assert rows == Comparison.on(data, logits + np.array(shifted.offsets), logits, plain).f1()
     assert rows["0.5"] == rows["thresholds"]
     assert rows["top_3"] != Comparison.on(data, logits, logits, plain).f1()["top_3"]
+
+
+def test_groups_have_an_accuracy_and_ap_is_that_of_their_distribution(onnx_bundle, splits, tmp_path, edgepress):
+    """By hand: the softmax of the engine's own logits, on the pictures that show one colour alone."""
+    groups = LabelGroups(one_of=(("red", "green", "blue"),))
+    decisions = Decisions.plain(onnx_bundle.labels.names, groups=groups)
+    grouped = rewrite_bundle(onnx_bundle, tmp_path / "grouped", decisions=decisions)
+    found = verify(grouped, splits.test)
+    (row,) = found.groups
+    colours, targets = found.logits[:, :3], splits.test.targets[:, :3]
+    alone = targets.sum(axis=1) == 1
+    right = (colours.argmax(axis=1) == targets.argmax(axis=1))[alone]
+    assert (row.labels, row.pictures) == (("red", "green", "blue"), alone.sum())
+    assert row.accuracy == row.accuracy_reference == pytest.approx(right.mean())
+    p = np.exp(colours) / np.exp(colours).sum(axis=1, keepdims=True)
+    by_label = {one.label: one.AP for one in found.labels}
+    for column, name in enumerate(("red", "green", "blue")):
+        assert by_label[name] == pytest.approx(average_precision_score(targets[:, column], p[:, column]))
+    assert Verification.from_dict(json.loads(json.dumps(found.as_dict()))).groups == found.groups
+    assert verify(onnx_bundle, splits.test).groups == ()
+    other = dataclasses.replace(splits.test, groups=groups)
+    assert any("no label groups" in caution for caution in verify(onnx_bundle, other).cautions)
+    said = edgepress("verify", grouped.path, "--data", splits.test.root).out
+    assert "red, green, blue" in said
+    assert "answered right" in said

@@ -10,7 +10,8 @@ from typing import Any
 
 import yaml
 
-from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.bundle import Bundle, rewrite_bundle
+from edgepress.multilabel.label_groups import LabelGroups
 from edgepress.report.cards import card
 from tests.edgepress.conftest import typed
 
@@ -88,3 +89,14 @@ def test_the_card_of_a_fine_tuned_engine_says_what_its_drop_is_from(run_folder, 
     said = "in points (95 % interval): 1.25 (0.50 to 2.00), fine-tuned"
     assert f"Drop against the student, {said}" in card(bundle, typed(tuned))
     assert "Drop against the model it was made from, " in card(bundle, typed(report))
+
+
+def test_label_groups_are_told_and_their_labels_have_no_threshold(run_folder, tmp_path):
+    bundle = Bundle.open(run_folder / "onnx-fp32")
+    groups = LabelGroups(one_of=(("red", "green"),), at_most_one_of=(("circle", "bars"),), implies={"bars": ("blue",)})
+    decisions = bundle.decisions.model_copy(update={"groups": groups})
+    text = card(rewrite_bundle(bundle, tmp_path / "grouped", decisions=decisions), None)
+    assert "Exactly one is answered yes of red, green." in text
+    assert "At most one is answered yes of circle, bars." in text
+    assert "Where bars is answered yes, so is blue." in text
+    assert text.count("most probable") == 2
