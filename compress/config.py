@@ -29,6 +29,10 @@ class ModelConfig(Config):
     """ml_decoder: one query per label; linear: the smallest, one weight vector per label."""
     width: int = Field(default=256, ge=8, le=4096, multiple_of=8)
     """Width of an ml_decoder head; 768 as published. Its parameters count: 6.5 M at 768, 1.0 M at 256."""
+    query_groups: int | None = Field(default=None, ge=1, le=10_000)
+    """ml_decoder: the number of queries that all labels share, for labels by the hundred; by default one per label."""
+    bottleneck: int | None = Field(default=None, ge=8, le=4096)
+    """linear: the width of a factorised head, for labels by the thousand; by default that of the features."""
     size: int = Field(default=224, ge=32, le=2048)
     """Side of the square input, in pixels."""
     resize: Resize = "squash"
@@ -41,6 +45,13 @@ class ModelConfig(Config):
     antialiasing, as canvases and hardware scalers do it)."""
     weights: str = "auto"
     """Backbone weights: a .safetensors file, 'none' for random, or 'auto': an installed package, else timm's hub."""
+
+    @model_validator(mode="after")
+    def _of_this_head(self) -> ModelConfig:
+        for name, head in (("query_groups", "ml_decoder"), ("bottleneck", "linear")):
+            if getattr(self, name) is not None and self.head != head:
+                raise ValueError(f"{name} is for head {head}, and head is {self.head}: leave out either")
+        return self
 
 
 class TrainConfig(Config):
@@ -216,6 +227,9 @@ class DistillConfig(ModelConfig, TrainConfig):
             raise ValueError(f"preset alone has no teacher, but {given} is {getattr(self, given):g}: leave out either")
         if self.unlabelled is not None and not self.taught:
             raise ValueError("unlabelled pictures teach nothing without a teacher: leave them out with preset alone")
+        if self.query_groups is not None and self.compares_embeddings:
+            given = next(name for name in ON_EMBEDDINGS if getattr(self, name))
+            raise ValueError(f"{given} compares an embedding per label, and with query_groups labels share theirs")
         return self
 
     @property
@@ -227,6 +241,11 @@ class DistillConfig(ModelConfig, TrainConfig):
     def taught(self) -> bool:
         """Whether a teacher's term has a weight."""
         return bool(self.terms)
+
+    @property
+    def compares_embeddings(self) -> bool:
+        """Whether a term compares label-wise embeddings, so that each label must have one."""
+        return any(getattr(self, name) for name in ON_EMBEDDINGS)
 
     @property
     def looks_inside(self) -> bool:

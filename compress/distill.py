@@ -15,7 +15,7 @@ from edgepress.compress.config import TERMS, DistillConfig, TeachConfig
 from edgepress.compress.gather import process_state, require_same
 from edgepress.compress.lesson import Lesson, lesson_of
 from edgepress.compress.material import Material, material_for
-from edgepress.compress.models import MultiLabelModel, make_model, pretrained_cfg
+from edgepress.compress.models import MultiLabelModel, make_model, pretrained_cfg, require_queries
 from edgepress.compress.reading import Reading, TeacherSource
 from edgepress.compress.tasks import TeachTask
 from edgepress.compress.teachable import require_teachable
@@ -26,6 +26,7 @@ from edgepress.multilabel.durable import make_folder
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.facts import Facts, Parent, Role
 from edgepress.multilabel.label_groups import LabelGroups
+from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.plural import plural
 
 log = logging.getLogger("edgepress")
@@ -93,6 +94,7 @@ def _train(
     set_seed(config.seed)
     accelerator = make_accelerator(config)
     model, source = make_model(config, train.labels)
+    model.label_wise = isinstance(config, DistillConfig) and config.compares_embeddings
     log.info(
         "%s %s (%s, %d px, %.1f M parameters, weights: %s) on %s%s, %s",
         role,
@@ -206,12 +208,13 @@ def require_no_teacher(config: DistillConfig) -> None:
         )
 
 
-def require_makeable(config: TeachConfig | DistillConfig) -> None:
-    """Raise an error before training if a backbone or a weights file is not available.
+def require_makeable(config: TeachConfig | DistillConfig, labels: LabelSpace) -> None:
+    """Raise an error before training if a model for these labels cannot be made.
 
     Raises:
-        InputError: the backbone is unknown, or there is no such weights file.
+        InputError: the backbone is unknown, there is no such weights file, or there are more query groups than labels.
     """
+    require_queries(config, labels)
     pretrained_cfg(config.backbone)
     if config.weights not in ("auto", "none") and not Path(config.weights).is_file():
         raise InputError(f"{config.weights}: no such file; expected weights as .safetensors, auto or none")

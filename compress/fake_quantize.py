@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from edgepress.compress.models import MLDecoderHead, MultiLabelModel
+from edgepress.compress.heads import MLDecoderHead
+from edgepress.compress.models import MultiLabelModel
 from edgepress.multilabel.softmax_range import softmax_range
 
 LEVELS = 255
@@ -72,7 +73,7 @@ class FakeQuantizedModel(MultiLabelModel):
 
     def __init__(self, student: MultiLabelModel) -> None:
         super().__init__(student.config, student.labels, student.preprocess)
-        self.backbone, self.head = student.backbone, student.head
+        self.backbone, self.head, self.label_wise = student.backbone, student.head, student.label_wise
         self.register_buffer("ranges", torch.empty(0, 2))
         counter = _Counter()
         with torch.no_grad(), counter:
@@ -102,9 +103,9 @@ class FakeQuantizedModel(MultiLabelModel):
         with _QuantizedOperations(images, self.ranges, self.convolutions):
             tokens = self.tokens(images)
             if isinstance(self.head, MLDecoderHead):
-                return self.head(tokens)
+                return self._headed(tokens)
             logits = self.head.logits(tokens)
-        return logits, self.head(tokens)[1]  # no graph computes these embeddings
+        return logits, self._headed(tokens)[1]  # no graph computes these embeddings
 
     def logits(self, images: Tensor) -> Tensor:
         """Turn uint8 RGB `[B, size, size, 3]` into logits `[B, C]` alone."""

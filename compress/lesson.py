@@ -12,7 +12,7 @@ import numpy as np
 from accelerate import Accelerator
 
 from edgepress.compress.checkpoint import load_model
-from edgepress.compress.config import ON_LABELS, DistillConfig
+from edgepress.compress.config import ON_EMBEDDINGS, ON_LABELS, DistillConfig
 from edgepress.compress.examination import Examined, examine
 from edgepress.compress.foreign import OnnxTeacher
 from edgepress.compress.kept import AnswerStore, KeptTeacher
@@ -149,6 +149,12 @@ def _living_teachers(
             device=accelerator.device,
             mixed_precision=config.mixed_precision,
         )
+    needed = keep_embeddings or config.compares_embeddings
+    if config.compares_embeddings and not model.embedding_dim:
+        raise InputError(f"{_whose(bundles)}: its labels share queries: {', '.join(ON_EMBEDDINGS)} need one per label")
+    for one in model.modules():
+        if isinstance(one, MultiLabelModel):
+            one.label_wise = needed
     known, single = (mask.cpu().numpy() for mask in (known_of(model), single_of(model)))
     logits = predict_logits(model, val, config, accelerator) if store is None else store.plain(val)
     examined = examine(logits, val, known, single, reading, _whose(material.teachers))
@@ -165,7 +171,7 @@ def _living_teachers(
         augmentation_of(config, student.preprocess.interpolation),
         size,
         unlabelled=material.unlabelled,
-        embeddings=keep_embeddings or bool(config.cd or config.id or config.hint),
+        embeddings=needed,
         sure=config.sure,
         examined=examined,
     )
@@ -231,6 +237,9 @@ def inherit_head(student: MultiLabelModel, teacher: MultiLabelModel, match: Labe
         InputError: a label of the student is not one of the teacher's labels.
     """
     ours, theirs = student.config, teacher.config
+    if shared := ours.query_groups or theirs.query_groups:
+        log.info("the student's head starts with random weights: its labels share %d queries, or its teacher's", shared)
+        return []
     if ours.head != theirs.head or student.embedding_dim != teacher.embedding_dim:
         log.info(
             "the student's head starts with random weights: it is %s, %d wide, and the teacher's %s, %d wide",

@@ -15,99 +15,11 @@ from torch import Tensor, nn
 
 from edgepress.compress.config import ModelConfig
 from edgepress.compress.features import tokens_of
+from edgepress.compress.heads import LinearHead, MLDecoderHead
 from edgepress.compress.weights import load_backbone_weights
 from edgepress.multilabel.errors import InputError, did_you_mean
 from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.preprocess import Preprocess
-
-
-class MLDecoderHead(nn.Module):
-    """One query per label attends to the picture's tokens; its output is the label-wise embedding.
-
-    Ridnik et al., "ML-Decoder", WACV 2023 (arXiv 2111.12933), with one group per label, frozen random queries and one
-    layer, as in the published distillation recipe: the width is 768 with a feed-forward of 2,048 (6.5 M parameters on
-    1,280 input features); other widths keep that ratio.
-    """
-
-    HEADS = 8
-
-    def __init__(self, in_features: int, num_classes: int, width: int, dropout: float = 0.1) -> None:
-        super().__init__()
-        hidden = -(-2048 * width // 768 // 64) * 64
-        self.embed = nn.Linear(in_features, width)
-        self.queries = nn.Parameter(torch.randn(num_classes, width), requires_grad=False)
-        self.norm1, self.norm2, self.norm3 = nn.LayerNorm(width), nn.LayerNorm(width), nn.LayerNorm(width)
-        self.to_query, self.to_key = nn.Linear(width, width), nn.Linear(width, width)
-        self.to_value, self.to_out = nn.Linear(width, width), nn.Linear(width, width)
-        self.feed_forward = nn.Sequential(
-            nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, width)
-        )
-        self.dropout = nn.Dropout(dropout)
-        self.weight = nn.Parameter(nn.init.xavier_normal_(torch.empty(num_classes, width)))
-        self.bias = nn.Parameter(torch.zeros(num_classes))
-
-    def embeddings(self, tokens: Tensor) -> Tensor:
-        """Turn tokens `[B, S, in_features]` into label-wise embeddings `[B, C, width]`."""
-        return self._attend(tokens)[0]
-
-    def _attend(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Label-wise embeddings `[B, C, width]` and the weights that gathered them, `[B, HEADS, C, S]`."""
-        memory = self.embed(tokens).relu()
-        query = self.norm1(self.queries)
-        # The queries do not depend on the picture, so their side of the attention is computed only once.
-        q = self._split(self.to_query(query)[None]) * (query.shape[1] // self.HEADS) ** -0.5
-        attention = (q @ self._split(self.to_key(memory)).transpose(-1, -2)).softmax(dim=-1)
-        context = (attention @ self._split(self.to_value(memory))).transpose(1, 2).flatten(2)
-        x = self.norm2(query + self.dropout(self.to_out(context)))
-        return self.norm3(x + self.dropout(self.feed_forward(x))), attention
-
-    def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(2, (self.HEADS, x.shape[2] // self.HEADS)).transpose(1, 2)
-
-    def logits(self, tokens: Tensor) -> Tensor:
-        """Turn tokens `[B, S, in_features]` into logits `[B, C]`."""
-        return self._score(self.embeddings(tokens))
-
-    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits `[B, C]` and label-wise embeddings `[B, C, width]`."""
-        embeddings = self.embeddings(tokens)
-        return self._score(embeddings), embeddings
-
-    def with_attention(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits `[B, C]` and the attention of each label's query `[B, C, S]`, as a mean over its heads."""
-        embeddings, attention = self._attend(tokens)
-        return self._score(embeddings), attention.mean(dim=1)
-
-    def _score(self, embeddings: Tensor) -> Tensor:
-        # A dot product per label, as a batched product: OpenVINO 2026.4 on a CPU fuses a multiplication by [C, width]
-        # into the preceding norm and answers wrongly for every batch above 1.
-        return (embeddings.unsqueeze(2) @ self.weight.unsqueeze(2)).flatten(1) + self.bias
-
-
-class LinearHead(nn.Module):
-    """The smallest head: a mean over positions and one weight vector per label.
-
-    Its label-wise embedding is what label c looks at, e[i,c] = Σ_s softmax_s(w_c · f_s) f_s, computed only in training.
-    """
-
-    def __init__(self, in_features: int, num_classes: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(nn.init.trunc_normal_(torch.empty(num_classes, in_features), std=0.02))
-        self.bias = nn.Parameter(torch.zeros(num_classes))
-
-    def logits(self, tokens: Tensor) -> Tensor:
-        """Turn tokens `[B, S, in_features]` into logits `[B, C]`."""
-        return nn.functional.linear(tokens.mean(dim=1), self.weight, self.bias)
-
-    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits `[B, C]` and label-wise embeddings `[B, C, in_features]`."""
-        logits, attention = self.with_attention(tokens)
-        return logits, attention @ tokens
-
-    def with_attention(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits `[B, C]` and the softmax over positions of each label's score there, `[B, C, S]`."""
-        scores = nn.functional.linear(tokens, self.weight)
-        return self.logits(tokens), scores.softmax(dim=1).transpose(1, 2)
 
 
 class MultiLabelModel(nn.Module):
@@ -119,17 +31,22 @@ class MultiLabelModel(nn.Module):
         preprocess: the size that pictures must have, and the mean and std that the graph applies.
 
     Raises:
-        InputError: timm does not know the backbone, the backbone does not accept the size, or its features are not a
-            map of positions; the message says what to choose instead, if that is known.
+        InputError: timm does not know the backbone, the backbone does not accept the size, its features are not a map
+            of positions, or there are more query groups than labels; the message says what to choose instead, if that
+            is known.
     """
 
     mean: Tensor
     scale: Tensor
+    label_wise = True
+    """Whether `forward` computes label-wise embeddings; otherwise they have a width of 0. Where labels are many they
+    take far more memory than all else."""
     fused = False
     """Whether branches that only training needs are already one convolution; see `fuse`."""
 
     def __init__(self, config: ModelConfig, labels: LabelSpace, preprocess: Preprocess) -> None:
         super().__init__()
+        require_queries(config, labels)
         self.config, self.labels, self.preprocess = config, labels, preprocess
         self.backbone = _create_backbone(config)
         self.register_buffer("mean", torch.tensor(preprocess.mean) * 255, persistent=False)
@@ -145,14 +62,14 @@ class MultiLabelModel(nn.Module):
         in_features = self._in_features()
         self.head: MLDecoderHead | LinearHead
         if config.head == "ml_decoder":
-            self.head = MLDecoderHead(in_features, len(labels), config.width)
+            self.head = MLDecoderHead(in_features, len(labels), config.width, query_groups=config.query_groups)
         else:
-            self.head = LinearHead(in_features, len(labels))
+            self.head = LinearHead(in_features, len(labels), config.bottleneck)
 
     @property
     def embedding_dim(self) -> int:
-        """Width of the label-wise embeddings."""
-        return self.head.weight.shape[1]
+        """Width of the label-wise embeddings; 0 for labels that share queries, which have none."""
+        return self.head.embedding_dim
 
     def tokens(self, images: Tensor) -> Tensor:
         """Turn uint8 RGB `[B, size, size, 3]` into the backbone's features as tokens `[B, S, features]`."""
@@ -160,7 +77,13 @@ class MultiLabelModel(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Turn uint8 RGB `[B, size, size, 3]` into logits `[B, C]` and label-wise embeddings `[B, C, dim]`."""
-        return self.head(self.tokens(images))
+        return self._headed(self.tokens(images))
+
+    def _headed(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        if self.label_wise:
+            return self.head(tokens)
+        logits = self.head.logits(tokens)
+        return logits, logits.new_zeros((*logits.shape, 0))
 
     def logits(self, images: Tensor) -> Tensor:
         """Turn uint8 RGB `[B, size, size, 3]` into logits `[B, C]` alone."""
@@ -189,8 +112,9 @@ class MultiLabelModel(nn.Module):
     def keep(self, columns: list[int], labels: LabelSpace) -> None:
         """Keep these columns of a linear head, in place, as the outputs of `labels`."""
         assert isinstance(self.head, LinearHead)
-        head = LinearHead(self.head.weight.shape[1], len(columns))
-        head.load_state_dict({"weight": self.head.weight[columns], "bias": self.head.bias[columns]})
+        head = LinearHead(self.head.in_features, len(columns), self.config.bottleneck)
+        kept = {"weight": self.head.weight[columns], "bias": self.head.bias[columns]}
+        head.load_state_dict({**self.head.state_dict(), **kept})
         self.head, self.labels = head.train(self.training), labels
 
     def _features(self, images: Tensor) -> Tensor:
@@ -231,6 +155,19 @@ def make_model(config: ModelConfig, labels: LabelSpace) -> tuple[MultiLabelModel
     model = MultiLabelModel(config, labels, preprocess)
     source = load_backbone_weights(model.backbone, config.backbone, config.weights, _timm_arguments(config))
     return model, source
+
+
+def require_queries(config: ModelConfig, labels: LabelSpace) -> None:
+    """Raise an error if labels are to share more queries than there are labels.
+
+    Raises:
+        InputError: says how many there are.
+    """
+    if config.query_groups is not None and config.query_groups > len(labels):
+        raise InputError(
+            f"query_groups is {config.query_groups} for {len(labels)} labels; expected fewer, or leave it out for a "
+            "query per label"
+        )
 
 
 def fuse(model: MultiLabelModel) -> MultiLabelModel:

@@ -74,6 +74,7 @@ def quantize_aware(
     set_seed(terms.seed)
     accelerator = make_accelerator(terms)
     model = fuse(load_model(student.path)).to(accelerator.device)
+    model.label_wise = terms.compares_embeddings
     make_folder(work_of(out))
     with memory_told(terms, accelerator.device):
         lesson = lesson_of(terms, material, model, cache, accelerator)

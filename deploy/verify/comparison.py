@@ -121,11 +121,6 @@ class Comparison:
         return self.decisions.scores(self.reference)
 
     @cached_property
-    def reference_answers(self) -> np.ndarray:
-        """The yes or no answers of the reference, bool `[N, C]`, by the decisions that the engine's were fitted to."""
-        return (self.decisions.refitted_from or self.decisions).decide(self.reference)
-
-    @cached_property
     def agreement(self) -> Agreement:
         """Compare logits, decisions and mAP, without ignored cells."""
         known, ignore = ~self.data.ignore, self.data.ignore

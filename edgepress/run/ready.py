@@ -62,11 +62,13 @@ def _require_trainable(recipe: Recipe, splits: Splits, students: Sequence[Distil
 
     for config in students:
         for backbone in recipe.students or (config.backbone,):
-            require_makeable(config.model_copy(update={"backbone": backbone}))
+            require_makeable(config.model_copy(update={"backbone": backbone}), splits.train.labels)
     for path in {config.unlabelled for config in students if config.unlabelled is not None}:
         refuse_leaks(load_unlabelled(path, splits.train.labels), [splits.val, splits.test])
     if not recipe.teacher:
-        require_makeable(recipe.teach)
+        require_makeable(recipe.teach, splits.train.labels)
+        if recipe.teach.query_groups is not None and any(config.compares_embeddings for config in students):
+            raise InputError("teach.query_groups: labels share embeddings then, and distill compares one per label")
         require_replaceable(out / "teacher", "torch", "fp32", "teacher")
         for name in ("resize", "crop_fraction"):
             taught, learnt = getattr(recipe.teach, name), getattr(recipe.distill, name)

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from edgepress.compress.config import ModelConfig
-from edgepress.compress.models import LinearHead, MLDecoderHead, MultiLabelModel, make_model
+from edgepress.compress.heads import LinearHead, MLDecoderHead
+from edgepress.compress.models import MultiLabelModel, make_model
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.preprocess import Preprocess
