@@ -157,7 +157,8 @@ def _request(bundle: Bundle) -> dict[str, object]:
     }
 
 
-def _readme(bundle: Bundle, name: str, header: int) -> str:
+def _notes(bundle: Bundle) -> list[str]:
+    """What the README says of the model, a line each."""
     manifest, size, labels = bundle.manifest, bundle.preprocess.size, len(bundle.labels)
     made_with = ", ".join(f"{tool} {number}" for tool, number in manifest.tools.items())
     notes = [
@@ -194,6 +195,11 @@ def _readme(bundle: Bundle, name: str, header: int) -> str:
             f"- The plan opens only in a server with TensorRT {manifest.built_for.version} on a GPU of compute "
             f"capability {manifest.built_for.compute_capability}."
         )
+    return notes
+
+
+def _readme(bundle: Bundle, name: str, header: int) -> str:
+    labels = len(bundle.labels)
     return f"""# {name} on Triton Inference Server
 
 Serve it; TRITON_IMAGE is an image of Triton Inference Server that has this model's backend:
@@ -219,5 +225,5 @@ cat request.json pixels.rgb | curl --silent --fail --data-binary @- \\
 The answer's `data` holds the {min(_SHOWN, labels)} highest logits as `logit:index:label`. Without `parameters` in
 `request.json` (and with its new length in the header) it holds every logit.
 
-{chr(10).join(notes)}
+{chr(10).join(_notes(bundle))}
 """
