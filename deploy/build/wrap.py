@@ -122,9 +122,8 @@ def wrap(model: Finished, verified: MultiLabelDataset, out: Path, *, inputs: str
     if left := len(model.labels) - len(columns):
         log.info("%d of %d labels of the model are not among the data set's and are dropped", left, len(model.labels))
     labels = LabelSpace(tuple(model.labels.names[column] for column in columns))
-    of_floats = foreign.dtype == "float32"
     given = (model.name, answer, preprocess, labels, verified, logits)
-    tell_finished(*given, colors=foreign.colors, fractional=of_floats)
+    tell_finished(*given, colors=foreign.colors, fractional=foreign.dtype == "float32")
     with write_bundle(
         out,
         kind="onnx",
