@@ -9,6 +9,7 @@ import base64
 import binascii
 import io
 import logging
+import os
 import subprocess
 import tempfile
 import threading
@@ -114,10 +115,13 @@ class Session:
         """Send a bundle unless the last one that was sent under its name is the same."""
         if self._stored.get(bundle.name) == bundle.digest:
             return
-        paths = [bundle.path / name for name in (*bundle.manifest.files, MANIFEST)]
-        files = [SentFile(name=f"{bundle.name}/{path.name}", size=path.stat().st_size) for path in paths]
-        request = Request(do="keep", bundle=bundle.name, files=files)
-        self._ask(request, [path.open("rb") for path in paths])
+        names = [*bundle.manifest.files, MANIFEST]
+        contents = [(bundle.path / name).open("rb") for name in names]
+        files = [
+            SentFile(name=f"{bundle.name}/{name}", size=os.fstat(content.fileno()).st_size)
+            for name, content in zip(names, contents, strict=True)
+        ]
+        self._ask(Request(do="keep", bundle=bundle.name, files=files), contents)
         self._stored[bundle.name] = bundle.digest
 
     def _ask(self, request: Request, contents: Sequence[IO[bytes]]) -> Answer:
