@@ -22,6 +22,8 @@ from edgepress.multilabel.resampling import resample
 
 CALLS = 5
 """Calls of the model per picture; the median is shown, because the first call after a decoder ran is slower."""
+MOST_LISTED = 500
+"""Labels of a picture that a page holds; a table of thousands would be slow to show and to hear."""
 _WARM_UP = 3
 PREVIEW_SIDE = 720
 """Length of the longer side of the shown picture, in pixels."""
@@ -38,6 +40,8 @@ class Opening:
     """Build compiled engines that do not fit this machine again; see `deploy.build.rebuild.fitted`."""
     unproven: bool = False
     """See `open_engine`."""
+    top: int | None = None
+    """Most labels that the page shows of a picture; see `Engines.top`."""
 
     def tagger(self, path: Path) -> Tagger:
         """Open a bundle; errors as `open_tagger`."""
@@ -54,6 +58,8 @@ class Engines:
     taggers: dict[str, Tagger] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     """Why a bundle could not be opened, by its name."""
+    top: int | None = None
+    """Most labels that the page shows of a picture; by default all, and `MOST_LISTED` where there are more."""
 
     @property
     def looking(self) -> Tagger | None:
@@ -98,6 +104,8 @@ class Answers:
     preview: np.ndarray
     """uint8 RGB, its longer side at most `PREVIEW_SIDE`."""
     of: tuple[Answer, ...]
+    top: int
+    """Most labels to show."""
 
 
 def open_engines(folder: Path, opening: Opening | None = None) -> Engines:
@@ -109,11 +117,11 @@ def open_engines(folder: Path, opening: Opening | None = None) -> Engines:
     """
     opening = opening or Opening()
     if (folder / MANIFEST).is_file() or not folder.is_dir():
-        return Engines(folder, {folder.resolve().name: _opened(folder, opening)})
+        return Engines(folder, {folder.resolve().name: _opened(folder, opening)}, top=opening.top)
     found = sorted(file.parent for file in folder.glob(f"*/{MANIFEST}") if not file.parent.name.startswith("."))
     if not found:
         raise InputError(f"{folder}: neither a bundle nor a run's folder (no {MANIFEST} in it or one folder below)")
-    engines = Engines(folder)
+    engines = Engines(folder, top=opening.top)
     try:
         for path in found:
             try:
@@ -169,7 +177,7 @@ def ask(engines: Engines, names: Sequence[str], data: bytes, name: str) -> Answe
     image = decode_picture(data, name)
     decode_ms = 1000 * (time.perf_counter() - started)
     answers = tuple(_answer(name, engines.taggers[name], image) for name in names)
-    return Answers(image.shape[1], image.shape[0], decode_ms, preview_of(image), answers)
+    return Answers(image.shape[1], image.shape[0], decode_ms, preview_of(image), answers, engines.top or MOST_LISTED)
 
 
 def _answer(name: str, tagger: Tagger, image: np.ndarray) -> Answer:

@@ -101,9 +101,12 @@ def _labels(answers: Answers) -> str:
     tags = {tag for answer in answers.of for tag in answer.tags}
     # Labels that an engine answers yes come first; both parts are sorted by the first engine's probability.
     order = sorted(first.probabilities, key=lambda label: (label not in tags, -first.probabilities[label]))
-    rows = [_row(label, answers.of) for label in order]
+    rows = [_row(label, answers.of) for label in order[: max(answers.top, len(tags))]]
+    left = len(order) - len(rows)
     shown = max(MOST_ROWS, len(tags))
     table = _table(answers.of, rows[:shown], "Labels. Press one to see what the model looks at for it.")
+    if left:
+        table += f"<p>{plural(left, 'less probable label is', 'less probable labels are')} not shown (--top).</p>"
     if len(rows) <= shown:
         return table
     rest = _table(answers.of, rows[shown:], "Less probable labels")

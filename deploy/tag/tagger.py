@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Generator, Iterable
 from pathlib import Path
 
@@ -73,6 +74,11 @@ class Tagger:
         names = self.decisions.labels
         (yes,) = self.decisions.answers(np.array([[probabilities[name] for name in names]]))
         return sorted((names[place] for place in np.flatnonzero(yes)), key=lambda name: -probabilities[name])
+
+    def best(self, probabilities: dict[str, float], count: int) -> dict[str, float]:
+        """The most probable labels, at most `count`, the most probable first and of equal ones the first; whether they
+        are answered yes or not."""
+        return dict(heapq.nlargest(count, probabilities.items(), key=lambda item: item[1]))
 
     def close(self) -> None:
         """Free the engine."""

@@ -27,6 +27,10 @@ def verb(
     rebuild: Rebuild = False,
     listen: Annotated[str, typer.Option("--listen", help="The IP address of the page.")] = LOOPBACK,
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="The port; 0 takes a free one.")] = 7860,
+    top: Annotated[
+        int | None,
+        typer.Option("--top", min=1, help="Only this many labels of a picture, and all that are answered yes."),
+    ] = None,
     video: Annotated[Path | None, typer.Option("--video", help="No page: draw the labels into this video.")] = None,
     camera: Annotated[int | None, typer.Option("--camera", min=0, help="No page: draw into a camera's, 0, 1.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="The video to write; without it a window opens.")] = None,
@@ -39,7 +43,7 @@ def verb(
         raise InputError("--video and --camera: expected one of them")
     from edgepress.deploy.demo.answers import Opening
 
-    opening = Opening(device=device, threads=threads, rebuild=rebuild, unproven=unproven)
+    opening = Opening(device=device, threads=threads, rebuild=rebuild, unproven=unproven, top=top)
     source = video if video is not None else camera
     if source is not None:
         _overlay(bundle, opening, source, out)

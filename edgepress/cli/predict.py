@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -40,10 +40,11 @@ def verb(
     rebuild: Rebuild = False,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Pictures per call of the engine.")] = 8,
     every: Annotated[float, typer.Option("--every", help="Seconds between two pictures of a video.")] = 1.0,
+    top: Annotated[int | None, typer.Option("--top", min=1, help="Tell so many labels, the most probable.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first picture that cannot be read.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="A table: file, labels, every probability, error.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="A table: file, labels, probabilities, error.")] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object per picture, with every probability.")
+        bool, typer.Option("--json", help="One JSON object per picture, with every probability (or the best).")
     ] = False,
 ) -> None:
     """Tag pictures with an engine.
@@ -64,7 +65,7 @@ def verb(
     told = 0
     opened = fitted(Bundle.open(bundle), rebuild=rebuild)
     with open_tagger(opened, device, threads=threads, unproven=unproven) as tagger, _progress() as advance:
-        write = _csv(tagger.engine.labels.names) if as_csv else _json if as_json else _line
+        write = _writer(tagger.engine.labels.names, top, as_csv, as_json)
         try:
             for name, answer in tagger.stream(pictures(sources, tagger.engine.preprocess, every=every), batch):
                 if isinstance(answer, InputError):
@@ -73,7 +74,7 @@ def verb(
                     broken.append(answer)
                     write(name, [], answer)
                 else:
-                    write(name, tagger.tags(answer), answer)
+                    write(name, tagger.tags(answer), answer if top is None else tagger.best(answer, top))
                     told += 1
                 advance()
             sys.stdout.flush()
@@ -87,11 +88,27 @@ def verb(
         raise typer.Exit(2)
 
 
+def _writer(labels: tuple[str, ...], top: int | None, as_csv: bool, as_json: bool) -> Write:
+    """How answers are written; raises InputError for more labels than there are."""
+    if top is not None and top > len(labels):
+        raise InputError(f"--top {top}: the bundle has {len(labels)} labels; expected at most so many")
+    if as_csv:
+        return _csv(labels, top)
+    return _json if as_json else _line if top is None else _top_line
+
+
 def _line(name: str, tags: list[str], answer: Answer) -> None:
     if isinstance(answer, InputError):
         return  # it is told at the end
     shown = "  ".join(f"{tag} {answer[tag]:.2f}" for tag in tags)
     print(f"{_printable(name)}  {shown or '(no label over its threshold)'}", flush=True)
+
+
+def _top_line(name: str, tags: list[str], answer: Answer) -> None:
+    if isinstance(answer, InputError):
+        return  # it is told at the end
+    shown = (f"{label} {p:.2f}" if label in tags else f"({label} {p:.2f})" for label, p in answer.items())
+    print(f"{_printable(name)}  {'  '.join(shown)}", flush=True)
 
 
 def _json(name: str, tags: list[str], answer: Answer) -> None:
@@ -102,8 +119,10 @@ def _json(name: str, tags: list[str], answer: Answer) -> None:
     print(text if _is_text(text) else json.dumps(row), flush=True)
 
 
-def _csv(labels: tuple[str, ...]) -> Write:
+def _csv(labels: tuple[str, ...], top: int | None) -> Write:
     writer = csv.writer(sys.stdout, lineterminator="\n")
+    if top is not None:
+        return _csv_of_the_best(writer, top)
     columns = ["file", "labels", *labels, "error"]
     for place, label in enumerate(labels, 2):
         while columns.count(columns[place]) > 1:  # a label may be called file, labels or error
@@ -119,6 +138,24 @@ def _csv(labels: tuple[str, ...]) -> Write:
             writer.writerow([file, "", *("" for _ in labels), reason if _is_text(reason) else ascii(reason)])
         else:
             writer.writerow([file, "|".join(tags), *(repr(float(answer[label])) for label in labels), ""])
+        sys.stdout.flush()
+
+    return write
+
+
+def _csv_of_the_best(writer: Any, top: int) -> Write:
+    """A table with a pair of columns for each of the most probable labels."""
+    pairs = [f"{what} {place}" for place in range(1, top + 1) for what in ("label", "probability")]
+    writer.writerow(["file", "labels", *pairs, "error"])
+
+    def write(name: str, tags: list[str], answer: Answer) -> None:
+        file = name if _is_text(name) else ascii(name)
+        if isinstance(answer, InputError):
+            reason = str(answer)
+            writer.writerow([file, "", *("" for _ in pairs), reason if _is_text(reason) else ascii(reason)])
+        else:
+            cells = [cell for label, p in answer.items() for cell in (label, repr(float(p)))]
+            writer.writerow([file, "|".join(tags), *cells, ""])
         sys.stdout.flush()
 
     return write

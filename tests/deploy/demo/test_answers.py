@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from edgepress.deploy.demo.answers import ask, open_engines
+from edgepress.deploy.demo.answers import Opening, ask, open_engines
 from edgepress.deploy.demo.markup import answers_html
 from edgepress.multilabel.bundle import rewrite_bundle
 from edgepress.multilabel.decisions import Decisions
@@ -116,3 +116,14 @@ def test_what_label_groups_answer_is_shown_as_such(onnx_bundle, splits, tmp_path
             page = answers_html(answers, "token", "0")
             assert page.count("most probable of its group") == 3
             assert page.count("✓ yes") == len(answer.tags)
+
+
+def test_of_many_labels_a_page_holds_the_best_and_all_that_are_yes(onnx_bundle, splits):
+    path = splits.test.paths[0]  # shows every label
+    assert splits.test.targets[0].all()
+    for picture, most in ((path, 5), (splits.test.paths[1], 2)):
+        with open_engines(onnx_bundle.path, Opening(top=2)) as engines:
+            answers = ask(engines, ["onnx-fp32"], picture.read_bytes(), picture.name)
+            page = answers_html(answers, "token", "0")
+            assert page.count("data-label=") == most
+            assert ("3 less probable labels are not shown (--top)" in page) == (most == 2)

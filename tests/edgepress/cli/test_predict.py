@@ -166,7 +166,7 @@ def test_who_reads_no_further_is_no_error(onnx, data):
 
 def test_what_a_table_says_of_a_broken_picture_is_text_whatever_its_name(capsys):
     name = os.fsdecode(b"caf\xe9.jpg")
-    _csv(("a",))(name, [], InputError(f"{name}: not a picture"))
+    _csv(("a",), None)(name, [], InputError(f"{name}: not a picture"))
     out = capsys.readouterr().out
     assert out.encode().count(b"\\udce9") == 2
 
@@ -181,7 +181,7 @@ def test_stdin_that_names_nothing_and_a_run_s_folder_say_what_was_expected(bad, 
 def test_no_two_columns_of_a_table_have_one_name(capsys):
     """A label may be called as a column of ours; its own column says so."""
     labels = ("sea", "file", "label file", "error", "labels")
-    _csv(labels)("beach.jpg", ["sea"], dict.fromkeys(labels, 0.5))
+    _csv(labels, None)("beach.jpg", ["sea"], dict.fromkeys(labels, 0.5))
     header, row = csv.reader(io.StringIO(capsys.readouterr().out))
     assert header[:3] == ["file", "labels", "sea"]
     assert header[-1] == "error"
@@ -191,6 +191,31 @@ def test_no_two_columns_of_a_table_have_one_name(capsys):
 
 def test_probabilities_that_differ_are_printed_differently(capsys):
     near = {"one": 0.25, "two": 0.25 + 1e-9}
-    _csv(("one", "two"))("beach.jpg", [], near)
+    _csv(("one", "two"), None)("beach.jpg", [], near)
     _, row = csv.reader(io.StringIO(capsys.readouterr().out))
     assert [float(value) for value in row[2:4]] == list(near.values())
+
+
+def test_only_the_most_probable_labels_are_told(edgepress, bad, onnx_bundle, splits):
+    """In three forms: each with the best labels in falling order, and those that are not answered yes in brackets."""
+    path = str(splits.test.paths[3])
+    with open_tagger(onnx_bundle) as tagger:
+        every = tagger.predict(path)
+        tags, best = tagger.tags(every), sorted(every, key=lambda name: -every[name])[:3]
+        assert list(tagger.best(every, 3)) == best
+    asked = ("predict", onnx_bundle.path, path, "--top", "3")
+    (line,) = edgepress(*asked).out.splitlines()
+    shown = [f"{name} {every[name]:.2f}" if name in tags else f"({name} {every[name]:.2f})" for name in best]
+    assert line == f"{path}  {'  '.join(shown)}"
+    assert 0 < len(set(best) - set(tags)) < 3
+    row = edgepress(*asked, "--json").json
+    assert (list(row["probabilities"]), row["tags"]) == (best, tags)
+    header, cells = csv.reader(io.StringIO(edgepress(*asked, "--csv").out))
+    assert header == [
+        "file",
+        "labels",
+        *(f"{what} {n}" for n in (1, 2, 3) for what in ("label", "probability")),
+        "error",
+    ]
+    assert cells[2::2] == [*best, ""]
+    assert "5 labels" in bad("predict", onnx_bundle.path, path, "--top", "6")
