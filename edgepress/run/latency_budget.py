@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from edgepress.deploy.bench.benchmark import Benchmark
 from edgepress.deploy.bench.latency import bench
+from edgepress.deploy.engines.table import ENGINES
 from edgepress.deploy.machine.device import describe_machine, installed
 from edgepress.multilabel.bundle import Bundle, inputs_hash, write_atomically
 from edgepress.multilabel.datasets import MultiLabelDataset
@@ -23,6 +24,7 @@ from edgepress.multilabel.errors import EngineUnavailableError, InputError
 from edgepress.multilabel.judgement import NotRun, Reason, judge
 from edgepress.multilabel.preprocess import Preprocess
 from edgepress.remote.host import Host, host_of, require_edgepress
+from edgepress.remote.session import Session
 from edgepress.remote.verbs import bench_there, verify_there
 from edgepress.run.build import build_engine, folder_of
 from edgepress.run.recipe import QuantizeConfig, Recipe
@@ -143,7 +145,7 @@ def _timed(name: str, recipe: Recipe, splits: Splits, out: Path, host: Host | No
             "model": recipe.distill.model_dump(include={"head", "width", "size", "resize", "crop_fraction"}),
             "labels": splits.train.labels.names,
             "engines": recipe.engines,
-            "int8": "with the most nodes in float",
+            "int8": ["with the most nodes in float", recipe.quantize.weight_bits],
             "compile": recipe.compile.model_dump(),
             "seconds": recipe.bench.seconds,
             "host": [recipe.host, recipe.host_python, recipe.ssh_option],
@@ -201,13 +203,28 @@ def time_student(
     few = Splits(train=_few(splits.train), val=_few(splits.val), test=_few(splits.test))
     onnx = _with_random_weights(name, recipe, few, folder)
     times: dict[str, EngineTime] = {}
+    bits = recipe.quantize.weight_bits or weight_bits_there(host, recipe.engines)
+    short = _SHORT.model_copy(update={"weight_bits": bits})
     for engine in recipe.engines:
         try:
-            bundle = build_engine(engine, onnx, folder, few, _SHORT, recipe.compile, most_float=most_float)
+            bundle = build_engine(engine, onnx, folder, few, short, recipe.compile, most_float=most_float)
             times[folder_of(engine, recipe.compile)] = EngineTime(p50_ms=_p50(bundle, recipe, host))
         except (EngineUnavailableError, InputError) as error:
             times[folder_of(engine, recipe.compile)] = EngineTime(reason=str(error))
     return times
+
+
+def weight_bits_there(host: Host | None, engines: Sequence[str]) -> int | None:
+    """Bits of INT8 weights that a host's processor needs; None without a host, or where no engine depends on it.
+
+    Raises:
+        InputError: see `Session`.
+    """
+    specs = [ENGINES[name] for name in engines]
+    if host is None or not any(spec.precision == "int8" and spec.runtime.saturates for spec in specs):
+        return None
+    with Session(host) as session:
+        return session.machine.weight_bits
 
 
 def _with_random_weights(name: str, recipe: Recipe, few: Splits, folder: Path) -> Bundle:

@@ -16,6 +16,7 @@ from edgepress.remote.host import Host
 from edgepress.remote.session import Session
 from edgepress.run import build
 from edgepress.run.build import build_all, build_engine
+from edgepress.run.latency_budget import weight_bits_there
 from edgepress.run.recipe import CompileConfig, QuantizeConfig, Recipe
 from edgepress.run.splits import load_splits
 from tests.edgepress.remote.sshd import script
@@ -123,6 +124,12 @@ class TestRun:
         made = build_engine("onnx-int8-onnxruntime", onnx, tmp_path, splits, config, CompileConfig(), host=host)
         assert made.manifest.calibration.on_device
         assert made.manifest.calibration.measured_on == describe_machine().processor
+
+    def test_students_are_timed_with_the_bits_that_the_host_needs(self, device):
+        host = device('$PYTHON "$@" | sed -u \'s/"weight_bits":8/"weight_bits":7/\'')
+        assert weight_bits_there(host, ["onnx-fp32", "onnx-int8-onnxruntime"]) == 7
+        nobody = Host(name="nobody@host.invalid")  # is not asked
+        assert weight_bits_there(nobody, ["onnx-fp32", "litert-int8"]) is weight_bits_there(None, []) is None
 
     def test_a_run_stops_where_the_connection_breaks_off(self, run_folder, micro, tiny_data, tmp_path, monkeypatch):
         """The engine is not refused for it, so the same command continues."""
