@@ -97,17 +97,15 @@ def resampled_mean_average_precision(
     """
     total, labels = np.zeros(counts.shape[1]), np.zeros(counts.shape[1], np.int64)
     step = max(_CELLS // max(len(counts), 1), 1)
-    orders = []
-    for column in range(targets.shape[1]):
+    parts = [slice(start, start + step) for start in range(0, counts.shape[1], step)]
+    blocks = [np.ascontiguousarray(counts[:, some]) for some in parts]
+    for column in range(targets.shape[1]):  # one label at a time, so that memory does not hold an order per label
         keep = np.flatnonzero(~ignore[:, column])
-        orders.append(keep[np.argsort(-scores[keep, column], kind="stable")])
-    for start in range(0, counts.shape[1], step):
-        some = slice(start, start + step)
-        block = np.ascontiguousarray(counts[:, some])
-        for column, order in enumerate(orders):
-            positive = targets[order, column] == 1
-            if positive.any() and not positive.all():
-                ap, counted = _average_precision(positive, scores[order, column], block[order])
+        order = keep[np.argsort(-scores[keep, column], kind="stable")]
+        positive, sorted_scores = targets[order, column] == 1, scores[order, column]
+        if positive.any() and not positive.all():
+            for some, block in zip(parts, blocks, strict=True):
+                ap, counted = _average_precision(positive, sorted_scores, block[order])
                 total[some] += ap
                 labels[some] += counted
     return np.divide(total, labels, out=np.full_like(total, np.nan), where=labels > 0)

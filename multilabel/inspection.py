@@ -300,23 +300,24 @@ def _describe(data: MultiLabelDataset, found: _Found, top_pairs: int) -> SplitRe
 
 
 def _pairs(positive: np.ndarray, names: tuple[str, ...], most: int) -> tuple[LabelPair, ...]:
-    together = np.zeros((len(names), len(names)))
-    for start in range(0, len(positive), 8192):  # floats use the fast matrix product, and counts remain exact
-        block = positive[start : start + 8192].astype(np.float64)
-        together += block.T @ block
-    first, second = np.triu_indices(len(names), k=1)
-    counts = together[first, second]
-    best = [i for i in np.argsort(-counts, kind="stable")[:most] if counts[i]]
+    alone, labels = positive.sum(axis=0), len(names)
+    found, counts = np.zeros(0, np.int64), np.zeros(0, np.int64)
+    for start in range(0, len(positive), 8192):  # memory holds the pairs that occur, not labels times labels
+        codes = [_codes(np.flatnonzero(row), labels) for row in positive[start : start + 8192]]
+        found, where = np.unique(np.concatenate([found, *codes]), return_inverse=True)
+        before = np.concatenate([counts, np.ones(len(where) - len(counts), np.int64)])
+        counts = np.bincount(where, before, minlength=len(found)).astype(np.int64)
+    best = np.argsort(-counts, kind="stable")[:most]
+    pairs = ((int(found[i]) // labels, int(found[i]) % labels, int(counts[i])) for i in best)
     return tuple(
-        LabelPair(
-            names[a := first[i]],
-            names[b := second[i]],
-            int(counts[i]),
-            float(counts[i] / together[a, a]),
-            float(counts[i] / together[b, b]),
-        )
-        for i in best
+        LabelPair(names[a], names[b], count, float(count / alone[a]), float(count / alone[b])) for a, b, count in pairs
     )
+
+
+def _codes(columns: np.ndarray, labels: int) -> np.ndarray:
+    """A number for each pair of a picture's labels, in the order of the labels."""
+    first, second = np.triu_indices(len(columns), k=1)
+    return columns[first] * labels + columns[second]
 
 
 def _conflicting(

@@ -45,7 +45,12 @@ def mean_average_precision(targets, scores, ignore=None) -> float:
 
 def labels_counted(targets, ignore=None) -> int:
     """Number of labels that have a positive and a negative, and therefore enter mAP."""
-    return int(_counted(*_known(targets, ignore)).sum())
+    return int(counted_labels(targets, ignore).sum())
+
+
+def counted_labels(targets, ignore=None) -> np.ndarray:
+    """bool `[C]`: the labels that have a positive and a negative, and therefore enter mAP."""
+    return _counted(*_known(targets, ignore))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from edgepress.multilabel.confidence import LEAST_PICTURES, RESAMPLES, Scored, d
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.decisions import Decisions, changed_share
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.frequency import Part, thirds
 from edgepress.multilabel.metrics import F1Scores, average_precision, f1_scores, top_k
 from edgepress.multilabel.noise import signal_to_noise
 
@@ -54,6 +55,23 @@ class GroupRow(BaseModel):
     """In [0, 1]; None where the answer is known of no picture."""
     accuracy: float | None
     """None also where a logit of the engine is not finite."""
+
+
+class FrequencyRow(BaseModel):
+    """mAP of a third of the labels, by how many pictures show them, before and after."""
+
+    model_config = ConfigDict(frozen=True)
+
+    part: Part
+    labels: int
+    fewest: int
+    """Number of pictures of its rarest label."""
+    most: int
+    mAP_reference: float | None
+    """In [0, 1]; None where the labels have changed since the reference was made, so that none of these has an AP."""
+    mAP: float | None
+    """None where a logit of the engine is not finite."""
+    drop_points: float | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,6 +199,26 @@ class Comparison:
             )
             for column in order
         )
+
+    def by_frequency(self) -> tuple[FrequencyRow, ...]:
+        """mAP of the most frequent third of the labels, of the middle, and of the rarest; none where labels are few."""
+        found = []
+        for part, columns, fewest, most in thirds(self.data.targets, self.data.ignore):
+            known = self.reference_precisions[columns]
+            before = None if np.isnan(known).all() else float(np.nanmean(known))
+            after = _mean(self.precisions[columns]) if self.finite else None
+            drop = None if after is None or before is None else 100 * (before - after)
+            row = FrequencyRow(
+                part=part,
+                labels=len(columns),
+                fewest=fewest,
+                most=most,
+                mAP_reference=before,
+                mAP=after,
+                drop_points=drop,
+            )
+            found.append(row)
+        return tuple(found)
 
     def groups(self) -> tuple[GroupRow, ...]:
         """The accuracy of every group of labels that exclude each other, before and after."""

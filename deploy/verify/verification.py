@@ -17,7 +17,7 @@ from edgepress.deploy.engines.base import Ran
 from edgepress.deploy.engines.golden import first_answer
 from edgepress.deploy.verify.agreement import ALLOWED_DROP, Agreement, beyond_allowed
 from edgepress.deploy.verify.callers import Prepare, as_caller
-from edgepress.deploy.verify.comparison import Answered, Comparison, GroupRow, LabelRow
+from edgepress.deploy.verify.comparison import Answered, Comparison, FrequencyRow, GroupRow, LabelRow
 from edgepress.deploy.verify.decision_gate import BOUNDS, Bounds, DecisionGate
 from edgepress.deploy.verify.divergence import Stage, first_beyond, walk_stages
 from edgepress.deploy.verify.executed import int8_caution
@@ -67,6 +67,8 @@ class Verification(Agreement):
     """AP of every label before and after, the one that moved most first."""
     groups: tuple[GroupRow, ...] = ()
     """The accuracy of every group of labels that exclude each other, before and after."""
+    by_frequency: tuple[FrequencyRow, ...] = ()
+    """mAP of the most frequent third of the labels, of the middle, and of the rarest; none where labels are few."""
     f1: dict[Answered, F1Scores] | None = None
     """The engine's F1 by how labels are answered yes; None where a logit is not finite, and in records of earlier
     versions."""
@@ -230,6 +232,7 @@ def compare(
         ran=ran,
         labels=found.labels(),
         groups=found.groups(),
+        by_frequency=found.by_frequency(),
         f1=found.f1(),
         logits=logits,
     )

@@ -14,7 +14,7 @@ from edgepress.multilabel.manifest import Quantization
 from edgepress.multilabel.plural import plural
 from edgepress.report.blocks import Block, Code, Gallery, GalleryPicture, Listing, Table, Text
 from edgepress.report.figures import draw_reliability, draw_sensitivity
-from edgepress.report.verification import gate_rows, group_name
+from edgepress.report.verification import frequency_cells, gate_rows, group_name
 from edgepress.run.recipe import Recipe
 from edgepress.run.result import FlippedPicture
 from edgepress.run.run_report import RunReport
@@ -100,6 +100,7 @@ def reliability(report: RunReport) -> list[Block]:
     return [
         *figure,
         *groups(report),
+        *by_frequency(report),
         Table(
             caption="Expected calibration error in percent (mean over labels; what is left by chance beside it), and "
             "macro-F1 in points by the sigmoid at 0.5 and by the fitted decisions. Fitted on val, measured on test",
@@ -125,6 +126,31 @@ def groups(report: RunReport) -> list[Block]:
                     engine,
                     str(row.pictures),
                     *("" if one is None else f"{100 * one:.2f}" for one in (row.accuracy_reference, row.accuracy)),
+                ]
+                for engine, row in rows
+            ],
+            words=("engine",),
+        )
+    ]
+
+
+def by_frequency(report: RunReport) -> list[Block]:
+    """mAP of frequent, middle and rare labels, by every engine; empty where labels are few."""
+    measured = [(one.engine, one.verification.by_frequency) for one in report.engines if one.verification is not None]
+    rows = [(engine, row) for engine, found in measured for row in found]
+    if not rows:
+        return []
+    return [
+        Table(
+            caption="mAP in points of a third of the labels each, by how many pictures of test show them",
+            columns=("labels", "engine", "pictures of each", "student", "this engine", "drop"),
+            rows=[
+                [
+                    frequency_cells(row)[0],
+                    engine,
+                    frequency_cells(row)[1],
+                    *("" if one is None else f"{100 * one:.2f}" for one in (row.mAP_reference, row.mAP)),
+                    "" if row.drop_points is None else f"{row.drop_points:.2f}",
                 ]
                 for engine, row in rows
             ],

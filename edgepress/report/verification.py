@@ -8,7 +8,7 @@ from rich.console import Console
 
 from edgepress.deploy.engines.base import counted
 from edgepress.deploy.engines.golden import ALLOWED_DIFF
-from edgepress.deploy.verify.comparison import Answered, GroupRow, LabelRow
+from edgepress.deploy.verify.comparison import Answered, FrequencyRow, GroupRow, LabelRow
 from edgepress.deploy.verify.decision_gate import Bounded, DecisionGate
 from edgepress.deploy.verify.divergence import Stage
 from edgepress.deploy.verify.layers import Inspection
@@ -28,6 +28,7 @@ def print_verification(found: Verification | NotRun, console: Console) -> None:
         _print_levels(found, console)
         _print_labels(found.labels, console)
         _print_groups(found.groups, console)
+        _print_by_frequency(found.by_frequency, console)
         if found.stages is not None:
             _print_stages(found.stages, found.diverged_at, console)
         if found.layers is not None:
@@ -147,6 +148,29 @@ def _print_groups(rows: Sequence[GroupRow], console: Console) -> None:
             ],
             title="pictures for which a group is answered right, in percent",
         )
+
+
+def _print_by_frequency(rows: Sequence[FrequencyRow], console: Console) -> None:
+    if rows:
+        print_table(
+            console,
+            ("labels by frequency", "pictures of each", "mAP reference", "mAP engine", "drop"),
+            [
+                (
+                    *frequency_cells(row),
+                    _number(row.mAP_reference, 2, 100),
+                    _number(row.mAP, 2, 100),
+                    _number(row.drop_points, 2),
+                )
+                for row in rows
+            ],
+            title="mAP of a third of the labels each, by how many pictures show them",
+        )
+
+
+def frequency_cells(row: FrequencyRow) -> tuple[str, str]:
+    """A third of the labels in a table: which, and how many pictures each of its labels has."""
+    return f"{row.part} ({row.labels})", f"{row.fewest} to {row.most}"
 
 
 def group_name(row: GroupRow) -> str:

@@ -24,6 +24,7 @@ from edgepress.multilabel.bundle import rewrite_bundle
 from edgepress.multilabel.datasets import load_dataset
 from edgepress.multilabel.decisions import Affine, Decisions
 from edgepress.multilabel.label_groups import LabelGroups
+from edgepress.multilabel.labels import LabelSpace
 from tests.deploy.verify.corruptions import CORRUPTIONS, wrap
 
 ENGINES = ["onnx-fp32", "onnx-fp16", "onnx-int8-onnxruntime", "openvino-fp32", "openvino-fp16", "openvino-int8"]
@@ -57,6 +58,7 @@ KEYS = {
     "ran",
     "labels",
     "groups",
+    "by_frequency",
     "f1",
     "stages",
     "caller",
@@ -304,3 +306,30 @@ def test_groups_have_an_accuracy_and_ap_is_that_of_their_distribution(onnx_bundl
     said = edgepress("verify", grouped.path, "--data", splits.test.root).out
     assert "red, green, blue" in said
     assert "answered right" in said
+
+
+def test_where_labels_are_many_frequent_and_rare_ones_are_told_apart(splits):
+    """The rare third alone is broken: its drop is its own, and the others lose nothing."""
+    rng, count = np.random.default_rng(0), 90
+    names = tuple(f"label {number}" for number in range(count))
+    targets = (rng.random((200, count)) < np.linspace(0.5, 0.05, count)).astype(np.uint8)
+    data = dataclasses.replace(
+        splits.test,
+        labels=LabelSpace(names),
+        paths=[*splits.test.paths] * 17,
+        targets=targets,
+        ignore=np.zeros(targets.shape, bool),
+    )
+    reference = 4.0 * targets - 2 + rng.normal(0, 1, targets.shape)
+    rarest = np.argsort(-targets.sum(axis=0), kind="stable")[60:]
+    logits = reference.copy()
+    logits[:, rarest] = rng.normal(0, 1, (200, 30))
+    found = Comparison.on(data, logits, reference, Decisions.plain(names)).by_frequency()
+    assert [(row.part, row.labels) for row in found] == [("head", 30), ("middle", 30), ("tail", 30)]
+    assert [round(row.drop_points, 6) for row in found[:2]] == [0, 0]
+    by_hand = [
+        average_precision_score(targets[:, rarest], one[:, rarest], average="macro") for one in (reference, logits)
+    ]
+    assert (found[2].mAP_reference, found[2].mAP) == pytest.approx(tuple(by_hand))
+    assert found[2].drop_points > 30
+    assert found[0].fewest >= found[1].most >= found[1].fewest >= found[2].most > 0
