@@ -108,11 +108,14 @@ def test_a_parents_name_cannot_lead_elsewhere(tmp_path):
     assert child.open_parent() is None
 
 
-def test_up_to_date_is_what_is_whole_and_of_the_same_inputs(tmp_path):
+def test_up_to_date_is_what_is_whole_and_of_the_same_inputs(tmp_path, caplog):
     path = tmp_path / "b"
+    caplog.set_level("INFO", logger="edgepress")
     assert up_to_date(path, "abc") is None
     made = make(path)
+    assert caplog.messages == []
     assert up_to_date(path, "abc") == made
+    assert caplog.messages == [f"{path}: unchanged, kept"]
     assert up_to_date(path, "abd") is None
     (path / "model.onnx").write_bytes(MODEL[::-1])
     assert up_to_date(path, "abc") is None

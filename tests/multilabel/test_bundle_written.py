@@ -149,7 +149,11 @@ def test_what_says_nothing_that_holds_is_made_again(tmp_path):
 
 
 def test_a_rewritten_bundle_has_the_same_files_and_the_changed_fields_alone(tmp_path):
-    bundle = make(tmp_path / "b")
+    with write_bundle(tmp_path / "b", **FIELDS) as folder:
+        (folder / "model.onnx").write_bytes(b"model")
+        (folder / "reports" / "val").mkdir(parents=True)
+        (folder / "reports" / "val" / "plot.svg").write_bytes(b"<svg/>")
+    bundle = Bundle.open(tmp_path / "b")
     again = rewrite_bundle(bundle, tmp_path / "deep" / "copy", inputs="other", opset=21)
     assert again.path == tmp_path / "deep" / "copy"
     assert (again.manifest.inputs, again.manifest.opset) == ("other", 21)

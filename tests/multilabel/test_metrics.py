@@ -254,6 +254,16 @@ def test_a_label_whose_known_cells_are_all_positive_proves_nothing():
         metrics.mean_average_precision(targets[:, [0, 2]], scores[:, [0, 2]], ignore[:, [0, 2]])
 
 
+def test_labels_are_left_out_for_want_of_positives_or_of_negatives():
+    targets = np.array([[1, 0, 1, 0], [0, 0, 1, 1]])
+    ignore = np.zeros(targets.shape, bool)
+    assert metrics.left_out(targets, ignore) == metrics.LeftOut((1,), (2,))
+    ignore[:, 3] = True  # nothing is known of it, so it has no positive
+    assert metrics.left_out(targets, ignore) == metrics.LeftOut((1, 3), (2,))
+    ignore[0, 2] = True
+    assert metrics.left_out(targets, ignore) == metrics.LeftOut((1, 3), (2,))
+
+
 def test_logits_of_probabilities_are_float32_and_finite_at_both_ends():
     p = np.array([[0.25, 0.5, 0.9], [0.0, 1.0, 1e-9]])
     found = metrics.logit(p)
