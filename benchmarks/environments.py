@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
+WHEELS = "--only-binary=:all:"
+"""Building numpy or OpenCV from their sources takes longer than anybody waits."""
 _ANSWER = """
 import json, sys, time
 import numpy as np
@@ -72,7 +74,7 @@ def make_environment(folder: Path, base: Path, wheel: Path | None, packages: Seq
         folder: for the environment, which is kept.
         base: the interpreter that it is made with.
         wheel: edgepress's, or None for an environment without it.
-        packages: as pip takes them; only wheels are installed.
+        packages: as pip takes them, with its options.
     """
     python = folder / "bin/python"
     if not (folder / ".complete").exists():
@@ -89,7 +91,7 @@ def make_environment(folder: Path, base: Path, wheel: Path | None, packages: Seq
 def install(python: Path, *packages: str) -> str | None:
     """Install packages into an environment; gives the reason where that fails."""
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--disable-pip-version-check"]
-    done = subprocess.run([*pip, "--only-binary=:all:", *packages], capture_output=True, text=True)
+    done = subprocess.run([*pip, *packages], capture_output=True, text=True)
     if done.returncode == 0:
         return None
     return next((line for line in done.stderr.splitlines()[::-1] if line.startswith("ERROR")), "pip failed")

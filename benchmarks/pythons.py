@@ -25,7 +25,7 @@ from pathlib import Path
 
 import tomllib
 
-from benchmarks.environments import ROOT, Answered, answered, install, make_environment, make_wheel, run_in
+from benchmarks.environments import ROOT, WHEELS, Answered, answered, install, make_environment, make_wheel, run_in
 from edgepress.deploy.engines.table import ENGINES, LITERT, NCNN, ONNX_RUNTIME, OPENVINO
 from edgepress.multilabel.bundle import Bundle
 
@@ -52,7 +52,9 @@ def main() -> None:
     here: dict[str, Answered] = {}
     for version in dict.fromkeys([HERE, *(options.python or PYTHONS)]):
         base = find_python(version, into)
-        for packages in ("newest", "lowest") if version in (HERE, PYTHONS[0]) else ("newest",):
+        for packages in ("newest", "lowest"):
+            if packages == "lowest" and version not in (HERE, PYTHONS[0]):
+                continue
             print(f"Python {version}, {packages} packages", file=sys.stderr, flush=True)
             row = {"python": version, "packages": packages}
             made = base if isinstance(base, str) else _environment(into, base, version, packages, wheel)
@@ -60,7 +62,7 @@ def main() -> None:
                 _print(**row, error=made)
                 continue
             for package in RUNTIMES:
-                why = install(made, package) if packages == "newest" else None
+                why = install(made, WHEELS, package) if packages == "newest" else None
                 _print(**row, full=_full_version(made), package=package, error=why, version=_installed(made, package))
             for bundle in bundles:
                 one = answered(made, bundle, options.data, into)
@@ -72,8 +74,8 @@ def main() -> None:
 
 def _environment(into: Path, base: Path, version: str, packages: str, wheel: Path) -> Path | str:
     if packages == "newest":
-        return make_environment(into / f"python-{version}", base, wheel, [])
-    return make_environment(into / f"python-{version}-lowest", base, wheel, lowest())
+        return make_environment(into / f"python-{version}", base, wheel, [WHEELS])
+    return make_environment(into / f"python-{version}-lowest", base, wheel, [WHEELS, *lowest()])
 
 
 def lowest() -> list[str]:

@@ -34,9 +34,9 @@ def main() -> None:
     wheel = make_wheel(into)
     for release in options.release or RELEASES:
         print(f"tensorrt-rtx {release}", file=sys.stderr, flush=True)
-        python = make_environment(
-            into / f"tensorrt-rtx-{release}", Path(sys.executable), wheel, [f"tensorrt-rtx=={release}.*"]
-        )
+        # Its libraries are in source packages, which hold them built.
+        packages = [f"tensorrt-rtx=={release}.*"]
+        python = make_environment(into / f"tensorrt-rtx-{release}", Path(sys.executable), wheel, packages)
         for graph in GRAPHS:
             row = {"release": release, "graph": graph, **_built(python, options.run / graph, into)}
             print(json.dumps(row), flush=True)

@@ -15,7 +15,7 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks.environments import Answered, answered, make_environment, make_wheel
+from benchmarks.environments import WHEELS, Answered, answered, make_environment, make_wheel
 
 VERSIONS = {
     "onnxruntime": ("1.20", "1.22", "1.24", "1.28", "1.31", "1.32"),
@@ -48,7 +48,7 @@ def main() -> None:
         for version in options.version or VERSIONS[runtime]:
             print(f"{runtime} {version}", file=sys.stderr, flush=True)
             folder = options.into / f"{runtime}-{version}"
-            python = make_environment(folder, Path(sys.executable), wheel, [f"{runtime}=={version}.*"])
+            python = make_environment(folder, Path(sys.executable), wheel, [WHEELS, f"{runtime}=={version}.*"])
             for engine in ENGINES[runtime]:
                 bundle = options.run / engine
                 if bundle.is_dir():

@@ -238,6 +238,23 @@ def require(module: str, extra: str) -> None:
         raise EngineUnavailableError(f"{module} is not installed here (pip install 'edgepress[{extra}]')")
 
 
+def require_memory(what: object, runtime: str, reason: str) -> None:
+    """Stop if a runtime failed because there was too little memory: the model is not at fault, nor the processor.
+
+    Args:
+        what: the file or bundle that it worked on.
+        reason: the runtime's message.
+
+    Raises:
+        EngineUnavailableError: there was; says what to do.
+    """
+    if "bad_alloc" in reason or "Cannot allocate memory" in reason:
+        raise EngineUnavailableError(
+            f"{what}: there is too little memory here to run it with {runtime}; free some, give the container more, or "
+            "take a smaller engine"
+        )
+
+
 def require_threads(threads: int | None) -> None:
     """
     Raises:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgepress.deploy.engines.base import require_memory
 from edgepress.deploy.machine.processor import machine_key
 from edgepress.multilabel.bundle import Bundle, write_atomically
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
@@ -176,6 +177,7 @@ def first_answer(engine: Engine, images: np.ndarray) -> np.ndarray:
     try:
         return engine(images)
     except RuntimeError as error:
+        require_memory(engine.bundle.path, engine.runtime_version, str(error))
         reason = " ".join(str(error).split())[:200]
         failed = f"{engine.bundle.path}: it opens here, and its first inference fails ({reason})"
         if engine.bundle.manifest.kind == "onnx":

@@ -15,7 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from edgepress.deploy.engines.base import Engine, Proof, by_precision, require, require_shape, require_threads, summary
+from edgepress.deploy.engines.base import (
+    Engine,
+    Proof,
+    by_precision,
+    require,
+    require_memory,
+    require_shape,
+    require_threads,
+    summary,
+)
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
 from edgepress.multilabel.golden_answers import is_proof
@@ -77,6 +86,7 @@ class OnnxRuntimeEngine(Engine):
             raise
         except Exception as error:  # its exception types share no base class
             reason = " ".join(str(error).split())
+            require_memory(file, "ONNX Runtime", reason)
             if _TOO_NEW.search(reason):
                 recorded = f"recorded: ONNX opset {self.bundle.manifest.opset or 'unknown'}"
                 raise EngineUnavailableError(

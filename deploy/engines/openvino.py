@@ -15,6 +15,7 @@ from edgepress.deploy.engines.base import (
     Proof,
     by_precision,
     require,
+    require_memory,
     require_shape,
     require_threads,
     summary,
@@ -63,7 +64,9 @@ class OpenVinoEngine(Engine):
             with own_signal_stack():
                 self._compiled = core.compile_model(core.read_model(graph, weights), self._device, options)
         except RuntimeError as error:
-            reason = " ".join(str(error).split())[:300]
+            reason = " ".join(str(error).split())
+            require_memory(bundle.model_path, "OpenVINO", reason)
+            reason = reason[:300]
             built = bundle.manifest.built_for
             if isinstance(built, BuiltForOpenVino) and is_older(self._version, built.version):
                 raise EngineUnavailableError(

@@ -111,8 +111,20 @@ def _closed() -> int:
     return CLOSED_PIPE
 
 
+def _open_streams() -> None:
+    """Let whatever is printed be printed: a stream that the shell closed (>&-) takes all, and a terminal or log of
+    another encoding than UTF-8 shows what it does not have as an escape."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 # it stays open as long as the process
+        elif hasattr(stream, "reconfigure"):  # a program that calls main may have its own
+            stream.reconfigure(errors="backslashreplace")
+
+
 def main() -> None:
     """Run the command line and turn every expected error into one line and an exit code."""
+    _open_streams()
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", datefmt="%H:%M:%S"))
     logging.getLogger("edgepress").addHandler(handler)
@@ -121,8 +133,6 @@ def main() -> None:
     debug = "--debug" in own
     if not debug:
         threading.excepthook = _in_a_thread
-    if sys.stdout is None:  # closed by the shell (>&-)
-        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 # it stays open as long as the process
     arguments = [*(["--quiet"] if "--quiet" in own else []), *(given or ["--help"])]
     try:
         code = command_line_of(arguments)(args=arguments, prog_name="edgepress", standalone_mode=False)
@@ -148,19 +158,43 @@ def main() -> None:
             raise
         _complain(_failed(error))
         code = 2
-    except ModuleNotFoundError as error:
-        extra = _EXTRAS.get((error.name or "").split(".")[0])
-        if debug or extra is None:
+    except Exception as error:
+        lacking = _lacking(error)
+        if lacking is not None and debug:
             raise
-        _complain(f"this needs {error.name}, which is not installed here (pip install 'edgepress[{extra}]')")
-        code = 2
-    except Exception:
-        traceback.print_exc()
-        _complain("this is a fault of edgepress, not of what you gave it; please report it with the lines above")
-        code = INTERNAL
+        if lacking is None:
+            traceback.print_exc()
+            lacking = "this is a fault of edgepress, not of what you gave it; please report it with the lines above"
+            code = INTERNAL
+        else:
+            code = 2
+        _complain(lacking)
     if code == INTERRUPTED:  # raised here, or returned by newer versions of typer
-        _complain("interrupted; the same command continues where it can")
+        if _starts_threads():
+            _complain("interrupted; the same command continues where it can")
+        else:  # OpenBLAS, which numpy imports, interrupts its own process where its threads do not start
+            _complain("no thread can be started here: raise the limit (ulimit -u, or --pids-limit of a container)")
+            code = 2
     sys.exit(code or 0)
+
+
+def _lacking(error: Exception) -> str | None:
+    """What this machine lacks for the command, a package or memory; None where edgepress is at fault."""
+    if isinstance(error, ModuleNotFoundError):
+        extra = _EXTRAS.get((error.name or "").split(".")[0])
+        said = f"this needs {error.name}, which is not installed here (pip install 'edgepress[{extra}]')"
+        return None if extra is None else said
+    if isinstance(error, MemoryError) or (isinstance(error, ImportError) and "failed to map segment" in str(error)):
+        return f"there is too little memory here ({str(error) or 'none was left'}); free some, or allow more"
+    return None
+
+
+def _starts_threads() -> bool:
+    try:
+        threading.Thread(target=int).start()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _misused(error: Any) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import json
 import logging
 import os
 import sys
@@ -15,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
-from edgepress.cli.options import BundlePath, Device, Rebuild, Threads, Unproven
+from edgepress.cli.options import BundlePath, Device, Rebuild, Threads, Unproven, print_json
 from edgepress.multilabel.errors import InputError, NoNumberError
 
 log = logging.getLogger("edgepress")
@@ -114,9 +113,7 @@ def _top_line(name: str, tags: list[str], answer: Answer) -> None:
 def _json(name: str, tags: list[str], answer: Answer) -> None:
     failed = isinstance(answer, InputError)
     row = {"file": name} | ({"error": str(answer)} if failed else {"tags": tags, "probabilities": answer})
-    # A name that is not text (Linux takes any bytes) is escaped as Python and JSON do it.
-    text = json.dumps(row, ensure_ascii=False)
-    print(text if _is_text(text) else json.dumps(row), flush=True)
+    print_json(row)
 
 
 def _csv(labels: tuple[str, ...], top: int | None) -> Write:

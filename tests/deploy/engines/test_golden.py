@@ -161,6 +161,19 @@ def test_a_bundle_without_stored_pictures_opens_with_a_caution(onnx_bundle, tmp_
         assert "has no stored pictures (golden.npz), so nobody has seen what it answers on this machine" in caplog.text
 
 
+def test_too_little_memory_is_no_fault_of_the_model_nor_of_the_processor(onnx_bundle, monkeypatch):
+    def full(*given, **named):
+        raise RuntimeError("Exception during initialization: std::bad_alloc")
+
+    said = r"there is too little memory here to run it with "
+    monkeypatch.setattr(OnnxRuntimeEngine, "_run", full)
+    with pytest.raises(EngineUnavailableError, match=f"{said}onnxruntime 1"):
+        open_engine(onnx_bundle)
+    monkeypatch.setattr("onnxruntime.InferenceSession", full)
+    with pytest.raises(EngineUnavailableError, match=f"{said}ONNX Runtime; free some"):
+        open_engine(onnx_bundle)
+
+
 def test_a_first_inference_that_fails_says_which_engine_to_take(build, monkeypatch, edgepress, tiny_data):
     """As OpenVINO's INT8 on processors without fp16, which compiles and then cannot run."""
 

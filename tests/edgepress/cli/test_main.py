@@ -1,8 +1,9 @@
-"""A disk that is full is told in a line with what to do, wherever it was noticed."""
+"""What the machine lacks (room on a disk, memory, threads, an encoding) is told in a line with what to do."""
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -33,6 +34,73 @@ def test_a_full_disk_says_to_make_room(bad, tmp_path, monkeypatch, number, files
     assert bad("inspect", tmp_path) == (
         f"edgepress: {where}{os.strerror(number)}: make room and start the same command again; what is finished is kept"
     )
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "(none was left)"),
+        (MemoryError("Unable to allocate 8 GiB"), "(Unable to allocate 8 GiB)"),
+        (
+            ImportError("x.so: failed to map segment from shared object"),
+            "(x.so: failed to map segment from shared object)",
+        ),
+    ],
+)
+def test_too_little_memory_is_told_as_that(bad, tmp_path, monkeypatch, error, said):
+    def full(path, kind=None):
+        raise error
+
+    monkeypatch.setattr(Bundle, "open", full)
+    assert bad("inspect", tmp_path) == f"edgepress: there is too little memory here {said}; free some, or allow more"
+
+
+def test_another_failed_import_is_a_fault_of_ours(edgepress, tmp_path, monkeypatch):
+    """Exit code 70: 1 would say that a gate failed."""
+
+    def broken(path, kind=None):
+        raise ModuleNotFoundError("No module named 'nonesuch'", name="nonesuch")
+
+    monkeypatch.setattr(Bundle, "open", broken)
+    answer = edgepress("inspect", tmp_path)
+    assert answer.code == 70
+    assert "this is a fault of edgepress" in answer.err
+
+
+def test_a_process_that_may_start_no_thread_is_not_told_as_interrupted(edgepress, tmp_path, monkeypatch):
+    """OpenBLAS, which numpy imports, sends its own process SIGINT where a thread of its own does not start."""
+
+    def interrupted(path, kind=None):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Bundle, "open", interrupted)
+    answer = edgepress("inspect", tmp_path)
+    assert (answer.code, answer.err) == (130, "edgepress: interrupted; the same command continues where it can\n")
+
+    def none(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", none)
+    answer = edgepress("inspect", tmp_path)
+    assert answer.code == 2
+    assert answer.err.startswith(
+        "edgepress: no thread can be started here: raise the limit (ulimit -u, or --pids-limit"
+    )
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_what_a_terminal_cannot_show_is_escaped(onnx_bundle, tiny_data, tmp_path, encoding):
+    """A container or a service may have any encoding; the name of a picture is no fault of edgepress."""
+    source = next(path for path in (tiny_data / "test").iterdir() if path.suffix in (".png", ".jpg"))
+    picture = tmp_path / f"Straße 犬{source.suffix}"
+    picture.write_bytes(source.read_bytes())
+    command = [sys.executable, "-m", "edgepress", "predict", str(onnx_bundle.path), str(picture)]
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    done = subprocess.run(command, capture_output=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode(encoding).startswith(str(picture).encode(encoding, "backslashreplace").decode(encoding))
+    done = subprocess.run([*command, "--json"], capture_output=True, env=environment, check=False)
+    assert json.loads(done.stdout.decode(encoding))["file"] == str(picture)
 
 
 def test_a_library_s_thread_prints_no_traceback_over_it_but_over_a_fault(edgepress, tmp_path, monkeypatch):
