@@ -122,7 +122,9 @@ def without_surplus(model: bytes) -> bytes:
             continue
         appended = makers[makers[pad.inputs[0]].inputs[0]]  # PAD reads a SLICE of a CONCATENATION
         last = readers[pad.outputs[0]]  # an ADD of zeros
-        pad.inputs = [appended.inputs[0], pad.inputs[1]]
+        pad.inputs = [appended.inputs[0], *pad.inputs[1:]]  # a PADV2 also reads what it pads with
+        if last.builtinOptions.fusedActivationFunction:  # the ADD does more than to add zeros
+            continue
         graph.operators.remove(pad)
         graph.operators[graph.operators.index(last)] = pad
         pad.outputs = last.outputs

@@ -5,8 +5,8 @@
   depends on no picture, such as an ML-Decoder's queries, is computed once here.
 - pnnx leaves out the axes of a reduction where they are an input, as they are from opset 18 on
   (`findings/pnnx-axes-of-a-reduction.sh`): it becomes a global pooling of a map whose rows are what is reduced.
-- pnnx gives the product of a vector with a matrix another shape where a reduction has made the vector: as a 1x1
-  convolution of one position it is right.
+- pnnx makes a table of the product of a vector with a matrix that has neither a bias nor transB
+  (`findings/pnnx-gemm-without-bias.sh`): as a 1x1 convolution of one position every such product is right.
 - ncnn has an InstanceNorm of maps only, and exporters write a GroupNorm as one of rows: rows become maps one wide.
 """
 

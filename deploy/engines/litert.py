@@ -13,6 +13,7 @@ from edgepress.deploy.engines.base import Engine, Proof, by_precision, require, 
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.cores import cores
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
+from edgepress.multilabel.litert_model import REDUCED_PRECISION
 from edgepress.multilabel.manifest import BuiltForLiteRt
 
 _PRODUCTS = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL", "TRANSPOSE_CONV"}
@@ -42,7 +43,10 @@ class LiteRtEngine(Engine):
         self._threads = threads or cores()
         self._turn = threading.Lock()
         try:
-            self._interpreter = Interpreter(model_content=self._model(), num_threads=self._threads)
+            content = self._model()
+            # XNNPACK then computes in half precision where the processor can, and LiteRT does not report it.
+            self._half = "permitted by the file" if REDUCED_PRECISION in content else "off"
+            self._interpreter = Interpreter(model_content=content, num_threads=self._threads)
             self._interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
             raise self._refusal(" ".join(str(error).split())) from error
@@ -114,7 +118,7 @@ class LiteRtEngine(Engine):
             products=precisions,
             layers=by_precision(map(_computed, layers)),
             source="the operators of LiteRT's graph, the types that they read, and which of them XNNPACK took",
-            settings={"threads": str(self._threads)},
+            settings={"threads": str(self._threads), "half_precision": self._half},
         )
 
     def _run(self, images: np.ndarray) -> np.ndarray:

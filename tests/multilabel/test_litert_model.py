@@ -81,6 +81,21 @@ def test_it_holds_the_networks_operators_alone(converted):
     assert set(found) <= {"CAST", "PAD", "CONV_2D", "TRANSPOSE", "MEAN"}
 
 
+@pytest.mark.parametrize("after", ["Relu", "Neg"])
+def test_what_a_padding_holds_and_what_follows_it_is_kept(tmp_path, after):
+    """onnx2tf adds zeros to what is padded, and joins a Relu with that sum."""
+    require_litert()
+    nodes = [
+        helper.make_node("Pad", ["maps", "wide", "two"], ["padded"], "pad"),
+        helper.make_node(after, ["padded"], ["other"], "after"),
+        helper.make_node("ReduceMean", ["other", "axes"], ["logits"], "mean of all", keepdims=0),
+    ]
+    wide = np.array([0, 0, 1, 0, 0, 0, 0, 2], np.int64)
+    made = litert_model(tagger(tmp_path / "a.onnx", *nodes, last="logits", wide=wide, two=np.array(2, np.float32)))
+    found = operators(made)
+    assert (found["PADV2"], found["SLICE"], found["CONCATENATION"]) == (1, 0, 0)
+
+
 def test_it_may_not_be_computed_in_half_precision(converted):
     """XNNPACK computes a file that says so in half precision on processors that can, whatever its name."""
     assert REDUCED_PRECISION not in converted

@@ -138,6 +138,7 @@ MIXED = (
     helper.make_node("Mul", ["maps", "mean"], ["scaled"], "scaled"),
     helper.make_node("ReduceMean", ["scaled", "axes"], ["logits"], "over places", keepdims=0),
 )
+BARE = (helper.make_node("Gemm", ["means", "w"], ["logits"], "head"),)  # findings/pnnx-gemm-without-bias.sh
 TWO = (
     helper.make_node("Gemm", ["means", "w", "b"], ["first"], "first", transB=1),
     helper.make_node("Relu", ["first"], ["relu"], "relu"),
@@ -145,7 +146,9 @@ TWO = (
 )
 
 
-@pytest.mark.parametrize("nodes", [TOKENS, MIXED, TWO], ids=["linear head", "mean over channels", "two products"])
+@pytest.mark.parametrize(
+    "nodes", [TOKENS, MIXED, TWO, BARE], ids=["linear head", "mean over channels", "two products", "no bias"]
+)
 def test_what_pnnx_would_convert_wrongly_is_rewritten(tmp_path, nodes):
     require_ncnn()
     constants = {"flat": np.array([0, 4, -1], np.int64), "one": np.array([1], np.int64)}

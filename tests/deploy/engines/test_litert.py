@@ -154,9 +154,23 @@ def test_batches_of_changing_size_give_the_same_bits(litert, images):
             assert np.array_equal(found, alone) or size != 1
 
 
+def test_half_precision_is_off_and_a_file_that_permits_it_is_told(litert, holding, images):
+    """As onnx2tf writes its float32 files, before edgepress takes the permission away."""
+    from ai_edge_litert.schema_py_generated import MetadataT
+
+    def permits(model: Any) -> None:
+        entry = MetadataT()
+        entry.name, entry.buffer = "reduced_precision_support", 0
+        model.metadata = [*(model.metadata or []), entry]
+
+    with open_engine(litert) as ours, open_engine(holding(changed(litert, permits)), unproven=True) as other:
+        assert ours.proof().settings["half_precision"] == "off"
+        assert other.proof().settings["half_precision"] == "permitted by the file"
+
+
 def test_it_takes_the_cores_that_this_process_may_use(litert):
     with open_engine(litert) as engine:
-        assert engine.proof().settings == {"threads": str(cores())}
+        assert engine.proof().settings["threads"] == str(cores())
 
 
 def test_a_batch_too_large_for_memory_leaves_the_engine_usable(litert, images, monkeypatch):
