@@ -59,6 +59,12 @@ class Tiff:
     alpha_at: int
     """Offset in the file of the 16-bit number that says so."""
     order: Literal["<", ">"]
+    colours: int = 1
+    """TIFF's number of the colour space; 0: grey whose zero is white, 1: grey, 2: RGB."""
+    channels: int = 1
+    """Number of channels, those beyond the colours as well."""
+    planar: bool = False
+    """Whether each channel is stored by itself, one after the other."""
 
 
 def read_header(data: bytes, name: str) -> Header:
@@ -72,6 +78,10 @@ def read_header(data: bytes, name: str) -> Header:
         return Header("jpeg", height, width)
     if data[:8] == PNG:
         return _png(data, name)
+    if data[:4] in (b"II+\x00", b"MM\x00+"):
+        raise InputError(
+            f"{name}: a BigTIFF, the form for files of more than 4 GB, which is not read; save it as TIFF or PNG"
+        )
     try:
         header = _other(data)
     except struct.error:
@@ -182,13 +192,13 @@ _COLOURS = {2: 3, 5: 4, 6: 3, 8: 3}
 
 
 def _tiff(data: bytes) -> Tiff | None:
-    """Tags 256 and 257 are width and height, 258 is the bits, 262 the colour space, 277 the number of channels, 338
-    the meaning of the channels beyond the colours, 339 the number format."""
+    """Tags 256 and 257 are width and height, 258 is the bits, 262 the colour space, 277 the number of channels, 284 how
+    they are stored, 338 the meaning of the channels beyond the colours, 339 the number format."""
     order: Literal["<", ">"] = "<" if data[:2] == b"II" else ">"
     found: dict[int, int] = {}
     extra_at = 0
     for tag, kind, _, at in _entries(data, order):
-        if tag in (256, 257, 258, 262, 277, 338, 339):
+        if tag in (256, 257, 258, 262, 277, 284, 338, 339):
             (found[tag],) = struct.unpack_from(order + ("I" if kind == 4 else "H"), data, at)
             extra_at = at if tag == 338 else extra_at
     if 256 not in found or 257 not in found:
@@ -197,7 +207,18 @@ def _tiff(data: bytes) -> Tiff | None:
     if found.setdefault(277, 1) > _COLOURS.get(found.setdefault(262, 1), 1):
         kinds: dict[int, Literal["associated", "unassociated"]] = {1: "associated", 2: "unassociated"}
         alpha = kinds.get(found.get(338, 0), "unspecified") if (found[277], found[262]) == (4, 2) else "unspecified"
-    return Tiff(found[257], found[256], found.get(258, 1), found.get(339, 1), alpha, extra_at, order)
+    return Tiff(
+        height=found[257],
+        width=found[256],
+        bits=found.get(258, 1),
+        sample_format=found.get(339, 1),
+        alpha=alpha,
+        alpha_at=extra_at,
+        order=order,
+        colours=found[262],
+        channels=found[277],
+        planar=found.get(284) == 2 and found[277] > 1,
+    )
 
 
 def _jpeg_size(data: bytes, name: str) -> tuple[int, int]:

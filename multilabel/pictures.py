@@ -186,12 +186,13 @@ def decode(data: bytes, name: str) -> Decoded:
 
     Raises:
         InputError: as for `read_picture`; also a TIFF of floating-point, signed or 32-bit numbers, because nothing
-            says which value is white, and a format that this OpenCV is too old to read.
+            says which value is white, one that OpenCV reads otherwise than it is meant, and a format that this
+            OpenCV is too old to read.
     """
     header = read_header(data, name)
     _require_bounded(header, name)
     if header.tiff:
-        _require_whole_numbers(header.tiff, name)
+        _require_readable(header.tiff, name)
     if header.animated and _OPENCV < _ANIMATED_WEBP:
         raise InputError(f"{name}: an animated WebP, which OpenCV {cv2.__version__} cannot read; {_newer('4.11')}")
     image = _imdecode(data, header, name)
@@ -201,6 +202,9 @@ def decode(data: bytes, name: str) -> Decoded:
         image = _divided(image)
     bits = used = 8
     if image.dtype == np.uint16:
+        if header.tiff and header.tiff.colours == 0:  # OpenCV obeys that zero is white in pictures of 8 bits alone
+            unused = 16 - header.tiff.bits  # the lower bits, in which OpenCV puts zeros
+            image = (0xFFFF >> unused << unused) - image
         bits, top = 16, int(image.max())
         used = next(width for width in _DEPTHS if top < 1 << width)
         image = (image >> (used - 8)).astype(np.uint8)
@@ -265,12 +269,32 @@ def _opaque(data: bytes, header: Header) -> bytes:
     return data
 
 
-def _require_whole_numbers(tiff: Tiff, name: str) -> None:
+_TIFF_COLOURS = {3: "a palette", 5: "CMYK", 6: "YCbCr", 8: "Lab"}
+
+
+def _require_readable(tiff: Tiff, name: str) -> None:
+    """Stop where nothing says what a TIFF's numbers mean, or where OpenCV reads them as others without an error."""
     if tiff.sample_format != 1 or tiff.bits > 16:
         kind = {2: "signed numbers", 3: "floating-point numbers"}.get(tiff.sample_format, "numbers")
         raise InputError(
             f"{name}: a TIFF with {kind} of {tiff.bits} bits, of which nothing says what is white; "
             "expected 1 to 16 bits a channel that count from 0: save it so"
+        )
+    deep = f"{name}: a TIFF of {tiff.bits} bits a channel"
+    if tiff.bits > 8 and tiff.planar:
+        raise InputError(
+            f"{deep} that stores its channels one after the other, which OpenCV mixes; save it with them interleaved"
+        )
+    if tiff.bits > 8 and tiff.colours not in (0, 1, 2):
+        colours = _TIFF_COLOURS.get(tiff.colours, f"colour space {tiff.colours}")
+        raise InputError(
+            f"{deep} in {colours}, which OpenCV reads as if it were RGB or not at all; save it as RGB or grey"
+        )
+    if tiff.bits not in (1, 8, 10, 12, 14, 16) and (tiff.bits, tiff.colours) != (4, 3):
+        raise InputError(f"{deep}, which OpenCV does not read; save it with 8 bits or 16")
+    if tiff.channels > 4:
+        raise InputError(
+            f"{name}: a TIFF of {tiff.channels} channels; expected grey or RGB, with or without transparency"
         )
 
 

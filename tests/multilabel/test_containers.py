@@ -204,3 +204,91 @@ def test_a_walk_over_a_damaged_header_ends_in_a_header_or_a_line(pixels, suffix)
         for four in (b"\xff\xff\xff\xff", bytes(4), struct.pack("<I", len(data) - 1)):
             with contextlib.suppress(InputError):
                 read_header(data[:at] + four + data[at + 4 :], "a")
+
+
+def tiff(samples: np.ndarray, bits: int, colours: int, *, planar: bool = False, data: bytes | None = None) -> bytes:
+    """A TIFF of one strip per plane. Pillow writes few of the forms that scanners and microscopes do."""
+    height, width, channels = samples.shape
+    kind = "<u2" if bits > 8 else "u1"
+    planes = (
+        [samples[..., i].astype(kind).tobytes() for i in range(channels)]
+        if planar
+        else [samples.astype(kind).tobytes()]
+    )
+    planes = [data] if data is not None else planes
+    offsets = [8 + sum(map(len, planes[:i])) for i in range(len(planes))]
+    values = {
+        256: [width],
+        257: [height],
+        258: [bits] * channels,
+        259: [1],
+        262: [colours],
+        273: offsets,
+        277: [channels],
+    }
+    values |= {278: [height], 279: [len(plane) for plane in planes], 284: [2 if planar else 1]}
+    at = 8 + sum(map(len, planes))
+    end, entries, beside = at + 2 + 12 * len(values) + 4, b"", b""
+    for tag, numbers in sorted(values.items()):
+        packed = struct.pack(f"<{len(numbers)}I", *numbers)
+        entries += struct.pack("<HHI", tag, 4, len(numbers))
+        entries += packed if len(numbers) == 1 else struct.pack("<I", end + len(beside))
+        beside += packed if len(numbers) > 1 else b""
+    return (
+        b"II*\x00"
+        + struct.pack("<I", at)
+        + b"".join(planes)
+        + struct.pack("<H", len(values))
+        + entries
+        + bytes(4)
+        + beside
+    )
+
+
+@pytest.mark.parametrize(("bits", "used"), [(8, 8), (16, 16), (16, 12), (12, 12)])
+def test_grey_whose_zero_is_white_is_not_inverted(pixels, bits, used):
+    """OpenCV obeys it in pictures of 8 bits alone: one of 16 bits came back as its negative."""
+    grey = pixels[..., :1].astype(np.uint16)
+    deep = grey if used == 8 else grey << (used - 8) | grey >> (16 - used)
+    stored = (1 << bits) - 1 - deep
+    data = None
+    if bits == 12:  # two numbers in three bytes
+        each = stored.reshape(-1, 2).astype(np.uint32)
+        data = b"".join(int(a << 12 | b).to_bytes(3, "big") for a, b in each)
+    want = np.repeat(grey.astype(np.uint8), 3, axis=2)
+    found = decode(tiff(stored, bits, 0, data=data), "a.tif").pixels
+    assert np.array_equal(found, want)
+
+
+@pytest.mark.parametrize(
+    ("bits", "colours", "channels", "planar", "said"),
+    [
+        (
+            16,
+            2,
+            3,
+            True,
+            "a TIFF of 16 bits a channel that stores its channels one after the other, which OpenCV mixes",
+        ),
+        (16, 5, 4, False, "a TIFF of 16 bits a channel in CMYK, which OpenCV reads as if it were RGB or not at all"),
+        (16, 8, 3, False, "a TIFF of 16 bits a channel in Lab, which"),
+        (4, 1, 1, False, "a TIFF of 4 bits a channel, which OpenCV does not read; save it with 8 bits or 16"),
+        (8, 2, 5, False, "a TIFF of 5 channels; expected grey or RGB"),
+    ],
+)
+def test_a_tiff_that_opencv_reads_wrongly_or_not_is_named_and_not_called_damaged(bits, colours, channels, planar, said):
+    samples = np.zeros((6, 8, channels), np.uint16)
+    with pytest.raises(InputError, match=r"^a\.tif: ") as caught:
+        decode(tiff(samples, bits, colours, planar=planar), "a.tif")
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(("bits", "planar"), [(8, False), (8, True), (16, False)])
+def test_other_tiffs_by_hand_are_read(pixels, bits, planar):
+    samples = pixels.astype(np.uint16) * (257 if bits == 16 else 1)
+    assert np.array_equal(decode(tiff(samples, bits, 2, planar=planar), "a.tif").pixels, pixels)
+
+
+def test_a_bigtiff_is_named():
+    with pytest.raises(InputError, match=r"^a\.tif: a BigTIFF, the form for files of more than 4 GB"):
+        decode(b"II+\x00" + bytes(100), "a.tif")
