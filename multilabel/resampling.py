@@ -22,7 +22,7 @@ Interpolation = Literal["area-cubic", "bilinear-aa", "bicubic-aa", "bilinear"]
 _BITS = 22
 """Bits of a weight, as in Pillow: a sum of weights times bytes is exact in float64 in any order, so it is the same on
 every processor."""
-_BLOCK = 16
+_BLOCK = 4
 """Rows of the result that are computed from one float64 copy of the rows beneath them."""
 
 
