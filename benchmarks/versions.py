@@ -21,7 +21,7 @@ VERSIONS = {
     "onnxruntime": ("1.20", "1.22", "1.24", "1.28", "1.31", "1.32"),
     "openvino": ("2025.0", "2025.2", "2025.4", "2026.0", "2026.2", "2026.4"),
     "ai-edge-litert": ("2.1", "2.2", "2.3"),
-    "ncnn": ("1.0.20250503", "1.0.20260114", "1.0.20261020"),
+    "ncnn": ("1.0.20261020",),
 }
 """From the declared lower bound to the newest that was there when this was written."""
 ENGINES = {

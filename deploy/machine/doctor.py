@@ -5,6 +5,8 @@ Nothing here was tried on a Jetson; releases and versions are as published, see 
 
 from __future__ import annotations
 
+import contextlib
+import importlib.metadata
 import platform
 import re
 import sys
@@ -112,7 +114,7 @@ def diagnose(root: Path = Path("/")) -> Diagnosis:
         usable=bool(works & _CPU_RUNTIMES) or on_gpu,
         backends=tuple(backends),
         advice=tuple(advice(board, works, openvino)),
-        cautions=tuple(machine_cautions(weight_bits_here(), platform.machine(), features, installed())),
+        cautions=tuple(machine_cautions(weight_bits_here(), platform.machine(), features, [*installed(), *opencvs()])),
     )
 
 
@@ -123,7 +125,7 @@ def machine_cautions(weight_bits: int, machine: str, features: str | None, insta
         weight_bits: bits of INT8 weights whose products are exact here; see `multilabel.saturation`.
         machine: `platform.machine()`.
         features: an ARM processor's features, as in /proc/cpuinfo.
-        installed: runtimes and their versions, `onnxruntime 1.32.0`.
+        installed: runtimes and wheels of OpenCV with their versions, `onnxruntime 1.32.0`.
     """
     found = []
     if weight_bits < 8:
@@ -137,6 +139,21 @@ def machine_cautions(weight_bits: int, machine: str, features: str | None, insta
         version = re.match(r"onnxruntime(?:-gpu)? (\d+)\.(\d+)", name)
         if version is not None and (int(version[1]), int(version[2])) < (1, 23):
             found.append(f"{name} runs fp16 graphs 2.5 to 4.6 times slower than 1.32 does on x86: take 1.23 or newer")
+    several = [name for name in installed if name.startswith("opencv")]
+    if len(several) > 1:
+        found.append(
+            f"{' and '.join(several)} write into one folder, and which of them runs is chance: pip uninstall all of "
+            "them, and install opencv-python-headless again"
+        )
+    return found
+
+
+def opencvs() -> list[str]:
+    """The wheels of OpenCV that are installed, and their versions; they exclude each other, which pip does not know."""
+    found = []
+    for name in ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found.append(f"{name} {importlib.metadata.version(name)}")
     return found
 
 

@@ -18,6 +18,7 @@ from edgepress.deploy.machine.doctor import (
     diagnose,
     find_board,
     machine_cautions,
+    opencvs,
     parse_tegra_release,
 )
 
@@ -183,12 +184,29 @@ def test_cuda_bindings_are_asked_and_not_only_imported(monkeypatch, code, driver
         ((8, "x86_64", None, ["onnxruntime 1.22.1"]), ["fp16 graphs 2.5 to 4.6 times slower"]),
         ((8, "x86_64", None, ["onnxruntime-gpu 1.9.0"]), ["fp16 graphs 2.5 to 4.6 times slower"]),
         ((8, "x86_64", None, ["torch 2.15.0"]), []),
+        ((8, "x86_64", None, ["ncnn 1.0.20261020", "opencv-python-headless 5.0.0.93"]), []),
+        (
+            (8, "x86_64", None, ["opencv-python-headless 4.10.0.84", "opencv-python 4.11.0.86"]),
+            ["opencv-python-headless 4.10.0.84 and opencv-python 4.11.0.86 write into one folder"],
+        ),
     ],
 )
 def test_what_works_and_is_not_what_one_takes_it_for_is_cautioned(given, told):
     found = machine_cautions(*given)
     assert len(found) == len(told)
     assert all(text in line for text, line in zip(told, found, strict=True))
+
+
+def test_the_wheels_of_opencv_are_found_by_their_names(tmp_path, monkeypatch):
+    """ncnn's wheels before October 2026 ask for opencv-python, and pip puts it over opencv-python-headless."""
+    for name, version in (("opencv_python", "4.11.0.86"), ("opencv_contrib_python", "4.11.0.86")):
+        folder = tmp_path / f"{name}-{version}.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: {version}\n")
+    alone = opencvs()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert opencvs() == [*alone, "opencv-python 4.11.0.86", "opencv-contrib-python 4.11.0.86"]
+    assert len(alone) == 1
 
 
 @pytest.mark.parametrize(
