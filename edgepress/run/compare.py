@@ -22,7 +22,8 @@ from edgepress.compress.reading import TeacherSource
 from edgepress.multilabel.bundle import Bundle, write_atomically
 from edgepress.multilabel.config import Config
 from edgepress.multilabel.errors import InputError, did_you_mean, first_mistake
-from edgepress.multilabel.metrics import mean_average_precision, prevalence
+from edgepress.multilabel.frequency import PARTS, thirds
+from edgepress.multilabel.metrics import average_precision, prevalence
 from edgepress.multilabel.plural import plural
 from edgepress.report.plots import draw_comparison
 from edgepress.report.terminal import print_table
@@ -139,9 +140,17 @@ def summarise(students: Sequence[ComparedStudent]) -> tuple[MethodSummary, ...]:
                 test_mAP_points=statistics.mean(values),
                 deviation=statistics.stdev(values) if len(values) > 1 else None,
                 val_mAP_points=statistics.mean(100 * row.val_mAP for row in rows),
+                by_frequency_points=_by_frequency(rows),
             )
         )
     return tuple(methods)
+
+
+def _by_frequency(rows: Sequence[ComparedStudent]) -> tuple[float, ...]:
+    """Means in points; none where a student of an earlier version has no such figures."""
+    if not all(row.by_frequency for row in rows):
+        return ()
+    return tuple(100 * statistics.mean(parts) for parts in zip(*(row.by_frequency for row in rows), strict=True))
 
 
 def print_comparison(record: MethodComparison, console: Console) -> None:
@@ -151,17 +160,20 @@ def print_comparison(record: MethodComparison, console: Console) -> None:
     for row in sorted(record.methods, key=lambda row: -row.test_mAP_points):
         deviation = "" if row.deviation is None else f"{row.deviation:.2f}"
         means = (f"{row.test_mAP_points:.2f}", deviation, f"{row.val_mAP_points:.2f}")
-        rows.append((row.method, str(row.seeds), *means))
+        rows.append((row.method, str(row.seeds), *means, *(f"{part:.2f}" for part in row.by_frequency_points)))
+    parts = PARTS if all(row.by_frequency_points for row in record.methods) else ()
+    columns = ("method", "seeds", "test mAP", "deviation", "val mAP", *parts)
     print_table(
         console,
-        ("method", "seeds", "test mAP", "deviation", "val mAP"),
-        rows,
+        columns,
+        [row[: len(columns)] for row in rows],
         title=f"{record.student.backbone} at {record.student.size} px, {plural(record.epochs, 'epoch')}",
         caption=(
             f"teacher: {record.teacher.backbone}, val mAP {'unknown' if known is None else f'{100 * known:.2f}'}"
             f"{'' if lead is None else f', {lead:.1f} points above the student alone'}; "
             f"random scores reach {100 * record.prevalence:.1f}. val picks the epoch, test reports. "
             f"The rows are all that {RECORD} holds, of this call and of earlier ones"
+            f"{'; head, middle, tail: test mAP of the most frequent labels, and so on' if parts else ''}"
         ),
     )
 
@@ -189,14 +201,15 @@ def _row(student: Bundle, method: str, seed: int, splits: Splits) -> ComparedStu
     config = DistillConfig.parse(facts.training, f"{student.path}, training")
     accelerator = make_accelerator(config)
     logits = predict_logits(load_model(student.path).to(accelerator.device), splits.test, config, accelerator)
+    test = splits.test
+    precisions = average_precision(test.targets, test.scores(np.asarray(logits)), test.ignore)
     return ComparedStudent(
         method=method,
         seed=seed,
         val_mAP=facts.val_mAP,
         best_epoch=facts.best_epoch,
-        test_mAP=mean_average_precision(
-            splits.test.targets, splits.test.scores(np.asarray(logits)), splits.test.ignore
-        ),
+        test_mAP=float(np.nanmean(precisions)),
+        by_frequency=tuple(float(precisions[third.columns].mean()) for third in thirds(test.targets, test.ignore)),
         seconds=sum(epoch.seconds for epoch in facts.history),
         teacher_val_mAP=facts.teacher_val_mAP,
         training=config,

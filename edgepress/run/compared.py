@@ -15,6 +15,8 @@ class ComparedStudent(Typed):
     val_mAP: float
     best_epoch: int
     test_mAP: float
+    by_frequency: tuple[float, ...] = ()
+    """test mAP of the most frequent third of the labels, of the middle and of the rarest; none where labels are few."""
     seconds: float
     """Of its training."""
     teacher_val_mAP: float | None
@@ -33,6 +35,8 @@ class MethodSummary(Typed):
     deviation: float | None
     """Sample deviation of test mAP in points; None for one seed."""
     val_mAP_points: float
+    by_frequency_points: tuple[float, ...] = ()
+    """Means over the seeds of the students' `by_frequency`, in points."""
 
 
 class MethodComparison(Typed):

@@ -14,8 +14,10 @@ from edgepress.compress.checkpoint import load_model
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.datasets import load_dataset
 from edgepress.multilabel.metrics import mean_average_precision
-from edgepress.run.compare import summarise
-from edgepress.run.compared import ComparedStudent
+from edgepress.report.terminal import stdout
+from edgepress.run.compare import print_comparison, summarise
+from edgepress.run.compared import ComparedStudent, MethodComparison
+from edgepress.run.run_report import ModelFacts
 
 
 @pytest.fixture(scope="module")
@@ -213,3 +215,22 @@ def test_mean_and_deviation_by_hand():
     assert row.test_mAP_points == pytest.approx(32.0)
     assert row.deviation == pytest.approx(2.0)
     assert summarise(students[:1])[0].deviation is None
+
+
+def test_frequent_and_rare_labels_are_told_apart_where_every_student_has_both(capsys):
+    def student(seed: int, parts: tuple[float, ...]) -> ComparedStudent:
+        given = {"method": "a", "seed": seed, "test_mAP": 0.3, "val_mAP": 0.5, "teacher_val_mAP": None}
+        return ComparedStudent.model_construct(**given, by_frequency=parts)
+
+    students = (student(0, (0.5, 0.3, 0.1)), student(1, (0.7, 0.3, 0.2)))
+    methods = summarise(students)
+    assert methods[0].by_frequency_points == pytest.approx((60, 30, 15))
+    assert summarise((*students, student(2, ())))[0].by_frequency_points == ()  # of an earlier version
+    facts = ModelFacts.model_construct(backbone="net", size=32)
+    record = MethodComparison.model_construct(
+        students=students, methods=methods, teacher=facts, student=facts, epochs=1, prevalence=0.1
+    )
+    print_comparison(record, stdout())
+    said = capsys.readouterr().out
+    for text in ("head", "60.00", "tail", "15.00"):
+        assert text in said
