@@ -137,6 +137,11 @@ class LabelGroups(BaseModel):
                 near = did_you_mean(name, labels.names)
                 raise InputError(f"{where}: {name!r} is no label of the data set ({shown(labels.names)}){near}")
 
+    def as_yaml(self) -> str:
+        """What `read` reads."""
+        given = self.model_dump(mode="json", exclude_defaults=True)
+        return yaml.safe_dump(given, allow_unicode=True, sort_keys=False)
+
     @classmethod
     def read(cls, path: Path) -> LabelGroups:
         """Read them from a YAML file; every scalar is the name that is written there, also `no`, `on` and `1`.

@@ -32,6 +32,8 @@ from edgepress.multilabel.datasets.webdataset import (
 )
 from edgepress.multilabel.durable import give_name, make_folder
 from edgepress.multilabel.errors import DataChangedError, InputError
+from edgepress.multilabel.label_groups import FILE as GROUPS
+from edgepress.multilabel.label_groups import NO_GROUPS, LabelGroups
 from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.pictures import Picture, ShardPicture, check_bytes, read_bytes, suffix_of
 from edgepress.multilabel.plural import plural
@@ -65,29 +67,39 @@ def write_shards(splits: Sequence[MultiLabelDataset], out: Path, *, shard_bytes:
     splits = [
         data.in_order_of(first.labels, f"the split {first.split!r}", f"the split {data.split!r}") for data in splits
     ]
-    _open_folder(out, splits[0].labels)
+    _open_folder(out, splits[0].labels, splits[0].groups)
     for data in splits:
         _write_split(data, out, shard_bytes)
 
 
-def _open_folder(out: Path, labels: LabelSpace) -> None:
-    """Write labels.txt, or check that it and everything else in the folder was written by this module."""
+def _open_folder(out: Path, labels: LabelSpace, groups: LabelGroups) -> None:
+    """Write labels.txt and the label groups, or check that these and all else in the folder were written by this
+    module."""
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: is a file; expected a folder's name for the shards")
     listing = out / "labels.txt"
-    there = sorted({entry.name for entry in out.iterdir()} - {".labels.txt.partial"}) if out.is_dir() else []
+    there = (
+        sorted({entry.name for entry in out.iterdir()} - {".labels.txt.partial", f".{GROUPS}.partial"})
+        if out.is_dir()
+        else []
+    )
     begun = {found[1] or found[2] for name in there if (found := _BEGUN.fullmatch(name))}
-    ours = {name for name in there if _BEGUN.fullmatch(name) or tar_split(name) in begun} | {listing.name}
+    ours = {name for name in there if _BEGUN.fullmatch(name) or tar_split(name) in begun} | {listing.name, GROUPS}
     for name in there:
         if name not in ours or not listing.is_file():
             raise InputError(f"{out}: holds other files ({name}); name a new folder for the shards")
     if there:
         labels.require_equal(LabelSpace.from_file(listing), "the data set", str(listing))
+        written = LabelGroups.read(out / GROUPS) if GROUPS in there else NO_GROUPS
+        if written != groups:
+            raise InputError(f"{out}: its {GROUPS} holds other label groups than the data set; name a new folder")
         return
     try:
         content = "".join(f"{name}\n" for name in labels).encode()
     except UnicodeEncodeError as error:
         raise InputError(f"a label is not valid text ({error.reason}); correct its name") from None
+    if groups:  # first, because labels.txt says that the folder is begun
+        write_atomically(out / GROUPS, groups.as_yaml().encode())
     write_atomically(listing, content)
 
 

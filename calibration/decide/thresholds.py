@@ -32,7 +32,7 @@ from edgepress.calibration.decide.probabilities import (
 )
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.decisions import SILENT, Decisions, Fit, Method
-from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.errors import InputError, shown
 from edgepress.multilabel.grouped import UNGROUPED, GroupedLabels
 from edgepress.multilabel.metrics import decide, sigmoid, told_constant
 from edgepress.multilabel.plural import plural
@@ -142,15 +142,19 @@ def best_threshold(
     return SILENT, float(precision.max())
 
 
-def fit_thresholds(targets, probabilities, ignore, criterion: Criterion) -> Thresholds:
-    """A threshold for each column of `[N, C]`, with the shrinkage described above; 0.5 for a label without a positive.
+def fit_thresholds(
+    targets, probabilities, ignore, criterion: Criterion, grouped: GroupedLabels = UNGROUPED
+) -> Thresholds:
+    """A threshold for each column of `[N, C]`, with the shrinkage described above; 0.5 for a label without a positive,
+    and 0 for one of a `one_of` group, of which the most probable label is answered yes in any case.
 
     Args:
         targets: `[N, C]` in {0, 1}.
         probabilities: `[N, C]`, calibrated.
         ignore: bool `[N, C]`, or None.
+        grouped: label groups over the columns.
     """
-    targets, probabilities = np.asarray(targets), np.asarray(probabilities, np.float64)
+    targets, probabilities = np.asarray(targets), grouped.raised(np.asarray(probabilities, np.float64))
     known = np.ones(targets.shape, bool) if ignore is None else ~np.asarray(ignore, bool)
     if criterion.name == "fixed":
         return Thresholds(np.full(targets.shape[1], criterion.value), {})
@@ -158,7 +162,9 @@ def fit_thresholds(targets, probabilities, ignore, criterion: Criterion) -> Thre
     values, unreached = np.full(targets.shape[1], DEFAULT), {}
     for column, weight in enumerate(weights):
         answers, scores = targets[known[:, column], column], probabilities[known[:, column], column]
-        if answers.any():
+        if grouped and grouped.always_one[column]:
+            values[column] = 0.0
+        elif answers.any():
             believed = weight * answers + (1 - weight) * scores
             values[column], best = best_threshold(answers, scores, criterion, believed)
             if best is not None:
@@ -194,16 +200,16 @@ def fit_decisions(
     losses = {method: log_loss(data.targets, p, data.ignore) for method, p in unseen.items()}
     method = min(asked, key=lambda method: losses[method])
     calibrator = fit_probabilities(*cells, method)
-    fitted = fit_thresholds(data.targets, data.grouped.raised(calibrator(cells[0])), data.ignore, criterion)
+    fitted = fit_thresholds(data.targets, calibrator(cells[0]), data.ignore, criterion, data.grouped)
     before, after = (
         float(np.nanmean(expected_calibration_error(data.targets, p, data.ignore)))
         for p in (sigmoid(cells[0]), unseen[method])
     )
     names = data.labels.names
-    shown = ((data.targets == 1) & ~data.ignore).any(axis=0)
-    unseen_labels = [name for name, any_positive in zip(names, shown, strict=True) if not any_positive]
+    seen = ((data.targets == 1) & ~data.ignore).any(axis=0)
+    unseen_labels = [name for name, any_positive in zip(names, seen, strict=True) if not any_positive]
     if unseen_labels and criterion.name != "fixed":
-        log.warning("%s: no picture shows %s: the threshold there is %g", where, ", ".join(unseen_labels), DEFAULT)
+        log.warning("%s: no picture shows %s: the threshold there is %g", where, shown(unseen_labels), DEFAULT)
     unreached = {names[column]: best for column, best in fitted.unreached.items()}
     for name, best in unreached.items():
         log.warning(
@@ -275,8 +281,7 @@ def cross_fitted(
     probabilities, decisions = np.zeros(logits.shape), np.zeros(logits.shape, bool)
     for rest, fold in _folds(len(logits)):
         calibrator = fit_probabilities(logits[rest], targets[rest], ignore[rest], method)
-        seen = grouped.raised(calibrator(logits[rest]))
-        thresholds = fit_thresholds(targets[rest], seen, ignore[rest], criterion)
+        thresholds = fit_thresholds(targets[rest], calibrator(logits[rest]), ignore[rest], criterion, grouped)
         probabilities[fold] = grouped.raised(calibrator(logits[fold]))
         decisions[fold] = grouped.settled(probabilities[fold], decide(probabilities[fold], thresholds.values))
     return probabilities, decisions

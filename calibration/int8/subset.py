@@ -11,7 +11,7 @@ import numpy as np
 
 from edgepress.calibration.int8.embeddings import k_centre
 from edgepress.multilabel.datasets import MultiLabelDataset, refuse_leaks
-from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.errors import InputError, shown
 
 log = logging.getLogger("edgepress")
 
@@ -115,12 +115,12 @@ def _report(train: MultiLabelDataset, chosen: list[int]) -> None:
     if missing:
         untaught = set(missing_labels(train))
         names = [f"{name} (none in train does)" if name in untaught else name for name in missing]
-        log.warning("no calibration picture shows %s", ", ".join(names))
-    shown = (pictures.targets == 1).sum(axis=0)
-    few = [label for label in np.argsort(shown, kind="stable") if 0 < shown[label] < FEW]
+        log.warning("no calibration picture shows %s", shown(names))
+    counts = (pictures.targets == 1).sum(axis=0)
+    few = [label for label in np.argsort(counts, kind="stable") if 0 < counts[label] < FEW]
     if few:
-        names = [f"{train.labels.names[label]} ({shown[label]})" for label in few]
-        log.info("fewer than %d calibration pictures show %s", FEW, ", ".join(names))
+        names = [f"{train.labels.names[label]} ({counts[label]})" for label in few]
+        log.info("fewer than %d calibration pictures show %s", FEW, shown(names))
 
 
 def spread(images: np.ndarray, count: int) -> np.ndarray:

@@ -59,11 +59,13 @@ def verb(
     if json:
         print_json({"bundle": str(made.path), "method": method, "labels": [asdict(row) for row in rows]})
         return
+    groups = decisions.groups.one_of
+    always_one = {name for group in groups for name in group}  # the most probable is yes, whatever the threshold
     print_table(
         stdout(),
         ("label", "positives", "threshold", "F1 at 0.5", "F1", "precision", "recall", "ECE before", "ECE after"),
         [
-            [label, f"{positives:g}", _threshold(threshold), *map(_number, numbers)]
+            [label, f"{positives:g}", "" if label in always_one else _threshold(threshold), *map(_number, numbers)]
             for label, positives, threshold, *numbers in map(astuple, rows)
         ],
         title=f"{made.name}: {method}, {config.thresholds}",

@@ -15,7 +15,7 @@ import yaml
 from edgepress.compress.config import TERMS
 from edgepress.multilabel.bundle import Bundle, write_atomically
 from edgepress.multilabel.decisions import SILENT, Decisions
-from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.errors import InputError, shown
 from edgepress.multilabel.plural import plural
 from edgepress.report.blocks import Block, Code, Listing, Section, Table, Text, escaped, section_markdown
 from edgepress.report.details import recipe_text
@@ -273,7 +273,7 @@ def _limits(bundle: Bundle, row: EngineResult | None) -> list[Block]:
     ]
     weak = [one.label for one in (row.labels if row else ()) if one.AP is None or one.positives < 10]
     if weak:
-        limits.append(f"Labels with fewer than 10 positive test pictures, whose AP says little: {', '.join(weak)}.")
+        limits.append(f"Labels with fewer than 10 positive test pictures, whose AP says little: {shown(weak, 20)}.")
     limits += [f"{one[0].upper()}{one[1:]}." for one in (row.verification.cautions if row and row.verification else ())]
     if bundle.manifest.built_for:
         built = ", ".join(f"{name} {value}" for name, value in bundle.manifest.built_for if value is not None)

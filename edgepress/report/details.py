@@ -10,6 +10,7 @@ import yaml
 from edgepress.deploy.bench.benchmark import Benchmark
 from edgepress.deploy.engines.base import counted
 from edgepress.deploy.verify.executed import int8_caution
+from edgepress.multilabel.errors import shown
 from edgepress.multilabel.manifest import Quantization
 from edgepress.multilabel.plural import plural
 from edgepress.report.blocks import Block, Code, Gallery, GalleryPicture, Listing, Table, Text
@@ -60,7 +61,7 @@ def _quantised(engine: str, found: Quantization) -> str:
     if found.latency is not None:
         said += f"; time against fp32{f' on {found.measured_on}' if found.on_device else ''}: {found.latency}"
     if found.missing_labels:
-        said += f"; no calibration picture shows {', '.join(found.missing_labels)}"
+        said += f"; no calibration picture shows {shown(found.missing_labels)}"
     return said + "."
 
 

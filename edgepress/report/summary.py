@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 
 from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.errors import shown
 from edgepress.multilabel.inspection import DataReport
 from edgepress.multilabel.plural import plural
 from edgepress.report.overview import drop_text
@@ -13,6 +14,7 @@ from edgepress.run.run_report import RunReport
 
 MOST_GROUPS = 20
 MOST_PICTURES = 5
+MOST_LABELS = 40
 
 
 def print_report(report: RunReport, console: Console) -> None:
@@ -109,9 +111,9 @@ def print_data(report: DataReport, console: Console) -> None:
                 soft_wrap=True,
             )
         if split.labels_without_positive:
-            console.print(f"  no picture has {', '.join(split.labels_without_positive)}", soft_wrap=True)
+            console.print(f"  no picture has {shown(split.labels_without_positive, MOST_LABELS)}", soft_wrap=True)
         if split.labels_without_negative:
-            names = ", ".join(split.labels_without_negative)
+            names = shown(split.labels_without_negative, MOST_LABELS)
             console.print(f"  no picture is known not to have {names}: mAP leaves it out", soft_wrap=True)
         for value in split.values:
             console.print(f"  {value}", soft_wrap=True)
@@ -137,8 +139,8 @@ def print_data(report: DataReport, console: Console) -> None:
     ):
         for group in groups[:MOST_GROUPS]:
             across = " ACROSS SPLITS" if group.across else ""
-            shown = ", ".join(picture.path for picture in group.pictures[:MOST_PICTURES])
+            some = ", ".join(picture.path for picture in group.pictures[:MOST_PICTURES])
             more = f" and {len(group.pictures) - MOST_PICTURES} more" if len(group.pictures) > MOST_PICTURES else ""
-            console.print(f"{title}{across}: {shown}{more}", soft_wrap=True)
+            console.print(f"{title}{across}: {some}{more}", soft_wrap=True)
         if len(groups) > MOST_GROUPS:
             console.print(f"{title}: {len(groups) - MOST_GROUPS} more groups (--json lists all)")

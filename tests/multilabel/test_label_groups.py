@@ -27,12 +27,14 @@ def test_both_kinds_and_implications_are_read(tmp_path):
     assert found.at_most_one_of == (("rain", "snow"),)
     assert found.closure() == {"sparrow": ("bird", "animal"), "bird": ("animal",)}
     assert LabelGroups.model_validate_json(found.model_dump_json()) == found
+    assert read(tmp_path, found.as_yaml()) == found
 
 
 def test_names_are_taken_as_they_are_written(tmp_path):
     found = read(tmp_path, "one_of: [no, on, 1]\nimplies:\n  off: 'true'\n")
     assert found.one_of == (("no", "on", "1"),)
     assert found.implies == {"off": ("true",)}
+    assert read(tmp_path, found.as_yaml()) == found
 
 
 @pytest.mark.parametrize(

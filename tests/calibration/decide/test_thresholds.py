@@ -29,6 +29,7 @@ from edgepress.calibration.decide.thresholds import (
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.decisions import SILENT, Decisions, changed_share
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.label_groups import LabelGroups
 from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.metrics import sigmoid
 
@@ -320,3 +321,34 @@ def test_logits_that_say_nothing_of_the_models_are_left_as_they_are():
     fitted: Decisions = fit_decisions(logits, data, "f1", "platt")
     for useless in (np.zeros(logits.shape), -logits):
         assert align_decisions(fitted, logits, useless).calibrator == fitted.calibrator
+
+
+def test_with_label_groups_decisions_are_fitted_on_the_groups_distributions():
+    """A shift of a group's logits changes nothing, its labels have no threshold, and no answer contradicts."""
+    rng = np.random.default_rng(4)
+    targets = np.zeros((300, 4), np.uint8)
+    targets[np.arange(300), rng.integers(0, 3, 300)] = 1
+    targets[:, 3] = rng.random(300) < 0.3
+    logits = 3.0 * targets + rng.normal(0, 1, targets.shape)
+    data = Made(
+        root=Path("made"),
+        split="val",
+        labels=LabelSpace(("a", "b", "c", "d")),
+        paths=[Path("x")] * 300,
+        targets=targets,
+        ignore=np.zeros(targets.shape, bool),
+        groups=LabelGroups(one_of=(("a", "b", "c"),)),
+    )
+    found = fit_decisions(logits, data, "precision=0.9")
+    assert found.thresholds[:3] == (0, 0, 0)
+    assert set(found.fit.unreached) <= {"d"}
+    shifted = logits.copy()
+    shifted[:, :3] += rng.normal(0, 30, (300, 1))
+    assert found.probabilities(shifted) == pytest.approx(found.probabilities(logits))
+    answers = found.decide(shifted)
+    assert (answers[:, :3].sum(axis=1) == 1).all()
+    assert (answers[:, :3] == (targets[:, :3] == 1)).all(axis=1).mean() > 0.9
+    noisy = shifted + rng.normal(0, 0.3, shifted.shape)
+    aligned = align_decisions(found, shifted, noisy)
+    assert aligned.groups == data.groups
+    assert (aligned.decide(noisy)[:, :3].sum(axis=1) == 1).all()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from edgepress.multilabel.datasets import load_dataset
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.label_groups import NO_GROUPS, LabelGroups
 from edgepress.multilabel.labels import LabelSpace
+from edgepress.multilabel.shards import write_shards
 
 
 @pytest.fixture
@@ -74,3 +77,19 @@ def test_data_lists_every_broken_rule_and_exits_2_for_bad_groups(edgepress, data
     refused = edgepress("data", data)
     assert refused.code == 2
     assert "circle -> bars -> circle" in refused.err
+
+
+def test_shards_take_the_groups_along(data, tmp_path):
+    (data / "labels.yaml").write_text("at_most_one_of: [circle, bars]\n")
+    whole = load_dataset(data, "val")
+    write_shards([whole], tmp_path / "shards", shard_bytes=10**6)
+    read = load_dataset(tmp_path / "shards", "val")
+    assert read.groups == whole.groups
+    assert read.fingerprint() == whole.fingerprint()
+    write_shards([whole], tmp_path / "shards", shard_bytes=10**6)  # what is finished is kept
+    with pytest.raises(InputError, match="holds other label groups"):
+        write_shards(
+            [replace(whole, groups=LabelGroups(implies={"red": ("bars",)}))], tmp_path / "shards", shard_bytes=10**6
+        )
+    write_shards([replace(whole, groups=NO_GROUPS)], tmp_path / "plain", shard_bytes=10**6)
+    assert not (tmp_path / "plain" / "labels.yaml").exists()
