@@ -33,7 +33,8 @@ from edgepress.multilabel.preprocess import Preprocess
 
 log = logging.getLogger("edgepress")
 
-_MAX_MANIFEST_BYTES = 16 * 1024 * 1024
+_MAX_MANIFEST_BYTES = 256 * 1024 * 1024
+"""Ten thousand labels with isotonic calibrators take tens of megabytes."""
 
 
 @dataclass(frozen=True)

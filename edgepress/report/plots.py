@@ -17,6 +17,8 @@ from edgepress.run.compared import MethodComparison
 
 WORST = 10
 """Number of nodes that a plot of sensitivity shows."""
+MOST_CURVES = 100
+"""Labels with a curve of their own in the plot of thresholds; more could not be told apart."""
 
 
 def write_plot(bundle: Bundle, what: str, svg: bytes) -> None:
@@ -106,11 +108,13 @@ def draw_thresholds(decisions: Decisions, logits: np.ndarray, data: MultiLabelDa
     parts, top = legend([("b", "macro-F1, one threshold for all"), ("a", "each label's own")], 14)
     x, y = Axis(0, 1, 46, WIDTH - 14), Axis(0, 1, top + 250, top + 22)
     parts += grid(x, y, "threshold on the calibrated probability", "F1")
-    for values, kind in (*((curves[:, label], "thin") for label in shown), (curves[:, shown].mean(axis=1), "b")):
+    drawn = shown[np.argsort(-data.targets.sum(axis=0)[shown], kind="stable")[:MOST_CURVES]]
+    for values, kind in (*((curves[:, label], "thin") for label in drawn), (curves[:, shown].mean(axis=1), "b")):
         parts.append(curve([(x(one), y(value)) for one, value in zip(at, values, strict=True)], kind))
-    parts += [mark(x(decisions.thresholds[label]), y(own[label]), "a", 3) for label in shown]
+    parts += [mark(x(decisions.thresholds[label]), y(own[label]), "a", 3) for label in drawn]
     labels = _against(half, own, "F1, sigmoid at 0.5", "F1, own threshold; above the line is better")
-    return file(f"{name} on {data.split}, {plural(len(data), 'picture')}", [(parts, top + 288), labels])
+    few = f", the {len(drawn)} most frequent of {len(shown)} labels above" if len(drawn) < len(shown) else ""
+    return file(f"{name} on {data.split}, {plural(len(data), 'picture')}{few}", [(parts, top + 288), labels])
 
 
 def _against(before: np.ndarray, after: np.ndarray, before_name: str, after_name: str) -> Panel:

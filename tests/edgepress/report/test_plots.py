@@ -10,6 +10,7 @@ import pytest
 from edgepress.multilabel.datasets import load_dataset
 from edgepress.multilabel.decisions import Decisions
 from edgepress.multilabel.manifest import NodeNoise, Quantization
+from edgepress.report import plots
 from edgepress.report.figures import draw_sensitivity
 from edgepress.report.plots import draw_reliability, draw_thresholds
 
@@ -67,3 +68,10 @@ def test_whose_sensitivities_these_are_is_said(target, told):
     figure = draw_sensitivity("an-engine", Quantization(**quantised, target=target, sensitivity=nodes))
     assert figure is not None
     assert ("Measured in ONNX Runtime's INT8 graph" in figure.caption) is told
+
+
+def test_of_very_many_labels_the_most_frequent_have_curves(pictures, logits, monkeypatch):
+    monkeypatch.setattr(plots, "MOST_CURVES", 2)
+    drawn = draw_thresholds(Decisions.plain(pictures.labels.names), logits, pictures, "onnx-fp32")
+    assert drawn.count(b'class="thin"') == 2
+    assert b"the 2 most frequent of 5 labels above" in drawn
