@@ -78,6 +78,8 @@ def read_header(data: bytes, name: str) -> Header:
         return Header("jpeg", height, width)
     if data[:8] == PNG:
         return _png(data, name)
+    if data[:2] == b"BM" and len(data) >= 66:
+        _require_bgr(data, name)
     if data[:4] in (b"II+\x00", b"MM\x00+"):
         raise InputError(
             f"{name}: a BigTIFF, the form for files of more than 4 GB, which is not read; save it as TIFF or PNG"
@@ -189,6 +191,16 @@ def _entries(data: bytes, order: str) -> list[tuple[int, int, int, int]]:
 
 _COLOURS = {2: 3, 5: 4, 6: 3, 8: 3}
 """Number of channels of RGB, CMYK, YCbCr and Lab, by TIFF's number; every other colour space has one."""
+
+
+def _require_bgr(data: bytes, name: str) -> None:
+    """Stop where the bit masks of a 32-bit BMP say that red is the first byte: OpenCV takes it for blue."""
+    bits, compression = struct.unpack_from("<HI", data, 28)
+    if (bits, compression) == (32, 3) and struct.unpack_from("<III", data, 54) != (0xFF0000, 0xFF00, 0xFF):
+        raise InputError(
+            f"{name}: a BMP whose bit masks give another order of colours than blue, green, red, which OpenCV does not "
+            "obey; save it as PNG"
+        )
 
 
 def _tiff(data: bytes) -> Tiff | None:

@@ -292,3 +292,18 @@ def test_other_tiffs_by_hand_are_read(pixels, bits, planar):
 def test_a_bigtiff_is_named():
     with pytest.raises(InputError, match=r"^a\.tif: a BigTIFF, the form for files of more than 4 GB"):
         decode(b"II+\x00" + bytes(100), "a.tif")
+
+
+@pytest.mark.parametrize(("order", "header"), [((2, 1, 0), 40), ((2, 1, 0), 108), ((0, 1, 2), 40), ((0, 1, 2), 108)])
+def test_a_bmp_whose_masks_say_that_red_comes_first_is_not_read_as_blue(pixels, order, header):
+    height, width = pixels.shape[:2]
+    body = np.dstack([pixels[::-1][..., list(order)], np.zeros((height, width), np.uint8)]).tobytes()
+    masks = struct.pack("<III", *(0xFF << 8 * order.index(channel) for channel in range(3)))
+    fields = struct.pack("<IiiHHIIiiII", header, width, height, 1, 32, 3, len(body), 2835, 2835, 0, 0) + masks
+    fields = fields.ljust(header, b"\0")
+    data = b"BM" + struct.pack("<IHHI", 14 + len(fields) + len(body), 0, 0, 14 + len(fields)) + fields + body
+    if order == (2, 1, 0):
+        assert np.array_equal(decode(data, "a.bmp").pixels, pixels)
+        return
+    with pytest.raises(InputError, match=r"^a\.bmp: a BMP whose bit masks give another order of colours"):
+        decode(data, "a.bmp")
