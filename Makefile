@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 EXTRAS := train,weights,quantize,openvino,litert-build,ncnn-build,tensorrt-rtx,demo,sign,parquet,huggingface,clip
 
-.PHONY: quickstart test check coverage api fuzz pairs survive load serve versions students mutate sbom audit clean
+.PHONY: quickstart test check coverage api fuzz pairs survive load serve versions students arm64 mutate sbom audit clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/edgepress run --recipe examples/quickstart.yaml
@@ -53,6 +53,10 @@ versions: $(VENV)/.installed
 students: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.students examples/clipart-sample --into $(VENV)/students
 	$(BIN)/python -m benchmarks.students examples/clipart-sample --into $(VENV)/students --write edgepress/run/students.jsonl
+
+# The sample's CPU engines on emulated ARM processors; root user of a Debian with qemu-user-static and mmdebstrap.
+arm64: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.arm64 runs/quickstart --into $(VENV)/arm64 --record benchmarks/records/arm64.json
 
 # Mutation testing goes on where it was interrupted; `rm -r mutants` begins again.
 mutate: $(VENV)/.installed-dev $(VENV)/mutating/.installed

@@ -29,7 +29,8 @@ _BLOCK = 4
 def resample(image: np.ndarray, height: int, width: int, interpolation: Interpolation = "area-cubic") -> np.ndarray:
     """Scale uint8 RGB `[H, W, 3]` to uint8 RGB `[height, width, 3]`.
 
-    The result is the same on every processor and in OpenCV 4.8 to 5.0. `bilinear-aa` and `bicubic-aa` are
+    The result is the same on every x86 processor and in OpenCV 4.8 to 5.0. On ARM `area-cubic` differs by one in about
+    one value of a million where a picture grows (docs/devices.md, "ARM, emulated"). `bilinear-aa` and `bicubic-aa` are
     Pillow's own bytes.
 
     Example:

@@ -25,6 +25,8 @@ BESIDE_THE_ROOMS = {
     "test_clock.py",
     "test_fuzz.py",
     "test_nasty_pictures.py",
+    "test_arm64.py",
+    "test_phones.py",
 }
 
 VERBS = "edgepress/cli/"
