@@ -50,7 +50,8 @@ def _built(python: Path | str, bundle: Path, into: Path) -> dict[str, object]:
     call = ["compile", str(bundle.resolve()), "--engine", "tensorrt", "--out", str(out), "--sm", "86"]
     done = run_in(python, into, "-m", "edgepress", *call)
     if done.returncode:
-        return {"code": done.returncode, "error": " ".join(done.stderr.split())[-400:]}
+        said = " ".join(done.stderr.partition("edgepress: ")[2].split()) or done.stderr[-400:]
+        return {"code": done.returncode, "error": said.replace(f"{bundle.resolve().parent}/", "")[:400]}
     return {"code": 0, "bytes": (out / "model.plan").stat().st_size}
 
 
