@@ -22,6 +22,7 @@ ROOMS = ("multilabel", "compress", "calibration", "deploy", "edgepress")
 BESIDE_THE_ROOMS = {
     "test_mirror.py",
     "test_imports.py",
+    "test_callers.py",
     "test_clock.py",
     "test_fuzz.py",
     "test_nasty_pictures.py",

@@ -19,9 +19,9 @@ import re
 import shutil
 from pathlib import Path, PurePosixPath
 
+from edgepress.deploy.build.handoff import new_folder
 from edgepress.deploy.engines.attention import require_logits_alone
 from edgepress.multilabel.bundle import MANIFEST, Bundle
-from edgepress.multilabel.durable import give_name
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.manifest import BuiltForTensorRt
 
@@ -57,32 +57,31 @@ def write_triton(
     Raises:
         InputError: Triton does not serve the bundle, does not take the name or device, or `out` is not empty.
     """
-    name = bundle.name if name is None else name
-    if not _NAME.fullmatch(name):
-        raise InputError(f"model name {name!r}: expected letters, digits, _ . and -, as it is part of an address")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out}: not an empty folder; name a new folder for the model repository")
+    name = require_name(bundle.name if name is None else name)
     require_logits_alone(bundle)
     config = model_config(bundle, name, max_batch, device)
-    partial = out.parent / f".{out.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        version = partial / "models" / name / "1"
+    with new_folder(out, "the model repository") as folder:
+        version = folder / "models" / name / "1"
         version.mkdir(parents=True)
-        for file in _model_files(bundle):
+        for file in model_files(bundle):
             shutil.copyfile(bundle.path / file, version / file)
         (version.parent / "config.pbtxt").write_text(config, encoding="utf-8")
         (version.parent / LABELS).write_text("".join(f"{label}\n" for label in bundle.labels.names), encoding="utf-8")
-        shutil.copyfile(bundle.path / MANIFEST, partial / MANIFEST)
-        request = json.dumps(_request(bundle))
-        (partial / "request.json").write_text(request, encoding="utf-8")
-        (partial / "README.md").write_text(_readme(bundle, name, len(request.encode())), encoding="utf-8")
-        if out.exists():
-            out.rmdir()
-        give_name(partial, out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copyfile(bundle.path / MANIFEST, folder / MANIFEST)
+        request = json.dumps(request_of(bundle))
+        (folder / "request.json").write_text(request, encoding="utf-8")
+        (folder / "README.md").write_text(_readme(bundle, name, len(request.encode())), encoding="utf-8")
     return out
+
+
+def require_name(name: str) -> str:
+    """
+    Raises:
+        InputError: this cannot be a model's name in an address.
+    """
+    if not _NAME.fullmatch(name):
+        raise InputError(f"model name {name!r}: expected letters, digits, _ . and -, as it is part of an address")
+    return name
 
 
 def model_config(bundle: Bundle, name: str, max_batch: int = 64, device: str = "cpu") -> str:
@@ -134,13 +133,13 @@ def _has_float_nodes(bundle: Bundle) -> bool:
     return bundle.manifest.kind == "onnx" and calibration is not None and bool(calibration.kept_float)
 
 
-def _model_files(bundle: Bundle) -> list[str]:
+def model_files(bundle: Bundle) -> list[str]:
     """The model file, and the file that its runtime reads beside it under the same name (OpenVINO's weights)."""
     stem = PurePosixPath(bundle.manifest.model).stem
     return [name for name in bundle.manifest.files if PurePosixPath(name).stem == stem]
 
 
-def _request(bundle: Bundle) -> dict[str, object]:
+def request_of(bundle: Bundle) -> dict[str, object]:
     """The JSON that is sent before a picture's bytes; it asks for the labels with the highest logits."""
     size = bundle.preprocess.size
     pixels = size * size * 3

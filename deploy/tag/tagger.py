@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import heapq
+import re
 from collections.abc import Generator, Iterable
 from pathlib import Path
 
 import numpy as np
 
 from edgepress.deploy.engines import Engine, open_engine
-from edgepress.deploy.engines.base import no_number
+from edgepress.deploy.engines.base import no_number, require
 from edgepress.deploy.tag.ahead import load_ahead
 from edgepress.deploy.tag.sources import Source
 from edgepress.multilabel.bundle import Bundle
@@ -25,6 +26,24 @@ class Tagger:
         self.decisions = engine.bundle.decisions
         self.thresholds = np.array(self.decisions.thresholds)
         """float64 `[C]`, each label's decision threshold on its probability."""
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, *, revision: str | None = None, device: str = "cpu", unproven: bool = False
+    ) -> Tagger:
+        """Open what `edgepress export --layout huggingface` wrote: a folder, or a repository of the Hugging Face hub.
+
+        Args:
+            name: a folder, or a repository such as `user/beaches`, which is downloaded once.
+            revision: its branch, tag or commit.
+
+        Raises:
+            InputError: there is neither such a folder nor such a repository, or it holds no bundle; also `open_engine`.
+            EngineUnavailableError: huggingface_hub is not installed, or see `open_engine`.
+        """
+        return open_tagger(
+            Path(name) if Path(name).is_dir() else _downloaded(str(name), revision), device, unproven=unproven
+        )
 
     def predict(self, image: str | Path | np.ndarray) -> dict[str, float]:
         """Every label's probability for one picture, calibrated if the bundle is, in the order of the labels.
@@ -105,6 +124,20 @@ def open_tagger(
         True
     """
     return Tagger(open_engine(bundle_dir, device, threads=threads, unproven=unproven))
+
+
+def _downloaded(name: str, revision: str | None) -> Path:
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
+        raise InputError(f"{name}: no such folder, and no name of a repository, such as user/beaches")
+    require("huggingface_hub", "hub")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, revision=revision))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{name}: no such folder here, and the hub does not give it ({reason})") from None
 
 
 def _load(source: Source) -> tuple[str, np.ndarray | InputError]:

@@ -1,4 +1,4 @@
-"""export: write a student as ONNX, or an engine as a model repository for Triton."""
+"""export: write a student as ONNX, or an engine as another program takes it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from edgepress.compress.config import ModelConfig
 from edgepress.multilabel.bundle import Bundle, require_replaceable
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.lock import only_writer
+from edgepress.run.layouts import LAYOUTS, write_layout
 
 
 def verb(
@@ -27,7 +28,8 @@ def verb(
     ] = None,
     labels: Annotated[Path | None, typer.Option("--labels", help="labels.txt, for weights from elsewhere.")] = None,
     layout: Annotated[
-        str | None, typer.Option("--layout", help="triton: a model repository of a finished engine's bundle.")
+        str | None,
+        typer.Option("--layout", help=f"A bundle that runs, as another program takes it: {', '.join(LAYOUTS)}."),
     ] = None,
     attention: Annotated[
         bool, typer.Option("--attention", help="Also give what each label looks at, for the demo.")
@@ -48,18 +50,15 @@ def verb(
     Torch's logits on a split go with it: engines are verified against them.
 
     The model is a STUDENT bundle, or --weights of a file that edgepress wrote, or --weights of any file that fits
-    --backbone, --head, --width and --size. With --layout triton a bundle that runs is written as a model repository
-    of Triton Inference Server instead.
+    --backbone, --head, --width and --size. With --layout a bundle that runs is written for another program instead:
+    Triton Inference Server, OpenVINO Model Server, OpenVINO Model API, DeepStream, or the Hugging Face hub.
     """
     from edgepress.run.build import export_student
 
     if layout is not None:
-        more = weights or labels or data or attention or generated_pictures or flags
-        if layout != "triton" or student is None or more:
-            raise InputError(f"--layout {layout}: expected edgepress export BUNDLE --layout triton --out DIR, no more")
-        from edgepress.deploy.build.triton import write_triton
-
-        print(write_triton(Bundle.open(student), out))
+        if student is None or weights or labels or data or attention or generated_pictures or flags:
+            raise InputError(f"--layout {layout}: expected edgepress export BUNDLE --layout LAYOUT --out DIR, no more")
+        print(write_layout(layout, Bundle.open(student), out))
         return
     if data is None:
         raise InputError("export needs --data DIR: the pictures that the engines made from it are verified on")
