@@ -28,7 +28,7 @@ from edgepress.deploy.build.handoff import one_word, yes_above_zero
 from edgepress.deploy.build.model_api import write_model_api
 from edgepress.deploy.engines import open_engine
 from edgepress.deploy.engines.golden import ALLOWED_DIFF
-from edgepress.deploy.machine.device import machine_key
+from edgepress.deploy.machine.processor import machine_key
 from edgepress.multilabel.bundle import Bundle, write_atomically
 from edgepress.multilabel.datasets import MultiLabelDataset, load_dataset
 
