@@ -45,6 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("data", type=Path)
+    parser.add_argument("--pairs", type=int, default=PAIRS, help="blocks of calls of each of two engines (default 21)")
     options = parser.parse_args()
     test = load_dataset(options.data, "test")
     bundles = {name: Bundle.open(options.run / name) for name in ENGINES if (options.run / name).is_dir()}
@@ -57,11 +58,12 @@ def main() -> None:
         found: dict[str, Any] = {"engine": name, "size_bytes": bundle.size_bytes}
         found |= cost(bundle, bundles["onnx-fp32"], float_logits, test)
         with open_engine(bundle, threads=1) as engine:
-            found["p50_ms"] = round(1e3 * float(np.median([median(engine, pixels) for _ in range(PAIRS)])), 3)
-            for other in AGAINST:
+            found["p50_ms"] = round(1e3 * float(np.median([median(engine, pixels) for _ in range(options.pairs)])), 3)
+            own = [other for other in ENGINES[name].held_to if other.endswith("-fp32")]
+            for other in dict.fromkeys((*AGAINST, *own)):
                 if other in bundles and other != name:
                     with open_engine(bundles[other], threads=1) as theirs:
-                        found[f"time_of_{other}"] = in_turns(engine, theirs, pixels)
+                        found[f"time_of_{other}"] = in_turns(engine, theirs, pixels, options.pairs)
         print(json.dumps({**found, "cautions": disturbances(before, read_state())}), flush=True)
 
 
@@ -97,14 +99,14 @@ def cost(bundle: Bundle, base: Bundle, before: np.ndarray, test: MultiLabelDatas
     }
 
 
-def in_turns(engine: Engine, theirs: Engine, pixels: list[np.ndarray]) -> list[float]:
+def in_turns(engine: Engine, theirs: Engine, pixels: list[np.ndarray], pairs: int) -> list[float]:
     """How many times theirs an engine's time is: the median over pairs of blocks, and the 95 % interval of it."""
     ratios = []
-    for number in range(PAIRS):
+    for number in range(pairs):
         order = [engine, theirs] if number % 2 == 0 else [theirs, engine]
         taken = {id(one): median(one, pixels) for one in order}
         ratios.append(taken[id(engine)] / taken[id(theirs)])
-    low, high = median_interval(PAIRS)
+    low, high = median_interval(pairs)
     ordered = np.sort(ratios)
     return [round(float(value), 3) for value in (np.median(ratios), ordered[low], ordered[high])]
 
