@@ -25,6 +25,13 @@ from tests.callers import CALLERS, compile_command, require_compiler, require_on
 ALLOWED = 0.05
 """Of a logit: the budget of an fp32 engine."""
 
+DECODED = """async (file) => {
+    const { decode } = await import("./tag.mjs");
+    const { pixels } = await decode(await (await fetch(`bundle/${file}`)).blob());
+    const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", pixels));
+    return Array.from(hash, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}"""
+
 
 @pytest.fixture(scope="module")
 def bundles(onnx_bundle: Bundle, model: Any, splits: Any, tmp_path_factory: Any) -> dict[str, Bundle]:
@@ -113,3 +120,4 @@ def test_javascript_in_a_browser(bundles, tmp_path, browser, name):
         page.goto(f"{address}/tag.html")
         page.wait_for_function("window.tag !== undefined")
         agree(bundle, [page.evaluate(ask, one.file) for one in told], told)
+        assert [page.evaluate(DECODED, one.file) for one in told] == [one.decoded_sha256 for one in told]

@@ -137,8 +137,8 @@ The first start builds a TensorRT engine, which takes minutes.
 What nvinfer cannot do, and what follows:
 
 - **Its scaling is not that of training.** It scales on the GPU or the VIC, bilinearly (`scaling-filter=1`), and nothing
-  was measured in DeepStream. Compare its decisions with `edgepress predict` on your own frames before you rely on the
-  thresholds.
+  was measured in DeepStream. `edgepress verify BUNDLE --data DATA --as nvinfer` emulates it and tells the drop and the
+  changed decisions; `distill --interpolation bilinear` trains for it.
 - **It has one threshold for all labels.** The bundle's calibration and thresholds are therefore in the model: a
   confidence is 0.5 at the label's threshold and no probability.
 - **It answers one class per output.** The model therefore has an output per label, and `labels.txt` a line per output.

@@ -52,6 +52,13 @@ class TestRuns:
         for name in ("verdict", "mAP", "num_images", "reference"):
             assert answer.json[name] == here.json[name]
 
+    def test_golden_pictures_check_the_machine_there(self, edgepress, run_folder, there, server):
+        command = ("verify", run_folder / "onnx-fp32", "--golden")
+        here, answer = edgepress(*command), edgepress(*command, *there)
+        assert (answer.code, answer.out) == (0, here.out)
+        told = edgepress(*command, *there, "--json").json
+        assert (told["host"], told["verdict"], told["pictures"]) == (server.name, "pass", 9)
+
     def test_the_tables_are_of_what_was_found_there(self, edgepress, run_folder, there, tiny_data, tmp_path):
         save = tmp_path / "earlier.json"
         timing = ("bench", run_folder / "onnx-fp32", "--seconds", "0.05", *there)
