@@ -60,7 +60,7 @@ class Allowed:
 
     budget: Budget = None
     flips: Annotated[
-        float | None, typer.Option("--flips", help=f"Allowed changes {_PER_YES}  {_defaults('flips')}")
+        float | None, typer.Option("--flips", hidden=True, help=f"Allowed changes {_PER_YES}  {_defaults('flips')}")
     ] = None
     net_flips: Annotated[
         float | None,
