@@ -144,11 +144,38 @@ class Isotonic(_Frozen):
 Calibrator = Annotated[Affine | Isotonic, Field(discriminator="method")]
 
 
+PromiseKind = Literal["recall", "precision", "fpr"]
+"""The recall or precision of a label is at least a level, or its false-positive rate at most."""
+
+
+class Promise(_Frozen):
+    """What thresholds promise of pictures like those that they were fitted on."""
+
+    kind: PromiseKind
+    level: float
+    confidence: float
+    """The probability, over draws of the pictures of the fit, that a label keeps the level on all pictures."""
+    scope: Literal["each", "all"]
+    """Whether the confidence is of each label by itself, or of all labels at once."""
+    method: str
+    counted: tuple[int, ...]
+    """For each label the number of pictures of the fit that its rate was judged by: positives for a recall, negatives
+    for a false-positive rate, predicted positives for a precision."""
+    errors: tuple[int, ...]
+    """How many of these the threshold gets wrong."""
+
+    def __str__(self) -> str:
+        name = {"fpr": "false-positive rate"}.get(self.kind, self.kind)
+        bound = "at most" if self.kind == "fpr" else "at least"
+        scope = "each label" if self.scope == "each" else "all labels at once"
+        return f"{name} of {bound} {self.level:g} with {100 * self.confidence:g} % confidence for {scope}"
+
+
 class Fit(_Frozen):
     """What the decisions were fitted on, and how."""
 
     thresholds: str
-    """The criterion: `f1`, `recall=R`, `precision=P` or `fixed=T`."""
+    """The criterion: `f1`, `recall=R`, `precision=P`, `fpr=F` or `fixed=T`; with a promise, `recall=R@C%` or such."""
     probabilities: str
     """The calibrator that was asked for; `auto` chooses one by cross-fitting."""
     split: str
@@ -163,6 +190,13 @@ class Fit(_Frozen):
     """Expected calibration error of the sigmoid, as the mean over labels."""
     ece_after: float
     """The same error after calibration, where the fit used for a picture did not see that picture."""
+    promise: Promise | None = None
+    """What the thresholds promise; None where they were chosen for what they reach on these pictures."""
+
+    @model_serializer(mode="wrap")
+    def _without_no_promise(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out a promise that there is not: versions that do not know the field read all other fits."""
+        return {name: value for name, value in write(self).items() if name != "promise" or value is not None}
 
 
 class Decisions(_Frozen):

@@ -2,7 +2,8 @@
 
 `f1` chooses the threshold with the highest F1, `recall=R` the highest one with at least that recall, `precision=P` the
 lowest one with at least that precision (so that recall is highest; a label that cannot reach it is never answered yes),
-and `fixed=T` is T for every label. The search over the midpoints between distinct scores is exact.
+and `fixed=T` is T for every label. The search over the midpoints between distinct scores is exact. With a promise
+(`recall=R@C%`) new pictures keep it too: see `calibration.decide.promises`.
 
 A rare label's few positives are not trusted alone: an answer y is replaced by w·y + (1 − w)·p, where p is the
 calibrated probability and w = n / (n + SHRINKAGE), as in `calibration.decide.probabilities`. As w falls, this nears
@@ -20,6 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from edgepress.calibration.decide.criterion import Criterion
 from edgepress.calibration.decide.probabilities import (
     METHODS,
     MIN_SLOPE,
@@ -30,8 +32,9 @@ from edgepress.calibration.decide.probabilities import (
     log_loss,
     rarer_answer,
 )
+from edgepress.calibration.decide.promises import promise_of, promised_threshold, require_enough
 from edgepress.multilabel.datasets import MultiLabelDataset
-from edgepress.multilabel.decisions import SILENT, Decisions, Fit, Method
+from edgepress.multilabel.decisions import SILENT, Decisions, Fit, Method, Promise
 from edgepress.multilabel.errors import InputError, shown
 from edgepress.multilabel.grouped import UNGROUPED, GroupedLabels
 from edgepress.multilabel.metrics import decide, sigmoid, told_constant
@@ -44,33 +47,6 @@ DEFAULT = 0.5
 FOLDS = 5
 
 
-class Criterion(NamedTuple):
-    """The goal for which a threshold is chosen."""
-
-    name: str
-    value: float = 0.0
-
-    @classmethod
-    def parse(cls, text: str) -> Criterion:
-        """Read `f1`, `recall=R`, `precision=P` or `fixed=T`.
-
-        Raises:
-            InputError: the text has another form, or a number is outside (0, 1], or for `fixed` outside [0, 1].
-        """
-        name, _, number = text.partition("=")
-        if text == "f1":
-            return cls("f1")
-        try:
-            value = float(number)
-        except ValueError:
-            value = -1.0
-        if name not in ("recall", "precision", "fixed") or not (0 < value <= 1 or (name == "fixed" and value == 0)):
-            raise InputError(
-                f"thresholds: received {text!r}; expected f1, recall=R, precision=P or fixed=T, the number in (0, 1]"
-            )
-        return cls(name, value)
-
-
 @dataclass(frozen=True, eq=False)
 class Thresholds:
     """One threshold per label, and what could not be reached."""
@@ -79,6 +55,7 @@ class Thresholds:
     """Thresholds, float64 `[C]`."""
     unreached: dict[int, float]
     """Labels (columns) without a threshold that meets the target, and the best value reached; these are never yes."""
+    promise: Promise | None = None
 
 
 class Curve(NamedTuple):
@@ -158,6 +135,8 @@ def fit_thresholds(
     known = np.ones(targets.shape, bool) if ignore is None else ~np.asarray(ignore, bool)
     if criterion.name == "fixed":
         return Thresholds(np.full(targets.shape[1], criterion.value), {})
+    if criterion.promise is not None:
+        return _promised_thresholds(targets, probabilities, known, criterion)
     weights = credibility(rarer_answer(targets, known))
     values, unreached = np.full(targets.shape[1], DEFAULT), {}
     for column, weight in enumerate(weights):
@@ -170,6 +149,20 @@ def fit_thresholds(
             if best is not None:
                 unreached[column] = best
     return Thresholds(values, unreached)
+
+
+def _promised_thresholds(
+    targets: np.ndarray, probabilities: np.ndarray, known: np.ndarray, criterion: Criterion
+) -> Thresholds:
+    assert criterion.promise is not None
+    risk = criterion.promise.risk(targets.shape[1])
+    found = [
+        promised_threshold(targets[keep, column], probabilities[keep, column], criterion.promise, risk)
+        for column, keep in enumerate(known.T)
+    ]
+    values = np.array([one.threshold for one in found])
+    unreached = {column: one.best for column, one in enumerate(found) if one.best is not None}
+    return Thresholds(values, unreached, promise_of(criterion.promise, found))
 
 
 def fit_decisions(
@@ -192,6 +185,8 @@ def fit_decisions(
         raise InputError(
             f"{where}: {plural(len(data), 'picture')}; expected at least 2, and logits that are all finite"
         )
+    if criterion.promise is not None:
+        require_enough(criterion.promise, data, where)
     if said := told_constant(logits, data.labels.names):
         log.warning("%s: %s", where, said)
     cells = np.asarray(data.scores(logits), np.float64), data.targets, data.ignore
@@ -205,16 +200,8 @@ def fit_decisions(
         float(np.nanmean(expected_calibration_error(data.targets, p, data.ignore)))
         for p in (sigmoid(cells[0]), unseen[method])
     )
+    unreached = _tell_unfitted(fitted, data, thresholds, where)
     names = data.labels.names
-    seen = ((data.targets == 1) & ~data.ignore).any(axis=0)
-    unseen_labels = [name for name, any_positive in zip(names, seen, strict=True) if not any_positive]
-    if unseen_labels and criterion.name != "fixed":
-        log.warning("%s: no picture shows %s: the threshold there is %g", where, shown(unseen_labels), DEFAULT)
-    unreached = {names[column]: best for column, best in fitted.unreached.items()}
-    for name, best in unreached.items():
-        log.warning(
-            "%s: %s cannot be reached on %s, the best is %.3f: the label stays silent", name, thresholds, where, best
-        )
     return Decisions(
         labels=names,
         thresholds=tuple(fitted.values.tolist()),
@@ -230,8 +217,58 @@ def fit_decisions(
             unreached=unreached,
             ece_before=before,
             ece_after=after,
+            promise=fitted.promise,
         ),
     )
+
+
+def promise_again(decisions: Decisions, logits: np.ndarray, data: MultiLabelDataset) -> Decisions:
+    """The decisions of another engine of a model, with thresholds that keep the model's promise by the engine's own
+    answers; unchanged where the model promises nothing.
+
+    Args:
+        decisions: the engine's, as `align_decisions` gives them.
+        logits: the engine's `[N, C]`, in the order of the pictures and labels of `data`.
+
+    Raises:
+        InputError: the split has too few pictures for the promise; see `require_enough`.
+    """
+    fit = decisions.fit
+    if fit is None or fit.promise is None:
+        return decisions
+    where, criterion = f"{data.root}, split {data.split!r}", Criterion.parse(fit.thresholds)
+    assert criterion.promise is not None
+    require_enough(criterion.promise, data, where)
+    fitted = fit_thresholds(data.targets, decisions.probabilities(logits), data.ignore, criterion)
+    changes = {
+        "split": data.split,
+        "fingerprint": data.fingerprint(),
+        "pictures": len(data),
+        "positives": tuple(((data.targets == 1) & ~data.ignore).sum(axis=0).tolist()),
+        "unreached": _tell_unfitted(fitted, data, fit.thresholds, where),
+        "promise": fitted.promise,
+    }
+    found = {"thresholds": tuple(fitted.values.tolist()), "fit": fit.model_copy(update=changes)}
+    return decisions.model_copy(update=found)
+
+
+def _tell_unfitted(fitted: Thresholds, data: MultiLabelDataset, thresholds: str, where: str) -> dict[str, float]:
+    """Say which labels have no threshold of their own, and which cannot reach what was asked for; returns the latter
+    with the best value that each reaches."""
+    names = data.labels.names
+    positives = ((data.targets == 1) & ~data.ignore).any(axis=0)
+    never = [name for name, some in zip(names, positives, strict=True) if not some]
+    if never and Criterion.parse(thresholds).name != "fixed":
+        log.warning("%s: no picture shows %s: the threshold there is %g", where, shown(never), DEFAULT)
+    unreached = {names[column]: best for column, best in fitted.unreached.items()}
+    if unreached:
+        log.warning(
+            "%s: %s cannot be reached on %s, so %s silent (the best that each reaches): %s",
+            f"{len(unreached)} of {len(names)} labels",
+            *(thresholds, where, "it stays" if len(unreached) == 1 else "they stay"),
+            shown(f"{name} ({best:.3f})" for name, best in unreached.items()),
+        )
+    return unreached
 
 
 def align_decisions(decisions: Decisions, reference: np.ndarray, logits: np.ndarray) -> Decisions:

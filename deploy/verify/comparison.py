@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from edgepress.deploy.verify.agreement import TOP, Agreement
 from edgepress.deploy.verify.decision_gate import Bounds, DecisionGate, measure_gate
+from edgepress.deploy.verify.promises import PromiseKept, promise_kept
 from edgepress.multilabel.confidence import LEAST_PICTURES, RESAMPLES, Scored, drop_interval, resample_counts
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.decisions import Decisions, changed_share
@@ -183,6 +184,14 @@ class Comparison:
             counts = resample_counts(len(data), RESAMPLES)
         answers = self.reference_answers, self.answers
         return measure_gate(*answers, data.targets, data.ignore, data.labels.names, bounds, counts)
+
+    @cached_property
+    def promise_kept(self) -> PromiseKept | None:
+        """Whether the promise of the engine's thresholds holds; None without one, or if a logit is not finite."""
+        promise = self.own.fit.promise if self.own.fit is not None else None
+        if promise is None or not self.finite:
+            return None
+        return promise_kept(promise, self.answers, self.data.targets, self.data.ignore, self.data.labels.names)
 
     def labels(self) -> tuple[LabelRow, ...]:
         """AP of every label before and after, the one that moved most first; those without an AP come last."""

@@ -133,6 +133,10 @@ class LabelTallies:
         drawn = (None,) * len(measured) if self._drawn is None else tuple(self._drawn)
         return tuple((float(value), some) for value, some in zip(measured, drawn, strict=True))
 
+    def exact_drops(self, measure: Literal["recall", "precision"]) -> np.ndarray:
+        """What every label loses on these pictures, in points, float64 `[C]`."""
+        return self._sums.drops(measure)
+
     def drops(self, measure: Literal["recall", "precision"], least: int) -> Drops | None:
         """What each label with at least `least` positives and predicted positives loses; None where there is none, or
         nothing was resampled."""
@@ -140,7 +144,7 @@ class LabelTallies:
         columns = np.flatnonzero((self.positives >= least) & (self.predicted >= least))
         if drawn is None or not len(columns):
             return None
-        drop = self._sums.drops(measure)[columns]
+        drop = self.exact_drops(measure)[columns]
         error = (self._recall_error() if measure == "recall" else self._precision_error())[columns]
         largest = ((drawn[columns] - drop[:, None]) / error[:, None]).max(axis=0)
         return Drops(columns, drop, error, float(np.quantile(largest, 0.975)))

@@ -22,6 +22,7 @@ from edgepress.deploy.verify.decision_gate import BOUNDS, Bounds, DecisionGate
 from edgepress.deploy.verify.divergence import Stage, first_beyond, walk_stages
 from edgepress.deploy.verify.executed import int8_caution
 from edgepress.deploy.verify.layers import Inspection, inspect_layers
+from edgepress.deploy.verify.promises import PromiseKept
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.confidence import doubt
 from edgepress.multilabel.datasets import MultiLabelDataset
@@ -61,6 +62,8 @@ class Verification(Agreement):
     """The allowed drop."""
     gate: DecisionGate | None = None
     """How far the decisions are from the reference's, and may be; None in records of earlier versions."""
+    promise: PromiseKept | None = None
+    """Whether the promise of the bundle's thresholds held; None without one, and where a logit is not finite."""
     ran: Ran
     """What really executed, with how many products in which precision."""
     labels: tuple[LabelRow, ...]
@@ -207,28 +210,22 @@ def compare(
     gate = found.gate(bounds or BOUNDS[precision])
     checks = _label_checks(bundle, data, reference_targets, reference_ignore)
     checks += checks_of(found, gate, precision, budget, same_pixels=same_pixels)
+    kept = found.promise_kept
+    cautions = [*_cautions(data, logits), gate.caution(), None if kept is None else kept.caution()]
+    cautions += [_other_groups(bundle, data), int8_caution(bundle.manifest.calibration, ran)]
     return Verification(
         **dict(found.agreement),
         engine=bundle.name,
         precision=precision,
         reference=reference_name,
         judgement=judge(checks),
-        cautions=tuple(
-            filter(
-                None,
-                (
-                    *_cautions(data, logits),
-                    gate.caution(),
-                    _other_groups(bundle, data),
-                    int8_caution(bundle.manifest.calibration, ran),
-                ),
-            )
-        ),
+        cautions=tuple(filter(None, cautions)),
         num_images=len(data),
         labels_counted=labels_counted(data.targets, data.ignore),
         drop_interval=found.drop_interval,
         budget_points=budget,
         gate=gate,
+        promise=kept,
         ran=ran,
         labels=found.labels(),
         groups=found.groups(),

@@ -20,7 +20,7 @@ from edgepress.multilabel.plural import plural
 from edgepress.report.blocks import Block, Code, Listing, Section, Table, Text, escaped, section_markdown
 from edgepress.report.details import recipe_text
 from edgepress.report.overview import drop_text, label_precision, megabytes, milliseconds, points
-from edgepress.report.verification import gate_rows
+from edgepress.report.verification import gate_rows, promise_rows
 from edgepress.run.result import EngineResult
 from edgepress.run.run_report import RunReport
 
@@ -146,6 +146,8 @@ def _labels(bundle: Bundle, row: EngineResult | None) -> list[Block]:
             f"{fit.thresholds} on {plural(fit.pictures, 'picture')} of {fit.split} "
             f"(probabilities: {fit.probabilities})."
         )
+        if fit.promise is not None:
+            said += f" Promised for new pictures of the same kind: a {fit.promise} ({fit.promise.method})."
     table = Table(
         caption="Every label",
         columns=(
@@ -252,6 +254,10 @@ def _measured(bundle: Bundle, report: RunReport | None, row: EngineResult | None
         facts += [
             f"{name[0].upper()}{name[1:]}: {value} (allowed: {bound})"
             for name, value, bound in gate_rows(row.verification.gate)
+        ]
+    if row.verification is not None:
+        facts += [
+            f"{what[0].upper()}{what[1:]}: {value}" for _, what, value, _ in promise_rows(row.verification.promise)
         ]
     if row.p50_ms is not None:
         facts.append(

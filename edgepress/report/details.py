@@ -15,7 +15,7 @@ from edgepress.multilabel.manifest import Quantization
 from edgepress.multilabel.plural import plural
 from edgepress.report.blocks import Block, Code, Gallery, GalleryPicture, Listing, Table, Text
 from edgepress.report.figures import draw_reliability, draw_sensitivity
-from edgepress.report.verification import frequency_cells, gate_rows, group_name
+from edgepress.report.verification import frequency_cells, gate_rows, group_name, promise_rows
 from edgepress.run.recipe import Recipe
 from edgepress.run.result import FlippedPicture
 from edgepress.run.run_report import RunReport
@@ -98,10 +98,17 @@ def reliability(report: RunReport) -> list[Block]:
         (engine, one.ece_before, one.ece_after, one.ece_by_chance, one.macro_F1_at_half, one.macro_F1)
         for engine, one in measured
     ]
+    promises = [
+        Text(f"{one.engine}: {what}: {value}.")
+        for one in report.engines
+        if one.verification is not None
+        for _, what, value, _ in promise_rows(one.verification.promise)
+    ]
     return [
         *figure,
         *groups(report),
         *by_frequency(report),
+        *promises,
         Table(
             caption="Expected calibration error in percent (mean over labels; what is left by chance beside it), and "
             "macro-F1 in points by the sigmoid at 0.5 and by the fitted decisions. Fitted on val, measured on test",

@@ -12,6 +12,7 @@ from edgepress.deploy.verify.comparison import Answered, FrequencyRow, GroupRow,
 from edgepress.deploy.verify.decision_gate import Bounded, DecisionGate
 from edgepress.deploy.verify.divergence import Stage
 from edgepress.deploy.verify.layers import Inspection
+from edgepress.deploy.verify.promises import PromiseKept
 from edgepress.deploy.verify.verification import Verification
 from edgepress.multilabel.errors import shown
 from edgepress.multilabel.judgement import NotRun
@@ -60,6 +61,7 @@ def _print_levels(found: Verification, console: Console) -> None:
         ("", "signal to noise, dB", _number(found.sqnr_db, 1), ""),
         ("decisions", "changed", _share(found.flip_rate), ""),
         *((("", *row) for row in gate_rows(found.gate)) if found.gate is not None else ()),
+        *promise_rows(found.promise),
         ("", "changed at the reference's thresholds", _share(found.flip_rate_kept), ""),
         ("", "pictures with the same best label", _share(found.top1_agreement), ""),
         ("", f"pictures with the same best {found.top_k}", _share(found.topk_agreement), ""),
@@ -94,6 +96,14 @@ def gate_rows(gate: DecisionGate) -> list[tuple[str, str, str]]:
             value = f"{_number(worst.drop, 1)} ({_number(worst.low, 1)} to {_number(worst.high, 1)}), {worst.label}"
             rows.append((f"worst label's drop of {measure}", value, f"{gate.allowed_label_drop:g}"))
     return rows
+
+
+def promise_rows(found: PromiseKept | None) -> list[tuple[str, str, str, str]]:
+    """A row of the table for the promise of the thresholds; none without one."""
+    if found is None:
+        return []
+    told = f"{found.reached} of {found.told}, {len(found.broken)} clearly not"
+    return [("promise", f"labels that reach a {found.promise}", told, "")]
 
 
 def _bounded(one: Bounded, digits: int) -> str:

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from edgepress.calibration.decide.thresholds import align_decisions
+from edgepress.calibration.decide.criterion import Criterion
+from edgepress.calibration.decide.promises import require_enough
+from edgepress.calibration.decide.thresholds import align_decisions, promise_again
 from edgepress.calibration.int8.embeddings import embed
 from edgepress.calibration.int8.finished import Finished
 from edgepress.calibration.int8.quantize import STEPS, quantize
@@ -117,6 +119,7 @@ def quantize_bundle(
     _require_float(parent)
     splits = splits.in_order_of(parent.labels, f"the bundle {parent.path}")
     require_quantizer(target)
+    _require_promise(parent, splits.val)
     pictures = _calibration_set(parent, splits, config)
     spec = next(spec for spec in ENGINES.values() if spec.target == target)
     with place_of(host if spec.graph is None else None) as place:
@@ -239,6 +242,15 @@ def _require_float(parent: Bundle) -> None:
     require_logits_alone(parent)
 
 
+def _require_promise(parent: Bundle, val: MultiLabelDataset) -> None:
+    """Stop before a search whose INT8 model could not keep the promise of the parent's thresholds on val."""
+    fit = parent.decisions.fit
+    if fit is not None and fit.promise is not None:
+        wanted = Criterion.parse(fit.thresholds).promise
+        assert wanted is not None
+        require_enough(wanted, val, f"{val.root}, split {val.split!r}")
+
+
 def _inputs(
     parent: Bundle,
     target: Target,
@@ -327,7 +339,8 @@ def _aligned(
     before = parent.manifest.decisions
     if before is None:
         return None, Facts()
-    after, theirs = align_decisions(before, reference, logits), before.decide(reference)
+    after = promise_again(align_decisions(before, reference, logits), logits, val)
+    theirs = before.decide(reference)
     changed = DecisionsChanged(
         val_changed_kept=changed_share(theirs, before.decide(logits), val.ignore),
         val_changed_refitted=changed_share(theirs, after.decide(logits), val.ignore),

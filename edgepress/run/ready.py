@@ -6,6 +6,8 @@ import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from edgepress.calibration.decide import promises
+from edgepress.calibration.decide.criterion import Criterion
 from edgepress.calibration.int8.subset import require_enough
 from edgepress.compress.config import DistillConfig
 from edgepress.deploy.engines.table import ENGINES
@@ -36,13 +38,17 @@ def require_ready(
         teaching: the recipe's finished teachers.
 
     Raises:
-        InputError: the first of: a folder that holds something else, a finished teacher that cannot teach, a
-            model that cannot be made, unlabelled pictures that are in val or test, a calibration set that cannot show
-            every label, a required engine that this machine cannot build, or none that it can.
+        InputError: the first of: a folder that holds something else, a promise of thresholds that val cannot give, a
+            finished teacher that cannot teach, a model that cannot be made, unlabelled pictures that are in val or
+            test, a calibration set that cannot show every label, a required engine that this machine cannot build, or
+            none that it can.
     """
     out = Path(recipe.out)
     if (out / MANIFEST).is_file():
         raise InputError(f"{out}: is a bundle; name another folder for the run")
+    promise = Criterion.parse(recipe.decisions.thresholds).promise if engines else None
+    if promise is not None:
+        promises.require_enough(promise, splits.val, f"{splits.val.root}, split {splits.val.split!r}")
     teaching.require(students, splits.train)
     _require_trainable(recipe, splits, students, out)
     if not engines:

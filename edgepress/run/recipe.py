@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import yaml
 from pydantic import Field, field_validator, model_validator
 
-from edgepress.calibration.decide.thresholds import Criterion
+from edgepress.calibration.decide.criterion import Criterion
 from edgepress.calibration.int8.subset import Choice
 from edgepress.compress.config import DistillConfig, QuantizeAwareConfig, TeachConfig, TeacherOptions
 from edgepress.deploy.engines.table import DEFAULT_ENGINES, ENGINES
@@ -73,7 +73,9 @@ class DecisionsConfig(Config):
 
     thresholds: str = "f1"
     """What each label's threshold is chosen for: f1, recall=R (the highest with at least that recall), precision=P (the
-    lowest with at least that precision), or fixed=T."""
+    lowest with at least that precision), or fixed=T. With @C% it holds on new pictures with that confidence:
+    recall=0.9@95%, precision=0.8@95%, fpr=0.01@95% (false-positive rate), for each label, or with :all for all labels
+    at once."""
     probabilities: Literal["auto", "none", "temperature", "platt", "isotonic"] = "auto"
     """How each label's probability is calibrated; auto takes what fits best the pictures that it was not fitted on."""
 

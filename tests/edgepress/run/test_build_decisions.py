@@ -174,3 +174,58 @@ def test_what_cannot_be_done_is_told(onnx_bundle, edgepress, tiny_data, splits):
     few = splits.val.subset(np.array([0]))
     with pytest.raises(InputError, match="1 picture; expected at least 2"):
         calibrate_bundle(onnx_bundle, few, onnx_bundle.path.parent / "new", DecisionsConfig())
+
+
+def test_a_promise_goes_with_the_bundle_and_is_fitted_again_for_int8(
+    edgepress, onnx_bundle, splits, tiny_data, tmp_path
+):
+    """Of 24 pictures only a modest promise can be given."""
+    arguments = ("calibrate", onnx_bundle.path, "--data", tiny_data, "--out", tmp_path / "promised", "--thresholds")
+    answer = edgepress(*arguments, "recall=0.5@90%", "--json")
+    assert answer.code == 0, answer.err
+    promised = Bundle.open(tmp_path / "promised")
+    fit = promised.decisions.fit
+    assert answer.json["promise"] == fit.promise.model_dump(mode="json")
+    assert fit.promise.counted == fit.positives
+    assert "recall of at least 0.5 with 90 % confidence for each label" in edgepress(*arguments, "recall=0.5@90%").out
+    inspected = edgepress("inspect", promised.path)
+    assert "promise.level" in inspected.out
+    config = QuantizeConfig(pictures=8, time_limit=0)
+    int8 = quantize_bundle(promised, splits, "onnxruntime", tmp_path / "int8", config)
+    again = int8.decisions.fit.promise
+    assert (again.kind, again.level, again.counted) == (fit.promise.kind, fit.promise.level, fit.promise.counted)
+    logits = logits_of(int8, splits.val)
+    missed = ((splits.val.targets == 1) & ~int8.decisions.decide(logits)).sum(axis=0)
+    assert missed.tolist() == list(again.errors)
+    kept = verify(int8, splits.test).promise
+    assert (kept.promise, len(kept.labels)) == (again, 5)
+    table = edgepress("verify", int8.path, "--data", tiny_data).out
+    assert "labels that reach a recall of at least 0.5" in table
+
+
+def test_a_promise_that_val_cannot_give_is_refused_before_anything_is_written(
+    edgepress, onnx_bundle, tiny_data, tmp_path
+):
+    out = tmp_path / "promised"
+    command = ("calibrate", onnx_bundle.path, "--data", tiny_data, "--out", out, "--thresholds")
+    for thresholds, said in (
+        ("recall=0.9@95%", "needs 29 pictures that show each label; 5 of 5 labels have fewer"),
+        ("recall=0.9@95", "expected KIND=LEVEL@CONFIDENCE%"),
+        ("precision=1@95%", "no number of pictures shows"),
+        ("fpr=0.1@150%", "from 50 % to below 100 %"),
+    ):
+        answer = edgepress(*command, thresholds)
+        assert (answer.code, out.exists()) == (2, False)
+        assert said in answer.err
+        assert answer.err.count("\n") == 1
+    run = edgepress("run", "--data", tiny_data, "--out", out, "--decisions-thresholds", "recall=0.9@95%")
+    assert (run.code, (out / "teacher").exists(), (out / "student").exists()) == (2, False, False)
+    assert "needs 29 pictures" in run.err
+
+
+def test_a_split_that_is_called_train_is_cautioned_about(edgepress, onnx_bundle, tiny_data, tmp_path):
+    command = ("calibrate", onnx_bundle.path, "--data", tiny_data, "--split", "train", "--out", tmp_path / "out")
+    answer = edgepress(*command)
+    assert answer.code == 0, answer.err
+    assert "caution: the split is called train" in answer.err
+    assert "A threshold is on the calibrated probability: a low one is no fault." in answer.out

@@ -1,0 +1,47 @@
+"""The goals of thresholds as people write them: read, or refused with what was expected."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgepress.calibration.decide.criterion import Criterion
+from edgepress.calibration.decide.promises import Wanted
+from edgepress.multilabel.errors import InputError
+
+MALFORMED = (
+    *("recall=0.9@95", "recall=0.9@0.95", "@0.95", "fpr=0.1", "fpr", "recall=0.9@95%:"),
+    *("f1@95%", "recall=0.9@95%:some", "recall=0..9@95%", "fixed=0.5@95%", "recall=0.9@9.5.1%", "recall=@95%"),
+)
+
+
+def test_a_criterion_is_read_or_refused():
+    assert Criterion.parse("f1") == ("f1", 0, None)
+    assert Criterion.parse("recall=0.9") == ("recall", 0.9, None)
+    assert Criterion.parse("fixed=0") == ("fixed", 0, None)
+    for text in ("f2", "recall", "recall=", "recall=0", "precision=1.2", "precision=nan", "fixed=-1", "f1=0.5"):
+        with pytest.raises(InputError, match="expected f1, recall=R, precision=P or fixed=T"):
+            Criterion.parse(text)
+
+
+def test_a_promise_is_read_with_its_confidence_and_its_scope():
+    assert Criterion.parse("recall=0.9@95%").promise == Wanted("recall", 0.9, 0.95, "each")
+    assert Criterion.parse("precision=0.8@90%:all").promise == Wanted("precision", 0.8, 0.9, "all")
+    assert Criterion.parse("fpr=1e-2@99.5%:each").promise == Wanted("fpr", 0.01, 0.995, "each")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        *(
+            (text, "expected KIND=LEVEL@CONFIDENCE%")
+            for text in ("recall=0.9@95", "recall=0.9@0.95", "@0.95", "fpr=0.1")
+        ),
+        *((text, "expected KIND=LEVEL@CONFIDENCE%") for text in MALFORMED),
+        *((text, "from 50 % to below 100 %") for text in ("recall=0.9@150%", "recall=0.9@100%", "precision=0.9@5%")),
+        *((text, "no number of pictures shows") for text in ("recall=1@95%", "fpr=0@95%", "precision=-1@95%")),
+    ],
+)
+def test_what_is_no_promise_is_refused_with_what_was_received_and_expected(text, said):
+    with pytest.raises(InputError, match=said) as refused:
+        Criterion.parse(text)
+    assert repr(text) in str(refused.value)
