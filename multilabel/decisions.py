@@ -18,6 +18,8 @@ from edgepress.multilabel.label_groups import NO_GROUPS, LabelGroups
 from edgepress.multilabel.labels import LabelName, LabelSpace
 from edgepress.multilabel.metrics import decide, sigmoid
 
+_CELLS = 1 << 22
+"""Number of probabilities that are held at once: 32 MB."""
 Method = Literal["none", "temperature", "platt", "isotonic"]
 SILENT = float(np.nextafter(1, 2))
 """The threshold of a label that is never answered yes: a sigmoid may reach 1, but no probability exceeds it."""
@@ -277,7 +279,12 @@ class Decisions(_Frozen):
 
     def decide(self, logits: np.ndarray) -> np.ndarray:
         """Turn logits `[N, C]` into yes or no, bool `[N, C]`; raises the same errors as `probabilities`."""
-        return self.answers(self.probabilities(logits))
+        logits = np.asarray(logits)
+        rows = max(_CELLS // len(self.labels), 1)  # at once, because probabilities take eight times an answer
+        if logits.ndim != 2 or logits.shape[1] != len(self.labels) or len(logits) <= rows:
+            return self.answers(self.probabilities(logits))
+        parts = range(0, len(logits), rows)
+        return np.concatenate([self.answers(self.probabilities(logits[start : start + rows])) for start in parts])
 
     def answers(self, probabilities: np.ndarray, thresholds: float | None = None) -> np.ndarray:
         """Turn probabilities `[N, C]`, as `probabilities` gives them, into yes or no, bool `[N, C]`.

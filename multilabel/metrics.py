@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+_CELLS = 1 << 22
+"""Number of scores that are copied at once: 32 MB."""
+
 
 def average_precision(targets, scores, ignore=None) -> np.ndarray:
     """Average precision of each label, float64 `[C]`; NaN for a label without a positive and for one without a
@@ -22,12 +25,19 @@ def average_precision(targets, scores, ignore=None) -> np.ndarray:
     Raises:
         ValueError: the shapes differ, a target is neither 0 nor 1, or a score is NaN.
     """
-    targets, scores, valid = _check(targets, scores, ignore)
+    targets, scores = _two_dimensional(np.asarray(targets)), _two_dimensional(np.asarray(scores))
+    if targets.shape != scores.shape:
+        _check(targets, scores, ignore)  # raises
+    valid = _valid(targets.shape, ignore)
     result = np.full(targets.shape[1], np.nan)
-    for column in range(targets.shape[1]):
-        keep = valid[:, column]
-        if not targets[keep, column].all():
-            result[column] = _average_precision(targets[keep, column], scores[keep, column])
+    step = max(_CELLS // max(len(targets), 1), 1)
+    for start in range(0, len(result), step):  # a few labels at a time, because a copy of all may be gigabytes
+        part = slice(start, start + step)
+        some, ranked, known = _check(targets[:, part], scores[:, part], ~valid[:, part])
+        for column in range(some.shape[1]):
+            keep = known[:, column]
+            if not some[keep, column].all():
+                result[start + column] = _average_precision(some[keep, column], ranked[keep, column])
     return result
 
 

@@ -154,3 +154,12 @@ def test_groups_are_in_the_manifest_and_decisions_without_them_are_written_as_be
     assert "groups" not in write(tmp_path / "plain", decisions=DECISIONS).manifest.decisions.model_dump()
     with pytest.raises(ValidationError, match="'x' is in the groups and no label"):
         Decisions.plain(LABELS, groups=LabelGroups(implies={"x": ("dog",)}))
+
+
+def test_many_pictures_are_decided_a_part_at_a_time_with_the_same_answers(monkeypatch):
+    logits = np.random.default_rng(0).normal(0, 2, (37, 4))
+    whole = GROUPED.decide(logits)
+    monkeypatch.setattr("edgepress.multilabel.decisions._CELLS", 20)
+    assert (GROUPED.decide(logits) == whole).all()
+    with pytest.raises(ValueError, match=r"received logits \[37, 3\]"):
+        GROUPED.decide(logits[:, :3])

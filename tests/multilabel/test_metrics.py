@@ -309,3 +309,15 @@ def test_a_label_is_constant_up_to_the_noise_of_float32(values, constant):
     logits = np.array([[values[0], 0.0], [values[1], 1.0]])
     said = metrics.told_constant(logits, ("cat", "dog"))
     assert said == ("1 of 2 labels have the same logit for each of 2 pictures: cat" if constant else None)
+
+
+def test_a_few_labels_at_a_time_have_the_same_ap(monkeypatch):
+    rng = np.random.default_rng(5)
+    targets, scores, ignore = rng.random((20, 7)) < 0.4, rng.random((20, 7)).round(1), rng.random((20, 7)) < 0.2
+    whole = metrics.average_precision(targets, scores, ignore)
+    monkeypatch.setattr("edgepress.multilabel.metrics._CELLS", 60)
+    np.testing.assert_array_equal(metrics.average_precision(targets, scores, ignore), whole)
+    with pytest.raises(ValueError, match=r"targets \[20, 7\] and scores \[20, 6\]"):
+        metrics.average_precision(targets, scores[:, :6])
+    with pytest.raises(ValueError, match=r"ignore mask \[20, 6\]"):
+        metrics.average_precision(targets, scores, ignore[:, :6])
