@@ -28,7 +28,7 @@ def verb(
     count: Annotated[int, typer.Option("--time", help="How many of those that fit are timed themselves.")] = 3,
     json: Json = False,
 ) -> None:
-    """List backbones that export, quantise and are fast enough.
+    """List backbones that quantise and are fast enough.
 
     Without --budget it prints what was measured of each on one x86 processor, and times nothing.
 

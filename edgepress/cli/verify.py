@@ -43,7 +43,7 @@ AsCaller = Annotated[
 ]
 Golden = Annotated[
     bool,
-    typer.Option("--golden", help="Check this machine with the pictures in the bundle, step by step; no data set."),
+    typer.Option("--golden", help="Check this machine by the pictures in the bundle; no --data."),
 ]
 
 
@@ -114,8 +114,8 @@ def verb(
     An engine that this machine cannot run gets the verdict "not run" with the reason, and exit code 0 unless it is
     required. With --as the verdict is on the engine and on what that program does to pictures.
 
-    With --golden no data set is needed: the pictures that are stored in the bundle are decoded, resized, answered and
-    decided here, and the first step that differs from where the bundle was made is named.
+    With --golden the pictures in the bundle are decoded, resized, answered and decided here; the first step that
+    differs is named.
     """
     from edgepress.deploy.build.rebuild import fitted
 
