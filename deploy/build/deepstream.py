@@ -46,10 +46,10 @@ def write_deepstream(bundle: Bundle, out: Path) -> Path:
     for label in bundle.labels.names:
         if ";" in label or label.splitlines() != [label]:
             raise InputError(f"{bundle.path}: nvinfer parts labels at ; and line breaks, and {label!r} has one")
-    if bundle.preprocess.resize != "squash":
+    if bundle.preprocess.resize == "crop":
         raise InputError(
             f"{bundle.path}: its pictures are cropped ({bundle.preprocess.seen}), and nvinfer scales whole frames; "
-            "train with resize squash, or crop them before (nvvideoconvert's src-crop) and adopt the model with squash"
+            "take squash or letterbox, or crop them before (nvvideoconvert's src-crop) and adopt the model with squash"
         )
     require("onnx", "quantize")
     import onnx
@@ -101,7 +101,7 @@ def _graph(bundle: Bundle) -> object:
 
 def nvinfer_config(bundle: Bundle) -> str:
     """nvinfer's configuration, for a primary classifier on whole frames."""
-    size = bundle.preprocess.size
+    size, letterbox = bundle.preprocess.size, bundle.preprocess.resize == "letterbox"
     settings = {
         "gpu-id": 0,
         "onnx-file": "model.onnx",
@@ -115,7 +115,8 @@ def nvinfer_config(bundle: Bundle) -> str:
         "network-input-order": 0,
         "model-color-format": 0,
         "net-scale-factor": 1,
-        "maintain-aspect-ratio": 0,
+        "maintain-aspect-ratio": int(letterbox),
+        "symmetric-padding": int(letterbox),
         "scaling-filter": 1,
         "output-blob-names": ";".join(output_names(bundle)),
         "classifier-threshold": 0.5,

@@ -24,6 +24,8 @@ from edgepress.multilabel.errors import InputError, shown
 
 SURE = 100.0
 """The score of a label that is always, and minus that of one that is never, answered yes."""
+_RESIZE_TYPES = {"squash": "standard", "crop": "crop", "letterbox": "fit_to_window_letterbox"}
+"""Model API's words. Its `crop` takes the whole shorter side; its letterbox is black, as ours is."""
 _HIGHEST = 1e4
 """Logits between which the limit of an isotonic calibration is sought."""
 
@@ -130,7 +132,7 @@ def model_info(bundle: Bundle) -> dict[str, str]:
         "labels": " ".join(one_word(bundle.labels.names)),
         "confidence_threshold": "0.5",
         "output_raw_scores": "True",
-        "resize_type": "standard" if preprocess.resize == "squash" else "crop",
+        "resize_type": _RESIZE_TYPES[preprocess.resize],
         "edgepress_size": str(preprocess.size),
         "edgepress_resize": preprocess.resize,
         "edgepress_interpolation": preprocess.interpolation,

@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from edgepress.deploy.build.deepstream import write_deepstream
+from edgepress.deploy.build.deepstream import nvinfer_config, write_deepstream
 from edgepress.deploy.engines import open_engine
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.errors import InputError
@@ -17,7 +17,7 @@ from tests.deploy.build.test_model_api import decided
 # Keys of [property] in NVIDIA's documentation of gst-nvinfer (DeepStream 7.1).
 KEYS = {"gpu-id", "gie-unique-id", "process-mode", "onnx-file", "labelfile-path", "output-blob-names", "infer-dims"}
 KEYS |= {"batch-size", "network-mode", "network-type", "network-input-order", "model-color-format", "scaling-filter"}
-KEYS |= {"net-scale-factor", "maintain-aspect-ratio", "classifier-threshold"}
+KEYS |= {"net-scale-factor", "maintain-aspect-ratio", "symmetric-padding", "classifier-threshold"}
 
 
 def parsed_as_by_nvinfer(outputs: list[np.ndarray], labels: str, threshold: float) -> list[list[str]]:
@@ -73,6 +73,9 @@ def test_what_nvinfer_cannot_do_is_refused_or_said(onnx_bundle, build, tmp_path)
     cropped = Bundle(onnx_bundle.path, onnx_bundle.manifest.model_copy(update={"preprocess": crop}), "")
     with pytest.raises(InputError, match=r"cropped .* and nvinfer scales whole frames"):
         write_deepstream(cropped, tmp_path / "out")
+    boxed = onnx_bundle.preprocess.model_copy(update={"resize": "letterbox"})
+    config = nvinfer_config(Bundle(onnx_bundle.path, onnx_bundle.manifest.model_copy(update={"preprocess": boxed}), ""))
+    assert "maintain-aspect-ratio=1\nsymmetric-padding=1\n" in config
     names = ("a;b", *onnx_bundle.labels.names[1:])
     named = Bundle(onnx_bundle.path, onnx_bundle.manifest.model_copy(update={"labels": names}), "")
     with pytest.raises(InputError, match="nvinfer parts labels at ; and line breaks, and 'a;b' has one"):

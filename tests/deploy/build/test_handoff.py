@@ -66,6 +66,10 @@ def test_the_models_own_words_are_beside_them(onnx_bundle):
     told = model_info(onnx_bundle)
     assert told["labels"].split() == list(onnx_bundle.labels.names)
     assert json.loads(told["edgepress_labels"]) == list(onnx_bundle.labels.names)
+    assert told["resize_type"] == "standard"
+    boxed = onnx_bundle.preprocess.model_copy(update={"resize": "letterbox"})
+    other = Bundle(onnx_bundle.path, onnx_bundle.manifest.model_copy(update={"preprocess": boxed}), "")
+    assert model_info(other)["resize_type"] == "fit_to_window_letterbox"
     assert (told["multilabel"], told["confidence_threshold"]) == ("True", "0.5")
 
 
