@@ -83,7 +83,7 @@ def test_an_interval_that_is_too_wide_here_as_well_is_no_fault(folders):
 def test_what_fails_on_both_is_a_fault(folders):
     for folder in folders:
         answered(folder, "onnx-fp32", LOGITS, verdict="fail", reasons=["mAP drops"], reason_kinds=["drop"])
-    assert compared(folders).faults == ("verify: mAP drops",)
+    assert compared(folders).faults == ("verify: fail: mAP drops",)
 
 
 @pytest.mark.parametrize(
@@ -152,6 +152,13 @@ def test_a_board_that_is_read_wrongly_is_a_fault(folders, changed):
     described(folders[0], "pi5", PIXELS)
     described(folders[1], "pi5", PIXELS, **changed)
     assert machine_row("pi5", *folders).faults
+
+
+def test_a_board_whose_program_ended_is_told(folders):
+    described(folders[0], "pi5", PIXELS)
+    (folders[1] / "machine.json").write_text(json.dumps({"ended": 139, "said": "Segmentation fault"}))
+    with pytest.raises(Refused, match="pi5: what reads the machine ended with 139: Segmentation fault"):
+        machine_row("pi5", *folders)
 
 
 def test_every_cpu_engine_of_a_run_is_asked_on_processors_with_and_without_dot_products():

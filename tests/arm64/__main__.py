@@ -59,12 +59,12 @@ def main() -> int:
             Bundle.open(options.run / name)
         system = System(options.into)
         system.make()
+        check = Check(system, options.run, options.data, {"int8": options.int8_split}, options.split)
+        machines = [check.machine(board) for board in processors]
+        rows = [row for board in processors for row in check.engines(board, engines)]
     except (Refused, InputError) as error:
         print(error, file=sys.stderr)
         return 2
-    check = Check(system, options.run, options.data, {"int8": options.int8_split}, options.split)
-    machines = [check.machine(board) for board in processors]
-    rows = [row for board in processors for row in check.engines(board, engines)]
     for line in shown(machines, rows):
         print(line)
     if options.record is not None:

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from edgepress.deploy.engines.golden import ALLOWED_DIFF
-from edgepress.deploy.verify.agreement import ALLOWED_FLIPS
 from edgepress.multilabel.bundle import Bundle
+from tests.arm64.emulated import Refused
 from tests.arm64.expected import NAMED, NOT_RUN
 from tests.deploy.machine.boards import BOARDS
 
 DIFFERENT = "largest difference of a logit, and decisions that differ, are from the answers of the machine `here`"
+MOST_CHANGED = {"fp32": 0.001, "fp16": 0.005, "int8": 0.1}
+"""Largest share of decisions, by precision, that may differ from this machine's."""
 MOST_PIXELS = 1e-5
 """Largest share of values that may differ, by one, after shrinking and growing: OpenCV rounds sums of products, which
 ARM fuses and x86 does not."""
@@ -82,12 +84,11 @@ def engine_row(board: str, bundle: Bundle, here: Path, there: Path) -> EngineRow
     verified, (a, b) = found["verify"], (np.load(path / f"{name}.npz") for path in (here, there))
     difference, differs = float(np.abs(a["logits"] - b["logits"]).max()), a["decisions"] != b["decisions"]
     precision = bundle.manifest.precision
-    # On a part of the split the interval of a drop may be too wide to pass; then it is so on this machine as well.
-    if (verified["verdict"], verified["reason_kinds"]) != (ours["verify"]["verdict"], ours["verify"]["reason_kinds"]):
+    # On a part of the split an interval may be too wide to pass; then it is so on this machine as well.
+    others = ours["verify"]["verdict"], ours["verify"]["reason_kinds"]
+    if verified["verdict"] == "fail" or (verified["verdict"], verified["reason_kinds"]) != others:
         faults.append(f"verify: {verified['verdict']}: {'; '.join(verified['reasons'])}")
-    if set(verified["reason_kinds"]) - {"interval"}:
-        faults.append(f"verify: {'; '.join(verified['reasons'])}")
-    if differs.mean() > ALLOWED_FLIPS[precision]:
+    if differs.mean() > MOST_CHANGED[precision]:
         faults.append(f"{differs.mean():.2%} of decisions differ from this machine's")
     if difference > ALLOWED_DIFF.get(precision, np.inf):
         faults.append(f"a logit differs by {difference:.3g} from this machine's")
@@ -112,9 +113,14 @@ def engine_row(board: str, bundle: Bundle, here: Path, there: Path) -> EngineRow
 
 
 def machine_row(board: str, here: Path, there: Path) -> MachineRow:
-    """Compare what `inside.py` wrote into two folders, and with what the board's files say."""
+    """Compare what `inside.py` wrote into two folders, and with what the board's files say.
+
+    Raises:
+        Refused: it ended early under emulation.
+    """
     found = _read(there / "machine.json")
-    assert "doctor" in found, f"{board}: {found}"
+    if "doctor" not in found:
+        raise Refused(f"{board}: what reads the machine ended with {found['ended']}: {found['said']}")
     doctor, state = found["doctor"], found["state"]
     machine = doctor["machine"]
     shares, largest = _pixels(here, there)
