@@ -92,7 +92,8 @@ def main() -> None:
     if options.write is not None:
         write(options.into, names, len(data.labels), options.write)
         return
-    import edgepress.deploy.build.export  # noqa: F401 # torch is imported once; the processes are forks
+    if "onnx" in options.only:
+        warm()
 
     for step in options.only.split(","):
         for name in names:
@@ -107,6 +108,21 @@ def main() -> None:
             file.with_suffix(".part").write_text(json.dumps(found))
             file.with_suffix(".part").replace(file)
             print(json.dumps({"name": name, "step": step, **found}), flush=True)
+
+
+def warm() -> None:
+    """Import what an export needs and fill its caches, once for all the processes, which are forks of this one."""
+    import gc
+
+    import torch
+
+    import edgepress.compress.untrained
+    import edgepress.deploy.build.export  # noqa: F401
+    from edgepress.deploy.build.traced import traced
+
+    torch.set_num_threads(1)
+    traced(torch.nn.Conv2d(3, 4, 3).eval(), torch.zeros(2, 3, 8, 8), ["y"], "a convolution")
+    gc.freeze()
 
 
 def write(into: Path, names: list[str], labels: int, out: Path) -> None:

@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from edgepress.multilabel.bundle import MANIFEST, Bundle
 from edgepress.multilabel.errors import DisconnectedError, EngineUnavailableError, InputError, first_mistake
+from edgepress.multilabel.plural import plural
 from edgepress.multilabel.ratio import Ratio
 from edgepress.remote.host import SSH_FAILED, Host, explain, hang_up, how_to_install, listen, require_edgepress, start
 from edgepress.remote.respond import Answer, Hello, Request, SentFile
@@ -70,7 +71,8 @@ class Session:
 
     def keep(self, name: str, pixels: np.ndarray) -> None:
         """Send pictures, uint8 `[N, size, size, 3]`, to be stored under a name."""
-        log.info("%s: sending %d prepared pictures, %.1f MB", self.host.name, len(pixels), pixels.nbytes / 1e6)
+        count = plural(len(pixels), "prepared picture")
+        log.info("%s: sending %s, %.1f MB", self.host.name, count, pixels.nbytes / 1e6)
         with tempfile.TemporaryFile() as file:
             np.save(file, pixels)
             size = file.tell()
@@ -149,10 +151,12 @@ class Session:
     def _hello(self) -> Hello:
         """The first line that is one; a login shell may print others before it."""
         while True:
+            line = self._line()
             try:
-                return Hello.model_validate_json(self._line())
-            except ValidationError:
-                continue
+                return Hello.model_validate_json(line)
+            except ValidationError as error:
+                if line.startswith('{"edgepress"'):  # no later line will be one
+                    raise self._unread(first_mistake(error)) from None
 
     def _line(self) -> str:
         assert self._ssh.stdout is not None

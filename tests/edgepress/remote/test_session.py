@@ -159,6 +159,10 @@ class TestSession:
             session.answers(bundle, "others")
         assert session.latency(bundle, Bundle.open(run_folder / "openvino-fp32"), "some").ratio > 0
 
+    def test_a_first_line_of_another_edgepress_is_not_waited_for(self, device):
+        with pytest.raises(InputError, match=r"does not read \(weight_bits: Field required\)"):
+            Session(device('$PYTHON "$@" | sed -u \'s/"weight_bits"/"bits"/\''))
+
     def test_a_changed_answer_is_not_read(self, device, run_folder):
         with Session(device('$PYTHON "$@" | sed -u \'s/"logits":"/"logits":"####/\'')) as session:
             session.keep("some", np.zeros((1, 64, 64, 3), np.uint8))
