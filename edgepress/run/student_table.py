@@ -106,14 +106,20 @@ class StudentTable(_Frozen):
         return next((one for one in self.students if one.name == name), None)
 
     def slower_families(self, engine: EngineSpec) -> dict[str, float]:
-        """Families whose INT8 is slower than fp32 in the engine's runtime, with the median of their ratios."""
-        ratios: dict[str, list[float]] = defaultdict(list)
+        """Families whose INT8 is slower than fp32 in the engine's runtime, with the median of their ratios.
+
+        It is beyond chance: the median of the intervals' lower ends is above 1.
+        """
+        found: dict[str, list[Spread]] = defaultdict(list)
         for one in self.students:
-            found = one.runtimes.get(engine.runtime.kind)
-            if found is not None and found.int8_of_fp32 is not None:
-                ratios[one.family].append(found.int8_of_fp32.ratio)
-        medians = {family: statistics.median(found) for family, found in ratios.items()}
-        return {family: ratio for family, ratio in sorted(medians.items()) if ratio > 1}
+            facts = one.runtimes.get(engine.runtime.kind)
+            if facts is not None and facts.int8_of_fp32 is not None:
+                found[one.family].append(facts.int8_of_fp32)
+        return {
+            family: statistics.median(one.ratio for one in spreads)
+            for family, spreads in sorted(found.items())
+            if statistics.median(one.low for one in spreads) > 1
+        }
 
 
 NOT_MEASURED = "not measured"
