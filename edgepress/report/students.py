@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+
 from rich.console import Console
 
 from edgepress.deploy.engines.table import EngineSpec
@@ -28,6 +30,9 @@ def print_table_of(table: StudentTable, engine: EngineSpec, console: Console) ->
         words=("family",),
         spare=("M parameters", "SQNR dB", "family", "MB"),
     )
+    ratios = [_ratio(one, engine) for _, one in timed]
+    if engine.precision == "int8" and timed:
+        console.print(f"INT8 takes {statistics.median(ratios):.2f} times fp32's time in the median", soft_wrap=True)
     _print_slower(table, engine, console)
     missing = [one for one in table.students if one.why_not(engine) == NOT_MEASURED]
     if missing:
@@ -94,6 +99,11 @@ def _facts(one: StudentFacts, engine: EngineSpec) -> tuple[str, ...]:
         _number(found.sqnr, 1, 1),
         "" if ratio is None else f"{ratio.ratio:.2f}",
     )
+
+
+def _ratio(one: StudentFacts, engine: EngineSpec) -> float:
+    found = one.runtimes.get(engine.runtime.kind)
+    return 1.0 if found is None or found.int8_of_fp32 is None else found.int8_of_fp32.ratio
 
 
 def _number(value: float | None, scale: float, digits: int) -> str:

@@ -53,6 +53,7 @@ def test_failures_slow_families_and_gaps_are_listed():
     text = printed(print_table_of, found, INT8)
     assert "2 students of 3 as onnx-int8-onnxruntime, the fastest first" in text
     assert "c: no such operator" in text
+    assert "INT8 takes 0.90 times fp32's time in the median" in text
     assert "slower in INT8 than in fp32 in ONNX Runtime, by the table: slow (1.30 times)" in text
     text = printed(print_table_of, found, ENGINES["litert-fp32"])
     assert "not measured as litert-fp32: c" in text

@@ -100,7 +100,7 @@ class TestVerb:
             assert words in answer.out
         record = edgepress("students", "--json").json
         assert record["processor"]
-        assert len(record["students"]) >= 80
+        assert len(record["students"]) >= 120
 
     @pytest.mark.parametrize(
         ("given", "said"),
