@@ -77,7 +77,7 @@ class GoldenAnswers(_Stored):
 
 def store_answers(folder: Path, decisions: Decisions) -> None:
     """Write `golden/answers.json` into a bundle's folder by these decisions; nothing where it stores no pictures."""
-    if not (folder / DECODED).is_file():
+    if not (folder / DECODED).is_file() or not (folder / GOLDEN).is_file():
         return
     with np.load(io.BytesIO((folder / GOLDEN).read_bytes()), allow_pickle=False) as file:
         prepared, logits = file["pictures"], file["answers"] if "answers" in file.files else file["logits"]

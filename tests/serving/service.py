@@ -133,9 +133,10 @@ def put(bundle: Bundle, path: Path) -> None:
     path.mkdir(exist_ok=True)
     names = [*bundle.manifest.files, "manifest.json"]
     for name in names:
+        (path / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(bundle.path / name, path / name)
-    for file in path.iterdir():
-        if file.name not in names:
+    for file in path.rglob("*"):
+        if file.is_file() and file.relative_to(path).as_posix() not in names:
             file.unlink()
 
 

@@ -118,6 +118,7 @@ def test_a_model_of_another_size_than_its_manifest_is_refused_when_it_is_opened(
     other = like.preprocess.model_copy(update={"size": 32})
     with write_bundle(tmp_path / "other", **fields, preprocess=other) as folder:
         for file in like.manifest.files:
+            (folder / file).parent.mkdir(exist_ok=True)
             (folder / file).write_bytes((like.path / file).read_bytes())
     with pytest.raises(InputError, match=r"takes (uint8|u8) \[any, 64, 64, 3\]; by its manifest .* \[any, 32, 32, 3\]"):
         open_engine(tmp_path / "other")

@@ -48,6 +48,7 @@ def altered(bundle: Bundle, path: Path, **changes: Any) -> Bundle:
     fields = {name: value for name, value in bundle.manifest if name not in ("files", "created")} | changes
     with write_bundle(path, **fields) as folder:
         for name in bundle.manifest.files:
+            (folder / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(bundle.path / name, folder / name)
     return Bundle.open(path)
 

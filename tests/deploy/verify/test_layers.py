@@ -30,6 +30,7 @@ def beside(path: Path, like: Bundle, parent: Parent, graph: onnx.ModelProto | No
             onnx.save(graph, folder / manifest.model)
         else:
             for name in manifest.files:
+                (folder / name).parent.mkdir(exist_ok=True)
                 shutil.copyfile(like.path / name, folder / name)
     return Bundle.open(path)
 
