@@ -303,7 +303,8 @@ def test_external_data_is_taken_from_beside_the_file_alone(net, data, tmp_path):
     folder.mkdir()
     onnx.save(onnx.load(file), folder / "own.onnx", save_as_external_data=True, location="own.bin", size_threshold=0)
     made = adopt_onnx(folder / "own.onnx", data, tmp_path / "made", labels=OWN, config=NORMAL)
-    assert sorted(made.manifest.files) == ["golden.npz", "model.onnx", "reference.npz"]
+    files = sorted(name for name in made.manifest.files if not name.startswith("golden/"))
+    assert files == ["golden.npz", "model.onnx", "reference.npz"]
     (folder / "own.bin").rename(tmp_path / "own.bin")
     with pytest.raises(InputError, match=r"external data 'own\.bin' is missing"):
         adopt_onnx(folder / "own.onnx", data, tmp_path / "other", labels=OWN, config=NORMAL)
