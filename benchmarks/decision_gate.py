@@ -77,13 +77,14 @@ def main() -> None:
         "--resamples", type=int, default=250, help="of the drop in mAP; those of decisions are verify's"
     )
     parser.add_argument("--val", type=int, default=500, help="val pictures")
+    parser.add_argument("--models", nargs="+", default=[one.name for one in MODELS], help="which of them")
     parser.add_argument("--table", type=Path, help="a record to print as a table")
     options = parser.parse_args()
     if options.table:
         print("\n".join(table([json.loads(line) for line in options.table.read_text().splitlines()])))
         return
     for pictures in options.pictures:
-        for model in MODELS:
+        for model in (one for one in MODELS if one.name in options.models):
             for row in _measure(model, pictures, options):
                 print(json.dumps(row), flush=True)
 
@@ -205,16 +206,16 @@ def table(record: list[dict]) -> Iterator[str]:
     yield "| --- | --: |" + " --- |" * len(MODELS)
     for pictures in dict.fromkeys(row["pictures"] for row in record):
         for kind in (*SOUND, *FAULTS):
-            cells = []
-            for model in MODELS:
-                for row in record:
-                    if (row["engine"], row["pictures"], row["model"]) == (kind, pictures, model.name):
-                        now, old = (
-                            ", ".join(str(one[verdict]) for verdict in ("fail", "unproven", "pass"))
-                            for one in (row, row["before"])
-                        )
-                        cells.append(f"{now} ({old})")
+            rows = {row["model"]: row for row in record if (row["engine"], row["pictures"]) == (kind, pictures)}
+            cells = [_told(rows[model.name]) if model.name in rows else "" for model in MODELS]
             yield f"| {kind} | {pictures:,} | {' | '.join(cells)} |"
+
+
+def _told(row: dict) -> str:
+    now, before = (
+        ", ".join(str(one[verdict]) for verdict in ("fail", "unproven", "pass")) for one in (row, row["before"])
+    )
+    return f"{now} ({before})"
 
 
 if __name__ == "__main__":

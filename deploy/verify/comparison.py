@@ -170,7 +170,12 @@ class Comparison:
         if not self.finite:
             return None
         before = Scored(self.reference_targets, self.reference_scores, self.reference_ignore)
-        return drop_interval(before, Scored(self.data.targets, self.scores, self.data.ignore))
+        return drop_interval(before, Scored(self.data.targets, self.scores, self.data.ignore), counts=self._counts)
+
+    @cached_property
+    def _counts(self) -> np.ndarray | None:
+        """How often each picture is in each resample, `[N, R]`; None of fewer pictures than `LEAST_PICTURES`."""
+        return resample_counts(len(self.data), RESAMPLES) if len(self.data) >= LEAST_PICTURES else None
 
     def gate(self, bounds: Bounds, *, intervals: bool = True) -> DecisionGate:
         """How far the decisions are from the reference's, and may be.
@@ -178,10 +183,7 @@ class Comparison:
         Args:
             intervals: whether pictures are resampled; with fewer than `LEAST_PICTURES` they never are.
         """
-        data = self.data
-        counts = None
-        if intervals and len(data) >= LEAST_PICTURES:
-            counts = resample_counts(len(data), RESAMPLES)
+        data, counts = self.data, self._counts if intervals else None
         answers = self.reference_answers, self.answers
         return measure_gate(*answers, data.targets, data.ignore, data.labels.names, bounds, counts)
 
