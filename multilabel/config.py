@@ -50,7 +50,9 @@ def _explain(config: type[BaseModel], error: ValidationError, where: str, given:
             said += did_you_mean(str(first["input"]), re.findall("'([^']*)'", first["ctx"]["expected"]))
         said = f"{said[:1].lower()}{said[1:]}"
         if (flag := _flag(first["loc"], given)) is not None:
-            return f"{flag} {shlex.quote(str(first['input']))}: {said}"
+            value = first["input"]
+            text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+            return f"{flag} {shlex.quote(text)}: {said}"
         return f"{source}{'.'.join(names) or 'value'} is {first['input']!r}: {said}"
     owner: Any = config
     for name in names[:-1]:

@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 from pydantic import Field, ValidationError
 
-from edgepress.multilabel.config import Config
+from edgepress.multilabel.config import FLAGS, Config
 from edgepress.multilabel.errors import InputError
 
 
@@ -50,3 +50,20 @@ def test_a_mistake_is_told_in_one_line_with_its_place(values, said):
     assert message.startswith("recipe.yaml: ")
     assert said in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"epochs": 3, "optimizer": {"lr": 0}}, "--optimizer-lr 0: input should be greater than 0"),
+        ({"epochs": ["a", "b c"]}, "--epochs 'a,b c': input should be a valid integer"),
+        ({"epochs": 3, "optimizer": {"name": "adan"}}, "--optimizer-name adan: input should be 'adam' or 'sgd'"),
+    ],
+)
+def test_a_mistake_of_a_flag_names_the_flag(values, said):
+    with pytest.raises(InputError) as caught:
+        Training.parse(values, FLAGS)
+    assert str(caught.value).startswith(said)
+    with pytest.raises(InputError) as caught:
+        Training.parse(values, "recipe.yaml", values)
+    assert str(caught.value).startswith(said)
