@@ -68,6 +68,8 @@ BLOCK_SECONDS = 0.008
 MOST_SECONDS = 1200
 """Time that a step may take."""
 MOST_BYTES = 8 << 30
+_BROKEN = 3
+"""Exit code of a process that cannot import what it measures with."""
 STEPS = ("onnx", "openvino", "litert", "ncnn")
 INSTRUCTIONS = ("avx2", "avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm")
 """Those of a processor that INT8 is fast or slow by."""
@@ -230,6 +232,9 @@ def apart(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
             found = measure()
         except (InputError, EngineUnavailableError) as error:
             found = {"error": str(error)}
+        except ImportError:  # of what measures, not of what is measured
+            traceback.print_exc()
+            os._exit(_BROKEN)
         except Exception as error:  # whatever a converter raises is a result of this benchmark
             traceback.print_exc()
             found = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
@@ -240,6 +245,8 @@ def apart(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     with os.fdopen(reading) as pipe:
         said = pipe.read()
     _, status = os.waitpid(child, 0)
+    if os.waitstatus_to_exitcode(status) == _BROKEN:
+        raise SystemExit("a module cannot be imported: nothing was recorded")
     if said:
         return json.loads(said)
     return {"error": f"ended by {signal.Signals(os.WTERMSIG(status)).name}"}
