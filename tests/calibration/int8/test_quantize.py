@@ -371,7 +371,7 @@ def test_openvino_chooses_among_the_products_that_it_has(small, tmp_path):
     """It fuses those of attention, and has no operation of their names that could be left in float."""
     pytest.importorskip("openvino", reason="openvino is not installed (pip install 'edgepress[openvino]')")
     pytest.importorskip("nncf", reason="nncf is not installed (pip install 'edgepress[quantize]')")
-    targeted = _Targeted(small.path, tmp_path / "models", small.images, "openvino", 8)
+    targeted = _Targeted(small.path, Finished(tmp_path / "work", "inputs"), small.images, "openvino", 8)
     assert 1 <= len(targeted.plain.products) - len(targeted.products) <= 2
     ranked = [one.node for one in targeted.rank("min-max", lambda: None)]
     assert sorted(ranked) == sorted(targeted.products)
