@@ -26,7 +26,7 @@ from edgepress.multilabel.decisions import Decisions
 from edgepress.multilabel.durable import give_name, make_folder
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.facts import Facts, Parent, Role
-from edgepress.multilabel.golden_answers import is_proof, store_answers
+from edgepress.multilabel.golden_answers import ANSWERS, is_proof, store_answers
 from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.manifest import FORMAT, MANIFEST, Kind, Manifest, Precision, role_of
 from edgepress.multilabel.preprocess import Preprocess
@@ -76,9 +76,11 @@ class Bundle:
 
     @property
     def model_digest(self) -> str:
-        """sha256 of what engines are built from: the files, labels and preprocessing, without the decisions."""
+        """sha256 of what engines are built from: the files, labels and preprocessing, without the decisions, and so
+        without the answers to the golden pictures, which follow from them."""
         built_from = {"kind", "precision", "model", "labels", "preprocess", "files"}
-        return inputs_hash(self.manifest.model_dump(mode="json", include=built_from))
+        fields = self.manifest.model_dump(mode="json", include=built_from)
+        return inputs_hash({**fields, "files": {n: h for n, h in fields["files"].items() if n != ANSWERS}})
 
     def read(self, name: str) -> bytes:
         """Return a file's bytes after checking them, so that a runtime gets what the manifest says even when another

@@ -6,6 +6,7 @@ Exit codes: 0 success, 1 a gate that failed, 2 bad input or usage, 70 a fault of
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -119,7 +120,10 @@ def _open_streams() -> None:
         if stream is None:
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 # it stays open as long as the process
         elif hasattr(stream, "reconfigure"):  # a program that calls main may have its own
-            stream.reconfigure(errors="backslashreplace")
+            with contextlib.suppress(
+                OSError
+            ):  # a pipe that took the place of a file cannot be told, and stays as it is
+                stream.reconfigure(errors="backslashreplace")
 
 
 def main() -> None:

@@ -203,6 +203,7 @@ def test_the_peak_of_memory_is_seen_after_it_is_gone():
 class TestCommandLine:
     def test_json_and_file_hold_what_was_measured(self, onnx_bundle, edgepress, tiny_data, tmp_path):
         save = tmp_path / "made" / "record.json"
+        save.parent.mkdir()
         arguments = ("--data", tiny_data, "--batch", "1,3", "--streams", "2", "--seconds", "0.05", "--threads", "1")
         answer = edgepress("bench", onnx_bundle.path, *arguments, "--save", save, "--json")
         assert answer.code == 0, answer

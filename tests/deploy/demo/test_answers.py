@@ -54,7 +54,7 @@ def test_folders_without_an_engine(tmp_path, run):
     shutil.copytree(run / "openvino-broken", tmp_path / "openvino-broken")
     with pytest.raises(InputError, match=r"opens here \(openvino-broken: .*missing from the bundle"):
         open_engines(tmp_path)
-    with pytest.raises(InputError, match="not a finished bundle"):
+    with pytest.raises(InputError, match="no such folder; expected a bundle"):
         open_engines(tmp_path / "no-such")
 
 

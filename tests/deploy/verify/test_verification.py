@@ -61,6 +61,7 @@ KEYS = {
     "by_frequency",
     "f1",
     "stages",
+    "promise",
     "caller",
     "caller_moves",
     "diverged_at",

@@ -147,6 +147,8 @@ def test_its_flags_are_those_that_it_heeds(edgepress):
         "--ssh-option",
         "--attention",
         "--no-attention",
+        "--generated-pictures",
+        "--no-generated-pictures",
         "--no-compile",
     )
     ignored = {flag for flag in shown["run"] if flag.startswith(sections)}

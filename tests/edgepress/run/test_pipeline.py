@@ -19,6 +19,7 @@ from edgepress.deploy.verify.verification import predict_split
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.datasets import load_dataset
 from edgepress.multilabel.errors import EngineUnavailableError
+from edgepress.multilabel.golden_answers import ANSWERS
 from edgepress.run import quantize, ready
 from tests.clock import jump, scatter_dates
 
@@ -223,7 +224,9 @@ def test_other_thresholds_make_again_the_decisions_alone(edgepress, recipe, run_
     assert answer.code in (0, 1), answer.err
     after = {name: Bundle.open(copy / name) for name in BUNDLES}
     assert {name for name in BUNDLES if after[name].digest != before[name].digest} == BUNDLES - {"teacher", "student"}
-    assert all(after[name].manifest.files == before[name].manifest.files for name in BUNDLES)
+    for name in BUNDLES:  # the answers to the golden pictures follow from the decisions
+        files = (dict(one[name].manifest.files) for one in (before, after))
+        assert len({frozenset((file, sha) for file, sha in one.items() if file != ANSWERS) for one in files}) == 1
     for name in ("onnx-fp32", "openvino-fp32"):
         assert after[name].decisions.thresholds == (0.3,) * 5
         assert after[name].open_parent() is not None
@@ -245,7 +248,8 @@ def test_a_drop_that_is_not_proven_within_the_budget_does_not_pass(
     answer = edgepress("run", "--recipe", recipe, "--out", copy, "--verify-int8", budget)
     report = json.loads((copy / "report.json").read_text())
     again = {row["engine"]: row for row in report["engines"]}
-    assert report["recipe"]["verify"] == {"fp32": 0.1, "fp16": 0.2, "int8": budget}
+    allowed = {name: report["recipe"]["verify"][name] for name in ("fp32", "fp16", "int8")}
+    assert allowed == {"fp32": 0.1, "fp16": 0.2, "int8": budget}
     assert again["onnx-fp32"] == rows["onnx-fp32"]  # its own budget is the same: measured once
     row = again["onnx-int8-onnxruntime"]
     low, high = row["verification"]["drop_interval"]
@@ -256,14 +260,16 @@ def test_a_drop_that_is_not_proven_within_the_budget_does_not_pass(
         assert row["verdict"] in ("fail", "unproven")
         assert (report["verdict"], answer.code) == ("fail", 1)
     assert f"({low:.2f} to {high:.2f})".replace("-", "\N{MINUS SIGN}") in answer.out
-    assert max(map(len, answer.out.split("└")[0].splitlines())) <= 140
+    table = [line for line in answer.out.splitlines() if ": " not in line]  # reasons are sentences of any length
+    assert len(table) > len(rows)
+    assert max(map(len, table)) <= 140
 
 
 def test_a_budget_below_zero_or_without_end_is_refused(edgepress, recipe, tmp_path):
     for flag, value in (("--verify-int8", "-1"), ("--verify-fp16", "inf"), ("--verify-fp32", "nan")):
         answer = edgepress("--quiet", "run", "--recipe", recipe, "--out", tmp_path / "run", flag, value)
         assert answer.code == 2
-        assert flag.removeprefix("--").replace("-", ".") in answer.err
+        assert f"{flag} {float(value):g}" in answer.err.replace("-1.0", "-1")
 
 
 def test_a_damaged_bundle_is_made_again(edgepress, recipe, run_folder, tmp_path):
