@@ -18,7 +18,7 @@ import shutil
 from pathlib import Path
 
 from edgepress.deploy.build.handoff import new_folder, require_kind
-from edgepress.deploy.build.triton import LABELS, LOGITS, model_files, request_of, require_name
+from edgepress.deploy.build.triton import LABELS, LOGITS, asked, model_files, request_of, require_name
 from edgepress.deploy.engines.attention import require_logits_alone
 from edgepress.multilabel.bundle import MANIFEST, Bundle
 
@@ -71,19 +71,7 @@ docker run --rm -p 8000:8000 -v "$PWD:/repository" openvino/model_server \\
     --config_path /repository/config.json --rest_port 8000
 ```
 
-Ask it, in this folder; `edgepress` prepares the pixels as they were in training:
-
-```sh
-python -c 'import json, pathlib, sys
-from edgepress.multilabel.preprocess import Preprocess
-preprocess = Preprocess.model_validate(json.load(open("{MANIFEST}"))["preprocess"])
-sys.stdout.buffer.write(preprocess.load(pathlib.Path(sys.argv[1])).tobytes())' "$PICTURE" > pixels.rgb
-cat request.json pixels.rgb | curl --silent --fail --data-binary @- \\
-    --header "Content-Type: application/octet-stream" \\
-    --header "Inference-Header-Content-Length: {header}" \\
-    "${{SERVER:-http://localhost:8000}}/v2/models/{name}/infer"
-```
-
+{asked(name, header)}
 - The answer's `data` holds the logits in the order of `{LABELS}`. A logit is no probability: what `decisions` in
   `{MANIFEST}` says turns logits into probabilities and those into yes and no (docs/bundle.md of edgepress).
 - The model takes raw RGB pixels, uint8 `[B, {size}, {size}, 3]`, in a batch of any size.

@@ -197,18 +197,14 @@ def _notes(bundle: Bundle) -> list[str]:
     return notes
 
 
-def _readme(bundle: Bundle, name: str, header: int) -> str:
-    labels = len(bundle.labels)
-    return f"""# {name} on Triton Inference Server
+def asked(name: str, header: int) -> str:
+    """How the README of a repository says that a server of the KServe protocol is asked, as Triton and OpenVINO's are.
 
-Serve it; TRITON_IMAGE is an image of Triton Inference Server that has this model's backend:
-
-```
-docker run --rm -p 8000:8000 -v "$PWD/models:/models" $TRITON_IMAGE \\
-    tritonserver --model-repository=/models
-```
-
-Ask it, in this folder; `edgepress` prepares the pixels as they were in training:
+    Args:
+        name: of the model.
+        header: bytes of the JSON before the pixels.
+    """
+    return f"""Ask it, in this folder; `edgepress` prepares the pixels as they were in training:
 
 ```sh
 python -c 'import json, pathlib, sys
@@ -220,7 +216,21 @@ cat request.json pixels.rgb | curl --silent --fail --data-binary @- \\
     --header "Inference-Header-Content-Length: {header}" \\
     "${{SERVER:-http://localhost:8000}}/v2/models/{name}/infer"
 ```
+"""
 
+
+def _readme(bundle: Bundle, name: str, header: int) -> str:
+    labels = len(bundle.labels)
+    return f"""# {name} on Triton Inference Server
+
+Serve it; TRITON_IMAGE is an image of Triton Inference Server that has this model's backend:
+
+```
+docker run --rm -p 8000:8000 -v "$PWD/models:/models" $TRITON_IMAGE \\
+    tritonserver --model-repository=/models
+```
+
+{asked(name, header)}
 The answer's `data` holds the {min(_SHOWN, labels)} highest logits as `logit:index:label`. Without `parameters` in
 `request.json` (and with its new length in the header) it holds every logit.
 
