@@ -284,7 +284,7 @@ class _Checked:
                 if first == name:
                     raise ValueError(f"{name!r} implies {other!r}, but {owner[other]}: they exclude each other")
                 if first != other:
-                    raise ValueError(f"{name!r} implies both {first!r} and {other!r}, but {owner[other]}")
+                    raise ValueError(f"{name!r} implies both {first!r} and {other!r}, but {owner[other]} is true")
         names = list(dict.fromkeys([*owner, *self.closure, *(one for two in self.closure.values() for one in two)]))
         settlement = Settlement.of(self.groups, self.closure, names)
         if not settlement.entangled:

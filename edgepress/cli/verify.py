@@ -156,7 +156,10 @@ def _pictures(
         InputError: there is no data set, or one beside --golden.
     """
     if golden and (data is not None or proof):
-        raise InputError("--golden: expected edgepress verify BUNDLE --golden, without a data set and its options")
+        raise InputError(
+            "--golden: expected edgepress verify BUNDLE --golden, without a data set and without the options of a "
+            "comparison on one, such as --as and --budget"
+        )
     if data is None and not golden:
         raise InputError("verify needs --data DIR, or --golden to check the machine with the bundle's own pictures")
     return lambda: reader.load(data or Path(), split)

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from edgepress.deploy.engines.base import counted
 from edgepress.deploy.engines.golden import ALLOWED_DIFF
+from edgepress.deploy.verify.callers import CALLERS
 from edgepress.deploy.verify.comparison import Answered, FrequencyRow, GroupRow, LabelRow
 from edgepress.deploy.verify.decision_gate import Bounded, DecisionGate
 from edgepress.deploy.verify.divergence import Stage
@@ -38,6 +39,10 @@ def print_verification(found: Verification | NotRun, console: Console) -> None:
             console.print(f"caution: {caution}", highlight=False, soft_wrap=True)
     for reason in found.judgement.reasons:
         console.print(f"{found.verdict}: {reason}", highlight=False, soft_wrap=True)
+    if isinstance(found, Verification) and found.caller is not None and found.verdict != "pass":
+        way = CALLERS[found.caller].interpolation
+        said = f"{found.caller} scales by {way}: distill --interpolation {way} trains for it (docs/pixels.md)"
+        console.print(said, highlight=False, soft_wrap=True)
     console.print(f"{found.engine}: {found.verdict}", highlight=False, soft_wrap=True)
 
 

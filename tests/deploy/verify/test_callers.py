@@ -84,7 +84,9 @@ def test_verify_judges_the_answers_to_a_callers_pixels(onnx_bundle, tiny_data, e
     assert not any("a logit differs" in reason.text for reason in found.judgement.reasons)
     again = edgepress("verify", onnx_bundle.path, "--data", tiny_data, "--as", "browser", "--json")
     assert again.json["caller_moves"] == found.caller_moves
-    assert "pixels as browser" in edgepress("verify", onnx_bundle.path, "--data", tiny_data, "--as", "browser").out
+    table = edgepress("verify", onnx_bundle.path, "--data", tiny_data, "--as", "browser")
+    assert "pixels as browser" in table.out
+    assert ("browser scales by bilinear: distill --interpolation bilinear" in table.out) == (table.code == 1)
 
 
 def test_an_engine_with_a_callers_interpolation_answers_it_as_itself(pictures):
