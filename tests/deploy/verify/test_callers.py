@@ -78,6 +78,9 @@ def test_verify_judges_the_answers_to_a_callers_pixels(onnx_bundle, tiny_data, e
     found = verify(onnx_bundle, data, caller="browser")
     assert (found.caller, found.stages) == ("browser", None)
     assert found.caller_moves is not None
+    own, prepare = onnx_bundle.preprocess, as_caller("browser", onnx_bundle.preprocess)
+    moved = [np.abs(prepare(data, row).astype(int) - own(data.picture(row))).mean() for row in range(len(data))]
+    assert found.caller_moves == pytest.approx(np.mean(moved))
     assert found.caller_moves > 0
     assert found.max_abs_diff is not None
     assert found.max_abs_diff > 0
