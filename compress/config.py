@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from edgepress.compress.methods import INSIDE, ON_EMBEDDINGS, PRESETS, TERMS, Preset
 from edgepress.multilabel.config import Config
 from edgepress.multilabel.preprocess import Resize
 from edgepress.multilabel.resampling import Interpolation
@@ -114,54 +115,6 @@ class TeachConfig(ModelConfig, TrainConfig):
     """Any model name that timm knows."""
     task_loss: Literal["bce", "asl", "focal"] = "asl"
     """bce: binary cross-entropy; asl: asymmetric loss, for many negatives a positive; focal: focal loss."""
-
-
-TERMS = ("mld", "cd", "id", "hint", "mse", "ps", "kd", "rkd", "pkt", "review_kd", "at", "fitnet")
-"""A teacher's terms: each is a field of DistillConfig, its weight."""
-ON_LOGITS = ("mld", "kd", "mse", "ps")
-"""Terms that need only a teacher's logits."""
-ON_EMBEDDINGS = ("cd", "id", "hint")
-"""Terms on label-wise embeddings."""
-ON_LABELS = (*ON_LOGITS, *ON_EMBEDDINGS)
-"""Terms on a teacher's answers for each label."""
-INSIDE = ("rkd", "pkt", "review_kd", "at", "fitnet")
-"""Terms on what lies between the pixels and the head."""
-PROJECTED = ("review_kd", "fitnet")
-"""Terms with parameters of their own, which are trained beside the student and not part of it."""
-Preset = Literal[
-    "alone", "mse", "ps", "kd", "rkd", "pkt", "review_kd", "at", "fitnet", "mld", "mld+cd", "mld+id", "l2d"
-]
-
-
-def _only(**weights: float | int | str) -> dict[str, float | int | str]:
-    return {**dict.fromkeys(TERMS, 0.0), "inherit_head": "no", **weights}
-
-
-def _published(**weights: float) -> dict[str, float | int | str]:
-    # The weights hold for sums over batches of 64. (Their teacher's training stopped at epoch 30.)
-    training = {"width": 768, "size": 224, "epochs": 80, "batch_size": 64, "lr": 1e-4, "pct_start": 0.2}
-    return _only(reduction="published", **training, augment="randaugment", cutout=0.5, **weights)
-
-
-ALONE = _only()
-"""No teacher's term."""
-PRESETS: dict[Preset, dict[str, float | int | str]] = {
-    "alone": ALONE,
-    "mse": _only(mse=1.0),
-    "ps": _only(ps=0.1),
-    "kd": _only(kd=1.0),
-    "rkd": _only(rkd=0.01),
-    "pkt": _only(pkt=1.0),
-    "review_kd": _only(review_kd=0.1),
-    "at": _only(at=10.0),
-    "fitnet": _only(fitnet=0.1),
-    "mld": _published(mld=10.0),
-    "mld+cd": _published(mld=10.0, cd=100.0),
-    "mld+id": _published(mld=10.0, id=1000.0),
-    "l2d": _published(mld=10.0, cd=100.0, id=1000.0),
-}
-"""Methods by name: the weights of their terms; none inherits a head. `l2d` is the paper's objective and training, of
-which `mld`, `mld+cd` and `mld+id` are the parts."""
 
 
 class DistillConfig(ModelConfig, TrainConfig):

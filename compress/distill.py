@@ -11,10 +11,11 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from edgepress.compress.checkpoint import write_model
-from edgepress.compress.config import TERMS, DistillConfig, TeachConfig
+from edgepress.compress.config import DistillConfig, TeachConfig
 from edgepress.compress.gather import process_state, require_same
 from edgepress.compress.lesson import Lesson, lesson_of
 from edgepress.compress.material import Material, material_for
+from edgepress.compress.methods import TERMS
 from edgepress.compress.models import MultiLabelModel, make_model, pretrained_cfg, require_queries
 from edgepress.compress.reading import Reading, TeacherSource
 from edgepress.compress.tasks import TeachTask

@@ -12,12 +12,13 @@ import numpy as np
 from accelerate import Accelerator
 
 from edgepress.compress.checkpoint import load_model
-from edgepress.compress.config import ON_EMBEDDINGS, ON_LABELS, DistillConfig
+from edgepress.compress.config import DistillConfig
 from edgepress.compress.examination import Examined, examine
 from edgepress.compress.foreign import OnnxTeacher
 from edgepress.compress.kept import AnswerStore, KeptTeacher
 from edgepress.compress.mapped import MappedTeacher
 from edgepress.compress.material import Material
+from edgepress.compress.methods import ON_EMBEDDINGS, ON_LABELS
 from edgepress.compress.models import MultiLabelModel
 from edgepress.compress.reading import Reading, TeacherSource
 from edgepress.compress.stored import StoredTeacher, answers_for

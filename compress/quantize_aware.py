@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from edgepress.compress.checkpoint import load_model
-from edgepress.compress.config import PROJECTED, TERMS, DistillConfig, QuantizeAwareConfig
+from edgepress.compress.config import DistillConfig, QuantizeAwareConfig
 from edgepress.compress.distill import (
     answers_of,
     finished,
@@ -24,6 +24,7 @@ from edgepress.compress.distill import (
 from edgepress.compress.fake_quantize import FakeQuantizedModel
 from edgepress.compress.lesson import lesson_of
 from edgepress.compress.material import Material, material_for
+from edgepress.compress.methods import PROJECTED, TERMS
 from edgepress.compress.models import MultiLabelModel, fuse
 from edgepress.compress.reading import Reading, TeacherSource
 from edgepress.compress.teachable import MLD_INSTEAD, require_teachable

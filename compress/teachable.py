@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from edgepress.compress.config import INSIDE, ON_EMBEDDINGS, ON_LOGITS, TERMS, DistillConfig
+from edgepress.compress.config import DistillConfig
+from edgepress.compress.methods import INSIDE, ON_EMBEDDINGS, ON_LOGITS, TERMS
 from edgepress.compress.reading import Given
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.errors import InputError

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from edgepress.compress.config import TERMS
+from edgepress.compress.methods import TERMS
 from edgepress.multilabel.bundle import Bundle, write_atomically
 from edgepress.multilabel.decisions import SILENT, Decisions
 from edgepress.multilabel.errors import InputError, shown

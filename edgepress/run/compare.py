@@ -17,7 +17,8 @@ import numpy as np
 from pydantic import Field, ValidationError
 from rich.console import Console
 
-from edgepress.compress.config import ALONE, PRESETS, TERMS, DistillConfig
+from edgepress.compress.config import DistillConfig
+from edgepress.compress.methods import ALONE, PRESETS, TERMS
 from edgepress.compress.reading import TeacherSource
 from edgepress.multilabel.bundle import Bundle, write_atomically
 from edgepress.multilabel.config import Config

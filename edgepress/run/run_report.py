@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from edgepress.compress.config import TERMS
+from edgepress.compress.methods import TERMS
 from edgepress.deploy.machine.device import Machine
 from edgepress.multilabel.bundle import write_atomically
 from edgepress.multilabel.datasets.passed_over import PassedOver

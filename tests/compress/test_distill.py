@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from edgepress.compress.checkpoint import load_model
-from edgepress.compress.config import ALONE, DistillConfig
+from edgepress.compress.config import DistillConfig
 from edgepress.compress.distill import distill, teach
 from edgepress.compress.examination import Examined
 from edgepress.compress.lesson import inherit_head
@@ -22,6 +22,7 @@ from edgepress.compress.losses import (
     LabelWiseEmbeddingDistillation,
     MultiLabelLogitsDistillation,
 )
+from edgepress.compress.methods import ALONE
 from edgepress.compress.models import make_model
 from edgepress.compress.tasks import DistillTask, TeachTask
 from edgepress.compress.teacher import LiveTeacher

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from edgepress.compress.config import TERMS, DistillConfig
+from edgepress.compress.config import DistillConfig
 from edgepress.compress.distill import distill
 from edgepress.compress.loader import Augmentation, batches, make_loader
 from edgepress.compress.losses import BinaryCrossEntropy, LabelWiseEmbeddingDistillation, MultiLabelLogitsDistillation
+from edgepress.compress.methods import TERMS
 from edgepress.compress.tasks import DistillTask
 from edgepress.compress.teacher import LiveTeacher
 from edgepress.multilabel.bundle import file_sha256

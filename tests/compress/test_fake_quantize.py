@@ -14,9 +14,10 @@ from torch.overrides import TorchFunctionMode
 
 from edgepress.compress import learning
 from edgepress.compress.checkpoint import load_model, save_state, write_model
-from edgepress.compress.config import ALONE, TERMS, DistillConfig, ModelConfig, QuantizeAwareConfig, TeachConfig
+from edgepress.compress.config import DistillConfig, ModelConfig, QuantizeAwareConfig, TeachConfig
 from edgepress.compress.distill import distill, teach
 from edgepress.compress.fake_quantize import FakeQuantizedModel, fake_quantize, fake_quantize_weight
+from edgepress.compress.methods import ALONE, TERMS
 from edgepress.compress.models import MultiLabelModel, make_model
 from edgepress.compress.quantize_aware import MLD_INSTEAD, lesson_again, quantize_aware
 from edgepress.compress.training import evaluate, make_accelerator

@@ -11,9 +11,10 @@ import torch
 import torch._inductor.config
 from safetensors.torch import load_file
 
-from edgepress.compress.config import ALONE, PRESETS, TERMS, DistillConfig, TeachConfig
+from edgepress.compress.config import DistillConfig, TeachConfig
 from edgepress.compress.distill import distill
 from edgepress.compress.losses import AttentionTransfer, FitNetHints, ProbabilisticKT, RelationalKD, ReviewKD
+from edgepress.compress.methods import ALONE, PRESETS, TERMS
 from edgepress.compress.models import make_model
 from edgepress.compress.tasks import DistillTask, task_loss
 from edgepress.compress.teacher import LiveTeacher

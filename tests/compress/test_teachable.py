@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from edgepress.compress.config import ON_EMBEDDINGS, ON_LOGITS, TERMS, DistillConfig
+from edgepress.compress.config import DistillConfig
+from edgepress.compress.methods import ON_EMBEDDINGS, ON_LOGITS, TERMS
 from edgepress.compress.teachable import can_teach, require_teachable, with_terms_for
 from edgepress.compress.teacher_sources import GivenTeacher
 from edgepress.multilabel.errors import InputError

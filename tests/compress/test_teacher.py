@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from edgepress.compress.config import PRESETS, DistillConfig, ModelConfig, TeachConfig
+from edgepress.compress.config import DistillConfig, ModelConfig, TeachConfig
 from edgepress.compress.distill import distill, teach
 from edgepress.compress.loader import Batch
+from edgepress.compress.methods import PRESETS
 from edgepress.compress.models import make_model
 from edgepress.compress.teacher import Ensemble, LiveTeacher
 from edgepress.compress.teacher_sources import bring_teachers

@@ -14,7 +14,8 @@ import pytest
 import yaml
 from rich.console import Console
 
-from edgepress.compress.config import PRESETS, DistillConfig
+from edgepress.compress.config import DistillConfig
+from edgepress.compress.methods import PRESETS
 from edgepress.multilabel.bundle import Bundle
 from edgepress.report.blocks import Code, Document, Figure, Section, Table, Text, escaped, to_markdown
 from edgepress.report.cards import card
