@@ -88,7 +88,7 @@ def _train(
     keep_embeddings: bool = False,
 ) -> Bundle:
     train = material.train
-    inputs = inputs_hash({"role": role, **material.identity(config), "weights": _weights_identity(config)})
+    inputs = inputs_of(role, material, config)
     require_same(inputs, train.root)
     if (kept := finished(out, inputs)) is not None:
         return kept
@@ -132,6 +132,11 @@ def _train(
     if accelerator.is_main_process:
         _log_result(facts)
     return made
+
+
+def inputs_of(role: Role, material: Material, config: TeachConfig | DistillConfig) -> str:
+    """What tells a training apart from every other: sha256 of its settings, pictures, labels and teachers."""
+    return inputs_hash({"role": role, **material.identity(config), "weights": _weights_identity(config)})
 
 
 def saved(

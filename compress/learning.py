@@ -25,7 +25,7 @@ from edgepress.compress.models import MultiLabelModel
 from edgepress.compress.progress import progress
 from edgepress.compress.tasks import Task
 from edgepress.multilabel.datasets import MultiLabelDataset
-from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.errors import DivergedError, InputError
 from edgepress.multilabel.facts import Epoch
 from edgepress.multilabel.plural import plural
 
@@ -289,7 +289,7 @@ def _require_finite(
     # The term may cover all processes' pictures; gathering their names would hang if only this one failed.
     state = process_state()
     whose = f" of process {state.process_index + 1} of {state.num_processes}" if state.num_processes > 1 else ""
-    raise InputError(
+    raise DivergedError(
         f"loss is not finite: {', '.join(bad)} in epoch {epoch + 1}, step {step + 1}, "
         f"pictures{whose} {', '.join(names[:_NAMES])}{more}; "
         f"lower lr or the term's weight, or use mixed_precision no or bf16; the last finished epoch is kept"

@@ -210,7 +210,7 @@ _LOGITS_LOSSES = {
     "mld": lambda config: MultiLabelLogitsDistillation(config.reduction),
     "mse": lambda config: LogitsMSE(),
     "ps": lambda config: PartialSoftmax(),
-    "kd": lambda config: BinaryKD(reduction=config.reduction),
+    "kd": lambda config: BinaryKD(config.kd_temperature, config.reduction),
 }
 _POOLED_LOSSES = {"rkd": RelationalKD, "pkt": ProbabilisticKT}
 _MAP_LOSSES = {

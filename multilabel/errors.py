@@ -35,6 +35,13 @@ class NoNumberError(InputError):
     """
 
 
+class DivergedError(InputError):
+    """The loss of a training is not finite. Exit code 2.
+
+    A search of settings goes on with others.
+    """
+
+
 class DataChangedError(RuntimeError):
     """A picture is no longer what it was when its data set was loaded. Exit code 2.
 

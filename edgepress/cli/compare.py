@@ -29,6 +29,10 @@ def verb(
     seeds: Annotated[
         str | None, typer.Option("--seeds", help="Whole numbers, by commas (default: the distill section's seed).")
     ] = None,
+    tune: Annotated[
+        int | None,
+        typer.Option("--tune", help="Trials per method that choose its loss weights and learning rate on val."),
+    ] = None,
     *,
     flags: Annotated[Flags, FlagsOf(TrainRecipe, LEARNING)],
 ) -> None:
@@ -42,6 +46,6 @@ def verb(
 
     chosen = methods.split(",") if methods else None
     drawn = seeds.split(",") if seeds else [settings.distill.seed]
-    config = CompareConfig.parse({"seeds": drawn, "methods": chosen}, FLAGS)
+    config = CompareConfig.parse({"seeds": drawn, "methods": chosen, "tune": tune}, FLAGS)
     with only_writer(Path(settings.out)):
         print_comparison(compare(settings, config, splits_of(settings)), stdout())

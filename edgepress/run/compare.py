@@ -2,7 +2,8 @@
 
 Every method sees the same augmented pictures in the same order for the same number of steps; the teacher's outputs are
 computed once for each seed and kept. val chooses each student's epoch; test is read once, when a student is finished.
-Finished students are kept, so a comparison can be continued and extended.
+With `tune`, val first chooses each method's settings among equally many trials. Finished students and trials are kept,
+so a comparison can be continued and extended.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import logging
 import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ from rich.console import Console
 
 from edgepress.compress.config import DistillConfig
 from edgepress.compress.methods import ALONE, PRESETS, TERMS
-from edgepress.compress.reading import TeacherSource
+from edgepress.compress.reading import Reading, TeacherSource
 from edgepress.multilabel.bundle import Bundle, write_atomically
 from edgepress.multilabel.config import Config
 from edgepress.multilabel.errors import InputError, did_you_mean, first_mistake
@@ -33,8 +35,10 @@ from edgepress.run.pipeline import taught, teachers_of
 from edgepress.run.ready import require_ready
 from edgepress.run.recipe import CompareRecipe
 from edgepress.run.run_report import ModelFacts
+from edgepress.run.search_space import space_of
 from edgepress.run.splits import Splits
 from edgepress.run.teachers import Teaching
+from edgepress.run.trials import JOURNAL, Journal, Trial, Trials, best, shown_settings, with_settings
 
 log = logging.getLogger("edgepress")
 RECORD, PLOT = "compare.json", "compare.svg"
@@ -50,6 +54,8 @@ class CompareConfig(Config):
     teacher can teach."""
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     """Each seed gives other orders, augmentations and initial weights, the same for every method."""
+    tune: int | None = Field(default=None, ge=1)
+    """Choose every method's settings on val among this many trials, with the first of the seeds; see `Trials`."""
 
 
 def known_methods(recipe: CompareRecipe) -> list[str]:
@@ -67,7 +73,6 @@ def compare(recipe: CompareRecipe, config: CompareConfig, splits: Splits) -> Met
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("compare runs in one process; start it without a launcher")
-    from edgepress.compress.distill import distill
 
     known = known_methods(recipe)
     for name in config.methods or ():
@@ -80,33 +85,95 @@ def compare(recipe: CompareRecipe, config: CompareConfig, splits: Splits) -> Met
     recipe = recipe.model_copy(update={"distill": teaching.fitted(recipe.distill)})
     methods = config.methods or _teachable(recipe, teaching)
     settings = {(name, seed): _settings(recipe, name, seed) for seed in config.seeds for name in methods}
+    if config.tune is not None:
+        for one in settings.values():
+            space_of(one)
     require_ready(recipe, splits, list(settings.values()), (), teaching)
     out = Path(recipe.out)
-    first, *others = teachers = teachers_of(recipe, splits)
-    record = _header(recipe, splits, teachers)
-    rows = _earlier(out, record, recipe)
+    teachers = teachers_of(recipe, splits)
     embeddings = any(one.cd or one.id or one.hint for one in settings.values() if not one.looks_inside)
+    training = _Training(splits, tuple(teachers), teaching.reading, out, keep_embeddings=embeddings)
+    record = _header(recipe, splits, teachers)
+    record, rows = _earlier(out, record, recipe)
     # All methods of a seed come before the next seed, so that an interrupted comparison still compares methods.
-    for (method, seed), distilled in settings.items():
+    for (method, seed), own in settings.items():
         folder = out / "compare" / f"{method}-seed{seed}"
-        student = distill(
-            *(splits.train, splits.val, first, distilled, folder, out / "cache"),
-            ensemble=others,
-            reading=teaching.reading,
-            keep_embeddings=embeddings,
-        )
+        chosen: dict[str, float] = {}
+        if config.tune is not None:
+            tried = training.tuned(method, settings[method, config.seeds[0]], config.tune, folder)
+            chosen = best(tried).settings
+            record = record.model_copy(update={"trials": _replaced(record.trials, method, tried)})
+        rows = {key: row for key, row in rows.items() if row.method != method or row.settings == chosen}
+        student = training.distil(with_settings(own, chosen), folder)
         row = rows.get((method, seed))
         if row is None or row.digest != student.digest:
-            row = rows[method, seed] = _row(student, method, seed, splits)
-        students = tuple(rows.values())
-        found = {"students": students, "methods": summarise(students), "teacher_leads_points": _lead(students)}
-        record = record.model_copy(update=found)
+            row = rows[method, seed] = _row(student, method, seed, splits, chosen)
+        record = _with_rows(record, tuple(rows.values()))
         write_atomically(out / RECORD, (record.model_dump_json(indent=2) + "\n").encode())
         write_atomically(out / PLOT, draw_comparison(record))
         log.info("%s, seed %d: val mAP %.2f, test mAP %.2f", method, seed, 100 * row.val_mAP, 100 * row.test_mAP)
         if method == "alone" and record.teacher_leads_points is not None:
             log.info("the teacher is %.2f points above the student alone on val", record.teacher_leads_points)
     return record
+
+
+@dataclass
+class _Training:
+    """What the students and trials of a comparison are trained with."""
+
+    splits: Splits
+    teachers: tuple[TeacherSource, ...]
+    reading: Reading
+    out: Path
+    _: KW_ONLY
+    keep_embeddings: bool
+    _tried: dict[str, tuple[Trial, ...]] = field(default_factory=dict)
+
+    def distil(self, config: DistillConfig, folder: Path) -> Bundle:
+        from edgepress.compress.distill import distill
+
+        first, *others = self.teachers
+        return distill(
+            *(self.splits.train, self.splits.val, first, config, folder, self.out / "cache"),
+            ensemble=others,
+            reading=self.reading,
+            keep_embeddings=self.keep_embeddings,
+        )
+
+    def tuned(self, method: str, base: DistillConfig, count: int, folder: Path) -> tuple[Trial, ...]:
+        """The method's trials, made once; the chosen one's student, which has the first seed, is put in `folder`."""
+        if method not in self._tried:
+            from edgepress.compress.distill import inputs_of
+            from edgepress.compress.material import material_for
+
+            given = self.splits.train, self.splits.val, base, folder, self.teachers, self.reading
+            material = material_for("student", *given)
+            trials = Trials(
+                folder=self.out / "trials",
+                journal=Journal(self.out / "trials" / JOURNAL),
+                train=self.distil,
+                inputs=lambda config: inputs_of("student", material, config),
+            )
+            tried = self._tried[method] = trials.tune(method, base, count)
+            log.info("%s: %d trials chose %s", method, count, shown_settings(best(tried).settings))
+            trials.keep(best(tried), folder)
+        return self._tried[method]
+
+
+def _replaced(trials: Sequence[Trial], method: str, tried: Sequence[Trial]) -> tuple[Trial, ...]:
+    return (*(one for one in trials if one.method != method), *tried)
+
+
+def _with_rows(record: MethodComparison, students: tuple[ComparedStudent, ...]) -> MethodComparison:
+    """The record with these students and what follows from them."""
+    tuned = {row.method for row in students if row.settings}
+    found = {
+        "students": students,
+        "methods": summarise(students),
+        "teacher_leads_points": _lead(students),
+        "trials": tuple(one for one in record.trials if one.method in tuned),
+    }
+    return record.model_copy(update=found)
 
 
 def _teachable(recipe: CompareRecipe, teaching: Teaching) -> list[str]:
@@ -142,6 +209,7 @@ def summarise(students: Sequence[ComparedStudent]) -> tuple[MethodSummary, ...]:
                 deviation=statistics.stdev(values) if len(values) > 1 else None,
                 val_mAP_points=statistics.mean(100 * row.val_mAP for row in rows),
                 by_frequency_points=_by_frequency(rows),
+                settings=rows[0].settings,
             )
         )
     return tuple(methods)
@@ -157,17 +225,23 @@ def _by_frequency(rows: Sequence[ComparedStudent]) -> tuple[float, ...]:
 def print_comparison(record: MethodComparison, console: Console) -> None:
     """Print the table, best method first."""
     lead, known = record.teacher_leads_points, record.students[0].teacher_val_mAP
-    rows = []
+    tuned = {row.method: _tuned(row, record.trials) for row in record.methods}
+    rows: list[tuple[str, ...]] = []
     for row in sorted(record.methods, key=lambda row: -row.test_mAP_points):
         deviation = "" if row.deviation is None else f"{row.deviation:.2f}"
         means = (f"{row.test_mAP_points:.2f}", deviation, f"{row.val_mAP_points:.2f}")
         rows.append((row.method, str(row.seeds), *means, *(f"{part:.2f}" for part in row.by_frequency_points)))
     parts = PARTS if all(row.by_frequency_points for row in record.methods) else ()
-    columns = ("method", "seeds", "test mAP", "deviation", "val mAP", *parts)
+    columns = ["method", "seeds", "test mAP", "deviation", "val mAP", *parts]
+    rows = [row[: len(columns)] for row in rows]
+    if record.trials:
+        columns.append("chosen by trials")
+        rows = [(*row, tuned[row[0]]) for row in rows]
     print_table(
         console,
         columns,
-        [row[: len(columns)] for row in rows],
+        rows,
+        prose=bool(record.trials),
         title=f"{record.student.backbone} at {record.student.size} px, {plural(record.epochs, 'epoch')}",
         caption=(
             f"teacher: {record.teacher.backbone}, val mAP {'unknown' if known is None else f'{100 * known:.2f}'}"
@@ -177,6 +251,12 @@ def print_comparison(record: MethodComparison, console: Console) -> None:
             f"{'; head, middle, tail: test mAP of the most frequent labels, and so on' if parts else ''}"
         ),
     )
+
+
+def _tuned(row: MethodSummary, trials: Sequence[Trial]) -> str:
+    """How many trials chose a method's settings, and which."""
+    count = sum(one.method == row.method for one in trials)
+    return f"of {count}: {shown_settings(row.settings)}" if count else "not tuned"
 
 
 def _settings(recipe: CompareRecipe, method: str, seed: int) -> DistillConfig:
@@ -191,7 +271,7 @@ def _settings(recipe: CompareRecipe, method: str, seed: int) -> DistillConfig:
     return DistillConfig.parse({**values, "seed": seed}, f"method {method}")
 
 
-def _row(student: Bundle, method: str, seed: int, splits: Splits) -> ComparedStudent:
+def _row(student: Bundle, method: str, seed: int, splits: Splits, settings: Mapping[str, float]) -> ComparedStudent:
     from edgepress.compress.checkpoint import load_model
     from edgepress.compress.training import make_accelerator, predict_logits
 
@@ -214,6 +294,7 @@ def _row(student: Bundle, method: str, seed: int, splits: Splits) -> ComparedStu
         seconds=sum(epoch.seconds for epoch in facts.history),
         teacher_val_mAP=facts.teacher_val_mAP,
         training=config,
+        settings=dict(settings),
         digest=student.digest,
     )
 
@@ -232,28 +313,33 @@ def _header(recipe: CompareRecipe, splits: Splits, teachers: Sequence[TeacherSou
     )
 
 
-def _earlier(out: Path, record: MethodComparison, recipe: CompareRecipe) -> dict[tuple[str, int], ComparedStudent]:
-    """The students of an earlier comparison under the same conditions, which this one extends.
+def _earlier(
+    out: Path, record: MethodComparison, recipe: CompareRecipe
+) -> tuple[MethodComparison, dict[tuple[str, int], ComparedStudent]]:
+    """The record with the trials of an earlier comparison under the same conditions, which this one extends, and its
+    students.
 
     A method whose settings have changed since, or that is no longer in the recipe, is left out.
     """
     try:
         found = MethodComparison.model_validate_json((out / RECORD).read_bytes())
     except FileNotFoundError:
-        return {}
+        return record, {}
     except ValidationError as error:
         log.warning(
             "%s: cannot be read (%s); the students' test mAP is computed again", out / RECORD, first_mistake(error)
         )
-        return {}
+        return record, {}
     if _conditions(found) != _conditions(record):
-        return {}
+        return record, {}
     known = known_methods(recipe)
-    return {
+    rows = {
         (row.method, row.seed): row
         for row in found.students
-        if row.method in known and _same(row.training, _settings(recipe, row.method, row.seed))
+        if row.method in known
+        and _same(row.training, with_settings(_settings(recipe, row.method, row.seed), row.settings))
     }
+    return record.model_copy(update={"trials": found.trials}), rows
 
 
 def _conditions(record: MethodComparison) -> MethodComparison:
@@ -263,6 +349,7 @@ def _conditions(record: MethodComparison) -> MethodComparison:
         update={
             "students": (),
             "methods": (),
+            "trials": (),
             "teacher_leads_points": None,
             "distill": record.distill.model_copy(update=fixed),
         }

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from edgepress.compress.config import DistillConfig
 from edgepress.run.result import Typed
 from edgepress.run.run_report import ModelFacts
+from edgepress.run.trials import Trial
 
 
 class ComparedStudent(Typed):
@@ -22,6 +25,8 @@ class ComparedStudent(Typed):
     teacher_val_mAP: float | None
     """None for stored answers that are not for val."""
     training: DistillConfig
+    settings: dict[str, float] = Field(default_factory=dict)
+    """The settings that trials chose; empty where there were none."""
     digest: str
 
 
@@ -37,6 +42,8 @@ class MethodSummary(Typed):
     val_mAP_points: float
     by_frequency_points: tuple[float, ...] = ()
     """Means over the seeds of the students' `by_frequency`, in points."""
+    settings: dict[str, float] = Field(default_factory=dict)
+    """The settings that trials chose; empty where there were none."""
 
 
 class MethodComparison(Typed):
@@ -54,5 +61,7 @@ class MethodComparison(Typed):
     """Fingerprints of train, val and test."""
     students: tuple[ComparedStudent, ...] = ()
     methods: tuple[MethodSummary, ...] = ()
+    trials: tuple[Trial, ...] = ()
+    """Of the tuned methods."""
     teacher_leads_points: float | None = None
     """Lead of the teacher over the student trained alone, on val; None if that student was not trained."""

@@ -82,6 +82,58 @@ def test_it_compares_continues_and_appends(edgepress, recipe, tiny_data):
     assert f"test_efficientnet, val mAP {100 * row['teacher_val_mAP']:.2f}," in caption
 
 
+def test_methods_are_tuned_by_equally_many_trials(edgepress, recipe, tmp_path):
+    values = yaml.safe_load(recipe.read_text()) | {"out": str(tmp_path / "run")}
+    values["distill"] = {**values["distill"], "epochs": 2}
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump(values))
+    command = ("compare", "--recipe", file, "--methods", "alone,soft", "--seeds", "1,2")
+    answer = edgepress(*command, "--tune", 2)
+    assert answer.code == 0, answer.err
+    record = json.loads((tmp_path / "run" / "compare.json").read_text())
+    assert [(one["method"], one["number"], len(one["trainings"])) for one in record["trials"]] == [
+        *[("alone", number, 1 + (one == "finished")) for number, one in enumerate(states(record, "alone"))],
+        *[("soft", number, 1 + (one == "finished")) for number, one in enumerate(states(record, "soft"))],
+    ]
+    assert sorted(states(record, "alone")) == sorted(states(record, "soft")) == ["finished", "pruned"]
+    for row in record["students"]:
+        (chosen,) = (one for one in record["trials"] if one["method"] == row["method"] and one["state"] == "finished")
+        assert row["settings"] == chosen["settings"]
+        assert {name: row["training"][name] for name in chosen["settings"]} == chosen["settings"]
+        assert set(chosen["settings"]) == ({"lr"} if row["method"] == "alone" else {"lr", "mld"})
+        if row["seed"] == 1:  # the seed of the trials
+            assert (row["val_mAP"], row["training"]["epochs"]) == (chosen["trainings"][-1]["val_mAP"], 2)
+    assert "chosen by trials" in answer.out
+    assert "of 2: lr" in answer.out
+    assert sorted(path.name for path in (tmp_path / "run" / "trials").iterdir()) == ["journal.jsonl"]
+
+    before = (tmp_path / "run" / "trials" / "journal.jsonl").read_bytes()
+    assert edgepress(*command, "--tune", 2).code == 0
+    assert json.loads((tmp_path / "run" / "compare.json").read_text()) == record
+    assert (tmp_path / "run" / "trials" / "journal.jsonl").read_bytes() == before
+
+    # Without trials the method is another one, whose students do not stand beside the tuned ones.
+    answer = edgepress("compare", "--recipe", file, "--methods", "alone", "--seeds", "1")
+    assert answer.code == 0, answer.err
+    record = json.loads((tmp_path / "run" / "compare.json").read_text())
+    assert [(row["method"], row["seed"], bool(row["settings"])) for row in record["students"]] == [
+        ("soft", 1, True),
+        ("soft", 2, True),
+        ("alone", 1, False),
+    ]
+    assert {one["method"] for one in record["trials"]} == {"soft"}
+    assert "not tuned" in answer.out
+
+
+def states(record, method):
+    return [one["state"] for one in record["trials"] if one["method"] == method]
+
+
+def test_fewer_than_one_trial_is_refused(bad, recipe):
+    said = bad("compare", "--recipe", recipe, "--methods", "alone", "--tune", 0)
+    assert "--tune 0: input should be greater than or equal to 1" in said
+
+
 @pytest.fixture(scope="module")
 def teachers(edgepress, recipe, tiny_data, micro):
     """Two that stand elsewhere, of other seeds."""
@@ -154,7 +206,7 @@ def test_its_flags_are_those_that_it_heeds(edgepress):
     ignored = {flag for flag in shown["run"] if flag.startswith(sections)}
     assert len(ignored) > 8
     assert shown["run"] - shown["compare"] == ignored
-    assert shown["compare"] - shown["run"] == {"--methods", "--seeds"}
+    assert shown["compare"] - shown["run"] == {"--methods", "--seeds", "--tune"}
 
 
 def test_a_changed_method_does_not_stand_beside_its_older_self(edgepress, recipe, tmp_path):
