@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from edgepress.compress.methods import INSIDE, ON_EMBEDDINGS, PRESETS, TERMS, Preset
 from edgepress.multilabel.config import Config
+from edgepress.multilabel.plural import plural
 from edgepress.multilabel.preprocess import Resize
 from edgepress.multilabel.resampling import Interpolation
 
@@ -60,6 +61,9 @@ class TrainConfig(Config):
 
     epochs: int = Field(default=20, ge=1)
     """Passes over the training split."""
+    stop_epoch: int | None = Field(default=None, ge=1)
+    """The epoch after which training stops before its schedule ends; by default the last one. Published teachers stop
+    at epoch 30 of 80."""
     batch_size: int = Field(default=64, ge=2)
     """Pictures per forward pass, in each process."""
     accumulate: int = Field(default=1, ge=1)
@@ -106,6 +110,19 @@ class TrainConfig(Config):
     CPU, where they would fight with torch's threads for the same cores."""
     seed: int = Field(default=0, ge=0)
     """Orders, augmentations and initial weights follow from it."""
+
+    @model_validator(mode="after")
+    def _stops_within(self) -> TrainConfig:
+        if self.stop_epoch is not None and self.stop_epoch > self.epochs:
+            raise ValueError(
+                f"stop_epoch is {self.stop_epoch}, and the schedule has {plural(self.epochs, 'epoch')}: leave it out"
+            )
+        return self
+
+    @property
+    def epochs_trained(self) -> int:
+        """Passes over the training split that are made: all of the schedule's, or those up to `stop_epoch`."""
+        return self.epochs if self.stop_epoch is None else self.stop_epoch
 
 
 class TeachConfig(ModelConfig, TrainConfig):

@@ -73,7 +73,7 @@ def distill(
         return _train("student", material_for("student", train, val, config, out), config, out, cache)
     teachers, reading = (teacher, *ensemble), reading or Reading()
     require_teachable(config, teachers, reading.features)
-    if cache is None and config.variations is not None and config.variations < config.epochs:
+    if cache is None and config.variations is not None and config.variations < config.epochs_trained:
         cache = answers_of(out)
     material = material_for("student", train, val, config, out, teachers, reading)
     return _train("student", material, config, out, cache, keep_embeddings)

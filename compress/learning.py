@@ -117,7 +117,7 @@ class Learning:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.history, self.best = state["history"], state["best"]
         self.best_epoch, self.step = state["best_epoch"], state["step"]
-        log.info("resumed after epoch %d of %d", len(self.history), self.config.epochs)
+        log.info("resumed after epoch %d of %d", len(self.history), self.config.epochs_trained)
 
     def save(self, file: Path, inputs: str) -> None:
         """Write what `resume` reads."""
@@ -145,7 +145,7 @@ class Learning:
         set_seed(self.config.seed + number, device_specific=True)  # the dropout and drop-path of this epoch
         self.learner.train()
         sums = Sums()
-        title = f"epoch {number + 1}/{self.config.epochs}"
+        title = f"epoch {number + 1}/{self.config.epochs_trained}"
         with progress(self.accelerator, title, len(self.prepared)) as advance:
             for batch in batches(self.prepared, number, self.loader):
                 sums.add(self._learn(batch, number, sums.batches), self.task.counts)

@@ -138,6 +138,7 @@ def lesson_again(student: Bundle, config: QuantizeAwareConfig) -> DistillConfig:
     changes: dict[str, Any] = {
         **projected,
         "epochs": config.epochs,
+        "stop_epoch": None,
         "lr": config.lr or trained.lr / 10,
         "workers": config.workers,
         "seed": trained.seed if config.seed is None else config.seed,

@@ -118,7 +118,7 @@ def fit(
     learning.resume(work / STATE, inputs)
     main = accelerator.is_main_process
     writer = SummaryWriter(str(work / "tensorboard"), purge_step=learning.step) if main else None
-    for epoch in range(len(learning.history), config.epochs):
+    for epoch in range(len(learning.history), config.epochs_trained):
         started = time.perf_counter()
         sums = learning.epoch(epoch)
         trained = time.perf_counter()
@@ -128,7 +128,7 @@ def fit(
         best = learning.keep(entry | sums.rows_per_batch)
         if writer:
             rate = sums.batches * config.batch_size * accelerator.num_processes / (trained - started)
-            report_epoch(writer, learning.history, learning.step, config.epochs, best, rate)
+            report_epoch(writer, learning.history, learning.step, config.epochs_trained, best, rate)
         if main:
             learning.save(work / STATE, inputs)
         accelerator.wait_for_everyone()

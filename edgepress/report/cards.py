@@ -226,10 +226,11 @@ def _distillation(report: RunReport) -> str:
     """What the student learnt from, and with which loss terms."""
     teachers, distill = report.taught_by, report.recipe.distill
     if not teachers:
-        return f"Trained on the labels alone, by no teacher, over {plural(distill.epochs, 'epoch')}."
+        return f"Trained on the labels alone, by no teacher, over {plural(distill.epochs_trained, 'epoch')}."
     weights = ", ".join(f"{name} {getattr(distill, name):g}" for name in ("task", *TERMS) if getattr(distill, name))
+    epochs = plural(distill.epochs_trained, "epoch")
     return (
-        f"Distilled from {' and '.join(one.backbone for one in teachers)} over {plural(distill.epochs, 'epoch')}; "
+        f"Distilled from {' and '.join(one.backbone for one in teachers)} over {epochs}; "
         f"weights of the loss terms: {weights}."
     )
 

@@ -307,7 +307,7 @@ def _header(recipe: CompareRecipe, splits: Splits, teachers: Sequence[TeacherSou
         prevalence=prevalence(splits.test.targets, splits.test.ignore),
         teacher=taught(teachers),
         student=ModelFacts(backbone=recipe.distill.backbone, size=recipe.distill.size),
-        epochs=recipe.distill.epochs,
+        epochs=recipe.distill.epochs_trained,
         distill=recipe.distill,
         splits=tuple(split.fingerprint() for split in (splits.train, splits.val, splits.test)),
     )

@@ -188,6 +188,9 @@ class BenchConfig(Config):
         return tuple(dict.fromkeys(int(part) for part in self.streams.split(",")))
 
 
+Duplicates = Literal["refuse", "leave_out"]
+
+
 class TrainRecipe(DataOptions, TeacherOptions):
     """What `run` and `compare` share: the pictures, and how a teacher and a student are made."""
 
@@ -201,6 +204,9 @@ class TrainRecipe(DataOptions, TeacherOptions):
     """The split that chooses: epochs, thresholds, quantisation."""
     test: str = "test"
     """The split that reports, once."""
+    duplicates: Duplicates = "refuse"
+    """What happens where a picture of train is in val or test as well, or one of val in test. refuse: nothing is
+    learnt; leave_out: train and val lose it, with a word, so that a published test split stays whole."""
     teach: TeachConfig = TeachConfig()
     distill: DistillConfig = DistillConfig()
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from edgepress.multilabel.datasets import DataOptions, MultiLabelDataset, load_dataset, refuse_leaks
 from edgepress.multilabel.datasets.passed_over import PassedOver, in_one_line, passed_over
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.inspection import labels_left_out, too_poor
 from edgepress.multilabel.labels import LabelSpace
-from edgepress.run.recipe import TrainRecipe
+from edgepress.multilabel.plural import plural
+from edgepress.run.recipe import Duplicates, TrainRecipe
 
 log = logging.getLogger("edgepress")
 
@@ -35,11 +39,16 @@ class Splits:
 
 def splits_of(recipe: TrainRecipe) -> Splits:
     """The splits that a recipe names; see `load_splits`."""
-    return load_splits(recipe.data, recipe.train, recipe.val, recipe.test, recipe.data_options)
+    return load_splits(recipe.data, recipe.train, recipe.val, recipe.test, recipe.data_options, recipe.duplicates)
 
 
-def load_splits(data: str, train: str, val: str, test: str, options: DataOptions) -> Splits:
+def load_splits(
+    data: str, train: str, val: str, test: str, options: DataOptions, duplicates: Duplicates = "refuse"
+) -> Splits:
     """Load the three splits and read every picture once.
+
+    Args:
+        duplicates: what happens to a picture whose content is in two of them, see `TrainRecipe`.
 
     Raises:
         InputError: see `load_dataset`; names the first broken picture, one that is in two of them, or a val or test in
@@ -62,6 +71,31 @@ def load_splits(data: str, train: str, val: str, test: str, options: DataOptions
             log.warning("%s: %s", split.split, said)
     for split in loaded:
         split.check_pictures()
+    if duplicates == "leave_out":
+        loaded = [_apart(loaded[0], loaded[1:]), _apart(loaded[1], loaded[2:]), loaded[2]]
     refuse_leaks(loaded[0], loaded[1:])
     refuse_leaks(loaded[1], loaded[2:])  # test would favour what val chose, such as thresholds
     return Splits(train=loaded[0], val=loaded[1], test=loaded[2], passed_over=left)
+
+
+def _apart(split: MultiLabelDataset, others: Sequence[MultiLabelDataset]) -> MultiLabelDataset:
+    """A split without the pictures whose content one of the others has.
+
+    Raises:
+        InputError: none is left.
+    """
+    taken = {name: other.split for other in others for name in other.hashes()}
+    rows = [row for row, name in enumerate(split.hashes()) if name not in taken]
+    shared = [row for row, name in enumerate(split.hashes()) if name in taken]
+    if not shared:
+        return split
+    if not rows:
+        raise InputError(
+            f"{split.root}, split {split.split!r}: every picture is in {' or '.join(other.split for other in others)} "
+            "as well; expected other pictures"
+        )
+    where = " and ".join(sorted({taken[split.hashes()[row]] for row in shared}))
+    left = plural(len(shared), "picture")
+    said = f"{left} left out, because {where} has the same content (such as {split.paths[shared[0]]})"
+    log.warning("%s: %s", split.split, said)
+    return replace(split.subset(np.array(rows)), notes=(*split.notes, said))

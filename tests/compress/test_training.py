@@ -66,6 +66,18 @@ def test_one_step_is_a_step(splits, tmp_path, pct_start):
     assert max(moved) == pytest.approx(1e-2, rel=0.1)  # AdamW's first step is the rate itself
 
 
+def test_a_training_that_stops_early_is_the_beginning_of_the_whole_one(splits, tmp_path):
+    """Its learning rate is that of the schedule that it leaves, as published teachers stop at epoch 30 of 80."""
+    _, whole, _ = run_fit(splits, tmp_path / "whole", epochs=4)
+    _, stopped, _ = run_fit(splits, tmp_path / "stopped", epochs=4, stop_epoch=2)
+    _, short, _ = run_fit(splits, tmp_path / "short", epochs=2)
+    losses = [[entry.loss for entry in result.history] for result in (whole, stopped, short)]
+    assert losses[1] == losses[0][:2]
+    assert losses[2] != losses[1]
+    with pytest.raises(InputError, match="stop_epoch is 5, and the schedule has 4 epochs: leave it out"):
+        TeachConfig.parse({**QUICK, "epochs": 4, "stop_epoch": 5}, "teach")
+
+
 def test_history_names_every_term(splits, tmp_path):
     class TwoTerms(TeachTask):
         def forward(self, batch, logits, embeddings):

@@ -55,6 +55,28 @@ def test_splits_with_other_names_are_refused(root):
         load_splits(str(root), "train", "val", "test", DataOptions())
 
 
+def test_a_picture_of_two_splits_is_refused_or_left_out_of_the_one_that_learns(root, caplog):
+    for split, copy in (("train", "val/0.png"), ("val", "test/1.png")):  # the content, under another name
+        (root / split / "2.png").write_bytes((root / copy).read_bytes())
+    names = (str(root), "train", "val", "test", DataOptions())
+    with pytest.raises(InputError, match=r"train/2\.png is the same picture as .*val/0\.png"):
+        load_splits(*names)
+    splits = load_splits(*names, "leave_out")
+    assert [[path.name for path in one.paths] for one in (splits.train, splits.val, splits.test)] == [
+        ["0.png", "1.png"], ["0.png", "1.png"], ["0.png", "1.png", "2.png"]]  # fmt: skip
+    np.testing.assert_array_equal(splits.train.targets, [[1, 0], [0, 1]])
+    said = f"1 picture left out, because val has the same content (such as {root / 'train' / '2.png'})"
+    assert splits.train.notes[-1] == said
+    assert f"train: {said}" in caplog.text
+
+
+def test_a_split_without_a_picture_of_its_own_is_refused(root):
+    for name in ("0.png", "1.png", "2.png"):
+        (root / "train" / name).write_bytes((root / "test" / "0.png").read_bytes())
+    with pytest.raises(InputError, match="split 'train': every picture is in val or test as well"):
+        load_splits(str(root), "train", "val", "test", DataOptions(), "leave_out")
+
+
 def write_tables(root: Path) -> None:
     """Three tables with a label's three answers, beside a picture that none of them names."""
     for number, split in enumerate(("train", "val", "test")):
