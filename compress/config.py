@@ -27,6 +27,9 @@ class ModelConfig(Config):
 
     backbone: str
     """Any model name that timm knows."""
+    stages: int | None = Field(default=None, ge=1, le=64)
+    """The first stages of the backbone alone, with their pretrained weights: a smaller model where no smaller backbone
+    has weights. By default all stages."""
     head: Literal["ml_decoder", "linear"] = "ml_decoder"
     """ml_decoder: one query per label; linear: the smallest, one weight vector per label."""
     width: int = Field(default=256, ge=8, le=4096, multiple_of=8)

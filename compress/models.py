@@ -234,7 +234,24 @@ def _create_backbone(config: ModelConfig) -> nn.Module:
     if not hasattr(backbone, "forward_features"):
         raise InputError(f"{config.backbone!r} gives no feature map (no forward_features); choose another backbone")
     _require_whole_patches(backbone, config)
+    if config.stages is not None:
+        _keep_stages(backbone, config.backbone, config.stages)
     return backbone
+
+
+def _keep_stages(backbone: nn.Module, name: str, count: int) -> None:
+    """Remove what lies behind the first stages, in place, with timm's own means; the rest keeps its names."""
+    info = getattr(backbone, "feature_info", None)
+    stages = list(getattr(info, "info", info) or [])
+    if not hasattr(backbone, "prune_intermediate_layers"):
+        raise InputError(
+            f"stages is {count}, and timm {timm.__version__} cannot cut {name!r}: update timm, or leave it out"
+        )
+    if count >= len(stages):
+        raise InputError(f"stages is {count}, and {name!r} has {len(stages)}: give fewer, or leave it out for all")
+    # The last norm is as wide as the last stage, which goes.
+    backbone.prune_intermediate_layers([count - 1], prune_norm=True, prune_head=True)
+    backbone.feature_info = stages[:count]
 
 
 def _require_whole_patches(backbone: nn.Module, config: ModelConfig) -> None:

@@ -57,6 +57,11 @@ def label_f1(targets, decisions, ignore) -> np.ndarray:
     return np.where(shown > 0, 2 * hit / np.maximum(shown + predicted.sum(axis=0), 1), np.nan)
 
 
+def macro_f1(decisions: np.ndarray, data: MultiLabelDataset) -> float:
+    """Mean over labels of F1, of decisions bool `[N, C]` in the order of the pictures and labels of `data`."""
+    return float(np.nanmean(label_f1(data.targets, decisions, data.ignore)))
+
+
 def label_precision(targets, decisions, ignore) -> np.ndarray:
     """Precision of each label, float64 `[C]`; NaN for a label that is never answered yes."""
     known = ~np.asarray(ignore, bool)
@@ -81,9 +86,6 @@ def measure_decisions(decisions: Decisions, logits: np.ndarray, data: MultiLabel
     probabilities = decisions.probabilities(logits)
     known = ~data.ignore
 
-    def macro_f1(answers: np.ndarray) -> float:
-        return float(np.nanmean(label_f1(data.targets, answers, data.ignore)))
-
     def ece(p: np.ndarray) -> float:
         return float(np.nanmean(expected_calibration_error(data.targets, p, data.ignore)))
 
@@ -91,8 +93,8 @@ def measure_decisions(decisions: Decisions, logits: np.ndarray, data: MultiLabel
         return float(expected_calibration_error(data.targets[known][:, None], p[known][:, None])[0])
 
     return DecisionScores(
-        macro_F1_at_half=macro_f1(decide(sigmoids)),
-        macro_F1=macro_f1(decisions.decide(logits)),
+        macro_F1_at_half=macro_f1(decide(sigmoids), data),
+        macro_F1=macro_f1(decisions.decide(logits), data),
         ece_before=ece(sigmoids),
         ece_after=ece(probabilities),
         ece_pooled_before=pooled(sigmoids),

@@ -10,10 +10,12 @@ from edgepress.multilabel.plural import plural
 from edgepress.report.blocks import Block, Document, Figure, Listing, Path, Section, Step, Table, Text
 from edgepress.report.details import device, flips, int8, reliability, reproduction
 from edgepress.report.figures import Model, draw_curves, draw_labels, draw_pareto
+from edgepress.run.ablation import ablation
 from edgepress.run.result import EngineResult, LabelScore
 from edgepress.run.run_report import ModelFacts, RunReport
 
 MINUS = "\N{MINUS SIGN}"
+ABLATION_COLUMNS = ("step", "model", "MB", "test mAP", "macro-F1", "p50 ms")
 ENGINE_COLUMNS = (
     "model",
     "verdict",
@@ -38,6 +40,7 @@ def report_document(report: RunReport) -> Document:
         headline=headline(report),
         sections=[
             Section("From teacher to engines", path(report)),
+            *([Section("What each step changes", ablated(report))] if ablation(report) else []),
             Section("Accuracy against latency", engines(report)),
             Section("Labels", labels(report)),
             Section("Training", training(report)),
@@ -127,6 +130,35 @@ def _station(known: ModelFacts, result: EngineResult) -> list[str]:
     val = [] if known.val_mAP is None else [f"val mAP {points(known.val_mAP)}"]
     side = "" if known.size is None else f"{known.size} px, "
     return [f"{side}{megabytes(result.size_bytes)} MB", f"test mAP {points(result.mAP)}", *val]
+
+
+def ablated(report: RunReport) -> list[Block]:
+    """The ablation: what distillation, INT8 and thresholds each change."""
+    return [
+        Table(
+            caption=f"On {plural(report.data.test_pictures, 'test picture')}. Macro-F1 is the mean of the labels' F1. "
+            "The answer is yes from a probability of 0.5 on, and in the last row from the label's threshold, which was "
+            "fitted on val.",
+            columns=ABLATION_COLUMNS,
+            rows=ablation_rows(report),
+            words=("model",),
+        )
+    ]
+
+
+def ablation_rows(report: RunReport) -> list[list[str]]:
+    """The rows of the ablation's table, with `ABLATION_COLUMNS`; none if the run has no ablation."""
+    return [
+        [
+            step.name,
+            step.result.engine,
+            megabytes(step.result.size_bytes),
+            points(step.result.mAP),
+            points(step.macro_F1),
+            milliseconds(step.result.p50_ms),
+        ]
+        for step in ablation(report)
+    ]
 
 
 def engines(report: RunReport) -> list[Block]:

@@ -8,7 +8,7 @@ from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.errors import shown
 from edgepress.multilabel.inspection import DataReport
 from edgepress.multilabel.plural import plural
-from edgepress.report.overview import drop_text
+from edgepress.report.overview import ABLATION_COLUMNS, ablation_rows, drop_text
 from edgepress.report.terminal import print_table
 from edgepress.run.run_report import RunReport
 
@@ -43,6 +43,10 @@ def print_report(report: RunReport, console: Console) -> None:
         words=("precision", "verdict"),
         spare=("precision", "images/s", "p99 ms", "p90 ms", "MB", "changed"),
     )
+    if steps := ablation_rows(report):
+        print_table(
+            console, ABLATION_COLUMNS, steps, title="what each step changes", words=("model",), spare=("model",)
+        )
     for one in report.engines:
         for reason in one.reasons:
             console.print(f"{one.engine}: {one.verdict}: {reason}", highlight=False, soft_wrap=True)

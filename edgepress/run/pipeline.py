@@ -19,6 +19,7 @@ from edgepress.multilabel.metrics import labels_counted, prevalence
 from edgepress.multilabel.stored_answers import StoredAnswers
 from edgepress.report.cards import CARDS, write_cards
 from edgepress.report.write import write_documents
+from edgepress.run.ablation import train_alone
 from edgepress.run.build import Built, build_all, decided
 from edgepress.run.evidence import training_curves
 from edgepress.run.finetune import FineTuning
@@ -63,6 +64,7 @@ def run(recipe: Recipe) -> RunReport | None:
     make_folder(out)
     recipe, budget = choose_student(recipe, splits, out)
     teachers, student = _train(recipe, splits, out, teaching.reading)
+    alone = train_alone(recipe, splits) if recipe.ablation else None
     if not _is_main_process():  # the other processes of a launch are only for training
         return None
     onnx = _export(student, splits, recipe, out / "onnx-fp32")
@@ -71,7 +73,7 @@ def run(recipe: Recipe) -> RunReport | None:
     built = build_all(onnx, recipe, splits, out, _tuning(recipe, splits, teachers, student, teaching.reading))
     report = _header(recipe, splits, teachers, student)
     pictures = [splits.test.stored(row) for row in range(min(64, len(splits.test)))]
-    results = _proven(report, built, teachers, teaching.reading, student, onnx, splits, pictures)
+    results = _proven(report, built, teachers, teaching.reading, student, alone, onnx, splits, pictures)
     results = relate(results, {one.name: one for one in built}, recipe, pictures, splits.test)
     results = [
         one.model_copy(update={"judgement": judge_engine(one, report.machine.processor, budget)})
@@ -102,6 +104,7 @@ def _proven(
     teachers: Sequence[TeacherSource],
     reading: Reading,
     student: Bundle,
+    alone: Bundle | None,
     onnx: Bundle,
     splits: Splits,
     pictures: list[bytes],
@@ -124,6 +127,8 @@ def _proven(
             add(prove_model(teacher.name, "teacher", teacher, onnx, test, recipe, pictures, earlier, match))
         else:
             add(prove_answers(teacher, match, test))
+    if alone is not None:
+        add(prove_model(alone.name, "alone", alone, onnx, test, recipe, pictures, earlier))
     add(prove_model("student", "student", student, onnx, test, recipe, pictures, earlier))
     for one in built:
         add(prove_engine(one, onnx, test, recipe, pictures, earlier))

@@ -7,11 +7,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from edgepress.calibration.decide.label_scores import measure_decisions
+from edgepress.calibration.decide.label_scores import macro_f1, measure_decisions
 from edgepress.deploy.bench.benchmark import Benchmark
 from edgepress.deploy.bench.latency import bench
 from edgepress.deploy.build.reference import REFERENCE, Reference
@@ -26,23 +26,23 @@ from edgepress.multilabel.errors import EngineUnavailableError, InputError
 from edgepress.multilabel.judgement import Reason
 from edgepress.multilabel.label_map import LabelMatch
 from edgepress.multilabel.labels import LabelSpace
-from edgepress.multilabel.metrics import mean_average_precision
+from edgepress.multilabel.metrics import decide, mean_average_precision, sigmoid
 from edgepress.multilabel.plural import plural
 from edgepress.multilabel.stored_answers import StoredAnswers
 from edgepress.run.build import Built, write_decision_plots
 from edgepress.run.evidence import int8_search, label_scores, reliability_bins
 from edgepress.run.flips import find_flips
 from edgepress.run.recipe import Recipe
-from edgepress.run.result import EngineResult, StudentDrop
+from edgepress.run.result import EngineResult, Role, StudentDrop
 
 log = logging.getLogger("edgepress")
-_ROW = 5
+_ROW = 6
 """Version of the fields of a result; a result of an earlier version is measured again."""
 
 
 def prove_model(
     name: str,
-    role: Literal["teacher", "student"],
+    role: Role,
     bundle: Bundle,
     onnx: Bundle,
     test: MultiLabelDataset,
@@ -51,7 +51,8 @@ def prove_model(
     earlier: Mapping[str, EngineResult],
     match: LabelMatch | None = None,
 ) -> EngineResult:
-    """Measure the model that engines are compared with (the student), or that it learnt from (a teacher), as it is.
+    """Measure the model that engines are compared with (the student), that it learnt from (a teacher) or that learnt
+    alone, as it is.
 
     Args:
         onnx: the student's bundle; its reference holds the student's logits.
@@ -82,6 +83,7 @@ def prove_model(
         digest=bundle.digest,
         size_bytes=bundle.model_path.stat().st_size,
         mAP=mean_average_precision(test.targets, test.scores(logits), test.ignore),
+        macro_F1_at_half=macro_f1(decide(sigmoid(test.scores(logits))), test),
         labels=label_scores(logits, test),
         bench=_bench(bundle, recipe, pictures),
     )

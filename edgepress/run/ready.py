@@ -15,6 +15,7 @@ from edgepress.multilabel.bundle import MANIFEST, require_replaceable
 from edgepress.multilabel.datasets import refuse_leaks
 from edgepress.multilabel.datasets.unlabelled import load_unlabelled
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
+from edgepress.run.ablation import STUDENT_ALONE
 from edgepress.run.build import folder_of, require_buildable
 from edgepress.run.recipe import EngineName, Recipe
 from edgepress.run.splits import Splits
@@ -54,6 +55,8 @@ def require_ready(
     if not engines:
         return
     require_replaceable(out / "student", "torch", "fp32", "student")
+    if recipe.ablation:
+        require_replaceable(out / STUDENT_ALONE, "torch", "fp32", "student")
     require_replaceable(out / "onnx-fp32", "onnx", "fp32")
     for engine in engines:
         spec = ENGINES[engine]

@@ -230,6 +230,8 @@ class Recipe(TrainRecipe):
     """Engines that must run here and pass; any other may be impossible on this machine."""
     attention: bool = False
     """Also export onnx-fp32-attention, which gives the demo what each label looks at."""
+    ablation: bool = False
+    """Also train the student without its teacher, and report what distillation, INT8 and thresholds each change."""
     generated_pictures: bool = False
     """Store generated golden pictures in the bundles, and not eight test pictures, which whoever gets a bundle gets."""
     decisions: DecisionsConfig = DecisionsConfig()
@@ -263,6 +265,12 @@ class Recipe(TrainRecipe):
             if math.isfinite(time) and time > 0:
                 return f"{time:g}ms"
         raise ValueError("expected milliseconds, such as 8ms")
+
+    @model_validator(mode="after")
+    def _ablates_something(self) -> Recipe:
+        if self.ablation and not self.distill.taught:
+            raise ValueError("ablation compares the student with one that learns alone, and distill has no teacher")
+        return self
 
     @model_validator(mode="after")
     def _budget_fits(self) -> Recipe:

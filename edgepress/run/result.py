@@ -117,6 +117,10 @@ class OnHost(Typed):
     p50_ms: float | None = None
 
 
+Role = Literal["teacher", "student", "alone", "engine"]
+"""`alone` is the student of an ablation, trained without its teacher."""
+
+
 class EngineResult(Typed):
     """Everything that a run found about one model: a row of its table.
 
@@ -124,8 +128,9 @@ class EngineResult(Typed):
     """
 
     engine: str
-    role: Literal["teacher", "student", "engine"] = "engine"
-    """The teachers and the student run as they are, in torch or as an ONNX graph, and are not judged."""
+    role: Role = "engine"
+    """Teachers, the student and the student that learnt alone run as they are, in torch or as an ONNX graph. They are
+    not judged."""
     precision: Precision
     required: bool = False
     judgement: Judgement | None = None
@@ -142,6 +147,8 @@ class EngineResult(Typed):
     """Why it was not built, or does not run."""
     mAP: float | None = None
     """mAP on test, in [0, 1]."""
+    macro_F1_at_half: float | None = None
+    """On test, by the sigmoid at 0.5, for models that are not judged; for engines it is among their decisions."""
     labels: tuple[LabelScore, ...] = ()
     verification: Verification | None = None
     student_drop: StudentDrop | None = None
@@ -160,7 +167,7 @@ class EngineResult(Typed):
     def verdict(self) -> str:
         """The verdict; `reference` is the student, with which engines are compared."""
         if self.role != "engine":
-            return "reference" if self.role == "student" else "teacher"
+            return "reference" if self.role == "student" else self.role
         return self.judgement.verdict if self.judgement is not None else "incomplete"
 
     @computed_field  # type: ignore[prop-decorator]

@@ -93,7 +93,7 @@ def test_architecture_holds_the_model_s_settings_and_none_of_training():
     assert (
         architecture(model).model_dump().keys()
         == given
-        == set(ModelConfig.model_fields) - {"query_groups", "bottleneck"}
+        == set(ModelConfig.model_fields) - {"query_groups", "bottleneck", "stages"}
     )
 
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
 
+from edgepress.compress.checkpoint import load_model, save_model
 from edgepress.compress.config import ModelConfig
+from edgepress.compress.features import FeatureTaps
 from edgepress.compress.heads import LinearHead, MLDecoderHead
 from edgepress.compress.models import MultiLabelModel, make_model
 from edgepress.multilabel.errors import InputError
@@ -188,3 +192,35 @@ def test_making_a_model_leaves_it_in_training_mode_with_clean_statistics():
     counters = [tensor for key, tensor in model.state_dict().items() if key.endswith("num_batches_tracked")]
     assert counters
     assert all(counter == 0 for counter in counters)
+
+
+@pytest.mark.parametrize(("backbone", "stages"), [("test_efficientnet", 3), ("test_resnet", 2), ("test_convnext", 3)])
+def test_the_first_stages_have_the_weights_of_the_whole_backbone(tmp_path, backbone, stages):
+    whole = model_of(backbone).backbone
+    save_file({name: tensor.contiguous() for name, tensor in whole.state_dict().items()}, tmp_path / "w.safetensors")
+    config = ModelConfig(backbone=backbone, stages=stages, width=32, size=64, weights=str(tmp_path / "w.safetensors"))
+    cut = make_model(config, LABELS)[0].eval()
+    pixels = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        expected = whole.forward_intermediates(pixels, indices=[stages - 1], intermediates_only=True)[0]
+        found = cut.backbone.forward_features(pixels)
+    torch.testing.assert_close(found, expected)
+    assert parameters_of(cut.backbone) < parameters_of(whole)
+    save_model(cut, tmp_path / "model.safetensors")
+    again = load_model(tmp_path / "model.safetensors")
+    with torch.no_grad():
+        assert torch.equal(again.logits(pictures(1, 64)), cut.logits(pictures(1, 64)))
+    with FeatureTaps(again.backbone, count=stages, size=64) as taps:
+        assert taps.channels()[-1] == found.shape[1]
+
+
+def test_as_many_stages_as_there_are_is_refused():
+    with pytest.raises(InputError, match="stages is 5, and 'test_efficientnet' has 5: give fewer, or leave it out"):
+        make_model(ModelConfig(backbone="test_efficientnet", stages=5, size=64, weights="none"), LABELS)
+
+
+def test_a_backbone_that_this_timm_cannot_cut_is_named(monkeypatch):
+    """Older versions of timm cut fewer of their models."""
+    monkeypatch.delattr(timm.models.EfficientNet, "prune_intermediate_layers")
+    with pytest.raises(InputError, match=r"stages is 2, and timm .* cannot cut 'test_efficientnet': update timm"):
+        make_model(ModelConfig(backbone="test_efficientnet", stages=2, size=64, weights="none"), LABELS)

@@ -197,6 +197,8 @@ def test_its_flags_are_those_that_it_heeds(edgepress):
         "--students",
         "--host",
         "--ssh-option",
+        "--ablation",
+        "--no-ablation",
         "--attention",
         "--no-attention",
         "--generated-pictures",
