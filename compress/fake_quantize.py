@@ -75,6 +75,7 @@ class FakeQuantizedModel(MultiLabelModel):
         super().__init__(student.config, student.labels, student.preprocess)
         self.backbone, self.head, self.label_wise = student.backbone, student.head, student.label_wise
         self.register_buffer("ranges", torch.empty(0, 2))
+        self.to(student.mean.device)  # the buffers made here, too: a student on a GPU sees its pictures there
         counter = _Counter()
         with torch.no_grad(), counter:
             size = self.preprocess.size

@@ -248,10 +248,17 @@ def _schedule(optimizer: Any, config: TrainConfig, total: int) -> torch.optim.lr
     return torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=total, pct_start=pct_start)
 
 
+_COMPILERS = {"cpu": ("C++", "CXX", ("g++", "clang++")), "cuda": ("C", "CC", ("gcc", "clang"))}
+"""What torch.compile needs by kind of device: Triton compiles a launcher for every kernel of a GPU."""
+
+
 def _require_compiler(device: torch.device) -> None:
-    compilers = (os.environ.get("CXX"), "g++", "clang++")
-    if device.type == "cpu" and not any(shutil.which(name) for name in compilers if name):
-        raise InputError("torch_compile on a CPU needs a C++ compiler and finds neither g++ nor clang++ nor $CXX here")
+    language, variable, names = _COMPILERS.get(device.type, _COMPILERS["cpu"])
+    if not any(shutil.which(name) for name in (os.environ.get(variable), *names) if name):
+        raise InputError(
+            f"torch_compile on {device.type} needs a {language} compiler and finds neither {' nor '.join(names)} nor "
+            f"${variable} here"
+        )
 
 
 class _Learner(nn.Module):

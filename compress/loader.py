@@ -70,7 +70,8 @@ class Augmentation:
         if self.augment == "randaugment":
             # torchvision draws from torch's global generator, which is restored afterwards.
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(int(rng.integers(2**63)))
+                # Not torch.manual_seed, which seeds a GPU's generators, that of the step's dropout, as well.
+                torch.default_generator.manual_seed(int(rng.integers(2**63)))
                 pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
                 image = _RAND_AUGMENT(pixels).permute(1, 2, 0).contiguous().numpy()
         if rng.random() < self.flip:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import json
 import logging
 import re
@@ -11,6 +12,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,8 @@ from edgepress.multilabel.golden_answers import is_proof
 from edgepress.multilabel.onnx_session import FLOAT_STAYS, session_options
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+# ONNX Runtime's default on a GPU multiplies float32 with mantissas of 10 bits (TF32), which is no fp32.
+_OPTIONS = {"CPUExecutionProvider": {}, "CUDAExecutionProvider": {"use_tf32": "0"}}
 _PRODUCTS = re.compile(r"Conv|MatMul|Gemm")
 # Its messages for a model that is newer than ONNX Runtime, or has operators without a kernel.
 _TOO_NEW = re.compile(
@@ -59,11 +63,14 @@ class OnnxRuntimeEngine(Engine):
                 f"this onnxruntime has no {self._provider} (pip install 'edgepress[gpu]'); "
                 f"it has {', '.join(ort.get_available_providers())}"
             )
+        failed = "" if device == "cpu" else preload_cuda(ort)
         self._session = self._open(session_options(threads))
         # A listed provider may still hand everything to the CPU.
         if self._session.get_providers()[0] != self._provider:
             raise EngineUnavailableError(
-                f"asked for {self._provider}; ONNX Runtime fell back to {self._session.get_providers()[0]}"
+                f"asked for {self._provider}; ONNX Runtime fell back to {self._session.get_providers()[0]}, most often "
+                "because CUDA's libraries or cuDNN are missing or of another version (pip install "
+                f"'onnxruntime-gpu[cuda,cudnn]'){failed}"
             )
         first = self._session.get_inputs()[0]
         dims = [dim if isinstance(dim, int) else None for dim in first.shape]
@@ -77,7 +84,7 @@ class OnnxRuntimeEngine(Engine):
                 return self._ort.InferenceSession(
                     graph,
                     options,
-                    providers=[self._provider],
+                    providers=[(self._provider, _OPTIONS[self._provider])],
                     disabled_optimizers=list(FLOAT_STAYS),
                     # With fallback, the CPU replaces a provider that fails, with only one printed line.
                     enable_fallback=0,
@@ -135,7 +142,8 @@ class OnnxRuntimeEngine(Engine):
         )
 
     def _settings(self) -> dict[str, str]:
-        return {"threads": str(self._session.get_session_options().intra_op_num_threads or "all cores")}
+        threads = str(self._session.get_session_options().intra_op_num_threads or "all cores")
+        return {"threads": threads} if self._provider == _PROVIDERS["cpu"] else {"threads": threads, "tf32": "off"}
 
     @functools.cached_property
     def _kernels(self) -> list[dict[str, Any]] | None:
@@ -192,6 +200,23 @@ def _graph(bundle: Bundle) -> Iterator[bytes | str]:
             (Path(folder) / name).parent.mkdir(parents=True, exist_ok=True)
             (Path(folder) / name).write_bytes(bundle.read(name))
         yield str(Path(folder) / bundle.manifest.model)
+
+
+def preload_cuda(ort: ModuleType) -> str:
+    """Load CUDA's libraries and cuDNN where pip installed them, because the system's loader does not look there.
+
+    PyTorch has loaded its own, which serve, if it was imported before. Not run on a GPU.
+
+    Returns:
+        What ONNX Runtime (from 1.21 on) says of libraries that it did not find, to be shown if it then finds no GPU.
+    """
+    if not hasattr(ort, "preload_dlls"):
+        return ""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):  # it prints what fails, and raises nothing
+        ort.preload_dlls()
+    first = " ".join(said.getvalue().split())[:300]
+    return f": {first}" if first else ""
 
 
 def require_placed(products: list[dict[str, Any]], provider: str) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -57,12 +58,28 @@ class TorchEngine(Engine):
             products=products,
             layers=by_precision(types),
             source="types of the parameters",
-            settings={"threads": str(self._torch.get_num_threads())},
+            settings={
+                "threads": str(self._torch.get_num_threads()),
+                **({} if self._device == "cpu" else {"tf32": "off"}),
+            },
         )
 
     def _run(self, images: np.ndarray) -> np.ndarray:
-        with self._torch.inference_mode():
+        with self._torch.inference_mode(), self._without_tf32():
             return self._model.logits(self._torch.from_numpy(images).to(self._device)).cpu().numpy()
+
+    @contextlib.contextmanager
+    def _without_tf32(self) -> Iterator[None]:
+        """Convolve in float32: cuDNN's default in torch has mantissas of 10 bits. Not run on a GPU."""
+        cudnn = self._torch.backends.cudnn
+        if self._device == "cpu":
+            yield
+            return
+        before, cudnn.allow_tf32 = cudnn.allow_tf32, False
+        try:
+            yield
+        finally:
+            cudnn.allow_tf32 = before
 
     def module_outputs(self, images: np.ndarray, names: Collection[str]) -> dict[str, np.ndarray]:
         """Outputs of the model's modules for pictures uint8 `[B, size, size, 3]`: float32, by module name.

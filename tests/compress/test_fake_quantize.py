@@ -202,6 +202,13 @@ def test_it_stays_in_evaluation_mode_and_shares_the_student_s_parameters():
     assert all(ours is theirs for ours, theirs in zip(quantized.parameters(), student.parameters(), strict=True))
 
 
+def test_it_is_wholly_on_the_device_of_the_student():
+    """A device without memory stands in for a GPU; every one refuses a tensor of the processor beside its own."""
+    quantized = FakeQuantizedModel(lively("test_efficientnet").to("meta"))
+    assert {tensor.device.type for tensor in quantized.state_dict().values()} == {"meta"}
+    assert quantized.convolutions
+
+
 def test_pictures_beyond_the_observed_ones_widen_the_ranges():
     quantized = fake_quantized(lively("test_efficientnet"), pictures()[:1])
     narrow = quantized.ranges.clone()

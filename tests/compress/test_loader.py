@@ -123,6 +123,16 @@ def test_persistent_workers_follow_the_epoch(train):
         assert all(torch.equal(one.images, other.images) for one, other in zip(found, expected, strict=True))
 
 
+def test_augmenting_seeds_no_generator_of_a_gpu(monkeypatch):
+    """A GPU's generator decides the step's dropout."""
+    seeded = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    AUGMENTATION(np.zeros((32, 32, 3), np.uint8), 0, 1)
+    assert not seeded
+    torch.manual_seed(0)
+    assert seeded
+
+
 def test_another_epoch_is_another_order_and_other_augmentations(train):
     first, second = epoch_of(train, 0), epoch_of(train, 1)
     orders = [torch.cat([batch.index for batch in found]).tolist() for found in (first, second)]

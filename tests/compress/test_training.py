@@ -14,6 +14,7 @@ import pytest
 import torch
 from timm.layers import convert_sync_batchnorm
 
+from edgepress.compress import learning
 from edgepress.compress.config import TeachConfig
 from edgepress.compress.distill import teach
 from edgepress.compress.learning import FEW_STEPS
@@ -365,3 +366,14 @@ def test_synchronised_batch_norms_are_the_same_model(splits):
         assert any(isinstance(module, torch.nn.SyncBatchNorm) for module in model.modules())
         torch.testing.assert_close(model.logits(images), expected)
     assert model.state_dict().keys() == before
+
+
+@pytest.mark.parametrize(
+    ("device", "needs"), [("cpu", r"a C\+\+ compiler .* nor \$CXX"), ("cuda", r"a C compiler .* nor \$CC")]
+)
+def test_without_a_compiler_torch_compile_is_refused_before_the_first_step(monkeypatch, device, needs):
+    for name in ("CC", "CXX"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(InputError, match=f"torch_compile on {device} needs {needs} here"):
+        learning._require_compiler(torch.device(device))

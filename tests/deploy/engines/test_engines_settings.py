@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any, ClassVar
+
 import numpy as np
+import onnxruntime
 import pytest
+import torch
 
 from edgepress.deploy.engines import open_engine
 from edgepress.deploy.engines.base import by_precision, summary
@@ -90,6 +95,61 @@ def test_cuda_without_a_gpu_says_so(onnx_bundle, student):
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         with pytest.raises(EngineUnavailableError, match=r"no CUDAExecutionProvider .*edgepress\[gpu\]"):
             open_engine(onnx_bundle, device="cuda")
+
+
+class CudaSession(onnxruntime.InferenceSession):
+    """A session that says of itself, and in its profile, that it runs on a GPU; it runs on the processor."""
+
+    asked: ClassVar[list[Any]] = []
+    works = True
+
+    def __init__(self, graph: Any, options: Any, providers: list[Any], **others: Any) -> None:
+        self.asked[:] = providers
+        super().__init__(graph, options, providers=["CPUExecutionProvider"], **others)
+
+    def get_providers(self) -> list[str]:
+        return [*(["CUDAExecutionProvider"] if self.works else []), "CPUExecutionProvider"]
+
+    def end_profiling(self) -> str:
+        file = Path(super().end_profiling())
+        file.write_text(file.read_text().replace("CPUExecutionProvider", "CUDAExecutionProvider"))
+        return str(file)
+
+
+@pytest.fixture
+def cuda_session(monkeypatch) -> type[CudaSession]:
+    """Not run on a GPU."""
+    monkeypatch.setattr(onnxruntime, "InferenceSession", CudaSession)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("Failed to load libcudnn.so.9"))
+    return CudaSession
+
+
+def test_on_a_gpu_onnx_runtime_computes_fp32_in_float32(onnx_bundle, cuda_session, capsys):
+    with open_engine(onnx_bundle, device="cuda") as engine:
+        proof = engine.proof()
+    assert cuda_session.asked == [("CUDAExecutionProvider", {"use_tf32": "0"})]
+    assert (proof.provider, proof.settings["tf32"]) == ("CUDAExecutionProvider", "off")
+    assert capsys.readouterr().out == ""
+
+
+def test_a_gpu_whose_libraries_are_missing_is_told_with_the_library(onnx_bundle, cuda_session, monkeypatch):
+    monkeypatch.setattr(cuda_session, "works", False)
+    with pytest.raises(EngineUnavailableError, match=r"fell back to CPU.*\[cuda,cudnn\]'\): Failed to load libcudnn"):
+        open_engine(onnx_bundle, device="cuda")
+
+
+def test_on_a_gpu_torch_convolves_in_float32_and_leaves_the_setting(student, monkeypatch):
+    """Not run on a GPU."""
+    seen = []
+    with open_engine(student) as engine:
+        for device in ("cpu", "cuda"):
+            engine._device = device
+            with engine._without_tf32():
+                seen.append(torch.backends.cudnn.allow_tf32)
+        assert engine.proof().settings["tf32"] == "off"
+    assert seen == [True, False]
+    assert torch.backends.cudnn.allow_tf32
 
 
 @pytest.mark.parametrize("name", ["onnx-fp32", "openvino-fp32", "litert-fp32", "ncnn-fp32"])
