@@ -37,6 +37,7 @@ LAZY = {
     *("onnx", "onnxruntime", "openvino", "nncf", "sympy", "tensorrt", "tensorrt_rtx", "cuda"),
     *("ai_edge_litert", "litert_quantizer", "onnx2tf", "ncnn", "pnnx"),
     *("gradio", "fastapi", "starlette", "uvicorn"),
+    "optuna",
 }
 """Runtimes and tools that need not be installed: imported inside functions, but for the exporters, which need onnx."""
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
+
+import typer
 
 from edgepress.cli.flags import Flags, FlagsOf
 from edgepress.cli.options import DataArgument, DataFlags, Out, Taught, Train, Val, print_path
@@ -12,6 +15,7 @@ from edgepress.multilabel.config import FLAGS
 from edgepress.multilabel.datasets import refuse_leaks
 from edgepress.multilabel.datasets.unlabelled import load_unlabelled
 from edgepress.multilabel.lock import only_writer
+from edgepress.run.recipe import CompareRecipe, load_recipe
 
 OFTEN = (*TRAINING, "preset", "mld", "review-kd", "unlabelled")
 
@@ -23,6 +27,9 @@ def verb(
     taught: Taught,
     train: Train = "train",
     val: Val = "val",
+    recipe: Annotated[
+        Path | None, typer.Option("--recipe", help="A recipe, of which the distill section is taken; flags win.")
+    ] = None,
     *,
     flags: Annotated[Flags, FlagsOf(DistillConfig, OFTEN)],
 ) -> None:
@@ -30,7 +37,10 @@ def verb(
 
     It learns from the labels and from what the teacher says.
     """
-    config = DistillConfig.parse(flags, FLAGS)
+    if recipe is None:
+        config = DistillConfig.parse(flags, FLAGS)
+    else:
+        config = load_recipe(recipe, {"data": str(data), "distill": flags}, CompareRecipe).distill
     from edgepress.compress.distill import distill, require_no_teacher
     from edgepress.compress.teacher_sources import open_teachers
     from edgepress.run.teachers import Teaching

@@ -31,7 +31,7 @@ CLOSED_PIPE = 141
 INTERNAL = 70
 """A fault of edgepress; not 1, which means a gate that failed."""
 VERBS = (
-    *("run", "compare", "teach", "distill", "finetune", "export", "quantize", "compile", "calibrate"),
+    *("run", "compare", "tune", "teach", "distill", "finetune", "export", "quantize", "compile", "calibrate"),
     "adopt",
     *("verify", "bench", "predict", "report", "card", "demo"),
     *("inspect", "data", "shard", "answers", "students", "doctor", "sign", "verify-signature"),
@@ -61,6 +61,7 @@ _EXTRAS = {
     "gradio": "demo",
     "cryptography": "sign",
     "pyarrow": "parquet",
+    "optuna": "tune",
 }
 
 

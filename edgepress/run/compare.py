@@ -11,8 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from rich.console import Console
 
 from edgepress.compress.config import DistillConfig
 from edgepress.compress.methods import ALONE, PRESETS, TERMS
-from edgepress.compress.reading import Reading, TeacherSource
+from edgepress.compress.reading import TeacherSource
 from edgepress.multilabel.bundle import Bundle, write_atomically
 from edgepress.multilabel.config import Config
 from edgepress.multilabel.errors import InputError, did_you_mean, first_mistake
@@ -31,14 +30,15 @@ from edgepress.multilabel.plural import plural
 from edgepress.report.plots import draw_comparison
 from edgepress.report.terminal import print_table
 from edgepress.run.compared import ComparedStudent, MethodComparison, MethodSummary
+from edgepress.run.distilling import Distilling
 from edgepress.run.pipeline import taught, teachers_of
 from edgepress.run.ready import require_ready
 from edgepress.run.recipe import CompareRecipe
 from edgepress.run.run_report import ModelFacts
-from edgepress.run.search_space import space_of
+from edgepress.run.search_space import Settings, space_of
 from edgepress.run.splits import Splits
 from edgepress.run.teachers import Teaching
-from edgepress.run.trials import JOURNAL, Journal, Trial, Trials, best, shown_settings, with_settings
+from edgepress.run.trials import Trial, best, shown_settings, with_settings
 
 log = logging.getLogger("edgepress")
 RECORD, PLOT = "compare.json", "compare.svg"
@@ -92,19 +92,21 @@ def compare(recipe: CompareRecipe, config: CompareConfig, splits: Splits) -> Met
     out = Path(recipe.out)
     teachers = teachers_of(recipe, splits)
     embeddings = any(one.cd or one.id or one.hint for one in settings.values() if not one.looks_inside)
-    training = _Training(splits, tuple(teachers), teaching.reading, out, keep_embeddings=embeddings)
+    distilling = Distilling(splits, tuple(teachers), teaching.reading, out, keep_embeddings=embeddings)
     record = _header(recipe, splits, teachers)
     record, rows = _earlier(out, record, recipe)
+    tuned: dict[str, tuple[Trial, ...]] = {}
     # All methods of a seed come before the next seed, so that an interrupted comparison still compares methods.
     for (method, seed), own in settings.items():
         folder = out / "compare" / f"{method}-seed{seed}"
-        chosen: dict[str, float] = {}
+        chosen: Settings = {}
         if config.tune is not None:
-            tried = training.tuned(method, settings[method, config.seeds[0]], config.tune, folder)
-            chosen = best(tried).settings
+            if method not in tuned:
+                tuned[method] = _tune(distilling, method, own, config.tune, folder)
+            tried, chosen = tuned[method], best(tuned[method]).settings
             record = record.model_copy(update={"trials": _replaced(record.trials, method, tried)})
         rows = {key: row for key, row in rows.items() if row.method != method or row.settings == chosen}
-        student = training.distil(with_settings(own, chosen), folder)
+        student = distilling.distil(with_settings(own, chosen), folder)
         row = rows.get((method, seed))
         if row is None or row.digest != student.digest:
             row = rows[method, seed] = _row(student, method, seed, splits, chosen)
@@ -117,47 +119,13 @@ def compare(recipe: CompareRecipe, config: CompareConfig, splits: Splits) -> Met
     return record
 
 
-@dataclass
-class _Training:
-    """What the students and trials of a comparison are trained with."""
-
-    splits: Splits
-    teachers: tuple[TeacherSource, ...]
-    reading: Reading
-    out: Path
-    _: KW_ONLY
-    keep_embeddings: bool
-    _tried: dict[str, tuple[Trial, ...]] = field(default_factory=dict)
-
-    def distil(self, config: DistillConfig, folder: Path) -> Bundle:
-        from edgepress.compress.distill import distill
-
-        first, *others = self.teachers
-        return distill(
-            *(self.splits.train, self.splits.val, first, config, folder, self.out / "cache"),
-            ensemble=others,
-            reading=self.reading,
-            keep_embeddings=self.keep_embeddings,
-        )
-
-    def tuned(self, method: str, base: DistillConfig, count: int, folder: Path) -> tuple[Trial, ...]:
-        """The method's trials, made once; the chosen one's student, which has the first seed, is put in `folder`."""
-        if method not in self._tried:
-            from edgepress.compress.distill import inputs_of
-            from edgepress.compress.material import material_for
-
-            given = self.splits.train, self.splits.val, base, folder, self.teachers, self.reading
-            material = material_for("student", *given)
-            trials = Trials(
-                folder=self.out / "trials",
-                journal=Journal(self.out / "trials" / JOURNAL),
-                train=self.distil,
-                inputs=lambda config: inputs_of("student", material, config),
-            )
-            tried = self._tried[method] = trials.tune(method, base, count)
-            log.info("%s: %d trials chose %s", method, count, shown_settings(best(tried).settings))
-            trials.keep(best(tried), folder)
-        return self._tried[method]
+def _tune(distilling: Distilling, method: str, base: DistillConfig, count: int, folder: Path) -> tuple[Trial, ...]:
+    """The method's trials with the seed of `base`; the chosen one's student is put in `folder`."""
+    trials = distilling.trials(method, base)
+    tried = trials.tune(count)
+    log.info("%s: %d trials chose %s", method, count, shown_settings(best(tried).settings))
+    trials.keep(best(tried), folder)
+    return tried
 
 
 def _replaced(trials: Sequence[Trial], method: str, tried: Sequence[Trial]) -> tuple[Trial, ...]:
@@ -271,7 +239,7 @@ def _settings(recipe: CompareRecipe, method: str, seed: int) -> DistillConfig:
     return DistillConfig.parse({**values, "seed": seed}, f"method {method}")
 
 
-def _row(student: Bundle, method: str, seed: int, splits: Splits, settings: Mapping[str, float]) -> ComparedStudent:
+def _row(student: Bundle, method: str, seed: int, splits: Splits, settings: Settings) -> ComparedStudent:
     from edgepress.compress.checkpoint import load_model
     from edgepress.compress.training import make_accelerator, predict_logits
 
@@ -294,7 +262,7 @@ def _row(student: Bundle, method: str, seed: int, splits: Splits, settings: Mapp
         seconds=sum(epoch.seconds for epoch in facts.history),
         teacher_val_mAP=facts.teacher_val_mAP,
         training=config,
-        settings=dict(settings),
+        settings=settings,
         digest=student.digest,
     )
 

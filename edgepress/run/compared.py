@@ -7,6 +7,7 @@ from pydantic import Field
 from edgepress.compress.config import DistillConfig
 from edgepress.run.result import Typed
 from edgepress.run.run_report import ModelFacts
+from edgepress.run.search_space import Settings
 from edgepress.run.trials import Trial
 
 
@@ -25,7 +26,7 @@ class ComparedStudent(Typed):
     teacher_val_mAP: float | None
     """None for stored answers that are not for val."""
     training: DistillConfig
-    settings: dict[str, float] = Field(default_factory=dict)
+    settings: Settings = Field(default_factory=dict)
     """The settings that trials chose; empty where there were none."""
     digest: str
 
@@ -42,7 +43,7 @@ class MethodSummary(Typed):
     val_mAP_points: float
     by_frequency_points: tuple[float, ...] = ()
     """Means over the seeds of the students' `by_frequency`, in points."""
-    settings: dict[str, float] = Field(default_factory=dict)
+    settings: Settings = Field(default_factory=dict)
     """The settings that trials chose; empty where there were none."""
 
 

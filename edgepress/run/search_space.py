@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from edgepress.compress.config import DistillConfig
 from edgepress.compress.methods import TERMS
 from edgepress.multilabel.errors import InputError
+
+Value: TypeAlias = float | int | str
+"""Of a setting that is tuned."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +56,7 @@ RANGES: Mapping[str, Range] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Tunable:
-    """A setting of a method, with its own value and the bounds of the search."""
+    """A number among a method's settings, with the method's own value and the bounds of the search."""
 
     name: str
     own: float
@@ -61,7 +65,29 @@ class Tunable:
 
     def at(self, place: float) -> float:
         """The value at a place in [0, 1], to three digits."""
-        return float(f"{self.low * (self.high / self.low) ** place:.3g}")
+        return self.rounded(self.low * (self.high / self.low) ** place)
+
+    def rounded(self, value: float) -> float:
+        """A value to three digits, within the bounds."""
+        return min(max(float(f"{value:.3g}"), self.low), self.high)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """A setting that has one of several values, such as the backbone."""
+
+    name: str
+    own: int | str
+    values: tuple[int | str, ...]
+
+    def at(self, place: float) -> int | str:
+        """The value at a place in [0, 1)."""
+        return self.values[int(place * len(self.values))]
+
+
+Space: TypeAlias = tuple[Tunable | Choice, ...]
+Settings: TypeAlias = dict[str, Value]
+"""A point of a space: a value for each name."""
 
 
 def space_of(config: DistillConfig) -> tuple[Tunable, ...]:
@@ -79,13 +105,13 @@ def space_of(config: DistillConfig) -> tuple[Tunable, ...]:
     )
 
 
-def spread(space: tuple[Tunable, ...], count: int) -> list[dict[str, float]]:
+def spread(space: Space, count: int) -> list[Settings]:
     """The first `count` points of a search: the method's own settings, and then points that fill the space evenly.
 
     They are Halton's (Numerische Mathematik 2, 1960), without the first, whose place in the learning rate's range is
     the method's own. Any number of first points is spread well, so more trials only add to those that there are.
     """
-    points = [{one.name: one.own for one in space}]
+    points: list[Settings] = [{one.name: one.own for one in space}]
     for number in range(2, count + 1):
         points.append(
             {one.name: one.at(_mirrored(number, base)) for one, base in zip(space, _PRIMES[: len(space)], strict=True)}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +25,17 @@ from edgepress.multilabel.durable import make_folder, sync
 from edgepress.multilabel.errors import DivergedError, InputError, first_mistake
 from edgepress.multilabel.plural import plural
 from edgepress.run.result import Typed
-from edgepress.run.search_space import space_of, spread
+from edgepress.run.search_space import Settings, Value, space_of, spread
 
 log = logging.getLogger("edgepress")
 SHARE = 3
 """Every trial is first trained for 1/3 of the epochs, and 1/3 of the trials go on."""
 JOURNAL = "journal.jsonl"
+
+
+TrialState = Literal["pruned", "finished", "diverged"]
+"""finished: trained for all epochs; pruned: others were better after the short training; diverged: a loss was not
+finite."""
 
 
 class TrialTraining(Typed):
@@ -42,6 +48,7 @@ class TrialTraining(Typed):
     """In [0, 1]; None where the loss was not finite."""
     best_epoch: int | None
     seconds: float
+    """From its beginning to its end, with validation."""
 
 
 class Trial(Typed):
@@ -50,11 +57,15 @@ class Trial(Typed):
     method: str
     number: int
     """Counted from 0, which has the method's own settings."""
-    settings: dict[str, float]
-    trainings: tuple[TrialTraining, ...]
+    settings: Settings
+    trainings: tuple[TrialTraining, ...] = ()
     """The short one, and of the best the long one."""
-    state: Literal["pruned", "finished", "diverged"]
-    """finished: it was trained for all epochs; pruned: others were better after the short training."""
+    state: TrialState = "pruned"
+
+    @property
+    def val_mAP(self) -> float:
+        """Of the last training, in [0, 1]; 0 where the loss was not finite."""
+        return (self.trainings[-1].val_mAP or 0.0) if self.trainings else 0.0
 
 
 class Journal:
@@ -91,20 +102,25 @@ class Journal:
 
 @dataclass(frozen=True, kw_only=True)
 class Trials:
-    """Trains and remembers trials in a folder."""
+    """The trials of one method: trains and remembers them, in a folder."""
 
+    method: str
+    base: DistillConfig
+    """The method's own settings; the trials have its seed."""
     folder: Path
     journal: Journal
-    train: Callable[[DistillConfig, Path], Bundle]
-    """Distil a student with these settings into this folder."""
+    distil: Callable[[DistillConfig, Path], Bundle]
+    """Train a student with these settings into this folder."""
     inputs: Callable[[DistillConfig], str]
     """What tells the training with these settings apart from every other."""
 
-    def tune(self, method: str, base: DistillConfig, count: int) -> tuple[Trial, ...]:
-        """Try a method with `count` settings.
+    @property
+    def short(self) -> int:
+        """How many epochs decide which trials go on."""
+        return short_epochs(self.base)
 
-        Args:
-            base: its own settings; the trials have its seed.
+    def tune(self, count: int) -> tuple[Trial, ...]:
+        """Try the method with `count` settings that are spread over its space.
 
         Returns:
             All trials in order; `best` finds the one to choose.
@@ -112,94 +128,99 @@ class Trials:
         Raises:
             InputError: the loss of every trial is not finite; see also `space_of` and `distill`.
         """
-        points = spread(space_of(base), count)
-        finalists = math.ceil(count / SHARE)
-        short = math.ceil(base.epochs / SHARE)
-        trained: list[list[TrialTraining]] = [[] for _ in points]
-        going_on = list(range(count))
-        if finalists < count and short < base.epochs:
-            for number in going_on:
-                trained[number].append(self._trained(method, number, count, base, points[number], short))
-            alive = [number for number in going_on if trained[number][-1].val_mAP is not None]
-            going_on = sorted(sorted(alive, key=lambda number: -_val(trained[number]))[:finalists])
-        for number in going_on:
-            trained[number].append(self._trained(method, number, count, base, points[number], base.epochs))
-        made = tuple(
-            Trial(
-                method=method,
-                number=number,
-                settings=points[number],
-                trainings=tuple(trained[number]),
-                state="diverged"
-                if trained[number][-1].val_mAP is None
-                else ("finished" if number in going_on else "pruned"),
-            )
-            for number in range(count)
-        )
-        if not any(one.state == "finished" for one in made):
+        points = spread(space_of(self.base), count)
+        tried = [Trial(method=self.method, number=number, settings=one) for number, one in enumerate(points)]
+        finalists = math.ceil(count / SHARE) if self.short < self.base.epochs else count
+        if finalists < count:
+            tried = [self.trained(one, self.short, f" of {count}") for one in tried]
+        for one in ranked(tried)[:finalists]:
+            tried[one.number] = self.trained(one, self.base.epochs, f" of {count}")
+        if not any(one.state == "finished" for one in tried):
             raise InputError(
-                f"method {method}: the loss was not finite in {plural(count, 'trial')}; give a lower lr or more trials"
+                f"method {self.method}: the loss was not finite in {plural(count, 'trial')}; give a lower lr, or more "
+                f"trials"
             )
-        return made
+        return tuple(tried)
+
+    def config(self, settings: Settings, epochs: int) -> DistillConfig:
+        """What a training of a trial is made with."""
+        return with_settings(self.base, {**settings, "epochs": epochs})
+
+    def known(self, settings: Settings, epochs: int) -> TrialTraining | None:
+        """The training of these settings, if it is finished."""
+        return self.journal.known.get(self.inputs(self.config(settings, epochs)))
+
+    def trained(self, trial: Trial, epochs: int, of: str = "") -> Trial:
+        """The trial after a training of so many epochs, which is made if it is not known."""
+        done = self.known(trial.settings, epochs)
+        told = f"{self.method}, trial {trial.number + 1}{of} ({shown_settings(trial.settings)})"
+        if done is None:
+            log.info("%s: %s", told, plural(epochs, "epoch"))
+            done = self._train(self.config(trial.settings, epochs), self._folder(trial))
+            self.journal.add(done)
+            if epochs < self.base.epochs or done.val_mAP is None:
+                shutil.rmtree(self._folder(trial), ignore_errors=True)
+        found = "not finite" if done.val_mAP is None else f"val mAP {100 * done.val_mAP:.2f}"
+        log.info("%s: %s after %s", told, found, plural(epochs, "epoch"))
+        whole: TrialState = "finished" if epochs == self.base.epochs else "pruned"
+        state: TrialState = "diverged" if done.val_mAP is None else whole
+        return trial.model_copy(update={"trainings": (*trial.trainings, done), "state": state})
 
     def keep(self, chosen: Trial, out: Path) -> None:
-        """Move the student of the chosen trial to its place, and remove the method's other students."""
-        own = self._folder(chosen.method, chosen.number)
-        if own.is_dir() and not out.exists():
+        """Move the student of the chosen trial to its place, and remove the others."""
+        own = self._folder(chosen)
+        if own.is_dir():
+            if out.exists():  # of other settings, which are not chosen any more
+                shutil.rmtree(out)
             make_folder(out.parent)
             own.rename(out)
-        shutil.rmtree(self.folder / chosen.method, ignore_errors=True)
+        shutil.rmtree(self.folder / self.method, ignore_errors=True)
 
-    def _folder(self, method: str, number: int) -> Path:
-        return self.folder / method / str(number)
+    def _folder(self, trial: Trial) -> Path:
+        return self.folder / self.method / str(trial.number)
 
-    def _trained(
-        self, method: str, number: int, count: int, base: DistillConfig, settings: Mapping[str, float], epochs: int
-    ) -> TrialTraining:
-        config = with_settings(base, settings).model_copy(update={"epochs": epochs})
-        inputs = self.inputs(config)
-        done = self.journal.known.get(inputs)
-        told = f"{method}, trial {number + 1} of {count} ({shown_settings(settings)}), {plural(epochs, 'epoch')}"
-        if done is None:
-            log.info("%s", told)
-            folder = self._folder(method, number)
-            try:
-                student = self.train(config, folder)
-            except DivergedError as error:
-                log.warning("%s: %s", told, error)
-                done = TrialTraining(inputs=inputs, epochs=epochs, val_mAP=None, best_epoch=None, seconds=0.0)
-            else:
-                facts = student.manifest.facts
-                done = TrialTraining(
-                    inputs=inputs,
-                    epochs=epochs,
-                    val_mAP=facts.val_mAP,
-                    best_epoch=facts.best_epoch,
-                    seconds=sum(epoch.seconds for epoch in facts.history),
-                )
-            self.journal.add(done)
-            if epochs < base.epochs or done.val_mAP is None:
-                shutil.rmtree(self.folder / method / str(number), ignore_errors=True)
-        log.info("%s: %s", told, "diverged" if done.val_mAP is None else f"val mAP {100 * done.val_mAP:.2f}")
-        return done
+    def _train(self, config: DistillConfig, folder: Path) -> TrialTraining:
+        started = time.perf_counter()
+        try:
+            facts = self.distil(config, folder).manifest.facts
+        except DivergedError as error:
+            log.warning("%s", error)
+            val_map, best_epoch, seconds = None, None, 0.0
+        else:
+            val_map, best_epoch = facts.val_mAP, facts.best_epoch
+            seconds = sum(epoch.seconds for epoch in facts.history)  # more than this call's where it was resumed
+        return TrialTraining(
+            inputs=self.inputs(config),
+            epochs=config.epochs,
+            val_mAP=val_map,
+            best_epoch=best_epoch,
+            seconds=max(seconds, time.perf_counter() - started),
+        )
+
+
+def short_epochs(base: DistillConfig) -> int:
+    """How many epochs decide which trials go on."""
+    return math.ceil(base.epochs / SHARE)
+
+
+def ranked(trials: Sequence[Trial]) -> list[Trial]:
+    """The trials whose loss stayed finite, best first by their last training; of equal ones the first comes first."""
+    return sorted((one for one in trials if one.state != "diverged"), key=lambda one: -one.val_mAP)
 
 
 def best(trials: Sequence[Trial]) -> Trial:
-    """The finished trial with the highest val mAP; of equal ones the first."""
-    return max((one for one in trials if one.state == "finished"), key=lambda one: _val(one.trainings))
+    """The finished trial with the highest val mAP; where none is finished, the best after the short training."""
+    finished = [one for one in trials if one.state == "finished"]
+    return ranked(finished or trials)[0]
 
 
-def with_settings(base: DistillConfig, settings: Mapping[str, float]) -> DistillConfig:
+def with_settings(base: DistillConfig, settings: Mapping[str, Value]) -> DistillConfig:
     """A method's settings with those of a trial in their places."""
     return DistillConfig.parse({**base.model_dump(), **settings}, "trial")
 
 
-def shown_settings(settings: Mapping[str, float]) -> str:
+def shown_settings(settings: Mapping[str, Value]) -> str:
     """Settings in words, such as `lr 0.002, mld 4`."""
-    return ", ".join(f"{name} {value:g}" for name, value in settings.items())
-
-
-def _val(trainings: Sequence[TrialTraining]) -> float:
-    found = trainings[-1].val_mAP
-    assert found is not None
-    return found
+    return ", ".join(
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in settings.items()
+    )

@@ -6,9 +6,9 @@ import pytest
 
 from edgepress.compress.config import DistillConfig
 from edgepress.compress.distill import distill
-from edgepress.multilabel.bundle import inputs_hash
-from edgepress.multilabel.errors import DivergedError, InputError
-from edgepress.run.trials import Journal, Trials, best, with_settings
+from edgepress.multilabel.errors import InputError
+from edgepress.run.trials import Journal, best, with_settings
+from tests.edgepress.run.trainer import Trainer, trials_in
 
 COUNT = 3
 
@@ -18,32 +18,10 @@ def base(micro):
     return DistillConfig.parse({**micro["distill"], "preset": "alone", "epochs": 2}, "test")
 
 
-class Trainer:
-    """Trains students without a teacher, and counts them; it stops before the training of a number, as a kill does."""
-
-    def __init__(self, splits, stop_before=None, diverge=()):
-        self.splits, self.stop_before, self.diverge, self.epochs = splits, stop_before, diverge, []
-
-    def __call__(self, config, folder):
-        if len(self.epochs) == self.stop_before:
-            raise KeyboardInterrupt
-        self.epochs.append(config.epochs)
-        if len(self.epochs) - 1 in self.diverge:
-            raise DivergedError("loss is not finite")
-        return distill(self.splits.train, self.splits.val, None, config, folder)
-
-
-def trials_in(folder, trainer):
-    def inputs(config):
-        return inputs_hash({"config": config.model_dump(mode="json")})
-
-    return Trials(folder=folder, journal=Journal(folder / "journal.jsonl"), train=trainer, inputs=inputs)
-
-
 def test_the_best_of_short_trainings_go_on_and_a_killed_search_ends_the_same(splits, base, tmp_path):
     trainer = Trainer(splits)
-    whole = trials_in(tmp_path / "whole", trainer)
-    made = whole.tune("alone", base, COUNT)
+    whole = trials_in(tmp_path / "whole", trainer, base)
+    made = whole.tune(COUNT)
     assert trainer.epochs == [1, 1, 1, 2]  # a third of the epochs, and then all for a third of the trials
     short = sorted(made, key=lambda one: (-one.trainings[0].val_mAP, one.number))
     assert [one.number for one in made if one.state == "finished"] == [short[0].number]
@@ -53,11 +31,11 @@ def test_the_best_of_short_trainings_go_on_and_a_killed_search_ends_the_same(spl
 
     folder = tmp_path / "killed"
     with pytest.raises(KeyboardInterrupt):
-        trials_in(folder, Trainer(splits, stop_before=2)).tune("alone", base, COUNT)
+        trials_in(folder, Trainer(splits, stop_before=2), base).tune(COUNT)
     (folder / "journal.jsonl").open("a").write('{"inputs": "half a li')  # the line that it was writing
     trainer = Trainer(splits)
-    again = trials_in(folder, trainer)
-    resumed = again.tune("alone", base, COUNT)
+    again = trials_in(folder, trainer, base)
+    resumed = again.tune(COUNT)
     assert trainer.epochs == [1, 2]
     assert [(one.settings, one.state) for one in resumed] == [(one.settings, one.state) for one in made]
     assert best(resumed).trainings[-1].val_mAP == best(made).trainings[-1].val_mAP
@@ -68,23 +46,23 @@ def test_the_best_of_short_trainings_go_on_and_a_killed_search_ends_the_same(spl
     student = distill(splits.train, splits.val, None, config, tmp_path / "student")
     assert student.manifest.facts.val_mAP == best(resumed).trainings[-1].val_mAP
     assert sorted(path.name for path in folder.iterdir()) == ["journal.jsonl"]
-    assert trials_in(folder, Trainer(splits, stop_before=0)).tune("alone", base, COUNT) == resumed
+    assert trials_in(folder, Trainer(splits, stop_before=0), base).tune(COUNT) == resumed
 
 
 def test_settings_whose_loss_is_not_finite_are_passed_over(splits, base, tmp_path):
-    made = trials_in(tmp_path, Trainer(splits, diverge=(0,))).tune("alone", base, 2)
+    made = trials_in(tmp_path, Trainer(splits, diverge=(0,)), base).tune(2)
     assert [one.state for one in made] == ["diverged", "finished"]
     assert best(made).number == 1
 
 
 def test_nothing_is_chosen_where_every_loss_is_not_finite(splits, base, tmp_path):
     with pytest.raises(InputError, match="method alone: the loss was not finite in 2 trials; give a lower lr"):
-        trials_in(tmp_path, Trainer(splits, diverge=(0, 1))).tune("alone", base, 2)
+        trials_in(tmp_path, Trainer(splits, diverge=(0, 1)), base).tune(2)
 
 
 def test_one_trial_is_the_method_itself_trained_once(splits, base, tmp_path):
     trainer = Trainer(splits)
-    (made,) = trials_in(tmp_path, trainer).tune("alone", base, 1)
+    (made,) = trials_in(tmp_path, trainer, base).tune(1)
     assert (trainer.epochs, made.state, made.settings) == ([2], "finished", {"lr": base.lr})
 
 

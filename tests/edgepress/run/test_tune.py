@@ -1,0 +1,112 @@
+"""tune: a recipe that val likes best, from a search that may be killed."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import time
+
+import pytest
+import yaml
+
+from edgepress.multilabel.bundle import Bundle
+from edgepress.run.recipe import Recipe, load_recipe
+from edgepress.run.tune import TuneConfig
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _optuna():
+    pytest.importorskip("optuna", reason="optuna is not installed; tune asks it for trials")
+
+
+def written(tiny_data, micro, folder):
+    """A recipe of a student that two epochs teach, with a run in the folder."""
+    folder.mkdir(exist_ok=True)
+    values = {**micro, "data": str(tiny_data), "out": str(folder / "run")}
+    values["distill"] = {**micro["distill"], "epochs": 2, "mld": 1.0, "review_kd": 0.0}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(values))
+    return folder / "recipe.yaml"
+
+
+FLAGS = ("--time-budget", "1h", "--trials", 3, "--sizes", "64,32")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(edgepress, tiny_data, micro, tmp_path_factory):
+    recipe = written(tiny_data, micro, tmp_path_factory.mktemp("tune"))
+    answer = edgepress("tune", "--recipe", recipe, *FLAGS)
+    assert answer.code == 0, answer.err
+    return recipe.parent / "run", answer.out
+
+
+def test_it_writes_the_recipe_that_val_likes_best(edgepress, undisturbed, tmp_path):
+    run, printed = undisturbed
+    record = json.loads((run / "tune.json").read_text())
+    assert [one["name"] for one in record["space"]] == ["lr", "mld", "size"]
+    finished = [one for one in record["trials"] if one["state"] == "finished"]
+    best = max(finished, key=lambda one: one["trainings"][-1]["val_mAP"])
+    assert (record["best"], len(record["trials"]), len(finished)) == (best["number"], 3, 1)
+    assert f"has those of trial {best['number'] + 1}" in " ".join(printed.split())
+    recipe = load_recipe(run / "tuned.yaml", {}, Recipe)
+    assert {name: getattr(recipe.distill, name) for name in best["settings"]} == best["settings"]
+    assert recipe.quantize.pictures == 8  # the rest of the recipe is as it was
+
+    # `run` goes on with the student of the best trial, and `distill` makes the same one.
+    student = Bundle.open(run / "student")
+    assert student.manifest.facts.val_mAP == best["trainings"][-1]["val_mAP"]
+    out = tmp_path / "student"
+    answer = edgepress(
+        *("distill", recipe.data, "--recipe", run / "tuned.yaml", "--teacher", run / "teacher", "--out", out)
+    )
+    assert answer.code == 0, answer.err
+    assert Bundle.open(out).manifest.inputs == student.manifest.inputs
+    assert sorted(path.name for path in (run / "trials").iterdir()) == ["journal.jsonl"]
+
+
+def test_killed_and_continued_it_ends_with_the_same_best_trial(edgepress, undisturbed, tiny_data, micro, tmp_path):
+    recipe = written(tiny_data, micro, tmp_path / "killed")
+    run, journal = tmp_path / "killed" / "run", tmp_path / "killed" / "run" / "trials" / "journal.jsonl"
+    # A fork, because a new process would import torch for seconds.
+    process = multiprocessing.get_context("fork").Process(target=edgepress, args=("tune", "--recipe", recipe, *FLAGS))
+    process.start()
+    while not (journal.is_file() and journal.read_bytes().count(b"\n") >= 2):
+        assert process.is_alive()
+        time.sleep(0.005)
+    process.kill()
+    process.join()
+    assert len(journal.read_bytes().splitlines()) < 4
+    answer = edgepress("tune", "--recipe", recipe, *FLAGS)
+    assert answer.code == 0, answer.err
+    records = [json.loads((one / "tune.json").read_text()) for one in (undisturbed[0], run)]
+    for record in records:
+        for trial in record["trials"]:
+            trial["trainings"] = [(one["epochs"], one["val_mAP"]) for one in trial["trainings"]]
+    assert records[0]["trials"] == records[1]["trials"]
+    assert records[0]["best"] == records[1]["best"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--time-budget", "soon"), "--time-budget soon: expected hours, minutes or seconds, such as 2h"),
+        (("--time-budget", "0s"), "--time-budget 0s: expected more than no time"),
+        (("--time-budget", "0.01s"), "time budget 0.01 s: one trial takes at least"),
+        (("--time-budget", "1h", "--trials", "0"), "--trials 0: input should be greater than or equal to 1"),
+        (("--time-budget", "1h", "--sizes", "64,x"), "--sizes x: input should be a valid integer"),
+        (("--time-budget", "1h", "--sizes", "64,7"), "--sizes 7: input should be greater"),
+        (("--time-budget", "1h", "--backbones", "test_efficientnet,efficientnot"), "'efficientnot'"),
+        (("--time-budget", "1h", "--distill-epochs", "0"), "--distill-epochs 0"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_before_a_training(bad, tiny_data, micro, tmp_path, flags, said):
+    recipe = written(tiny_data, micro, tmp_path)
+    assert said in bad("tune", "--recipe", recipe, *flags)
+    assert not (tmp_path / "run" / "teacher").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [("2h", 7200), ("90min", 5400), ("90m", 5400), ("1h30min", 5400), ("1.5 h", 5400)],
+)
+def test_durations(given, seconds):
+    assert TuneConfig.parse({"time_budget": given}, "test").time_budget == seconds
