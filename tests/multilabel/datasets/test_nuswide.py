@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from edgepress.multilabel.datasets import list_splits, load_dataset
-from tests.multilabel.layouts import check, refusal, write_nus
+from edgepress.multilabel.datasets import detect_format, list_splits, load_dataset
+from tests.multilabel.layouts import check, refusal, write, write_nus
 
 
 @pytest.mark.parametrize("folder", ["Flickr", "images"])
@@ -65,3 +68,44 @@ def test_nuswide_has_two_splits(tmp_path):
     )
     (root / "ConceptsList" / "Concepts81.txt").unlink()
     assert "Concepts81.txt: cannot be read" in refusal(root, "train")
+
+
+def write_cleaned(root: Path, folder: str = "") -> Path:
+    """The lists that others cleaned, with a line of every concept for each picture."""
+    write_nus(root, "images")
+    shutil.rmtree(root / "ImageList")
+    shutil.rmtree(root / "TrainTestLabels")
+    (root / "ConceptsList" / "Concepts81.txt").rename(root / "Concepts81.txt")
+    write(root / folder / "nus_wide_train_imglist.txt", "actor\\0001_1.jpg 3", "dog/0002_2.jpg")
+    write(root / folder / "nus_wide_train_label.txt", "0 1", "1 1 ")
+    write(root / folder / "nus_wide_test_imglist.txt", "sky\\b.jpg")
+    write(root / folder / "nus_wide_test_label.txt", "1 0")
+    return root
+
+
+@pytest.mark.parametrize("folder", ["", "clean"])
+def test_lists_that_others_cleaned_are_read(tmp_path, folder):
+    root = write_cleaned(tmp_path, folder)
+    assert (detect_format(root), list_splits(root)) == ("nuswide", ["test", "train"])
+    check(load_dataset(root, "train"), ["sky", "animal"], ["0001_1.jpg", "0002_2.jpg"], [[0, 1], [1, 1]])
+    check(load_dataset(root, "test"), ["sky", "animal"], ["b.jpg"], [[1, 0]])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("1 0 1\n", "nus_wide_test_label.txt, line 1: b'1 0 1'; expected 2 times 0 or 1"),
+        ("1 2\n", "nus_wide_test_label.txt, line 1: b'1 2'; expected 2 times 0 or 1"),
+        ("1 0\n0 0\n", "nus_wide_test_label.txt: 2 lines; the list has 1 picture"),
+    ],
+)
+def test_what_is_wrong_in_cleaned_lists_is_named(tmp_path, text, said):
+    root = write_cleaned(tmp_path)
+    (root / "nus_wide_test_label.txt").write_text(text)
+    assert said in refusal(root)
+
+
+def test_two_lists_of_one_split_are_refused(tmp_path):
+    root = write_cleaned(tmp_path)
+    write(root / "ImageList" / "TestImagelist.txt", "sky\\b.jpg")
+    assert "nus_wide_test_imglist.txt list the split 'test'; expected one of them" in refusal(root)
