@@ -21,7 +21,7 @@ from edgepress.compress.checkpoint import load_state, save_state
 from edgepress.compress.config import TrainConfig
 from edgepress.compress.gather import process_state
 from edgepress.compress.loader import Batch, batches
-from edgepress.compress.models import MultiLabelModel
+from edgepress.compress.models import MultiLabelModel, channels_last
 from edgepress.compress.progress import progress
 from edgepress.compress.tasks import Task
 from edgepress.multilabel.datasets import MultiLabelDataset
@@ -69,11 +69,12 @@ class Learning:
             _require_compiler(device)
             model.compile()
         self.learner = _Learner(model, task)
-        if device.type == "cuda":
-            model.to(memory_format=torch.channels_last)  # pixels are stored as NHWC
-            if accelerator.num_processes > 1:  # on a CPU it raises
-                convert_sync_batchnorm(self.learner)  # torch's own drops the activation inside timm's batch norms
-        optimizer = torch.optim.AdamW(_decay_groups(self.learner, config.weight_decay), lr=config.lr)
+        if device.type == "cuda" and accelerator.num_processes > 1:  # on a CPU it raises
+            convert_sync_batchnorm(self.learner)  # torch's own drops the activation inside timm's batch norms
+        channels_last(self.learner, device)
+        # Fused on a GPU, it would hide from accelerate which steps fp16 skipped.
+        fused = device.type == "cpu"
+        optimizer = torch.optim.AdamW(_decay_groups(self.learner, config.weight_decay), lr=config.lr, fused=fused)
         self.ema = ModelEmaV3(model.to(device), decay=config.ema_decay, use_warmup=True)
         self.wrapped, self.optimizer, self.prepared = accelerator.prepare(self.learner, optimizer, loader)
         self.steps = -(-len(self.prepared) // config.accumulate)

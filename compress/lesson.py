@@ -19,7 +19,7 @@ from edgepress.compress.kept import AnswerStore, KeptTeacher
 from edgepress.compress.mapped import MappedTeacher
 from edgepress.compress.material import Material
 from edgepress.compress.methods import ON_EMBEDDINGS, ON_LABELS
-from edgepress.compress.models import MultiLabelModel
+from edgepress.compress.models import MultiLabelModel, channels_last
 from edgepress.compress.reading import Reading, TeacherSource
 from edgepress.compress.stored import StoredTeacher, answers_for
 from edgepress.compress.tasks import DistillTask, Task
@@ -131,6 +131,7 @@ def _living_teachers(
     reading, train, val = material.reading, material.train, material.val
     bundles = tuple(teacher for teacher in material.teachers if isinstance(teacher, Bundle))
     model = _joined(bundles, matches, reading, config, train.labels).to(accelerator.device)
+    channels_last(model, accelerator.device)
     if model.preprocess.seen != student.preprocess.seen:
         raise InputError(
             f"resize is {model.preprocess.seen} for the teacher and {student.preprocess.seen} for the student: "

@@ -53,7 +53,7 @@ class MultiLabelModel(nn.Module):
         self.register_buffer("scale", 1 / (torch.tensor(preprocess.std) * 255), persistent=False)
         # The gradient of such a convolution ends the process with torch 2.14.1 on a CPU without AVX-512, where the
         # pictures lie in memory as they come, channels last (RepVGG, MobileOne).
-        self._strided_pixels = any(
+        self.strided_pixels = any(
             isinstance(module, nn.Conv2d)
             and module.in_channels == 3
             and (module.kernel_size, module.stride) == ((1, 1), (2, 2))
@@ -120,7 +120,7 @@ class MultiLabelModel(nn.Module):
     def _features(self, images: Tensor) -> Tensor:
         # TensorRT's parser expects this order (cast, subtract, multiply, transpose) for uint8 input.
         pixels = ((images.to(self.mean.dtype) - self.mean) * self.scale).permute(0, 3, 1, 2)
-        if self.training and self._strided_pixels:
+        if self.training and self.strided_pixels:
             pixels = pixels.contiguous()
         return self.backbone.forward_features(pixels)
 
@@ -141,6 +141,14 @@ class MultiLabelModel(nn.Module):
                 f"[1, features, rows, columns] or tokens [1, positions, features]; choose another backbone"
             )
         return tokens_of(self.backbone, features).shape[2]
+
+
+def channels_last(module: nn.Module, device: torch.device) -> None:
+    """Lay the weights of convolutions out in place as pixels are stored, channels last, as their kernels on a CPU or a
+    GPU want them; the numbers and the names are the same."""
+    strided = any(isinstance(part, MultiLabelModel) and part.strided_pixels for part in module.modules())
+    if device.type == "cuda" or (device.type == "cpu" and not strided):
+        module.to(memory_format=torch.channels_last)
 
 
 def make_model(config: ModelConfig, labels: LabelSpace) -> tuple[MultiLabelModel, str]:

@@ -21,6 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from edgepress.compress.config import DistillConfig, TeachConfig, TrainConfig
 from edgepress.compress.gather import launched_on_cpu
+from edgepress.compress.held_memory import held_memory
 from edgepress.compress.learning import Learning, Trained
 from edgepress.compress.loader import Augmentation, batches, make_loader
 from edgepress.compress.models import MultiLabelModel
@@ -75,6 +76,7 @@ def augmentation_of(config: TrainConfig, interpolation: Interpolation) -> Augmen
     return Augmentation(interpolation=interpolation, **{name: getattr(config, name) for name in same})
 
 
+@held_memory()
 def fit(
     model: MultiLabelModel,
     task: Task,
