@@ -46,9 +46,11 @@ BANK, BANK_WEIGHT, SELF_WEIGHT = 8, 0.3, 2.0
 class Bank(DistillTask):
     """The default terms, and CD between a label's positives and those of earlier batches."""
 
-    def forward(self, batch: Batch, logits: Tensor, embeddings: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self, batch: Batch, logits: Tensor, embeddings: Tensor, maps: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """As `DistillTask.forward`, with the term `bank`."""
-        terms = super().forward(batch, logits, embeddings)
+        terms = super().forward(batch, logits, embeddings, maps)
         _, theirs = self.teacher(batch)  # type: ignore[misc]
         self.queues: dict[int, tuple[Tensor, Tensor]] = getattr(self, "queues", {})
         values = []
@@ -68,9 +70,11 @@ class Bank(DistillTask):
 class Certainty(DistillTask):
     """The default terms, MLD weighted by the teacher's certainty."""
 
-    def forward(self, batch: Batch, logits: Tensor, embeddings: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self, batch: Batch, logits: Tensor, embeddings: Tensor, maps: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """As `DistillTask.forward`."""
-        terms = super().forward(batch, logits, embeddings)
+        terms = super().forward(batch, logits, embeddings, maps)
         told, _ = self.teacher(batch)  # type: ignore[misc]
         weights = (2 * told.sigmoid() - 1).abs()
         return {**terms, "mld": self.config.mld * (weights * _cells(logits, told)).sum() / weights.sum()}
@@ -83,9 +87,11 @@ class Variance(DistillTask):
         super().__init__(*arguments)
         self.log_variance = nn.Parameter(torch.zeros(arguments[2].head.bias.shape))
 
-    def forward(self, batch: Batch, logits: Tensor, embeddings: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self, batch: Batch, logits: Tensor, embeddings: Tensor, maps: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """As `DistillTask.forward`."""
-        terms = super().forward(batch, logits, embeddings)
+        terms = super().forward(batch, logits, embeddings, maps)
         told, _ = self.teacher(batch)  # type: ignore[misc]
         labels = _cells(logits, told).mean(dim=0)
         mean = ((-self.log_variance).exp() * self.config.mld * labels + 0.05 * self.log_variance).mean()
@@ -101,9 +107,11 @@ class Self(DistillTask):
         self.average, self.student, self.step = [ModelEmaV3(arguments[2], decay=0.99)], [arguments[2]], 0
         self.rise = self.config.epochs * len(arguments[3]) / self.config.batch_size / 2
 
-    def forward(self, batch: Batch, logits: Tensor, embeddings: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self, batch: Batch, logits: Tensor, embeddings: Tensor, maps: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """As `DistillTask.forward`, with the term `self`."""
-        terms = super().forward(batch, logits, embeddings)
+        terms = super().forward(batch, logits, embeddings, maps)
         self.average[0].update(self.student[0])
         with torch.no_grad():
             own = self.average[0].module.eval().logits(batch.images)
@@ -119,9 +127,11 @@ class Rise(DistillTask):
         super().__init__(*arguments)
         self.step, self.rise = 0, self.config.epochs * len(arguments[3]) / self.config.batch_size / 2
 
-    def forward(self, batch: Batch, logits: Tensor, embeddings: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self, batch: Batch, logits: Tensor, embeddings: Tensor, maps: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """As `DistillTask.forward`."""
-        terms = super().forward(batch, logits, embeddings)
+        terms = super().forward(batch, logits, embeddings, maps)
         self.step += 1
         share = min(1, self.step / self.rise)
         return {name: share * term if name in ("cd", "id") else term for name, term in terms.items()}
@@ -130,9 +140,11 @@ class Rise(DistillTask):
 class Balance(DistillTask):
     """Every term of the teacher as large as the task loss."""
 
-    def forward(self, batch: Batch, logits: Tensor, embeddings: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self, batch: Batch, logits: Tensor, embeddings: Tensor, maps: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """As `DistillTask.forward`."""
-        terms = super().forward(batch, logits, embeddings)
+        terms = super().forward(batch, logits, embeddings, maps)
         self.means: dict[str, Tensor] = getattr(self, "means", {})
         for name, term in terms.items():
             value = term.detach()

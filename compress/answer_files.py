@@ -1,9 +1,9 @@
 """AnswerFiles: a teacher's answers on disk, a row per picture, found by the picture's content and read without a copy.
 
 A set of files has raw rows and no header: `.pictures` (the first 16 bytes of the sha256 of each picture's file),
-`.logits`, and with label-wise embeddings `.cells` (which of a picture's labels have one) and `.embeddings` (one after
-another). They only grow. A row counts from the moment when its picture's hash is on the disk, which is written last:
-what a killed process left after that is cut off.
+`.logits`, with label maps `.maps`, and with label-wise embeddings `.cells` (which of a picture's labels have one) and
+`.embeddings` (one after another). They only grow. A row counts from the moment when its picture's hash is on the disk,
+which is written last: what a killed process left after that is cut off.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from edgepress.multilabel.durable import sync
 
 _HASH_BYTES = 16
 MOST = 6e4
-"""Largest logit that float16 holds; larger ones are kept as this."""
+"""Largest score that float16 holds; larger ones are kept as this."""
 
 
 class AnswerFiles:
@@ -29,15 +29,24 @@ class AnswerFiles:
         labels: number of logits per picture.
         embedding_dim: width of the label-wise embeddings; None where none are kept.
         dtype: of the logits. Embeddings are float32, because the terms between them compare small differences of
-            large values, which half precision rounds away.
+            large values, which half precision rounds away. Label maps are float16.
+        regions: number of values of each label's map; None where no maps are kept.
     """
 
-    def __init__(self, stem: Path, labels: int, embedding_dim: int | None, dtype: type[np.floating] = np.float16):
+    def __init__(
+        self,
+        stem: Path,
+        labels: int,
+        embedding_dim: int | None,
+        dtype: type[np.floating] = np.float16,
+        regions: int | None = None,
+    ) -> None:
         self.pictures = _Rows(stem.with_name(f"{stem.name}.pictures"), np.uint8, _HASH_BYTES)
         self.logits = _Rows(stem.with_name(f"{stem.name}.logits"), dtype, labels)
         self.cells = _Rows(stem.with_name(f"{stem.name}.cells"), np.bool_, labels)
         self.embeddings = _Rows(stem.with_name(f"{stem.name}.embeddings"), np.float32, embedding_dim or 0)
-        self.with_embeddings = embedding_dim is not None
+        self.maps = _Rows(stem.with_name(f"{stem.name}.maps"), np.float16, labels * (regions or 0))
+        self.with_embeddings, self.with_maps = embedding_dim is not None, regions is not None
 
     def __len__(self) -> int:
         return self.pictures.count()
@@ -60,6 +69,8 @@ class AnswerFiles:
         if self.with_embeddings:
             self.cells.cut(count)
             self.embeddings.cut(int(self.cells.mapped()[:count].sum()))
+        if self.with_maps:
+            self.maps.cut(count)
 
     def append(
         self,
@@ -67,6 +78,7 @@ class AnswerFiles:
         logits: np.ndarray,
         cells: np.ndarray | None = None,
         embeddings: np.ndarray | None = None,
+        maps: np.ndarray | None = None,
     ) -> None:
         """Add rows, which are on the disk when it returns.
 
@@ -75,6 +87,7 @@ class AnswerFiles:
             logits: `[N, C]`.
             cells: bool `[N, C]`, the labels with an embedding.
             embeddings: `[P, dim]`, those of the true cells, in their order.
+            maps: `[N, C, regions]`.
         """
         self.logits.append(np.clip(logits, -MOST, MOST))
         if self.with_embeddings:
@@ -83,6 +96,9 @@ class AnswerFiles:
             assert len(embeddings) == cells.sum()
             self.cells.append(cells)
             self.embeddings.append(embeddings)
+        if self.with_maps:
+            assert maps is not None
+            self.maps.append(np.clip(maps, -MOST, MOST).reshape(len(maps), -1))
         names = b"".join(map(_key, hashes))
         self.pictures.append(np.frombuffer(names, np.uint8).reshape(-1, _HASH_BYTES))
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from edgepress.compress.methods import INSIDE, ON_EMBEDDINGS, PRESETS, TERMS, Preset
+from edgepress.compress.methods import INSIDE, ON_EMBEDDINGS, ON_MAPS, PRESETS, TERMS, Preset
 from edgepress.multilabel.config import Config
 from edgepress.multilabel.plural import plural
 from edgepress.multilabel.preprocess import Resize
@@ -175,6 +175,8 @@ class DistillConfig(ModelConfig, TrainConfig):
     """Weight of attention transfer over four feature maps."""
     fitnet: float = Field(default=0.0, ge=0)
     """Weight of FitNet hints over four feature maps."""
+    label_map: float = Field(default=0.0, ge=0)
+    """Weight of the labels' scores in regions of the picture."""
     inherit_head: Literal["auto", "no"] = "no"
     """auto: the student starts with the teacher's head, where head and width are the same; no: with a random one."""
     teacher_mirrored: bool = False
@@ -202,9 +204,10 @@ class DistillConfig(ModelConfig, TrainConfig):
             raise ValueError(f"preset alone has no teacher, but {given} is {getattr(self, given):g}: leave out either")
         if self.unlabelled is not None and not self.taught:
             raise ValueError("unlabelled pictures teach nothing without a teacher: leave them out with preset alone")
-        if self.query_groups is not None and self.compares_embeddings:
-            given = next(name for name in ON_EMBEDDINGS if getattr(self, name))
-            raise ValueError(f"{given} compares an embedding per label, and with query_groups labels share theirs")
+        if self.query_groups is not None and (self.compares_embeddings or self.compares_maps):
+            given = next(name for name in (*ON_EMBEDDINGS, *ON_MAPS) if getattr(self, name))
+            what = "a score per label and place" if given in ON_MAPS else "an embedding per label"
+            raise ValueError(f"{given} compares {what}, and with query_groups labels share theirs")
         return self
 
     @property
@@ -221,6 +224,11 @@ class DistillConfig(ModelConfig, TrainConfig):
     def compares_embeddings(self) -> bool:
         """Whether a term compares label-wise embeddings, so that each label must have one."""
         return any(getattr(self, name) for name in ON_EMBEDDINGS)
+
+    @property
+    def compares_maps(self) -> bool:
+        """Whether a term compares label maps."""
+        return any(getattr(self, name) for name in ON_MAPS)
 
     @property
     def looks_inside(self) -> bool:

@@ -53,6 +53,7 @@ def distill(
     reading: Reading | None = None,
     *,
     keep_embeddings: bool = False,
+    keep_maps: bool = False,
 ) -> Bundle:
     """Distil a student from a teacher and save it as a bundle of kind torch in `out`.
 
@@ -63,6 +64,7 @@ def distill(
         ensemble: further teachers, which answer together with the first.
         reading: how their answers are read; by default as they are, with labels matched by name.
         keep_embeddings: whether the kept answers have label-wise embeddings even if this student needs none.
+        keep_maps: the same of label maps.
 
     Raises:
         InputError: the settings need a teacher and there is none, they ask a teacher for more than it has, or none of
@@ -76,7 +78,7 @@ def distill(
     if cache is None and config.variations is not None and config.variations < config.epochs_trained:
         cache = answers_of(out)
     material = material_for("student", train, val, config, out, teachers, reading)
-    return _train("student", material, config, out, cache, keep_embeddings)
+    return _train("student", material, config, out, cache, keep_embeddings=keep_embeddings, keep_maps=keep_maps)
 
 
 def _train(
@@ -85,7 +87,7 @@ def _train(
     config: TeachConfig | DistillConfig,
     out: Path,
     cache: Path | None = None,
-    keep_embeddings: bool = False,
+    **keep: bool,
 ) -> Bundle:
     train = material.train
     inputs = inputs_of(role, material, config)
@@ -114,7 +116,7 @@ def _train(
         if isinstance(config, TeachConfig):
             lesson = Lesson(task=TeachTask(config, train))
         else:
-            lesson = lesson_of(config, material, model, cache, accelerator, keep_embeddings=keep_embeddings)
+            lesson = lesson_of(config, material, model, cache, accelerator, **keep)
         given = {"inputs": inputs, "accelerator": accelerator, **lesson.views}
         result = fit(model, lesson.task, train, material.val, config, work, **given)
     facts = Facts(

@@ -58,35 +58,42 @@ class MLDecoderHead(nn.Module):
 
     def _attend(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """The queries' outputs `[B, K, width]` and the weights that gathered them, `[B, HEADS, K, S]`."""
+        query, attention, values = self.attended(tokens)
+        context = (attention @ values).transpose(1, 2).flatten(2)
+        x = self.norm2(query + self.dropout(self.to_out(context)))
+        return self.norm3(x + self.dropout(self.feed_forward(x))), attention
+
+    def attended(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries `[K, width]`, their attention `[B, HEADS, K, S]` and the values `[B, HEADS, S, width / HEADS]`
+        that it weighs."""
         memory = self.embed(tokens).relu()
         query = self.norm1(self.queries)
         # The queries do not depend on the picture, so their side of the attention is computed only once.
         q = self._split(self.to_query(query)[None]) * (query.shape[1] // self.HEADS) ** -0.5
         attention = (q @ self._split(self.to_key(memory)).transpose(-1, -2)).softmax(dim=-1)
-        context = (attention @ self._split(self.to_value(memory))).transpose(1, 2).flatten(2)
-        x = self.norm2(query + self.dropout(self.to_out(context)))
-        return self.norm3(x + self.dropout(self.feed_forward(x))), attention
+        return query, attention, self._split(self.to_value(memory))
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(2, (self.HEADS, x.shape[2] // self.HEADS)).transpose(1, 2)
 
     def logits(self, tokens: Tensor) -> Tensor:
         """Turn tokens `[B, S, in_features]` into logits `[B, C]`."""
-        return self._score(self.embeddings(tokens))
+        return self.score(self.embeddings(tokens))
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits `[B, C]` and label-wise embeddings `[B, C, width]`; `[B, C, 0]` where labels share queries."""
         embeddings = self.embeddings(tokens)
-        logits = self._score(embeddings)
+        logits = self.score(embeddings)
         return logits, embeddings if self.embedding_dim else logits.new_zeros((*logits.shape, 0))
 
     def with_attention(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits `[B, C]` and the attention of each label's query `[B, C, S]`, as a mean over its heads."""
         embeddings, attention = self._attend(tokens)
         attention = attention.mean(dim=1)
-        return self._score(embeddings), attention if self.embedding_dim else attention[:, self.query_of]
+        return self.score(embeddings), attention if self.embedding_dim else attention[:, self.query_of]
 
-    def _score(self, embeddings: Tensor) -> Tensor:
+    def score(self, embeddings: Tensor) -> Tensor:
+        """Turn the queries' outputs `[B, K, width]` into logits `[B, C]`."""
         # A dot product per label, as a batched product: OpenVINO 2026.4 on a CPU fuses a multiplication by [C, width]
         # into the preceding norm and answers wrongly for every batch above 1.
         if self.weight.ndim == 2:

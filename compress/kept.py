@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from edgepress.compress.answer_files import AnswerFiles
 from edgepress.compress.examination import Examined
+from edgepress.compress.label_maps import REGIONS
 from edgepress.compress.loader import Augmentation, Batch, ahead, batches, make_loader
 from edgepress.compress.teacher import AnyTeacher
 from edgepress.multilabel.bundle import inputs_hash
@@ -50,6 +52,9 @@ class AnswerStore:
     device: torch.device
     mixed_precision: str = "no"
     """That of the students' training, in which a teacher that is not kept would run."""
+    map_side: int = 0
+    """Places on each side of the model's label maps, which are then kept with its answers on augmented pictures; 0 for
+    a model that returns none."""
 
     def plain(self, data: MultiLabelDataset) -> np.ndarray:
         """Logits float32 `[N, C]` for the pictures of a split as they are."""
@@ -75,9 +80,11 @@ class AnswerStore:
     def files(self, augmentation: Augmentation, size: int, epoch: int, *, embeddings: bool) -> AnswerFiles:
         """The files of an epoch's variation, whatever they hold so far."""
         # The first variations are the same, whether there are a fixed number of them or one per epoch.
-        made_by = {"augmentation": str(replace(augmentation, variations=None)), "size": size}
-        stem = self._stem({**made_by, "embeddings": embeddings}, f"variation-{augmentation.variation(epoch):04d}")
-        return AnswerFiles(stem, self.labels, self.model.embedding_dim if embeddings else None)
+        made_by: dict[str, object] = {"augmentation": str(replace(augmentation, variations=None)), "size": size}
+        made_by |= {"embeddings": embeddings, **({"maps": True} if self.map_side else {})}
+        stem = self._stem(made_by, f"variation-{augmentation.variation(epoch):04d}")
+        regions = REGIONS if self.map_side else None
+        return AnswerFiles(stem, self.labels, self.model.embedding_dim if embeddings else None, regions=regions)
 
     def _stem(self, made_by: dict[str, object], name: str) -> Path:
         shared = {"teacher": self.identity, "precision": self.mixed_precision, "format": _FORMAT}
@@ -112,7 +119,8 @@ class AnswerStore:
                         again = np.flatnonzero(rows[places] >= 0)
                         had[again] = files.cells.mapped()[rows[places][again]]
                     for block in self._blocks(data, places, had, augmentation, size, epoch, need):
-                        files.append(*block)
+                        names = [hashes[place] for place in block.places]
+                        files.append(names, block.logits, block.cells, block.embeddings, block.maps)
             rows = files.find(hashes)
         return rows
 
@@ -126,8 +134,8 @@ class AnswerStore:
         size: int | None,
         epoch: int,
         need: Need | None,
-    ) -> Iterator[tuple[list[str], np.ndarray, np.ndarray | None, np.ndarray | None]]:
-        """Hashes, logits, cells and embeddings of some pictures, a block at a time, because they may be many.
+    ) -> Iterator[_Answers]:
+        """The answers for some pictures, a block at a time, because they may be many.
 
         Args:
             places: int64 `[n]`, the pictures' places in the data set.
@@ -146,25 +154,42 @@ class AnswerStore:
         )
         coming = batches(loader, epoch, loader)
         half = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(self.mixed_precision)
-        block: list[tuple[np.ndarray, ...]] = []
+        block: list[_Answers] = []
         for batch in coming if self.workers else ahead(coming):
             with torch.autocast(self.device.type, dtype=half, enabled=half is not None):
-                answer, embeddings = self.model(batch.images.to(self.device))
+                answer, embeddings, *maps = self.model(batch.images.to(self.device))
             logits, index = answer.float().cpu().numpy(), batch.index.numpy()
             finite = np.isfinite(logits).all(axis=1)
             if not finite.all():
                 picture = some.paths[index[int(np.argmin(finite))]]
                 raise InputError(f"{picture}: the teacher's logits for it are not finite (mixed_precision no is safer)")
-            if need is None:
-                block.append((index, logits))
-            else:
+            found = _Answers(places[index], logits)
+            if need is not None:
                 kept = had[index] | need(places[index], logits.astype(np.float16).astype(np.float32))
-                block.append((index, logits, kept, embeddings.float().cpu().numpy()[kept]))
+                found = found._replace(cells=kept, embeddings=embeddings.float().cpu().numpy()[kept])
+            if self.map_side and augmentation is not None:
+                found = found._replace(maps=maps[0].float().cpu().numpy())
+            block.append(found)
             if len(block) == _BLOCK:
-                yield _joined(some, block)
+                yield _Answers.joined(block)
                 block = []
         if block:
-            yield _joined(some, block)
+            yield _Answers.joined(block)
+
+
+class _Answers(NamedTuple):
+    """The answers for some pictures; see `AnswerFiles.append`."""
+
+    places: np.ndarray
+    """int64 `[N]`, the pictures' places in the data set."""
+    logits: np.ndarray
+    cells: np.ndarray | None = None
+    embeddings: np.ndarray | None = None
+    maps: np.ndarray | None = None
+
+    @classmethod
+    def joined(cls, block: list[_Answers]) -> _Answers:
+        return cls(*(None if parts[0] is None else np.concatenate(parts) for parts in zip(*block, strict=True)))
 
 
 class KeptTeacher:
@@ -194,12 +219,14 @@ class KeptTeacher:
         self.store, self.augmentation, self.augment_size = store, augmentation, augment_size
         self.pictures = train if unlabelled is None else train.followed_by(unlabelled)
         self.embedding_dim = store.model.embedding_dim if embeddings else 0
+        self.map_side = store.map_side
         self.embeddings, self.sure, self.labelled = embeddings, sure, len(train)
         self.calibrator = examined.calibrator if examined is not None else None
         self._open: _Open | None = None
 
-    def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return logits float32 `[B, C]` and label-wise embeddings `[B, C, dim]`."""
+    def __call__(self, batch: Batch) -> tuple[Tensor, ...]:
+        """Return logits float32 `[B, C]`, label-wise embeddings `[B, C, dim]`, and label maps `[B, C, REGIONS]` if the
+        store keeps them."""
         variation = self.augmentation.variation(batch.epoch)
         if self._open is None or self._open.variation != variation:
             self._open = None  # what the last variation holds is freed before the next is read
@@ -215,7 +242,10 @@ class KeptTeacher:
             places = np.concatenate([np.arange(start, end) for start, end in starts]) if len(rows) else rows
             kept = torch.from_numpy(np.array(self._open.kept[places])).to(device)
             embeddings[torch.from_numpy(pictures), torch.from_numpy(labels)] = kept
-        return logits, embeddings
+        if not self.map_side:
+            return logits, embeddings
+        maps = torch.from_numpy(self._open.maps[rows].astype(np.float32)).to(device)
+        return logits, embeddings, maps.unflatten(1, (-1, REGIONS))
 
     def _need(self, places: np.ndarray, logits: np.ndarray) -> np.ndarray:
         probabilities = sigmoid(logits) if self.calibrator is None else self.calibrator(logits)
@@ -235,13 +265,15 @@ class _Open:
     kept: np.ndarray
     starts: np.ndarray
     """int64 `[rows, 2]`, where each row's embeddings begin and end."""
+    maps: np.ndarray
 
     @classmethod
     def of(cls, variation: int, files: AnswerFiles, rows: np.ndarray) -> _Open:
         cells = files.cells.mapped()
         ends = np.cumsum(cells.sum(axis=1), dtype=np.int64)
         starts = np.stack([ends - cells.sum(axis=1), ends], axis=1)
-        return cls(variation, rows, files.logits.mapped(), cells, files.embeddings.mapped(), starts)
+        maps = files.maps.mapped()
+        return cls(variation, rows, files.logits.mapped(), cells, files.embeddings.mapped(), starts, maps)
 
 
 def _lacking(files: AnswerFiles, rows: np.ndarray, need: Need | None) -> np.ndarray:
@@ -252,12 +284,3 @@ def _lacking(files: AnswerFiles, rows: np.ndarray, need: Need | None) -> np.ndar
         logits = np.asarray(files.logits.mapped()[rows[places]], np.float32)
         lacking[places] = (need(places, logits) & ~files.cells.mapped()[rows[places]]).any(axis=1)
     return lacking
-
-
-def _joined(
-    data: MultiLabelDataset, block: list[tuple[np.ndarray, ...]]
-) -> tuple[list[str], np.ndarray, np.ndarray | None, np.ndarray | None]:
-    index, logits, *more = (np.concatenate(parts) for parts in zip(*block, strict=True))
-    names = data.hashes()
-    cells, embeddings = more or (None, None)
-    return [names[place] for place in index], logits, cells, embeddings

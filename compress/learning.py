@@ -272,9 +272,9 @@ class _Learner(nn.Module):
         """Logits of the last batch, without gradient."""
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        logits, embeddings = self.model(batch.images)
+        logits, *more = self.model(batch.images)
         self.logits = logits.detach()
-        return self.task(batch, logits, embeddings)
+        return self.task(batch, logits, *more)
 
 
 def _require_finite(

@@ -23,7 +23,7 @@ from edgepress.compress.models import MultiLabelModel, channels_last
 from edgepress.compress.reading import Reading, TeacherSource
 from edgepress.compress.stored import StoredTeacher, answers_for
 from edgepress.compress.tasks import DistillTask, Task
-from edgepress.compress.teacher import AnyTeacher, Ensemble, LiveTeacher, Teacher, known_of, single_of
+from edgepress.compress.teacher import AnyTeacher, Ensemble, LiveTeacher, Teacher, known_of, map_labels, single_of
 from edgepress.compress.training import augmentation_of, predict_logits, workers_of
 from edgepress.multilabel.bundle import Bundle, inputs_hash
 from edgepress.multilabel.datasets import MultiLabelDataset
@@ -66,12 +66,14 @@ def lesson_of(
     accelerator: Accelerator,
     *,
     keep_embeddings: bool = False,
+    keep_maps: bool = False,
 ) -> Lesson:
     """Open the teachers, examine them on val, and make the student's task; without teachers it learns alone.
 
     Args:
         cache: a folder in which the teacher's answers are kept; None to ask it in every step.
         keep_embeddings: whether other students will need its embeddings.
+        keep_maps: whether other students will need its label maps.
 
     Raises:
         InputError: the teachers see another part of a picture than the student, know no label, or have no answer for a
@@ -88,7 +90,8 @@ def lesson_of(
     if isinstance(teachers[0], StoredAnswers):
         heard = _stored_answers(config, material, teachers[0], matches[0])
     else:
-        heard = _living_teachers(config, material, matches, student, cache, accelerator, keep_embeddings)
+        kept = {"keep_embeddings": keep_embeddings, "keep_maps": keep_maps}
+        heard = _living_teachers(config, material, matches, student, cache, accelerator, **kept)
     examined = heard.examined
     asked = [name for name in ON_LABELS if getattr(config, name)]
     if asked and not examined.taught.any():
@@ -125,18 +128,16 @@ def _living_teachers(
     student: MultiLabelModel,
     cache: Path | None,
     accelerator: Accelerator,
+    *,
     keep_embeddings: bool,
+    keep_maps: bool,
 ) -> _Heard:
     """Teachers that run here: asked in every step, or once where their answers are kept in a cache."""
     reading, train, val = material.reading, material.train, material.val
     bundles = tuple(teacher for teacher in material.teachers if isinstance(teacher, Bundle))
     model = _joined(bundles, matches, reading, config, train.labels).to(accelerator.device)
     channels_last(model, accelerator.device)
-    if model.preprocess.seen != student.preprocess.seen:
-        raise InputError(
-            f"resize is {model.preprocess.seen} for the teacher and {student.preprocess.seen} for the student: "
-            f"both must see the same part of a picture; set resize and crop_fraction alike"
-        )
+    _require_fitting(model, student, config, bundles)
     inherits = config.inherit_head == "auto"
     inherited = tuple(inherit_head(student, load_model(bundles[0].path), matches[0])) if inherits else ()
     store = None
@@ -150,10 +151,9 @@ def _living_teachers(
             workers=workers_of(config, accelerator.device),
             device=accelerator.device,
             mixed_precision=config.mixed_precision,
+            map_side=map_labels(model) if config.compares_maps or keep_maps else 0,
         )
     needed = keep_embeddings or config.compares_embeddings
-    if config.compares_embeddings and not model.embedding_dim:
-        raise InputError(f"{_whose(bundles)}: its labels share queries: {', '.join(ON_EMBEDDINGS)} need one per label")
     for one in model.modules():
         if isinstance(one, MultiLabelModel):
             one.label_wise = needed
@@ -166,7 +166,7 @@ def _living_teachers(
         return _Heard(examined, None, {"augment_size": size}, inherited)
     if store is None or config.looks_inside:
         seen = {"augment_size": size, "teacher_preprocess": model.preprocess}
-        return _Heard(examined, LiveTeacher(model), seen, inherited)
+        return _Heard(examined, LiveTeacher(model, maps=config.compares_maps), seen, inherited)
     kept = KeptTeacher(
         store,
         train,
@@ -178,6 +178,18 @@ def _living_teachers(
         examined=examined,
     )
     return _Heard(examined, kept, {"augment_size": size}, inherited)
+
+
+def _require_fitting(
+    model: AnyTeacher, student: MultiLabelModel, config: DistillConfig, teachers: tuple[Bundle, ...]
+) -> None:
+    if model.preprocess.seen != student.preprocess.seen:
+        raise InputError(
+            f"resize is {model.preprocess.seen} for the teacher and {student.preprocess.seen} for the student: "
+            f"both must see the same part of a picture; set resize and crop_fraction alike"
+        )
+    if config.compares_embeddings and not model.embedding_dim:
+        raise InputError(f"{_whose(teachers)}: its labels share queries: {', '.join(ON_EMBEDDINGS)} need one per label")
 
 
 def _whose(teachers: tuple[TeacherSource, ...]) -> str:

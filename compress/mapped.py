@@ -86,10 +86,15 @@ class MappedTeacher(nn.Module):
         """Width of the label-wise embeddings."""
         return self.model.embedding_dim
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Turn uint8 RGB `[B, size, size, 3]` into logits `[B, C]` and label-wise embeddings `[B, C, dim]`."""
-        logits, embeddings = self.model(images)
-        return self.mapping(logits), embeddings[:, self.mapping.first] * self.single[:, None]
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Turn uint8 RGB `[B, size, size, 3]` into logits `[B, C]` and label-wise embeddings `[B, C, dim]`.
+
+        If the model gives label maps, those follow, each region mapped as the logits are.
+        """
+        logits, embeddings, *maps = self.model(images)
+        regions = (self.mapping(one.transpose(1, 2).flatten(0, 1)) for one in maps)
+        mapped = (one.unflatten(0, (len(logits), -1)).transpose(1, 2) for one in regions)
+        return self.mapping(logits), embeddings[:, self.mapping.first] * self.single[:, None], *mapped
 
     def logits(self, images: Tensor) -> Tensor:
         """Turn uint8 RGB `[B, size, size, 3]` into logits `[B, C]`."""

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from typing import Literal
 
-TERMS = ("mld", "cd", "id", "hint", "mse", "ps", "kd", "rkd", "pkt", "review_kd", "at", "fitnet")
+TERMS = ("mld", "cd", "id", "hint", "mse", "ps", "kd", "rkd", "pkt", "review_kd", "at", "fitnet", "label_map")
 """A teacher's terms: each is a field of DistillConfig, its weight."""
 ON_LOGITS = ("mld", "kd", "mse", "ps")
 """Terms that need only a teacher's logits."""
 ON_EMBEDDINGS = ("cd", "id", "hint")
 """Terms on label-wise embeddings."""
-ON_LABELS = (*ON_LOGITS, *ON_EMBEDDINGS)
+ON_MAPS = ("label_map",)
+"""Terms on a score for each label and region of the picture."""
+ON_LABELS = (*ON_LOGITS, *ON_EMBEDDINGS, *ON_MAPS)
 """Terms on a teacher's answers for each label."""
 INSIDE = ("rkd", "pkt", "review_kd", "at", "fitnet")
 """Terms on what lies between the pixels and the head."""
 PROJECTED = ("review_kd", "fitnet")
 """Terms with parameters of their own, which are trained beside the student and not part of it."""
+NOT_FINETUNED = (*PROJECTED, *ON_MAPS)
+"""Terms that a finished student is not fine-tuned by: their projections would start random, or they follow what the
+head computes within, which INT8 graphs do not have."""
 Preset = Literal[
-    "alone", "mse", "ps", "kd", "rkd", "pkt", "review_kd", "at", "fitnet", "mld", "mld+cd", "mld+id", "l2d"
+    "alone", "mse", "ps", "kd", "rkd", "pkt", "review_kd", "at", "fitnet", "label_map", "mld", "mld+cd", "mld+id", "l2d"
 ]
 
 
@@ -43,6 +48,7 @@ PRESETS: dict[Preset, dict[str, float | int | str]] = {
     "review_kd": _only(review_kd=0.1),
     "at": _only(at=10.0),
     "fitnet": _only(fitnet=0.1),
+    "label_map": _only(label_map=4.0),
     "mld": _published(mld=10.0),
     "mld+cd": _published(mld=10.0, cd=100.0),
     "mld+id": _published(mld=10.0, id=1000.0),

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from edgepress.compress.config import ModelConfig
 from edgepress.compress.features import tokens_of
 from edgepress.compress.heads import LinearHead, MLDecoderHead
+from edgepress.compress.label_maps import averages, side_of, with_label_maps
 from edgepress.compress.weights import load_backbone_weights
 from edgepress.multilabel.errors import InputError, did_you_mean
 from edgepress.multilabel.labels import LabelSpace
@@ -38,6 +39,8 @@ class MultiLabelModel(nn.Module):
 
     mean: Tensor
     scale: Tensor
+    regions: Tensor | None
+    """float32 `[REGIONS, positions]`: which places make up each region, if `forward` computes label maps."""
     label_wise = True
     """Whether `forward` computes label-wise embeddings; otherwise they have a width of 0. Where labels are many they
     take far more memory than all else."""
@@ -48,6 +51,7 @@ class MultiLabelModel(nn.Module):
         super().__init__()
         require_queries(config, labels)
         self.config, self.labels, self.preprocess = config, labels, preprocess
+        self.register_buffer("regions", None, persistent=False)
         self.backbone = _create_backbone(config)
         self.register_buffer("mean", torch.tensor(preprocess.mean) * 255, persistent=False)
         self.register_buffer("scale", 1 / (torch.tensor(preprocess.std) * 255), persistent=False)
@@ -59,7 +63,7 @@ class MultiLabelModel(nn.Module):
             and (module.kernel_size, module.stride) == ((1, 1), (2, 2))
             for module in self.backbone.modules()
         )
-        in_features = self._in_features()
+        self.positions, in_features = self._token_shape()
         self.head: MLDecoderHead | LinearHead
         if config.head == "ml_decoder":
             self.head = MLDecoderHead(in_features, len(labels), config.width, query_groups=config.query_groups)
@@ -75,11 +79,34 @@ class MultiLabelModel(nn.Module):
         """Turn uint8 RGB `[B, size, size, 3]` into the backbone's features as tokens `[B, S, features]`."""
         return tokens_of(self.backbone, self._features(images))
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Turn uint8 RGB `[B, size, size, 3]` into logits `[B, C]` and label-wise embeddings `[B, C, dim]`."""
+    @property
+    def map_side(self) -> int:
+        """Places on each side of the label maps; 0 for positions that are no square map, or labels that share queries,
+        which have none."""
+        return side_of(self.positions) if self.config.query_groups is None else 0
+
+    def map_labels(self) -> None:
+        """From now on, let `forward` return label maps as well.
+
+        Raises:
+            InputError: there are none.
+        """
+        if not self.map_side:
+            shared = self.config.query_groups is not None
+            why = "labels that share queries" if shared else f"{self.positions} positions, which are no square map"
+            raise InputError(f"{self.config.backbone!r} has {why}: there is no score of a label at a place (label_map)")
+        self.regions = averages(self.map_side).to(self.mean)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Turn uint8 RGB `[B, size, size, 3]` into logits `[B, C]` and label-wise embeddings `[B, C, dim]`.
+
+        After `map_labels`, label maps `[B, C, REGIONS]` follow; see `compress.label_maps`.
+        """
         return self._headed(self.tokens(images))
 
-    def _headed(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    def _headed(self, tokens: Tensor) -> tuple[Tensor, ...]:
+        if self.regions is not None:
+            return with_label_maps(self.head, tokens, self.regions, self.label_wise)
         if self.label_wise:
             return self.head(tokens)
         logits = self.head.logits(tokens)
@@ -124,8 +151,8 @@ class MultiLabelModel(nn.Module):
             pixels = pixels.contiguous()
         return self.backbone.forward_features(pixels)
 
-    def _in_features(self) -> int:
-        """Width of the backbone's features, measured on one black picture."""
+    def _token_shape(self) -> tuple[int, int]:
+        """Number and width of the backbone's features, measured on one black picture."""
         config, training = self.config, self.training
         black = torch.zeros(1, config.size, config.size, 3, dtype=torch.uint8)
         try:
@@ -140,7 +167,8 @@ class MultiLabelModel(nn.Module):
                 f"{config.backbone!r} gives no feature map: received {shape} of one picture; expected one map "
                 f"[1, features, rows, columns] or tokens [1, positions, features]; choose another backbone"
             )
-        return tokens_of(self.backbone, features).shape[2]
+        _, positions, width = tokens_of(self.backbone, features).shape
+        return positions, width
 
 
 def channels_last(module: nn.Module, device: torch.device) -> None:

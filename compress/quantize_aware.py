@@ -24,7 +24,7 @@ from edgepress.compress.distill import (
 from edgepress.compress.fake_quantize import FakeQuantizedModel
 from edgepress.compress.lesson import lesson_of
 from edgepress.compress.material import Material, material_for
-from edgepress.compress.methods import PROJECTED, TERMS
+from edgepress.compress.methods import NOT_FINETUNED, TERMS
 from edgepress.compress.models import MultiLabelModel, fuse
 from edgepress.compress.reading import Reading, TeacherSource
 from edgepress.compress.teachable import MLD_INSTEAD, require_teachable
@@ -122,7 +122,7 @@ def _material(
 def lesson_again(student: Bundle, config: QuantizeAwareConfig) -> DistillConfig:
     """Read how a student was trained, with the changes that fine-tuning needs.
 
-    Terms whose projections were trained beside the student are left out; if there were no others, MLD replaces them.
+    The terms of `NOT_FINETUNED` are left out; if there were no others, MLD replaces them.
 
     Raises:
         InputError: the bundle does not say how, or in a form that this version cannot read.
@@ -131,12 +131,11 @@ def lesson_again(student: Bundle, config: QuantizeAwareConfig) -> DistillConfig:
     if known is None:
         raise InputError(f"{student.path}: does not say how it was trained; expected a bundle that distill made")
     trained = DistillConfig.parse(known, f"{student.path}, facts.training")
-    # A projection was trained with the student and is not in its bundle: it would start random, and teach noise.
-    projected = {name: 0.0 for name in PROJECTED if getattr(trained, name)}
-    if trained.taught and not any(getattr(trained, name) for name in set(TERMS) - projected.keys()):
-        projected["mld"] = MLD_INSTEAD
+    left_out = {name: 0.0 for name in NOT_FINETUNED if getattr(trained, name)}
+    if trained.taught and not any(getattr(trained, name) for name in set(TERMS) - left_out.keys()):
+        left_out["mld"] = MLD_INSTEAD
     changes: dict[str, Any] = {
-        **projected,
+        **left_out,
         "epochs": config.epochs,
         "stop_epoch": None,
         "lr": config.lr or trained.lr / 10,

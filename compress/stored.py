@@ -24,6 +24,7 @@ class StoredTeacher:
     """
 
     embedding_dim = 0
+    map_side = 0
 
     def __init__(self, answers: StoredAnswers, match: LabelMatch, train: MultiLabelDataset) -> None:
         self.logits = answers_for(answers, match, train)

@@ -6,6 +6,7 @@ model. Losses see the batch of all processes (see `compress.gather`).
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -17,6 +18,7 @@ from edgepress.compress.config import DistillConfig, TeachConfig, TrainConfig
 from edgepress.compress.examination import Examined
 from edgepress.compress.features import Features, FeatureTaps
 from edgepress.compress.gather import gathered, global_batch
+from edgepress.compress.label_maps import regions_within
 from edgepress.compress.loader import Batch
 from edgepress.compress.losses import (
     AsymmetricLoss,
@@ -27,6 +29,7 @@ from edgepress.compress.losses import (
     FocalLoss,
     GroupedLogitsLoss,
     GroupedTaskLoss,
+    LabelMapDistillation,
     LabelWiseEmbeddingDistillation,
     LabelWiseHints,
     LogitsMSE,
@@ -41,6 +44,8 @@ from edgepress.compress.models import MultiLabelModel
 from edgepress.compress.teacher import LiveTeacher, Teacher
 from edgepress.multilabel.datasets import MultiLabelDataset
 
+log = logging.getLogger("edgepress")
+
 
 class Task(nn.Module, ABC):
     """What is trained, as loss terms by name."""
@@ -53,8 +58,11 @@ class Task(nn.Module, ABC):
         self.counts = {}
 
     @abstractmethod
-    def forward(self, batch: Batch, logits: Tensor, embeddings: Tensor) -> dict[str, Tensor]:
-        """Turn logits `[B, C]` and embeddings `[B, C, dim]` into weighted terms, whose sum is minimised."""
+    def forward(
+        self, batch: Batch, logits: Tensor, embeddings: Tensor, maps: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Turn logits `[B, C]`, embeddings `[B, C, dim]` and label maps `[B, C, REGIONS]`, if the model gives any, into
+        weighted terms, whose sum is minimised."""
 
 
 class TeachTask(Task):
@@ -69,7 +77,9 @@ class TeachTask(Task):
         self.name = config.task_loss
         self.loss = task_loss(config, train, "mean")
 
-    def forward(self, batch: Batch, logits: Tensor, embeddings: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self, batch: Batch, logits: Tensor, embeddings: Tensor, maps: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Return one term, which has the name of its loss."""
         batch = global_batch(batch)
         return {self.name: self.loss(gathered(logits), batch.targets, batch.ignore)}
@@ -134,6 +144,12 @@ class DistillTask(Task):
         if config.hint:
             assert teacher is not None
             self.hint_loss = LabelWiseHints(student.embedding_dim, teacher.embedding_dim)
+        self.map_loss: LabelMapDistillation | None = None
+        if config.label_map:
+            assert teacher is not None
+            student.map_labels()
+            self.regions = _regions_of(student, teacher)
+            self.map_loss = LabelMapDistillation(groups=_grouped_divergence(train))
         self.pooled_losses = nn.ModuleDict(
             {name: make() for name, make in _POOLED_LOSSES.items() if getattr(config, name)}
         )
@@ -148,7 +164,9 @@ class DistillTask(Task):
                 {name: make(*channels) for name, make in _MAP_LOSSES.items() if getattr(config, name)}
             )
 
-    def forward(self, batch: Batch, logits: Tensor, embeddings: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self, batch: Batch, logits: Tensor, embeddings: Tensor, maps: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Return the task loss under its name, and then the teacher's terms."""
         everyone = global_batch(batch)
         targets, ignore = everyone.targets, everyone.ignore
@@ -158,14 +176,17 @@ class DistillTask(Task):
             terms[self.config.task_loss] = self.config.task * self.task_loss(logits, targets, ignore)
         if self.teacher is None:
             return terms
-        teacher_logits, teacher_embeddings = self.teacher(batch)
-        teacher_logits = gathered(teacher_logits)
-        if self._slopes is not None:
-            teacher_logits = teacher_logits.float() * self._slopes + self._offsets
+        teacher_logits, teacher_embeddings, *teacher_maps = self.teacher(batch)
+        teacher_logits = self._calibrated(gathered(teacher_logits))
         targets, known = self._as_the_teacher_sees(everyone, teacher_logits)
         ignore = known if self._untaught is None else known | self._untaught
         for name, loss in self.logits_losses.items():
             terms[name] = getattr(self.config, name) * loss(logits, teacher_logits, targets, ignore)
+        if self.map_loss is not None:
+            assert maps is not None
+            theirs = self._calibrated(gathered(teacher_maps[0][..., : self.regions]).mT).mT
+            mine = gathered(maps[..., : self.regions])
+            terms["label_map"] = self.config.label_map * self.map_loss(mine, theirs, ignore)
         if self.config.cd or self.config.id or self.hint_loss:
             embeddings, teacher_embeddings = gathered(embeddings), gathered(teacher_embeddings)
             ignore = known if self._untaught_inside is None else known | self._untaught_inside
@@ -182,6 +203,10 @@ class DistillTask(Task):
             assert isinstance(self.teacher, LiveTeacher)
             terms |= self._inside(self.taps.take(), self.teacher.features())
         return terms
+
+    def _calibrated(self, logits: Tensor) -> Tensor:
+        """A teacher's logits `[..., C]` as they are taught."""
+        return logits if self._slopes is None else logits.float() * self._slopes + self._offsets
 
     def _as_the_teacher_sees(self, batch: Batch, teacher_logits: Tensor) -> tuple[Tensor, Tensor]:
         """Targets and ignore mask of the teacher's terms: an unlabelled picture has the labels of which the teacher is
@@ -252,6 +277,26 @@ def _logits_loss(name: str, config: DistillConfig, train: MultiLabelDataset) -> 
     temperature = loss.temperature if isinstance(loss, BinaryKD) else 1.0
     reduction = config.reduction if name in ("mld", "kd") else "mean"
     return GroupedLogitsLoss(loss, *_groups(train), reduction, temperature=temperature)
+
+
+def _grouped_divergence(train: MultiLabelDataset) -> GroupedLogitsLoss | None:
+    """The KL of labels that exclude each other, beside that of the others; None where there are none."""
+    if not train.grouped.member.any():
+        return None
+    return GroupedLogitsLoss(MultiLabelLogitsDistillation("published"), *_groups(train), "published")
+
+
+def _regions_of(student: MultiLabelModel, teacher: Teacher) -> int:
+    """Number of regions that both sides' maps can tell apart."""
+    ours, theirs = student.map_side, teacher.map_side
+    regions = regions_within(min(ours, theirs))
+    if regions == 1:
+        log.warning(
+            "label_map compares regions of pictures, and with maps of %d x %d places of the student and %d x %d of the "
+            "teacher there is none but the whole picture, as in mld: raise size",
+            *(ours, ours, theirs, theirs),
+        )
+    return regions
 
 
 def _groups(train: MultiLabelDataset) -> tuple[list[list[int]], list[bool], int]:

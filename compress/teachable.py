@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edgepress.compress.config import DistillConfig
-from edgepress.compress.methods import INSIDE, ON_EMBEDDINGS, ON_LOGITS, TERMS
+from edgepress.compress.methods import INSIDE, ON_EMBEDDINGS, ON_LOGITS, ON_MAPS, TERMS
 from edgepress.compress.reading import Given
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.errors import InputError
@@ -61,8 +61,8 @@ def require_teachable(config: DistillConfig, teachers: Sequence[Given], features
     lacked = _lacked(config, teachers, features)
     if lacked is not None:
         name, kind = lacked.setting, lacked.teacher.kind
-        where = "feature maps" if name in INSIDE else "label-wise embeddings"
-        mend = f"name its {where} (teacher_features), or " if kind == "onnx" and name in TERMS else ""
+        where = "feature maps" if name in INSIDE else "label-wise embeddings" if name in ON_EMBEDDINGS else None
+        mend = f"name its {where} (teacher_features), or " if kind == "onnx" and where else ""
         raise InputError(
             f"{lacked.teacher.path}: {_WHAT[kind]} teaches by its logits, but {name} needs what is inside it: {mend}"
             f"set {name} to {'no' if name == 'inherit_head' else 0} and one of {', '.join(ON_LOGITS)} above 0, such as "
@@ -82,7 +82,7 @@ def _lacked(config: DistillConfig, teachers: Sequence[Given], features: Sequence
     for place, teacher in enumerate(teachers):
         has = _has(teacher, tuple(features) if place == 0 else ()) if asked and teacher.kind != "torch" else {*asked}
         for name in asked:
-            if name not in has and (place == 0 or name in ON_EMBEDDINGS):
+            if name not in has and (place == 0 or name in (*ON_EMBEDDINGS, *ON_MAPS)):
                 return _Lacked(name, teacher)
     return None
 

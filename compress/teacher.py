@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from edgepress.compress.features import Features, FeatureTaps
 from edgepress.compress.foreign import OnnxTeacher
+from edgepress.compress.label_maps import mirrored
 from edgepress.compress.loader import Batch
 from edgepress.compress.mapped import MappedTeacher
 from edgepress.compress.models import MultiLabelModel
@@ -20,11 +21,14 @@ log = logging.getLogger("edgepress")
 
 
 class Teacher(Protocol):
-    """Returns logits `[B, C]` and label-wise embeddings `[B, C, dim]` of a batch, without gradient."""
+    """Returns logits `[B, C]` and label-wise embeddings `[B, C, dim]` of a batch, without gradient; then, if it was
+    made so, label maps `[B, C, REGIONS]`."""
 
     embedding_dim: int
+    map_side: int
+    """Places on each side of its label maps; 0 where it has none."""
 
-    def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]: ...
+    def __call__(self, batch: Batch) -> tuple[Tensor, ...]: ...
 
 
 class Ensemble(nn.Module):
@@ -66,10 +70,14 @@ class Ensemble(nn.Module):
         self.register_buffer("single", torch.stack([single_of(model) for model in models]).all(dim=0), persistent=False)
         self.register_buffer("_shares", has / has.sum(dim=0).clamp(min=1), persistent=False)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Turn uint8 RGB `[B, size, size, 3]` into logits `[B, C]` and label-wise embeddings `[B, C, sum of dims]`."""
-        logits, embeddings = zip(*(self._views(model, images) for model in self.models), strict=True)
-        return (torch.stack(logits) * self._shares[:, None]).sum(dim=0), torch.cat(embeddings, dim=2)
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Turn uint8 RGB `[B, size, size, 3]` into logits `[B, C]` and label-wise embeddings `[B, C, sum of dims]`.
+
+        If the models give label maps, those follow, averaged as the logits are.
+        """
+        logits, embeddings, *maps = zip(*(self._views(model, images) for model in self.models), strict=True)
+        averaged = ((torch.stack(one) * self._shares[:, None, :, None]).sum(dim=0) for one in maps)
+        return (torch.stack(logits) * self._shares[:, None]).sum(dim=0), torch.cat(embeddings, dim=2), *averaged
 
     def logits(self, images: Tensor) -> Tensor:
         """Turn uint8 RGB `[B, size, size, 3]` into logits `[B, C]`."""
@@ -80,16 +88,29 @@ class Ensemble(nn.Module):
         """Width of the label-wise embeddings of all models together."""
         return sum(model.embedding_dim for model in self.models)
 
-    def _views(self, model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    def _views(self, model: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
         if not self.mirrored:
             return model(images)
-        other_logits, other_embeddings = model(images.flip(2))
-        logits, embeddings = model(images)  # it is last because taps keep the features of the last pass
-        return (logits + other_logits) / 2, (embeddings + other_embeddings) / 2
+        other_logits, other_embeddings, *other_maps = model(images.flip(2))
+        logits, embeddings, *maps = model(images)  # it is last because taps keep the features of the last pass
+        both = ((one + mirrored(other)) / 2 for one, other in zip(maps, other_maps, strict=True))
+        return (logits + other_logits) / 2, (embeddings + other_embeddings) / 2, *both
 
 
 AnyTeacher: TypeAlias = MultiLabelModel | OnnxTeacher | MappedTeacher | Ensemble
 """Any model that returns logits and label-wise embeddings of pictures."""
+
+
+def map_labels(model: AnyTeacher) -> int:
+    """Let a teacher return label maps from now on; returns the places on each side of the coarsest one's map.
+
+    Raises:
+        InputError: it has none.
+    """
+    inner = [one for one in model.modules() if isinstance(one, MultiLabelModel)]
+    for one in inner:
+        one.map_labels()
+    return min(one.map_side for one in inner)
 
 
 def known_of(model: AnyTeacher) -> Tensor:
@@ -103,15 +124,23 @@ def single_of(model: AnyTeacher) -> Tensor:
 
 
 class LiveTeacher:
-    """The model itself, applied to the batch's `teacher_images`."""
+    """The model itself, applied to the batch's `teacher_images`.
 
-    def __init__(self, model: AnyTeacher) -> None:
+    Args:
+        maps: whether it returns label maps.
+
+    Raises:
+        InputError: it has none.
+    """
+
+    def __init__(self, model: AnyTeacher, *, maps: bool = False) -> None:
         self.model = model.eval().requires_grad_(False)
         self.embedding_dim = model.embedding_dim
+        self.map_side = map_labels(model) if maps else 0
         self._taps: FeatureTaps | None = None
         self._graph: OnnxTeacher | None = None
 
-    def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def __call__(self, batch: Batch) -> tuple[Tensor, ...]:
         assert batch.teacher_images is not None
         with torch.no_grad():
             return self.model(batch.teacher_images)

@@ -5,6 +5,7 @@ from edgepress.compress.losses.exclusive import GroupedLogitsLoss, GroupedTaskLo
 from edgepress.compress.losses.fitnet import FitNetHints
 from edgepress.compress.losses.kd import BinaryKD
 from edgepress.compress.losses.label_hints import LabelWiseHints
+from edgepress.compress.losses.label_map import LabelMapDistillation
 from edgepress.compress.losses.label_wise import (
     ClassAwareEmbeddingDistillation,
     InstanceAwareEmbeddingDistillation,
@@ -29,6 +30,7 @@ __all__ = [
     "GroupedLogitsLoss",
     "GroupedTaskLoss",
     "InstanceAwareEmbeddingDistillation",
+    "LabelMapDistillation",
     "LabelWiseEmbeddingDistillation",
     "LabelWiseHints",
     "LogitsMSE",

@@ -212,6 +212,24 @@ class GroupedLogitsLoss(_Exclusive):
                 divergence = divergence / max(len(student), 1)
             return self._joined(rest, ~ignore[:, free], divergence, counted)
 
+    def decided(self, logits: Tensor, ignore: Tensor) -> Tensor:
+        """bool `[N, C]`, the labels that logits `[N, C]` decide for: those above 0, and in a group the most probable of
+        the labels that are not ignored, unless "none" is."""
+        z = logits[:, self.columns].masked_fill(ignore[:, self.columns], float("-inf"))
+        highest = torch.where(self.none, 0.0, float("-inf")).to(z.dtype).expand(len(z), -1)
+        highest = highest.scatter_reduce(1, self.group.expand(len(z), -1), z, "amax")[:, self.group]
+        return (logits > 0).index_copy(1, self.columns, (z == highest) & ~ignore[:, self.columns])
+
+    def agreed(self, same: Tensor) -> Tensor:
+        """bool `[N, C]`: in a group, whether all of its labels are the same; elsewhere `same` itself."""
+        whole = self._count((~same[:, self.columns]).to(torch.float32)) == 0
+        return same.index_copy(1, self.columns, whole[:, self.group])
+
+    def cells(self, ignore: Tensor) -> Tensor:
+        """The number of cells of other columns, and of pairs of a picture and a group, that count; at least 1."""
+        kept = self._count((~ignore[:, self.columns]).to(torch.float32))
+        return ((~ignore[:, self.free]).sum() + (kept + self.none > 1).sum()).clamp(min=1)
+
     def _divergence(self, student: Tensor, teacher: Tensor, keep: Tensor, none: Tensor) -> Tensor:
         """T² · KL of each group, `[N, G]`; arguments as for `_log_sum`, before the temperature."""
         # A column that is left out has the same finite logit on both sides, and no share of the sums.

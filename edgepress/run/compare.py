@@ -91,8 +91,10 @@ def compare(recipe: CompareRecipe, config: CompareConfig, splits: Splits) -> Met
     require_ready(recipe, splits, list(settings.values()), (), teaching)
     out = Path(recipe.out)
     teachers = teachers_of(recipe, splits)
-    embeddings = any(one.cd or one.id or one.hint for one in settings.values() if not one.looks_inside)
-    distilling = Distilling(splits, tuple(teachers), teaching.reading, out, keep_embeddings=embeddings)
+    kept = [one for one in settings.values() if not one.looks_inside]
+    embeddings, maps = any(one.compares_embeddings for one in kept), any(one.compares_maps for one in kept)
+    given = splits, tuple(teachers), teaching.reading, out
+    distilling = Distilling(*given, keep_embeddings=embeddings, keep_maps=maps)
     record = _header(recipe, splits, teachers)
     record, rows = _earlier(out, record, recipe)
     tuned: dict[str, tuple[Trial, ...]] = {}

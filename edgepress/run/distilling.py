@@ -24,6 +24,8 @@ class Distilling:
     _: KW_ONLY
     keep_embeddings: bool
     """Whether the kept answers have label-wise embeddings, because one of the students needs them."""
+    keep_maps: bool
+    """The same of label maps."""
 
     def distil(self, config: DistillConfig, folder: Path) -> Bundle:
         """A student with these settings; one that is finished is not made again. See `distill`."""
@@ -35,6 +37,7 @@ class Distilling:
             ensemble=others,
             reading=self.reading,
             keep_embeddings=self.keep_embeddings,
+            keep_maps=self.keep_maps,
         )
 
     def trials(self, method: str, base: DistillConfig) -> Trials:

@@ -123,8 +123,9 @@ def tune(recipe: Recipe, config: TuneConfig, splits: Splits) -> TuneRecord:
     )
     require_time(pace, base, config.time_budget)
     out, teachers = Path(recipe.out), teachers_of(recipe, splits)
-    keep = base.compares_embeddings and not base.looks_inside
-    distilling = Distilling(splits, tuple(teachers), teaching.reading, out, keep_embeddings=keep)
+    embeddings, maps = (needed and not base.looks_inside for needed in (base.compares_embeddings, base.compares_maps))
+    given = splits, tuple(teachers), teaching.reading, out
+    distilling = Distilling(*given, keep_embeddings=embeddings, keep_maps=maps)
     search = BudgetedSearch(distilling.trials(METHOD, base), space, pace, config.time_budget, config.trials)
     record = TuneRecord(
         data=recipe.data,

@@ -25,7 +25,18 @@ from edgepress.multilabel.datasets import load_dataset
 from edgepress.multilabel.label_map import match_labels
 from edgepress.multilabel.stored_answers import StoredAnswers
 
-TERMS = {"mld": 1.0, "cd": 1.0, "id": 1.0, "hint": 0.1, "mse": 0.1, "ps": 0.1, "kd": 0.1, "rkd": 0.01, "pkt": 0.1}
+TERMS = {
+    "mld": 1.0,
+    "cd": 1.0,
+    "id": 1.0,
+    "hint": 0.1,
+    "mse": 0.1,
+    "ps": 0.1,
+    "kd": 0.1,
+    "rkd": 0.01,
+    "pkt": 0.1,
+    "label_map": 1.0,
+}
 MAPS = {"at": 1.0, "fitnet": 0.1, "review_kd": 0.0}  # whose batch norms see a process's own pictures
 LOGITS = {"mld": 1.0, "mse": 0.1, "ps": 0.1, "kd": 0.1, "review_kd": 0.0}
 
@@ -44,7 +55,7 @@ def main(data: Path, out: Path, batch_size: int, answers: Path | None = None) ->
     train, val = load_dataset(data, "train"), load_dataset(data, "val")
     train.ignore[::3, 1] = True  # so that the processes count different numbers of cells
     config = DistillConfig(
-        backbone="test_efficientnet", weights="none", width=32, size=32, epochs=2, batch_size=batch_size, workers=0,
+        backbone="test_efficientnet", weights="none", width=32, size=64, epochs=2, batch_size=batch_size, workers=0,
         lr=1e-3, ema_decay=0.5, augment="none", positive_weights="balanced",
         **(LOGITS if answers else {**TERMS, **MAPS}),
     )  # fmt: skip
@@ -53,7 +64,7 @@ def main(data: Path, out: Path, batch_size: int, answers: Path | None = None) ->
     student = exact(config, train.labels)
     teacher = exact(config.model_copy(update={"size": 64, "width": 64}), train.labels)
     told = None if answers is None else StoredAnswers.read(answers)
-    listening = LiveTeacher(teacher)
+    listening = LiveTeacher(teacher, maps=True)
     if told is not None:
         listening = StoredTeacher(told, match_labels(train.labels, told.labels, None, "it"), train)
     task = DistillTask(config, listening, student, train).double()

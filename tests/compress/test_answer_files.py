@@ -54,19 +54,20 @@ def test_logits_beyond_half_precision_stay_finite(tmp_path):
     assert files.logits.mapped().max() == np.float16(MOST)
 
 
-@pytest.mark.parametrize("suffix", ["logits", "cells", "embeddings", "pictures"])
+@pytest.mark.parametrize("suffix", ["logits", "cells", "embeddings", "maps", "pictures"])
 @pytest.mark.parametrize("torn", [1, 7, 40])
 def test_what_a_killed_process_left_is_cut_off(tmp_path, suffix, torn):
     """Whatever was written after the last picture's hash, and half a hash itself."""
-    files = AnswerFiles(tmp_path / "v", 5, 3)
-    files.append(HASHES[:10], LOGITS[:10], *cells_of(10))
+    files, maps = AnswerFiles(tmp_path / "v", 5, 3, regions=2), np.stack([LOGITS, LOGITS - 1], axis=2)
+    files.append(HASHES[:10], LOGITS[:10], *cells_of(10), maps[:10])
     whole = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with (tmp_path / f"v.{suffix}").open("ab") as file:
         file.write(b"\1" * (torn if suffix != "pictures" else min(torn, 15)))
     assert len(files) == 10
     files.repair()
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == whole
-    files.append(HASHES[10:20], LOGITS[10:20], *cells_of(10))
+    files.append(HASHES[10:20], LOGITS[10:20], *cells_of(10), maps[10:20])
+    np.testing.assert_array_equal(files.maps.mapped(), maps[:20].reshape(20, 10).astype(np.float16))
     assert files.find(HASHES[:20]).tolist() == list(range(20))
     np.testing.assert_array_equal(files.logits.mapped(), LOGITS[:20].astype(np.float16))
 

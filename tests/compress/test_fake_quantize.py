@@ -292,11 +292,12 @@ STEPS = QuantizeAwareConfig(epochs=4, lr=2e-3, pictures=16, workers=0)
         ({"mld": 2.0, "hint": 0.0, "review_kd": 0.3, "rkd": 0.1}, {"mld": 2.0, "rkd": 0.1}),
         ({"preset": "review_kd"}, {"mld": MLD_INSTEAD}),
         ({"preset": "fitnet", "at": 1.0}, {"at": 1.0}),
+        ({"preset": "label_map", "kd": 0.5}, {"kd": 0.5}),
         ({"preset": "alone"}, {}),
     ],
 )
-def test_terms_with_projections_of_their_own_are_left_out(pair, weights, left):
-    """They were trained beside the student, and would start random."""
+def test_terms_that_a_finished_student_cannot_follow_are_left_out(pair, weights, left):
+    """Projections were trained beside the student, and would start random."""
     known = DistillConfig.parse({**COMMON, **weights}, "test").model_dump(mode="json")
     manifest = pair[1].manifest.model_copy(update={"facts": Facts(training=known)})
     lesson = lesson_again(replace(pair[1], manifest=manifest), STEPS)

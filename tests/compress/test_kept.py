@@ -21,9 +21,10 @@ from edgepress.compress.config import DistillConfig, ModelConfig, TeachConfig
 from edgepress.compress.distill import answers_of, distill, teach
 from edgepress.compress.examination import Examined
 from edgepress.compress.kept import AnswerStore, KeptTeacher, log
+from edgepress.compress.label_maps import REGIONS
 from edgepress.compress.loader import Batch, batches, make_loader
 from edgepress.compress.models import make_model
-from edgepress.compress.teacher import LiveTeacher
+from edgepress.compress.teacher import LiveTeacher, map_labels
 from edgepress.compress.training import augmentation_of
 from edgepress.multilabel.datasets import MultiLabelDataset, load_dataset
 from edgepress.multilabel.decisions import Affine
@@ -46,17 +47,21 @@ def val(tiny_data) -> MultiLabelDataset:
     return load_dataset(tiny_data, "val")
 
 
-def kept_of(train, folder, *, width=32, size=32, batch_size=8, identity="t", settings=None, **more) -> KeptTeacher:
+def kept_of(
+    train, folder, *, width=32, size=32, batch_size=8, identity="t", settings=None, maps=False, **more
+) -> KeptTeacher:
     torch.manual_seed(0)
     config = ModelConfig(backbone="test_efficientnet", width=width, size=size, weights="none")
+    model = make_model(config, train.labels)[0].eval()
     store = AnswerStore(
-        model=make_model(config, train.labels)[0].eval(),
+        model=model,
         folder=folder,
         identity=identity,
         labels=len(train.labels),
         batch_size=batch_size,
         workers=0,
         device=torch.device("cpu"),
+        map_side=map_labels(model) if maps else 0,
     )
     augmentation = augmentation_of(CONFIG.model_copy(update=settings or {}), "area-cubic")
     return KeptTeacher(store, train, augmentation, size, embeddings=more.pop("embeddings", True), **more)
@@ -112,12 +117,31 @@ def test_what_was_kept_for_other_pictures_is_not_read(train, tmp_path):
     kept_of(train, tmp_path)(some_batch(train, 1))
     for changes in (
         *({"settings": one} for one in ({"seed": 4}, {"flip": 0.0}, {"cutout": 0.1})),
-        *({"identity": "u"}, {"size": 48}, {"embeddings": False}),
+        *({"identity": "u"}, {"size": 48}, {"embeddings": False}, {"maps": True}),
     ):
         other = kept_of(train, tmp_path, **changes)
         asked = counted(other)
         other(some_batch(train, 1))
         assert sum(asked) == 24, changes
+
+
+def test_label_maps_are_kept_beside_the_logits_and_asked_for_once(train, tmp_path):
+    kept = kept_of(train, tmp_path, size=64, maps=True)
+    live = LiveTeacher(kept.store.model, maps=True)
+    augmentation = kept.augmentation
+    both = make_loader(train, [live.model.preprocess] * 2, batch_size=8, workers=0, augmentation=augmentation)
+    for batch in batches(both, 0, both):
+        logits, _, maps = live(batch)
+        stored, _, found = kept(batch)
+        assert found.shape == (8, 5, REGIONS)
+        torch.testing.assert_close(found, maps, atol=1e-4, rtol=HALF)
+        torch.testing.assert_close(stored, logits, atol=1e-4, rtol=HALF)
+        torch.testing.assert_close(found[..., 0], stored, atol=1e-3, rtol=2 * HALF)
+    again = kept_of(train, tmp_path, size=64, maps=True)
+    asked = counted(again)
+    assert torch.equal(again(some_batch(train, 24))[2], kept(some_batch(train, 24))[2])
+    assert (asked, again.map_side) == ([], 2)
+    assert kept_of(train, tmp_path, size=64).map_side == 0
 
 
 def copied(train: MultiLabelDataset, folder: Path) -> MultiLabelDataset:
@@ -246,7 +270,7 @@ def test_memory_does_not_grow_with_the_pictures(many, tmp_path, monkeypatch):
 
 def test_what_fails_on_the_way_leaves_whole_rows_and_goes_on_from_there(train, tmp_path, monkeypatch):
     monkeypatch.setattr("edgepress.compress.kept._BLOCK", 1)
-    kept = kept_of(train, tmp_path, batch_size=8)
+    kept = kept_of(train, tmp_path, batch_size=8, maps=True)
     answers, calls = kept.store.model.forward, []
 
     def failing(images):
@@ -314,11 +338,11 @@ def test_of_two_that_ask_at_once_one_computes_and_the_other_waits(train, tmp_pat
 
 def test_a_student_of_kept_answers_is_the_student_of_the_model(train, val, tmp_path):
     teacher = teach(train, val, TeachConfig(**SMALL, size=64), tmp_path / "teacher")
-    for precision, tolerance in (("no", 1e-3), ("bf16", 0.03)):
-        config = DistillConfig(**SMALL, **STRUCTURE, size=32, mixed_precision=precision)
+    for precision, tolerance, size in (("no", 1e-3, 64), ("bf16", 0.03, 32)):
+        config = DistillConfig(**SMALL, **STRUCTURE, label_map=1.0, size=size, mixed_precision=precision)
         live = distill(train, val, teacher, config, tmp_path / f"live-{precision}")
         kept = distill(train, val, teacher, config, tmp_path / f"kept-{precision}", tmp_path / "cache")
-        for name in ("mld", "cd", "id", "hint"):
+        for name in ("mld", "cd", "id", "hint", "label_map"):
             one, other = (getattr(student.manifest.facts.history[0], name) for student in (live, kept))
             assert one == pytest.approx(other, rel=tolerance), name
 

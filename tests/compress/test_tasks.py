@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from edgepress.compress.config import DistillConfig, TeachConfig
 from edgepress.compress.distill import distill
 from edgepress.compress.losses import AttentionTransfer, FitNetHints, ProbabilisticKT, RelationalKD, ReviewKD
-from edgepress.compress.methods import ALONE, PRESETS, TERMS
+from edgepress.compress.methods import ALONE, INSIDE, ON_MAPS, PRESETS, TERMS
 from edgepress.compress.models import make_model
 from edgepress.compress.tasks import DistillTask, task_loss
 from edgepress.compress.teacher import LiveTeacher
@@ -24,8 +24,6 @@ from tests.compress.lessons import STUDENT, TEACHER, TRAIN, models, random_batch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-INSIDE = ("rkd", "pkt", "review_kd", "at", "fitnet")
-
 
 def only(**weights: float) -> DistillConfig:
     return updated(STUDENT, **{**dict.fromkeys(TERMS, 0.0), **weights})
@@ -34,7 +32,7 @@ def only(**weights: float) -> DistillConfig:
 @pytest.mark.parametrize("name", TERMS)
 def test_each_term_alone_teaches_the_student(name):
     teacher_model, student = models()
-    task = DistillTask(only(task=0.0, **{name: 1.0}), LiveTeacher(teacher_model), student, TRAIN)
+    task = DistillTask(only(task=0.0, **{name: 1.0}), LiveTeacher(teacher_model, maps=name in ON_MAPS), student, TRAIN)
     batch = random_batch()
     student.train()
     terms = task(batch, *student(batch.images))

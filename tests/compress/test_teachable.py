@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgepress.compress.config import DistillConfig
-from edgepress.compress.methods import ON_EMBEDDINGS, ON_LOGITS, TERMS
+from edgepress.compress.methods import ON_EMBEDDINGS, ON_LOGITS, ON_MAPS, TERMS
 from edgepress.compress.teachable import can_teach, require_teachable, with_terms_for
 from edgepress.compress.teacher_sources import GivenTeacher
 from edgepress.multilabel.errors import InputError
@@ -25,7 +25,7 @@ def test_a_graph_teaches_the_terms_on_logits_and_a_torch_model_every_one(term):
     assert can_teach(config, [teacher("torch")])
     assert can_teach(config, [teacher("onnx")]) == (term in ON_LOGITS)
     # Terms inside of a teacher look into the first alone; label-wise embeddings are those of all.
-    assert can_teach(config, [teacher("torch"), teacher("onnx")]) == (term not in ON_EMBEDDINGS)
+    assert can_teach(config, [teacher("torch"), teacher("onnx")]) == (term not in (*ON_EMBEDDINGS, *ON_MAPS))
     if term not in ON_LOGITS:
         with pytest.raises(InputError, match=f"onnx: an ONNX graph .* but {term} needs what is inside it"):
             require_teachable(config, [teacher("onnx")])

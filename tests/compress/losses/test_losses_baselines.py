@@ -14,6 +14,9 @@ from edgepress.compress.losses import (
     BinaryKD,
     FitNetHints,
     FocalLoss,
+    GroupedLogitsLoss,
+    LabelMapDistillation,
+    MultiLabelLogitsDistillation,
     ProbabilisticKT,
     RelationalKD,
     ReviewKD,
@@ -22,6 +25,7 @@ from tests.compress.losses.loss_batches import (
     LOGIT_LOSSES,
     POOLED_LOSSES,
     TASK_LOSSES,
+    assert_same,
     maps,
     normal,
     value_and_gradient,
@@ -34,10 +38,13 @@ def calls():
     """(name, loss of one student tensor, student, teacher) of every loss, with equal widths and sizes."""
     targets = torch.tensor([[1, 0, 0, 1], [0, 1, 1, 0], [1, 1, 1, 1]])
     logits, teacher_logits = normal(3, 4) * 3, normal(3, 4, seed=1) * 3
+    grouped = GroupedLogitsLoss(MultiLabelLogitsDistillation("published"), [[0, 2]], [True], 4, "published")
     for loss in LOGIT_LOSSES:
         yield type(loss).__name__, lambda s, t, loss=loss: loss(s, t, targets), logits, teacher_logits
     for loss in POOLED_LOSSES:
         yield type(loss).__name__, loss, normal(4, 5), normal(4, 5, seed=1)
+    for groups in None, grouped:
+        yield "LabelMapDistillation", LabelMapDistillation(groups=groups), normal(3, 4, 5), normal(3, 4, 5, seed=1)
     for loss in AttentionTransfer(), FitNetHints([3], [3]), FitNetHints([3], [3], "published"):
         name = type(loss).__name__
         yield name, lambda s, t, loss=loss: loss([s], [t]), normal(2, 3, 4, 4), normal(2, 3, 4, 4, seed=1)
@@ -56,6 +63,20 @@ def test_nothing_is_lost_at_the_teacher_and_no_gradient_reaches_it(name, loss, s
     assert student.grad.abs().sum() > 0
     with torch.no_grad():  # a small step down the gradient comes closer to the teacher
         assert loss(student - 1e-3 * student.grad / student.grad.norm(), teacher) < value
+
+
+@pytest.mark.parametrize(("name", "loss", "student", "teacher"), list(calls()))
+def test_values_of_200_are_finite(name, loss, student, teacher):
+    for other in teacher, -student:
+        value, gradient = value_and_gradient(loss, 200 * student.sign().float(), 200 * other.sign().float())
+        assert value.isfinite()
+        assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize(("name", "loss", "student", "teacher"), list(calls()))
+def test_compiled_it_is_the_same(name, loss, student, teacher):
+    compiled = torch.compile(loss, backend="eager")
+    assert_same(value_and_gradient(compiled, student, teacher), value_and_gradient(loss, student, teacher))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
