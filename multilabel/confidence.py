@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from edgepress.multilabel.cells import column_parts, columns_of
+from edgepress.multilabel.metrics import counts_known
 from edgepress.multilabel.plural import plural
 
 RESAMPLES = 1000
@@ -19,10 +21,11 @@ LEAST_PICTURES = 10
 """Fewer pictures get no interval. They have few resamples (n pictures have C(2n-1, n): 1 for one picture, 126 for five,
 92378 for ten), so the interval would be far too narrow, and [0, 0] for one picture whatever the engine. This is only a
 floor: ten pictures prove little, as the width of their interval shows."""
-_LABELS = 64
-"""Number of labels whose orders of pictures are held at once."""
 _CELLS = 1 << 18
-"""Number of counts processed at once: some 10 MB, whatever the number of pictures."""
+"""Number of counts processed at once: some 10 MB."""
+_TOGETHER = 16
+"""Fewest resamples that are processed at once: a picture's counts are copied together, and of fewer each copy costs as
+much."""
 
 
 class Scored(NamedTuple):
@@ -56,7 +59,7 @@ def drop_interval(
     Raises:
         ValueError: no label has a positive.
     """
-    if not all(((one.targets == 1) & ~one.ignore).any() for one in (reference, engine)):
+    if not all(counts_known(one.targets, one.ignore)[0].any() for one in (reference, engine)):
         raise ValueError("mAP is not defined: no label has a positive picture")
     if len(reference.targets) < LEAST_PICTURES:
         return None
@@ -107,41 +110,70 @@ def resampled_mean_average_precision(
         counts: int16 `[N, R]`.
     """
     total, labels = np.zeros(counts.shape[1]), np.zeros(counts.shape[1], np.int64)
-    step = max(_CELLS // max(len(counts), 1), 1)
+    step = max(_CELLS // max(len(counts), 1), _TOGETHER)
     parts = [slice(start, start + step) for start in range(0, counts.shape[1], step)]
     blocks = [np.ascontiguousarray(counts[:, some]) for some in parts]
-    for first in range(0, targets.shape[1], _LABELS):  # so that memory does not hold an order per label
-        orders = {}
-        for column in range(first, min(first + _LABELS, targets.shape[1])):
-            keep = np.flatnonzero(~ignore[:, column])
-            orders[column] = keep[np.argsort(-scores[keep, column], kind="stable")]
+    drawn = counts.sum(axis=0, dtype=np.int64)
+    for columns in column_parts(targets.shape):  # so that memory does not hold an order per label
+        copied = [columns_of(one, columns) for one in (targets, scores, ignore)]
+        ranked = [_Ranked.of(*(one[:, column] for one in copied)) for column in range(copied[0].shape[1])]
         for some, block in zip(parts, blocks, strict=True):  # a block stays in the processor's cache for all of these
-            for column, order in orders.items():
-                positive = targets[order, column] == 1
-                if positive.any() and not positive.all():
-                    ap, counted = _average_precision(positive, scores[order, column], block[order])
-                    total[some] += ap
-                    labels[some] += counted
+            for one in filter(None, ranked):
+                ap, counted = one.average_precision(block, drawn[some])
+                total[some] += ap
+                labels[some] += counted
     return np.divide(total, labels, out=np.full_like(total, np.nan), where=labels > 0)
 
 
-def _average_precision(positive: np.ndarray, scores: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """One label's AP in every resample, and whether it has a positive and a negative there (0 where not): `[R]` each.
+class _Ranked(NamedTuple):
+    """One label's known pictures in falling order of their scores, as far as its last positive."""
 
-    Args:
-        positive: bool `[n]` in falling order of scores `[n]`; at least one is true, and at least one is false.
-        counts: `[n, R]`.
-    """
-    # Equal scores enter together, and AP needs the precision only at positives.
-    run = np.cumsum(np.append(0, scores[1:] != scores[:-1]))
-    where = np.flatnonzero(positive)
-    wanted, first = np.unique(run[where], return_index=True)
-    ends = np.searchsorted(run, wanted, side="right")
-    starts = np.append(0, ends[:-1])
-    ranks = np.cumsum(np.add.reduceat(counts[: ends[-1]], starts, axis=0, dtype=np.int32), axis=0)
-    gained = np.add.reduceat(counts[where], first, axis=0, dtype=np.int32)
-    hits = np.cumsum(gained, axis=0)
-    positives = hits[-1]
-    ap = (gained * (hits / np.maximum(ranks, 1))).sum(axis=0) / np.maximum(positives, 1)
-    counted = (positives > 0) & (counts.sum(axis=0, dtype=np.int64) > positives)
-    return np.where(counted, ap, 0), counted
+    order: np.ndarray
+    """Rows of the pictures, int64 `[n]`."""
+    starts: np.ndarray
+    """Where what is between one positive's score and the next begins in `order`; equal scores enter together."""
+    positives: np.ndarray
+    """Rows of the positives, in this order."""
+    firsts: np.ndarray
+    """Where the positives of each of these scores begin among them."""
+    kept: np.ndarray | None
+    """Rows of the known pictures; None where all are."""
+
+    @classmethod
+    def of(cls, targets: np.ndarray, scores: np.ndarray, ignore: np.ndarray) -> _Ranked | None:
+        """Rank the pictures, `[N]` each; None for a label without a positive, or without a negative."""
+        kept = np.flatnonzero(~ignore)
+        order = kept[np.argsort(-scores[kept], kind="stable")]
+        where = np.flatnonzero(targets[order] == 1)
+        if not 0 < len(where) < len(order):
+            return None
+        ranked = scores[order]
+        run = np.cumsum(np.append(0, ranked[1:] != ranked[:-1]))
+        wanted, firsts = np.unique(run[where], return_index=True)
+        ends = np.searchsorted(run, wanted, side="right")
+        return cls(
+            order[: ends[-1]].copy(),
+            np.append(0, ends[:-1]),
+            order[where],
+            firsts,
+            None if len(kept) == len(ignore) else kept,
+        )
+
+    def average_precision(self, counts: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """AP in every resample, and whether it has a positive and a negative there (0 where not): `[R]` each.
+
+        Args:
+            counts: `[N, R]`.
+            drawn: their sums, `[R]`.
+        """
+        # AP needs the precision only at positives.
+        ranks = np.cumsum(
+            np.add.reduceat(np.take(counts, self.order, axis=0), self.starts, axis=0, dtype=np.int32), axis=0
+        )
+        gained = np.add.reduceat(np.take(counts, self.positives, axis=0), self.firsts, axis=0, dtype=np.int32)
+        hits = np.cumsum(gained, axis=0)
+        positives = hits[-1]
+        ap = (gained * (hits / np.maximum(ranks, 1))).sum(axis=0) / np.maximum(positives, 1)
+        known = drawn if self.kept is None else np.take(counts, self.kept, axis=0).sum(axis=0, dtype=np.int64)
+        counted = (positives > 0) & (known > positives)
+        return np.where(counted, ap, 0), counted

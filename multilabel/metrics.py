@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_CELLS = 1 << 22
-"""Number of scores that are copied at once: 32 MB."""
+from edgepress.multilabel.cells import column_parts, columns_of, row_parts
+
+_FEW = 8
+"""Up to so many best labels are found one after the other, which is faster than sorting all."""
 
 
 def average_precision(targets, scores, ignore=None) -> np.ndarray:
@@ -28,16 +30,14 @@ def average_precision(targets, scores, ignore=None) -> np.ndarray:
     targets, scores = _two_dimensional(np.asarray(targets)), _two_dimensional(np.asarray(scores))
     if targets.shape != scores.shape:
         _check(targets, scores, ignore)  # raises
-    valid = _valid(targets.shape, ignore)
+    ignore = _ignored(targets.shape, ignore)
     result = np.full(targets.shape[1], np.nan)
-    step = max(_CELLS // max(len(targets), 1), 1)
-    for start in range(0, len(result), step):  # a few labels at a time, because a copy of all may be gigabytes
-        part = slice(start, start + step)
-        some, ranked, known = _check(targets[:, part], scores[:, part], ~valid[:, part])
+    for part in column_parts(targets.shape):  # a few labels at a time, because a copy of all may be gigabytes
+        some, ranked, known = _check(*(columns_of(one, part) for one in (targets, scores, ignore)))
         for column in range(some.shape[1]):
             keep = known[:, column]
             if not some[keep, column].all():
-                result[start + column] = _average_precision(some[keep, column], ranked[keep, column])
+                result[part.start + column] = _average_precision(some[keep, column], ranked[keep, column])
     return result
 
 
@@ -60,7 +60,8 @@ def labels_counted(targets, ignore=None) -> int:
 
 def counted_labels(targets, ignore=None) -> np.ndarray:
     """bool `[C]`: the labels that have a positive and a negative, and therefore enter mAP."""
-    return _counted(*_known(targets, ignore))
+    positives, negatives = counts_known(targets, ignore)
+    return (positives > 0) & (negatives > 0)
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,8 @@ class LeftOut:
 
 def left_out(targets, ignore=None) -> LeftOut:
     """Find the labels that do not enter mAP, and why."""
-    positive, negative = _known(targets, ignore)
-    none, all_ = ~positive.any(axis=0), positive.any(axis=0) & ~negative.any(axis=0)
+    positives, negatives = counts_known(targets, ignore)
+    none, all_ = positives == 0, (positives > 0) & (negatives == 0)
     return LeftOut(tuple(np.flatnonzero(none).tolist()), tuple(np.flatnonzero(all_).tolist()))
 
 
@@ -99,28 +100,43 @@ def f1_scores(targets, decisions, ignore=None) -> F1Scores:
 
     Labels without a positive are left out of CP and CR; their false alarms count in OP.
     """
-    if not np.isin(decisions, (0, 1)).all():
-        raise ValueError("decisions hold values other than 0 and 1: call decide or top_k on scores first")
-    targets, decisions, valid = _check(targets, decisions, ignore)
-    decisions = decisions.astype(bool)
-    positive = (targets == 1) & valid
-    predicted = decisions & valid
-    hit = positive & decisions
-    counted = positive.any(axis=0)
-    precision = _ratio(hit.sum(axis=0), predicted.sum(axis=0))[counted]
-    recall = _ratio(hit.sum(axis=0), positive.sum(axis=0))[counted]
-    cp = float(precision.mean()) if counted.any() else 0.0
-    cr = float(recall.mean()) if counted.any() else 0.0
-    op = float(_ratio(hit.sum(), predicted.sum()))
-    or_ = float(_ratio(hit.sum(), positive.sum()))
-    return F1Scores(
-        CP=cp,
-        CR=cr,
-        CF1=_harmonic(cp, cr),
-        OP=op,
-        OR=or_,
-        OF1=_harmonic(op, or_),
-    )
+    targets, decisions = _two_dimensional(np.asarray(targets)), _two_dimensional(np.asarray(decisions))
+    if targets.shape != decisions.shape:
+        _check(targets, decisions, ignore)  # raises
+    ignored = _ignored(targets.shape, ignore)
+    tallies = F1Tallies(targets.shape[1])
+    for part in row_parts(targets, decisions, ignored):
+        tallies.add(targets[part], decisions[part], ignored[part])
+    return tallies.scores()
+
+
+class F1Tallies:
+    """The counts by label that `f1_scores` follows from, taken some pictures at a time."""
+
+    def __init__(self, labels: int) -> None:
+        self._positives, self._predicted, self._hits = np.zeros((3, labels), np.int64)
+
+    def add(self, targets, decisions, ignore=None) -> None:
+        """Count some pictures' decisions `[n, C]`; the arguments are those of `f1_scores`."""
+        if not np.isin(decisions, (0, 1)).all():
+            raise ValueError("decisions hold values other than 0 and 1: call decide or top_k on scores first")
+        targets, decisions, valid = _check(targets, decisions, ignore)
+        decisions = decisions.astype(bool)
+        positive = (targets == 1) & valid
+        self._positives += positive.sum(axis=0)
+        self._predicted += (decisions & valid).sum(axis=0)
+        self._hits += (positive & decisions).sum(axis=0)
+
+    def scores(self) -> F1Scores:
+        """What the decisions that were counted reach."""
+        counted = self._positives > 0
+        precision = _ratio(self._hits, self._predicted)[counted]
+        recall = _ratio(self._hits, self._positives)[counted]
+        cp = float(precision.mean()) if counted.any() else 0.0
+        cr = float(recall.mean()) if counted.any() else 0.0
+        op = float(_ratio(self._hits.sum(), self._predicted.sum()))
+        or_ = float(_ratio(self._hits.sum(), self._positives.sum()))
+        return F1Scores(CP=cp, CR=cr, CF1=_harmonic(cp, cr), OP=op, OR=or_, OF1=_harmonic(op, or_))
 
 
 def decide(scores, thresholds: float | np.ndarray = 0.5) -> np.ndarray:
@@ -139,18 +155,40 @@ def top_k(scores, k: int, ignore=None) -> np.ndarray:
     if np.isnan(scores).any():
         raise ValueError("scores hold NaN: the model's output is broken, a ranking is not defined")
     allowed = _valid(scores.shape, ignore)
-    # Ignored cells go last, even after a score of -inf.
-    ranked = np.lexsort((-scores, ~allowed), axis=1)[:, :k]
     result = np.zeros(scores.shape, dtype=bool)
-    np.put_along_axis(result, ranked, True, axis=1)
+    left = np.where(allowed, scores, -np.inf)
+    rows = np.arange(len(scores))
+    for _ in range(k if k <= _FEW else 0):
+        best = left.argmax(axis=1)  # the first of equal ones
+        result[rows, best] = True
+        left[rows, best] = -np.inf
+    # Ignored cells go last, even after a score of -inf: all labels are sorted where such cells were among the best, and
+    # where k is large.
+    sort = (result.sum(axis=1) < k) | (result & (~allowed | (scores == -np.inf))).any(axis=1)
+    ranked = np.lexsort((-scores[sort], ~allowed[sort]), axis=1)[:, :k]
+    sorted_ = np.zeros(ranked.shape[:1] + scores.shape[1:], dtype=bool)
+    np.put_along_axis(sorted_, ranked, True, axis=1)
+    result[sort] = sorted_
     return result & allowed
+
+
+def counts_known(targets, ignore=None) -> tuple[np.ndarray, np.ndarray]:
+    """Number of pictures that are known to show each label, and of those that are known not to: int64 `[C]` each."""
+    targets = _two_dimensional(np.asarray(targets))
+    ignore = _ignored(targets.shape, ignore)
+    positives, negatives = np.zeros((2, targets.shape[1]), np.int64)
+    for part in row_parts(targets, ignore):
+        some, _, valid = _check(targets[part], np.zeros(targets[part].shape, bool), ignore[part])
+        positives += ((some == 1) & valid).sum(axis=0)
+        negatives += ((some == 0) & valid).sum(axis=0)
+    return positives, negatives
 
 
 def prevalence(targets, ignore=None) -> float:
     """Mean share of positives over the counted labels: the mAP that random scores reach."""
-    positive, negative = _known(targets, ignore)
-    counted = _counted(positive, negative)
-    yes, no = positive.sum(axis=0)[counted], negative.sum(axis=0)[counted]
+    positives, negatives = counts_known(targets, ignore)
+    counted = (positives > 0) & (negatives > 0)
+    yes, no = positives[counted], negatives[counted]
     return float((yes / (yes + no)).mean()) if counted.any() else 0.0
 
 
@@ -183,17 +221,6 @@ def _average_precision(targets: np.ndarray, scores: np.ndarray) -> float:
     return float(np.sum(gained * hits / (last + 1)))
 
 
-def _known(targets, ignore) -> tuple[np.ndarray, np.ndarray]:
-    """Two bool arrays `[N, C]`: the cells that are known to be positive, and those that are known to be negative."""
-    targets, _, valid = _check(targets, np.zeros(np.shape(targets)), ignore)
-    return (targets == 1) & valid, (targets == 0) & valid
-
-
-def _counted(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
-    """bool `[C]`: the labels that enter mAP."""
-    return positive.any(axis=0) & negative.any(axis=0)
-
-
 def _check(targets, scores, ignore) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     targets = _two_dimensional(np.asarray(targets))
     scores = _two_dimensional(np.asarray(scores))
@@ -211,12 +238,17 @@ def _check(targets, scores, ignore) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def _valid(shape: tuple[int, ...], ignore) -> np.ndarray:
+    return np.ones(shape, dtype=bool) if ignore is None else ~_ignored(shape, ignore)
+
+
+def _ignored(shape: tuple[int, ...], ignore) -> np.ndarray:
+    """The ignore mask, bool `[N, C]`; without one a view of a single cell."""
     if ignore is None:
-        return np.ones(shape, dtype=bool)
-    valid = ~_two_dimensional(np.asarray(ignore, dtype=bool))
-    if valid.shape != shape:
-        raise ValueError(f"ignore mask {list(valid.shape)}: expected the same shape as scores, {list(shape)}")
-    return valid
+        return np.broadcast_to(np.False_, shape)
+    ignore = _two_dimensional(np.asarray(ignore, dtype=bool))
+    if ignore.shape != shape:
+        raise ValueError(f"ignore mask {list(ignore.shape)}: expected the same shape as scores, {list(shape)}")
+    return ignore
 
 
 def _two_dimensional(array: np.ndarray) -> np.ndarray:

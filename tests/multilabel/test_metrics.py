@@ -315,7 +315,7 @@ def test_a_few_labels_at_a_time_have_the_same_ap(monkeypatch):
     rng = np.random.default_rng(5)
     targets, scores, ignore = rng.random((20, 7)) < 0.4, rng.random((20, 7)).round(1), rng.random((20, 7)) < 0.2
     whole = metrics.average_precision(targets, scores, ignore)
-    monkeypatch.setattr("edgepress.multilabel.metrics._CELLS", 60)
+    monkeypatch.setattr("edgepress.multilabel.cells._COLUMN_CELLS", 60)
     np.testing.assert_array_equal(metrics.average_precision(targets, scores, ignore), whole)
     with pytest.raises(ValueError, match=r"targets \[20, 7\] and scores \[20, 6\]"):
         metrics.average_precision(targets, scores[:, :6])
