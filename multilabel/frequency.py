@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from edgepress.multilabel.metrics import counted_labels
+from edgepress.multilabel.metrics import counts_known
 
 MANY = 60
 """With fewer labels each one's own AP is read instead."""
@@ -30,10 +30,11 @@ def thirds(targets: np.ndarray, ignore: np.ndarray) -> tuple[Third, ...]:
 
     Of labels with equally many pictures the first come first. Targets and ignore are `[N, C]`.
     """
-    columns = np.flatnonzero(counted_labels(targets, ignore))
+    positives, negatives = counts_known(targets, ignore)
+    columns = np.flatnonzero((positives > 0) & (negatives > 0))
     if len(columns) < MANY:
         return ()
-    positives = ((targets == 1) & ~ignore).sum(axis=0)[columns]
+    positives = positives[columns]
     order = np.argsort(-positives, kind="stable")
     return tuple(
         Third(part, columns[some], int(positives[some].min()), int(positives[some].max()))

@@ -14,6 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
+from edgepress.multilabel.cells import row_parts
 from edgepress.multilabel.label_groups import NO_GROUPS, Exclusive, LabelGroups
 from edgepress.multilabel.settlement import Settlement
 
@@ -130,17 +131,20 @@ class GroupedLabels:
     def violations(self, targets: np.ndarray, ignore: np.ndarray) -> list[Violation]:
         """The rules that labels `[N, C]` break, as far as they are known, with the pictures; rules that hold are left
         out."""
-        positive, negative = (targets == 1) & ~ignore, (targets == 0) & ~ignore
+
+        def known_to_be(value: int, columns: np.ndarray | int) -> np.ndarray:
+            return (targets[:, columns] == value) & ~ignore[:, columns]
+
         broken = []
         for group, columns in zip(self.groups.exclusive, self.columns, strict=True):
-            broken.append((f"several true: {group}", positive[:, columns].sum(axis=1) > 1))
+            broken.append((f"several true: {group}", known_to_be(1, columns).sum(axis=1) > 1))
             if not group.none:
-                broken.append((f"none true: {group}", negative[:, columns].all(axis=1)))
+                broken.append((f"none true: {group}", known_to_be(0, columns).all(axis=1)))
         for label, follows in self.groups.implies.items():
-            own = positive[:, self.names.index(label)]
+            own = known_to_be(1, self.names.index(label))
             for other in follows:
                 rule = f"{label} without {other}: {label} implies {other}"
-                broken.append((rule, own & negative[:, self.names.index(other)]))
+                broken.append((rule, own & known_to_be(0, self.names.index(other))))
         return [Violation(rule, tuple(np.flatnonzero(rows).tolist())) for rule, rows in broken if rows.any()]
 
     def accuracy(self, answers: np.ndarray, targets: np.ndarray, ignore: np.ndarray) -> list[GroupAccuracy]:
@@ -151,15 +155,21 @@ class GroupedLabels:
         Args:
             answers: bool `[N, C]`, as `settled` gives them.
         """
-        found = []
-        for group, columns in zip(self.groups.exclusive, self.columns, strict=True):
-            positive = (targets[:, columns] == 1) & ~ignore[:, columns]
-            known = positive.sum(axis=1) == 1
-            if group.none:
-                known |= ((targets[:, columns] == 0) & ~ignore[:, columns]).all(axis=1)
-            right = (answers[:, columns] == positive).all(axis=1)[known]
-            found.append(GroupAccuracy(group, int(known.sum()), float(right.mean()) if known.any() else None))
-        return found
+        known, right = np.zeros((2, len(self.columns)), np.int64)
+        for part in row_parts(answers, targets, ignore) if self.columns else ():
+            for place, (group, columns) in enumerate(zip(self.groups.exclusive, self.columns, strict=True)):
+                cells = np.ix_(np.arange(part.start, part.stop), columns)
+                positive = (targets[cells] == 1) & ~ignore[cells]
+                told = positive.sum(axis=1) == 1
+                if group.none:
+                    told |= ((targets[cells] == 0) & ~ignore[cells]).all(axis=1)
+                known[place] += told.sum()
+                right[place] += (answers[cells] == positive).all(axis=1)[told].sum()
+        shares = [float(some / of) if of else None for some, of in zip(right, known, strict=True)]
+        return [
+            GroupAccuracy(group, int(pictures), share)
+            for group, pictures, share in zip(self.groups.exclusive, known, shares, strict=True)
+        ]
 
 
 UNGROUPED = GroupedLabels(NO_GROUPS, ())

@@ -275,7 +275,10 @@ def told_constant(logits: np.ndarray, names: Sequence[str]) -> str | None:
     """
     if len(logits) < 2:
         return None
-    lowest, highest = logits.min(axis=0), logits.max(axis=0)
+    lowest, highest = logits[0], logits[0]
+    for part in row_parts(logits):
+        some = logits[part]
+        lowest, highest = np.minimum(lowest, some.min(axis=0)), np.maximum(highest, some.max(axis=0))
     constant = highest - lowest <= 1e-6 * np.maximum(np.abs(highest), 1)
     if constant.all():
         return f"every one of {len(logits)} pictures gets the same answer: the model tells nothing apart"

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
+from edgepress.multilabel.cells import CellWriter, all_finite, row_parts
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.labels import one_form
 
 REFERENCE = "reference.npz"
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 TORCH = "torch"
 """The source of a reference whose model torch ran, and of those from before the source was stored."""
 
@@ -56,8 +58,11 @@ class Reference:
         )
 
     @classmethod
-    def load(cls, path: Path) -> Reference:
-        """Read what `save` wrote.
+    def load(cls, path: Path, folder: Path | None = None) -> Reference:
+        """Read what `save` wrote; arrays that are large are inflated into files.
+
+        Args:
+            folder: where these files are; see `multilabel.cells`.
 
         Raises:
             InputError: the file is not what `save` writes.
@@ -65,7 +70,7 @@ class Reference:
         try:
             with np.load(path, allow_pickle=False) as file:
                 hashes, labels = file["hashes"], file["labels"]
-                logits, targets, ignore = file["logits"], file["targets"], file["ignore"]
+                logits, targets, ignore = (_cells(file.zip, name, folder) for name in ("logits", "targets", "ignore"))
                 source = file["source"] if "source" in file else np.array(TORCH)
             if hashes.dtype.kind != "U" or labels.dtype.kind != "U" or hashes.ndim != 1 or labels.ndim != 1:
                 raise ValueError("hashes and labels are not lists of text")
@@ -75,7 +80,7 @@ class Reference:
                 if cells.dtype.kind != kind or cells.shape != (len(hashes), len(labels)):
                     found = f"{cells.dtype} {list(cells.shape)}"
                     raise ValueError(f"{name}: {found} for {len(hashes)} pictures and {len(labels)} labels")
-            if not np.isfinite(logits).all() or not np.isin(targets, (0, 1)).all():
+            if not all_finite(logits) or not all((targets[part] <= 1).all() for part in row_parts(targets)):
                 raise ValueError("logits that are not finite, or targets other than 0 and 1")
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(f"{path}: not a reference that edgepress made ({error})") from None
@@ -95,3 +100,27 @@ class Reference:
             rows.append(places[name][min(turns[name], len(places[name]) - 1)])
             turns[name] += 1
         return np.array(rows, dtype=np.int64)
+
+
+def _cells(archive: zipfile.ZipFile, name: str, folder: Path | None) -> np.ndarray:
+    """An array `[N, C]` of an .npz file, some rows at a time.
+
+    Raises:
+        KeyError: there is none of this name.
+        ValueError: it has another form, or is shorter than it says.
+    """
+    with archive.open(f"{name}.npy") as file:
+        version = np.lib.format.read_magic(file)
+        if version not in _HEADERS:
+            raise ValueError(f"{name}: version {version} of the .npy format")
+        shape, fortran, dtype = _HEADERS[version](file)
+        if fortran or len(shape) != 2 or dtype.hasobject:
+            raise ValueError(f"{name}: {dtype} {list(shape)} in another order of its cells")
+        made = CellWriter(shape, dtype, folder)
+        for part in row_parts(np.broadcast_to(np.zeros(1, dtype), shape)):
+            count = (part.stop - part.start) * shape[1]
+            data = file.read(count * dtype.itemsize)
+            if len(data) < count * dtype.itemsize:
+                raise ValueError(f"{name}: it ends before {list(shape)} cells")
+            made.append(np.frombuffer(data, dtype).reshape(-1, shape[1]))
+        return made.done()

@@ -1,12 +1,15 @@
 """Comparison: an engine's answers beside its reference's on the same pictures, the basis of everything verify says.
 
-Masks, average precisions and decisions are computed once, when they are first needed.
+Average precisions and decisions are computed once, when they are first needed, and everything over some pictures or
+some labels at a time, because thousands of labels of many pictures do not fit into memory.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -14,14 +17,15 @@ from pydantic import BaseModel, ConfigDict
 
 from edgepress.deploy.verify.agreement import TOP, Agreement
 from edgepress.deploy.verify.decision_gate import Bounds, DecisionGate, measure_gate
+from edgepress.deploy.verify.differences import Flips, LogitDifference
 from edgepress.deploy.verify.promises import PromiseKept, promise_kept
+from edgepress.multilabel.cells import CellWriter, all_finite, column_parts, columns_of, row_parts
 from edgepress.multilabel.confidence import LEAST_PICTURES, RESAMPLES, Scored, drop_interval, resample_counts
 from edgepress.multilabel.datasets import MultiLabelDataset
-from edgepress.multilabel.decisions import Decisions, changed_share
+from edgepress.multilabel.decisions import Decisions
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.frequency import Part, thirds
-from edgepress.multilabel.metrics import F1Scores, average_precision, f1_scores, top_k
-from edgepress.multilabel.noise import signal_to_noise
+from edgepress.multilabel.metrics import F1Scores, F1Tallies, average_precision, counts_known, top_k
 
 Answered = Literal["thresholds", "0.5", "top_3"]
 """How labels are answered yes: by the bundle's thresholds, by 0.5, or the best labels of a picture; always from the
@@ -91,15 +95,24 @@ class Comparison:
     reference_targets: np.ndarray
     """Labels `[N, C]` that the reference's mAP is computed with."""
     reference_ignore: np.ndarray
+    folder: Path | None = None
+    """Where large arrays are kept, as `multilabel.cells` says."""
 
     @classmethod
-    def on(cls, data: MultiLabelDataset, logits: np.ndarray, reference: np.ndarray, own: Decisions) -> Comparison:
+    def on(
+        cls,
+        data: MultiLabelDataset,
+        logits: np.ndarray,
+        reference: np.ndarray,
+        own: Decisions,
+        folder: Path | None = None,
+    ) -> Comparison:
         """Compare both with the data set's labels."""
-        return cls(logits, reference, data, own, data.targets, data.ignore)
+        return cls(logits, reference, data, own, data.targets, data.ignore, folder)
 
     @cached_property
     def finite(self) -> bool:
-        return bool(np.isfinite(self.logits).all())
+        return all_finite(self.logits)
 
     @cached_property
     def decisions(self) -> Decisions:
@@ -109,27 +122,31 @@ class Comparison:
     @cached_property
     def answers(self) -> np.ndarray:
         """The engine's yes or no answers, bool `[N, C]`."""
-        return self.decisions.decide(self.logits)
+        return self._by_rows(self.logits, self.decisions.decide, np.dtype(bool))
 
     @cached_property
     def reference_answers(self) -> np.ndarray:
         """The reference's yes or no answers, bool `[N, C]`, by the decisions that the engine's were refitted from, or
         by the same."""
-        return (self.decisions.refitted_from or self.decisions).decide(self.reference)
+        theirs = self.decisions.refitted_from or self.decisions
+        return self._by_rows(self.reference, theirs.decide, np.dtype(bool))
 
     @cached_property
     def precisions(self) -> np.ndarray:
         """The engine's AP of every label, `[C]`; NaN where a logit is not finite or no picture shows the label."""
-        finite = np.isfinite(self.scores).all(axis=0)
-        found = np.full(len(finite), np.nan)
-        data = self.data
-        found[finite] = average_precision(data.targets[:, finite], self.scores[:, finite], data.ignore[:, finite])
+        found = np.full(self.scores.shape[1], np.nan)
+        for part in column_parts(self.scores.shape):
+            targets, scores, ignore = (
+                columns_of(one, part) for one in (self.data.targets, self.scores, self.data.ignore)
+            )
+            finite = np.isfinite(scores).all(axis=0)
+            found[part][finite] = average_precision(targets[:, finite], scores[:, finite], ignore[:, finite])
         return found
 
     @cached_property
     def scores(self) -> np.ndarray:
         """What ranks the engine's pictures: its log-odds `[N, C]`; NaN in a group with a logit that is not finite."""
-        return self.decisions.scores(self.logits)
+        return self._scores(self.logits)
 
     @cached_property
     def reference_precisions(self) -> np.ndarray:
@@ -137,32 +154,56 @@ class Comparison:
 
     @cached_property
     def reference_scores(self) -> np.ndarray:
-        return self.decisions.scores(self.reference)
+        return self._scores(self.reference)
+
+    def _scores(self, logits: np.ndarray) -> np.ndarray:
+        if not self.decisions.grouped.columns:
+            return logits
+        return self._by_rows(logits, self.decisions.scores, logits.dtype)
+
+    def _by_rows(self, logits: np.ndarray, compute: Callable[[np.ndarray], np.ndarray], dtype: np.dtype) -> np.ndarray:
+        made = CellWriter(logits.shape, dtype, self.folder)
+        for part in row_parts(logits):
+            made.append(compute(logits[part]))
+        return made.done()
 
     @cached_property
     def agreement(self) -> Agreement:
         """Compare logits, decisions and mAP, without ignored cells."""
-        known, ignore = ~self.data.ignore, self.data.ignore
-        difference = np.abs(self.logits.astype(np.float64) - self.reference)[known] if self.finite else None
-        answers = self.reference_answers
-        few = min(TOP, self.logits.shape[1])
         before, after = _mean(self.reference_precisions), _mean(self.precisions) if self.finite else None
+        logits = LogitDifference() if self.finite else None
+        flips, kept = Flips(), Flips() if self.decisions.refitted_from else None
+        few = min(TOP, self.logits.shape[1])
+        same = np.zeros(2, np.int64)
+        for part in row_parts(*self._rows):
+            ignore, answers = self.data.ignore[part], self.reference_answers[part]
+            flips.add(answers, self.answers[part], ignore)
+            if kept is not None and self.decisions.refitted_from is not None:
+                kept.add(answers, self.decisions.refitted_from.decide(self.logits[part]), ignore)
+            if logits is not None:
+                logits.add(self.logits[part], self.reference[part], ~ignore)
+                same += [self._same_best(part, 1), self._same_best(part, few)]
+        pictures = len(self.data)
         return Agreement(
-            max_abs_diff=None if difference is None else float(difference.max()),
-            mean_abs_diff=None if difference is None else float(difference.mean()),
-            sqnr_db=signal_to_noise(self.reference[known], self.logits[known]) if self.finite else None,
-            not_finite=int((~np.isfinite(self.logits)).sum()),
-            flip_rate=changed_share(answers, self.answers, ignore),
-            flip_rate_kept=changed_share(answers, self.decisions.refitted_from.decide(self.logits), ignore)
-            if self.decisions.refitted_from
-            else None,
-            top1_agreement=self._same_best(1) if self.finite else None,
-            topk_agreement=self._same_best(few) if self.finite else None,
+            max_abs_diff=None if logits is None else logits.largest,
+            mean_abs_diff=None if logits is None else logits.mean,
+            sqnr_db=None if logits is None else logits.sqnr_db,
+            not_finite=sum(int((~np.isfinite(self.logits[part])).sum()) for part in row_parts(self.logits)),
+            flip_rate=flips.share,
+            flip_rate_kept=None if kept is None else kept.share,
+            top1_agreement=float(same[0] / pictures) if self.finite else None,
+            topk_agreement=float(same[1] / pictures) if self.finite else None,
             top_k=few,
             mAP=after,
             mAP_reference=before,
             drop_points=None if after is None else 100 * (before - after),
         )
+
+    @property
+    def _rows(self) -> tuple[np.ndarray, ...]:
+        """All arrays of which a part is looked at; see `row_parts`."""
+        scores = (self.scores, self.reference_scores) if self.finite else ()
+        return self.logits, self.reference, self.answers, self.reference_answers, *scores
 
     @cached_property
     def drop_interval(self) -> tuple[float, float] | None:
@@ -198,7 +239,7 @@ class Comparison:
     def labels(self) -> tuple[LabelRow, ...]:
         """AP of every label before and after, the one that moved most first; those without an AP come last."""
         moved = 100 * (self.precisions - self.reference_precisions)
-        positives = ((self.data.targets == 1) & ~self.data.ignore).sum(axis=0)
+        positives, _ = counts_known(self.data.targets, self.data.ignore)
         order = np.lexsort((np.arange(len(moved)), -np.nan_to_num(np.abs(moved), nan=-1)))
         return tuple(
             LabelRow(
@@ -251,18 +292,23 @@ class Comparison:
         """F1 by how labels are answered yes; None where a logit is not finite."""
         if not self.finite:
             return None
-        probabilities = self.decisions.probabilities(self.logits)
-        found: dict[Answered, np.ndarray] = {
-            "thresholds": self.answers,
-            "0.5": self.decisions.answers(probabilities, 0.5),
-            "top_3": top_k(probabilities, min(3, probabilities.shape[1]), self.data.ignore),
+        found: dict[Answered, F1Tallies] = {
+            name: F1Tallies(self.logits.shape[1]) for name in ("thresholds", "0.5", "top_3")
         }
-        return {name: f1_scores(self.data.targets, answers, self.data.ignore) for name, answers in found.items()}
+        for part in row_parts(self.logits, self.answers):
+            targets, ignore = self.data.targets[part], self.data.ignore[part]
+            probabilities = self.decisions.probabilities(self.logits[part])
+            best = top_k(probabilities, min(3, probabilities.shape[1]), ignore)
+            found["thresholds"].add(targets, self.answers[part], ignore)
+            found["0.5"].add(targets, self.decisions.answers(probabilities, 0.5), ignore)
+            found["top_3"].add(targets, best, ignore)
+        return {name: one.scores() for name, one in found.items()}
 
-    def _same_best(self, k: int) -> float:
-        both = (self.scores, self.reference_scores)
-        ours, theirs = (top_k(scores, k, self.data.ignore) for scores in both)
-        return float((ours == theirs).all(axis=1).mean())
+    def _same_best(self, part: slice, k: int) -> int:
+        """Of how many pictures the k best labels are the reference's, as a set."""
+        both = (self.scores[part], self.reference_scores[part])
+        ours, theirs = (top_k(scores, k, self.data.ignore[part]) for scores in both)
+        return int((ours == theirs).all(axis=1).sum())
 
 
 def _mean(per_label: np.ndarray) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from edgepress.deploy.verify.agreement import ALLOWED_DROP, beyond_allowed
 from edgepress.deploy.verify.comparison import Comparison
 from edgepress.deploy.verify.decision_gate import BOUNDS, Bounds
 from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.cells import all_finite
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.decisions import Decisions
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
@@ -50,6 +52,7 @@ def walk_stages(
     stored: tuple[str, np.ndarray] | None,
     budget: float,
     bounds: Bounds,
+    folder: Path | None = None,
 ) -> list[Stage]:
     """Compare torch's model -> ONNX fp32 -> what was made of it -> the engine, one step at a time.
 
@@ -60,6 +63,7 @@ def walk_stages(
             or those of an adopted model.
         budget: the allowed drop in points for the engine itself; the other stages have `ALLOWED_DROP`.
         bounds: those of its decisions; the other stages have `BOUNDS`.
+        folder: where large arrays are kept, as `multilabel.cells` says.
 
     Returns:
         The stages, that of the stored logits first. A stage that is not beside the engine, or cannot run here, says so,
@@ -84,22 +88,27 @@ def walk_stages(
         except (EngineUnavailableError, InputError) as error:
             stages.append(Stage.of(one, not_run=str(error)))
             continue
-        finite = bool(np.isfinite(logits).all())
+        finite = all_finite(logits)
         if before is None:
             stages.append(Stage.of(one, beyond=() if finite else ("its logits are not all finite",)))
         else:
             decisions = one.decisions
             if decisions == decided:  # the stage before it was refitted already, so both use the same decisions
                 decisions = decisions.model_copy(update={"refitted_from": None})
-            compared, precision = Comparison.on(data, logits, before[1], decisions), one.manifest.precision
+            compared = Comparison.on(data, logits, before[1], decisions, folder)
+            precision = one.manifest.precision
             allowed = (budget, bounds) if one is bundle else (ALLOWED_DROP[precision], BOUNDS[precision])
-            beyond = beyond_allowed(compared.agreement, precision, allowed[0])
-            beyond += compared.gate(allowed[1], intervals=False).reasons()
-            kept = compared.agreement.model_dump(include={"drop_points", "max_abs_diff", "sqnr_db", "flip_rate"})
-            stages.append(Stage.of(one, after=before[0], beyond=tuple(map(str, beyond)), **kept))
+            stages.append(_compared(one, before[0], compared, *allowed))
         if finite:  # nothing can be compared with logits that are not finite
             before, decided = (one.name, logits), one.decisions
     return stages
+
+
+def _compared(one: Bundle, after: str, found: Comparison, budget: float, bounds: Bounds) -> Stage:
+    beyond = beyond_allowed(found.agreement, one.manifest.precision, budget)
+    beyond += found.gate(bounds, intervals=False).reasons()
+    kept = found.agreement.model_dump(include={"drop_points", "max_abs_diff", "sqnr_db", "flip_rate"})
+    return Stage.of(one, after=after, beyond=tuple(map(str, beyond)), **kept)
 
 
 def first_beyond(stages: list[Stage]) -> str | None:

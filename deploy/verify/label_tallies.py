@@ -11,6 +11,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from edgepress.multilabel.cells import column_parts, columns_of
+
 _CELLS = 1 << 21
 """Number of counts that are gathered at once: 4 MB."""
 _POSITIVE, _BEFORE, _AFTER = 4, 2, 1
@@ -96,17 +98,16 @@ class LabelTallies:
         kinds = np.zeros((_KINDS, labels), np.int64)
         total, means = np.zeros((_KINDS, resamples), np.int64), _Means(resamples)
         recall, precision = (np.empty((labels, resamples), np.float32) for _ in range(2))
-        for column in range(labels):  # one label at a time, so that memory does not hold a second [N, C]
-            kind = (targets[:, column] == 1) * np.uint8(_POSITIVE)
-            kind += before[:, column] * np.uint8(_BEFORE) + after[:, column] * np.uint8(_AFTER)
-            kind[ignore[:, column]] = 0
-            kinds[1:, column] = np.bincount(kind, minlength=_KINDS)[1:]
-            if counts is not None:
-                drawn = _resampled(kind, counts)
-                total += drawn
-                sums = _Sums.of(drawn)
-                means.add(sums)
-                recall[column], precision[column] = sums.drops("recall"), sums.drops("precision")
+        for part in column_parts(before.shape):  # some labels at a time, so that memory does not hold a second [N, C]
+            some = _kinds_of(*(columns_of(one, part) for one in (before, after, targets, ignore)))
+            for column, kind in enumerate(some.T, part.start):
+                kinds[1:, column] = np.bincount(kind, minlength=_KINDS)[1:]
+                if counts is not None:
+                    drawn = _resampled(kind, counts)
+                    total += drawn
+                    sums = _Sums.of(drawn)
+                    means.add(sums)
+                    recall[column], precision[column] = sums.drops("recall"), sums.drops("precision")
         if counts is None:
             return cls(kinds, None, None, None)
         overall = _Overall(*_pooled(total, _Sums.of(total)), means.CF1_drop())
@@ -146,7 +147,9 @@ class LabelTallies:
             return None
         drop = self.exact_drops(measure)[columns]
         error = (self._recall_error() if measure == "recall" else self._precision_error())[columns]
-        largest = ((drawn[columns] - drop[:, None]) / error[:, None]).max(axis=0)
+        largest = np.full(drawn.shape[1], -np.inf)
+        for place, column in enumerate(columns):
+            np.maximum(largest, (drawn[column] - drop[place]) / error[place], out=largest)
         return Drops(columns, drop, error, float(np.quantile(largest, 0.975)))
 
     def _recall_error(self) -> np.ndarray:
@@ -193,6 +196,14 @@ class _Means:
         """In points, `[R]`."""
         cp, cr, cp_after, cr_after = self.values / np.maximum(self.labels, 1)
         return 100 * (_harmonic(cp, cr) - _harmonic(cp_after, cr_after))
+
+
+def _kinds_of(before: np.ndarray, after: np.ndarray, targets: np.ndarray, ignore: np.ndarray) -> np.ndarray:
+    """The kind of every cell, uint8 `[N, K]`; 0 where it is ignored."""
+    kinds = (targets == 1) * np.uint8(_POSITIVE)
+    kinds += before * np.uint8(_BEFORE) + after * np.uint8(_AFTER)
+    kinds[ignore] = 0
+    return kinds
 
 
 def _resampled(kind: np.ndarray, counts: np.ndarray) -> np.ndarray:

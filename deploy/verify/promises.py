@@ -6,6 +6,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from edgepress.multilabel.binomial import share_interval
+from edgepress.multilabel.cells import row_parts
 from edgepress.multilabel.confidence import LEVEL
 from edgepress.multilabel.decisions import Promise
 from edgepress.multilabel.errors import shown
@@ -59,11 +60,13 @@ def promise_kept(
     Args:
         answers: the engine's yes and no, bool `[N, C]`, like targets and ignored cells.
     """
-    known = ~ignore
-    positive, yes = (targets == 1) & known, answers & known
-    judged = {"recall": positive, "precision": yes, "fpr": known & ~positive}[promise.kind]
-    counted = yes if promise.kind == "fpr" else positive & yes
-    count, trials = (counted & judged).sum(axis=0), judged.sum(axis=0)
+    count, trials = np.zeros((2, answers.shape[1]), np.int64)
+    for part in row_parts(answers, targets, ignore):
+        known = ~ignore[part]
+        positive, yes = (targets[part] == 1) & known, answers[part] & known
+        judged = {"recall": positive, "precision": yes, "fpr": known & ~positive}[promise.kind]
+        counted = yes if promise.kind == "fpr" else positive & yes
+        count, trials = count + (counted & judged).sum(axis=0), trials + judged.sum(axis=0)
     low, high = share_interval(count, trials, LEVEL)
     told = int((trials > 0).sum())
     corrected = share_interval(count, trials, 1 - (1 - LEVEL) / max(told, 1))

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from pydantic import ConfigDict, Field
 
-from edgepress.deploy.build.reference import REFERENCE, Reference
 from edgepress.deploy.engines import Engine, open_engine
 from edgepress.deploy.engines.base import Ran
 from edgepress.deploy.engines.golden import first_answer
@@ -23,19 +21,21 @@ from edgepress.deploy.verify.divergence import Stage, first_beyond, walk_stages
 from edgepress.deploy.verify.executed import int8_caution
 from edgepress.deploy.verify.layers import Inspection, inspect_layers
 from edgepress.deploy.verify.promises import PromiseKept
+from edgepress.deploy.verify.references import find_reference, float_parent
 from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.cells import CellWriter, all_finite, require_space, row_parts, scratch_folder
 from edgepress.multilabel.confidence import doubt
 from edgepress.multilabel.datasets import MultiLabelDataset
-from edgepress.multilabel.errors import EngineUnavailableError, InputError
+from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.judgement import Judgement, Reason, Verdict, judge
 from edgepress.multilabel.manifest import Precision
 from edgepress.multilabel.metrics import F1Scores, labels_counted, left_out, told_constant
 from edgepress.multilabel.plural import plural
 
-log = logging.getLogger("edgepress")
-
 FEW_PICTURES = 100
 """With fewer pictures a drop in mAP says little, so a caution is given."""
+_BYTES_A_CELL = 12
+"""What is kept in files of large splits: the logits of both, the reference's labels, and the answers of both."""
 _COMPARED = 200
 """Pictures whose pixels are compared between a caller and the bundle."""
 
@@ -152,11 +152,12 @@ def verify(
     if caller is not None and (stages or layers):
         raise InputError("stages and layers compare engines with each other; leave out what a caller does to pictures")
     prepare = None if caller is None else as_caller(caller, bundle.preprocess)
-    columns = _columns(bundle, data)
-    reference = _reference(bundle, data)
+    columns, folder = _columns(bundle, data), scratch_folder(bundle.path)
+    require_space(folder, data.targets.size, _BYTES_A_CELL, "verify")
+    reference = find_reference(bundle, data, lambda one: _answers(one, data, folder), folder)
     with open_engine(bundle, device, threads=threads, unproven=True) as engine:  # this is the proof
         # From here on everything is in the data set's order of labels, matched by name.
-        logits, ran = predict_split(engine, data, prepare=prepare)[:, columns], engine.ran
+        logits, ran = predict_split(engine, data, prepare=prepare, columns=columns, folder=folder), engine.ran
     result = compare(
         bundle,
         logits,
@@ -178,10 +179,11 @@ def verify(
             bundle,
             data,
             known,
-            lambda one: _answers(one, data),
+            lambda one: _answers(one, data, folder),
             stored=None if reference.digest else (reference.name, reference.logits),
             budget=result.budget_points,
             bounds=bounds or BOUNDS[result.precision],
+            folder=folder,
         )
         result = result.model_copy(update={"stages": tuple(walked), "diverged_at": first_beyond(walked)})
     if layers:
@@ -206,7 +208,8 @@ def compare(
     """The verdict on logits `[N, C]` against a reference `[N, C]`, both in the data set's order of labels."""
     precision = bundle.manifest.precision
     budget = ALLOWED_DROP[precision] if budget is None else budget
-    found = Comparison(logits, reference, data, bundle.decisions, reference_targets, reference_ignore)
+    folder = scratch_folder(bundle.path)
+    found = Comparison(logits, reference, data, bundle.decisions, reference_targets, reference_ignore, folder)
     gate = found.gate(bounds or BOUNDS[precision])
     checks = _label_checks(bundle, data, reference_targets, reference_ignore)
     checks += checks_of(found, gate, precision, budget, same_pixels=same_pixels)
@@ -260,7 +263,10 @@ def _label_checks(bundle: Bundle, data: MultiLabelDataset, targets: np.ndarray, 
     if bundle.labels.names != data.labels.names and data.orders_labels:
         text = "the data set has the bundle's labels in another order: give its labels.txt the bundle's order"
         reasons.append(Reason(kind="labels", text=text))
-    changed = ((targets != data.targets) | (ignore != data.ignore)).any(axis=1).sum()
+    changed = sum(
+        int(((targets[part] != data.targets[part]) | (ignore[part] != data.ignore[part])).any(axis=1).sum())
+        for part in row_parts(targets, ignore)
+    )
     if changed:
         text = f"the labels of {plural(changed, 'picture')} have changed since the reference was made: export again"
         reasons.append(Reason(kind="labels", text=text))
@@ -282,7 +288,7 @@ def _cautions(data: MultiLabelDataset, logits: np.ndarray) -> tuple[str, ...]:
             cautions.append(
                 f"{len(columns)} of {len(data.labels)} labels have no {kind} picture and are not proven by mAP: {named}"
             )
-    if np.isfinite(logits).all() and (said := told_constant(logits, data.labels.names)):
+    if all_finite(logits) and (said := told_constant(logits, data.labels.names)):
         cautions.append(said)
     return tuple(cautions)
 
@@ -306,12 +312,20 @@ def _moved(bundle: Bundle, data: MultiLabelDataset, prepare: Prepare) -> float:
 
 
 def predict_split(
-    engine: Engine, data: MultiLabelDataset, batch: int = 32, prepare: Prepare | None = None
+    engine: Engine,
+    data: MultiLabelDataset,
+    batch: int = 32,
+    prepare: Prepare | None = None,
+    *,
+    columns: list[int] | None = None,
+    folder: Path | None = None,
 ) -> np.ndarray:
     """An engine's float32 logits `[N, C]` on a split, in its order.
 
     Args:
         prepare: how pictures become pixels; by default as the engine's bundle says.
+        columns: the engine's labels in the order in which they are wanted; by default its own.
+        folder: where the logits are kept if they are large, as `multilabel.cells` says.
 
     Raises:
         EngineUnavailableError: see `first_answer`.
@@ -320,11 +334,14 @@ def predict_split(
     """
     first_answer(engine, np.zeros((1, engine.preprocess.size, engine.preprocess.size, 3), np.uint8))
     own = prepare or (lambda pictures, row: engine.preprocess(pictures.picture(row)))
-    parts = []
+    made: CellWriter | None = None
     for start in range(0, len(data), batch):
         rows = range(start, min(start + batch, len(data)))
-        parts.append(engine(np.stack([own(data, row) for row in rows])))
-    return np.concatenate(parts)
+        logits = engine(np.stack([own(data, row) for row in rows]))
+        made = made or CellWriter((len(data), logits.shape[1]), logits.dtype, folder)
+        made.append(logits if columns is None else logits[:, columns])
+    assert made is not None, "a split holds pictures"
+    return made.done()
 
 
 def predict_pixels(engine: Engine, pixels: np.ndarray, batch: int = 32) -> np.ndarray:
@@ -338,17 +355,6 @@ def predict_pixels(engine: Engine, pixels: np.ndarray, batch: int = 32) -> np.nd
     return np.concatenate([engine(np.array(pixels[at : at + batch])) for at in range(0, len(pixels), batch)])
 
 
-def float_parent(bundle: Bundle) -> Bundle | None:
-    """The nearest fp32 ONNX among a bundle's parents; for an fp32 ONNX without one, the torch model; None if none is
-    beside the bundle."""
-    first = parent = bundle.open_parent()
-    while parent is not None and (parent.manifest.kind, parent.manifest.precision) != ("onnx", "fp32"):
-        parent = parent.open_parent()
-    # Whatever is nearer than an fp32 ONNX would be compared with itself.
-    itself = (bundle.manifest.kind, bundle.manifest.precision) == ("onnx", "fp32")
-    return first if parent is None and itself else parent
-
-
 def _columns(bundle: Bundle, data: MultiLabelDataset) -> list[int]:
     """Index of each of the data set's labels among the bundle's; the two must hold the same names."""
     if set(bundle.labels.names) != set(data.labels.names):
@@ -356,52 +362,7 @@ def _columns(bundle: Bundle, data: MultiLabelDataset) -> list[int]:
     return [bundle.labels.index(name) for name in data.labels.names]
 
 
-class _Found(NamedTuple):
-    """What an engine is compared with, in the data set's order of labels."""
-
-    logits: np.ndarray
-    name: str
-    targets: np.ndarray
-    ignore: np.ndarray
-    digest: str | None
-    """Digest of the bundle that was run for it; None where the model's own logits are stored."""
-
-
-def _answers(bundle: Bundle, data: MultiLabelDataset) -> np.ndarray:
+def _answers(bundle: Bundle, data: MultiLabelDataset, folder: Path) -> np.ndarray:
     columns = _columns(bundle, data)
     with open_engine(bundle, unproven=True) as engine:
-        return predict_split(engine, data)[:, columns]
-
-
-def _reference(bundle: Bundle, data: MultiLabelDataset) -> _Found:
-    if bundle.manifest.kind == "torch":
-        raise InputError(f"{bundle.path}: a torch bundle is what engines are verified against; verify its ONNX instead")
-    file = bundle.path / REFERENCE
-    if REFERENCE in bundle.manifest.files:
-        stored = Reference.load(file)
-        rows = stored.rows(data.hashes())
-        if rows is not None and set(stored.labels) == set(data.labels.names):
-            columns = [stored.labels.index(name) for name in data.labels.names]
-            return _Found(
-                stored.logits[rows][:, columns],
-                f"{stored.source} ({REFERENCE})",
-                stored.targets[rows][:, columns],
-                stored.ignore[rows][:, columns],
-                None,
-            )
-    parent = float_parent(bundle)
-    if parent is None:
-        named = bundle.manifest.parent
-        lacks, other = "it was made from no other bundle", "adopt or export it again with these"
-        if named is not None:
-            lacks = f"the bundle it was made from ({named.name}) is not beside it, unchanged"
-            other = f"copy {named.name} beside it"
-        raise InputError(
-            f"{bundle.path}: its {REFERENCE} does not cover these pictures (the split {data.split!r} of {data.root}), "
-            f"and {lacks}: say the --data and --split that it was made with, or {other}"
-        )
-    log.info("%s does not cover these pictures: the reference is %s", REFERENCE, parent.path)
-    try:
-        return _Found(_answers(parent, data), parent.name, data.targets, data.ignore, parent.digest)
-    except EngineUnavailableError as error:  # raised for the reference, not for the engine itself
-        raise InputError(f"{bundle.path}: the reference {parent.path} cannot run here: {error}") from error
+        return predict_split(engine, data, columns=columns, folder=folder)

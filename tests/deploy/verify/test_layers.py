@@ -15,7 +15,7 @@ from onnx import helper, numpy_helper
 from edgepress.calibration.int8.equalise import equalise
 from edgepress.deploy.build.compile import compile_openvino
 from edgepress.deploy.verify.layers import ALONE_DB, PICTURES, Inspection, inspect_layers
-from edgepress.deploy.verify.verification import float_parent
+from edgepress.deploy.verify.references import float_parent
 from edgepress.multilabel.bundle import Bundle, write_bundle
 from edgepress.multilabel.facts import Parent
 from edgepress.multilabel.manifest import BuiltForTensorRt, Quantization
