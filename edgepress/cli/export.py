@@ -51,7 +51,8 @@ def verb(
 
     The model is a STUDENT bundle, or --weights of a file that edgepress wrote, or --weights of any file that fits
     --backbone, --head, --width and --size. With --layout a bundle that runs is written for another program instead:
-    Triton Inference Server, OpenVINO Model Server, OpenVINO Model API, DeepStream, or the Hugging Face hub.
+    Triton Inference Server, OpenVINO Model Server, OpenVINO Model API, DeepStream, the Hugging Face hub, or (free-size)
+    any program that decodes pictures and does not scale them.
     """
     from edgepress.run.build import export_student
 

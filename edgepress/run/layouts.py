@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edgepress.deploy.build.deepstream import write_deepstream
+from edgepress.deploy.build.free_size import write_free_size
 from edgepress.deploy.build.huggingface import write_huggingface
 from edgepress.deploy.build.model_api import write_model_api
 from edgepress.deploy.build.ovms import write_ovms
@@ -28,6 +29,7 @@ LAYOUTS: dict[str, Callable[[Bundle, Path], Path]] = {
     "model-api": write_model_api,
     "deepstream": write_deepstream,
     "huggingface": _with_card,
+    "free-size": write_free_size,
 }
 
 
