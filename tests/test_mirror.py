@@ -28,6 +28,7 @@ BESIDE_THE_ROOMS = {
     "test_nasty_pictures.py",
     "test_arm64.py",
     "test_phones.py",
+    "test_gpu_benchmark.py",
 }
 
 VERBS = "edgepress/cli/"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.labels import LabelSpace, one_form
 from edgepress.multilabel.preprocess import Preprocess
+from edgepress.multilabel.versions import package_version
 
 log = logging.getLogger("edgepress")
 _TOOLS = ("onnx", "onnxruntime", "edgepress")
@@ -78,7 +78,7 @@ def adopt_onnx(
             "config": config.model_dump(mode="json"),
             "verified": verified.fingerprint(),
             "golden": version_of(config.generated_pictures),
-            "tools": [version(name) for name in _TOOLS],
+            "tools": [package_version(name) for name in _TOOLS],
         }
     )
     if (made := up_to_date(out, inputs)) is not None:
@@ -129,7 +129,7 @@ def _tell_optimised(model: _Session, verified: MultiLabelDataset) -> None:
             "what the graph's operators mean (its answers without them). The bundle answers as ONNX Runtime does by "
             "default: compare its answers with those of the program that the model was trained with, and export the "
             "model with other operators if they differ",
-            model.foreign.source, version("onnxruntime"), apart,
+            model.foreign.source, package_version("onnxruntime"), apart,
         )  # fmt: skip
 
 

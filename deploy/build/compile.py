@@ -18,6 +18,7 @@ from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.golden_answers import is_proof
 from edgepress.multilabel.manifest import BuiltForOpenVino
 from edgepress.multilabel.openvino_model import openvino_model
+from edgepress.multilabel.versions import package_version
 
 log = logging.getLogger("edgepress")
 
@@ -165,4 +166,4 @@ def require_float_onnx(parent: Bundle) -> None:
 
 def tools_of(*names: str) -> dict[str, str]:
     """The versions of these packages, and of edgepress, for a manifest."""
-    return {name: version(name) for name in (*names, "edgepress")}
+    return {name: package_version(name) for name in (*names, "edgepress")}

@@ -8,7 +8,6 @@ import inspect
 import logging
 import traceback
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import get_args
 
@@ -29,6 +28,7 @@ from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.preprocess import Preprocess
+from edgepress.multilabel.versions import package_version
 
 log = logging.getLogger("edgepress")
 _OUTPUT = "scores"
@@ -127,7 +127,7 @@ def export(
             "preprocess": preprocess.model_dump(mode="json"),
             "as": [names.names, activation, colors, name, keep_labels, version_of(generated_pictures)],
             "verified": data.fingerprint(),
-            "tools": [version(tool) for tool in tools],
+            "tools": [package_version(tool) for tool in tools],
         }
     )
     return up_to_date(Path(out), inputs) or wrap(model, data, Path(out), inputs=inputs, tools=tools)

@@ -10,7 +10,6 @@ import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +32,7 @@ from edgepress.multilabel.metrics import sigmoid
 from edgepress.multilabel.plural import plural
 from edgepress.multilabel.preprocess import Preprocess
 from edgepress.multilabel.reached import answer_split, require_among, tell_finished
+from edgepress.multilabel.versions import package_version
 
 if TYPE_CHECKING:
     import onnx
@@ -134,7 +134,7 @@ def wrap(model: Finished, verified: MultiLabelDataset, out: Path, *, inputs: str
         decisions=Decisions.of_groups(labels.names, verified.groups),
         opset=next(one.version for one in graph.opset_import if one.domain in ("", "ai.onnx")),
         facts=Facts(backbone=f"adopted from {model.name}"),
-        tools={name: version(name) for name in tools},
+        tools={name: package_version(name) for name in tools},
         inputs=inputs,
     ) as folder:
         import onnx

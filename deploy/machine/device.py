@@ -17,6 +17,7 @@ from edgepress.multilabel.cores import cores
 from edgepress.multilabel.litert_model import INSTALL_CONVERTER
 from edgepress.multilabel.openvino_model import own_signal_stack
 from edgepress.multilabel.plural import plural
+from edgepress.multilabel.versions import package_version
 
 _JETSON = " (on a Jetson it comes with JetPack: sudo apt install nvidia-jetpack)"
 
@@ -116,7 +117,7 @@ def _check(module: str, extra: str, distribution: str, detail: Callable[[], str]
             return Backend(module, False, "no folder for temporary files can be written: TMPDIR=FOLDER names one")
         return Backend(module, False, f"is installed and fails: {' '.join(str(error).split())[:160] or repr(error)}")
     try:
-        version = importlib.metadata.version(distribution)
+        version = package_version(distribution)
     except importlib.metadata.PackageNotFoundError:
         version = "version unknown"  # a device's own package, such as JetPack's TensorRT
     return Backend(module, True, f"{version}{'; ' if devices else ''}{devices}")

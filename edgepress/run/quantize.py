@@ -6,7 +6,6 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +51,7 @@ from edgepress.multilabel.manifest import BuiltFor, Quantization, Target, Tried
 from edgepress.multilabel.metrics import average_precision
 from edgepress.multilabel.ncnn_model import require_pnnx
 from edgepress.multilabel.plural import plural
+from edgepress.multilabel.versions import package_version
 from edgepress.remote.host import Host
 from edgepress.report.plots import draw_int8, write_plot
 from edgepress.run.candidates import Candidates, Place, copy_graph, place_of
@@ -124,7 +124,7 @@ def quantize_bundle(
     spec = next(spec for spec in ENGINES.values() if spec.target == target)
     with place_of(host if spec.graph is None else None) as place:
         bits = weight_bits(config, place) if spec.runtime.saturates else 8
-        tools = {name: version(name) for name in (*_PACKAGES[target], "edgepress")}
+        tools = {name: package_version(name) for name in (*_PACKAGES[target], "edgepress")}
         inputs = _inputs(parent, target, pictures, splits.val, config, bits, tools, place, most_float)
         if (made := up_to_date(out, inputs)) is not None:
             return made if made.manifest.parent == parent.as_parent else _aligned_again(made, parent, splits.val)

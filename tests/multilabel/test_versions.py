@@ -1,0 +1,30 @@
+"""A package that is installed by another of its names."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import pytest
+
+from edgepress.multilabel import versions
+from edgepress.multilabel.versions import package_version
+
+
+def test_onnx_runtime_for_a_gpu_is_onnx_runtime(tmp_path: Path, monkeypatch):
+    """An environment that has onnxruntime-gpu alone, as the documentation asks for."""
+    made = tmp_path / "onnxruntime_gpu-1.31.1.dist-info"
+    made.mkdir()
+    (made / "METADATA").write_text("Metadata-Version: 2.1\nName: onnxruntime-gpu\nVersion: 1.31.1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert package_version("onnxruntime") == version("onnxruntime")  # the one of that very name comes first
+
+    def without(name: str) -> str:
+        if name == "onnxruntime":
+            raise PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(versions, "version", without)
+    assert package_version("onnxruntime") == "1.31.1"
+    with pytest.raises(PackageNotFoundError, match="no-such-package"):
+        package_version("no-such-package")
