@@ -73,6 +73,9 @@ class TrainConfig(Config):
     """Forward passes per step, for a batch larger than memory holds. Terms between pictures see one pass each."""
     lr: float = Field(default=5e-4, gt=0)
     """Peak learning rate of the OneCycle schedule (AdamW)."""
+    backbone_lr_scale: float = Field(default=1.0, ge=0)
+    """The backbone's learning rate as a multiple of lr. 0 trains the head alone, which suits few pictures: the backbone
+    stays as it is, with the statistics of its batch norms."""
     weight_decay: float = Field(default=1e-4, ge=0)
     """AdamW's weight decay, on weights of two or more dimensions."""
     pct_start: float = Field(default=0.2, gt=0, lt=1)

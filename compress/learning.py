@@ -72,9 +72,13 @@ class Learning:
         if device.type == "cuda" and accelerator.num_processes > 1:  # on a CPU it raises
             convert_sync_batchnorm(self.learner)  # torch's own drops the activation inside timm's batch norms
         channels_last(self.learner, device)
+        self.frozen = config.backbone_lr_scale == 0
+        """Whether the head is trained alone."""
+        if self.frozen:
+            model.backbone.requires_grad_(False)
         # Fused on a GPU, it would hide from accelerate which steps fp16 skipped.
         fused = device.type == "cpu"
-        optimizer = torch.optim.AdamW(_decay_groups(self.learner, config.weight_decay), lr=config.lr, fused=fused)
+        optimizer = torch.optim.AdamW(_groups(self.learner, config), lr=config.lr, fused=fused)
         self.ema = ModelEmaV3(model.to(device), decay=config.ema_decay, use_warmup=True)
         self.wrapped, self.optimizer, self.prepared = accelerator.prepare(self.learner, optimizer, loader)
         self.steps = -(-len(self.prepared) // config.accumulate)
@@ -145,6 +149,8 @@ class Learning:
         """Learn from every training picture once."""
         set_seed(self.config.seed + number, device_specific=True)  # the dropout and drop-path of this epoch
         self.learner.train()
+        if self.frozen:
+            self.model.backbone.eval()  # or its batch norms would learn from these pictures
         sums = Sums()
         title = f"epoch {number + 1}/{self.config.epochs_trained}"
         with progress(self.accelerator, title, len(self.prepared)) as advance:
@@ -195,6 +201,8 @@ class Learning:
         """Give the model the averaged weights of the epoch that was best on val."""
         self.model.load_state_dict(self.best)
         self.model.eval()
+        if self.frozen:
+            self.model.backbone.requires_grad_(True)
         history = tuple(map(Epoch.model_validate, self.history))
         return Trained(history=history, best_epoch=self.best_epoch, val_mAP=history[self.best_epoch].val_mAP)
 
@@ -231,12 +239,17 @@ def _share_statistics(model: nn.Module, accelerator: Accelerator) -> None:
             torch.distributed.broadcast(buffer, src=0)
 
 
-def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Exclude norms and biases from weight decay."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+def _groups(learner: _Learner, config: TrainConfig) -> list[dict]:
+    """The optimiser's groups: norms and biases have no weight decay, and the backbone may have a rate of its own."""
+    scales: dict[float, list[nn.Parameter]] = {1.0: []}
+    backbone = set(learner.model.backbone.parameters()) if config.backbone_lr_scale != 1 else set()
+    for parameter in learner.parameters():
+        if parameter.requires_grad:
+            scales.setdefault(config.backbone_lr_scale if parameter in backbone else 1.0, []).append(parameter)
     return [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in some if (p.ndim >= 2) == decays], "weight_decay": decay, "lr": config.lr * scale}
+        for scale, some in scales.items()
+        for decays, decay in ((True, config.weight_decay), (False, 0.0))
     ]
 
 
@@ -246,7 +259,8 @@ def _schedule(optimizer: Any, config: TrainConfig, total: int) -> torch.optim.lr
         return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
     # torch divides by the rise's length minus 1: a rise of exactly one step is made slightly longer.
     pct_start = config.pct_start * (1.01 if abs(config.pct_start * total - 1) < 1e-9 else 1)
-    return torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=total, pct_start=pct_start)
+    peaks = [group["lr"] for group in optimizer.param_groups]
+    return torch.optim.lr_scheduler.OneCycleLR(optimizer, peaks, total_steps=total, pct_start=pct_start)
 
 
 _COMPILERS = {"cpu": ("C++", "CXX", ("g++", "clang++")), "cuda": ("C", "CC", ("gcc", "clang"))}

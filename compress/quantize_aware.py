@@ -138,6 +138,7 @@ def lesson_again(student: Bundle, config: QuantizeAwareConfig) -> DistillConfig:
         **left_out,
         "epochs": config.epochs,
         "stop_epoch": None,
+        "backbone_lr_scale": 1.0,  # weights and ranges of the whole student are fitted to each other
         "lr": config.lr or trained.lr / 10,
         "workers": config.workers,
         "seed": trained.seed if config.seed is None else config.seed,

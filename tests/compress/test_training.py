@@ -79,6 +79,30 @@ def test_a_training_that_stops_early_is_the_beginning_of_the_whole_one(splits, t
         TeachConfig.parse({**QUICK, "epochs": 4, "stop_epoch": 5}, "teach")
 
 
+def test_the_head_is_trained_alone(splits, tmp_path):
+    torch.manual_seed(0)
+    start, _ = make_model(TeachConfig(**QUICK), splits[0].labels)
+    model, _, _ = run_fit(splits, tmp_path, epochs=2, backbone_lr_scale=0)
+    before, after = start.state_dict(), model.state_dict()
+    moved = {name.split(".")[0] for name in after if not torch.equal(before[name], after[name])}
+    assert moved == {"head"}  # and no statistic of the backbone's batch norms
+    assert all(parameter.requires_grad for parameter in model.backbone.parameters())
+
+
+def test_the_backbone_has_a_rate_of_its_own(splits, tmp_path):
+    """AdamW's first step is the rate itself."""
+    same = {"epochs": 1, "batch_size": len(splits[0]), "lr": 1e-2, "ema_decay": 0.0, "weight_decay": 0.0}
+    torch.manual_seed(0)
+    start, _ = make_model(TeachConfig(**QUICK), splits[0].labels)
+    model, _, _ = run_fit(splits, tmp_path, **same, backbone_lr_scale=0.1)
+    steps = {"backbone": [], "head": []}
+    for (name, old), new in zip(start.named_parameters(), model.parameters(), strict=True):
+        if (old != new).any():
+            steps[name.split(".")[0]].append((old - new).abs().median().item())
+    assert np.median(steps["backbone"]) == pytest.approx(1e-3, rel=0.1)
+    assert np.median(steps["head"]) == pytest.approx(1e-2, rel=0.1)
+
+
 def test_history_names_every_term(splits, tmp_path):
     class TwoTerms(TeachTask):
         def forward(self, batch, logits, embeddings):
