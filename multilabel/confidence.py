@@ -7,6 +7,7 @@ drawn, not their halves) and the percentile interval (chapter 13).
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -110,6 +111,22 @@ def resampled_mean_average_precision(
         counts: int16 `[N, R]`.
     """
     total, labels = np.zeros(counts.shape[1]), np.zeros(counts.shape[1], np.int64)
+    for drawn in resampled_average_precision(targets, scores, ignore, counts):
+        counted = ~np.isnan(drawn)
+        total += np.where(counted, drawn, 0)
+        labels += counted
+    return np.divide(total, labels, out=np.full_like(total, np.nan), where=labels > 0)
+
+
+def resampled_average_precision(
+    targets: np.ndarray, scores: np.ndarray, ignore: np.ndarray, counts: np.ndarray
+) -> Iterator[np.ndarray]:
+    """AP of one label after the other in every resample, float64 `[R]`: NaN where it has no positive or no negative.
+
+    Args:
+        targets: `[N, C]`, as are `scores` and `ignore`.
+        counts: int16 `[N, R]`.
+    """
     step = max(_CELLS // max(len(counts), 1), _TOGETHER)
     parts = [slice(start, start + step) for start in range(0, counts.shape[1], step)]
     blocks = [np.ascontiguousarray(counts[:, some]) for some in parts]
@@ -117,12 +134,12 @@ def resampled_mean_average_precision(
     for columns in column_parts(targets.shape):  # so that memory does not hold an order per label
         copied = [columns_of(one, columns) for one in (targets, scores, ignore)]
         ranked = [_Ranked.of(*(one[:, column] for one in copied)) for column in range(copied[0].shape[1])]
+        found = np.full((len(ranked), counts.shape[1]), np.nan)
         for some, block in zip(parts, blocks, strict=True):  # a block stays in the processor's cache for all of these
-            for one in filter(None, ranked):
-                ap, counted = one.average_precision(block, drawn[some])
-                total[some] += ap
-                labels[some] += counted
-    return np.divide(total, labels, out=np.full_like(total, np.nan), where=labels > 0)
+            for place, one in enumerate(ranked):
+                if one is not None:
+                    found[place, some] = one.average_precision(block, drawn[some])
+        yield from found
 
 
 class _Ranked(NamedTuple):
@@ -159,8 +176,8 @@ class _Ranked(NamedTuple):
             None if len(kept) == len(ignore) else kept,
         )
 
-    def average_precision(self, counts: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """AP in every resample, and whether it has a positive and a negative there (0 where not): `[R]` each.
+    def average_precision(self, counts: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+        """AP in every resample, `[R]`; NaN where it has no positive or no negative.
 
         Args:
             counts: `[N, R]`.
@@ -175,5 +192,4 @@ class _Ranked(NamedTuple):
         positives = hits[-1]
         ap = (gained * (hits / np.maximum(ranks, 1))).sum(axis=0) / np.maximum(positives, 1)
         known = drawn if self.kept is None else np.take(counts, self.kept, axis=0).sum(axis=0, dtype=np.int64)
-        counted = (positives > 0) & (known > positives)
-        return np.where(counted, ap, 0), counted
+        return np.where((positives > 0) & (known > positives), ap, np.nan)

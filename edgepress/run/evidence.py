@@ -11,12 +11,12 @@ from edgepress.multilabel.confidence import (
     LEVEL,
     RESAMPLES,
     resample_counts,
-    resampled_mean_average_precision,
+    resampled_average_precision,
 )
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.decisions import Decisions
 from edgepress.multilabel.manifest import Quantization
-from edgepress.multilabel.metrics import average_precision, sigmoid
+from edgepress.multilabel.metrics import average_precision, counts_known, sigmoid
 from edgepress.run.result import Interval, LabelScore, Reliability
 from edgepress.run.run_report import Curves
 
@@ -33,7 +33,7 @@ def label_scores(logits: np.ndarray, data: MultiLabelDataset, *, intervals: bool
             its intervals.
     """
     precisions = average_precision(data.targets, data.scores(logits), data.ignore)
-    positives = ((data.targets == 1) & ~data.ignore).sum(axis=0)
+    positives, _ = counts_known(data.targets, data.ignore)
     found = label_intervals(logits, data) if intervals else dict.fromkeys(data.labels.names)
     return tuple(
         LabelScore(
@@ -60,9 +60,8 @@ def label_intervals(logits: np.ndarray, data: MultiLabelDataset) -> dict[str, In
         return dict.fromkeys(data.labels.names)
     counts, scores = resample_counts(len(data), RESAMPLES), data.scores(logits)
     found: dict[str, Interval | None] = {}
-    for column, name in enumerate(data.labels.names):
-        one = slice(column, column + 1)
-        drawn = resampled_mean_average_precision(data.targets[:, one], scores[:, one], data.ignore[:, one], counts)
+    every = resampled_average_precision(data.targets, scores, data.ignore, counts)
+    for name, drawn in zip(data.labels.names, every, strict=True):
         if np.isnan(drawn).all():
             found[name] = None
         else:
