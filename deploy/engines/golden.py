@@ -11,7 +11,6 @@ import hashlib
 import io
 import json
 import logging
-import os
 import time
 import zipfile
 from dataclasses import asdict, dataclass
@@ -26,6 +25,7 @@ from edgepress.deploy.machine.processor import machine_key
 from edgepress.multilabel.bundle import Bundle, write_atomically
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
 from edgepress.multilabel.golden_answers import GOLDEN
+from edgepress.multilabel.known_hashes import user_cache
 from edgepress.multilabel.manifest import Precision
 
 if TYPE_CHECKING:
@@ -201,10 +201,7 @@ def _key(engine: Engine) -> str:
 
 def cache_folder() -> Path | None:
     """The folder for proofs, in XDG_CACHE_HOME or HOME's .cache; None without either."""
-    cache = os.environ.get("XDG_CACHE_HOME")
-    home = os.environ.get("HOME")
-    base = Path(cache) if cache and os.path.isabs(cache) else Path(home) / ".cache" if home else None
-    return None if base is None else base / "edgepress" / "proven"
+    return user_cache("proven")
 
 
 def _remember(engine: Engine) -> None:

@@ -42,6 +42,7 @@ from edgepress.multilabel.datasets.unrecognised import nearest
 from edgepress.multilabel.datasets.values import CellCount
 from edgepress.multilabel.errors import DataChangedError, InputError, shown
 from edgepress.multilabel.grouped import GroupedLabels, grouped
+from edgepress.multilabel.known_hashes import KnownHashes
 from edgepress.multilabel.label_groups import NO_GROUPS, LabelGroups
 from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.pictures import (
@@ -198,19 +199,22 @@ class MultiLabelDataset:
         """Read every picture once, so that a broken one stops the work at the start rather than in the middle.
 
         Each byte of a shard that has an index is also compared with the sha256 there, just before its pictures are
-        read, so that the disk is read only once.
+        read, so that the disk is read only once. Pictures of a large data set that were checked before and have not
+        changed since are not read again (`known_hashes`).
 
         Raises:
             InputError: a picture is missing, truncated, too large or not a picture (the message names the first), or a
                 shard has changed.
         """
         checked: set[Shard] = set()
-        hashes = []
-        for path in self.paths:
+
+        def check(path: Picture) -> str:
             if isinstance(path, ShardPicture) and path.shard not in checked:
                 checked.add(path.shard)
                 webdataset.check_shard(path.shard)
-            hashes.append(hashlib.sha256(check_picture(path)).hexdigest())
+            return hashlib.sha256(check_picture(path)).hexdigest()
+
+        hashes = KnownHashes(self.root, "checked").of(self.paths, check)
         self.__dict__.setdefault(_HASHES, hashes)  # these are hashes of the very bytes that were checked
 
     def picture(self, row: int) -> np.ndarray:
@@ -231,16 +235,17 @@ class MultiLabelDataset:
         except InputError as error:
             raise DataChangedError(f"{error}; it was there when the data set was loaded: {_AGAIN}") from None
         if hashlib.sha256(data).hexdigest() != expected:
+            KnownHashes(self.root).forget()
             raise DataChangedError(f"{path}: another picture than when the data set was loaded: {_AGAIN}")
         return data
 
     def hashes(self) -> list[str]:
-        """sha256 of every picture file, in order; the files are read once."""
+        """sha256 of every picture file, in order; the files are read once, or were before (`known_hashes`)."""
         return self._hashes
 
     @functools.cached_property
     def _hashes(self) -> list[str]:
-        return [picture_hash(path) for path in self.paths]
+        return KnownHashes(self.root).of(self.paths, picture_hash)
 
     def fingerprint(self) -> str:
         """sha256 of labels, targets, ignore mask, label groups and the content of every picture: it changes when any of
