@@ -25,14 +25,14 @@ class Third(NamedTuple):
     most: int
 
 
-def thirds(targets: np.ndarray, ignore: np.ndarray) -> tuple[Third, ...]:
-    """The labels that enter mAP in three parts of equal size, the most frequent first; none of fewer than `MANY`.
+def thirds(targets: np.ndarray, ignore: np.ndarray, least: int = MANY) -> tuple[Third, ...]:
+    """The labels that enter mAP in three parts of equal size, the most frequent first; none of fewer than `least`.
 
     Of labels with equally many pictures the first come first. Targets and ignore are `[N, C]`.
     """
     positives, negatives = counts_known(targets, ignore)
     columns = np.flatnonzero((positives > 0) & (negatives > 0))
-    if len(columns) < MANY:
+    if len(columns) < least:
         return ()
     positives = positives[columns]
     order = np.argsort(-positives, kind="stable")

@@ -54,6 +54,7 @@ TESTED_THROUGH = {
     "edgepress/run/relate.py": "how engines are held to each other: the verdicts of test_pipeline.py and test_prove.py",
     "edgepress/report/golden.py": "the lines of verify --golden that tests/deploy/verify/test_golden.py reads",
     "edgepress/report/style.py": "the contrast and the layout that test_html.py measures in a browser",
+    "edgepress/run/measured.py": "the figures of each student in test_compare.py",
     "edgepress/run/distilling.py": "the students and trials of test_compare.py and test_tune.py",
     "edgepress/report/svg.py": "the plots in test_write.py and test_html.py",
     "multilabel/datasets/columns.py": "the columns of test_csv_table.py and test_tables_generated.py",

@@ -33,19 +33,29 @@ def verb(
         int | None,
         typer.Option("--tune", help="Trials per method that choose its loss weights and learning rate on val."),
     ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option("--folds", help="Divide all pictures anew into so many folds, and compare with each as test."),
+    ] = None,
     *,
     flags: Annotated[Flags, FlagsOf(TrainRecipe, LEARNING)],
 ) -> None:
     """Train several distillation methods and compare them.
 
-    Every method sees the same pictures. Prints a table of test mAP, and writes compare.json and a plot.
+    Every method sees the same pictures. Prints a table of test mAP, and writes compare.html,
+    compare.md, compare.json and a plot.
     """
     settings = load_recipe(recipe, flags, CompareRecipe)
-    from edgepress.run.compare import CompareConfig, compare, print_comparison
+    from edgepress.report.across import print_across
+    from edgepress.report.methods import print_comparison
+    from edgepress.run.compare import CompareConfig, compare, compare_folds
     from edgepress.run.splits import splits_of
 
     chosen = methods.split(",") if methods else None
     drawn = seeds.split(",") if seeds else [settings.distill.seed]
     config = CompareConfig.parse({"seeds": drawn, "methods": chosen, "tune": tune}, FLAGS)
     with only_writer(Path(settings.out)):
-        print_comparison(compare(settings, config, splits_of(settings)), stdout())
+        if folds is None:
+            print_comparison(compare(settings, config, splits_of(settings)), stdout())
+        else:
+            print_across(compare_folds(settings, config, splits_of(settings), folds), stdout())

@@ -12,6 +12,7 @@ from edgepress.cli.options import Json, print_json, require_file
 from edgepress.multilabel.bundle import write_atomically
 from edgepress.multilabel.errors import InputError
 from edgepress.report.terminal import stdout
+from edgepress.run.compared import RECORD
 
 log = logging.getLogger("edgepress")
 
@@ -25,17 +26,21 @@ def verb(
 ) -> None:
     """Make a run's report again, or compare several runs.
 
-    report.html and report.md are made from report.json alone: no data set and no engine is opened.
+    report.html and report.md are made from report.json alone: no data set and no engine is opened. Folders of
+    `edgepress compare` are taken as well: one report is made again, and of several the methods are ranked together.
     """
     from edgepress.report.comparison import compare_runs, comparison_document, print_runs
     from edgepress.report.html import to_html
     from edgepress.report.overview import headline
     from edgepress.report.write import HTML, MARKDOWN, made_again, write_documents
-    from edgepress.run.run_report import read_report
+    from edgepress.run.run_report import REPORT, read_report
 
     require_file("--out", out)
     if len({run.resolve() for run in runs}) < len(runs):
         raise InputError(f"a run is named twice: {' '.join(map(str, runs))}; expected each once")
+    if all((run / RECORD).is_file() and not (run / REPORT).is_file() for run in runs):
+        _comparisons(runs, out, json=json)
+        return
     loaded = {str(run): read_report(run) for run in runs}
     if len(runs) == 1:
         if out is not None:
@@ -63,3 +68,29 @@ def verb(
         print_runs(loaded, stdout())
     if out is not None and not json:
         print(out)
+
+
+def _comparisons(runs: list[Path], out: Path | None, *, json: bool) -> None:
+    from edgepress.report.across import across_document, print_across
+    from edgepress.report.html import to_html
+    from edgepress.report.methods import print_comparison, write_methods
+    from edgepress.run.across import across, read_comparison
+
+    loaded = {str(run): read_comparison(run) for run in runs}
+    if len(runs) == 1:
+        if out is not None:
+            raise InputError("--out is for several comparisons; the compare.html of a single one is in its folder")
+        (record,) = loaded.values()
+        write_methods(runs[0], record)
+        if json:
+            print_json(record.model_dump(mode="json"))
+        else:
+            print_comparison(record, stdout())
+        return
+    found = across(loaded)
+    if out is not None:
+        write_atomically(out, to_html(across_document(found)).encode("utf-8", "backslashreplace"))
+    if json:
+        print_json(found.model_dump(mode="json"))
+    else:
+        print_across(found, stdout())

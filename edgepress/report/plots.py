@@ -27,7 +27,14 @@ def write_plot(bundle: Bundle, what: str, svg: bytes) -> None:
 
 
 def draw_comparison(record: MethodComparison) -> bytes:
-    """Plot the students' test mAP of a comparison, a row per method, best first: each seed, the mean and deviation."""
+    """Plot the students' test mAP of a comparison; see `comparison_panel`."""
+    student = record.student
+    title = f"{student.backbone} at {student.size} px, {plural(record.epochs, 'epoch')}, by {record.teacher.backbone}"
+    return file(title, [comparison_panel(record)])
+
+
+def comparison_panel(record: MethodComparison) -> Panel:
+    """The students' test mAP, a row per method, best first: each seed, the mean and deviation."""
     methods = sorted(record.methods, key=lambda row: -row.test_mAP_points)
     seeds = {row.method: [100 * one.test_mAP for one in record.students if one.method == row.method] for row in methods}
     parts, top = legend([("d", "mean and deviation"), ("b", "a seed")], 14)
@@ -48,9 +55,7 @@ def draw_comparison(record: MethodComparison) -> bytes:
             parts.append(line(x(ends[0]), height, x(ends[1]), height, "line d"))
         parts += [mark(x(value), height, "b", 2.6) for value in seeds[row.method]]
         parts += [mark(x(mean), height, "d"), text(112, height + 4, f"{row.method} {mean:.2f}", "end")]
-    student = record.student
-    title = f"{student.backbone} at {student.size} px, {plural(record.epochs, 'epoch')}, by {record.teacher.backbone}"
-    return file(title, [(parts, bottom + 38)])
+    return parts, bottom + 38
 
 
 def draw_int8(bundle: Bundle, float_precision: np.ndarray, int8_precision: np.ndarray) -> bytes:

@@ -2,46 +2,45 @@
 
 Every method sees the same augmented pictures in the same order for the same number of steps; the teacher's outputs are
 computed once for each seed and kept. val chooses each student's epoch; test is read once, when a student is finished.
-With `tune`, val first chooses each method's settings among equally many trials. Finished students and trials are kept,
-so a comparison can be continued and extended.
+Pictures and seeds are resampled to tell which methods differ beyond chance. With `tune`, val first chooses each
+method's settings among equally many trials. Finished students and trials are kept, so a comparison can be continued and
+extended.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from pydantic import Field, ValidationError
-from rich.console import Console
 
 from edgepress.compress.config import DistillConfig
 from edgepress.compress.methods import ALONE, PRESETS, TERMS
 from edgepress.compress.reading import TeacherSource
-from edgepress.multilabel.bundle import Bundle, write_atomically
+from edgepress.multilabel.bundle import write_atomically
 from edgepress.multilabel.config import Config
 from edgepress.multilabel.errors import InputError, did_you_mean, first_mistake
-from edgepress.multilabel.frequency import PARTS, thirds
-from edgepress.multilabel.metrics import average_precision, prevalence
-from edgepress.multilabel.plural import plural
-from edgepress.report.plots import draw_comparison
-from edgepress.report.terminal import print_table
-from edgepress.run.compared import ComparedStudent, MethodComparison, MethodSummary
+from edgepress.multilabel.metrics import prevalence
+from edgepress.report.methods import write_methods
+from edgepress.run.across import Across, across
+from edgepress.run.compared import RECORD, ComparedStudent, MethodComparison
 from edgepress.run.distilling import Distilling
+from edgepress.run.folds import folds_of
+from edgepress.run.measured import measure, resampled
 from edgepress.run.pipeline import taught, teachers_of
 from edgepress.run.ready import require_ready
 from edgepress.run.recipe import CompareRecipe
 from edgepress.run.run_report import ModelFacts
 from edgepress.run.search_space import Settings, space_of
 from edgepress.run.splits import Splits
+from edgepress.run.summary import labels_of, lead, significance_of, summarise
 from edgepress.run.teachers import Teaching
 from edgepress.run.trials import Trial, best, shown_settings, with_settings
 
 log = logging.getLogger("edgepress")
-RECORD, PLOT = "compare.json", "compare.svg"
+FOLDS = "folds.json"
 _METHOD = ("preset", "reduction", "task", "inherit_head", *TERMS)
 """The settings in which methods differ."""
 
@@ -64,9 +63,10 @@ def known_methods(recipe: CompareRecipe) -> list[str]:
 
 
 def compare(recipe: CompareRecipe, config: CompareConfig, splits: Splits) -> MethodComparison:
-    """Train the missing students and return the record, which is also written to compare.json and drawn as compare.svg.
+    """Train the missing students and return the record, which is also written to compare.json, compare.html and
+    compare.md, and drawn as compare.svg.
 
-    Both are written again after every student.
+    All are written again after every student.
 
     Raises:
         InputError: an unknown method; see also `require_ready` and `distill`.
@@ -90,6 +90,7 @@ def compare(recipe: CompareRecipe, config: CompareConfig, splits: Splits) -> Met
             space_of(one)
     require_ready(recipe, splits, list(settings.values()), (), teaching)
     out = Path(recipe.out)
+    draws = out / "compare" / "resampled"
     teachers = teachers_of(recipe, splits)
     kept = [one for one in settings.values() if not one.looks_inside]
     embeddings, maps = any(one.compares_embeddings for one in kept), any(one.compares_maps for one in kept)
@@ -110,15 +111,39 @@ def compare(recipe: CompareRecipe, config: CompareConfig, splits: Splits) -> Met
         rows = {key: row for key, row in rows.items() if row.method != method or row.settings == chosen}
         student = distilling.distil(with_settings(own, chosen), folder)
         row = rows.get((method, seed))
-        if row is None or row.digest != student.digest:
-            row = rows[method, seed] = _row(student, method, seed, splits, chosen)
+        if row is None or row.digest != student.digest or resampled(row.digest, splits, draws) is None:
+            row = rows[method, seed] = measure(student, method, seed, splits, chosen, draws)
         record = _with_rows(record, tuple(rows.values()))
-        write_atomically(out / RECORD, (record.model_dump_json(indent=2) + "\n").encode())
-        write_atomically(out / PLOT, draw_comparison(record))
+        _write(out, record)
         log.info("%s, seed %d: val mAP %.2f, test mAP %.2f", method, seed, 100 * row.val_mAP, 100 * row.test_mAP)
         if method == "alone" and record.teacher_leads_points is not None:
             log.info("the teacher is %.2f points above the student alone on val", record.teacher_leads_points)
+    record = record.model_copy(update={"significance": significance_of(record, splits, draws)})
+    _write(out, record)
     return record
+
+
+def compare_folds(recipe: CompareRecipe, config: CompareConfig, splits: Splits, count: int) -> Across:
+    """Compare in every fold of the data set's pictures, with a teacher of its own, and rank the methods over them.
+
+    Each fold is a comparison in a folder of its own, `fold-1` and so on; what they say together is also in folds.json.
+
+    Raises:
+        InputError: a finished teacher is given, which may have seen the test pictures of a fold; see also `folds_of`
+            and `compare`.
+    """
+    if recipe.teacher:
+        raise InputError(
+            "folds: a finished teacher has seen test pictures of some fold; leave it out, so that each fold has its own"
+        )
+    out, records = Path(recipe.out), {}
+    for number, fold in enumerate(folds_of(splits, count), 1):
+        log.info("fold %d of %d", number, count)
+        own = recipe.model_copy(update={"out": str(out / f"fold-{number}")})
+        records[f"fold {number}"] = compare(own, config, fold)
+    found = across(records)
+    write_atomically(out / FOLDS, (found.model_dump_json(indent=2) + "\n").encode())
+    return found
 
 
 def _tune(distilling: Distilling, method: str, base: DistillConfig, count: int, folder: Path) -> tuple[Trial, ...]:
@@ -135,15 +160,21 @@ def _replaced(trials: Sequence[Trial], method: str, tried: Sequence[Trial]) -> t
 
 
 def _with_rows(record: MethodComparison, students: tuple[ComparedStudent, ...]) -> MethodComparison:
-    """The record with these students and what follows from them."""
+    """The record with these students and what follows from them at once."""
     tuned = {row.method for row in students if row.settings}
     found = {
         "students": students,
         "methods": summarise(students),
-        "teacher_leads_points": _lead(students),
+        "teacher_leads_points": lead(students),
         "trials": tuple(one for one in record.trials if one.method in tuned),
+        "significance": (),
     }
     return record.model_copy(update=found)
+
+
+def _write(out: Path, record: MethodComparison) -> None:
+    write_atomically(out / RECORD, (record.model_dump_json(indent=2) + "\n").encode())
+    write_methods(out, record)
 
 
 def _teachable(recipe: CompareRecipe, teaching: Teaching) -> list[str]:
@@ -153,80 +184,6 @@ def _teachable(recipe: CompareRecipe, teaching: Teaching) -> list[str]:
     if left_out := [name for name in known if name not in chosen]:
         log.info("left out, because they need what is inside the teacher: %s", ", ".join(left_out))
     return chosen
-
-
-def _lead(students: Sequence[ComparedStudent]) -> float | None:
-    """By how many points of val mAP the teacher leads a student trained alone, which is what it can teach."""
-    alone = [
-        100 * (row.teacher_val_mAP - row.val_mAP)
-        for row in students
-        if row.method == "alone" and row.teacher_val_mAP is not None
-    ]
-    return statistics.mean(alone) if alone else None
-
-
-def summarise(students: Sequence[ComparedStudent]) -> tuple[MethodSummary, ...]:
-    """Mean and sample deviation of each method's test mAP in points, in the order of first appearance."""
-    methods = []
-    for name in dict.fromkeys(row.method for row in students):
-        rows = [row for row in students if row.method == name]
-        values = [100 * row.test_mAP for row in rows]
-        methods.append(
-            MethodSummary(
-                method=name,
-                seeds=len(rows),
-                test_mAP_points=statistics.mean(values),
-                deviation=statistics.stdev(values) if len(values) > 1 else None,
-                val_mAP_points=statistics.mean(100 * row.val_mAP for row in rows),
-                by_frequency_points=_by_frequency(rows),
-                settings=rows[0].settings,
-            )
-        )
-    return tuple(methods)
-
-
-def _by_frequency(rows: Sequence[ComparedStudent]) -> tuple[float, ...]:
-    """Means in points; none where a student of an earlier version has no such figures."""
-    if not all(row.by_frequency for row in rows):
-        return ()
-    return tuple(100 * statistics.mean(parts) for parts in zip(*(row.by_frequency for row in rows), strict=True))
-
-
-def print_comparison(record: MethodComparison, console: Console) -> None:
-    """Print the table, best method first."""
-    lead, known = record.teacher_leads_points, record.students[0].teacher_val_mAP
-    tuned = {row.method: _tuned(row, record.trials) for row in record.methods}
-    rows: list[tuple[str, ...]] = []
-    for row in sorted(record.methods, key=lambda row: -row.test_mAP_points):
-        deviation = "" if row.deviation is None else f"{row.deviation:.2f}"
-        means = (f"{row.test_mAP_points:.2f}", deviation, f"{row.val_mAP_points:.2f}")
-        rows.append((row.method, str(row.seeds), *means, *(f"{part:.2f}" for part in row.by_frequency_points)))
-    parts = PARTS if all(row.by_frequency_points for row in record.methods) else ()
-    columns = ["method", "seeds", "test mAP", "deviation", "val mAP", *parts]
-    rows = [row[: len(columns)] for row in rows]
-    if record.trials:
-        columns.append("chosen by trials")
-        rows = [(*row, tuned[row[0]]) for row in rows]
-    print_table(
-        console,
-        columns,
-        rows,
-        prose=bool(record.trials),
-        title=f"{record.student.backbone} at {record.student.size} px, {plural(record.epochs, 'epoch')}",
-        caption=(
-            f"teacher: {record.teacher.backbone}, val mAP {'unknown' if known is None else f'{100 * known:.2f}'}"
-            f"{'' if lead is None else f', {lead:.1f} points above the student alone'}; "
-            f"random scores reach {100 * record.prevalence:.1f}. val picks the epoch, test reports. "
-            f"The rows are all that {RECORD} holds, of this call and of earlier ones"
-            f"{'; head, middle, tail: test mAP of the most frequent labels, and so on' if parts else ''}"
-        ),
-    )
-
-
-def _tuned(row: MethodSummary, trials: Sequence[Trial]) -> str:
-    """How many trials chose a method's settings, and which."""
-    count = sum(one.method == row.method for one in trials)
-    return f"of {count}: {shown_settings(row.settings)}" if count else "not tuned"
 
 
 def _settings(recipe: CompareRecipe, method: str, seed: int) -> DistillConfig:
@@ -241,34 +198,6 @@ def _settings(recipe: CompareRecipe, method: str, seed: int) -> DistillConfig:
     return DistillConfig.parse({**values, "seed": seed}, f"method {method}")
 
 
-def _row(student: Bundle, method: str, seed: int, splits: Splits, settings: Settings) -> ComparedStudent:
-    from edgepress.compress.checkpoint import load_model
-    from edgepress.compress.training import make_accelerator, predict_logits
-
-    facts = student.manifest.facts
-    assert facts.training is not None
-    assert facts.val_mAP is not None
-    assert facts.best_epoch is not None
-    config = DistillConfig.parse(facts.training, f"{student.path}, training")
-    accelerator = make_accelerator(config)
-    logits = predict_logits(load_model(student.path).to(accelerator.device), splits.test, config, accelerator)
-    test = splits.test
-    precisions = average_precision(test.targets, test.scores(np.asarray(logits)), test.ignore)
-    return ComparedStudent(
-        method=method,
-        seed=seed,
-        val_mAP=facts.val_mAP,
-        best_epoch=facts.best_epoch,
-        test_mAP=float(np.nanmean(precisions)),
-        by_frequency=tuple(float(precisions[third.columns].mean()) for third in thirds(test.targets, test.ignore)),
-        seconds=sum(epoch.seconds for epoch in facts.history),
-        teacher_val_mAP=facts.teacher_val_mAP,
-        training=config,
-        settings=settings,
-        digest=student.digest,
-    )
-
-
 def _header(recipe: CompareRecipe, splits: Splits, teachers: Sequence[TeacherSource]) -> MethodComparison:
     return MethodComparison(
         data=recipe.data,
@@ -280,6 +209,7 @@ def _header(recipe: CompareRecipe, splits: Splits, teachers: Sequence[TeacherSou
         epochs=recipe.distill.epochs_trained,
         distill=recipe.distill,
         splits=tuple(split.fingerprint() for split in (splits.train, splits.val, splits.test)),
+        labels=labels_of(splits),
     )
 
 
@@ -320,6 +250,8 @@ def _conditions(record: MethodComparison) -> MethodComparison:
             "students": (),
             "methods": (),
             "trials": (),
+            "labels": (),
+            "significance": (),
             "teacher_leads_points": None,
             "distill": record.distill.model_copy(update=fixed),
         }

@@ -50,6 +50,7 @@ RANGES: Mapping[str, Range] = {
     "review_kd": _TENFOLD,
     "at": _TENFOLD,
     "fitnet": _TENFOLD,
+    "label_map": _TENFOLD,
 }
 """Every setting that trials choose, by its name in `DistillConfig`. `alone` has only the learning rate."""
 

@@ -10,14 +10,17 @@ import numpy as np
 import pytest
 import yaml
 
+from edgepress.calibration.decide.label_scores import label_f1
+from edgepress.calibration.decide.thresholds import fit_decisions
 from edgepress.compress.checkpoint import load_model
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.datasets import load_dataset
-from edgepress.multilabel.metrics import mean_average_precision
+from edgepress.multilabel.metrics import average_precision, f1_scores, mean_average_precision
+from edgepress.report.methods import print_comparison
 from edgepress.report.terminal import stdout
-from edgepress.run.compare import print_comparison, summarise
 from edgepress.run.compared import ComparedStudent, MethodComparison
 from edgepress.run.run_report import ModelFacts
+from edgepress.run.summary import summarise
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +57,29 @@ def test_it_compares_continues_and_appends(edgepress, recipe, tiny_data):
     expected = mean_average_precision(test.targets, predicted(student, test))
     assert row["test_mAP"] == pytest.approx(expected, abs=1e-6)
     assert row["training"]["id"] == 1000
+    decisions = fit_decisions(predicted(student, load_dataset(tiny_data, "val")), load_dataset(tiny_data, "val"))
+    decided, half = decisions.decide(predicted(student, test)), predicted(student, test) >= 0
+    own, at_half = f1_scores(test.targets, decided, test.ignore), f1_scores(test.targets, half, test.ignore)
+    expected = {"OF1": own.OF1, "CF1": own.CF1, "OF1_at_half": at_half.OF1, "CF1_at_half": at_half.CF1}
+    assert row["decided"] == pytest.approx(expected, abs=1e-6)
+    assert row["AP"] == pytest.approx(average_precision(test.targets, predicted(student, test)), abs=1e-6)
+    assert row["F1"] == pytest.approx(label_f1(test.targets, decided, test.ignore), abs=1e-6)
+    assert [one["test_positives"] for one in record["labels"]] == test.targets.sum(axis=0).tolist()
+    assert [one["label"] for one in record["labels"]] == list(test.labels.names)
     trained = Bundle.open(student).manifest.facts.training
     alone = Bundle.open(student.with_name("alone-seed0")).manifest.facts.training
     differ = {name for name in trained if trained[name] != alone[name]}
     assert differ == {"preset", "reduction", "mld", "cd", "id"}  # not the published epochs, size or learning rate
+
+    (found,) = [one for one in record["significance"] if one["reference"] == "alone"]
+    (l2d,) = found["differences"]
+    points = [100 * one["test_mAP"] for one in record["students"]]
+    assert l2d["points"] == pytest.approx((points[1] - points[0] + points[3] - points[2]) / 2)
+    assert l2d["interval"][0] < l2d["points"] < l2d["interval"][1]
+    for name in ("compare.html", "compare.md"):
+        text = (recipe.parent / "run" / name).read_text()
+        for word in ("OF1 at 0.5", "By label", *test.labels.names, "Differences from alone of at least"):
+            assert word in text, (name, word)
 
     before = {row["digest"] for row in record["students"]}
     assert record["teacher_leads_points"] == pytest.approx(
@@ -79,7 +101,7 @@ def test_it_compares_continues_and_appends(edgepress, recipe, tiny_data):
     assert "alone" in answer.out  # which this call did not name
     caption = " ".join(answer.out.split())
     assert "The rows are all that compare.json holds, of this call and of earlier ones" in caption
-    assert f"test_efficientnet, val mAP {100 * row['teacher_val_mAP']:.2f}," in caption
+    assert f"Teacher: test_efficientnet, val mAP {100 * row['teacher_val_mAP']:.2f}," in caption
 
 
 def test_methods_are_tuned_by_equally_many_trials(edgepress, recipe, tmp_path):
@@ -132,6 +154,49 @@ def states(record, method):
 def test_fewer_than_one_trial_is_refused(bad, recipe):
     said = bad("compare", "--recipe", recipe, "--methods", "alone", "--tune", 0)
     assert "--tune 0: input should be greater than or equal to 1" in said
+
+
+def test_folds_are_comparisons_with_teachers_of_their_own(edgepress, recipe, tiny_data, tmp_path):
+    out = tmp_path / "run"
+    command = ("compare", "--recipe", recipe, "--out", out, "--methods", "alone,soft", "--folds", 3)
+    answer = edgepress(*command)
+    assert answer.code == 0, answer.err
+    records = [json.loads((out / f"fold-{number}" / "compare.json").read_text()) for number in (1, 2, 3)]
+    assert sum(one["test_pictures"] for one in records) == 48
+    assert len({one["teacher"]["digest"] for one in records}) == 3
+    found = json.loads((out / "folds.json").read_text())
+    assert found["comparisons"] == ["fold 1", "fold 2", "fold 3"]
+    assert {one["method"] for one in found["methods"]} == {"alone", "soft"}
+    for row in found["methods"]:
+        expected = [
+            one["test_mAP_points"] for record in records for one in record["methods"] if one["method"] == row["method"]
+        ]
+        assert row["test_mAP_points"] == expected
+    assert "rank on val" in answer.out
+
+    # Their reports together are the same, and each can be made again.
+    again = edgepress(
+        "report", *(out / f"fold-{number}" for number in (1, 2, 3)), "--out", tmp_path / "all.html", "--json"
+    )
+    assert again.code == 0, again.err
+    assert [one["test_rank"] for one in again.json["methods"]] == [one["test_rank"] for one in found["methods"]]
+    assert "rank on val" in (tmp_path / "all.html").read_text()
+    page = out / "fold-1" / "compare.html"
+    before = page.read_bytes()
+    page.unlink()
+    assert edgepress("report", out / "fold-1").code == 0
+    assert page.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--folds", "2"), "folds is 2; expected 3 to 48, the number of different pictures"),
+        (("--folds", "3", "--teacher", "somewhere"), "a finished teacher has seen test pictures of some fold"),
+    ],
+)
+def test_folds_that_prove_nothing_are_refused(bad, recipe, tmp_path, flags, said):
+    assert said in bad("compare", "--recipe", recipe, "--out", tmp_path / "run", "--methods", "alone", *flags)
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +273,7 @@ def test_its_flags_are_those_that_it_heeds(edgepress):
     ignored = {flag for flag in shown["run"] if flag.startswith(sections)}
     assert len(ignored) > 8
     assert shown["run"] - shown["compare"] == ignored
-    assert shown["compare"] - shown["run"] == {"--methods", "--seeds", "--tune"}
+    assert shown["compare"] - shown["run"] == {"--methods", "--seeds", "--tune", "--folds"}
 
 
 def test_a_changed_method_does_not_stand_beside_its_older_self(edgepress, recipe, tmp_path):
@@ -275,7 +340,7 @@ def test_mean_and_deviation_by_hand():
 
 def test_frequent_and_rare_labels_are_told_apart_where_every_student_has_both(capsys):
     def student(seed: int, parts: tuple[float, ...]) -> ComparedStudent:
-        given = {"method": "a", "seed": seed, "test_mAP": 0.3, "val_mAP": 0.5, "teacher_val_mAP": None}
+        given = {"method": "a", "seed": seed, "test_mAP": 0.3, "val_mAP": 0.5, "teacher_val_mAP": None, "digest": ""}
         return ComparedStudent.model_construct(**given, by_frequency=parts)
 
     students = (student(0, (0.5, 0.3, 0.1)), student(1, (0.7, 0.3, 0.2)))
