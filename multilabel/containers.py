@@ -235,20 +235,23 @@ def _tiff(data: bytes) -> Tiff | None:
 
 def _jpeg_size(data: bytes, name: str) -> tuple[int, int]:
     """Walk the segments to the end-of-image marker; returns the height and width that the frame header gives."""
-    truncated = InputError(f"{name}: truncated JPEG ({len(data)} bytes, no end-of-image marker); copy the file again")
+
+    def truncated() -> InputError:  # made only where it is raised, because it takes a fifth of the time of a header
+        return InputError(f"{name}: truncated JPEG ({len(data)} bytes, no end-of-image marker); copy the file again")
+
     size: tuple[int, int] | None = None
     position = 2
     while True:
         found = _JPEG_MARKER.search(data, position)
         if found is None:
-            raise truncated
+            raise truncated()
         marker, position = data[found.start() + 1], found.end()
         if marker == 0xD9:
             break
         if marker == 0x01 or marker == 0xD8:  # these markers have no length
             continue
         if position + 2 > len(data):
-            raise truncated
+            raise truncated()
         (length,) = struct.unpack_from(">H", data, position)
         if marker in _JPEG_FRAMES and position + 7 <= len(data):
             height, width = struct.unpack_from(">HH", data, position + 3)

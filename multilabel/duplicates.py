@@ -9,7 +9,7 @@ more, while those of a picture that was compressed or scaled again differ by 25 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
 
 import cv2
@@ -27,16 +27,15 @@ on an even surface the hash would consist of noise."""
 
 _SIDE = 16
 
+Looks = Iterable[np.ndarray | None]
+"""What `look` makes of pictures."""
+
 
 def look(image: np.ndarray) -> np.ndarray:
-    """Make the miniature of a uint8 RGB picture `[H, W, 3]`: uint8 `[16 * 16 * 3 + 9 * 8]`, with the hash's cells last.
-
-    Both parts are means over areas, so that size and compression hardly change them.
-    """
+    """Make the miniature of a uint8 RGB picture `[H, W, 3]`: uint8 `[16 * 16 * 3]`, means over areas, so that size and
+    compression hardly change it."""
     with without_ipp():
-        small = cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
-        cells = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (9, 8), interpolation=cv2.INTER_AREA)
-    return np.concatenate([small.ravel(), cells.ravel()])
+        return cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).ravel()
 
 
 def difference_hash(image: np.ndarray) -> int | None:
@@ -44,11 +43,8 @@ def difference_hash(image: np.ndarray) -> int | None:
 
     It is None where the cells differ by less than `MIN_CONTRAST`. (N. Krawetz, "Kind of like that", 2013.)
     """
-    return _hash(look(image))
-
-
-def _hash(miniature: np.ndarray) -> int | None:
-    cells = miniature[_SIDE * _SIDE * 3 :].reshape(8, 9)
+    with without_ipp():
+        cells = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (9, 8), interpolation=cv2.INTER_AREA)
     if int(cells.max()) - int(cells.min()) < MIN_CONTRAST:
         return None
     return int.from_bytes(np.packbits(cells[:, 1:] > cells[:, :-1]).tobytes(), "big")
@@ -63,25 +59,31 @@ def same_groups(contents: Sequence[str | None]) -> list[list[int]]:
     return [group for group in found.values() if len(group) > 1]
 
 
-def near_groups(contents: Sequence[str | None], looks: Sequence[np.ndarray | None]) -> list[list[int]]:
+def near_groups(
+    contents: Sequence[str | None], hashes: Sequence[int | None], looks_of: Callable[[list[int]], Looks]
+) -> list[list[int]]:
     """Groups of indices of pictures that are linked by looking the same and that have at least two different contents.
 
     Args:
-        contents: content hash of each picture.
-        looks: `look` of each picture; None where the picture cannot be read.
+        contents: content hash of each picture; None where the picture cannot be read.
+        hashes: `difference_hash` of each picture.
+        looks_of: makes the miniatures of some pictures, of those alone whose hashes are near another's, because all of
+            them would be a gigabyte for a million pictures; None for one that can no longer be read.
     """
     copies: dict[str, list[int]] = defaultdict(list)
     holders: dict[int, list[int]] = defaultdict(list)
-    for i, (content, miniature) in enumerate(zip(contents, looks, strict=True)):
-        if content is None or miniature is None:
+    for i, (content, value) in enumerate(zip(contents, hashes, strict=True)):
+        if content is None:
             continue
-        if content not in copies and (value := _hash(miniature)) is not None:
+        if content not in copies and value is not None:
             holders[value].append(i)
         copies[content].append(i)
     values = list(holders)
     candidates = [(a, a) for a, value in enumerate(values) if len(holders[value]) > 1]
     candidates += near_pairs(np.array(values, dtype=np.uint64)).tolist()
-    root = {i: i for members in holders.values() for i in members}
+    wanted = sorted({i for pair in candidates for value in pair for i in holders[values[value]]})
+    looks = {i: made for i, made in zip(wanted, looks_of(wanted), strict=True) if made is not None}
+    root = {i: i for i in looks}
 
     def find(i: int) -> int:
         while root[i] != i:
@@ -89,12 +91,14 @@ def near_groups(contents: Sequence[str | None], looks: Sequence[np.ndarray | Non
         return i
 
     for a, b in candidates:
-        others = np.array(holders[values[b]])
-        miniatures = np.stack([looks[j] for j in others])
-        for place, i in enumerate(holders[values[a]]):
+        others = np.array([j for j in holders[values[b]] if j in looks], int)
+        miniatures = np.array([looks[j] for j in others])
+        for place, i in enumerate(j for j in holders[values[a]] if j in looks):
             after = place + 1 if a == b else 0
             there, here = miniatures[after:], looks[i]
-            far = (np.maximum(there, here) - np.minimum(there, here)).max(axis=1, initial=0)
+            if not len(there):
+                continue
+            far = (np.maximum(there, here) - np.minimum(there, here)).max(axis=1)
             for j in others[after:][far <= MAX_CELL]:
                 root[find(int(j))] = find(i)
     linked: dict[int, list[int]] = defaultdict(list)

@@ -18,10 +18,10 @@ import numpy as np
 from edgepress.multilabel.cores import cores
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.datasets.values import CellCount
-from edgepress.multilabel.duplicates import look, near_groups, same_groups
+from edgepress.multilabel.duplicates import difference_hash, look, near_groups, same_groups
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.metrics import labels_counted, left_out
-from edgepress.multilabel.pictures import Picture, decode, read_bytes
+from edgepress.multilabel.pictures import Picture, decode, read_bytes, read_picture
 
 _BLOCK = 1024
 
@@ -198,7 +198,8 @@ def inspect_dataset(
         raise InputError("no split to inspect; expected at least one")
     members = [(name, row) for name, data in splits.items() for row in range(len(data))]
     paths = [splits[name].paths[row] for name, row in members]
-    read = _read_all(paths, progress, workers or min(4, cores()))
+    workers = workers or min(4, cores())
+    read = _read_all(paths, progress, workers)
     found: dict[str, _Found] = {name: _Found([], 0, Counter()) for name in splits}
     for (name, _), path, picture in zip(members, paths, read, strict=True):
         found[name].add(path, picture)
@@ -207,12 +208,16 @@ def inspect_dataset(
         made = [_group([members[i] for i in group], splits) for group in alike]
         return tuple(sorted(made, key=lambda group: not group.across))
 
+    def looks_of(places: list[int]) -> list[np.ndarray | None]:
+        with ThreadPoolExecutor(workers) as pool:
+            return list(pool.map(_look_again, [paths[place] for place in places]))
+
     contents = [picture.content for picture in read]
     same = same_groups(contents)
     return DataReport(
         splits={name: _describe(data, found[name], top_pairs) for name, data in splits.items()},
         exact_duplicates=groups(same),
-        near_duplicates=groups(near_groups(contents, [picture.look for picture in read])),
+        near_duplicates=groups(near_groups(contents, [picture.look_hash for picture in read], looks_of)),
         conflicts=groups(_conflicting(same, members, splits)),
     )
 
@@ -222,7 +227,8 @@ class _Read(NamedTuple):
 
     content: str | None
     """sha256 of the file; None where it cannot be read."""
-    look: np.ndarray | None
+    look_hash: int | None
+    """`duplicates.difference_hash`; None where it cannot be read, or shows an even surface."""
     reason: str | None
     """What is wrong with the picture."""
     alpha: bool = False
@@ -263,9 +269,17 @@ def _read(path: Picture) -> _Read:
         data = read_bytes(path)
         content = hashlib.sha256(data).hexdigest()
         picture = decode(data, str(path))
-        return _Read(content, look(picture.pixels), None, picture.alpha, picture.used if picture.bits > 8 else None)
+        seen = difference_hash(picture.pixels)
+        return _Read(content, seen, None, picture.alpha, picture.used if picture.bits > 8 else None)
     except InputError as error:
         return _Read(content, None, str(error).removeprefix(f"{path}: "))
+
+
+def _look_again(path: Picture) -> np.ndarray | None:
+    try:
+        return look(read_picture(path))
+    except InputError:  # it was readable before
+        return None
 
 
 def _describe(data: MultiLabelDataset, found: _Found, top_pairs: int) -> SplitReport:
