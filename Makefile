@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-EXTRAS := train,weights,quantize,openvino,litert-build,ncnn-build,tensorrt-rtx,demo,sign,parquet,huggingface,clip
+EXTRAS := train,weights,quantize,openvino,litert-build,ncnn-build,tensorrt-rtx,demo,sign,parquet,huggingface,clip,tune
 
 .PHONY: quickstart test check coverage api fuzz pairs survive load serve versions students arm64 mutate sbom audit clean
 

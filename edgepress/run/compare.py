@@ -74,13 +74,7 @@ def compare(recipe: CompareRecipe, config: CompareConfig, splits: Splits) -> Met
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("compare runs in one process; start it without a launcher")
 
-    known = known_methods(recipe)
-    for name in config.methods or ():
-        if name not in known:
-            raise InputError(f"unknown method {name!r}: expected {', '.join(known)}{did_you_mean(name, known)}")
-    twice = [name for name in recipe.methods if name in PRESETS or name == "ours"]
-    if twice:
-        raise InputError(f"methods: {twice[0]!r} is a preset's name already; choose another")
+    _require_names(recipe, config)
     teaching = Teaching.of(recipe.teacher_options, recipe.data)
     recipe = recipe.model_copy(update={"distill": teaching.fitted(recipe.distill)})
     methods = config.methods or _teachable(recipe, teaching)
@@ -144,6 +138,18 @@ def compare_folds(recipe: CompareRecipe, config: CompareConfig, splits: Splits, 
     found = across(records)
     write_atomically(out / FOLDS, (found.model_dump_json(indent=2) + "\n").encode())
     return found
+
+
+def _require_names(recipe: CompareRecipe, config: CompareConfig) -> None:
+    known = known_methods(recipe)
+    for name in config.methods or ():
+        if name not in known:
+            raise InputError(f"unknown method {name!r}: expected {', '.join(known)}{did_you_mean(name, known)}")
+    twice = [name for name in recipe.methods if name in PRESETS or name == "ours"]
+    if twice:
+        raise InputError(f"methods: {twice[0]!r} is a preset's name already; choose another")
+    if unfit := [name for name in recipe.methods if name in (".", "..") or Path(name).name != name]:
+        raise InputError(f"methods: {unfit[0]!r} cannot be the name of a folder; choose another")
 
 
 def _tune(distilling: Distilling, method: str, base: DistillConfig, count: int, folder: Path) -> tuple[Trial, ...]:

@@ -299,6 +299,15 @@ def test_a_method_s_unlabelled_pictures_are_not_those_of_test(edgepress, recipe,
     assert "is unlabelled and is in the split 'test' as well" in answer.err
 
 
+@pytest.mark.parametrize("name", ["..", "../../elsewhere", "/elsewhere", "."])
+def test_a_method_s_students_stay_in_the_run_s_folder(bad, recipe, tmp_path, name):
+    values = yaml.safe_load(recipe.read_text())
+    values["methods"] = {name: {"mld": 1.0}}
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump(values))
+    assert f"methods: {name!r} cannot be the name of a folder" in bad("compare", "--recipe", file, "--tune", 2)
+
+
 @pytest.mark.parametrize(("name", "code"), [("mld", 2), ("mine", 0)])
 def test_a_method_of_one_s_own_needs_a_name_of_its_own(edgepress, recipe, tmp_path, name, code):
     values = yaml.safe_load(recipe.read_text())
