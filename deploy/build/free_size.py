@@ -39,10 +39,10 @@ if TYPE_CHECKING:
 IMAGES = "images"
 _PREFIX = "free_size"
 _REFUSED: dict[Kind, str] = {
-    "torch": "it is a student, and no model that runs: export it first",
-    "litert": "a LiteRT model has the height and width that its converter was given",
-    "ncnn": "ncnn has no operators for shapes and ranges, of which the weights are computed",
-    "tensorrt": "a plan that scales was never run on a GPU; TensorRT builds one from an ONNX bundle's model",
+    "torch": "it is a student and no engine: export it first",
+    "litert": "no whole model was tried in LiteRT",
+    "ncnn": "pnnx fixes the height and width, and leaves operators that ncnn lacks",
+    "tensorrt": "TensorRT refuses bytes behind the input, and nothing was run on a GPU",
 }
 _F32 = {"INFERENCE_PRECISION_HINT": "f32"}
 Answers = Callable[[np.ndarray], np.ndarray]
@@ -61,6 +61,7 @@ def write_free_size(bundle: Bundle, out: Path) -> Path:
     if kind in _REFUSED:
         raise InputError(
             f"{bundle.path}: a bundle of kind {kind}: {_REFUSED[kind]}; the layout free-size serves onnx and openvino"
+            " (docs/pixels.md)"
         )
     require_logits_alone(bundle)
     golden, decoded = Golden.of(bundle), _decoded(bundle)

@@ -63,9 +63,8 @@ def require_kind(bundle: Bundle, program: str, *served: tuple[str, Sequence[str]
     kind, precision = bundle.manifest.kind, bundle.manifest.precision
     if not any(kind == one and precision in precisions for one, precisions in served):
         told = "; ".join(f"{one}: {', '.join(precisions)}" for one, precisions in served)
-        raise InputError(
-            f"{bundle.path}: a bundle of kind {kind}, {precision}; {program} serves {told} (export or compile it)"
-        )
+        first = "; export it first" if kind == "torch" else ""
+        raise InputError(f"{bundle.path}: a bundle of kind {kind}, {precision}; {program} serves {told}{first}")
 
 
 def require_single_answers(bundle: Bundle, program: str) -> None:

@@ -88,7 +88,8 @@ def model_config(bundle: Bundle, name: str, max_batch: int = 64, device: str = "
     """A bundle's `config.pbtxt`; arguments and errors as `write_triton`."""
     kind, built_for = bundle.manifest.kind, bundle.manifest.built_for
     if kind not in _BACKENDS:
-        raise InputError(f"{bundle.path}: a bundle of kind {kind}; expected one of {', '.join(_BACKENDS)} (export it)")
+        made = "export the student first" if kind == "torch" else f"{kind} has no backend in Triton"
+        raise InputError(f"{bundle.path}: a bundle of kind {kind}; expected one of {', '.join(_BACKENDS)}: {made}")
     if device not in ("cpu", "cuda") or (kind == "openvino" and device != "cpu"):
         raise InputError(f"device {device!r}: expected cpu or cuda; an OpenVINO model is served on the cpu")
     if isinstance(built_for, BuiltForTensorRt):

@@ -61,6 +61,11 @@ def verb(
             raise InputError(f"--layout {layout}: expected edgepress export BUNDLE --layout LAYOUT --out DIR, no more")
         print(write_layout(layout, Bundle.open(student), out))
         return
+    if student is not None and student.is_dir() and (kind := Bundle.open(student).manifest.kind) != "torch":
+        raise InputError(
+            f"{student}: a bundle of kind {kind} is exported already; expected a student (torch), or for another "
+            f"program edgepress export {student} --layout LAYOUT --out DIR, of {', '.join(LAYOUTS)}"
+        )
     if data is None:
         raise InputError("export needs --data DIR: the pictures that the engines made from it are verified on")
     require_replaceable(out, "onnx", "fp32")

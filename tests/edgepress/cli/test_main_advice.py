@@ -26,6 +26,12 @@ def test_a_data_set_without_its_option_is_told_which_it_is(bad, data):
     assert f"unexpected extra argument(s) ({data}); a data set is named by --data {data}" in bad("run", data)
 
 
+def test_what_is_exported_already_is_told_of_the_layouts(bad, onnx_bundle, data, tmp_path):
+    line = bad("export", onnx_bundle.path, "--data", data, "--out", tmp_path / "out")
+    assert "a bundle of kind onnx is exported already; expected a student (torch), or for another program" in line
+    assert "--layout LAYOUT --out DIR, of triton, ovms, " in line
+
+
 def test_a_file_that_cannot_be_written_is_told_before_the_work(bad, onnx_bundle, tmp_path):
     assert "is a folder; expected a file in it" in bad("bench", onnx_bundle.path, "--save", tmp_path)
     line = bad("bench", onnx_bundle.path, "--save", tmp_path / "new" / "record.json")
