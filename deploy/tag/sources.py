@@ -98,15 +98,15 @@ def _below(folder: Path) -> Iterator[Path]:
 
     Links to folders are not followed, and hidden folders are skipped.
     """
-    waiting = [folder]
+    waiting = [(folder, True)]
     while waiting:
-        path = waiting.pop()
-        if path is not folder and not _is_real_folder(path):
+        path, is_folder = waiting.pop()
+        if not is_folder:
             yield path
             continue
-        names = named_as(path, (*PICTURE_SUFFIXES, *VIDEO_SUFFIXES))
-        inner = [name for name in folders_of(path) if _is_real_folder(path / name)]
-        waiting += [path / name for name in sorted([*names, *inner], reverse=True)]
+        named = [(name, False) for name in named_as(path, (*PICTURE_SUFFIXES, *VIDEO_SUFFIXES))]
+        inner = [(name, True) for name in folders_of(path) if _is_real_folder(path / name)]
+        waiting += [(path / name, kind) for name, kind in sorted([*named, *inner], reverse=True)]
 
 
 def _is_real_folder(path: Path) -> bool:

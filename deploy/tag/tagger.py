@@ -91,8 +91,14 @@ class Tagger:
         """The labels that are answered yes, most probable first: those at or above their thresholds, and what label
         groups make of them (`Decisions.answers`)."""
         names = self.decisions.labels
-        (yes,) = self.decisions.answers(np.array([[probabilities[name] for name in names]]))
-        return sorted((names[place] for place in np.flatnonzero(yes)), key=lambda name: -probabilities[name])
+        if not self.decisions.groups:  # each label by itself, without arrays of one picture
+            found = [
+                name for name, bar in zip(names, self.decisions.thresholds, strict=True) if probabilities[name] >= bar
+            ]
+        else:
+            (yes,) = self.decisions.answers(np.array([[probabilities[name] for name in names]]))
+            found = [names[place] for place in np.flatnonzero(yes)]
+        return sorted(found, key=lambda name: -probabilities[name])
 
     def best(self, probabilities: dict[str, float], count: int) -> dict[str, float]:
         """The most probable labels, at most `count`, the most probable first and of equal ones the first; whether they

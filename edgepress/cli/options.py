@@ -221,10 +221,13 @@ def speaks() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+_AS_IT_IS = json.JSONEncoder(ensure_ascii=False)  # json.dumps would make one for each record
+
+
 def print_json(record: dict[str, Any]) -> None:
     """Print a record on one line. Characters that the stream cannot show are escaped as JSON does it: those that its
     encoding lacks, and the bytes of a file's name that are no text."""
-    text = json.dumps(record, ensure_ascii=False)
+    text = _AS_IT_IS.encode(record)
     try:
         text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:
