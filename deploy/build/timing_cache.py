@@ -20,8 +20,8 @@ def is_kept(trt: ModuleType) -> bool:
 def read(config: Any, file: Path) -> None:
     """Give a builder the timing cache of earlier builds; a new one if there is none or it is of another device."""
     cache = config.create_timing_cache(file.read_bytes() if file.is_file() else b"")
-    if not config.set_timing_cache(cache, False):
-        log.info("%s: of another device or version; the kernels are timed again", file)
+    if cache is None or not config.set_timing_cache(cache, False):  # None of bytes that are no cache
+        log.info("%s: of another device or version, or damaged; the kernels are timed again", file)
         config.set_timing_cache(config.create_timing_cache(b""), False)
 
 

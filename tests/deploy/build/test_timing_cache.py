@@ -48,6 +48,17 @@ def test_timings_of_another_device_are_measured_again(tmp_path):
     assert given == [b"another device", b""]
 
 
+def test_timings_that_are_damaged_are_measured_again(tmp_path):
+    given: list[object] = []
+    config = types.SimpleNamespace(
+        create_timing_cache=lambda data: None if data else "new",
+        set_timing_cache=lambda cache, ignore_mismatch: given.append(cache) or True,
+    )
+    (tmp_path / "damaged.cache").write_bytes(b"damaged")
+    timing_cache.read(config, tmp_path / "damaged.cache")
+    assert given == ["new"]
+
+
 def test_tensorrt_rtx_is_given_no_timings(parents, tmp_path):
     build_tensorrt(parents["fp16"], tmp_path / "engine", GpuTarget(sm=86))
     assert not list(tmp_path.glob("*.cache"))
