@@ -102,6 +102,12 @@ class TrainConfig(Config):
     """Probability of a mirror image; 0 where left and right matter."""
     cutout: float = Field(default=0.5, ge=0, lt=1)
     """Largest side of the grey square laid over a picture, as a share of the picture's side."""
+    random_crop: float = Field(default=1.0, gt=0, le=1)
+    """Smallest share of a picture's area that is shown: 1 shows all of it, 0.3 a part drawn at random of at least 30 %.
+    A teacher sees the same part."""
+    mixup: float = Field(default=0.0, ge=0, le=10)
+    """alpha of Beta(alpha, alpha), from which the share of another picture is drawn that is laid over each; 0: none.
+    A teacher answers for the pictures as they are, by soft_bce alone."""
     resize_jitter: bool = False
     """Scale each picture by an interpolation drawn at random, for callers of the engine that scale in another way."""
     variations: int | None = Field(default=None, ge=1)
@@ -180,6 +186,8 @@ class DistillConfig(ModelConfig, TrainConfig):
     """Weight of FitNet hints over four feature maps."""
     label_map: float = Field(default=0.0, ge=0)
     """Weight of the labels' scores in regions of the picture."""
+    soft_bce: float = Field(default=0.0, ge=0)
+    """Weight of the cross-entropy with the teacher's probabilities as targets; also of pictures mixed by mixup."""
     inherit_head: Literal["auto", "no"] = "no"
     """auto: the student starts with the teacher's head, where head and width are the same; no: with a random one."""
     teacher_mirrored: bool = False
@@ -205,6 +213,12 @@ class DistillConfig(ModelConfig, TrainConfig):
         if self.taught and self.preset == "alone":
             given = next(name for name in TERMS if getattr(self, name))
             raise ValueError(f"preset alone has no teacher, but {given} is {getattr(self, given):g}: leave out either")
+        if self.mixup and set(self.terms) - {"soft_bce"}:
+            given = next(name for name in self.terms if name != "soft_bce")
+            raise ValueError(
+                f"mixup mixes pictures of which a teacher says nothing, and {given} compares its answers "
+                "with the student's: leave out either, or take soft_bce"
+            )
         if self.unlabelled is not None and not self.taught:
             raise ValueError("unlabelled pictures teach nothing without a teacher: leave them out with preset alone")
         if self.query_groups is not None and (self.compares_embeddings or self.compares_maps):

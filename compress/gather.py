@@ -18,6 +18,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from edgepress.compress.loader import Batch
+from edgepress.compress.mixup import Mix
 from edgepress.multilabel.errors import DataChangedError
 
 
@@ -72,7 +73,10 @@ def global_batch(batch: Batch) -> Batch:
         return batch
     with torch.no_grad():
         shared = ("targets", "ignore", "labelled", "index")
-        return replace(batch, **{name: gathered(getattr(batch, name)) for name in shared})
+        mix = batch.mix
+        if mix is not None:
+            mix = Mix(gathered(mix.partner + dist.get_rank() * len(mix.partner)), gathered(mix.share))
+        return replace(batch, mix=mix, **{name: gathered(getattr(batch, name)) for name in shared})
 
 
 class _Gather(torch.autograd.Function):

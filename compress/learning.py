@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from edgepress.compress.checkpoint import load_state, save_state
 from edgepress.compress.config import TrainConfig
 from edgepress.compress.gather import process_state
-from edgepress.compress.loader import Batch, batches
+from edgepress.compress.loader import Batch, batches, mixed
 from edgepress.compress.models import MultiLabelModel, channels_last
 from edgepress.compress.progress import progress
 from edgepress.compress.tasks import Task
@@ -68,7 +68,7 @@ class Learning:
         if config.torch_compile:
             _require_compiler(device)
             model.compile()
-        self.learner = _Learner(model, task)
+        self.learner = _Learner(model, task, config)
         if device.type == "cuda" and accelerator.num_processes > 1:  # on a CPU it raises
             convert_sync_batchnorm(self.learner)  # torch's own drops the activation inside timm's batch norms
         channels_last(self.learner, device)
@@ -279,13 +279,15 @@ def _require_compiler(device: torch.device) -> None:
 class _Learner(nn.Module):
     """Model and task as one module, for code that wraps modules: several processes, mixed precision."""
 
-    def __init__(self, model: MultiLabelModel, task: Task) -> None:
+    def __init__(self, model: MultiLabelModel, task: Task, config: TrainConfig) -> None:
         super().__init__()
-        self.model, self.task = model, task
+        self.model, self.task, self.config = model, task, config
         self.logits: Tensor | None = None
         """Logits of the last batch, without gradient."""
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
+        if self.config.mixup:
+            batch = mixed(batch, self.config.seed, self.config.mixup)
         logits, *more = self.model(batch.images)
         self.logits = logits.detach()
         return self.task(batch, logits, *more)

@@ -14,7 +14,7 @@ import re
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeVar, get_args
 
 import cv2
@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms import v2
 
+from edgepress.compress.mixup import Mix, drawn_mix
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import DataChangedError, InputError
 from edgepress.multilabel.pictures import Picture, ShardPicture
@@ -44,6 +45,7 @@ class Augmentation:
     interpolation: Interpolation = "area-cubic"
     """How pictures are scaled before they are varied: as the learning model does it."""
     resize_jitter: bool = False
+    random_crop: float = 1.0
     variations: int | None = None
 
     def variation(self, epoch: int) -> int:
@@ -52,6 +54,10 @@ class Augmentation:
 
     def scale(self, image: np.ndarray, preprocess: Preprocess, epoch: int, picture: int) -> np.ndarray:
         """Prepare uint8 `[H, W, 3]` as `preprocess` does, by the interpolation, or by one drawn for the picture."""
+        if self.random_crop < 1:
+            image = _cropped(
+                image, self.random_crop, np.random.default_rng((self.seed, self.variation(epoch), picture, 3))
+            )
         way = self.interpolation
         if self.resize_jitter:
             # From numbers of its own, so that the rest of the augmentation is the same as without it.
@@ -84,6 +90,16 @@ class Augmentation:
         return np.ascontiguousarray(image)
 
 
+def _cropped(image: np.ndarray, least: float, rng: np.random.Generator) -> np.ndarray:
+    """A part of a picture: of an area from `least` to 1 of its own, 3/4 to 4/3 times as wide for its height."""
+    height, width = image.shape[:2]
+    area, form = rng.uniform(least, 1), np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)) / 2)
+    rows = min(max(round(height * np.sqrt(area) / form), 1), height)
+    columns = min(max(round(width * np.sqrt(area) * form), 1), width)
+    top, left = rng.integers(height - rows + 1), rng.integers(width - columns + 1)
+    return image[top : top + rows, left : left + columns]
+
+
 _RAND_AUGMENT = v2.RandAugment(num_ops=2, magnitude=9, interpolation=v2.InterpolationMode.BILINEAR, fill=128)
 
 
@@ -104,6 +120,9 @@ class Batch:
     index: Tensor
     """int64 `[B]`, the pictures' indices in the split, followed by those of unlabelled pictures."""
     epoch: int
+    mix: Mix | None = None
+    """How pictures were mixed, if they were: `images` and `targets` are then mixed, and a cell is ignored that is
+    ignored for either picture; `teacher_images` are the pictures as they are."""
 
 
 _WINDOW = 8
@@ -289,6 +308,22 @@ def batches(loader, epoch: int, sampler_of: DataLoader) -> Iterator[Batch]:
             f"shared memory ({_shared_memory()}): give the container more (docker run --shm-size=1g), or read without "
             "them (--workers 0)"
         ) from error
+
+
+def mixed(batch: Batch, seed: int, alpha: float) -> Batch:
+    """The batch with each picture mixed with its neighbour; see `compress.mixup`. Pictures are float32 then.
+
+    A pair with an unlabelled picture is unlabelled.
+    """
+    mix = drawn_mix(batch.index, seed, batch.epoch, alpha)
+    return replace(
+        batch,
+        images=mix.of(batch.images.float()),
+        targets=mix.of(batch.targets),
+        ignore=batch.ignore | batch.ignore[mix.partner],
+        labelled=batch.labelled & batch.labelled[mix.partner],
+        mix=mix,
+    )
 
 
 def ahead(coming: Iterator[_T]) -> Iterator[_T]:

@@ -75,7 +75,7 @@ def material_for(
     """
     val = val.in_order_of(train.labels, "the train split", "the val split")
     teachers, reading = tuple(teachers), reading or Reading()
-    _require_trainable(role, train, val, out, teachers)
+    _require_trainable(role, train, val, config, out, teachers)
     unlabelled = _unlabelled_of(config, val)
     reading.matches(teachers, train.labels)
     for teacher in teachers:
@@ -86,7 +86,12 @@ def material_for(
 
 
 def _require_trainable(
-    role: Role, train: MultiLabelDataset, val: MultiLabelDataset, out: Path, teachers: tuple[TeacherSource, ...]
+    role: Role,
+    train: MultiLabelDataset,
+    val: MultiLabelDataset,
+    config: TeachConfig | DistillConfig,
+    out: Path,
+    teachers: tuple[TeacherSource, ...],
 ) -> None:
     train.labels.require_equal(val.labels, "the train split", "the val split")
     for teacher in teachers:
@@ -95,6 +100,11 @@ def _require_trainable(
     require_replaceable(out, "torch", "fp32", role)
     if len(train) < 2:
         raise InputError(f"{train.root}, split {train.split!r}: one picture; expected at least two to train on")
+    if config.mixup and train.grouped.member.any():
+        raise InputError(
+            f"{train.root}: has labels that exclude each other, and a mixed picture has both (mixup {config.mixup:g}): "
+            "leave out mixup"
+        )
     if (why := too_poor(val)) is not None:
         raise InputError(why)
     if (said := labels_left_out(val)) is not None:

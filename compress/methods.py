@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-TERMS = ("mld", "cd", "id", "hint", "mse", "ps", "kd", "rkd", "pkt", "review_kd", "at", "fitnet", "label_map")
+TERMS = (
+    *("mld", "cd", "id", "hint", "mse", "ps", "kd", "rkd", "pkt", "review_kd", "at", "fitnet"),
+    *("label_map", "soft_bce"),
+)
 """A teacher's terms: each is a field of DistillConfig, its weight."""
-ON_LOGITS = ("mld", "kd", "mse", "ps")
+ON_LOGITS = ("mld", "kd", "mse", "ps", "soft_bce")
 """Terms that need only a teacher's logits."""
 ON_EMBEDDINGS = ("cd", "id", "hint")
 """Terms on label-wise embeddings."""
@@ -22,7 +25,21 @@ NOT_FINETUNED = (*PROJECTED, *ON_MAPS)
 """Terms that a finished student is not fine-tuned by: their projections would start random, or they follow what the
 head computes within, which INT8 graphs do not have."""
 Preset = Literal[
-    "alone", "mse", "ps", "kd", "rkd", "pkt", "review_kd", "at", "fitnet", "label_map", "mld", "mld+cd", "mld+id", "l2d"
+    "alone",
+    "mse",
+    "ps",
+    "kd",
+    "rkd",
+    "pkt",
+    "review_kd",
+    "at",
+    "fitnet",
+    "label_map",
+    "soft_bce",
+    "mld",
+    "mld+cd",
+    "mld+id",
+    "l2d",
 ]
 
 
@@ -49,6 +66,7 @@ PRESETS: dict[Preset, dict[str, float | int | str]] = {
     "at": _only(at=10.0),
     "fitnet": _only(fitnet=0.1),
     "label_map": _only(label_map=4.0),
+    "soft_bce": _only(task=0.1, soft_bce=0.9, mixup=0.3),
     "mld": _published(mld=10.0),
     "mld+cd": _published(mld=10.0, cd=100.0),
     "mld+id": _published(mld=10.0, id=1000.0),

@@ -143,6 +143,7 @@ def lesson_again(student: Bundle, config: QuantizeAwareConfig) -> DistillConfig:
         "workers": config.workers,
         "seed": trained.seed if config.seed is None else config.seed,
         "inherit_head": "no",  # the student has its own head
+        "mixup": 0.0,  # an INT8 graph takes bytes
         "torch_compile": False,  # operations are intercepted one by one
     }
     return DistillConfig.parse({**trained.model_dump(), **changes}, "fine-tuning")

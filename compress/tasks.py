@@ -8,40 +8,28 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgepress.compress.config import DistillConfig, TeachConfig, TrainConfig
+from edgepress.compress.config import DistillConfig, TeachConfig
 from edgepress.compress.examination import Examined
 from edgepress.compress.features import Features, FeatureTaps
 from edgepress.compress.gather import gathered, global_batch
-from edgepress.compress.label_maps import regions_within
 from edgepress.compress.loader import Batch
-from edgepress.compress.losses import (
-    AsymmetricLoss,
-    AttentionTransfer,
-    BinaryCrossEntropy,
-    BinaryKD,
-    FitNetHints,
-    FocalLoss,
-    GroupedLogitsLoss,
-    GroupedTaskLoss,
-    LabelMapDistillation,
-    LabelWiseEmbeddingDistillation,
-    LabelWiseHints,
-    LogitsMSE,
-    MultiLabelLogitsDistillation,
-    PartialSoftmax,
-    ProbabilisticKT,
-    RelationalKD,
-    ReviewKD,
-)
-from edgepress.compress.losses.checks import Reduction
+from edgepress.compress.losses import LabelMapDistillation, LabelWiseEmbeddingDistillation, LabelWiseHints
 from edgepress.compress.models import MultiLabelModel
 from edgepress.compress.teacher import LiveTeacher, Teacher
+from edgepress.compress.terms import (
+    LOGITS_LOSSES,
+    MAP_LOSSES,
+    POOLED_LOSSES,
+    grouped_divergence,
+    logits_loss,
+    regions_of,
+    task_loss,
+)
 from edgepress.multilabel.datasets import MultiLabelDataset
 
 log = logging.getLogger("edgepress")
@@ -137,7 +125,7 @@ class DistillTask(Task):
             self.register_buffer(name, None if values is None else torch.tensor(values).float(), persistent=False)
         self.task_loss = task_loss(config, train, config.reduction)
         self.logits_losses = nn.ModuleDict(
-            {name: _logits_loss(name, config, train) for name in _LOGITS_LOSSES if getattr(config, name)}
+            {name: logits_loss(name, config, train) for name in LOGITS_LOSSES if getattr(config, name)}
         )
         self.embedding_loss = LabelWiseEmbeddingDistillation(config.cd, config.id, config.reduction)
         self.hint_loss: LabelWiseHints | None = None
@@ -148,10 +136,10 @@ class DistillTask(Task):
         if config.label_map:
             assert teacher is not None
             student.map_labels()
-            self.regions = _regions_of(student, teacher)
-            self.map_loss = LabelMapDistillation(groups=_grouped_divergence(train))
+            self.regions = regions_of(student, teacher)
+            self.map_loss = LabelMapDistillation(groups=grouped_divergence(train))
         self.pooled_losses = nn.ModuleDict(
-            {name: make() for name, make in _POOLED_LOSSES.items() if getattr(config, name)}
+            {name: make() for name, make in POOLED_LOSSES.items() if getattr(config, name)}
         )
         self.map_losses = nn.ModuleDict()
         self.taps: FeatureTaps | None = None
@@ -161,7 +149,7 @@ class DistillTask(Task):
             self.taps = FeatureTaps(student.backbone, len(theirs), size=student.config.size)
             channels = (self.taps.channels(), theirs)
             self.map_losses.update(
-                {name: make(*channels) for name, make in _MAP_LOSSES.items() if getattr(config, name)}
+                {name: make(*channels) for name, make in MAP_LOSSES.items() if getattr(config, name)}
             )
 
     def forward(
@@ -181,7 +169,8 @@ class DistillTask(Task):
         targets, known = self._as_the_teacher_sees(everyone, teacher_logits)
         ignore = known if self._untaught is None else known | self._untaught
         for name, loss in self.logits_losses.items():
-            terms[name] = getattr(self.config, name) * loss(logits, teacher_logits, targets, ignore)
+            mix = () if everyone.mix is None or name != "soft_bce" else (everyone.mix,)
+            terms[name] = getattr(self.config, name) * loss(logits, teacher_logits, targets, ignore, *mix)
         if self.map_loss is not None:
             assert maps is not None
             theirs = self._calibrated(gathered(teacher_maps[0][..., : self.regions]).mT).mT
@@ -229,88 +218,3 @@ class DistillTask(Task):
             # This is a mean over pictures of each process's own maps; the processes' mean is the mean over all.
             terms[name] = getattr(self.config, name) * loss(student.maps, teacher.maps)
         return terms
-
-
-_LOGITS_LOSSES = {
-    "mld": lambda config: MultiLabelLogitsDistillation(config.reduction),
-    "mse": lambda config: LogitsMSE(),
-    "ps": lambda config: PartialSoftmax(),
-    "kd": lambda config: BinaryKD(config.kd_temperature, config.reduction),
-}
-_POOLED_LOSSES = {"rkd": RelationalKD, "pkt": ProbabilisticKT}
-_MAP_LOSSES = {
-    "review_kd": ReviewKD,
-    "at": lambda student, teacher: AttentionTransfer(),
-    "fitnet": FitNetHints,
-}
-
-
-def task_loss(config: TrainConfig, train: MultiLabelDataset, reduction: Reduction) -> nn.Module:
-    """The loss on the labels that a configuration names.
-
-    Args:
-        train: the split counted for `positive_weights`.
-    """
-    member = train.grouped.member
-    weights = _positive_weights(config, train)
-    shared: dict[str, Any] = {
-        "label_smoothing": config.label_smoothing,
-        "positive_weights": None if weights is None else weights[torch.from_numpy(~member)],
-    }
-    loss: nn.Module
-    if config.task_loss == "asl":
-        loss = AsymmetricLoss(config.gamma_neg, config.gamma_pos, config.clip, reduction, **shared)
-    elif config.task_loss == "focal":
-        loss = FocalLoss(reduction=reduction, **shared)
-    else:
-        loss = BinaryCrossEntropy(reduction, **shared)
-    if not member.any():
-        return loss
-    return GroupedTaskLoss(loss, *_groups(train), reduction, label_smoothing=config.label_smoothing)
-
-
-def _logits_loss(name: str, config: DistillConfig, train: MultiLabelDataset) -> nn.Module:
-    """A term on logits; within a group of labels that exclude each other it is the KL of the group's distribution."""
-    loss = _LOGITS_LOSSES[name](config)
-    if not train.grouped.member.any():
-        return loss
-    temperature = loss.temperature if isinstance(loss, BinaryKD) else 1.0
-    reduction = config.reduction if name in ("mld", "kd") else "mean"
-    return GroupedLogitsLoss(loss, *_groups(train), reduction, temperature=temperature)
-
-
-def _grouped_divergence(train: MultiLabelDataset) -> GroupedLogitsLoss | None:
-    """The KL of labels that exclude each other, beside that of the others; None where there are none."""
-    if not train.grouped.member.any():
-        return None
-    return GroupedLogitsLoss(MultiLabelLogitsDistillation("published"), *_groups(train), "published")
-
-
-def _regions_of(student: MultiLabelModel, teacher: Teacher) -> int:
-    """Number of regions that both sides' maps can tell apart."""
-    ours, theirs = student.map_side, teacher.map_side
-    regions = regions_within(min(ours, theirs))
-    if regions == 1:
-        log.warning(
-            "label_map compares regions of pictures, and with maps of %d x %d places of the student and %d x %d of the "
-            "teacher there is none but the whole picture, as in mld: raise size",
-            *(ours, ours, theirs, theirs),
-        )
-    return regions
-
-
-def _groups(train: MultiLabelDataset) -> tuple[list[list[int]], list[bool], int]:
-    """The columns of each group, whether a picture may have none of its labels, and the number of all labels."""
-    columns = [group.tolist() for group in train.grouped.columns]
-    return columns, [group.none for group in train.groups.exclusive], len(train.labels)
-
-
-def _positive_weights(config: TrainConfig, train: MultiLabelDataset) -> Tensor | None:
-    if config.positive_weights == "none":
-        return None
-    known = ~train.ignore
-    positives = (known & (train.targets == 1)).sum(axis=0)
-    negatives = known.sum(axis=0) - positives
-    # A label without a positive has none to weigh; one without a negative would lose its only pictures.
-    both = (positives > 0) & (negatives > 0)
-    return torch.from_numpy(np.where(both, negatives / np.maximum(positives, 1), 1).astype(np.float32))

@@ -72,7 +72,7 @@ def augmentation_of(config: TrainConfig, interpolation: Interpolation) -> Augmen
     Args:
         interpolation: the learning model's own.
     """
-    same = ("augment", "flip", "cutout", "seed", "resize_jitter", "variations")
+    same = ("augment", "flip", "cutout", "seed", "resize_jitter", "random_crop", "variations")
     return Augmentation(interpolation=interpolation, **{name: getattr(config, name) for name in same})
 
 

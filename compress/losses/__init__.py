@@ -17,6 +17,7 @@ from edgepress.compress.losses.partial_softmax import PartialSoftmax
 from edgepress.compress.losses.pkt import ProbabilisticKT
 from edgepress.compress.losses.review_kd import ReviewKD
 from edgepress.compress.losses.rkd import RelationalKD
+from edgepress.compress.losses.soft_bce import SoftBCE
 from edgepress.compress.losses.task import AsymmetricLoss, BinaryCrossEntropy, FocalLoss
 
 __all__ = [
@@ -39,4 +40,5 @@ __all__ = [
     "ProbabilisticKT",
     "RelationalKD",
     "ReviewKD",
+    "SoftBCE",
 ]

@@ -51,6 +51,7 @@ RANGES: Mapping[str, Range] = {
     "at": _TENFOLD,
     "fitnet": _TENFOLD,
     "label_map": _TENFOLD,
+    "soft_bce": _TENFOLD,
 }
 """Every setting that trials choose, by its name in `DistillConfig`. `alone` has only the learning rate."""
 

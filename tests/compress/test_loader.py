@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from edgepress.compress import loader as loader_module
 from edgepress.compress.loader import Augmentation, Batch, ahead, batches, make_loader
 from edgepress.multilabel.datasets import MultiLabelDataset, load_dataset
 from edgepress.multilabel.errors import InputError
@@ -264,6 +265,31 @@ def test_resize_jitter_draws_an_interpolation_for_each_picture_and_variation():
     assert vary.scale(noise, own, 3, 9).tobytes() == scaled[drawn[-1]]
     still = Augmentation(augment="none", flip=0, cutout=0, seed=0, interpolation="bilinear")
     assert all(still.scale(noise, own, epoch, 1).tobytes() == scaled["bilinear"] for epoch in range(9))
+
+
+def test_random_crops_show_a_part_of_the_picture_of_at_least_the_share():
+    """By the corners of a gradient of rows and columns: where the part begins and ends."""
+    rows, columns = np.mgrid[0:100, 0:200]
+    picture = np.stack([rows, columns, rows], axis=2).astype(np.uint8)
+    vary = Augmentation(augment="none", flip=0, cutout=0, seed=0, random_crop=0.3, interpolation="bilinear")
+    areas, forms, tops = [], [], []
+    for number in range(200):
+        part = loader_module._cropped(picture, 0.3, np.random.default_rng(number))
+        height, width = part.shape[:2]
+        assert np.array_equal(part, picture[part[0, 0, 0] :, part[0, 0, 1] :][:height, :width])
+        areas.append(height * width / 20_000)
+        forms.append(width / height / 2)
+        tops.append(int(part[0, 0, 0]))
+    assert 0.28 < min(areas) < 0.35
+    assert 0.9 < max(areas) <= 1
+    assert 0.74 < min(forms) < 0.85
+    assert 1.2 < max(forms) < 1.35
+    assert len(set(tops)) > 20
+    own = Preprocess(size=24)
+    first = vary.scale(picture, own, 0, 1)
+    assert np.array_equal(first, vary.scale(picture, own, 0, 1))
+    assert not np.array_equal(first, vary.scale(picture, own, 1, 1))
+    assert not np.array_equal(first, replace(vary, random_crop=1.0).scale(picture, own, 0, 1))
 
 
 def test_each_model_gets_pixels_of_its_own_interpolation(train):

@@ -174,9 +174,10 @@ class _Interrupted(TeachTask):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_interrupted_and_resumed_is_bit_for_bit_the_undisturbed_run(splits, tmp_path, workers):
     """Stopped in the second of three epochs of three steps each."""
-    undisturbed, expected, config = run_fit(splits, tmp_path / "whole", epochs=3, workers=workers)
+    given = {"epochs": 3, "workers": workers, "mixup": 0.3, "random_crop": 0.5}
+    undisturbed, expected, config = run_fit(splits, tmp_path / "whole", **given)
     with pytest.raises(KeyboardInterrupt):
-        run_fit(splits, tmp_path / "cut", _Interrupted(config, splits[0], after_steps=4), epochs=3, workers=workers)
+        run_fit(splits, tmp_path / "cut", _Interrupted(config, splits[0], after_steps=4), **given)
     seen = []
 
     class Watched(TeachTask):
@@ -184,7 +185,7 @@ def test_interrupted_and_resumed_is_bit_for_bit_the_undisturbed_run(splits, tmp_
             seen.append(batch.index.tolist())
             return super().forward(batch, logits, embeddings)
 
-    resumed, result, _ = run_fit(splits, tmp_path / "cut", Watched(config, splits[0]), epochs=3, workers=workers)
+    resumed, result, _ = run_fit(splits, tmp_path / "cut", Watched(config, splits[0]), **given)
     assert len(seen) == 6  # the first epoch was not made again
     assert [entry.loss for entry in result.history] == [entry.loss for entry in expected.history]
     assert [entry.val_mAP for entry in result.history] == [entry.val_mAP for entry in expected.history]

@@ -16,11 +16,12 @@ from edgepress.compress.losses import (
     PartialSoftmax,
     ProbabilisticKT,
     RelationalKD,
+    SoftBCE,
 )
 
 few = settings(max_examples=30, deadline=None, derandomize=True)
 exact = {"atol": 1e-9, "rtol": 1e-9}
-LOGIT_LOSSES = [LogitsMSE(), PartialSoftmax(), BinaryKD(3.0), BinaryKD(0.5, "published")]
+LOGIT_LOSSES = [LogitsMSE(), PartialSoftmax(), BinaryKD(3.0), BinaryKD(0.5, "published"), SoftBCE()]
 POOLED_LOSSES = [RelationalKD(), ProbabilisticKT(), ProbabilisticKT("published")]
 WEIGHTS = [0.5, 3.0, 1.0, 0.0, 7.0]
 TASK_LOSSES = [
