@@ -188,6 +188,8 @@ class DistillConfig(ModelConfig, TrainConfig):
     """Weight of the labels' scores in regions of the picture."""
     soft_bce: float = Field(default=0.0, ge=0)
     """Weight of the cross-entropy with the teacher's probabilities as targets; also of pictures mixed by mixup."""
+    dist: float = Field(default=0.0, ge=0)
+    """Weight of the correlations of probabilities: over the labels of a picture, and over the pictures of a label."""
     inherit_head: Literal["auto", "no"] = "no"
     """auto: the student starts with the teacher's head, where head and width are the same; no: with a random one."""
     teacher_mirrored: bool = False

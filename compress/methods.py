@@ -6,10 +6,10 @@ from typing import Literal
 
 TERMS = (
     *("mld", "cd", "id", "hint", "mse", "ps", "kd", "rkd", "pkt", "review_kd", "at", "fitnet"),
-    *("label_map", "soft_bce"),
+    *("label_map", "soft_bce", "dist"),
 )
 """A teacher's terms: each is a field of DistillConfig, its weight."""
-ON_LOGITS = ("mld", "kd", "mse", "ps", "soft_bce")
+ON_LOGITS = ("mld", "kd", "mse", "ps", "soft_bce", "dist")
 """Terms that need only a teacher's logits."""
 ON_EMBEDDINGS = ("cd", "id", "hint")
 """Terms on label-wise embeddings."""
@@ -36,6 +36,7 @@ Preset = Literal[
     "fitnet",
     "label_map",
     "soft_bce",
+    "dist",
     "mld",
     "mld+cd",
     "mld+id",
@@ -67,6 +68,7 @@ PRESETS: dict[Preset, dict[str, float | int | str]] = {
     "fitnet": _only(fitnet=0.1),
     "label_map": _only(label_map=4.0),
     "soft_bce": _only(task=0.1, soft_bce=0.9, mixup=0.3),
+    "dist": _only(dist=1.0),
     "mld": _published(mld=10.0),
     "mld+cd": _published(mld=10.0, cd=100.0),
     "mld+id": _published(mld=10.0, id=1000.0),

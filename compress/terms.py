@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from edgepress.compress.config import DistillConfig, TrainConfig
 from edgepress.compress.label_maps import regions_within
 from edgepress.compress.losses import (
+    DIST,
     AsymmetricLoss,
     AttentionTransfer,
     BinaryCrossEntropy,
@@ -41,6 +42,7 @@ LOGITS_LOSSES = {
     "ps": lambda config: PartialSoftmax(),
     "kd": lambda config: BinaryKD(config.kd_temperature, config.reduction),
     "soft_bce": lambda config: SoftBCE(),
+    "dist": lambda config: DIST(),
 }
 POOLED_LOSSES = {"rkd": RelationalKD, "pkt": ProbabilisticKT}
 MAP_LOSSES = {

@@ -1,6 +1,7 @@
 """Losses of multi-label distillation: from the labels, from the teacher's logits, embeddings, features and maps."""
 
 from edgepress.compress.losses.attention_transfer import AttentionTransfer
+from edgepress.compress.losses.dist import DIST
 from edgepress.compress.losses.exclusive import GroupedLogitsLoss, GroupedTaskLoss
 from edgepress.compress.losses.fitnet import FitNetHints
 from edgepress.compress.losses.kd import BinaryKD
@@ -21,6 +22,7 @@ from edgepress.compress.losses.soft_bce import SoftBCE
 from edgepress.compress.losses.task import AsymmetricLoss, BinaryCrossEntropy, FocalLoss
 
 __all__ = [
+    "DIST",
     "AsymmetricLoss",
     "AttentionTransfer",
     "BinaryCrossEntropy",

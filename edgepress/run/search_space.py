@@ -52,6 +52,7 @@ RANGES: Mapping[str, Range] = {
     "fitnet": _TENFOLD,
     "label_map": _TENFOLD,
     "soft_bce": _TENFOLD,
+    "dist": _TENFOLD,
 }
 """Every setting that trials choose, by its name in `DistillConfig`. `alone` has only the learning rate."""
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from edgepress.compress.losses import (
+    DIST,
     AsymmetricLoss,
     BinaryCrossEntropy,
     BinaryKD,
@@ -21,7 +22,15 @@ from edgepress.compress.losses import (
 
 few = settings(max_examples=30, deadline=None, derandomize=True)
 exact = {"atol": 1e-9, "rtol": 1e-9}
-LOGIT_LOSSES = [LogitsMSE(), PartialSoftmax(), BinaryKD(3.0), BinaryKD(0.5, "published"), SoftBCE()]
+LOGIT_LOSSES = [
+    LogitsMSE(),
+    PartialSoftmax(),
+    BinaryKD(3.0),
+    BinaryKD(0.5, "published"),
+    SoftBCE(),
+    DIST(),
+    DIST(0.0, 2.0),
+]
 POOLED_LOSSES = [RelationalKD(), ProbabilisticKT(), ProbabilisticKT("published")]
 WEIGHTS = [0.5, 3.0, 1.0, 0.0, 7.0]
 TASK_LOSSES = [

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from edgepress.compress.losses import (
+    DIST,
     AsymmetricLoss,
     AttentionTransfer,
     BinaryCrossEntropy,
@@ -211,6 +212,8 @@ def test_maps_of_wrong_shapes_are_refused(make):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: DIST(-1), "inter -1"),
+        (lambda: DIST(intra=float("inf")), "intra inf"),
         (lambda: BinaryKD(0), "temperature 0; expected"),
         (lambda: BinaryKD(float("inf")), "temperature inf; expected"),
         (lambda: BinaryKD(reduction="sum"), "'sum'; expected one of published, mean"),

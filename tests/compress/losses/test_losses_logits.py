@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 
+from edgepress.compress.losses import DIST
 from tests.compress.losses.loss_batches import (
     LOGIT_LOSSES,
     TASK_LOSSES,
@@ -43,6 +44,8 @@ def test_extreme_logits_are_finite_and_pull_towards_the_teacher(loss):
         value, gradient = value_and_gradient(loss, student, teacher, targets)
         assert value.isfinite()
         assert gradient.isfinite().all()
+    if isinstance(loss, DIST):
+        return  # of probabilities, which do not move there
     _, gradient = value_and_gradient(loss, student, teacher, torch.tensor([[1, 0, 0, 1], [0, 1, 1, 0]]))
     assert gradient[0, 0] > 0
     assert gradient[1, 0] < 0
