@@ -180,6 +180,8 @@ class DistillConfig(ModelConfig, TrainConfig):
     """Weight of probabilistic knowledge transfer of pooled features."""
     review_kd: float = Field(default=0.1, ge=0)
     """Weight of knowledge review over four feature maps."""
+    review_kd_warmup: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the epochs over which review_kd's weight rises from 0; 0: none. The authors' is 20 of 240."""
     at: float = Field(default=0.0, ge=0)
     """Weight of attention transfer over four feature maps."""
     fitnet: float = Field(default=0.0, ge=0)

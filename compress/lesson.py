@@ -18,7 +18,7 @@ from edgepress.compress.foreign import OnnxTeacher
 from edgepress.compress.kept import AnswerStore, KeptTeacher
 from edgepress.compress.mapped import MappedTeacher
 from edgepress.compress.material import Material
-from edgepress.compress.methods import ON_EMBEDDINGS, ON_LABELS
+from edgepress.compress.methods import ON_EMBEDDINGS
 from edgepress.compress.models import MultiLabelModel, channels_last
 from edgepress.compress.reading import Reading, TeacherSource
 from edgepress.compress.stored import StoredTeacher, answers_for
@@ -93,7 +93,7 @@ def lesson_of(
         kept = {"keep_embeddings": keep_embeddings, "keep_maps": keep_maps}
         heard = _living_teachers(config, material, matches, student, cache, accelerator, **kept)
     examined = heard.examined
-    asked = [name for name in ON_LABELS if getattr(config, name)]
+    asked = config.terms
     if asked and not examined.taught.any():
         raise InputError(
             f"{_whose(teachers)}: it knows no label of {material.val.split} better than chance, so {asked[0]} would "

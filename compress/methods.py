@@ -15,8 +15,6 @@ ON_EMBEDDINGS = ("cd", "id", "hint")
 """Terms on label-wise embeddings."""
 ON_MAPS = ("label_map",)
 """Terms on a score for each label and region of the picture."""
-ON_LABELS = (*ON_LOGITS, *ON_EMBEDDINGS, *ON_MAPS)
-"""Terms on a teacher's answers for each label."""
 INSIDE = ("rkd", "pkt", "review_kd", "at", "fitnet")
 """Terms on what lies between the pixels and the head."""
 PROJECTED = ("review_kd", "fitnet")
@@ -32,6 +30,7 @@ Preset = Literal[
     "rkd",
     "pkt",
     "review_kd",
+    "review_kd+warmup",
     "at",
     "fitnet",
     "label_map",
@@ -64,6 +63,7 @@ PRESETS: dict[Preset, dict[str, float | int | str]] = {
     "rkd": _only(rkd=0.01),
     "pkt": _only(pkt=1.0),
     "review_kd": _only(review_kd=0.1),
+    "review_kd+warmup": _only(review_kd=0.1, review_kd_warmup=20 / 240),
     "at": _only(at=10.0),
     "fitnet": _only(fitnet=0.1),
     "label_map": _only(label_map=4.0),

@@ -19,6 +19,8 @@ from edgepress.compress.features import Features, FeatureTaps
 from edgepress.compress.gather import gathered, global_batch
 from edgepress.compress.loader import Batch
 from edgepress.compress.losses import LabelMapDistillation, LabelWiseEmbeddingDistillation, LabelWiseHints
+from edgepress.compress.losses.feature_checks import mean_of_kept
+from edgepress.compress.losses.review_kd import rising
 from edgepress.compress.models import MultiLabelModel
 from edgepress.compress.teacher import LiveTeacher, Teacher
 from edgepress.compress.terms import (
@@ -190,7 +192,8 @@ class DistillTask(Task):
             terms["hint"] = self.config.hint * self.hint_loss(embeddings, teacher_embeddings, targets, ignore)
         if self.taps is not None:
             assert isinstance(self.teacher, LiveTeacher)
-            terms |= self._inside(self.taps.take(), self.teacher.features())
+            nothing = (known if self._untaught is None else known | self._untaught).all(dim=1)
+            terms |= self._inside(self.taps.take(), self.teacher.features(), nothing, batch.epoch)
         return terms
 
     def _calibrated(self, logits: Tensor) -> Tensor:
@@ -207,14 +210,21 @@ class DistillTask(Task):
         sure = sure.masked_fill(self._member, 0)  # a softmax's logit alone says nothing
         return torch.where(labelled, batch.targets, sure), batch.ignore & labelled
 
-    def _inside(self, student: Features, teacher: Features) -> dict[str, Tensor]:
-        """Terms on what is between the pixels and the head."""
+    def _inside(self, student: Features, teacher: Features, ignore: Tensor, epoch: int) -> dict[str, Tensor]:
+        """Terms on what is between the pixels and the head.
+
+        Args:
+            ignore: bool `[N]`, the pictures of all processes of which the teacher may teach no label.
+        """
         terms = {}
         if self.pooled_losses:
             pooled = gathered(student.pooled()), gathered(teacher.pooled())
             for name, loss in self.pooled_losses.items():
-                terms[name] = getattr(self.config, name) * loss(*pooled)
+                terms[name] = getattr(self.config, name) * loss(*pooled, ignore)
         for name, loss in self.map_losses.items():
-            # This is a mean over pictures of each process's own maps; the processes' mean is the mean over all.
-            terms[name] = getattr(self.config, name) * loss(student.maps, teacher.maps)
+            # Maps are large: each process compares its own, and only what each picture loses is gathered.
+            lost = mean_of_kept(gathered(loss.pictures(student.maps, teacher.maps)), ignore)
+            terms[name] = getattr(self.config, name) * lost
+        if "review_kd" in terms:
+            terms["review_kd"] = terms["review_kd"] * rising(epoch, self.config.epochs, self.config.review_kd_warmup)
         return terms

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from edgepress.compress.losses.feature_checks import check_maps, common_size, raised, unit
+from edgepress.compress.losses.feature_checks import check_maps, common_size, mean_of_kept, raised, unit
 
 
 class AttentionTransfer(nn.Module):
@@ -22,12 +22,23 @@ class AttentionTransfer(nn.Module):
     over positions. If sizes differ, the larger attention map is averaged down to the smaller.
     """
 
-    def forward(self, student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) -> Tensor:
+    def forward(
+        self, student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor], ignore: Tensor | None = None
+    ) -> Tensor:
         """A scalar in float32 or float64.
 
         Args:
             student_maps: `[N, C, H, W]` per tap, shallow to deep.
             teacher_maps: as many maps, whose sizes and widths may differ; no gradient flows into them.
+            ignore: bool `[N]`, pictures that are left out.
+
+        Raises:
+            ValueError: as for `pictures`.
+        """
+        return mean_of_kept(self.pictures(student_maps, teacher_maps), ignore)
+
+    def pictures(self, student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) -> Tensor:
+        """The loss of each picture, `[N]`.
 
         Raises:
             ValueError: the numbers of maps or of pictures differ.
@@ -38,8 +49,8 @@ class AttentionTransfer(nn.Module):
             for ours, theirs in zip(student_maps, teacher_maps, strict=True):
                 student, teacher = raised(ours, theirs)
                 student, teacher = common_size(_attention(student), _attention(teacher))
-                terms.append((unit(student.flatten(1)) - unit(teacher.flatten(1))).square().mean())
-            return torch.stack(terms).sum()
+                terms.append((unit(student.flatten(1)) - unit(teacher.flatten(1))).square().mean(dim=1))
+            return torch.stack(terms).sum(dim=0)
 
 
 def _attention(maps: Tensor) -> Tensor:

@@ -1,8 +1,10 @@
 """Checks on the arguments of the losses on features.
 
-There are two signatures: `loss(student, teacher)` on pooled features `[N, D]`, and `loss(student_maps, teacher_maps)`
-on lists of feature maps `[N, C, H, W]`, shallow to deep. Both compare whole pictures, which carry no label, so there
-are neither targets nor an ignore mask.
+There are two signatures: `loss(student, teacher, ignore)` on pooled features `[N, D]`, and `loss(student_maps,
+teacher_maps, ignore)` on lists of feature maps `[N, C, H, W]`, shallow to deep. Both compare whole pictures, which have
+no label: there are no targets, and `ignore` is bool `[N]`, the pictures that are left out. A picture is left out if the
+teacher may teach none of its labels; one of which some labels are ignored takes part as a whole, because its features
+cannot be told apart by label.
 """
 
 from __future__ import annotations
@@ -23,6 +25,20 @@ def check_pooled(student: Tensor, teacher: Tensor) -> None:
             raise ValueError(f"{name}: received {list(features.shape)}; expected [N, D]")
     if len(student) != len(teacher):
         raise ValueError(f"teacher_features: received {len(teacher)} pictures; expected {len(student)} as the student")
+
+
+def check_ignored(ignore: Tensor | None, pictures: int) -> None:
+    """Raise ValueError unless it is `[N]`, or None."""
+    if ignore is not None and ignore.shape != (pictures,):
+        raise ValueError(f"ignore: received {list(ignore.shape)}; expected [{pictures}], one per picture")
+
+
+def mean_of_kept(values: Tensor, ignore: Tensor | None) -> Tensor:
+    """The mean of `[N]` over the pictures that are not left out; 0 without any."""
+    check_ignored(ignore, len(values))
+    if ignore is None:
+        return values.sum() / max(len(values), 1)
+    return values.masked_fill(ignore.bool(), 0).sum() / (~ignore.bool()).sum().clamp(min=1)
 
 
 def check_maps(

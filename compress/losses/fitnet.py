@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from edgepress.compress.losses.checks import Reduction, check_reduction
-from edgepress.compress.losses.feature_checks import check_channels, check_maps, common_size, raised
+from edgepress.compress.losses.feature_checks import check_channels, check_maps, common_size, mean_of_kept, raised
 
 
 class FitNetHints(nn.Module):
@@ -40,12 +40,23 @@ class FitNetHints(nn.Module):
             for mine, theirs in zip(student_channels, teacher_channels, strict=True)
         )
 
-    def forward(self, student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) -> Tensor:
+    def forward(
+        self, student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor], ignore: Tensor | None = None
+    ) -> Tensor:
         """A scalar in float32 or float64.
 
         Args:
             student_maps: `[N, C, H, W]` per tap, shallow to deep.
             teacher_maps: as many maps, whose sizes may differ; no gradient flows into them.
+            ignore: bool `[N]`, pictures that are left out.
+
+        Raises:
+            ValueError: as for `pictures`.
+        """
+        return mean_of_kept(self.pictures(student_maps, teacher_maps), ignore)
+
+    def pictures(self, student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) -> Tensor:
+        """The loss of each picture, `[N]`.
 
         Raises:
             ValueError: the numbers of maps or of pictures differ, or widths differ from those of construction.
@@ -57,7 +68,7 @@ class FitNetHints(nn.Module):
                 student, teacher = raised(ours, theirs)
                 # A 1×1 convolution and an average commute, so projecting the smaller map is cheaper.
                 student, teacher = common_size(student, teacher)
-                gap = (project(student) - teacher).square()
-                terms.append(gap.mean() if self.reduction == "mean" else 0.5 * gap.sum() / max(len(gap), 1))
+                gap = (project(student) - teacher).square().flatten(1)
+                terms.append(gap.mean(dim=1) if self.reduction == "mean" else 0.5 * gap.sum(dim=1))
             total = torch.stack(terms)
-            return total.mean() if self.reduction == "mean" else total.sum()
+            return total.mean(dim=0) if self.reduction == "mean" else total.sum(dim=0)

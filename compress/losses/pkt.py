@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from edgepress.compress.losses.checks import Reduction, check_reduction
-from edgepress.compress.losses.feature_checks import check_pooled, raised, unit
+from edgepress.compress.losses.feature_checks import check_ignored, check_pooled, raised, unit
 
 _SMALLEST_KERNEL = 1e-7
 """Opposite features have a kernel of 0, whose logarithm is not finite."""
@@ -30,19 +30,23 @@ class ProbabilisticKT(nn.Module):
         check_reduction(reduction)
         self.reduction = reduction
 
-    def forward(self, student_features: Tensor, teacher_features: Tensor) -> Tensor:
+    def forward(self, student_features: Tensor, teacher_features: Tensor, ignore: Tensor | None = None) -> Tensor:
         """A scalar in float32 or float64.
 
         Args:
             student_features: `[N, D]`.
             teacher_features: `[N, D']`; no gradient flows into them.
+            ignore: bool `[N]`, pictures that are left out, as if they were not in the batch.
 
         Raises:
             ValueError: the shapes do not fit.
         """
         check_pooled(student_features, teacher_features)
+        check_ignored(ignore, len(student_features))
         with torch.autocast(student_features.device.type, enabled=False):
             student, teacher = raised(student_features, teacher_features)
+            if ignore is not None:
+                student, teacher = student[~ignore.bool()], teacher[~ignore.bool()]
             log_student, log_teacher = _log_conditional(student), _log_conditional(teacher)
             itself = torch.eye(len(student), dtype=torch.bool, device=student.device)
             loss = (log_teacher.exp() * (log_teacher - log_student)).masked_fill(itself, 0).sum()

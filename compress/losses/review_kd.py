@@ -17,14 +17,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgepress.compress.losses.feature_checks import check_channels, check_maps, raised
+from edgepress.compress.losses.feature_checks import check_channels, check_maps, mean_of_kept, raised
 
 
 class ReviewKD(nn.Module):
     """Σ over taps of HCL(ABF output, teacher's map). Its parameters are trained with the student.
 
-    HCL is a mean over elements, and taps are summed, as published. The authors raise its weight linearly over the first
-    epochs (20 of 240) because the fusion starts random. The batch norms need several values per channel to train on.
+    HCL is a mean over elements, and taps are summed, as published. The authors raise its weight linearly from 0 over
+    the first epochs (20 of 240; `rising`) because the fusion starts random. The batch norms need several values per
+    channel to train on, and see pictures that are left out as well.
 
     Args:
         student_channels: widths of the student's maps, shallow to deep.
@@ -44,12 +45,23 @@ class ReviewKD(nn.Module):
             for index, (mine, theirs) in enumerate(zip(student_channels, teacher_channels, strict=True))
         )
 
-    def forward(self, student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) -> Tensor:
+    def forward(
+        self, student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor], ignore: Tensor | None = None
+    ) -> Tensor:
         """A scalar in float32 or float64.
 
         Args:
             student_maps: `[N, C, H, W]` per tap, shallow to deep.
             teacher_maps: as many maps, whose sizes may differ; no gradient flows into them.
+            ignore: bool `[N]`, pictures that are left out.
+
+        Raises:
+            ValueError: as for `pictures`.
+        """
+        return mean_of_kept(self.pictures(student_maps, teacher_maps), ignore)
+
+    def pictures(self, student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) -> Tensor:
+        """The loss of each picture, `[N]`.
 
         Raises:
             ValueError: the numbers of maps or of pictures differ, or widths differ from those of construction.
@@ -62,7 +74,18 @@ class ReviewKD(nn.Module):
                 student, teacher = raised(student_maps[index], teacher_maps[index])
                 output, deeper = self.fusions[index](student, deeper, (teacher.shape[2], teacher.shape[3]))
                 terms.append(hierarchical_context_loss(output, teacher))
-            return torch.stack(terms).sum()
+            return torch.stack(terms).sum(dim=0)
+
+
+def rising(epoch: int, epochs: int, share: float) -> float:
+    """The factor of the weight in an epoch, as in the authors' published loop: min(1, epoch / warm-up).
+
+    Args:
+        epoch: counted from 0, in which the factor is 0.
+        epochs: of the whole training.
+        share: that of the warm-up in it; 0 for none.
+    """
+    return min(1.0, epoch / (share * epochs)) if share else 1.0
 
 
 class AttentionBasedFusion(nn.Module):
@@ -104,13 +127,18 @@ class AttentionBasedFusion(nn.Module):
 
 
 def hierarchical_context_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """HCL of maps `[N, C, H, W]` of one shape: a scalar. Levels that are not smaller than the map are left out."""
-    total, weight, weights = F.mse_loss(student, teacher), 1.0, 1.0
+    """HCL `[N]` of each picture's maps `[N, C, H, W]`, of one shape; levels not smaller than the map are left out."""
+    total, weight, weights = _squared(student, teacher), 1.0, 1.0
     for side in (4, 2, 1):
         if side >= min(student.shape[2:]):
             continue
         weight /= 2
         weights += weight
         pooled = F.adaptive_avg_pool2d(student, side), F.adaptive_avg_pool2d(teacher, side)
-        total = total + weight * F.mse_loss(*pooled)
+        total = total + weight * _squared(*pooled)
     return total / weights
+
+
+def _squared(student: Tensor, teacher: Tensor) -> Tensor:
+    """The mean of each picture's squared differences, `[N]`."""
+    return (student - teacher).square().flatten(1).mean(dim=1)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgepress.compress.losses.feature_checks import check_pooled, raised, unit
+from edgepress.compress.losses.feature_checks import check_ignored, check_pooled, raised, unit
 
 
 class RelationalKD(nn.Module):
@@ -34,19 +34,23 @@ class RelationalKD(nn.Module):
             )
         self.distance_weight, self.angle_weight = distance_weight, angle_weight
 
-    def forward(self, student_features: Tensor, teacher_features: Tensor) -> Tensor:
+    def forward(self, student_features: Tensor, teacher_features: Tensor, ignore: Tensor | None = None) -> Tensor:
         """A scalar in float32 or float64.
 
         Args:
             student_features: `[N, D]`.
             teacher_features: `[N, D']`; no gradient flows into them.
+            ignore: bool `[N]`, pictures that are left out, as if they were not in the batch.
 
-        ValueError: the shapes do not fit.
-            ValueError: shapes do not fit.
+        Raises:
+            ValueError: the shapes do not fit.
         """
         check_pooled(student_features, teacher_features)
+        check_ignored(ignore, len(student_features))
         with torch.autocast(student_features.device.type, enabled=False):
             student, teacher = raised(student_features, teacher_features)
+            if ignore is not None:
+                student, teacher = student[~ignore.bool()], teacher[~ignore.bool()]
             student, teacher = student - student[:, None], teacher - teacher[:, None]  # [N, N, D]: [j, i] = x_i − x_j
             loss = student.sum() * 0
             if not len(student):

@@ -16,13 +16,18 @@ from edgepress.compress.distill import distill
 from edgepress.compress.losses import AttentionTransfer, FitNetHints, ProbabilisticKT, RelationalKD, ReviewKD
 from edgepress.compress.methods import ALONE, INSIDE, ON_MAPS, PRESETS, TERMS
 from edgepress.compress.models import make_model
-from edgepress.compress.tasks import DistillTask, task_loss
+from edgepress.compress.tasks import DistillTask
 from edgepress.compress.teacher import LiveTeacher
+from edgepress.compress.terms import task_loss
 from edgepress.compress.training import STATE, fit, make_accelerator
 from edgepress.multilabel.errors import InputError
 from tests.compress.lessons import STUDENT, TEACHER, TRAIN, models, random_batch, run_fit, updated
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+OF_PRESETS = {"preset", "reduction", "mixup", "review_kd_warmup"}
+"""Settings that a preset may have beside its weights."""
 
 
 def only(**weights: float) -> DistillConfig:
@@ -69,6 +74,34 @@ def test_terms_inside_are_the_losses_of_the_tapped_features():
         torch.testing.assert_close(terms[name], value, msg=name)
 
 
+def test_pictures_that_teach_nothing_are_left_out_of_the_terms_inside():
+    """Two pictures of which nobody knows a cell; one that is known in part takes part as a whole."""
+    teacher_model, student = models()
+    config = only(rkd=2.0, pkt=3.0, review_kd=5.0, at=7.0, fitnet=11.0)
+    task = DistillTask(config, LiveTeacher(teacher_model), student, TRAIN).eval()
+    batch = random_batch()
+    batch.ignore[[1, 4]] = True
+    batch.ignore[2, 1:] = True
+    kept = torch.tensor([0, 2, 3, 5])
+    terms = task(batch, *student.eval()(batch.images))
+    some = replace(batch, **{name: getattr(batch, name)[kept] for name in ("images", "teacher_images", "targets")})
+    some = replace(some, **{name: getattr(batch, name)[kept] for name in ("ignore", "labelled", "index")})
+    expected = task(some, *student(some.images))
+    for name in INSIDE:
+        torch.testing.assert_close(terms[name], expected[name], msg=name)
+
+
+def test_review_kd_s_weight_rises_over_the_first_epochs():
+    teacher_model, student = models()
+    config = updated(only(review_kd=1.0), epochs=10, review_kd_warmup=0.3)
+    task = DistillTask(config, LiveTeacher(teacher_model), student, TRAIN).eval()
+    found = []
+    for epoch in (0, 1, 2, 3, 9):
+        batch = replace(random_batch(), epoch=epoch)
+        found.append(task(batch, *student.eval()(batch.images))["review_kd"].item())
+    assert [value / found[-1] for value in found] == pytest.approx([0, 1 / 3, 2 / 3, 1, 1], rel=1e-5)
+
+
 def test_what_a_loss_learns_is_trained_saved_and_continued(splits, tmp_path):
     """Interrupted after the first of two epochs, ReviewKD's fusion goes on from where it was."""
     names = splits[0].labels
@@ -109,12 +142,14 @@ def test_what_a_loss_learns_is_trained_saved_and_continued(splits, tmp_path):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_distils(teacher, splits, tmp_path, preset):
-    config = DistillConfig(**{**STUDENT.model_dump(exclude={*TERMS, "preset", "reduction"}), "preset": preset})
+    config = DistillConfig(**{**STUDENT.model_dump(exclude={*TERMS, *OF_PRESETS}), "preset": preset})
     cache = tmp_path / "cache"
     entry = distill(*splits, teacher, config, tmp_path / "student", cache).manifest.facts.history[0]
     expected = {name for name in TERMS if PRESETS[preset][name]}
     assert entry.terms.keys() & set(TERMS) == expected
-    assert all(np.isfinite(entry.terms[name]) and entry.terms[name] > 0 for name in ("bce", *expected))
+    assert all(np.isfinite(entry.terms[name]) for name in ("bce", *expected))
+    rises = preset == "review_kd+warmup"  # from 0 in the first epoch
+    assert all((entry.terms[name] == 0) == (rises and name == "review_kd") for name in ("bce", *expected))
     # Kept answers serve all but those that look inside the teacher, which is examined on val in any case.
     kept = {file.name.split("-")[0] for file in cache.rglob("*.logits")}
     varied = bool(expected) and not expected & set(INSIDE)

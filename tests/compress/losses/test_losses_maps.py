@@ -54,6 +54,21 @@ def test_maps_of_other_widths_and_sizes_teach_every_parameter_and_every_map(teac
         assert all(tensor.grad is None for tensor in teacher)
 
 
+@pytest.mark.parametrize("make", [ReviewKD, FitNetHints, lambda *_: AttentionTransfer()])
+def test_pictures_that_are_left_out_change_nothing_and_get_no_gradient(make):
+    torch.manual_seed(0)
+    loss, ignore = make([3, 4], [5, 6]).eval(), torch.tensor([False, True, False])
+    student, teacher = maps([3, 4], [4, 2]), maps([5, 6], [4, 2], seed=7)
+    value = loss(student, teacher, ignore)
+    value.backward()
+    assert all(not tensor.grad[1].any() and tensor.grad[0].any() for tensor in student)
+    kept = [[tensor[[0, 2]] for tensor in each] for each in (student, teacher)]
+    torch.testing.assert_close(value, loss(*kept))
+    assert loss(student, teacher, torch.ones(3, dtype=torch.bool)) == 0
+    with pytest.raises(ValueError, match=r"^ignore: received \[2\]; expected \[3\], one per picture$"):
+        loss(student, teacher, torch.zeros(2, dtype=torch.bool))
+
+
 def test_extreme_maps_are_finite():
     for loss in ReviewKD([4, 6], [4, 6]), FitNetHints([4, 6], [4, 6]), AttentionTransfer():
         for factor in 0, 200:

@@ -34,6 +34,18 @@ def test_pooled_features_at_their_edges_are_finite(loss):
 
 
 @pytest.mark.parametrize("loss", POOLED_LOSSES)
+def test_pictures_that_are_left_out_are_not_in_the_batch(loss):
+    student, teacher = torch.randn(5, 3, generator=generator()), torch.randn(5, 4, generator=generator(1))
+    ignore = torch.tensor([False, True, False, False, True])
+    value, gradient = value_and_gradient(loss, student, teacher, ignore)
+    assert value == loss(student[[0, 2, 3]], teacher[[0, 2, 3]])
+    assert not gradient[[1, 4]].any()
+    assert value_and_gradient(loss, student, teacher, torch.ones(5, dtype=torch.bool))[0] == 0
+    with pytest.raises(ValueError, match=r"^ignore: received \[5, 1\]; expected \[5\], one per picture$"):
+        loss(student, teacher, ignore[:, None])
+
+
+@pytest.mark.parametrize("loss", POOLED_LOSSES)
 @few
 @given(batch=pooled_batches(), random=st.randoms(use_true_random=False))
 def test_pooled_losses_know_neither_the_order_of_pictures_nor_the_scale(loss, batch, random):

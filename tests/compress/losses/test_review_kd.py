@@ -15,27 +15,31 @@ from tests.compress.losses.loss_batches import assert_same, exact, maps, normal,
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+def context(student: Tensor, teacher: Tensor) -> Tensor:
+    return hierarchical_context_loss(student, teacher).mean()
+
+
 def test_hierarchical_context_loss_by_hand():
     student, teacher = normal(2, 3, 4, 4), normal(2, 3, 4, 4, seed=1)
     gap = student - teacher
     halves = torch.stack([gap[..., y : y + 2, x : x + 2].mean(dim=(2, 3)) for y in (0, 2) for x in (0, 2)])
     # Full size 1, then 4 is not smaller than the map, 2 positions a side ½, 1 position ¼.
     expected = (gap**2).mean() + 0.5 * (halves**2).mean() + 0.25 * (gap.mean(dim=(2, 3)) ** 2).mean()
-    torch.testing.assert_close(hierarchical_context_loss(student, teacher), expected / 1.75, **exact)
-    assert hierarchical_context_loss(student, student) == 0
+    torch.testing.assert_close(context(student, teacher), expected / 1.75, **exact)
+    assert context(student, student) == 0
     single = normal(2, 3, 1, 1)
-    torch.testing.assert_close(hierarchical_context_loss(single, single + 2), torch.tensor(4.0).double(), **exact)
+    torch.testing.assert_close(context(single, single + 2), torch.tensor(4.0).double(), **exact)
 
 
 def test_hierarchical_context_has_four_positions_a_side_and_none_that_the_shorter_side_lacks():
     gap = normal(2, 3, 8, 8)
     pooled = [gap.unflatten(3, (side, -1)).unflatten(2, (side, -1)).mean(dim=(3, 5)) for side in (8, 4, 2, 1)]
     expected = sum(level.square().mean() / 2**index for index, level in enumerate(pooled)) / 1.875
-    torch.testing.assert_close(hierarchical_context_loss(gap, torch.zeros_like(gap)), expected, **exact)
+    torch.testing.assert_close(context(gap, torch.zeros_like(gap)), expected, **exact)
     flat = normal(2, 3, 2, 8)
     expected = (flat.square().mean() + 0.5 * flat.mean(dim=(2, 3)).square().mean()) / 1.5
     for maps_ in flat, flat.mT:
-        torch.testing.assert_close(hierarchical_context_loss(maps_, torch.zeros_like(maps_)), expected, **exact)
+        torch.testing.assert_close(context(maps_, torch.zeros_like(maps_)), expected, **exact)
 
 
 def test_review_is_the_formula():
@@ -60,12 +64,12 @@ def test_review_is_the_formula():
 
     def by_hand(first: Tensor) -> Tensor:
         below = convolved(deep, loss.fusions[1].enter)
-        total = hierarchical_context_loss(convolved(below, loss.fusions[1].leave, 1), teachers[1])
+        total = context(convolved(below, loss.fusions[1].leave, 1), teachers[1])
         own, theirs = convolved(first, loss.fusions[0].enter), nearest(below, 4, 6)
         layer, both = loss.fusions[0].attention, torch.cat([own, theirs], dim=1)
         weights = (torch.einsum("oi,nihw->nohw", layer.weight[:, :, 0, 0], both) + layer.bias[:, None, None]).sigmoid()
         fused = weights[:, :1] * own + weights[:, 1:] * theirs
-        return total + hierarchical_context_loss(convolved(nearest(fused, 8, 3), loss.fusions[0].leave, 1), teachers[0])
+        return total + context(convolved(nearest(fused, 8, 3), loss.fusions[0].leave, 1), teachers[0])
 
     mine = value_and_gradient(lambda first: loss([first, deep], teachers), shallow)
     assert_same(mine, value_and_gradient(by_hand, shallow))
