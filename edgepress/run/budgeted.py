@@ -17,7 +17,7 @@ from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.plural import plural
 from edgepress.run.proposals import propose
 from edgepress.run.search_space import Settings, Space
-from edgepress.run.trials import SHARE, Trial, Trials, ranked, short_epochs, with_settings
+from edgepress.run.trials import SHARE, Trial, Trials, for_epochs, ranked, short_epochs
 
 log = logging.getLogger("edgepress")
 
@@ -48,20 +48,20 @@ class Pace:
     def learn(self, config: DistillConfig, seconds: float) -> None:
         """Take a finished training into account."""
         size = Size.of(config)
-        self.epoch_seconds[size] = max(self.epoch_seconds.get(size, 0.0), seconds / config.epochs)
+        self.epoch_seconds[size] = max(self.epoch_seconds.get(size, 0.0), seconds / config.epochs_trained)
 
     def seconds(self, config: DistillConfig) -> float:
         """How long a training takes; before anything was trained, the least that it can take."""
         size = Size.of(config)
         if size in self.epoch_seconds:
-            return config.epochs * self.epoch_seconds[size]
+            return config.epochs_trained * self.epoch_seconds[size]
         own = self._step(config)
         if not self.epoch_seconds:
-            return config.epochs * self.steps * own
+            return config.epochs_trained * self.steps * own
         # Beside the step a teacher answers and pictures are read, which takes no longer with a larger student.
         known, longest = max(self.epoch_seconds.items(), key=lambda item: item[1])
         other = self._step(config.model_copy(update=known._asdict()))
-        return config.epochs * longest * max(1.0, own / other)
+        return config.epochs_trained * longest * max(1.0, own / other)
 
     def _step(self, config: DistillConfig) -> float:
         size = Size.of(config)
@@ -118,7 +118,7 @@ class BudgetedSearch:
         if not going_on and (self.most is None or len(self.tried) < self.most):
             settings = propose(self.space, self.tried, self.trials.base.seed)
             new = Trial(method=self.trials.method, number=len(self.tried), settings=settings)
-            if self._fits(new):
+            if not self.tried or self._fits(new):  # there is room for one: see `require_time`
                 return new
         # What is left is too short for a new trial that might go on: it is for the best of those that there are.
         return self._last()
@@ -149,7 +149,7 @@ def require_time(pace: Pace, base: DistillConfig, budget: float) -> None:
         InputError: it has none; the message says how long one takes at least.
     """
     epochs = {base.epochs, short_epochs(base)}
-    least = sum(pace.seconds(with_settings(base, {"epochs": one})) for one in epochs)
+    least = sum(pace.seconds(for_epochs(base, one)) for one in epochs)
     if least > budget:
         raise InputError(
             f"time budget {shown(budget)}: one trial takes at least {shown(least)} here ({sum(epochs)} epochs of "

@@ -23,11 +23,11 @@ def propose(space: Space, tried: Sequence[Trial], seed: int) -> Settings:
         tried: each is judged by its first, short training.
         seed: of the sampler, for the same trials the same.
     """
+    if len(tried) < FIRST:
+        return spread(space, len(tried) + 1)[-1]
     import optuna
     from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
-    if len(tried) < FIRST:
-        return spread(space, len(tried) + 1)[-1]
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     ranges: dict[str, BaseDistribution] = {
         one.name: CategoricalDistribution(one.values)

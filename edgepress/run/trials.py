@@ -144,7 +144,7 @@ class Trials:
 
     def config(self, settings: Settings, epochs: int) -> DistillConfig:
         """What a training of a trial is made with."""
-        return with_settings(self.base, {**settings, "epochs": epochs})
+        return for_epochs(with_settings(self.base, settings), epochs)
 
     def known(self, settings: Settings, epochs: int) -> TrialTraining | None:
         """The training of these settings, if it is finished."""
@@ -201,6 +201,12 @@ class Trials:
 def short_epochs(base: DistillConfig) -> int:
     """How many epochs decide which trials go on."""
     return math.ceil(base.epochs / SHARE)
+
+
+def for_epochs(config: DistillConfig, epochs: int) -> DistillConfig:
+    """The settings with a schedule of so many epochs, which stops as early in proportion."""
+    stop = None if config.stop_epoch is None else math.ceil(config.stop_epoch * epochs / config.epochs)
+    return config.model_copy(update={"epochs": epochs, "stop_epoch": stop})
 
 
 def ranked(trials: Sequence[Trial]) -> list[Trial]:

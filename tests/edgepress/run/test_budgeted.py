@@ -54,6 +54,7 @@ def test_an_interrupted_search_ends_with_the_same_best_trial(splits, base, tmp_p
 
 
 def test_the_budget_is_kept_and_used(splits, base, tmp_path):
+    pytest.importorskip("optuna", reason="optuna is not installed; it proposes what is tried after the first points")
     budget = 3.0
     started = time.perf_counter()
     made = last(search(tmp_path, Trainer(splits), base, budget).run())
@@ -69,6 +70,14 @@ def test_what_was_spent_before_is_spent(splits, base, tmp_path):
     again = search(tmp_path, Trainer(splits, stop_before=0), base, 0.001, most=9)
     assert [one.state for one in last(again.run())] == ["finished"]  # which takes no time any more, and nothing new
     assert again.earlier > 0.001
+
+
+def test_one_trial_is_begun_and_no_more_where_it_takes_longer_than_was_thought(splits, base, tmp_path):
+    trainer = Trainer(splits)
+    made = last(search(tmp_path, trainer, base, 1e-9).run())
+    assert [one.state for one in made] == ["pruned"]
+    assert trainer.epochs == [1]
+    assert best(made).number == 0
 
 
 def test_a_student_that_was_not_trained_yet_is_judged_by_its_step(base):

@@ -66,6 +66,16 @@ def test_one_trial_is_the_method_itself_trained_once(splits, base, tmp_path):
     assert (trainer.epochs, made.state, made.settings) == ([2], "finished", {"lr": base.lr})
 
 
+def test_a_schedule_that_stops_early_stops_as_early_in_a_short_training(splits, base, tmp_path):
+    early = base.model_copy(update={"epochs": 80, "stop_epoch": 30})
+    trials = trials_in(tmp_path, Trainer(splits), early)
+    made = [trials.config({"lr": 0.1}, epochs) for epochs in (trials.short, 80)]
+    assert [(one.epochs, one.stop_epoch, one.epochs_trained, one.lr) for one in made] == [
+        (27, 11, 11, 0.1),
+        (80, 30, 30, 0.1),
+    ]
+
+
 def test_a_journal_that_somebody_changed_is_refused(tmp_path):
     (tmp_path / "journal.jsonl").write_text('{"inputs": 1}\n')
     with pytest.raises(InputError, match=r"journal.jsonl, line 1: no trial \(inputs"):
