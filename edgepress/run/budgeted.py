@@ -35,33 +35,47 @@ class Size(NamedTuple):
 
 @dataclass
 class Pace:
-    """How long trainings take: measured, and for a student that was not trained yet estimated from its step alone."""
+    """How long trainings take: measured, and for a student that was not trained yet estimated from its step alone.
+
+    An epoch that no student has had yet takes longer where the teacher's answers are kept, because it gives them then.
+    """
 
     step_seconds: Callable[[DistillConfig], float]
     """Seconds of a student's step by itself, without a teacher and without reading pictures."""
     steps: int
     """Per epoch."""
-    epoch_seconds: dict[Size, float] = field(default_factory=dict)
-    """The longest that was measured."""
+    answered: int = 0
+    """The epochs that some student has had."""
+    _first: dict[Size, float] = field(default_factory=dict)
+    """Seconds per epoch of the trainings that had epochs for the first time, the longest that was measured."""
+    _again: dict[Size, float] = field(default_factory=dict)
+    """The same of all other trainings."""
     _steps: dict[Size, float] = field(default_factory=dict)
 
     def learn(self, config: DistillConfig, seconds: float) -> None:
         """Take a finished training into account."""
-        size = Size.of(config)
-        self.epoch_seconds[size] = max(self.epoch_seconds.get(size, 0.0), seconds / config.epochs_trained)
+        size, epochs = Size.of(config), config.epochs_trained
+        measured = self._again if self._new(config) == 0 else self._first
+        measured[size] = max(measured.get(size, 0.0), seconds / epochs)
+        self.answered = max(self.answered, epochs)
 
     def seconds(self, config: DistillConfig) -> float:
         """How long a training takes; before anything was trained, the least that it can take."""
-        size = Size.of(config)
-        if size in self.epoch_seconds:
-            return config.epochs_trained * self.epoch_seconds[size]
+        size, epochs, new = Size.of(config), config.epochs_trained, self._new(config)
+        known = max(self._first.get(size, 0.0), self._again.get(size, 0.0))
+        if known:
+            return new * known + (epochs - new) * self._again.get(size, known)
         own = self._step(config)
-        if not self.epoch_seconds:
-            return config.epochs_trained * self.steps * own
+        if not self._first:
+            return epochs * self.steps * own
         # Beside the step a teacher answers and pictures are read, which takes no longer with a larger student.
-        known, longest = max(self.epoch_seconds.items(), key=lambda item: item[1])
-        other = self._step(config.model_copy(update=known._asdict()))
-        return config.epochs_trained * longest * max(1.0, own / other)
+        nearest, longest = max(self._first.items(), key=lambda item: item[1])
+        other = self._step(config.model_copy(update=nearest._asdict()))
+        return epochs * longest * max(1.0, own / other)
+
+    def _new(self, config: DistillConfig) -> int:
+        """How many epochs of a training no student has had: with variations, the later ones are the first again."""
+        return max(0, min(config.epochs_trained, config.variations or config.epochs_trained) - self.answered)
 
     def _step(self, config: DistillConfig) -> float:
         size = Size.of(config)

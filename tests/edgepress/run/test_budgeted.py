@@ -88,8 +88,21 @@ def test_a_student_that_was_not_trained_yet_is_judged_by_its_step(base):
     larger, smaller = (base.model_copy(update={"size": size}) for size in (128, 32))
     assert known.seconds(larger) == pytest.approx(20)  # twice the step
     assert known.seconds(smaller) == pytest.approx(10)  # a teacher may take most of it
+    known.learn(base.model_copy(update={"epochs": 1}), 6.0)
     known.learn(base.model_copy(update={"epochs": 1}), 2.0)
-    assert known.seconds(base) == 10  # the slowest counts
+    assert known.seconds(base) == 12  # the slowest counts
+
+
+def test_epochs_in_which_the_teacher_answers_take_longer(base):
+    known = pace()
+    one, two, eight = (base.model_copy(update={"epochs": epochs}) for epochs in (1, 2, 8))
+    known.learn(one, 9.0)  # the teacher answers for the first epoch
+    known.learn(one, 2.0)
+    assert known.seconds(one) == 2
+    assert known.seconds(two) == 2 + 9  # and would for the second
+    assert known.seconds(eight.model_copy(update={"variations": 3})) == 6 * 2 + 2 * 9
+    known.learn(two, 10.0)
+    assert known.seconds(two) == 4
 
 
 def test_a_budget_without_room_for_a_trial_is_refused(base):
