@@ -14,6 +14,7 @@ rows). Besides the gradient, memory holds about 100 bytes per pair and one chunk
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
 
 import torch
@@ -22,8 +23,9 @@ from torch import Tensor, nn
 
 from edgepress.compress.losses.checks import Reduction, at_least_float32, check_reduction, positive_rows
 
-_CHUNK_ELEMENTS = 1 << 18
-"""Number of elements of pair differences that are made at once: 1 MB in float32, which fits in a processor's cache."""
+_CHUNK_ELEMENTS = 1 << 16
+"""Number of elements of pair differences that are made at once: 256 KB in float32, so that the two blocks of a
+difference fit in a core's cache."""
 
 
 class LabelWiseEmbeddingDistillation(nn.Module):
@@ -187,17 +189,34 @@ class _PairDistance(torch.autograd.Function):
     def backward(ctx, grad: Tensor):
         rows, first, second, distance = ctx.saved_tensors
         scale = torch.where(distance > 0, grad / distance, 0)
-        result = torch.zeros_like(rows, dtype=scale.dtype)
+        result = _zeros(rows.shape, scale)
         for part, step in _differences(rows, first, second):
             step.mul_(scale[part, None])
             result.index_add_(0, first[part], step).index_add_(0, second[part], step, alpha=-1)
         return result.to(rows.dtype), None, None
 
 
+def _zeros(shape: torch.Size, like: Tensor) -> Tensor:
+    """Zeros of the type and device of `like`; on a CPU in pages that the system clears when they are first touched.
+
+    Few rows of a dense gradient matter. torch would write zeros into all of them, into pages that are new each time.
+    """
+    size = shape.numel() * like.element_size()
+    if like.device.type != "cpu" or not size or not hasattr(mmap, "MAP_ANONYMOUS"):
+        return like.new_zeros(shape)
+    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return torch.frombuffer(pages, dtype=like.dtype).view(shape)  # keeps the pages as long as it is used
+
+
 def _differences(rows: Tensor, first: Tensor, second: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """rows[first] − rows[second] in at least float32, one chunk of the pairs at a time."""
-    size = max(1, _CHUNK_ELEMENTS // max(rows.shape[1], 1))
+    size = max(1, min(len(first), _CHUNK_ELEMENTS // max(rows.shape[1], 1)))
+    # Two blocks serve all chunks: new ones would be new pages each time.
+    minuend, subtrahend = rows.new_empty(2, size, rows.shape[1])
     for begin in range(0, len(first), size):
         part = slice(begin, begin + size)
-        step = at_least_float32(rows.index_select(0, first[part]))
-        yield part, step.sub_(rows.index_select(0, second[part]))
+        count = len(first[part])
+        torch.index_select(rows, 0, first[part], out=minuend[:count])
+        torch.index_select(rows, 0, second[part], out=subtrahend[:count])
+        step = at_least_float32(minuend[:count])
+        yield part, step.sub_(subtrahend[:count])

@@ -100,7 +100,8 @@ def test_chunks_change_nothing(monkeypatch, elements):
 
 
 def test_memory_holds_the_gradient_and_a_chunk_never_all_pairs(monkeypatch, tmp_path):
-    """Two labels that every picture has make 4,032 pairs of 5,120 rows: as differences twice 0.8 times the rows."""
+    """Two labels that every picture has make 4,032 pairs of 5,120 rows: as differences twice 0.8 times the rows. The
+    gradient is as large as the rows, and in pages that are none of torch's."""
     monkeypatch.setattr(label_wise, "_CHUNK_ELEMENTS", 1 << 12)
     random = torch.Generator().manual_seed(3)
     student = torch.randn(64, 80, 64, generator=random, requires_grad=True)
@@ -115,7 +116,7 @@ def test_memory_holds_the_gradient_and_a_chunk_never_all_pairs(monkeypatch, tmp_
     changes = sorted((event["ts"], event["args"]["Bytes"]) for event in events if event["name"] == "[memory]")
     peak = max(itertools.accumulate(change for _, change in changes))
     size = student.numel() * student.element_size()
-    assert size < peak < 2 * size
+    assert 0 < peak < size
 
 
 @pytest.mark.parametrize("reduction", ["published", "mean"])
