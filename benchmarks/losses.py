@@ -13,8 +13,8 @@ so that wall time, which stands beside it, flatters the ratio.
 gradient is one block as large as the embeddings, and the plain loop allocates and frees so many of those that the C
 library returns them to the kernel: whoever comes next pays for every page again, `page_faults` in number.
 `gradient_floor` is that block alone: allocated, zeroed and the positive rows written, without any distance. A loss that
-lets torch zero the block is no faster, and `ratio_of_floor`, the plain loop over it, bounds its `ratio`. edgepress takes
-pages that are zero until they are written, so it touches those of the positive rows alone.
+lets torch zero the block is no faster: `ratio_of_floor`, the plain loop over it, bounds its `ratio`. edgepress takes
+pages that are zero until they are written, and touches those of the positive rows alone.
 """
 
 from __future__ import annotations
