@@ -28,7 +28,7 @@ from edgepress.run.build import calibrate_bundle, export_student
 from edgepress.run.recipe import DecisionsConfig
 
 SETTINGS = {"epochs": 8, "batch_size": 32, "lr": 0.002, "augment": "none", "cutout": 0.3, "preset": "alone"}
-"""Those of examples/quickstart.yaml, without a teacher."""
+"""Those of the quickstart until 30 November 2026, without a teacher."""
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import shutil
 import sys
 from pathlib import Path
 
-WIDTH, HEIGHT = 1200, 1230
+WIDTH, HEIGHT = 1200, 1050
 
 
 def main() -> None:
