@@ -71,12 +71,18 @@ def drop_interval(
     return float(low), float(high)
 
 
-def doubt(interval: tuple[float, float] | None, allowed: float, pictures: int) -> str | None:
+def doubt(
+    interval: tuple[float, float] | None,
+    allowed: float,
+    pictures: int,
+    remedy: str = "give more test pictures, or allow a larger drop",
+) -> str | None:
     """Why a drop that is allowed is not proven to be: part of a sentence, or None where it is proven.
 
     Args:
         interval: interval of the drop, as `drop_interval` gives it.
         allowed: the allowed drop in points.
+        remedy: what to do, in words.
     """
     if interval is None:
         few = plural(pictures, "test picture proves", "test pictures prove")
@@ -85,8 +91,7 @@ def doubt(interval: tuple[float, float] | None, allowed: float, pictures: int) -
         return None
     return (
         f"on {plural(pictures, 'picture')} the true drop may be up to "
-        f"{math.ceil(1000 * interval[1]) / 1000:g} (95 %), beyond the allowed {allowed:g}: "
-        "give more test pictures, or allow a larger drop"
+        f"{math.ceil(1000 * interval[1]) / 1000:g} (95 %), beyond the allowed {allowed:g}: {remedy}"
     )
 
 

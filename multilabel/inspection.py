@@ -17,6 +17,7 @@ import numpy as np
 
 from edgepress.multilabel.cores import cores
 from edgepress.multilabel.datasets import MultiLabelDataset
+from edgepress.multilabel.datasets.label_groups import BROKEN
 from edgepress.multilabel.datasets.values import CellCount
 from edgepress.multilabel.duplicates import difference_hash, look, near_groups, same_groups
 from edgepress.multilabel.errors import InputError
@@ -300,7 +301,7 @@ def _describe(data: MultiLabelDataset, found: _Found, top_pairs: int) -> SplitRe
         ),
         labels_counted=labels_counted(data.targets, data.ignore),
         values=data.values,
-        notes=data.notes,
+        notes=tuple(note for note in data.notes if not note.startswith(BROKEN)),  # they are in broken_rules
         ignored=int(data.ignore.sum()),
         broken=tuple(found.broken),
         broken_rules=tuple(

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -46,7 +46,8 @@ class LabelGroups(BaseModel):
 
     Raises:
         ValueError: they contradict each other: a label in two groups, a cycle of implications, a label that implies
-            another of its group or two of one group, or a label that could be true of no picture; names the labels.
+            another of its group or two of one group, or a label that could be true of no picture; names the labels of
+            every contradiction.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,8 +61,8 @@ class LabelGroups(BaseModel):
 
     @model_validator(mode="after")
     def _can_be_kept(self) -> LabelGroups:
-        _refuse_overlap(self.exclusive)
-        _Checked(self.exclusive, self.closure()).refuse()
+        if faults := _contradictions(self):
+            raise ValueError(_told(faults))
         return self
 
     def __bool__(self) -> bool:
@@ -126,43 +127,46 @@ class LabelGroups(BaseModel):
 
         return LabelGroups(one_of=left(self.one_of), at_most_one_of=left(self.at_most_one_of))
 
-    def require_known(self, labels: LabelSpace, where: str) -> None:
-        """Raise an error unless every name is a label.
-
-        Raises:
-            InputError: one is not; suggests a near one.
-        """
-        for name in self.names:
-            if name not in labels:
-                near = did_you_mean(name, labels.names)
-                raise InputError(f"{where}: {name!r} is no label of the data set ({shown(labels.names)}){near}")
-
     def as_yaml(self) -> str:
         """What `read` reads."""
         given = self.model_dump(mode="json", exclude_defaults=True)
         return yaml.safe_dump(given, allow_unicode=True, sort_keys=False)
 
     @classmethod
-    def read(cls, path: Path) -> LabelGroups:
+    def read(cls, path: Path, labels: LabelSpace | None = None) -> LabelGroups:
         """Read them from a YAML file; every scalar is the name that is written there, also `no`, `on` and `1`.
 
+        Args:
+            labels: those that the names must be among.
+
         Raises:
-            InputError: the file cannot be read or has another form (says in which line), or they contradict each other.
+            InputError: the file cannot be read or has another form (says in which line), a name is no label (suggests a
+                near one), or they contradict each other; names every fault.
         """
         keys = dict(_entries(_mapping(path, _composed(path)), str(path)))
-        for key in keys:
-            if key not in KEYS:
-                raise InputError(f"{path}: unknown key {key!r}{did_you_mean(key, KEYS)}; valid keys: {', '.join(KEYS)}")
-        implies = keys.get("implies")
+        faults = [
+            f"unknown key {key!r}{did_you_mean(key, KEYS)}; valid keys: {', '.join(KEYS)}"
+            for key in keys
+            if key not in KEYS
+        ]
+        given: dict[str, Any] = {}
+        for key in KEYS:
+            try:
+                if key in keys:
+                    given[key] = (_implications if key == "implies" else _groups)(keys[key], key)
+            except InputError as error:
+                faults.append(str(error))
+        read = cls.model_construct(**given)
+        if labels is not None:
+            unknown = [name for name in read.names if name not in labels]
+            faults += [
+                f"{name!r} is no label of the data set ({shown(labels.names)}){did_you_mean(name, labels.names)}"
+                for name in unknown
+            ]
+        if faults := [*faults, *_contradictions(read)]:
+            raise InputError(f"{path}: {_told(faults)}")
         try:
-            return cls(
-                one_of=_groups(keys.get("one_of"), f"{path}, one_of"),
-                at_most_one_of=_groups(keys.get("at_most_one_of"), f"{path}, at_most_one_of"),
-                implies={
-                    name: _names(value, f"{path}, implies {name}", single=True)
-                    for name, value in (_entries(_mapping(path, implies), f"{path}, implies") if implies else ())
-                },
-            )
+            return cls(**given)
         except ValidationError as error:
             said = error.errors(include_url=False)[0]["msg"]
             raise InputError(f"{path}: {said.removeprefix('Value error, ')}") from None
@@ -192,10 +196,10 @@ def _composed(path: Path) -> yaml.Node | None:
         raise InputError(f"{path}: not YAML ({' '.join(str(error).split())[:160]})") from None
 
 
-def _mapping(path: Path, node: yaml.Node | None) -> yaml.MappingNode:
+def _mapping(where: Path | str, node: yaml.Node | None) -> yaml.MappingNode:
     if not isinstance(node, yaml.MappingNode):
         line = "" if node is None else f", line {node.start_mark.line + 1}"
-        raise InputError(f"{path}{line}: expected keys ({', '.join(KEYS)}; under implies, labels) and their values")
+        raise InputError(f"{where}{line}: expected keys ({', '.join(KEYS)}; under implies, labels) and their values")
     return node
 
 
@@ -209,16 +213,19 @@ def _entries(node: yaml.MappingNode, where: str) -> Iterator[tuple[str, yaml.Nod
         yield name, value
 
 
-def _groups(node: yaml.Node | None, where: str) -> tuple[tuple[str, ...], ...]:
+def _groups(node: yaml.Node, where: str) -> tuple[tuple[str, ...], ...]:
     """A list of lists; a list of names is one group."""
-    if node is None:
-        return ()
     if not isinstance(node, yaml.SequenceNode):
         raise InputError(f"{where}, line {node.start_mark.line + 1}: expected lists of labels, such as [front, back]")
     flat = [isinstance(one, yaml.ScalarNode) for one in node.value]
     if all(flat):
         return (_names(node, where),)
     return tuple(_names(one, where) for one in node.value)
+
+
+def _implications(node: yaml.Node, where: str) -> dict[str, tuple[str, ...]]:
+    entries = _entries(_mapping(where, node), where)
+    return {name: _names(value, f"{where} {name}", single=True) for name, value in entries}
 
 
 def _names(node: yaml.Node, where: str, *, single: bool = False) -> tuple[str, ...]:
@@ -229,19 +236,51 @@ def _names(node: yaml.Node, where: str, *, single: bool = False) -> tuple[str, .
     return tuple(one_form(one.value) for one in node.value)
 
 
-def _refuse_overlap(groups: Sequence[Exclusive]) -> None:
+def _told(faults: Sequence[str]) -> str:
+    if len(faults) == 1:
+        return faults[0]
+    return f"{len(faults)} faults: " + "; ".join(f"({number}) {fault}" for number, fault in enumerate(faults, 1))
+
+
+def _contradictions(groups: LabelGroups) -> list[str]:
+    """Why the groups and the implications cannot hold together; whether each label is possible is asked only where
+    nothing else is wrong."""
+    faults = [*_overlaps(groups.exclusive)]
+    found: dict[str, tuple[str, ...]] = {}
+    circles: set[frozenset[str]] = set()
+    for start in groups.implies:
+        try:
+            _follow(start, groups.implies, found)
+        except _CircleError as error:
+            if error.labels not in circles:
+                circles.add(error.labels)
+                faults.append(str(error))
+    closure = {name: follows for name, follows in found.items() if follows}
+    checked = _Checked(groups.exclusive, closure)
+    if faults or (faults := list(checked.excluded())):
+        return faults
+    return list(checked.impossible())
+
+
+def _overlaps(groups: Sequence[Exclusive]) -> Iterator[str]:
     owner: dict[str, Exclusive] = {}
     for group in groups:
         if len(group.labels) < 2:
-            raise ValueError(f"a group of {len(group.labels)} labels ({shown(group.labels)}); expected at least two")
+            yield f"a group of {len(group.labels)} labels ({shown(group.labels)}); expected at least two"
         for name in group.labels:
             if name in owner and owner[name] is group:
-                raise ValueError(f"{name!r} is twice in a group: {group}")
-            if name in owner:
-                raise ValueError(
-                    f"{name!r} is in two groups: {owner[name]}, and {group}; take it out of one, or join the groups"
-                )
+                yield f"{name!r} is twice in a group: {group}"
+            elif name in owner:
+                yield f"{name!r} is in two groups: {owner[name]}, and {group}; take it out of one, or join the groups"
             owner[name] = group
+
+
+class _CircleError(ValueError):
+    """A label follows from itself."""
+
+    def __init__(self, way: Sequence[str]) -> None:
+        self.labels = frozenset(way)
+        super().__init__(f"implications go round in a circle: {' -> '.join(way)}; they would be one label")
 
 
 def _follow(start: str, implies: dict[str, tuple[str, ...]], found: dict[str, tuple[str, ...]]) -> None:
@@ -258,8 +297,7 @@ def _follow(start: str, implies: dict[str, tuple[str, ...]], found: dict[str, tu
             direct = implies.get(name, ())
             found[name] = tuple(dict.fromkeys([*direct, *(far for one in direct for far in found[one])]))
         elif waiting in on_way:
-            circle = [*way[way.index(waiting) :], waiting]
-            raise ValueError(f"implications go round in a circle: {' -> '.join(circle)}; they would be one label")
+            raise _CircleError([*way[way.index(waiting) :], waiting])
         else:
             way.append(waiting)
             on_way.add(waiting)
@@ -272,8 +310,8 @@ class _Checked:
     groups: tuple[Exclusive, ...]
     closure: dict[str, tuple[str, ...]]
 
-    def refuse(self) -> None:
-        """Raise ValueError where they cannot, or where a label could never be true."""
+    def excluded(self) -> Iterator[str]:
+        """Labels that imply what excludes them, or what excludes each other."""
         owner = {name: group for group in self.groups for name in group.labels}
         for name, follows in self.closure.items():
             taken = {id(owner[name]): name} if name in owner else {}
@@ -282,16 +320,20 @@ class _Checked:
                     continue
                 first = taken.setdefault(id(owner[other]), other)
                 if first == name:
-                    raise ValueError(f"{name!r} implies {other!r}, but {owner[other]}: they exclude each other")
-                if first != other:
-                    raise ValueError(f"{name!r} implies both {first!r} and {other!r}, but {owner[other]} is true")
-        names = list(dict.fromkeys([*owner, *self.closure, *(one for two in self.closure.values() for one in two)]))
+                    yield f"{name!r} implies {other!r}, but {owner[other]}: they exclude each other"
+                elif first != other:
+                    yield f"{name!r} implies both {first!r} and {other!r}, but {owner[other]} is true"
+
+    def impossible(self) -> Iterator[str]:
+        """Labels that could be true of no picture."""
+        owned = [name for group in self.groups for name in group.labels]
+        names = list(dict.fromkeys([*owned, *self.closure, *(one for two in self.closure.values() for one in two)]))
         settlement = Settlement.of(self.groups, self.closure, names)
         if not settlement.entangled:
             return
         for column, name in enumerate(names):
             if not settlement.possible(column):
-                raise ValueError(
+                yield (
                     f"{name!r} could be true of no picture: what it implies or excludes leaves some one_of "
                     "group without a label; take it out, or put that group under at_most_one_of"
                 )

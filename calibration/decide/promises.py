@@ -60,7 +60,8 @@ class Promised(NamedTuple):
     counted: int
     errors: int
     best: float | None = None
-    """The best precision where none could be shown; the label is then never answered yes."""
+    """The best precision, or the lowest false-positive rate, where none could be shown; the label is then never
+    answered yes."""
 
 
 def require_enough(wanted: Wanted, data: MultiLabelDataset, where: str) -> None:
@@ -120,7 +121,7 @@ def promised_threshold(targets: np.ndarray, scores: np.ndarray, wanted: Wanted, 
     negatives = int(wrong[0])
     kept = np.flatnonzero(wrong <= max(most_errors(negatives, wanted.rate, risk), 0))
     if not len(kept):  # the surest pictures of all lack the label, and no threshold lies above them
-        return Promised(SILENT, negatives, 0)
+        return Promised(SILENT, negatives, 0, float(wrong[-1] / negatives))
     return Promised(float(cuts[kept[0]]), negatives, int(wrong[kept[0]]))
 
 

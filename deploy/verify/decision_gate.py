@@ -28,6 +28,9 @@ ENOUGH = 100
 """A label with this many positives (for precision, predicted positives) must be proven within the bound. With fewer, it
 stops an engine only where its drop is beyond the bound and is not chance."""
 
+REMEDY = "give more test pictures, or allow more"
+"""What proves an engine that is unproven."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
@@ -116,21 +119,33 @@ class DecisionGate(BaseModel):
     few: tuple[str, ...]
     """The labels with fewer, of which a drop is not ruled out."""
 
-    def reasons(self) -> list[Reason]:
-        """What speaks against the engine: what is beyond its bound, and what is not proven to be within."""
-        found = [*self._overall(), *self._labels()]
+    def reasons(self, remedy: str = REMEDY) -> list[Reason]:
+        """What speaks against the engine: what is beyond its bound, and what is not proven to be within.
+
+        Args:
+            remedy: what to do about the latter, in words.
+        """
+        found = [*self._overall(remedy), *self._labels(remedy)]
         return sorted(found, key=lambda reason: reason.kind == "interval")
 
     def caution(self) -> str | None:
         """Which labels have too few pictures for a drop of their recall or precision to be ruled out; None if none."""
         if not self.few:
             return None
-        return (
+        said = (
             f"{len(self.few)} of {self.labels_proven + len(self.few)} labels have fewer than {ENOUGH} positives or "
             f"predicted positives, so only a large drop of their recall or precision is found: {shown(self.few)}"
         )
+        beyond = [
+            f"{one.label} loses {one.drop:.1f} points of {one.measure} on {one.count}"
+            for one in self.labels
+            if one.found == "few" and one.drop > self.allowed_label_drop
+        ]
+        if not beyond:
+            return said
+        return f"{said}; more than the allowed {self.allowed_label_drop:g} may be chance there: {', '.join(beyond)}"
 
-    def _overall(self) -> Iterator[Reason]:
+    def _overall(self, remedy: str) -> Iterator[Reason]:
         of_yes = f"of {plural(self.predicted_positives, 'predicted positive')}"
         rows = (
             (self.flips, 1.0, "decisions changed per predicted positive", of_yes),
@@ -149,11 +164,10 @@ class DecisionGate(BaseModel):
             elif ends and max(ends) > one.allowed:
                 yield Reason(
                     kind="interval",
-                    text=f"{said}, but its 95 % interval is {one.low:.{digits}f} to {one.high:.{digits}f}: give more "
-                    "test pictures, or allow more",
+                    text=f"{said}, but its 95 % interval is {one.low:.{digits}f} to {one.high:.{digits}f}: {remedy}",
                 )
 
-    def _labels(self) -> Iterator[Reason]:
+    def _labels(self, remedy: str) -> Iterator[Reason]:
         for one in self.labels:
             counted = "positive" if one.measure == "recall" else "predicted positive"
             said = (
@@ -167,7 +181,7 @@ class DecisionGate(BaseModel):
             elif one.found == "unproven":
                 yield Reason(
                     kind="interval",
-                    text=f"{said}, and it may be up to {one.high:.1f} (95 %): give more test pictures, or allow more",
+                    text=f"{said}, and it may be up to {one.high:.1f} (95 %): {remedy}",
                 )
 
 

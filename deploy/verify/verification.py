@@ -36,6 +36,8 @@ FEW_PICTURES = 100
 """With fewer pictures a drop in mAP says little, so a caution is given."""
 _BYTES_A_CELL = 12
 """What is kept in files of large splits: the logits of both, the reference's labels, and the answers of both."""
+_OTHER_PIXELS = "prepare pictures as the bundle does, train with this program's scaling (docs/pixels.md), or allow more"
+"""What is to be done about answers that another program's pixels move."""
 _COMPARED = 200
 """Pictures whose pixels are compared between a caller and the bundle."""
 
@@ -248,9 +250,11 @@ def checks_of(
         same_pixels: as for `beyond_allowed`.
     """
     agreement = found.agreement
-    checks = beyond_allowed(agreement, precision, budget, same_pixels=same_pixels) + gate.reasons()
+    checks = beyond_allowed(agreement, precision, budget, same_pixels=same_pixels)
+    checks += gate.reasons() if same_pixels else gate.reasons(_OTHER_PIXELS)
     if agreement.drop_points is not None and agreement.drop_points <= budget:
-        unproven = doubt(found.drop_interval, budget, len(found.data))
+        remedy = {} if same_pixels else {"remedy": _OTHER_PIXELS}
+        unproven = doubt(found.drop_interval, budget, len(found.data), **remedy)
         if unproven is not None:
             text = f"mAP drops by {agreement.drop_points:.2f} points, but {unproven}"
             checks.append(Reason(kind="interval", text=text))

@@ -13,6 +13,8 @@ from edgepress.multilabel.label_groups import FILE, KEYS, NO_GROUPS, LabelGroups
 from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.plural import plural
 
+BROKEN = "labels break label groups"
+"""How a sentence about broken rules begins."""
 _NAMED = 3
 """Most rules that a line names."""
 
@@ -23,7 +25,7 @@ def find_groups(root: Path, labels: LabelSpace, options: DataOptions) -> tuple[L
     A labels.yaml with other keys alone belongs to another program, and is passed over with a sentence.
 
     Raises:
-        InputError: the file cannot be read, or names an unknown label; see also `LabelGroups.read`.
+        InputError: see `LabelGroups.read`.
     """
     beside = root / FILE
     told: tuple[str, ...] = ()
@@ -37,8 +39,7 @@ def find_groups(root: Path, labels: LabelSpace, options: DataOptions) -> tuple[L
         return NO_GROUPS, (f"{beside}: passed over, since it has none of the keys {', '.join(KEYS)}",)
     else:
         path = beside
-    groups = LabelGroups.read(path)
-    groups.require_known(labels, str(path))
+    groups = LabelGroups.read(path, labels)
     if not groups:
         raise InputError(f"{path}: holds no group and no implication; expected one of {', '.join(KEYS)}")
     return groups, told
@@ -51,4 +52,4 @@ def tell_violations(found: Sequence[Violation]) -> str | None:
     most = sorted(found, key=lambda one: -len(one.rows))
     named = "; ".join(f"{one.rule} ({plural(len(one.rows), 'picture')})" for one in most[:_NAMED])
     more = f"; and {len(most) - _NAMED} more" if len(most) > _NAMED else ""
-    return f"labels break label groups (edgepress data lists the pictures): {named}{more}"
+    return f"{BROKEN} (edgepress data lists the pictures): {named}{more}"

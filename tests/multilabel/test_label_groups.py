@@ -83,10 +83,25 @@ def test_a_long_chain_is_followed():
     assert len(LabelGroups(implies=chain).closure()["l0"]) == 3000
 
 
-def test_an_unknown_label_is_named_with_a_near_one():
-    groups = LabelGroups(one_of=(("front", "bakc"),))
-    with pytest.raises(InputError, match=r"here: 'bakc' is no label .*did you mean 'back'"):
-        groups.require_known(LabelSpace(("front", "back")), "here")
+def test_every_fault_of_a_file_is_named_at_once(tmp_path):
+    text = "one_of: [[front, bakc], [day, night, day]]\nat_most_one_off: [a]\n"
+    text += "implies: {x: y, y: x, u: v, v: u, day: [dya]}"
+    file = tmp_path / "labels.yaml"
+    file.write_text(text)
+    with pytest.raises(InputError, match=r"labels\.yaml: 6 faults: ") as refused:
+        LabelGroups.read(file, LabelSpace(("front", "back", "day", "night", "x", "y", "u", "v")))
+    for said in (
+        "(1) unknown key 'at_most_one_off'; did you mean 'at_most_one_of'?",
+        "'bakc' is no label of the data set",
+        "did you mean 'back'",
+        "'dya' is no label",
+        "'day' is twice in a group",
+        "x -> y -> x",
+        "(6) implications go round in a circle: u -> v -> u",
+    ):
+        assert said in str(refused.value)
+    with pytest.raises(ValueError, match="2 faults"):
+        LabelGroups(one_of=(("a", "b"), ("b", "c"), ("c", "d")))
 
 
 def test_for_fewer_labels_a_group_may_have_none_and_implications_go_on():

@@ -81,6 +81,8 @@ def test_by_hand():
     assert (precise.counted, precise.errors) == (30, 0)
     upside_down = promised_threshold(targets, scores[::-1], Wanted("precision", 0.9, 0.95), 0.05)
     assert (upside_down.threshold, upside_down.best) == (SILENT, pytest.approx(30 / 60))
+    wrong = promised_threshold(np.repeat([1, 0], 30), np.repeat([0.3, 0.6], 30), Wanted("fpr", 0.1, 0.95), 0.05)
+    assert (wrong.threshold, wrong.best) == (SILENT, 1.0)  # so the labels are named, with their number
 
 
 @pytest.mark.parametrize("text", ["recall=0.8@95%", "precision=0.6@90%", "fpr=0.2@95%:all"])

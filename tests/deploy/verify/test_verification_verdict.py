@@ -8,13 +8,14 @@ import shutil
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 
 from edgepress.deploy.engines.base import Ran
 from edgepress.deploy.verify.verification import Verification, compare, verify
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.confidence import LEAST_PICTURES
 from edgepress.multilabel.datasets import MultiLabelDataset, load_dataset
-from tests.deploy.verify.corruptions import perturbed_weights, wrap
+from tests.deploy.verify.corruptions import after, perturbed_weights, wrap
 
 RAN = Ran(runtime="onnxruntime", version="1", provider="CPUExecutionProvider", precision="f32")
 
@@ -157,3 +158,43 @@ def test_what_cannot_run_here_is_no_failure_unless_it_is_required(build, edgepre
     assert "OpenVINO sees no NPU" in answer.json["reasons"][0]
     answer = edgepress(*command, "--required")
     assert (answer.code, answer.json["verdict"]) == (1, "not run")
+
+
+@pytest.mark.parametrize(
+    ("flag", "what"),
+    [
+        ("--flips", "decisions changed per predicted positive"),
+        ("--net-flips", "predicted positives, as a share"),
+        ("--f1-drop", "points of OF1 lost"),
+        ("--label-drop", "its recall drops by"),
+    ],
+)
+def test_every_bound_on_decisions_is_an_option(build, splits, edgepress, tiny_data, tmp_path, flag, what):
+    """An engine that answers no to everything is beyond each bound by itself, where the others allow all."""
+    honest = build("onnx-fp32")
+    graph = onnx.load(honest.model_path)
+    after(graph, "Sub", [numpy_helper.from_array(np.array(30, np.float32), "far")])
+    silent = wrap(tmp_path / "silent", graph, honest, decisions=honest.decisions)
+    loose = {"--flips": "9", "--net-flips": "9", "--f1-drop": "100", "--label-drop": "100"}
+
+    def said(bounds: dict[str, str]) -> list[str]:
+        words = [word for pair in bounds.items() for word in pair]
+        answer = edgepress("verify", silent.path, "--data", tiny_data, "--budget", 100, *words, "--json")
+        assert answer.code == 1  # the logits are too far away for fp32 in any case
+        return answer.json["reasons"]
+
+    assert not any(what in reason for reason in said(loose))
+    assert any(what in reason for reason in said({**loose, flag: "0.001"}))
+
+
+def test_a_bound_below_zero_is_refused(build, edgepress, tiny_data):
+    answer = edgepress("verify", build("onnx-fp32").path, "--data", tiny_data, "--flips", "-1")
+    assert answer.code == 2
+    assert "flips is -1.0; expected a number of at least 0" in answer.err
+
+
+def test_swapped_arguments_are_named(build, edgepress, tiny_data):
+    bundle = build("onnx-fp32").path
+    answer = edgepress("verify", tiny_data, "--data", bundle)
+    assert answer.code == 2
+    assert f"swapped; expected edgepress verify {bundle} --data {tiny_data}" in answer.err
