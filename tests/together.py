@@ -47,6 +47,7 @@ PIECES = {
         "tests/edgepress/run/test_latency_budget.py",
         "tests/edgepress/run/test_layouts.py",
         "tests/edgepress/run/test_pipeline.py",
+        "tests/edgepress/run/test_pipeline_groups.py",
         "tests/edgepress/run/test_pipeline_teachers.py",
         "tests/edgepress/run/test_teachers.py",
         "tests/edgepress/run/test_prove.py",

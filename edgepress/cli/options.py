@@ -17,6 +17,7 @@ from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.config import FLAGS
 from edgepress.multilabel.datasets import DataOptions, MultiLabelDataset, list_splits, load_dataset
 from edgepress.multilabel.datasets import Difficult as DatasetDifficult
+from edgepress.multilabel.datasets.label_groups import BROKEN
 from edgepress.multilabel.datasets.passed_over import in_one_line, passed_over
 from edgepress.multilabel.errors import InputError
 
@@ -110,11 +111,16 @@ class DataFlags:
         """The names of a data set's splits."""
         return list_splits(data, self.options)
 
-    def load(self, data: Path, split: str) -> MultiLabelDataset:
-        """Load one split of a data set; log what was read otherwise than it is written."""
+    def load(self, data: Path, split: str, *, rules: bool = True) -> MultiLabelDataset:
+        """Load one split of a data set; log what was read otherwise than it is written.
+
+        Args:
+            rules: whether to log as well which label groups the labels break.
+        """
         loaded = load_dataset(data, split, self.options)
         for note in loaded.notes:
-            log.info("%s: %s", loaded.split, note)
+            if rules or not note.startswith(BROKEN):
+                log.info("%s: %s", loaded.split, note)
         return loaded
 
     def checked(self, data: Path, *splits: str) -> list[MultiLabelDataset]:
