@@ -14,6 +14,7 @@ import re
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar, get_args
 
@@ -216,14 +217,34 @@ class _Pictures(Dataset):
         return len(self.data)
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[np.ndarray, ...]:
+        return self._item(key, self._scaled(key))
+
+    def __getitems__(self, keys: list[tuple[int, int]]) -> list[tuple[np.ndarray, ...]]:
+        """A batch. Its pictures are read and scaled in as many threads as torch has: one in a process that reads."""
+        threads = min(torch.get_num_threads(), len(keys))
+        if threads == 1:
+            return [self[key] for key in keys]
+        with ThreadPoolExecutor(threads, thread_name_prefix="pictures") as pool:
+            return [self._item(key, scaled) for key, scaled in zip(keys, pool.map(self._scaled, keys), strict=True)]
+
+    def _scaled(self, key: tuple[int, int]) -> list[np.ndarray]:
+        """A picture as the models see it, or at the one size at which it is to be augmented."""
         epoch, index = key
         image = self.data.picture(index)
         if self.augmentation is None:
-            views = [preprocess(image) for preprocess in self.preprocess]
-        else:
-            # Augmented once, at the larger size, so that teacher and student see the same picture.
-            own = int(self.data.hashes()[index][:16], 16)
-            image = self.augmentation(self.augmentation.scale(image, self.augmented, epoch, own), epoch, own)
+            return [preprocess(image) for preprocess in self.preprocess]
+        return [self.augmentation.scale(image, self.augmented, epoch, self._own(index))]
+
+    def _own(self, index: int) -> int:
+        """A number that is the picture's own, from its content."""
+        return int(self.data.hashes()[index][:16], 16)
+
+    def _item(self, key: tuple[int, int], views: list[np.ndarray]) -> tuple[np.ndarray, ...]:
+        epoch, index = key
+        if self.augmentation is not None:
+            # Once, at the larger size, so that teacher and student see the same picture; and in one thread, because
+            # RandAugment draws from torch's global generator.
+            image = self.augmentation(views[0], epoch, self._own(index))
             views = [resample(image, one.size, one.size, one.interpolation) for one in self.preprocess]
         targets = self.data.targets[index].astype(np.float32)
         return (targets, self.data.ignore[index], np.bool_(index < self.labelled), np.int64(index), *views)

@@ -117,6 +117,26 @@ def test_workers_change_nothing(train):
             assert torch.equal(getattr(one, field), getattr(other, field)), field
 
 
+@pytest.mark.parametrize("augmentation", [AUGMENTATION, None])
+def test_threads_change_nothing(train, monkeypatch, augmentation):
+    readers, read = set(), MultiLabelDataset.picture
+
+    def picture(data: MultiLabelDataset, row: int) -> np.ndarray:
+        readers.add(threading.current_thread().name)
+        return read(data, row)
+
+    monkeypatch.setattr(MultiLabelDataset, "picture", picture)
+    found = {}
+    for threads in (1, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        found[threads] = epoch_of(train, augmentation=augmentation)
+        assert all("pictures" in name for name in readers) == (threads == 3)
+        readers.clear()
+    for one, other in zip(found[1], found[3], strict=True):
+        assert torch.equal(one.index, other.index)
+        assert torch.equal(one.images, other.images)
+
+
 def test_persistent_workers_follow_the_epoch(train):
     loader = make_loader(train, [SMALL], batch_size=8, workers=1, augmentation=AUGMENTATION)
     for epoch in (0, 1, 0):
