@@ -1,20 +1,17 @@
 """What the resize inside the model costs, against Preprocess and the engine outside: time and memory.
 
-    OMP_NUM_THREADS=1 OPENCV_FOR_THREADS_NUM=1 .venv/bin/python -m benchmarks.free_size ONNX_BUNDLE
+    OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.free_size ONNX_BUNDLE
 
 Prints a line of JSON for each interpolation and size of a picture: the processor time of the model of the layout
 free-size as a multiple of that of Preprocess and the same model, in turns with one thread; the milliseconds of each;
-by how much the peak memory of a process grows by the picture; and how many of the prepared values differ. The model is
-the bundle's with another interpolation, because time and pixels do not depend on what it learnt.
+by how much memory the process needs more while the model computes; and how many of the prepared values differ. The
+model is the bundle's with another interpolation, because time and pixels do not depend on what it learnt.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -29,23 +26,17 @@ from edgepress.multilabel.preprocess import Preprocess
 
 INTERPOLATIONS = ("bilinear-aa", "bicubic-aa", "area-cubic", "bilinear")
 SHAPES = ((1, 1), (480, 640), (960, 1280), (3000, 4000))
-ROUNDS = 9
+ROUNDS = 5
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.one:
-        interpolation, height, width = options.one.split(",")
-        print(json.dumps(_measured(Bundle.open(options.bundle), interpolation, int(height), int(width))))
-        return
+    bundle = Bundle.open(options.bundle)
     for interpolation in INTERPOLATIONS:
-        for height, width in SHAPES:  # each in a process of its own, whose peak of memory it is
-            one = f"{interpolation},{height},{width}"
-            command = [sys.executable, "-m", "benchmarks.free_size", str(options.bundle), "--one", one]
-            print(subprocess.run(command, check=True, capture_output=True, text=True).stdout, end="", flush=True)
+        for height, width in SHAPES:
+            print(json.dumps(_measured(bundle, interpolation, height, width)), flush=True)
 
 
 def _measured(bundle: Bundle, interpolation: str, height: int, width: int) -> dict[str, object]:
@@ -68,9 +59,10 @@ def _measured(bundle: Bundle, interpolation: str, height: int, width: int) -> di
     outside = lambda: plain.run(None, {name: preprocess(picture)[None]})  # noqa: E731
     within = lambda: inside.run(["logits"], {IMAGES: picture[None]})  # noqa: E731
     outside()
-    before = _peak()
+    before = _resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     within()
-    grown = _peak() - before
+    grown = _resident("VmHWM") - before
     times: list[list[float]] = [[], []]
     for turn in range(2 * ROUNDS):
         for which in ((0, 1), (1, 0))[turn % 2]:
@@ -92,9 +84,10 @@ def _measured(bundle: Bundle, interpolation: str, height: int, width: int) -> di
     }
 
 
-def _peak() -> float:
-    """Of resident memory, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def _resident(what: str) -> float:
+    """Resident memory now (VmRSS) or at its peak (VmHWM), in MB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(what)) / 1024
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import pytest
 from edgepress.deploy.build.golden_pictures import golden_pictures
 from edgepress.deploy.build.handoff import one_word, yes_above_zero
 from edgepress.deploy.build.model_api import write_model_api
+from edgepress.deploy.engines import open_engine
 from edgepress.multilabel.bundle import Bundle, write_bundle
 from edgepress.multilabel.decisions import Affine, Decisions
 from edgepress.multilabel.golden_answers import ANSWERS, GoldenAnswer, GoldenAnswers, is_proof
@@ -30,6 +31,12 @@ DECODED = """async (file) => {
     const { pixels } = await decode(await (await fetch(`bundle/${file}`)).blob());
     const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", pixels));
     return Array.from(hash, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}"""
+
+
+PREPARED = """async ([file, how]) => {
+    const { decode, prepare } = await import("./tag.mjs");
+    return Array.from(prepare(await decode(await (await fetch(`bundle/${file}`)).blob()), how));
 }"""
 
 
@@ -92,23 +99,66 @@ def test_python_prepares_by_every_word_of_the_manifest(bundles, tmp_path, interp
         assert np.array_equal(program.prepare(file, own.model_dump()), own.load(file))
 
 
-def test_cpp_with_openvino(bundles, tmp_path):
-    compiler = require_compiler()
+@pytest.fixture(scope="module")
+def tag(tmp_path_factory):
+    """The C++ program, compiled."""
+    compiler, out = require_compiler(), tmp_path_factory.mktemp("tag") / "tag"
     import openvino
 
+    subprocess.run(compile_command(compiler, Path(openvino.__file__).parent, out), check=True, timeout=300)
+    return out
+
+
+@pytest.fixture(scope="module")
+def openvino_bundle(bundles, tmp_path_factory):
     from edgepress.deploy.build.compile import compile_openvino
 
-    bundle = compile_openvino(bundles["shrunk"], tmp_path / "openvino-fp32", "fp32")
-    subprocess.run(compile_command(compiler, Path(openvino.__file__).parent, tmp_path / "tag"), check=True, timeout=300)
+    return compile_openvino(bundles["shrunk"], tmp_path_factory.mktemp("compiled") / "openvino-fp32", "fp32")
+
+
+def test_cpp_with_openvino(bundles, tag, openvino_bundle, tmp_path):
+    bundle = openvino_bundle
     out = write_model_api(bundle, tmp_path / "out")
     told = [one for one in expected(bundle) if one.file.endswith(".jpg")]
     scale, offset = yes_above_zero(bundle.decisions)
     assert one_word(bundle.labels.names) == list(bundle.labels.names)
-    answers = ran(tmp_path / "tag", out / "model.xml", *(bundle.path / one.file for one in told))
+    answers = ran(tag, out / "model.xml", *(bundle.path / one.file for one in told))
     agree(bundle, [{**one, "logits": (np.array(one["scores"]) - offset) / scale} for one in answers], told)
-    done = subprocess.run([tmp_path / "tag", out / "model.xml", out / "README.md"], capture_output=True, text=True)
+    done = subprocess.run([tag, out / "model.xml", out / "README.md"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert "Not a JPEG file" in done.stderr
+
+
+def with_preprocess(bundle: Bundle, **fields: str) -> Bundle:
+    """The bundle with another preprocessing, whose model was never asked with it."""
+    own = bundle.preprocess.model_copy(update=fields)
+    return Bundle(bundle.path, bundle.manifest.model_copy(update={"preprocess": own}), "")
+
+
+def test_cpp_prepares_as_the_model_says(tag, openvino_bundle, tmp_path):
+    bundle = with_preprocess(openvino_bundle, resize="letterbox", interpolation="bilinear-aa")
+    out = write_model_api(bundle, tmp_path / "out")
+    files = [bundle.path / one.file for one in expected(bundle) if one.file.endswith(".jpg")]
+    scale, offset = yes_above_zero(bundle.decisions)
+    with open_engine(openvino_bundle) as engine:
+        logits = engine(np.stack([bundle.preprocess.load(file) for file in files]))
+    scores = np.array([one["scores"] for one in ran(tag, out / "model.xml", *files)])
+    assert np.abs((scores - offset) / scale - logits).max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"resize": "crop"}, "resize crop: this program has squash, letterbox"),
+        ({"interpolation": "bilinear"}, "interpolation bilinear: this program has area-cubic, bilinear-aa"),
+    ],
+)
+def test_cpp_refuses_by_name_what_it_cannot_do(tag, openvino_bundle, tmp_path, fields, said):
+    out = write_model_api(with_preprocess(openvino_bundle, **fields), tmp_path / "out")
+    command = [tag, out / "model.xml", openvino_bundle.path / "golden" / "0.jpg"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
 
 
 @pytest.mark.parametrize("name", ["grown", "shrunk"])
@@ -121,3 +171,30 @@ def test_javascript_in_a_browser(bundles, tmp_path, browser, name):
         page.wait_for_function("window.tag !== undefined")
         agree(bundle, [page.evaluate(ask, one.file) for one in told], told)
         assert [page.evaluate(DECODED, one.file) for one in told] == [one.decoded_sha256 for one in told]
+
+
+def test_javascript_prepares_by_every_word_of_the_manifest(bundles, tmp_path, browser):
+    bundle = bundles["shrunk"]
+    files = [one.file for one in expected(bundle)[:3]]
+    with served(tmp_path, bundle.path, require_onnxruntime_web()) as address, clean_page(browser) as page:
+        page.goto(f"{address}/tag.html")
+        for resize, interpolation in (("letterbox", "bilinear-aa"), ("crop", "bicubic-aa"), ("crop", "area-cubic")):
+            own = bundle.preprocess.model_copy(update={"interpolation": interpolation, "resize": resize})
+            for file in files:
+                pixels = np.array(page.evaluate(PREPARED, [file, own.model_dump()]))
+                apart = np.abs(pixels - own.load(bundle.path / file).reshape(-1))
+                assert apart.max() <= (1 if interpolation == "area-cubic" else 0)
+                assert (apart > 0).mean() <= 0.003
+
+
+def test_javascript_refuses_by_name_what_it_cannot_do(bundles, tmp_path, browser):
+    manifest = json.loads((bundles["shrunk"].path / "manifest.json").read_text())
+    (tmp_path / "other").mkdir()
+    changed = {**manifest, "preprocess": {**manifest["preprocess"], "interpolation": "bilinear"}}
+    (tmp_path / "other" / "manifest.json").write_text(json.dumps(changed))
+    ask = """async () => { const { open } = await import("./tag.mjs"); return open("bundle/", null).catch(String); }"""
+    with served(tmp_path, tmp_path / "other", require_onnxruntime_web()) as address, clean_page(browser) as page:
+        page.goto(address + "/tag.mjs")
+        assert (
+            page.evaluate(ask) == "Error: interpolation bilinear: this program has area-cubic, bilinear-aa, bicubic-aa"
+        )

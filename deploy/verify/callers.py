@@ -26,7 +26,7 @@ class Caller:
     does: str
     """Its usual lines, in its own words."""
     interpolation: Interpolation
-    """How it scales; `docs/devices.md` says how near this is to it."""
+    """How it scales; `docs/pixels.md` says how near this is to it."""
     turns: bool
     """Whether it turns a picture upright by its EXIF orientation."""
     halves_colours: bool = False
@@ -43,6 +43,11 @@ CALLERS = {
         does="createImageBitmap(blob, {resizeWidth, resizeHeight, resizeQuality: 'low'})",
         interpolation="bilinear",
         turns=True,
+    ),
+    "android": Caller(
+        does="Bitmap.createScaledBitmap(BitmapFactory.decodeFile(f), size, size, true)",
+        interpolation="bilinear",
+        turns=False,
     ),
     "nvinfer": Caller(
         does="frames of NV12, scaled bilinearly by DeepStream",

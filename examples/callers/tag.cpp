@@ -6,8 +6,8 @@
 //   ./tag model.xml PICTURE.jpg...
 //
 // Prints a line of JSON per picture: a score per label, at least 0 where the bundle answers yes, and the labels that are
-// answered yes. It has the resize `squash` with `area-cubic` for pictures that shrink along both sides (docs/bundle.md of
-// edgepress) and refuses others: they are the usual case on a camera, and cubic growing is 20 lines more.
+// answered yes. It has the resizes `squash` and `letterbox` (docs/bundle.md of edgepress) with `bilinear-aa`, and with
+// `area-cubic` for pictures that shrink along both sides, which is the usual case on a camera; it refuses others by name.
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
@@ -105,6 +105,29 @@ std::vector<double> shrink(const std::vector<double>& rows, int from, int to, in
     return result;
 }
 
+// Scales rows [from] to [to], each of `length` values, by a triangle as wide as what becomes one row, and rounds to bytes.
+std::vector<double> filtered(const std::vector<double>& rows, int from, int to, int length) {
+    if (from == to) return rows;
+    std::vector<double> result(size_t(to) * length, 0.5);
+    const double scale = double(from) / to, wide = std::max(scale, 1.0), unit = 1 << 22;
+    for (int t = 0; t < to; ++t) {
+        const double centre = (t + 0.5) * scale;
+        const int first = std::max(int(centre - wide + 0.5), 0), last = std::min(int(centre + wide + 0.5), from);
+        std::vector<double> weights;
+        double total = 0;
+        for (int at = first; at < last; ++at) {
+            weights.push_back(std::max(0.0, 1 - std::abs((at - centre + 0.5) / wide)));
+            total += weights.back();
+        }
+        for (int at = first; at < last; ++at) {
+            const double weight = std::floor(weights[at - first] / total * unit + 0.5) / unit;
+            for (int i = 0; i < length; ++i) result[size_t(t) * length + i] += weight * rows[size_t(at) * length + i];
+        }
+    }
+    for (double& value : result) value = std::floor(value);
+    return result;
+}
+
 std::vector<double> transposed(const std::vector<double>& pixels, int height, int width) {
     std::vector<double> result(pixels.size());
     for (int y = 0; y < height; ++y)
@@ -113,14 +136,38 @@ std::vector<double> transposed(const std::vector<double>& pixels, int height, in
     return result;
 }
 
-void prepare(const Picture& picture, int size, uint8_t* out) {
-    if (picture.height < size || picture.width < size) throw std::runtime_error("smaller than the model's input");
+std::vector<double> stretch(const Picture& picture, int height, int width, const std::string& interpolation) {
     std::vector<double> values(picture.pixels.begin(), picture.pixels.end());
-    values = transposed(shrink(values, picture.height, size, picture.width * 3), size, picture.width);
-    values = transposed(shrink(values, picture.width, size, size * 3), size, size);
-    const bool halved = picture.height == 2 * size && picture.width == 2 * size;
-    for (size_t i = 0; i < values.size(); ++i)
-        out[i] = halved ? std::floor(values[i] + 0.5) : std::nearbyint(std::round(values[i] * 1e4) / 1e4);
+    if (interpolation == "bilinear-aa") {  // along the rows first
+        values = filtered(transposed(values, picture.height, picture.width), picture.width, width, picture.height * 3);
+        return filtered(transposed(values, width, picture.height), picture.height, height, width * 3);
+    }
+    if (interpolation != "area-cubic")
+        throw std::runtime_error("interpolation " + interpolation + ": this program has area-cubic, bilinear-aa");
+    if (picture.height < height || picture.width < width)
+        throw std::runtime_error("smaller than the model's input, and this program has no cubic interpolation");
+    values = transposed(shrink(values, picture.height, height, picture.width * 3), height, picture.width);
+    values = transposed(shrink(values, picture.width, width, height * 3), width, height);
+    const bool halved = picture.height == 2 * height && picture.width == 2 * width;
+    for (double& value : values)
+        value = halved ? std::floor(value + 0.5) : std::nearbyint(std::round(value * 1e4) / 1e4);
+    return values;
+}
+
+void prepare(const Picture& picture, int size, const std::string& resize, const std::string& interpolation, uint8_t* out) {
+    int height = size, width = size;
+    if (resize == "letterbox") {
+        const double scale = double(size) / std::max(picture.height, picture.width);
+        height = std::max(1.0, std::nearbyint(picture.height * scale));
+        width = std::max(1.0, std::nearbyint(picture.width * scale));
+    } else if (resize != "squash") {
+        throw std::runtime_error("resize " + resize + ": this program has squash, letterbox");
+    }
+    const std::vector<double> values = stretch(picture, height, width, interpolation);
+    const int top = (size - height) / 2, left = (size - width) / 2;
+    std::fill_n(out, size_t(size) * size * 3, 0);
+    for (int y = 0; y < height; ++y)
+        std::copy_n(&values[size_t(y) * width * 3], width * 3, out + (size_t(y + top) * size + left) * 3);
 }
 
 int main(int count, char** arguments) try {
@@ -129,14 +176,13 @@ int main(int count, char** arguments) try {
     auto model = core.read_model(arguments[1]);
     auto told = [&](const char* key) { return model->get_rt_info<std::string>("model_info", key); };
     const int size = std::stoi(told("edgepress_size"));
-    if (told("edgepress_resize") != "squash" || told("edgepress_interpolation") != "area-cubic")
-        throw std::runtime_error("this program has squash and area-cubic only");
+    const std::string resize = told("edgepress_resize"), interpolation = told("edgepress_interpolation");
     std::istringstream words(told("labels"));
     const std::vector<std::string> labels{std::istream_iterator<std::string>(words), {}};
     auto request = core.compile_model(model, "CPU", ov::hint::inference_precision(ov::element::f32)).create_infer_request();
     for (int i = 2; i < count; ++i) {
         ov::Tensor pixels(ov::element::u8, {1, size_t(size), size_t(size), 3});
-        prepare(decode(arguments[i]), size, pixels.data<uint8_t>());
+        prepare(decode(arguments[i]), size, resize, interpolation, pixels.data<uint8_t>());
         request.set_input_tensor(pixels);
         request.infer();
         const float* scores = request.get_output_tensor().data<float>();

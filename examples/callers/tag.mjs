@@ -6,14 +6,14 @@
 //   const {logits, tags} = await tagger.tag(await (await fetch("picture.jpg")).blob());
 //
 // docs/bundle.md of edgepress describes every step. The browser decodes and turns the picture; it is scaled here, because
-// a canvas scales by another kernel. It has the resize `squash` with `area-cubic`, and refuses others by name, as it does
-// label groups and isotonic calibration.
+// a canvas scales by another kernel. It has every resize with `area-cubic`, `bilinear-aa` and `bicubic-aa`, and refuses
+// `bilinear` by name, as it does label groups and isotonic calibration.
 
 export async function open(folder, ort) {
   const manifest = await (await fetch(folder + "manifest.json")).json();
-  const {size, resize, interpolation = "area-cubic"} = manifest.preprocess;
-  if (resize !== "squash" || interpolation !== "area-cubic") {
-    throw new Error(`this program has squash and area-cubic, and not ${resize} with ${interpolation}`);
+  const {size, interpolation = "area-cubic"} = manifest.preprocess;
+  if (!(interpolation in STRETCHED)) {
+    throw new Error(`interpolation ${interpolation}: this program has ${Object.keys(STRETCHED).join(", ")}`);
   }
   const {calibrator, thresholds, groups} = manifest.decisions ?? {};
   if (groups || calibrator?.method === "isotonic") {
@@ -21,7 +21,7 @@ export async function open(folder, ort) {
   }
   const session = await ort.InferenceSession.create(folder + manifest.model, {executionProviders: ["wasm"]});
   const tag = async (blob) => {
-    const pixels = prepare(await decode(blob), size);
+    const pixels = prepare(await decode(blob), manifest.preprocess);
     const answers = await session.run({images: new ort.Tensor("uint8", pixels, [1, size, size, 3])});
     const logits = Array.from(answers.logits.data);
     // Without a fit: the sigmoid, and 0.5.
@@ -89,17 +89,69 @@ const roundHalfToEven = (x) => {
   return near - floor === 0.5 ? floor + (floor % 2) : Math.round(near);
 };
 
-// A picture of any size to uint8 [size, size, 3].
-export function prepare({height, width, pixels}, size) {
-  const [h, w] = [Math.min(height, size), Math.min(width, size)];
+// For every target pixel its taps in 1/2^22 by a filter that ends at `support` on either side, as in Pillow.
+function filter(source, target, shape, support) {
+  const wide = Math.max(source / target, 1);
+  return Array.from({length: target}, (_, to) => {
+    const centre = ((to + 0.5) * source) / target;
+    const first = Math.max(Math.floor(centre - support * wide + 0.5), 0);
+    const last = Math.min(Math.floor(centre + support * wide + 0.5), source);
+    const taps = Array.from({length: last - first}, (_, k) => shape(Math.abs((first + k - centre + 0.5) / wide)));
+    const total = taps.reduce((sum, weight) => sum + weight, 0);
+    return taps.map((weight, k) => [first + k, Math.sign(weight) * Math.round((Math.abs(weight) / total) * 2 ** 22)]);
+  });
+}
+const triangle = (x) => Math.max(0, 1 - x);
+const keys = (x) => (x < 1 ? (1.5 * x - 2.5) * x * x + 1 : x < 2 ? ((-0.5 * x + 2.5) * x - 4) * x + 2 : 0);
+const byte = (x) => Math.min(Math.max(Math.floor(x), 0), 255);
+const same = (length) => Array.from({length}, (_, at) => [[at, 1]]);
+
+// Along the rows, rounded to bytes, and then along the columns.
+const filtered = (shape, support) => ({height, width, pixels}, tall, wide) => {
+  const rows = scale(pixels, height, width, same(height), width === wide ? same(width) : filter(width, wide, shape, support));
+  const bytes = width === wide ? rows : rows.map((x) => byte(x / 2 ** 22 + 0.5));
+  if (height === tall) return Uint8Array.from(bytes);
+  return Uint8Array.from(scale(bytes, height, wide, filter(height, tall, shape, support), same(wide)), (x) => byte(x / 2 ** 22 + 0.5));
+};
+
+function areaCubic({height, width, pixels}, tall, wide) {
+  const [h, w] = [Math.min(height, tall), Math.min(width, wide)];
   if (h !== height || w !== width) {
     const mean = scale(pixels, height, width, area(height, h), area(width, w));
     const halved = height === 2 * h && width === 2 * w;
     pixels = Uint8Array.from(mean, halved ? (x) => Math.floor(x + 0.5) : roundHalfToEven);
   }
-  if (h !== size || w !== size) {
-    const total = scale(pixels, h, w, cubic(h, size), cubic(w, size));
-    pixels = Uint8Array.from(total, (x) => Math.min(Math.max(Math.floor((x + 2 ** 21) / 2 ** 22), 0), 255));
+  if (h !== tall || w !== wide) {
+    pixels = Uint8Array.from(scale(pixels, h, w, cubic(h, tall), cubic(w, wide)), (x) => byte((x + 2 ** 21) / 2 ** 22));
   }
   return pixels;
+}
+
+const STRETCHED = {"area-cubic": areaCubic, "bilinear-aa": filtered(triangle, 1), "bicubic-aa": filtered(keys, 2)};
+const halfToEven = (x) => (x - Math.floor(x) === 0.5 ? 2 * Math.round(x / 2) : Math.round(x));
+
+// A part of a picture, or a picture in a larger square that is black elsewhere.
+function cut({width, pixels}, top, left, tall, wide) {
+  const part = new Uint8Array(tall * wide * 3), height = pixels.length / width / 3;
+  for (let y = Math.max(0, -top); y < Math.min(tall, height - top); y++) {
+    for (let i = Math.max(0, -left) * 3; i < Math.min(wide, width - left) * 3; i++) {
+      part[y * wide * 3 + i] = pixels[((y + top) * width + left) * 3 + i];
+    }
+  }
+  return {height: tall, width: wide, pixels: part};
+}
+
+// A picture of any size to uint8 [size, size, 3], by the manifest's `preprocess`.
+export function prepare(picture, {size, resize, interpolation = "area-cubic", crop_fraction: share}) {
+  const {height, width} = picture, stretched = STRETCHED[interpolation];
+  if (resize === "letterbox") {
+    const [tall, wide] = [height, width].map((side) => Math.max(1, halfToEven(side * (size / Math.max(height, width)))));
+    const [top, left] = [tall, wide].map((side) => Math.floor((size - side) / 2));
+    return cut({width: wide, pixels: stretched(picture, tall, wide)}, -top, -left, size, size).pixels;
+  }
+  if (resize === "crop") {
+    const side = Math.max(1, halfToEven(Math.min(height, width) * share));
+    picture = cut(picture, Math.floor((height - side) / 2), Math.floor((width - side) / 2), side, side);
+  }
+  return stretched(picture, size, size);
 }

@@ -44,9 +44,20 @@ def by_opencv(path):
     return cv2.cvtColor(cv2.resize(cv2.imread(str(path)), (40, 40)), cv2.COLOR_BGR2RGB)
 
 
+def by_skia(path):
+    """Four nearest pixels of the picture as it is stored; benchmarks/skia_scaling.py compares with Skia itself."""
+    stored = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    return cv2.cvtColor(cv2.resize(stored, (40, 40)), cv2.COLOR_BGR2RGB)
+
+
 @pytest.mark.parametrize(
     ("name", "theirs", "most"),
-    [("pil", by_pillow, 0), ("torchvision", by_torchvision, 1), ("opencv-linear", by_opencv, 1)],
+    [
+        ("pil", by_pillow, 0),
+        ("torchvision", by_torchvision, 1),
+        ("opencv-linear", by_opencv, 1),
+        ("android", by_skia, 1),
+    ],
 )
 def test_pixels_are_those_of_the_program(pictures, name, theirs, most):
     prepare = as_caller(name, OWN)
