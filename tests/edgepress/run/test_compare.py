@@ -13,12 +13,16 @@ import yaml
 from edgepress.calibration.decide.label_scores import label_f1
 from edgepress.calibration.decide.thresholds import fit_decisions
 from edgepress.compress.checkpoint import load_model
+from edgepress.compress.config import DistillConfig
+from edgepress.compress.methods import PRESETS, TERMS
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.datasets import load_dataset
 from edgepress.multilabel.metrics import average_precision, f1_scores, mean_average_precision
 from edgepress.report.methods import print_comparison
 from edgepress.report.terminal import stdout
+from edgepress.run.compare import _settings
 from edgepress.run.compared import ComparedStudent, MethodComparison
+from edgepress.run.recipe import CompareRecipe
 from edgepress.run.run_report import ModelFacts
 from edgepress.run.summary import summarise
 
@@ -327,6 +331,16 @@ def test_a_wrong_setting_of_one_s_own_method_is_named(edgepress, recipe, tmp_pat
     answer = edgepress("compare", "--recipe", file, "--methods", "alone,mine")
     assert answer.code == 2
     assert "method mine: unknown key 'mldd'" in answer.err
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_has_its_own_terms_whatever_the_distill_section_says(preset):
+    own = {"mld": 3.0, "kd": 2.0, "kd_temperature": 2.0, "review_kd": 0.7, "review_kd_warmup": 0.5, "task": 0.3}
+    recipe = CompareRecipe.parse({"data": "pictures", "distill": {**own, "size": 96, "epochs": 7}}, "test")
+    made, alone = _settings(recipe, preset, 5), DistillConfig.parse({"preset": preset}, "test")
+    for name in ("reduction", "task", "inherit_head", "mixup", "review_kd_warmup", "kd_temperature", *TERMS):
+        assert getattr(made, name) == getattr(alone, name), name
+    assert (made.size, made.epochs, made.seed) == (96, 7, 5)
 
 
 def test_an_unknown_method_is_named(edgepress, recipe):
