@@ -94,7 +94,7 @@ def _caption(record: MethodComparison, where: str) -> str:
     lead, known = record.teacher_leads_points, record.students[0].teacher_val_mAP
     said = (
         f"Teacher: {record.teacher.backbone}, val mAP {'unknown' if known is None else f'{100 * known:.2f}'}"
-        f"{'' if lead is None else f', {lead:.1f} points above the student alone'}; "
+        f"{'' if lead is None else f', {abs(lead):.1f} points {_side(lead)} the student alone'}; "
         f"random scores reach {100 * record.prevalence:.1f}. val picks the epoch, test reports. "
         f"The rows are all that {where} holds, of this call and of earlier ones"
     )
@@ -103,6 +103,10 @@ def _caption(record: MethodComparison, where: str) -> str:
     if _parts(record):
         said += "; head, middle, tail: test mAP of the most frequent labels, and so on"
     return said
+
+
+def _side(points: float) -> str:
+    return "above" if points >= 0 else "below"
 
 
 def _told(record: MethodComparison) -> list[str]:

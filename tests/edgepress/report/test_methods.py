@@ -86,6 +86,11 @@ def test_it_shows_methods_labels_frequencies_and_trials():
     assert 'aria-label="test mAP by method: soft|hard 50.00; alone 45.00"' in page
 
 
+def test_a_teacher_that_knows_less_than_the_student_is_said_to_be_below():
+    for lead, said in ((4.25, "4.2 points above the student alone"), (-3.0, "3.0 points below the student alone")):
+        assert said in to_markdown(methods_document(record(teacher_leads_points=lead)))
+
+
 def test_a_record_of_an_earlier_version_has_what_it_has():
     students = tuple(
         one.model_copy(update={"decided": None, "AP": (), "F1": (), "by_frequency": ()}) for one in record().students
