@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from edgepress.compress.methods import INSIDE, ON_EMBEDDINGS, ON_MAPS, PRESETS, TERMS, Preset
+from edgepress.compress.methods import INSIDE, ON_EMBEDDINGS, ON_MAPS, ON_MEMORY, PRESETS, TERMS, Preset
 from edgepress.multilabel.config import Config
 from edgepress.multilabel.plural import plural
 from edgepress.multilabel.preprocess import Resize
@@ -188,6 +188,8 @@ class DistillConfig(ModelConfig, TrainConfig):
     """Weight of FitNet hints over four feature maps."""
     label_map: float = Field(default=0.0, ge=0)
     """Weight of the labels' scores in regions of the picture."""
+    simkd: float = Field(default=0.0, ge=0)
+    """Weight of the difference of what the two heads read; `inherit_head` lets one head serve both."""
     soft_bce: float = Field(default=0.0, ge=0)
     """Weight of the cross-entropy with the teacher's probabilities as targets; also of pictures mixed by mixup."""
     dist: float = Field(default=0.0, ge=0)
@@ -254,7 +256,7 @@ class DistillConfig(ModelConfig, TrainConfig):
     @property
     def looks_inside(self) -> bool:
         """Whether a term compares features, so that the teacher must run beside the student."""
-        return any(getattr(self, name) for name in INSIDE)
+        return any(getattr(self, name) for name in (*INSIDE, *ON_MEMORY))
 
 
 TeacherCalibration = Literal["auto", "none", "temperature", "platt"]

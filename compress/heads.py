@@ -52,6 +52,11 @@ class MLDecoderHead(nn.Module):
         """Width of the label-wise embeddings; 0 where labels share queries."""
         return self.weight.shape[1] if self.weight.ndim == 2 else 0
 
+    @property
+    def memory_dim(self) -> int:
+        """Width of the memory."""
+        return self.embed.out_features
+
     def embeddings(self, tokens: Tensor) -> Tensor:
         """Turn tokens `[B, S, in_features]` into the queries' outputs `[B, K, width]`: one per label by default."""
         return self._attend(tokens)[0]
@@ -66,12 +71,16 @@ class MLDecoderHead(nn.Module):
     def attended(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries `[K, width]`, their attention `[B, HEADS, K, S]` and the values `[B, HEADS, S, width / HEADS]`
         that it weighs."""
-        memory = self.embed(tokens).relu()
+        memory = self.memory(tokens)
         query = self.norm1(self.queries)
         # The queries do not depend on the picture, so their side of the attention is computed only once.
         q = self._split(self.to_query(query)[None]) * (query.shape[1] // self.HEADS) ** -0.5
         attention = (q @ self._split(self.to_key(memory)).transpose(-1, -2)).softmax(dim=-1)
         return query, attention, self._split(self.to_value(memory))
+
+    def memory(self, tokens: Tensor) -> Tensor:
+        """Turn tokens `[B, S, in_features]` into what the queries attend to, `[B, S, width]`."""
+        return self.embed(tokens).relu()
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(2, (self.HEADS, x.shape[2] // self.HEADS)).transpose(1, 2)
@@ -124,19 +133,25 @@ class LinearHead(nn.Module):
         """Width of the label-wise embeddings."""
         return self.weight.shape[1]
 
-    def _projected(self, tokens: Tensor) -> Tensor:
+    @property
+    def memory_dim(self) -> int:
+        """Width of the memory, which is that of the embeddings."""
+        return self.embedding_dim
+
+    def memory(self, tokens: Tensor) -> Tensor:
+        """Turn tokens `[B, S, in_features]` into what the labels' weights score, `[B, S, embedding_dim]`."""
         return tokens if self.project is None else self.project(tokens)
 
     def logits(self, tokens: Tensor) -> Tensor:
         """Turn tokens `[B, S, in_features]` into logits `[B, C]`."""
-        return nn.functional.linear(self._projected(tokens.mean(dim=1)), self.weight, self.bias)
+        return nn.functional.linear(self.memory(tokens.mean(dim=1)), self.weight, self.bias)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits `[B, C]` and label-wise embeddings `[B, C, embedding_dim]`."""
         logits, attention = self.with_attention(tokens)
-        return logits, attention @ self._projected(tokens)
+        return logits, attention @ self.memory(tokens)
 
     def with_attention(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits `[B, C]` and the softmax over positions of each label's score there, `[B, C, S]`."""
-        scores = nn.functional.linear(self._projected(tokens), self.weight)
+        scores = nn.functional.linear(self.memory(tokens), self.weight)
         return self.logits(tokens), scores.softmax(dim=1).transpose(1, 2)

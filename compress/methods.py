@@ -6,7 +6,7 @@ from typing import Literal
 
 TERMS = (
     *("mld", "cd", "id", "hint", "mse", "ps", "kd", "rkd", "pkt", "review_kd", "at", "fitnet"),
-    *("label_map", "soft_bce", "dist"),
+    *("label_map", "simkd", "soft_bce", "dist"),
 )
 """A teacher's terms: each is a field of DistillConfig, its weight."""
 ON_LOGITS = ("mld", "kd", "mse", "ps", "soft_bce", "dist")
@@ -15,9 +15,11 @@ ON_EMBEDDINGS = ("cd", "id", "hint")
 """Terms on label-wise embeddings."""
 ON_MAPS = ("label_map",)
 """Terms on a score for each label and region of the picture."""
+ON_MEMORY = ("simkd",)
+"""Terms on what the head reads."""
 INSIDE = ("rkd", "pkt", "review_kd", "at", "fitnet")
 """Terms on what lies between the pixels and the head."""
-PROJECTED = ("review_kd", "fitnet")
+PROJECTED = ("review_kd", "fitnet", "simkd")
 """Terms with parameters of their own, which are trained beside the student and not part of it."""
 NOT_FINETUNED = (*PROJECTED, *ON_MAPS)
 """Terms that a finished student is not fine-tuned by: their projections would start random, or they follow what the
@@ -34,6 +36,7 @@ Preset = Literal[
     "at",
     "fitnet",
     "label_map",
+    "simkd",
     "soft_bce",
     "dist",
     "mld",
@@ -67,6 +70,7 @@ PRESETS: dict[Preset, dict[str, float | int | str]] = {
     "at": _only(at=10.0),
     "fitnet": _only(fitnet=0.1),
     "label_map": _only(label_map=4.0),
+    "simkd": _only(simkd=4.0, mld=4.0, inherit_head="auto"),
     "soft_bce": _only(task=0.1, soft_bce=0.9, mixup=0.3),
     "dist": _only(dist=1.0),
     "mld": _published(mld=10.0),
@@ -74,5 +78,5 @@ PRESETS: dict[Preset, dict[str, float | int | str]] = {
     "mld+id": _published(mld=10.0, id=1000.0),
     "l2d": _published(mld=10.0, cd=100.0, id=1000.0),
 }
-"""Methods by name: the weights of their terms; none inherits a head. `l2d` is the paper's objective and training, of
-which `mld`, `mld+cd` and `mld+id` are the parts."""
+"""Methods by name: the weights of their terms; only `simkd` inherits a head. `l2d` is the paper's objective and
+training, of which `mld`, `mld+cd` and `mld+id` are the parts."""

@@ -44,6 +44,8 @@ class MultiLabelModel(nn.Module):
     label_wise = True
     """Whether `forward` computes label-wise embeddings; otherwise they have a width of 0. Where labels are many they
     take far more memory than all else."""
+    keeps_memory = False
+    """Whether each pass keeps what its head reads for `take_memory`."""
     fused = False
     """Whether branches that only training needs are already one convolution; see `fuse`."""
 
@@ -63,6 +65,7 @@ class MultiLabelModel(nn.Module):
             and (module.kernel_size, module.stride) == ((1, 1), (2, 2))
             for module in self.backbone.modules()
         )
+        self._memory: Tensor | None = None
         self.positions, in_features = self._token_shape()
         self.head: MLDecoderHead | LinearHead
         if config.head == "ml_decoder":
@@ -78,6 +81,22 @@ class MultiLabelModel(nn.Module):
     def tokens(self, images: Tensor) -> Tensor:
         """Turn uint8 RGB `[B, size, size, 3]` into the backbone's features as tokens `[B, S, features]`."""
         return tokens_of(self.backbone, self._features(images))
+
+    @property
+    def memory_dim(self) -> int:
+        """Width of what the head reads of each place."""
+        return self.head.memory_dim
+
+    def take_memory(self) -> Tensor:
+        """Return what the head read in the last pass, `[B, S, memory_dim]`, once: it holds the pass's graph.
+
+        Raises:
+            RuntimeError: there was no pass since the last call, or it was made without `keeps_memory`.
+        """
+        if self._memory is None:
+            raise RuntimeError("no memory to take: expected keeps_memory and one forward pass before each take")
+        taken, self._memory = self._memory, None
+        return taken
 
     @property
     def map_side(self) -> int:
@@ -105,6 +124,8 @@ class MultiLabelModel(nn.Module):
         return self._headed(self.tokens(images))
 
     def _headed(self, tokens: Tensor) -> tuple[Tensor, ...]:
+        if self.keeps_memory:
+            self._memory = self.head.memory(tokens)
         if self.regions is not None:
             return with_label_maps(self.head, tokens, self.regions, self.label_wise)
         if self.label_wise:

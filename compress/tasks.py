@@ -18,9 +18,10 @@ from edgepress.compress.examination import Examined
 from edgepress.compress.features import Features, FeatureTaps
 from edgepress.compress.gather import gathered, global_batch
 from edgepress.compress.loader import Batch
-from edgepress.compress.losses import LabelMapDistillation, LabelWiseEmbeddingDistillation, LabelWiseHints
+from edgepress.compress.losses import LabelMapDistillation, LabelWiseEmbeddingDistillation, LabelWiseHints, SimKD
 from edgepress.compress.losses.feature_checks import mean_of_kept
 from edgepress.compress.losses.review_kd import rising
+from edgepress.compress.methods import INSIDE
 from edgepress.compress.models import MultiLabelModel
 from edgepress.compress.teacher import LiveTeacher, Teacher
 from edgepress.compress.terms import (
@@ -140,12 +141,22 @@ class DistillTask(Task):
             student.map_labels()
             self.regions = regions_of(student, teacher)
             self.map_loss = LabelMapDistillation(groups=grouped_divergence(train))
+        self._look_inside(config, teacher, student)
+
+    def _look_inside(self, config: DistillConfig, teacher: Teacher | None, student: MultiLabelModel) -> None:
+        """Make the losses on what is before the heads' answers, and tap both models for them."""
         self.pooled_losses = nn.ModuleDict(
             {name: make() for name, make in POOLED_LOSSES.items() if getattr(config, name)}
         )
         self.map_losses = nn.ModuleDict()
+        self.memory_loss: SimKD | None = None
+        if config.simkd:
+            assert isinstance(teacher, LiveTeacher)  # stored answers have no memory
+            self.memory_loss = SimKD(student.memory_dim, teacher.remember())
+            student.keeps_memory = True
+            self._take_memory = student.take_memory  # no part of the task, whose parameters are saved beside the model
         self.taps: FeatureTaps | None = None
-        if config.looks_inside:
+        if any(getattr(config, name) for name in INSIDE):
             assert isinstance(teacher, LiveTeacher)  # stored outputs have no inner values
             theirs = teacher.tap()
             self.taps = FeatureTaps(student.backbone, len(theirs), size=student.config.size)
@@ -190,10 +201,23 @@ class DistillTask(Task):
                     self.counts[f"{name}_groups"] = structure[f"{name}_groups"]
         if self.hint_loss is not None:
             terms["hint"] = self.config.hint * self.hint_loss(embeddings, teacher_embeddings, targets, ignore)
+        nothing = (known if self._untaught is None else known | self._untaught).all(dim=1)
+        return terms | self._before_the_head(nothing, batch.epoch)
+
+    def _before_the_head(self, ignore: Tensor, epoch: int) -> dict[str, Tensor]:
+        """Terms on what the head reads, and on what is between the pixels and the head.
+
+        Args:
+            ignore: bool `[N]`, the pictures of all processes of which the teacher may teach no label.
+        """
+        terms: dict[str, Tensor] = {}
+        if self.memory_loss is not None:
+            assert isinstance(self.teacher, LiveTeacher)
+            memory, theirs = gathered(self._take_memory()), gathered(self.teacher.memory())
+            terms["simkd"] = self.config.simkd * self.memory_loss(memory, theirs, ignore)
         if self.taps is not None:
             assert isinstance(self.teacher, LiveTeacher)
-            nothing = (known if self._untaught is None else known | self._untaught).all(dim=1)
-            terms |= self._inside(self.taps.take(), self.teacher.features(), nothing, batch.epoch)
+            terms |= self._inside(self.taps.take(), self.teacher.features(), ignore, epoch)
         return terms
 
     def _calibrated(self, logits: Tensor) -> Tensor:

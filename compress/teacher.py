@@ -147,8 +147,7 @@ class LiveTeacher:
 
     def tap(self) -> list[int]:
         """Tap the backbone (of an ensemble's first model); returns the widths of its maps, from shallow to deep."""
-        model = self.model.models[0] if isinstance(self.model, Ensemble) else self.model
-        model = model.model if isinstance(model, MappedTeacher) else model
+        model = _first_of(self.model)
         if isinstance(model, OnnxTeacher):
             self._graph = model
             return list(model.map_channels)
@@ -156,9 +155,28 @@ class LiveTeacher:
         self._taps = FeatureTaps(model.backbone, size=model.config.size)
         return self._taps.channels()
 
+    def remember(self) -> int:
+        """Let the first model keep what its head reads from now on; returns its width."""
+        model = _first_of(self.model)
+        assert isinstance(model, MultiLabelModel)
+        model.keeps_memory = True
+        return model.memory_dim
+
+    def memory(self) -> Tensor:
+        """Return what the first model's head read of the last batch, `[B, S, width]`; see `remember`."""
+        model = _first_of(self.model)
+        assert isinstance(model, MultiLabelModel)
+        return model.take_memory()
+
     def features(self) -> Features:
         """Return the features of the last batch; `tap` must be called before."""
         if self._graph is not None:
             return self._graph.features()
         assert self._taps is not None
         return self._taps.take()
+
+
+def _first_of(model: AnyTeacher) -> MultiLabelModel | OnnxTeacher:
+    """The model itself, or an ensemble's first one."""
+    first = model.models[0] if isinstance(model, Ensemble) else model
+    return first.model if isinstance(first, MappedTeacher) else first

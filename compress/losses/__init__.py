@@ -18,6 +18,7 @@ from edgepress.compress.losses.partial_softmax import PartialSoftmax
 from edgepress.compress.losses.pkt import ProbabilisticKT
 from edgepress.compress.losses.review_kd import ReviewKD
 from edgepress.compress.losses.rkd import RelationalKD
+from edgepress.compress.losses.simkd import SimKD
 from edgepress.compress.losses.soft_bce import SoftBCE
 from edgepress.compress.losses.task import AsymmetricLoss, BinaryCrossEntropy, FocalLoss
 
@@ -42,5 +43,6 @@ __all__ = [
     "ProbabilisticKT",
     "RelationalKD",
     "ReviewKD",
+    "SimKD",
     "SoftBCE",
 ]

@@ -51,6 +51,7 @@ RANGES: Mapping[str, Range] = {
     "at": _TENFOLD,
     "fitnet": _TENFOLD,
     "label_map": _TENFOLD,
+    "simkd": _TENFOLD,
     "soft_bce": _TENFOLD,
     "dist": _TENFOLD,
 }

@@ -36,6 +36,7 @@ TERMS = {
     "rkd": 0.01,
     "pkt": 0.1,
     "label_map": 1.0,
+    "simkd": 0.5,
     "soft_bce": 0.1,
     "dist": 0.1,
 }

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from edgepress.compress.config import DistillConfig, TeachConfig
 from edgepress.compress.distill import distill
 from edgepress.compress.losses import AttentionTransfer, FitNetHints, ProbabilisticKT, RelationalKD, ReviewKD
-from edgepress.compress.methods import ALONE, INSIDE, ON_MAPS, PRESETS, TERMS
+from edgepress.compress.methods import ALONE, INSIDE, ON_MAPS, ON_MEMORY, PRESETS, TERMS
 from edgepress.compress.models import make_model
 from edgepress.compress.tasks import DistillTask
 from edgepress.compress.teacher import LiveTeacher
@@ -152,7 +152,7 @@ def test_every_preset_distils(teacher, splits, tmp_path, preset):
     assert all((entry.terms[name] == 0) == (rises and name == "review_kd") for name in ("bce", *expected))
     # Kept answers serve all but those that look inside the teacher, which is examined on val in any case.
     kept = {file.name.split("-")[0] for file in cache.rglob("*.logits")}
-    varied = bool(expected) and not expected & set(INSIDE)
+    varied = bool(expected) and not expected & {*INSIDE, *ON_MEMORY}
     assert kept == ({"plain.logits", "variation"} if varied else {"plain.logits"})
     student = distill(*splits, teacher, config, tmp_path / "student")
     # What a loss learnt stays behind.
