@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
+from accelerate.utils import DataLoaderConfiguration
 from torch.utils.tensorboard import SummaryWriter
 
 from edgepress.compress.config import DistillConfig, TeachConfig, TrainConfig
@@ -53,6 +54,8 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
         gradient_accumulation_steps=config.accumulate,
         cpu=launched_on_cpu(),
         kwargs_handlers=[unused],
+        # From page-locked memory (`make_loader`) a batch is copied to a GPU while the step before it computes.
+        dataloader_config=DataLoaderConfiguration(non_blocking=True),
     )
     if config.mixed_precision == "fp16" and accelerator.device.type == "cpu":
         raise InputError("mixed_precision is fp16, which needs a GPU; there is none here: use bf16 or no")

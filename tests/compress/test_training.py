@@ -402,3 +402,8 @@ def test_without_a_compiler_torch_compile_is_refused_before_the_first_step(monke
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(InputError, match=f"torch_compile on {device} needs {needs} here"):
         learning._require_compiler(torch.device(device))
+
+
+def test_batches_are_copied_to_a_gpu_beside_the_step_before():
+    """Not run on a GPU: accelerate then asks for copies that nobody waits for, of page-locked memory."""
+    assert make_accelerator(TeachConfig(**QUICK)).non_blocking
