@@ -46,7 +46,7 @@ def make(root: Path, count: int) -> None:
             name = f"{number // A_FOLDER:04d}/{number:07d}.jpg"
             if number % A_FOLDER == 0:
                 (root / "train" / name).parent.mkdir()
-                coarse = rng.integers(0, 256, (A_FOLDER, 4, 4, 3), dtype=np.uint8)
+                coarse = rng.integers(0, 256, (A_FOLDER, 16, 16, 3), dtype=np.uint8)
             picture = cv2.resize(coarse[number % A_FOLDER], (32, 32))
             (root / "train" / name).write_bytes(cv2.imencode(".jpg", picture)[1].tobytes())
             labels = draw.sample(LABELS, 3)
