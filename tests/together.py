@@ -16,6 +16,7 @@ PIECES = {
         "tests/deploy/bench/",
         "tests/deploy/build/test_export.py",
         "tests/deploy/build/test_deepstream.py",
+        "tests/deploy/build/test_free_size.py",
         "tests/deploy/build/test_golden_pictures.py",
         "tests/deploy/build/test_handoff.py",
         "tests/deploy/build/test_huggingface.py",

@@ -70,12 +70,14 @@ def test_the_pixels_are_those_of_preprocess(interpolation, resize):
 
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 def test_openvino_computes_the_same_pixels(interpolation):
-    preprocess = Preprocess(size=64, resize="letterbox", interpolation=interpolation)
+    # 16 pixels become 56: some weights are whole sixteenths, and their sums end between two bytes, unless a division by
+    # 112 is inexact, as OpenVINO's is.
+    preprocess = Preprocess(size=56, resize="letterbox", interpolation=interpolation)
     ours, theirs = onnx_runtime(preprocess), openvino(preprocess)
-    for shape in ((3, 90), (63, 65), (128, 96)):
+    for shape in ((3, 90), (16, 16), (112, 84)):
         picture = noise(*shape)[None]
         differ = (ours(picture) != theirs(picture)).mean()
-        assert differ <= (0 if interpolation.startswith("bilinear") else 0.002)
+        assert differ <= (0 if interpolation.startswith("bilinear") else 0.001)
 
 
 def test_an_old_opset_and_a_batch_are_taken():
