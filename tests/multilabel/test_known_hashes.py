@@ -14,6 +14,7 @@ from edgepress.multilabel import known_hashes
 from edgepress.multilabel.datasets import load_dataset
 from edgepress.multilabel.errors import DataChangedError, InputError
 from edgepress.multilabel.known_hashes import KnownHashes
+from tests.clock import jump
 
 
 @pytest.fixture(autouse=True)
@@ -80,6 +81,16 @@ def test_a_file_that_was_written_lately_is_never_trusted(files, monkeypatch):
     files.known()
     monkeypatch.setattr(known_hashes, "AT_REST", 60)
     assert len(files.known()) == 5
+
+
+@pytest.mark.parametrize("days", [-400, 400])
+def test_a_clock_that_jumps_has_no_file_taken_for_another(files, monkeypatch, days):
+    monkeypatch.setattr(known_hashes, "AT_REST", 2)
+    files.known()
+    jump(monkeypatch, days)
+    files.known()
+    files.paths[3].write_bytes(b"PICTURE 3")
+    assert "3.jpg" in files.known()
 
 
 def test_a_damaged_cache_is_no_cache(files, kept):
