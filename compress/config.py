@@ -194,6 +194,14 @@ class DistillConfig(ModelConfig, TrainConfig):
     """Weight of the cross-entropy with the teacher's probabilities as targets; also of pictures mixed by mixup."""
     dist: float = Field(default=0.0, ge=0)
     """Weight of the correlations of probabilities: over the labels of a picture, and over the pictures of a label."""
+    refined: float = Field(default=0.0, ge=0)
+    """Weight of MLD with the teacher's answers refined: a positive label wins over it, and positives of which it alone
+    is sure count by its precision on val."""
+    prototypes: float = Field(default=0.0, ge=0)
+    """Weight of the similarities of positive embeddings to the labels' prototypes, averages of the teacher's."""
+    auxiliary: Literal["none", "mld", "kd", "mse", "ps", "soft_bce", "dist", "refined"] = "none"
+    """The term on logits that teaches a second head instead of the student's own. The second head is linear, shares the
+    backbone in training, and is left behind."""
     inherit_head: Literal["auto", "no"] = "no"
     """auto: the student starts with the teacher's head, where head and width are the same; no: with a random one."""
     teacher_mirrored: bool = False
@@ -225,6 +233,12 @@ class DistillConfig(ModelConfig, TrainConfig):
                 f"mixup mixes pictures of which a teacher says nothing, and {given} compares its answers "
                 "with the student's: leave out either, or take soft_bce"
             )
+        if self.refined and self.sure < 0.5:
+            raise ValueError(
+                f"refined needs a teacher that is sure of what it says: sure is {self.sure:g}, expected 0.5 or more"
+            )
+        if self.auxiliary != "none" and not getattr(self, self.auxiliary):
+            raise ValueError(f"auxiliary is {self.auxiliary}, whose weight is 0: give it one, or leave auxiliary out")
         if self.unlabelled is not None and not self.taught:
             raise ValueError("unlabelled pictures teach nothing without a teacher: leave them out with preset alone")
         if self.query_groups is not None and (self.compares_embeddings or self.compares_maps):

@@ -13,7 +13,7 @@ from edgepress.multilabel.decisions import Affine, FittedAnswers
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.grouped import grouped
 from edgepress.multilabel.labels import LabelSpace
-from edgepress.multilabel.metrics import average_precision, labels_counted
+from edgepress.multilabel.metrics import average_precision, labels_counted, sigmoid
 
 log = logging.getLogger("edgepress")
 _NAMED = 8
@@ -32,12 +32,21 @@ class Examined:
     """None where its logits are taken as they are."""
     val_mAP: float | None = None
     """In [0, 1], over the labels that it has; None where it was not asked about val."""
+    precision: np.ndarray | None = None
+    """float64 `[C]`, the share of right answers among those of val of which it is sure; None where val was not asked.
+    Each label has one answer with the precision of all labels beside its own, so few answers decide little."""
     weak: np.ndarray | None = None
     """bool `[C]`, the labels whose AP on val is at or below prevalence."""
 
 
 def examine(
-    logits: np.ndarray, val: MultiLabelDataset, known: np.ndarray, single: np.ndarray, reading: Reading, whose: str
+    logits: np.ndarray,
+    val: MultiLabelDataset,
+    known: np.ndarray,
+    single: np.ndarray,
+    reading: Reading,
+    whose: str,
+    sure: float = 0.9,
 ) -> Examined:
     """Measure a teacher on val, and decide which of its answers are taught and how they are calibrated.
 
@@ -46,6 +55,7 @@ def examine(
         known: bool `[C]`, the labels that the teacher has.
         single: bool `[C]`, the labels for which it has an embedding, if it has any.
         whose: what messages call the teacher.
+        sure: the probability from which it is sure of a label.
 
     Raises:
         InputError: a logit is not finite, or labels are weak and the reading says stop.
@@ -82,7 +92,19 @@ def examine(
     log.info("%s", "; ".join(said))
     taught = known & ~weak if reading.weak == "mask" else known
     calibrator = None if fitted is None or fitted.calibrator.method == "none" else fitted.calibrator
-    return Examined(taught=taught, inside=taught & single, calibrator=calibrator, val_mAP=val_map, weak=weak)
+    trusted = _sure_precision(logits, calibrator, sure, val.targets == 1, ignore)
+    found = {"calibrator": calibrator, "val_mAP": val_map, "precision": trusted, "weak": weak}
+    return Examined(taught=taught, inside=taught & single, **found)
+
+
+def _sure_precision(
+    logits: np.ndarray, calibrator: Affine | None, sure: float, true: np.ndarray, ignore: np.ndarray
+) -> np.ndarray:
+    """Precision `[C]` of the answers with a probability of at least `sure`; 0 if there are none at all."""
+    said = ((sigmoid(logits) if calibrator is None else calibrator(logits)) >= sure) & ~ignore
+    right, count = (said & true).sum(axis=0), said.sum(axis=0)
+    overall = right.sum() / max(count.sum(), 1)
+    return (right + overall) / (count + 1)
 
 
 def _calibrated(logits: np.ndarray, targets: np.ndarray, ignore: np.ndarray, reading: Reading) -> FittedAnswers | None:

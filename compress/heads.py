@@ -25,7 +25,7 @@ class MLDecoderHead(nn.Module):
         self, in_features: int, num_classes: int, width: int, dropout: float = 0.1, query_groups: int | None = None
     ) -> None:
         super().__init__()
-        self.num_classes = num_classes
+        self.in_features, self.num_classes = in_features, num_classes
         self.each = 1 if query_groups is None else -(-num_classes // query_groups)
         """Number of labels per query; the last query may have fewer, and some of the last none."""
         queries = num_classes if query_groups is None else query_groups

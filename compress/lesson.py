@@ -113,7 +113,12 @@ def lesson_of(
 
 def _stored_answers(config: DistillConfig, material: Material, answers: StoredAnswers, match: LabelMatch) -> _Heard:
     """A teacher that cannot run here, whose answers are in a file."""
-    examined = _examined_answers(answers, match, material.val, material.reading)
+    if config.refined and not answers.has(material.val):
+        raise InputError(
+            f"{answers.path}: no answers for the pictures of {material.val.split!r}; refined needs them for the "
+            "teacher's precision: set refined to 0 and mld above 0"
+        )
+    examined = _examined_answers(answers, match, material.val, material.reading, config.sure)
     if not config.taught:
         return _Heard(examined, None, {})
     train, unlabelled = material.train, material.unlabelled
@@ -159,7 +164,7 @@ def _living_teachers(
             one.label_wise = needed
     known, single = (mask.cpu().numpy() for mask in (known_of(model), single_of(model)))
     logits = predict_logits(model, val, config, accelerator) if store is None else store.plain(val)
-    examined = examine(logits, val, known, single, reading, _whose(material.teachers))
+    examined = examine(logits, val, known, single, reading, _whose(material.teachers), config.sure)
     # Pictures are augmented at the larger size with or without a teacher, so methods differ in nothing else.
     size = max(model.preprocess.size, student.preprocess.size)
     if not config.taught:
@@ -211,12 +216,14 @@ def _joined(
     return models[0] if len(models) == 1 and not config.teacher_mirrored else Ensemble(models, config.teacher_mirrored)
 
 
-def _examined_answers(answers: StoredAnswers, match: LabelMatch, val: MultiLabelDataset, reading: Reading) -> Examined:
+def _examined_answers(
+    answers: StoredAnswers, match: LabelMatch, val: MultiLabelDataset, reading: Reading, sure: float
+) -> Examined:
     """Examine stored answers, which may be for the training pictures alone."""
     none = np.zeros(len(val.labels), bool)
     if answers.has(val):
         logits = answers_for(answers, match, val)
-        return examine(logits, val, match.known, none, reading, f"teacher {answers.path}")
+        return examine(logits, val, match.known, none, reading, f"teacher {answers.path}", sure)
     for needs, what in (
         (answers.scale == "scores", "scores need them to become probabilities"),
         (reading.calibration in ("temperature", "platt"), f"teacher_calibration {reading.calibration} needs them"),

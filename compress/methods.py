@@ -6,12 +6,12 @@ from typing import Literal
 
 TERMS = (
     *("mld", "cd", "id", "hint", "mse", "ps", "kd", "rkd", "pkt", "review_kd", "at", "fitnet"),
-    *("label_map", "simkd", "soft_bce", "dist"),
+    *("label_map", "simkd", "soft_bce", "dist", "refined", "prototypes"),
 )
 """A teacher's terms: each is a field of DistillConfig, its weight."""
-ON_LOGITS = ("mld", "kd", "mse", "ps", "soft_bce", "dist")
+ON_LOGITS = ("mld", "kd", "mse", "ps", "soft_bce", "dist", "refined")
 """Terms that need only a teacher's logits."""
-ON_EMBEDDINGS = ("cd", "id", "hint")
+ON_EMBEDDINGS = ("cd", "id", "hint", "prototypes")
 """Terms on label-wise embeddings."""
 ON_MAPS = ("label_map",)
 """Terms on a score for each label and region of the picture."""
@@ -19,7 +19,7 @@ ON_MEMORY = ("simkd",)
 """Terms on what the head reads."""
 INSIDE = ("rkd", "pkt", "review_kd", "at", "fitnet")
 """Terms on what lies between the pixels and the head."""
-PROJECTED = ("review_kd", "fitnet", "simkd")
+PROJECTED = ("review_kd", "fitnet", "simkd", "prototypes")
 """Terms with parameters of their own, which are trained beside the student and not part of it."""
 NOT_FINETUNED = (*PROJECTED, *ON_MAPS)
 """Terms that a finished student is not fine-tuned by: their projections would start random, or they follow what the
@@ -39,6 +39,9 @@ Preset = Literal[
     "simkd",
     "soft_bce",
     "dist",
+    "refined",
+    "prototypes",
+    "review_kd+auxiliary",
     "mld",
     "mld+cd",
     "mld+id",
@@ -73,6 +76,9 @@ PRESETS: dict[Preset, dict[str, float | int | str]] = {
     "simkd": _only(simkd=4.0, mld=4.0, inherit_head="auto"),
     "soft_bce": _only(task=0.1, soft_bce=0.9, mixup=0.3),
     "dist": _only(dist=1.0),
+    "refined": _only(refined=4.0),
+    "prototypes": _only(mld=4.0, prototypes=0.5),
+    "review_kd+auxiliary": _only(review_kd=0.1, mld=4.0, auxiliary="mld"),
     "mld": _published(mld=10.0),
     "mld+cd": _published(mld=10.0, cd=100.0),
     "mld+id": _published(mld=10.0, id=1000.0),

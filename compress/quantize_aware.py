@@ -132,6 +132,8 @@ def lesson_again(student: Bundle, config: QuantizeAwareConfig) -> DistillConfig:
         raise InputError(f"{student.path}: does not say how it was trained; expected a bundle that distill made")
     trained = DistillConfig.parse(known, f"{student.path}, facts.training")
     left_out = {name: 0.0 for name in NOT_FINETUNED if getattr(trained, name)}
+    if trained.auxiliary != "none":  # the second head stayed behind
+        left_out[trained.auxiliary] = 0.0
     if trained.taught and not any(getattr(trained, name) for name in set(TERMS) - left_out.keys()):
         left_out["mld"] = MLD_INSTEAD
     changes: dict[str, Any] = {
@@ -143,6 +145,7 @@ def lesson_again(student: Bundle, config: QuantizeAwareConfig) -> DistillConfig:
         "workers": config.workers,
         "seed": trained.seed if config.seed is None else config.seed,
         "inherit_head": "no",  # the student has its own head
+        "auxiliary": "none",
         "mixup": 0.0,  # an INT8 graph takes bytes
         "torch_compile": False,  # operations are intercepted one by one
     }

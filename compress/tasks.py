@@ -17,19 +17,20 @@ from edgepress.compress.config import DistillConfig, TeachConfig
 from edgepress.compress.examination import Examined
 from edgepress.compress.features import Features, FeatureTaps
 from edgepress.compress.gather import gathered, global_batch
+from edgepress.compress.heads import LinearHead
 from edgepress.compress.loader import Batch
-from edgepress.compress.losses import LabelMapDistillation, LabelWiseEmbeddingDistillation, LabelWiseHints, SimKD
+from edgepress.compress.losses import LabelMapDistillation, LabelWiseEmbeddingDistillation, SimKD
 from edgepress.compress.losses.feature_checks import mean_of_kept
 from edgepress.compress.losses.review_kd import rising
-from edgepress.compress.methods import INSIDE
+from edgepress.compress.methods import INSIDE, ON_LOGITS
 from edgepress.compress.models import MultiLabelModel
 from edgepress.compress.teacher import LiveTeacher, Teacher
 from edgepress.compress.terms import (
-    LOGITS_LOSSES,
     MAP_LOSSES,
     POOLED_LOSSES,
     grouped_divergence,
     logits_loss,
+    positive_losses,
     regions_of,
     task_loss,
 )
@@ -128,19 +129,22 @@ class DistillTask(Task):
             self.register_buffer(name, None if values is None else torch.tensor(values).float(), persistent=False)
         self.task_loss = task_loss(config, train, config.reduction)
         self.logits_losses = nn.ModuleDict(
-            {name: logits_loss(name, config, train) for name in LOGITS_LOSSES if getattr(config, name)}
+            {name: logits_loss(name, config, train, examined) for name in ON_LOGITS if getattr(config, name)}
         )
         self.embedding_loss = LabelWiseEmbeddingDistillation(config.cd, config.id, config.reduction)
-        self.hint_loss: LabelWiseHints | None = None
-        if config.hint:
-            assert teacher is not None
-            self.hint_loss = LabelWiseHints(student.embedding_dim, teacher.embedding_dim)
+        self.positive_losses = nn.ModuleDict()
+        if teacher is not None:
+            widths = student.embedding_dim, teacher.embedding_dim
+            self.positive_losses = positive_losses(config, len(train.labels), *widths)
         self.map_loss: LabelMapDistillation | None = None
         if config.label_map:
             assert teacher is not None
             student.map_labels()
             self.regions = regions_of(student, teacher)
             self.map_loss = LabelMapDistillation(groups=grouped_divergence(train))
+        self.auxiliary: LinearHead | None = None
+        if config.auxiliary != "none":
+            self.auxiliary = LinearHead(student.head.in_features, len(train.labels))
         self._look_inside(config, teacher, student)
 
     def _look_inside(self, config: DistillConfig, teacher: Teacher | None, student: MultiLabelModel) -> None:
@@ -156,7 +160,8 @@ class DistillTask(Task):
             student.keeps_memory = True
             self._take_memory = student.take_memory  # no part of the task, whose parameters are saved beside the model
         self.taps: FeatureTaps | None = None
-        if any(getattr(config, name) for name in INSIDE):
+        self._compares_features = any(getattr(config, name) for name in INSIDE)
+        if self._compares_features:
             assert isinstance(teacher, LiveTeacher)  # stored outputs have no inner values
             theirs = teacher.tap()
             self.taps = FeatureTaps(student.backbone, len(theirs), size=student.config.size)
@@ -164,6 +169,8 @@ class DistillTask(Task):
             self.map_losses.update(
                 {name: make(*channels) for name, make in MAP_LOSSES.items() if getattr(config, name)}
             )
+        elif self.auxiliary is not None:
+            self.taps = FeatureTaps(student.backbone, 1, size=student.config.size)
 
     def forward(
         self, batch: Batch, logits: Tensor, embeddings: Tensor, maps: Tensor | None = None
@@ -177,19 +184,26 @@ class DistillTask(Task):
             terms[self.config.task_loss] = self.config.task * self.task_loss(logits, targets, ignore)
         if self.teacher is None:
             return terms
+        features = None if self.taps is None else self.taps.take()
+        second = None
+        if self.auxiliary is not None:
+            assert features is not None
+            second = gathered(self.auxiliary.logits(features.tokens))
         teacher_logits, teacher_embeddings, *teacher_maps = self.teacher(batch)
         teacher_logits = self._calibrated(gathered(teacher_logits))
         targets, known = self._as_the_teacher_sees(everyone, teacher_logits)
         ignore = known if self._untaught is None else known | self._untaught
         for name, loss in self.logits_losses.items():
             mix = () if everyone.mix is None or name != "soft_bce" else (everyone.mix,)
-            terms[name] = getattr(self.config, name) * loss(logits, teacher_logits, targets, ignore, *mix)
+            mine = second if name == self.config.auxiliary and second is not None else logits
+            said = everyone.targets if name == "refined" else targets  # what people said, and not the teacher
+            terms[name] = getattr(self.config, name) * loss(mine, teacher_logits, said, ignore, *mix)
         if self.map_loss is not None:
             assert maps is not None
             theirs = self._calibrated(gathered(teacher_maps[0][..., : self.regions]).mT).mT
             mine = gathered(maps[..., : self.regions])
             terms["label_map"] = self.config.label_map * self.map_loss(mine, theirs, ignore)
-        if self.config.cd or self.config.id or self.hint_loss:
+        if self.config.compares_embeddings:
             embeddings, teacher_embeddings = gathered(embeddings), gathered(teacher_embeddings)
             ignore = known if self._untaught_inside is None else known | self._untaught_inside
         if self.config.cd or self.config.id:
@@ -199,15 +213,16 @@ class DistillTask(Task):
                 if weight := getattr(self.config, name):
                     terms[name] = weight * structure[name]
                     self.counts[f"{name}_groups"] = structure[f"{name}_groups"]
-        if self.hint_loss is not None:
-            terms["hint"] = self.config.hint * self.hint_loss(embeddings, teacher_embeddings, targets, ignore)
+        for name, loss in self.positive_losses.items():
+            terms[name] = getattr(self.config, name) * loss(embeddings, teacher_embeddings, targets, ignore)
         nothing = (known if self._untaught is None else known | self._untaught).all(dim=1)
-        return terms | self._before_the_head(nothing, batch.epoch)
+        return terms | self._before_the_head(features, nothing, batch.epoch)
 
-    def _before_the_head(self, ignore: Tensor, epoch: int) -> dict[str, Tensor]:
+    def _before_the_head(self, features: Features | None, ignore: Tensor, epoch: int) -> dict[str, Tensor]:
         """Terms on what the head reads, and on what is between the pixels and the head.
 
         Args:
+            features: the student's, if its backbone is tapped.
             ignore: bool `[N]`, the pictures of all processes of which the teacher may teach no label.
         """
         terms: dict[str, Tensor] = {}
@@ -215,9 +230,10 @@ class DistillTask(Task):
             assert isinstance(self.teacher, LiveTeacher)
             memory, theirs = gathered(self._take_memory()), gathered(self.teacher.memory())
             terms["simkd"] = self.config.simkd * self.memory_loss(memory, theirs, ignore)
-        if self.taps is not None:
+        if self._compares_features:
+            assert features is not None
             assert isinstance(self.teacher, LiveTeacher)
-            terms |= self._inside(self.taps.take(), self.teacher.features(), ignore, epoch)
+            terms |= self._inside(features, self.teacher.features(), ignore, epoch)
         return terms
 
     def _calibrated(self, logits: Tensor) -> Tensor:

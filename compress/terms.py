@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from edgepress.compress.config import DistillConfig, TrainConfig
+from edgepress.compress.examination import Examined
 from edgepress.compress.label_maps import regions_within
 from edgepress.compress.losses import (
     DIST,
@@ -21,10 +22,13 @@ from edgepress.compress.losses import (
     FocalLoss,
     GroupedLogitsLoss,
     GroupedTaskLoss,
+    LabelPrototypes,
+    LabelWiseHints,
     LogitsMSE,
     MultiLabelLogitsDistillation,
     PartialSoftmax,
     ProbabilisticKT,
+    RefinedLogits,
     RelationalKD,
     ReviewKD,
     SoftBCE,
@@ -76,14 +80,29 @@ def task_loss(config: TrainConfig, train: MultiLabelDataset, reduction: Reductio
     return GroupedTaskLoss(loss, *_groups(train), reduction, label_smoothing=config.label_smoothing)
 
 
-def logits_loss(name: str, config: DistillConfig, train: MultiLabelDataset) -> nn.Module:
+def logits_loss(name: str, config: DistillConfig, train: MultiLabelDataset, examined: Examined) -> nn.Module:
     """A term on logits; within a group of labels that exclude each other it is the KL of the group's distribution."""
-    loss = LOGITS_LOSSES[name](config)
+    loss: nn.Module
+    if name == "refined":
+        precision = examined.precision
+        loss = RefinedLogits(config.sure, None if precision is None else precision[~train.grouped.member].tolist())
+    else:
+        loss = LOGITS_LOSSES[name](config)
     if not train.grouped.member.any():
         return loss
     temperature = loss.temperature if isinstance(loss, BinaryKD) else 1.0
     reduction = config.reduction if name in ("mld", "kd") else "mean"
     return GroupedLogitsLoss(loss, *_groups(train), reduction, temperature=temperature)
+
+
+def positive_losses(config: DistillConfig, labels: int, student_dim: int, teacher_dim: int) -> nn.ModuleDict:
+    """The terms on label-wise embeddings of positives alone, by name."""
+    losses = nn.ModuleDict()
+    if config.hint:
+        losses["hint"] = LabelWiseHints(student_dim, teacher_dim)
+    if config.prototypes:
+        losses["prototypes"] = LabelPrototypes(labels, student_dim, teacher_dim)
+    return losses
 
 
 def grouped_divergence(train: MultiLabelDataset) -> GroupedLogitsLoss | None:

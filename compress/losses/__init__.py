@@ -16,6 +16,8 @@ from edgepress.compress.losses.mld import MultiLabelLogitsDistillation
 from edgepress.compress.losses.mse import LogitsMSE
 from edgepress.compress.losses.partial_softmax import PartialSoftmax
 from edgepress.compress.losses.pkt import ProbabilisticKT
+from edgepress.compress.losses.prototypes import LabelPrototypes
+from edgepress.compress.losses.refined import RefinedLogits
 from edgepress.compress.losses.review_kd import ReviewKD
 from edgepress.compress.losses.rkd import RelationalKD
 from edgepress.compress.losses.simkd import SimKD
@@ -35,12 +37,14 @@ __all__ = [
     "GroupedTaskLoss",
     "InstanceAwareEmbeddingDistillation",
     "LabelMapDistillation",
+    "LabelPrototypes",
     "LabelWiseEmbeddingDistillation",
     "LabelWiseHints",
     "LogitsMSE",
     "MultiLabelLogitsDistillation",
     "PartialSoftmax",
     "ProbabilisticKT",
+    "RefinedLogits",
     "RelationalKD",
     "ReviewKD",
     "SimKD",

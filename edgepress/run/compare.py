@@ -41,7 +41,10 @@ from edgepress.run.trials import Trial, best, shown_settings, with_settings
 
 log = logging.getLogger("edgepress")
 FOLDS = "folds.json"
-_METHOD = ("preset", "reduction", "task", "inherit_head", "mixup", "review_kd_warmup", "kd_temperature", *TERMS)
+_METHOD = (
+    *("preset", "reduction", "task", "inherit_head", "mixup", "review_kd_warmup", "kd_temperature", "auxiliary"),
+    *TERMS,
+)
 """The settings in which methods differ."""
 
 

@@ -54,6 +54,8 @@ RANGES: Mapping[str, Range] = {
     "simkd": _TENFOLD,
     "soft_bce": _TENFOLD,
     "dist": _TENFOLD,
+    "refined": _TENFOLD,
+    "prototypes": _TENFOLD,
 }
 """Every setting that trials choose, by its name in `DistillConfig`. `alone` has only the learning rate."""
 

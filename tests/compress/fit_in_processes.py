@@ -39,6 +39,9 @@ TERMS = {
     "simkd": 0.5,
     "soft_bce": 0.1,
     "dist": 0.1,
+    "refined": 0.5,
+    "prototypes": 0.2,
+    "auxiliary": "dist",
 }
 MAPS = {"at": 1.0, "fitnet": 0.1, "review_kd": 0.0}  # whose batch norms see a process's own pictures
 LOGITS = {"soft_bce": 0.9, "task": 0.1, "mixup": 0.3, "review_kd": 0.0}

@@ -64,6 +64,21 @@ def test_a_label_that_val_cannot_judge_is_taught():
     assert found.taught.all()
 
 
+def test_the_precision_of_sure_answers_is_each_label_s_own_beside_one_answer_of_all():
+    logits, targets = np.full((60, 4), -9.0), np.zeros((60, 4), np.uint8)
+    targets[:30] = 1
+    logits[:20, 0] = logits[20:40, 1] = 9  # 20 of 20, and 10 of 20 right; of the others it is never sure
+    logits[:, 2] = 1.0
+    ignore = np.zeros((60, 4), bool)
+    ignore[38:40, 1] = True  # two of the wrong ones are not known
+    found = examine(logits, with_arrays(VAL, targets=targets, ignore=ignore), ALL, ALL, Reading(weak="keep"), "it", 0.9)
+    overall = 30 / 38
+    expected = [(20 + overall) / 21, (10 + overall) / 19, overall, overall]
+    np.testing.assert_allclose(found.precision, expected)
+    unsure = examine(0.01 * GOOD, VAL, ALL, ALL, Reading(weak="keep"), "it")
+    assert (unsure.precision == 0).all()
+
+
 def test_answers_that_are_no_numbers_are_refused():
     with pytest.raises(InputError, match="teacher: its logits are not finite for pictures of none, split 'val'"):
         examine(good_but(0, np.full(60, np.inf)), VAL, ALL, ALL, Reading(), "teacher")

@@ -293,6 +293,7 @@ STEPS = QuantizeAwareConfig(epochs=4, lr=2e-3, pictures=16, workers=0)
         ({"preset": "review_kd"}, {"mld": MLD_INSTEAD}),
         ({"preset": "fitnet", "at": 1.0}, {"at": 1.0}),
         ({"preset": "label_map", "kd": 0.5}, {"kd": 0.5}),
+        ({"mld": 1.0, "rkd": 0.1, "auxiliary": "mld", "review_kd": 0.0}, {"rkd": 0.1}),
         ({"preset": "alone"}, {}),
     ],
 )

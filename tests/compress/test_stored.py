@@ -25,7 +25,7 @@ from edgepress.multilabel.label_map import match_labels
 from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.reached import answer_split
 from edgepress.multilabel.stored_answers import StoredAnswers, write_answers
-from tests.compress.lessons import COMMON, random_batch
+from tests.compress.lessons import COMMON, random_batch, updated
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 # Whatever the epoch, a picture is what it is in the file: then stored answers are those of every epoch.
@@ -128,6 +128,8 @@ def test_answers_for_train_alone_teach_unexamined(both, splits, tmp_path):
     train_only = lacking(both[0], list(range(24, 36)), tmp_path / "train.npz")
     facts = distill(*splits, train_only, CONFIG, tmp_path / "student").manifest.facts
     assert (facts.teacher_val_mAP, facts.untaught) == (None, ())
+    with pytest.raises(InputError, match="no answers for the pictures of 'val'; refined needs them"):
+        distill(*splits, train_only, updated(CONFIG, refined=1.0), tmp_path / "refined")
     for reading, words in (
         (Reading(weak="stop"), "teacher_weak stop needs them"),
         (Reading(calibration="platt", calibrate=lambda *_: None), "teacher_calibration platt needs them"),

@@ -13,7 +13,17 @@ from safetensors.torch import load_file
 
 from edgepress.compress.config import DistillConfig, TeachConfig
 from edgepress.compress.distill import distill
-from edgepress.compress.losses import AttentionTransfer, FitNetHints, ProbabilisticKT, RelationalKD, ReviewKD
+from edgepress.compress.examination import Examined
+from edgepress.compress.losses import (
+    AttentionTransfer,
+    BinaryKD,
+    FitNetHints,
+    MultiLabelLogitsDistillation,
+    ProbabilisticKT,
+    RefinedLogits,
+    RelationalKD,
+    ReviewKD,
+)
 from edgepress.compress.methods import ALONE, INSIDE, ON_MAPS, ON_MEMORY, PRESETS, TERMS
 from edgepress.compress.models import make_model
 from edgepress.compress.tasks import DistillTask
@@ -26,7 +36,7 @@ from tests.compress.lessons import STUDENT, TEACHER, TRAIN, models, random_batch
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-OF_PRESETS = {"preset", "reduction", "mixup", "review_kd_warmup"}
+OF_PRESETS = {"preset", "reduction", "mixup", "review_kd_warmup", "auxiliary"}
 """Settings that a preset may have beside its weights."""
 
 
@@ -89,6 +99,44 @@ def test_pictures_that_teach_nothing_are_left_out_of_the_terms_inside():
     expected = task(some, *student(some.images))
     for name in INSIDE:
         torch.testing.assert_close(terms[name], expected[name], msg=name)
+
+
+def test_a_second_head_learns_a_term_and_stays_behind(teacher, splits, tmp_path):
+    teacher_model, student = models()
+    config = only(mld=2.0, kd=1.0, auxiliary="mld")
+    task = DistillTask(config, LiveTeacher(teacher_model), student, TRAIN).eval()
+    batch = random_batch()
+    logits, embeddings = student.eval()(batch.images)
+    terms = task(batch, logits, embeddings)
+    with torch.no_grad():
+        said = teacher_model(batch.teacher_images)[0]
+    second = task.auxiliary.logits(student.tokens(batch.images))
+    arguments = said, batch.targets, batch.ignore
+    torch.testing.assert_close(terms["mld"], 2 * MultiLabelLogitsDistillation()(second, *arguments))
+    torch.testing.assert_close(terms["kd"], BinaryKD()(logits, *arguments))
+    terms["mld"].backward()
+    assert student.head.weight.grad is None
+    assert student.backbone.conv_stem.weight.grad.abs().max() > 0
+    assert task.auxiliary.weight.grad.abs().max() > 0
+    made = distill(*splits, teacher, updated(config, epochs=1), tmp_path / "student")
+    assert load_file(made.model_path).keys() == student.state_dict().keys()
+    with pytest.raises(InputError, match="auxiliary is ps, whose weight is 0"):
+        DistillConfig.parse({"mld": 1.0, "auxiliary": "ps"}, "flags")
+
+
+def test_refined_logits_use_the_precision_on_val_and_what_people_said():
+    teacher_model, student = models()
+    precision = np.array([0.1, 0.9, 0.5, 0.0])
+    everything = np.ones(4, bool)
+    examined = Examined(taught=everything, inside=everything, precision=precision)
+    task = DistillTask(only(refined=3.0, sure=0.5), LiveTeacher(teacher_model), student, TRAIN, examined).eval()
+    batch = replace(random_batch(), labelled=torch.tensor([True, True, True, True, False, False]))
+    batch.targets[4:], batch.ignore[4:] = 0, True
+    logits, embeddings = student.eval()(batch.images)
+    with torch.no_grad():
+        said = teacher_model(batch.teacher_images)[0]
+    expected = RefinedLogits(0.5, precision.tolist())(logits, said, batch.targets)
+    torch.testing.assert_close(task(batch, logits, embeddings)["refined"], 3 * expected)
 
 
 def test_review_kd_s_weight_rises_over_the_first_epochs():

@@ -17,8 +17,10 @@ from edgepress.compress.losses import (
     FocalLoss,
     GroupedLogitsLoss,
     LabelMapDistillation,
+    LabelPrototypes,
     MultiLabelLogitsDistillation,
     ProbabilisticKT,
+    RefinedLogits,
     RelationalKD,
     ReviewKD,
     SoftBCE,
@@ -51,6 +53,13 @@ def calls():
         yield type(loss).__name__, lost, logits, teacher_logits
     for loss in POOLED_LOSSES:
         yield type(loss).__name__, loss, normal(4, 5), normal(4, 5, seed=1)
+    sides = (teacher_logits > 0).double()  # labels that the teacher does not contradict
+    refined = RefinedLogits(0.6, [0.5, 0.1, 1.0, 0.9])
+    yield "RefinedLogits", lambda s, t: refined(s, t, sides), logits, teacher_logits
+    prototypes = LabelPrototypes(3, 5, 5).double()
+    prototypes(normal(4, 3, 5), normal(4, 3, 5, seed=1), torch.ones(4, 3))
+    prototypes.eval()
+    yield "LabelPrototypes", lambda s, t: prototypes(s, t, torch.ones(4, 3)), normal(4, 3, 5), normal(4, 3, 5, seed=1)
     for groups in None, grouped:
         yield "LabelMapDistillation", LabelMapDistillation(groups=groups), normal(3, 4, 5), normal(3, 4, 5, seed=1)
     for loss in AttentionTransfer(), FitNetHints([3], [3]), FitNetHints([3], [3], "published"):
@@ -213,6 +222,10 @@ def test_maps_of_wrong_shapes_are_refused(make):
     ("make", "message"),
     [
         (lambda: DIST(-1), "inter -1"),
+        (lambda: RefinedLogits(0.4), "sure 0.4"),
+        (lambda: RefinedLogits(precision=[1.5]), r"precision: received \[1.5\]"),
+        (lambda: LabelPrototypes(2, 3, 3, momentum=1.0), "momentum 1.0"),
+        (lambda: LabelPrototypes(2, 3, 3, temperature=0.0), "temperature 0.0"),
         (lambda: DIST(intra=float("inf")), "intra inf"),
         (lambda: BinaryKD(0), "temperature 0; expected"),
         (lambda: BinaryKD(float("inf")), "temperature inf; expected"),
