@@ -77,7 +77,7 @@ def write_cleaned(root: Path, folder: str = "") -> Path:
     shutil.rmtree(root / "TrainTestLabels")
     (root / "ConceptsList" / "Concepts81.txt").rename(root / "Concepts81.txt")
     write(root / folder / "nus_wide_train_imglist.txt", "actor\\0001_1.jpg 3", "dog/0002_2.jpg")
-    write(root / folder / "nus_wide_train_label.txt", "0 1", "1 1 ")
+    write(root / folder / "nus_wide_train_label.txt", "0 1", "0 0 ")
     write(root / folder / "nus_wide_test_imglist.txt", "sky\\b.jpg")
     write(root / folder / "nus_wide_test_label.txt", "1 0")
     return root
@@ -87,7 +87,7 @@ def write_cleaned(root: Path, folder: str = "") -> Path:
 def test_lists_that_others_cleaned_are_read(tmp_path, folder):
     root = write_cleaned(tmp_path, folder)
     assert (detect_format(root), list_splits(root)) == ("nuswide", ["test", "train"])
-    check(load_dataset(root, "train"), ["sky", "animal"], ["0001_1.jpg", "0002_2.jpg"], [[0, 1], [1, 1]])
+    check(load_dataset(root, "train"), ["sky", "animal"], ["0001_1.jpg", "0002_2.jpg"], [[0, 1], [0, 0]])
     check(load_dataset(root, "test"), ["sky", "animal"], ["b.jpg"], [[1, 0]])
 
 
