@@ -2,7 +2,8 @@
 
 Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018 (arXiv 1710.09412). The share of the neighbour is
 1 − λ with λ ~ Beta(α, α); the larger of λ and 1 − λ is the picture's own, as in EfficientAT. A batch is in a new order
-in every epoch, so neighbours are drawn by the order, and one process mixes the same pairs as several do.
+in every epoch, so neighbours are drawn by the order. Where the batch of each process is even, one process mixes the
+same pairs as several do; in an odd one the last picture takes the first of its own process.
 """
 
 from __future__ import annotations

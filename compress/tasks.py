@@ -6,7 +6,6 @@ model. Losses see the batch of all processes (see `compress.gather`).
 
 from __future__ import annotations
 
-import logging
 from abc import ABC, abstractmethod
 
 import numpy as np
@@ -35,8 +34,6 @@ from edgepress.compress.terms import (
     task_loss,
 )
 from edgepress.multilabel.datasets import MultiLabelDataset
-
-log = logging.getLogger("edgepress")
 
 
 class Task(nn.Module, ABC):

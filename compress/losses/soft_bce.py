@@ -50,10 +50,12 @@ class SoftBCE(nn.Module):
             student = at_least_float32(student_logits)
             teacher = at_least_float32(teacher_logits.detach())
             if ignore is not None:
-                student, teacher = student.masked_fill(ignore.bool(), 0), teacher.masked_fill(ignore.bool(), 0)
+                student = student.masked_fill(ignore.bool(), 0)
             positive, negative = teacher.sigmoid(), (-teacher).sigmoid()
             if mix is not None:
                 positive, negative = mix.of(positive), mix.of(negative)
+            if ignore is not None:  # only now: a cell that is left out for one picture may count for its partner
+                positive, negative = positive.masked_fill(ignore.bool(), 0), negative.masked_fill(ignore.bool(), 0)
             cells = -positive * F.logsigmoid(student) - negative * F.logsigmoid(-student)
             if ignore is None:
                 return cells.sum() / max(cells.numel(), 1)

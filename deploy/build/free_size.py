@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgepress.deploy.build.handoff import new_folder
+from edgepress.deploy.build.own_file import inner_graphs
 from edgepress.deploy.build.resize_graph import LONGEST, Nodes, add_preprocess
 from edgepress.deploy.build.triton import LABELS
 from edgepress.deploy.engines.attention import require_logits_alone
@@ -53,8 +54,8 @@ def write_free_size(bundle: Bundle, out: Path) -> Path:
     """Write a bundle's model with its preprocessing inside; returns `out`.
 
     Raises:
-        InputError: the bundle's runtime does not take such a model, the bundle stores no pictures, the new model
-            answers them otherwise, or `out` is not empty.
+        InputError: the bundle's runtime does not take such a model, an If or Loop in it reads the pixels, the bundle
+            stores no pictures, the new model answers them otherwise, or `out` is not empty.
         EngineUnavailableError: onnx, onnxruntime or openvino is not installed.
     """
     kind = bundle.manifest.kind
@@ -109,10 +110,27 @@ def with_free_size(graph: onnx.ModelProto, nodes: Nodes, pixels: str) -> None:
     graph.graph.input.append(helper.make_tensor_value_info(IMAGES, TensorProto.UINT8, [batch, "height", "width", 3]))
 
 
+def _require_input_outside(graph: onnx.GraphProto, source: Path) -> None:
+    """Refuse a graph whose input is read within an If or a Loop, where nothing can be put in front of it."""
+    for node in graph.node:
+        if any(graph.input[0].name in _read(one) for one in inner_graphs(node)):
+            raise InputError(
+                f"{source}: its {node.op_type} {node.name!r} reads the pixels in an inner graph, where the layout"
+                " free-size cannot put its resize in front of them; export the model without If and Loop, and adopt it"
+            )
+
+
+def _read(graph: onnx.GraphProto) -> set[str]:
+    """The names that the nodes of a graph and of its inner graphs read."""
+    names = {name for node in graph.node for name in node.input}
+    return names.union(*(_read(one) for node in graph.node for one in inner_graphs(node)))
+
+
 def _write_onnx(bundle: Bundle, folder: Path) -> Answers:
     import onnx
 
     graph = onnx.load(str(bundle.model_path))
+    _require_input_outside(graph.graph, bundle.path)
     nodes = Nodes(_PREFIX)
     with_free_size(graph, nodes, add_preprocess(nodes, IMAGES, bundle.preprocess))
     onnx.checker.check_model(graph, full_check=True)

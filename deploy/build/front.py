@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgepress.deploy.build.foreign import Foreign
+from edgepress.deploy.build.own_file import inner_graphs
 from edgepress.deploy.verify.torch_graph import MODULES
 from edgepress.multilabel.conventions import Activation
 from edgepress.multilabel.errors import InputError
@@ -261,9 +262,8 @@ def _pruned(model: onnx.ModelProto) -> onnx.ModelProto:
         if any(name in wanted for name in node.output):
             nodes.append(node)
             wanted |= {name for name in node.input if name}
-            for attribute in node.attribute:  # the branches of an If or Loop may read tensors from outside
-                for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                    wanted |= {name for one in inner.node for name in one.input}
+            for inner in inner_graphs(node):  # they may read tensors from outside
+                wanted |= {name for one in inner.node for name in one.input}
     constants = [tensor for tensor in model.graph.initializer if tensor.name in wanted]
     nodes.reverse()
     copied = [type(node).FromString(node.SerializeToString()) for node in nodes]

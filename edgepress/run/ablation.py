@@ -28,6 +28,16 @@ class AblationStep:
     """On test: by the sigmoid at 0.5, and in the last step by the thresholds of the bundle."""
 
 
+def without_teacher(config: DistillConfig) -> DistillConfig:
+    """The same training of a student from the labels alone.
+
+    Raises:
+        InputError: the labels have no weight, so that nothing is left to learn from.
+    """
+    changes = {**ALONE, "preset": "alone", "auxiliary": "none", "unlabelled": None, "teacher_mirrored": False}
+    return DistillConfig.parse({**config.model_dump(), **changes}, "ablation")
+
+
 def train_alone(recipe: Recipe, splits: Splits) -> Bundle:
     """Train the recipe's student without its teacher, under the same settings otherwise; a finished one is kept.
 
@@ -36,9 +46,7 @@ def train_alone(recipe: Recipe, splits: Splits) -> Bundle:
     """
     from edgepress.compress.distill import distill
 
-    changes = {**ALONE, "preset": "alone", "unlabelled": None, "teacher_mirrored": False}
-    alone = DistillConfig.parse({**recipe.distill.model_dump(), **changes}, "ablation")
-    return distill(splits.train, splits.val, None, alone, Path(recipe.out) / STUDENT_ALONE)
+    return distill(splits.train, splits.val, None, without_teacher(recipe.distill), Path(recipe.out) / STUDENT_ALONE)
 
 
 def ablation(report: RunReport) -> list[AblationStep]:

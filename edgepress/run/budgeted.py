@@ -97,10 +97,13 @@ class BudgetedSearch:
     """Most trials; None for as many as fit."""
     tried: list[Trial] = field(default_factory=list)
     earlier: float = 0.0
-    """Seconds of the trainings that were found finished."""
+    """Seconds of the trainings that an earlier call finished, each counted once."""
+    _unspent: set[str] = field(init=False)
+    """Inputs of such trainings that are not in `earlier` yet."""
 
     def __post_init__(self) -> None:
         self.started = time.perf_counter()
+        self._unspent = set(self.trials.journal.known)
 
     @property
     def spent(self) -> float:
@@ -113,7 +116,9 @@ class BudgetedSearch:
             epochs = self.trials.short if not trial.trainings and self._two_rungs else self.trials.base.epochs
             known = self.trials.known(trial.settings, epochs)
             made = self.trials.trained(trial, epochs)
-            self.earlier += known.seconds if known is not None else 0.0
+            if known is not None and known.inputs in self._unspent:  # others are in this call's time already
+                self._unspent.remove(known.inputs)
+                self.earlier += known.seconds
             self.tried[made.number : made.number + 1] = [made]
             if made.state != "diverged":
                 self.pace.learn(self.trials.config(made.settings, epochs), made.trainings[-1].seconds)

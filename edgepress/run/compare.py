@@ -37,7 +37,7 @@ from edgepress.run.search_space import Settings, space_of
 from edgepress.run.splits import Splits
 from edgepress.run.summary import labels_of, lead, significance_of, summarise
 from edgepress.run.teachers import Teaching
-from edgepress.run.trials import Trial, best, shown_settings, with_settings
+from edgepress.run.trials import Trial, best, require_place, shown_settings, with_settings
 
 log = logging.getLogger("edgepress")
 FOLDS = "folds.json"
@@ -72,7 +72,7 @@ def compare(recipe: CompareRecipe, config: CompareConfig, splits: Splits) -> Met
     All are written again after every student.
 
     Raises:
-        InputError: an unknown method; see also `require_ready` and `distill`.
+        InputError: an unknown method; see also `require_place`, `require_ready` and `distill`.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("compare runs in one process; start it without a launcher")
@@ -85,6 +85,8 @@ def compare(recipe: CompareRecipe, config: CompareConfig, splits: Splits) -> Met
     if config.tune is not None:
         for one in settings.values():
             space_of(one)
+        for name, seed in settings:
+            require_place(_folder(recipe, name, seed))
     require_ready(recipe, splits, list(settings.values()), (), teaching)
     out = Path(recipe.out)
     draws = out / "compare" / "resampled"
@@ -98,7 +100,7 @@ def compare(recipe: CompareRecipe, config: CompareConfig, splits: Splits) -> Met
     tuned: dict[str, tuple[Trial, ...]] = {}
     # All methods of a seed come before the next seed, so that an interrupted comparison still compares methods.
     for (method, seed), own in settings.items():
-        folder = out / "compare" / f"{method}-seed{seed}"
+        folder = _folder(recipe, method, seed)
         chosen: Settings = {}
         if config.tune is not None:
             if method not in tuned:
@@ -141,6 +143,11 @@ def compare_folds(recipe: CompareRecipe, config: CompareConfig, splits: Splits, 
     found = across(records)
     write_atomically(out / FOLDS, (found.model_dump_json(indent=2) + "\n").encode())
     return found
+
+
+def _folder(recipe: CompareRecipe, method: str, seed: int) -> Path:
+    """Where the student of a method and a seed is."""
+    return Path(recipe.out) / "compare" / f"{method}-seed{seed}"
 
 
 def _require_names(recipe: CompareRecipe, config: CompareConfig) -> None:

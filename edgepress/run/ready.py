@@ -15,7 +15,7 @@ from edgepress.multilabel.bundle import MANIFEST, require_replaceable
 from edgepress.multilabel.datasets import refuse_leaks
 from edgepress.multilabel.datasets.unlabelled import load_unlabelled
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
-from edgepress.run.ablation import STUDENT_ALONE
+from edgepress.run.ablation import STUDENT_ALONE, without_teacher
 from edgepress.run.build import folder_of, require_buildable
 from edgepress.run.recipe import EngineName, Recipe
 from edgepress.run.splits import Splits
@@ -39,12 +39,14 @@ def require_ready(
         teaching: the recipe's finished teachers.
 
     Raises:
-        InputError: the first of: a folder that holds something else, a promise of thresholds that val cannot give, a
-            finished teacher that cannot teach, a model that cannot be made, unlabelled pictures that are in val or
-            test, a calibration set that cannot show every label, a required engine that this machine cannot build, or
-            none that it can.
+        InputError: the first of: an ablation that has nothing to learn from, a folder that holds something else, a
+            promise of thresholds that val cannot give, a finished teacher that cannot teach, a model that cannot be
+            made, unlabelled pictures that are in val or test, a calibration set that cannot show every label, a
+            required engine that this machine cannot build, or none that it can.
     """
     out = Path(recipe.out)
+    if recipe.ablation and engines:
+        without_teacher(recipe.distill)
     if (out / MANIFEST).is_file():
         raise InputError(f"{out}: is a bundle; name another folder for the run")
     promise = Criterion.parse(recipe.decisions.thresholds).promise if engines else None

@@ -270,6 +270,8 @@ class Recipe(TrainRecipe):
     def _ablates_something(self) -> Recipe:
         if self.ablation and not self.distill.taught:
             raise ValueError("ablation compares the student with one that learns alone, and distill has no teacher")
+        if self.ablation and not self.distill.task:
+            raise ValueError("ablation trains a student on the labels alone, and distill.task is 0: give it a weight")
         return self
 
     @model_validator(mode="after")

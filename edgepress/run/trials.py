@@ -8,8 +8,10 @@ unfinished one is resumed at its last epoch.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
+import re
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +22,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from edgepress.compress.config import DistillConfig
-from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.bundle import MANIFEST, Bundle, require_replaceable
 from edgepress.multilabel.durable import make_folder, sync
 from edgepress.multilabel.errors import DivergedError, InputError, first_mistake
 from edgepress.multilabel.plural import plural
@@ -167,14 +169,31 @@ class Trials:
         return trial.model_copy(update={"trainings": (*trial.trainings, done), "state": state})
 
     def keep(self, chosen: Trial, out: Path) -> None:
-        """Move the student of the chosen trial to its place, and remove the others."""
+        """Move the student of the chosen trial to its place, and remove the others.
+
+        Raises:
+            InputError: see `require_place`.
+        """
         own = self._folder(chosen)
         if own.is_dir():
+            require_place(out)
             if out.exists():  # of other settings, which are not chosen any more
                 shutil.rmtree(out)
             make_folder(out.parent)
             own.rename(out)
-        shutil.rmtree(self.folder / self.method, ignore_errors=True)
+        self._remove_trials()
+
+    def _remove_trials(self) -> None:
+        """Remove what trainings wrote, and leave what anybody else put beside it."""
+        folder = self.folder / self.method
+        if folder.is_symlink() or not folder.is_dir():
+            return
+        for one in list(folder.iterdir()):
+            made = (one / MANIFEST).is_file() if one.name.isdecimal() else re.fullmatch(r"\.\d+\..*", one.name)
+            if made and one.is_dir() and not one.is_symlink():
+                shutil.rmtree(one, ignore_errors=True)
+        with contextlib.suppress(OSError):  # not empty
+            folder.rmdir()
 
     def _folder(self, trial: Trial) -> Path:
         return self.folder / self.method / str(trial.number)
@@ -196,6 +215,17 @@ class Trials:
             best_epoch=best_epoch,
             seconds=max(seconds, time.perf_counter() - started),
         )
+
+
+def require_place(out: Path) -> None:
+    """Allow only a folder that is empty, or holds a student, to be replaced by the student of a chosen trial.
+
+    Raises:
+        InputError: the path is a link, or holds something else.
+    """
+    if out.is_symlink():
+        raise InputError(f"{out}: is a link, and the chosen student would replace it; remove it, or name another --out")
+    require_replaceable(out, "torch", "fp32", "student")
 
 
 def short_epochs(base: DistillConfig) -> int:

@@ -7,6 +7,7 @@ and the backbone among those that are named. test is not read.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 from pathlib import Path
@@ -32,10 +33,10 @@ from edgepress.run.run_report import ModelFacts
 from edgepress.run.search_space import Choice, Space, space_of
 from edgepress.run.splits import Splits
 from edgepress.run.teachers import Teaching
-from edgepress.run.trials import Trial, best, ranked, shown_settings, with_settings
+from edgepress.run.trials import Trial, best, ranked, require_place, shown_settings, with_settings
 
 log = logging.getLogger("edgepress")
-RECORD, RECIPE = "tune.json", "tuned.yaml"
+RECORD, RECIPE, STUDENT = "tune.json", "tuned.yaml", "student"
 METHOD = "ours"
 SHOWN = 20
 """Most trials of the printed table."""
@@ -46,7 +47,7 @@ class TuneConfig(Config):
     """What is searched, and for how long."""
 
     time_budget: float
-    """Seconds of the whole search; or text such as 2h, 90min or 1h30min."""
+    """Seconds of the whole search; or text such as 2h, 90min or 1h30min, in which each unit is named once."""
     trials: int | None = Field(default=None, ge=1)
     """Most trials; by default as many as the time budget has room for."""
     sizes: tuple[Annotated[int, Field(ge=32, le=2048)], ...] = ()
@@ -57,9 +58,15 @@ class TuneConfig(Config):
     @field_validator("time_budget", mode="before")
     @classmethod
     def _is_a_duration(cls, given: Any) -> Any:
+        if isinstance(given, int | float) and not isinstance(given, bool):
+            if not (math.isfinite(given) and given > 0):
+                raise ValueError("expected more than no time, and an end")
+            return given
         parts = re.findall(r"(\d+(?:\.\d+)?)\s*(h|min|m|s)", str(given))
         if not parts or "".join(number + unit for number, unit in parts) != re.sub(r"\s", "", str(given)):
             raise ValueError("expected hours, minutes or seconds, such as 2h, 90min or 1h30min")
+        if len({_UNITS[unit] for _, unit in parts}) < len(parts):
+            raise ValueError("a unit is named twice; expected each once, such as 1h30min")
         seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
         if not seconds:
             raise ValueError("expected more than no time")
@@ -99,7 +106,7 @@ def tune(recipe: Recipe, config: TuneConfig, splits: Splits) -> TuneRecord:
     epochs, is where `run` with this recipe looks for it.
 
     Raises:
-        InputError: see `require_ready`, `space_of`, `require_time` and `distill`.
+        InputError: see `require_place`, `require_ready`, `space_of`, `require_time` and `distill`.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("tune runs in one process; start it without a launcher")
@@ -107,6 +114,8 @@ def tune(recipe: Recipe, config: TuneConfig, splits: Splits) -> TuneRecord:
 
     from edgepress.compress.step_time import step_seconds
 
+    out = Path(recipe.out)
+    require_place(out / STUDENT)
     teaching = Teaching.of(recipe.teacher_options, recipe.data)
     recipe = recipe.model_copy(update={"distill": teaching.fitted(recipe.distill)})
     base = recipe.distill
@@ -122,7 +131,7 @@ def tune(recipe: Recipe, config: TuneConfig, splits: Splits) -> TuneRecord:
         steps=max(1, len(splits.train) // base.batch_size),
     )
     require_time(pace, base, config.time_budget)
-    out, teachers = Path(recipe.out), teachers_of(recipe, splits)
+    teachers = teachers_of(recipe, splits)
     embeddings, maps = (needed and not base.looks_inside for needed in (base.compares_embeddings, base.compares_maps))
     given = splits, tuple(teachers), teaching.reading, out
     distilling = Distilling(*given, keep_embeddings=embeddings, keep_maps=maps)
@@ -146,7 +155,7 @@ def tune(recipe: Recipe, config: TuneConfig, splits: Splits) -> TuneRecord:
             write_atomically(out / RECIPE, _tuned(recipe, tried[found]).encode())
     if record.best is None:
         raise InputError(f"the loss was not finite in {plural(len(record.trials), 'trial')}; give a lower lr")
-    search.trials.keep(record.trials[record.best], out / "student")
+    search.trials.keep(record.trials[record.best], out / STUDENT)
     return record
 
 

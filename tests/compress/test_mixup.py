@@ -32,6 +32,7 @@ def test_a_mix_follows_from_seed_epoch_and_picture_wherever_it_is():
     assert torch.equal(again.partner + 2, mix.partner[2:])
     for other in (drawn_mix(index, 1, 2, 0.3), drawn_mix(index, 0, 3, 0.3)):
         assert not torch.equal(other.share, mix.share)
+    # An odd batch has no such halves: its last picture takes the first of its own process.
     assert drawn_mix(index[:3], 0, 2, 0.3).partner.tolist() == [1, 0, 0]
 
 

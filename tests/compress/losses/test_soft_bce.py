@@ -38,8 +38,6 @@ def test_it_is_the_formula(batch, mixes):
     student, teacher, targets, ignore = batch
     random = generator(1)
     mix = Mix(torch.randperm(len(student), generator=random), torch.rand(len(student), generator=random))
-    if mixes and ignore is not None:  # as in a mixed batch, a cell is left out for both of its pictures
-        ignore = torch.zeros_like(ignore)
     arguments = teacher, targets, ignore, mix if mixes else None
     assert_same(value_and_gradient(SoftBCE(), student, *arguments), value_and_gradient(by_loop, student, *arguments))
 
@@ -50,6 +48,24 @@ def test_by_hand():
     assert value.item() == pytest.approx(math.log(2))
     value = SoftBCE()(torch.tensor([[math.log(3)]]), torch.zeros(1, 1), torch.zeros(1, 1))
     assert value.item() == pytest.approx(-0.5 * math.log(0.75) - 0.5 * math.log(0.25))
+
+
+def test_a_cell_that_is_left_out_for_a_picture_counts_for_its_partner():
+    # Three pictures: the last takes the first, whose cell is left out because the second is unknown there.
+    teacher, student = torch.tensor([[2.0], [1.0], [3.0]]), torch.zeros(3, 1)
+    student[2] = 1.5
+    mix = Mix(torch.tensor([1, 0, 0]), torch.tensor([0.9, 0.9, 0.6]))
+    value = SoftBCE()(student, teacher, torch.zeros(3, 1), torch.tensor([[True], [True], [False]]), mix)
+    sigmoid = [1 / (1 + math.exp(-z)) for z in (2.0, 3.0, 1.5)]
+    target = 0.6 * sigmoid[1] + 0.4 * sigmoid[0]
+    assert value.item() == pytest.approx(-target * math.log(sigmoid[2]) - (1 - target) * math.log(1 - sigmoid[2]))
+
+
+def test_a_teacher_s_answer_that_is_left_out_may_be_anything():
+    teacher = torch.tensor([[0.0, math.nan]])
+    mix = Mix(torch.tensor([0]), torch.tensor([0.7]))
+    value = SoftBCE()(torch.zeros(1, 2), teacher, torch.zeros(1, 2), torch.tensor([[False, True]]), mix)
+    assert value.item() == pytest.approx(math.log(2))
 
 
 @few

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
+import shutil
 
 import numpy as np
 import pytest
@@ -88,3 +89,29 @@ def test_a_model_that_answers_otherwise_is_not_written(onnx_bundle, tmp_path):
     with pytest.raises(InputError, match="with its preprocessing inside the model answers otherwise: a logit differs"):
         write_free_size(other, tmp_path / "out")
     assert not list(tmp_path.iterdir())
+
+
+def test_an_if_that_reads_the_pixels_is_refused(onnx_bundle, tmp_path):
+    import onnx
+    from onnx import TensorProto, helper
+
+    folder = shutil.copytree(onnx_bundle.path, tmp_path / "bundle")
+    model = onnx.load(folder / onnx_bundle.model_path.name)
+    (pixels,) = model.graph.input
+    given = helper.make_tensor_value_info("given", TensorProto.UINT8, None)
+    inner = helper.make_graph([helper.make_node("Identity", [pixels.name], ["given"])], "inner", [], [given])
+    for node in model.graph.node:
+        node.input[:] = ["chosen" if name == pixels.name else name for name in node.input]
+    yes = helper.make_tensor("yes", TensorProto.BOOL, [], [True])
+    nodes = [
+        helper.make_node("Constant", [], ["yes"], value=yes),
+        helper.make_node("If", ["yes"], ["chosen"], "branch", then_branch=inner, else_branch=inner),
+        *model.graph.node,
+    ]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.save(model, folder / onnx_bundle.model_path.name)
+    changed = Bundle(folder, onnx_bundle.manifest, "")
+    with pytest.raises(InputError, match=r"bundle: its If 'branch' reads the pixels in an inner graph.* without If"):
+        write_free_size(changed, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

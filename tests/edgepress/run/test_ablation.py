@@ -7,10 +7,12 @@ import pytest
 import yaml
 
 from edgepress.compress.checkpoint import load_model
+from edgepress.compress.config import DistillConfig
+from edgepress.compress.methods import PRESETS
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.datasets import load_dataset
 from edgepress.multilabel.metrics import mean_average_precision, sigmoid
-from edgepress.run.ablation import STUDENT_ALONE, ablation
+from edgepress.run.ablation import STUDENT_ALONE, ablation, without_teacher
 from edgepress.run.run_report import read_report
 
 
@@ -67,3 +69,21 @@ def test_an_ablation_without_a_teacher_is_refused(edgepress, micro, tiny_data, t
     answer = edgepress("run", "--recipe", tmp_path / "recipe.yaml")
     assert answer.code == 2
     assert "ablation compares the student with one that learns alone, and distill has no teacher" in answer.err
+
+
+@pytest.mark.parametrize("preset", sorted(set(PRESETS) - {"alone"}))
+def test_every_method_has_a_student_alone(preset):
+    taught = DistillConfig(preset=preset, teacher_mirrored=True, unlabelled="pictures")
+    alone = without_teacher(taught)
+    assert not alone.taught
+    assert (alone.auxiliary, alone.unlabelled, alone.teacher_mirrored) == ("none", None, False)
+    kept = ("task", "mixup", "epochs", "lr", "size", "augment", "seed")
+    assert [getattr(alone, name) for name in kept] == [getattr(taught, name) for name in kept]
+
+
+def test_labels_without_a_weight_are_refused_before_a_training(bad, micro, tiny_data, tmp_path):
+    values = {**micro, "data": str(tiny_data), "out": str(tmp_path / "run"), "ablation": True}
+    values["distill"] = {**micro["distill"], "task": 0.0, "mld": 1.0}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(values))
+    assert "on the labels alone, and distill.task is 0" in bad("run", "--recipe", tmp_path / "recipe.yaml")
+    assert not (tmp_path / "run").exists()

@@ -9,7 +9,7 @@ import pytest
 from edgepress.compress.config import DistillConfig
 from edgepress.multilabel.errors import InputError
 from edgepress.run.budgeted import BudgetedSearch, Pace, require_time, shown
-from edgepress.run.search_space import space_of
+from edgepress.run.search_space import Choice, space_of
 from edgepress.run.trials import best
 from tests.edgepress.run.trainer import Trainer, trials_in
 
@@ -70,6 +70,21 @@ def test_what_was_spent_before_is_spent(splits, base, tmp_path):
     again = search(tmp_path, Trainer(splits, stop_before=0), base, 0.001, most=9)
     assert [one.state for one in last(again.run())] == ["finished"]  # which takes no time any more, and nothing new
     assert again.earlier > 0.001
+
+
+def test_settings_that_are_proposed_again_are_spent_once(splits, base, tmp_path):
+    only = (Choice(name="size", own=base.size, values=(base.size,)),)
+    base = base.model_copy(update={"epochs": 1})
+
+    def searched(trainer):
+        made = BudgetedSearch(trials_in(tmp_path, trainer, base), only, pace(), AGES, 3)
+        return made, last(made.run())
+
+    trainer = Trainer(splits)
+    first, trials = searched(trainer)
+    assert (trainer.epochs, len(trials), first.earlier) == ([1], 3, 0)  # its seconds are in the call's own time
+    again, trials = searched(Trainer(splits, stop_before=0))
+    assert again.earlier == trials[0].trainings[0].seconds > 0
 
 
 def test_one_trial_is_begun_and_no_more_where_it_takes_longer_than_was_thought(splits, base, tmp_path):

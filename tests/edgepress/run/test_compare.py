@@ -378,3 +378,12 @@ def test_frequent_and_rare_labels_are_told_apart_where_every_student_has_both(ca
     said = capsys.readouterr().out
     for text in ("head", "60.00", "tail", "15.00"):
         assert text in said
+
+
+def test_tuning_takes_no_folder_of_the_user_s_own(bad, recipe, tmp_path):
+    own = tmp_path / "run" / "compare" / "alone-seed1" / "thesis.txt"
+    own.parent.mkdir(parents=True)
+    own.write_text("mine")
+    command = ("compare", "--recipe", recipe, "--out", tmp_path / "run", "--methods", "alone", "--seeds", "0,1")
+    assert "alone-seed1: a folder with other files in it" in bad(*command, "--tune", 2)
+    assert not (tmp_path / "run" / "teacher").exists()

@@ -6,6 +6,7 @@ import pytest
 
 from edgepress.compress.config import DistillConfig
 from edgepress.compress.distill import distill
+from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.errors import InputError
 from edgepress.run.trials import Journal, best, with_settings
 from tests.edgepress.run.trainer import Trainer, trials_in
@@ -47,6 +48,24 @@ def test_the_best_of_short_trainings_go_on_and_a_killed_search_ends_the_same(spl
     assert student.manifest.facts.val_mAP == best(resumed).trainings[-1].val_mAP
     assert sorted(path.name for path in folder.iterdir()) == ["journal.jsonl"]
     assert trials_in(folder, Trainer(splits, stop_before=0), base).tune(COUNT) == resumed
+
+
+def test_a_student_takes_no_place_of_anything_else(splits, base, tmp_path):
+    trials = trials_in(tmp_path / "trials", Trainer(splits), base.model_copy(update={"epochs": 1}))
+    (made,) = trials.tune(1)
+    own, notes = tmp_path / "own", tmp_path / "trials" / "alone" / "notes.txt"
+    own.mkdir()
+    for file in (own / "thesis.txt", notes):
+        file.write_text("mine")
+    (tmp_path / "link").symlink_to(own)
+    with pytest.raises(InputError, match="own: a folder with other files in it"):
+        trials.keep(made, own)
+    with pytest.raises(InputError, match="link: is a link, and the chosen student would replace it"):
+        trials.keep(made, tmp_path / "link")
+    trials.keep(made, tmp_path / "student")
+    assert Bundle.open(tmp_path / "student").manifest.role == "student"
+    assert (own / "thesis.txt").read_text() == "mine"
+    assert list(notes.parent.iterdir()) == [notes]  # the trials beside it are gone
 
 
 def test_settings_whose_loss_is_not_finite_are_passed_over(splits, base, tmp_path):

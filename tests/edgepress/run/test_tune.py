@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.errors import InputError
 from edgepress.run.recipe import Recipe, load_recipe
 from edgepress.run.tune import TuneConfig
 
@@ -89,6 +90,7 @@ def test_killed_and_continued_it_ends_with_the_same_best_trial(edgepress, undist
     ("flags", "said"),
     [
         (("--time-budget", "soon"), "--time-budget soon: expected hours, minutes or seconds, such as 2h"),
+        (("--time-budget", "2h2h"), "--time-budget 2h2h: a unit is named twice; expected each once"),
         (("--time-budget", "0s"), "--time-budget 0s: expected more than no time"),
         (("--time-budget", "0.01s"), "time budget 0.01 s: one trial takes at least"),
         (("--time-budget", "1h", "--trials", "0"), "--trials 0: input should be greater than or equal to 1"),
@@ -106,7 +108,24 @@ def test_what_cannot_be_searched_is_refused_before_a_training(bad, tiny_data, mi
 
 @pytest.mark.parametrize(
     ("given", "seconds"),
-    [("2h", 7200), ("90min", 5400), ("90m", 5400), ("1h30min", 5400), ("1.5 h", 5400)],
+    [("2h", 7200), ("90min", 5400), ("90m", 5400), ("1h30min", 5400), ("1.5 h", 5400), (3600, 3600), (0.5, 0.5)],
 )
 def test_durations(given, seconds):
     assert TuneConfig.parse({"time_budget": given}, "test").time_budget == seconds
+
+
+@pytest.mark.parametrize("given", ["1m1min", 0, -1.0, float("inf"), float("nan"), True, None])
+def test_what_is_no_duration_is_refused(given):
+    with pytest.raises(InputError, match=r"time_budget is .*: (expected|a unit)"):
+        TuneConfig.parse({"time_budget": given}, "test")
+
+
+def test_a_folder_of_the_user_s_own_is_refused_before_a_training_and_stays(bad, tiny_data, micro, tmp_path):
+    recipe = written(tiny_data, micro, tmp_path)
+    own = tmp_path / "run" / "student" / "thesis.txt"
+    own.parent.mkdir(parents=True)
+    own.write_text("mine")
+    said = "student: a folder with other files in it; name a new folder"
+    assert said in bad("tune", "--recipe", recipe, "--time-budget", "1h")
+    assert own.read_text() == "mine"
+    assert not (tmp_path / "run" / "teacher").exists()
