@@ -1,10 +1,14 @@
 """Hashes of picture files that were read before, so that each verb need not read a large data set anew.
 
-A hash is known by the file's path, device, inode, size, time of modification and time of change. It is trusted only if
-all of these are equal and the file was at rest when it was read: a file that was written in the last `AT_REST` seconds
-is not kept, because it might be written again without a new time. A program can set the time of modification, but not
-the time of change. What is used of a picture is hashed again whenever it is read (`MultiLabelDataset.stored`), so a
-wrong hash stops the work; it proves nothing.
+A hash is known by the file's path, device, inode, size, time of modification and time of change. It is kept only if
+the opened file had the same ones before and after it was read, and was at rest: a file that was written in the last
+`AT_REST` seconds is not kept, because it might be written again without a new time. It is trusted only while all of
+these are equal.
+
+Equal times are no proof. Programs set the time of modification, and a local file system keeps the time of change from
+them, but a FUSE mount or an image with normalised times may show any. A writer through mmap may change a page that is
+not on disk yet without a new time. So what is used of a picture is hashed again whenever it is read
+(`MultiLabelDataset.stored`): a wrong hash stops the work and is forgotten.
 
 The file is in the user's cache folder (`user_cache`), one for a data set's folder, and holds no name of a picture. A
 file that cannot be read or written is done without. Writers replace it whole, so of two at once one wins.
@@ -26,7 +30,8 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from edgepress.multilabel.pictures import Picture, ShardPicture
+from edgepress.multilabel.pictures import Picture, Reading, ShardPicture
+from edgepress.multilabel.user_cache import user_cache
 
 log = logging.getLogger("edgepress")
 FEWEST = 1000
@@ -35,15 +40,9 @@ AT_REST = 2.0
 """Seconds since its last change from which a file counts as at rest: FAT counts in steps of two seconds."""
 MOST_BYTES = 256 * 2**20
 """The most that all files of the cache hold together, 48 bytes a picture; the longest unused are removed."""
+ABANDONED = 86_400.0
+"""Seconds after which a file that was not renamed is what a killed process left: one is written in seconds."""
 _ENTRY = np.dtype([("key", "<u8"), ("more", "<u8"), ("sha256", "V32")])
-
-
-def user_cache(name: str) -> Path | None:
-    """A folder of edgepress in XDG_CACHE_HOME or HOME's .cache; None without either."""
-    cache = os.environ.get("XDG_CACHE_HOME")
-    home = os.environ.get("HOME")
-    base = Path(cache) if cache and os.path.isabs(cache) else Path(home) / ".cache" if home else None
-    return None if base is None else base / "edgepress" / name
 
 
 class KnownHashes:
@@ -64,17 +63,20 @@ class KnownHashes:
 
         self._file, self._checked = file(kind), file("checked")
 
-    def of(self, items: Sequence[Picture], read: Callable[[Picture], str]) -> list[str]:
+    def of(self, items: Sequence[Picture], read: Callable[[Picture], Reading]) -> list[str]:
         """The sha256 of every item, in hexadecimal: known, or read now and known from then on.
 
         Args:
-            read: reads one item and gives its sha256; what it raises is raised here.
+            read: reads one item; what it raises is raised here.
         """
         if self._file is None or len(items) < FEWEST:
-            return [read(item) for item in items]
-        keys = np.zeros((len(items), 2), np.uint64)
+            return [_sha256(read(item)) for item in items]
         began = time.time()
-        young = np.array([_stamp(item, began, place) for item, place in zip(items, keys, strict=True)], bool)
+        keys, trusted = np.zeros((len(items), 2), np.uint64), np.zeros(len(items), bool)
+        for row, item in enumerate(items):
+            with contextlib.suppress(OSError):  # reading it says what is wrong
+                state = _path(item).stat()
+                keys[row], trusted[row] = _key(item, state), _at_rest(state, began)
         entries = _read(self._file)
         if self._checked is not None and self._checked != self._file and len(checked := _read(self._checked)):
             entries = _sorted(np.concatenate([entries, checked]))
@@ -82,14 +84,23 @@ class KnownHashes:
         at[at == len(entries)] = 0
         hit = np.zeros(len(items), bool)
         if len(entries):
-            hit = (entries["key"][at] == keys[:, 0]) & (entries["more"][at] == keys[:, 1]) & ~young
-        found = [
-            bytes(entries["sha256"][place]).hex() if known else read(item)
-            for item, place, known in zip(items, at.tolist(), hit.tolist(), strict=True)
-        ]
+            hit = (entries["key"][at] == keys[:, 0]) & (entries["more"][at] == keys[:, 1]) & trusted
+        found: list[str] = []
+        kept: list[int] = []
+        for row, (item, place, known) in enumerate(zip(items, at.tolist(), hit.tolist(), strict=True)):
+            if known:
+                found.append(bytes(entries["sha256"][place]).hex())
+                continue
+            reading = read(item)
+            found.append(_sha256(reading))
+            # Minutes may have passed since the look above, and another folder may have taken this one's place: the
+            # bytes belong to the file that was open.
+            if _facts(reading.before) == _facts(reading.after) and _at_rest(reading.after, began):
+                keys[row] = _key(item, reading.after)
+                kept.append(row)
         if not hit.all():
             log.info("%d of %d files were hashed, the others were known", int((~hit).sum()), len(items))
-            self._write(entries, keys[~young & ~hit], [found[row] for row in np.flatnonzero(~young & ~hit)])
+            self._write(entries, keys[kept], [found[row] for row in kept])
         else:
             with contextlib.suppress(OSError):
                 os.utime(self._file)  # it was used, so it is not the next to be removed
@@ -129,20 +140,29 @@ def _sorted(entries: np.ndarray) -> np.ndarray:
     return entries[np.argsort(entries["key"], kind="stable")]
 
 
-def _stamp(item: Picture, now: float, key: np.ndarray) -> bool:
-    """Write into `key`, uint64 `[2]`, what tells this state of a file from any other; returns whether it was written so
-    lately that it may still change unnoticed."""
-    path = item.shard.path if isinstance(item, ShardPicture) else item
+def _sha256(reading: Reading) -> str:
+    return hashlib.sha256(reading.data).hexdigest()
+
+
+def _path(item: Picture) -> Path:
+    return item.shard.path if isinstance(item, ShardPicture) else item
+
+
+def _facts(state: os.stat_result) -> tuple[int, ...]:
+    """What tells this state of a file from any other."""
+    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
+
+
+def _key(item: Picture, state: os.stat_result) -> np.ndarray:
+    """uint64 `[2]`: a hash of where an item is and of the state of its file."""
     part = f"{item.offset} {item.size}" if isinstance(item, ShardPicture) else ""
-    try:
-        one = path.stat()
-    except OSError:
-        return True  # reading it says what is wrong
-    facts = (
-        f"{os.path.abspath(path)}\0{part} {one.st_dev} {one.st_ino} {one.st_size} {one.st_mtime_ns} {one.st_ctime_ns}"
-    )
-    key[:] = np.frombuffer(hashlib.blake2b(facts.encode(errors="surrogateescape"), digest_size=16).digest(), "<u8")
-    return max(one.st_mtime, one.st_ctime) > now - AT_REST
+    facts = f"{os.path.abspath(_path(item))}\0{part} {' '.join(map(str, _facts(state)))}"
+    return np.frombuffer(hashlib.blake2b(facts.encode(errors="surrogateescape"), digest_size=16).digest(), "<u8")
+
+
+def _at_rest(state: os.stat_result, now: float) -> bool:
+    """Whether a file was written so long ago that another change gives it another time."""
+    return max(state.st_mtime, state.st_ctime) <= now - AT_REST
 
 
 def _read(file: Path) -> np.ndarray:
@@ -158,8 +178,16 @@ def _read(file: Path) -> np.ndarray:
 
 
 def _bound(folder: Path) -> None:
-    """Remove the files that were not used for longest, until the others are no larger than `MOST_BYTES` together."""
-    files = [(one.stat().st_mtime, one.stat().st_size, one) for one in folder.iterdir() if not one.name.startswith(".")]
+    """Remove what killed processes left, and the files that were not used for longest, until the others are no larger
+    than `MOST_BYTES` together."""
+    files = []
+    for one in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # another process has just renamed or removed it
+            state = one.stat()
+            if not one.name.startswith("."):
+                files.append((state.st_mtime, state.st_size, one))
+            elif state.st_mtime < time.time() - ABANDONED:
+                one.unlink()
     left = sum(size for _, size, _ in files)
     for _, size, one in sorted(files, key=lambda file: file[0])[:-1]:
         if left <= MOST_BYTES:

@@ -63,7 +63,7 @@ class ShardPicture:
         # A name from a tar may hold any character; what cannot be printed is shown escaped.
         return f"{self.shard.path}:{self.name if self.name.isprintable() else ascii(self.name)}"
 
-    def read_bytes(self) -> bytes:
+    def read(self) -> Reading:
         """Read the picture's bytes at once.
 
         Raises:
@@ -71,10 +71,22 @@ class ShardPicture:
             OSError: the tar cannot be read.
         """
         with self.shard.path.open("rb") as file:
-            if os.fstat(file.fileno()).st_size != self.shard.size:
+            before = os.fstat(file.fileno())
+            if before.st_size != self.shard.size:
                 raise InputError(f"{self.shard.path}: its size has changed since the data set was loaded; start again")
             file.seek(self.offset)
-            return file.read(self.size)
+            return Reading(file.read(self.size), before, os.fstat(file.fileno()))
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A picture's bytes, and the state of the file that they were read from."""
+
+    data: bytes
+    before: os.stat_result
+    """The opened file's state before it was read; for a picture in a shard, the tar's."""
+    after: os.stat_result
+    """The opened file's state after it was read."""
 
 
 Picture = Path | ShardPicture
@@ -82,7 +94,12 @@ Picture = Path | ShardPicture
 
 
 def read_bytes(path: Picture) -> bytes:
-    """Read a picture's bytes.
+    """Read a picture's bytes; it raises the same errors as `read_file`."""
+    return read_file(path).data
+
+
+def read_file(path: Picture) -> Reading:
+    """Read a picture's bytes, with the state of their file.
 
     Raises:
         InputError: the file is missing, is not a file, cannot be read, is empty, or is larger than `MAX_BYTES`.
@@ -98,18 +115,19 @@ def read_bytes(path: Picture) -> bytes:
             size = known.st_size
         if size > MAX_BYTES:
             raise InputError(f"{path}: {size:,} bytes; pictures are read up to {MAX_BYTES:,}")
-        data = path.read_bytes() if isinstance(path, ShardPicture) else _read_at_once(path)
+        reading = path.read() if isinstance(path, ShardPicture) else _read_at_once(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}); expected a picture file") from None
-    if not data:
+    if not reading.data:
         raise InputError(f"{path}: the file is empty; expected a picture")
-    return data
+    return reading
 
 
-def _read_at_once(path: Path) -> bytes:
-    """The same as `Path.read_bytes` in half the time, without a buffer that nothing is read from a second time."""
+def _read_at_once(path: Path) -> Reading:
+    """Read as `Path.read_bytes` does in half the time, without a buffer that nothing is read from a second time."""
     with open(path, "rb", buffering=0) as file:
-        return file.readall()
+        before = os.fstat(file.fileno())
+        return Reading(file.readall(), before, os.fstat(file.fileno()))
 
 
 def picture_hash(path: Picture) -> str:
@@ -117,15 +135,16 @@ def picture_hash(path: Picture) -> str:
     return hashlib.sha256(read_bytes(path)).hexdigest()
 
 
-def check_picture(path: Picture) -> bytes:
-    """Check that a picture exists, is complete and is of a bounded size (a JPEG without decoding it); return its bytes.
+def check_picture(path: Picture) -> Reading:
+    """Check that a picture exists, is complete and is of a bounded size (a JPEG without decoding it); return what was
+    read.
 
     Raises:
         InputError: it is not; the message names the file and what is wrong with it.
     """
-    data = read_bytes(path)
-    check_bytes(data, str(path))
-    return data
+    reading = read_file(path)
+    check_bytes(reading.data, str(path))
+    return reading
 
 
 def check_bytes(data: bytes, name: str) -> None:

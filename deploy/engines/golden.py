@@ -25,8 +25,8 @@ from edgepress.deploy.machine.processor import machine_key
 from edgepress.multilabel.bundle import Bundle, write_atomically
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
 from edgepress.multilabel.golden_answers import GOLDEN
-from edgepress.multilabel.known_hashes import user_cache
 from edgepress.multilabel.manifest import Precision
+from edgepress.multilabel.user_cache import user_cache
 
 if TYPE_CHECKING:
     from edgepress.deploy.engines.base import Engine

@@ -47,12 +47,13 @@ from edgepress.multilabel.label_groups import NO_GROUPS, LabelGroups
 from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.pictures import (
     Picture,
+    Reading,
     Shard,
     ShardPicture,
     check_picture,
     decode_picture,
-    picture_hash,
     read_bytes,
+    read_file,
 )
 
 __all__ = ["DataOptions", "Difficult", "Format", "MultiLabelDataset", "load_dataset"]
@@ -110,6 +111,8 @@ class MultiLabelDataset:
     """Further files of pictures in `paths`, whose labels were united with theirs."""
     groups: LabelGroups = NO_GROUPS
     """Labels that exclude each other, and labels that imply others."""
+    other_roots: tuple[Path, ...] = ()
+    """Root folders, besides `root`, of pictures that were added from other data sets."""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -191,6 +194,7 @@ class MultiLabelDataset:
             paths=[*self.paths, *other.paths],
             targets=np.concatenate([self.targets, other.targets]),
             ignore=np.concatenate([self.ignore, other.ignore]),
+            other_roots=tuple(dict.fromkeys((*self.other_roots, other.root, *other.other_roots))),
         )
         made.__dict__[_HASHES] = [*self.hashes(), *other.hashes()]
         return made
@@ -208,11 +212,11 @@ class MultiLabelDataset:
         """
         checked: set[Shard] = set()
 
-        def check(path: Picture) -> str:
+        def check(path: Picture) -> Reading:
             if isinstance(path, ShardPicture) and path.shard not in checked:
                 checked.add(path.shard)
                 webdataset.check_shard(path.shard)
-            return hashlib.sha256(check_picture(path)).hexdigest()
+            return check_picture(path)
 
         hashes = KnownHashes(self.root, "checked").of(self.paths, check)
         self.__dict__.setdefault(_HASHES, hashes)  # these are hashes of the very bytes that were checked
@@ -235,7 +239,8 @@ class MultiLabelDataset:
         except InputError as error:
             raise DataChangedError(f"{error}; it was there when the data set was loaded: {_AGAIN}") from None
         if hashlib.sha256(data).hexdigest() != expected:
-            KnownHashes(self.root).forget()
+            for root in (self.root, *self.other_roots):
+                KnownHashes(root).forget()
             raise DataChangedError(f"{path}: another picture than when the data set was loaded: {_AGAIN}")
         return data
 
@@ -245,7 +250,7 @@ class MultiLabelDataset:
 
     @functools.cached_property
     def _hashes(self) -> list[str]:
-        return KnownHashes(self.root).of(self.paths, picture_hash)
+        return KnownHashes(self.root).of(self.paths, read_file)
 
     def fingerprint(self) -> str:
         """sha256 of labels, targets, ignore mask, label groups and the content of every picture: it changes when any of
