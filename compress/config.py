@@ -230,8 +230,8 @@ class DistillConfig(ModelConfig, TrainConfig):
         if self.mixup and set(self.terms) - {"soft_bce"}:
             given = next(name for name in self.terms if name != "soft_bce")
             raise ValueError(
-                f"mixup mixes pictures of which a teacher says nothing, and {given} compares its answers "
-                "with the student's: leave out either, or take soft_bce"
+                f"mixup shows pictures that a teacher has not seen, and {given} compares its answers to them: "
+                f"set {given} to 0 and soft_bce above 0, or mixup to 0"
             )
         if self.refined and self.sure < 0.5:
             raise ValueError(

@@ -114,13 +114,15 @@ def _cells(archive: zipfile.ZipFile, name: str, folder: Path | None) -> np.ndarr
         if version not in _HEADERS:
             raise ValueError(f"{name}: version {version} of the .npy format")
         shape, fortran, dtype = _HEADERS[version](file)
-        if fortran or len(shape) != 2 or dtype.hasobject:
-            raise ValueError(f"{name}: {dtype} {list(shape)} in another order of its cells")
-        made = CellWriter(shape, dtype, folder)
-        for part in row_parts(np.broadcast_to(np.zeros(1, dtype), shape)):
-            count = (part.stop - part.start) * shape[1]
+        if len(shape) != 2 or dtype.hasobject:
+            raise ValueError(f"{name}: {dtype} {list(shape)}; expected numbers [pictures, labels]")
+        # An adopted model's answers may lie label by label, as its graph left them.
+        stored = shape[::-1] if fortran else shape
+        made = CellWriter(stored, dtype, folder)
+        for part in row_parts(np.broadcast_to(np.zeros(1, dtype), stored)):
+            count = (part.stop - part.start) * stored[1]
             data = file.read(count * dtype.itemsize)
             if len(data) < count * dtype.itemsize:
                 raise ValueError(f"{name}: it ends before {list(shape)} cells")
-            made.append(np.frombuffer(data, dtype).reshape(-1, shape[1]))
-        return made.done()
+            made.append(np.frombuffer(data, dtype).reshape(-1, stored[1]))
+        return made.done().T if fortran else made.done()

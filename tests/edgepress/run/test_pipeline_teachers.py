@@ -85,7 +85,8 @@ def test_compare_takes_a_graph_and_leaves_out_what_it_cannot_teach(edgepress, mi
     answer = edgepress("compare", "--recipe", recipe)
     assert answer.code == 0, answer.err
     record = json.loads((tmp_path / "run" / "compare.json").read_text())
-    assert {row["method"] for row in record["students"]} == {"alone", "mse", "ps", "kd", "mld", "ours", "soft"}
+    on_answers = {"mse", "ps", "kd", "mld", "soft_bce", "dist", "refined"}
+    assert {row["method"] for row in record["students"]} == {"alone", "ours", "soft", *on_answers}
     assert "left out, because they need what is inside the teacher: rkd, pkt, review_kd" in answer.err
     assert answer.err.count("mld 4 instead of") == 1
     refused = edgepress("--quiet", "compare", "--recipe", recipe, "--methods", "shape")
