@@ -129,7 +129,13 @@ class DecisionGate(BaseModel):
         return sorted(found, key=lambda reason: reason.kind == "interval")
 
     def caution(self) -> str | None:
-        """Which labels have too few pictures for a drop of their recall or precision to be ruled out; None if none."""
+        """Which labels have too few pictures for a drop of their recall or precision to be ruled out, or that the
+        reference answers nothing; None if neither is so."""
+        if not self.predicted_positives:
+            return (
+                "the reference answers yes to no label of any picture, so equal decisions prove nothing: fit "
+                "thresholds (edgepress calibrate), or give pictures that have the labels"
+            )
         if not self.few:
             return None
         said = (

@@ -79,6 +79,14 @@ def test_a_label_with_few_positives_is_named_and_binds_only_where_its_loss_is_no
     assert made(400, 3, loose, positives=5).labels == ()  # fewer than 10 say nothing of the label
 
 
+def test_a_reference_that_never_says_yes_proves_nothing_by_its_decisions():
+    targets = np.ones((20, 1), bool)
+    nothing = np.zeros_like(targets)
+    silent = measure_gate(nothing, nothing, targets, nothing, ("cat",), BOUNDS["int8"], None)
+    assert silent.predicted_positives == 0
+    assert silent.caution().startswith("the reference answers yes to no label of any picture")
+
+
 def test_every_overall_bound_fails_beyond_and_is_unproven_where_only_its_interval_is_beyond():
     found = gate_of("int8")
     for name, measured in (("flips", found.flips), ("net_flips", found.net_flips), ("f1_drop", found.CF1_drop)):
