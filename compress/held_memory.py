@@ -21,7 +21,7 @@ def held_memory() -> Iterator[None]:
 
     glibc maps every block above 32 MB on its own and returns it as soon as it is freed, and it returns the end of its
     heap as well. The maps of a batch are such blocks, so every step of a training on a CPU would ask for gigabytes of
-    new pages, which the kernel clears first: a third of the time. The setting is the process's own, because malloc has
+    new pages, which the kernel clears first. The setting is the process's own, because malloc has
     no narrower one; afterwards it is as glibc sets it by itself in a process that has used large blocks.
     """
     library = ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None

@@ -126,6 +126,6 @@ def test_a_folder_of_the_user_s_own_is_refused_before_a_training_and_stays(bad, 
     own.parent.mkdir(parents=True)
     own.write_text("mine")
     said = "student: a folder with other files in it; name a new folder"
-    assert said in bad("tune", "--recipe", recipe, "--time-budget", "1h")
+    assert said in bad("tune", "--recipe", recipe, "--time-budget", "5s")
     assert own.read_text() == "mine"
     assert not (tmp_path / "run" / "teacher").exists()
