@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -73,7 +74,13 @@ def main() -> None:
     options = parser.parse_args()
     case = options.into / f"{options.pictures}x{options.labels}"
     if not (case / "bundle").is_dir():
-        make(case, options.pictures, options.labels, options.share, val=options.also)
+        # In a process of its own, because the peak of a process counts what its parent held when it was started.
+        given = case, options.pictures, options.labels, options.share
+        making = multiprocessing.get_context("spawn").Process(target=make, args=given, kwargs={"val": options.also})
+        making.start()
+        making.join()
+        if making.exitcode:
+            sys.exit(f"{case}: the case could not be made; remove the folder and try again")
     data, bundle = str(case / "data"), str(case / "bundle")
     edgepress = [sys.executable, "-m", "edgepress"]
     work = {

@@ -135,6 +135,16 @@ def _row_slices(rows: int, labels: int) -> Iterator[slice]:
 
 def _let_go(*arrays: np.ndarray) -> None:
     for array in arrays:
-        mapped = getattr(array, "_mmap", None)  # of a numpy.memmap and of its views
-        if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        mapped = _file_of(array)
+        if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
             mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def _file_of(array: np.ndarray | None) -> mmap.mmap | None:
+    """The file that an array or a view of one is mapped from, if it is only read: `np.asarray` of a memmap is a view
+    that does not know its file, but its base does."""
+    while isinstance(array, np.ndarray):
+        if isinstance(array, np.memmap) and array.mode == "r" and isinstance(array._mmap, mmap.mmap):
+            return array._mmap
+        array = array.base if isinstance(array.base, np.ndarray) else None
+    return None

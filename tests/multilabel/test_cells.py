@@ -80,3 +80,20 @@ def test_a_folder_that_cannot_be_written_to_holds_nothing(tmp_path):
     assert cells.scratch_folder(tmp_path / "b") != tmp_path
     tmp_path.chmod(0o700)
     assert cells.scratch_folder(tmp_path / "b") == tmp_path
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="the system does not say what is in memory")
+@pytest.mark.parametrize("seen", [lambda array: array, np.asarray, lambda array: np.asarray(array)[:, ::-1].T.T])
+def test_what_was_read_of_a_file_leaves_the_memory_after_each_part_whatever_the_view(monkeypatch, tmp_path, seen):
+    monkeypatch.setattr(cells, "LARGE", 1)
+    array = seen(filed(np.ones((64, 1 << 20), np.uint8), tmp_path))
+
+    def mapped() -> int:
+        with open("/proc/self/status") as file:
+            return next(int(line.split()[1]) << 10 for line in file if line.startswith("RssFile"))
+
+    before = mapped()
+    assert array.sum(dtype=np.int64) == array.size
+    assert mapped() - before > 48 << 20
+    assert sum(int(array[part].sum()) for part in cells.row_parts(array)) == array.size
+    assert mapped() - before < 16 << 20
