@@ -26,10 +26,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from edgepress.compress.augmentation import Augmentation
 from edgepress.compress.config import DistillConfig, ModelConfig
 from edgepress.compress.foreign import OnnxTeacher
 from edgepress.compress.kept import AnswerStore, KeptTeacher
-from edgepress.compress.loader import Augmentation, Batch
+from edgepress.compress.loader import Batch
 from edgepress.compress.models import make_model
 from edgepress.compress.tasks import DistillTask
 from edgepress.deploy.build.export import export_onnx

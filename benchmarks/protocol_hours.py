@@ -26,8 +26,8 @@ import cv2
 import numpy as np
 import torch
 
+from edgepress.compress.augmentation import Augmentation
 from edgepress.compress.config import ModelConfig
-from edgepress.compress.loader import Augmentation
 from edgepress.compress.losses import BinaryCrossEntropy, LabelWiseEmbeddingDistillation, MultiLabelLogitsDistillation
 from edgepress.compress.models import MultiLabelModel, make_model
 from edgepress.multilabel.labels import LabelSpace

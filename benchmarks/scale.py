@@ -83,7 +83,8 @@ def shard(root: Path) -> int:
 
 def read_shards(root: Path) -> int:
     """One epoch of training batches, as one process without workers reads them."""
-    from edgepress.compress.loader import Augmentation, batches, make_loader
+    from edgepress.compress.augmentation import Augmentation
+    from edgepress.compress.loader import batches, make_loader
     from edgepress.multilabel.preprocess import Preprocess
 
     data = load_dataset(shards_of(root), "train")

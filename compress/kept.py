@@ -16,10 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edgepress.compress.ahead import ahead
 from edgepress.compress.answer_files import AnswerFiles
+from edgepress.compress.augmentation import Augmentation
 from edgepress.compress.examination import Examined
 from edgepress.compress.label_maps import REGIONS
-from edgepress.compress.loader import Augmentation, Batch, ahead, batches, make_loader
+from edgepress.compress.loader import Batch, batches, make_loader
 from edgepress.compress.teacher import AnyTeacher
 from edgepress.multilabel.bundle import inputs_hash
 from edgepress.multilabel.datasets import MultiLabelDataset

@@ -6,102 +6,27 @@ the seed, the epoch and the picture's content alone, regardless of its place and
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import multiprocessing
-import queue
 import re
 import shutil
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar, get_args
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
-from torchvision.transforms import v2
 
+from edgepress.compress.augmentation import Augmentation
 from edgepress.compress.mixup import Mix, drawn_mix
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import DataChangedError, InputError
 from edgepress.multilabel.pictures import Picture, ShardPicture
 from edgepress.multilabel.preprocess import Preprocess
-from edgepress.multilabel.resampling import Interpolation, resample
-
-_T = TypeVar("_T")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Augmentation:
-    """How training pictures are varied; see `TrainConfig` for the fields."""
-
-    augment: Literal["none", "randaugment"]
-    flip: float
-    cutout: float
-    seed: int
-    interpolation: Interpolation = "area-cubic"
-    """How pictures are scaled before they are varied: as the learning model does it."""
-    resize_jitter: bool = False
-    random_crop: float = 1.0
-    variations: int | None = None
-
-    def variation(self, epoch: int) -> int:
-        """The number of the variation that an epoch shows of its pictures: its own, or a repeated one."""
-        return epoch if self.variations is None else epoch % self.variations
-
-    def scale(self, image: np.ndarray, preprocess: Preprocess, epoch: int, picture: int) -> np.ndarray:
-        """Prepare uint8 `[H, W, 3]` as `preprocess` does, by the interpolation, or by one drawn for the picture."""
-        if self.random_crop < 1:
-            image = _cropped(
-                image, self.random_crop, np.random.default_rng((self.seed, self.variation(epoch), picture, 3))
-            )
-        way = self.interpolation
-        if self.resize_jitter:
-            # From numbers of its own, so that the rest of the augmentation is the same as without it.
-            rng = np.random.default_rng((self.seed, self.variation(epoch), picture, 1))
-            ways = get_args(Interpolation)
-            way = ways[rng.integers(len(ways))]
-        return preprocess.model_copy(update={"interpolation": way})(image)
-
-    def __call__(self, image: np.ndarray, epoch: int, picture: int) -> np.ndarray:
-        """Turn uint8 `[S, S, 3]` into uint8 `[S, S, 3]`, the same for the same (seed, variation, picture).
-
-        Args:
-            picture: a number that is the picture's own.
-        """
-        rng = np.random.default_rng((self.seed, self.variation(epoch), picture))
-        if self.augment == "randaugment":
-            # torchvision draws from torch's global generator, which is restored afterwards.
-            with torch.random.fork_rng(devices=[]):
-                # Not torch.manual_seed, which seeds a GPU's generators, that of the step's dropout, as well.
-                torch.default_generator.manual_seed(int(rng.integers(2**63)))
-                pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
-                image = _RAND_AUGMENT(pixels).permute(1, 2, 0).contiguous().numpy()
-        if rng.random() < self.flip:
-            image = image[:, ::-1]
-        side = round(image.shape[0] * self.cutout * rng.random())
-        if side:
-            top, left = rng.integers(0, image.shape[0] - side + 1, size=2)
-            image = image.copy()
-            image[top : top + side, left : left + side] = 128
-        return np.ascontiguousarray(image)
-
-
-def _cropped(image: np.ndarray, least: float, rng: np.random.Generator) -> np.ndarray:
-    """A part of a picture: of an area from `least` to 1 of its own, 3/4 to 4/3 times as wide for its height."""
-    height, width = image.shape[:2]
-    area, form = rng.uniform(least, 1), np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)) / 2)
-    rows = min(max(round(height * np.sqrt(area) / form), 1), height)
-    columns = min(max(round(width * np.sqrt(area) * form), 1), width)
-    top, left = rng.integers(height - rows + 1), rng.integers(width - columns + 1)
-    return image[top : top + rows, left : left + columns]
-
-
-_RAND_AUGMENT = v2.RandAugment(num_ops=2, magnitude=9, interpolation=v2.InterpolationMode.BILINEAR, fill=128)
+from edgepress.multilabel.resampling import resample
 
 
 @dataclass
@@ -345,43 +270,6 @@ def mixed(batch: Batch, seed: int, alpha: float) -> Batch:
         labelled=batch.labelled & batch.labelled[mix.partner],
         mix=mix,
     )
-
-
-def ahead(coming: Iterator[_T]) -> Iterator[_T]:
-    """The items of an iterator, which a thread makes ahead while the last one is used."""
-    ready: queue.Queue[_T | BaseException | None] = queue.Queue(maxsize=_AHEAD)
-    stopped = threading.Event()
-
-    def put(item: _T | BaseException | None) -> None:
-        while not stopped.is_set():
-            with contextlib.suppress(queue.Full):
-                ready.put(item, timeout=0.1)
-                return
-
-    def make() -> None:
-        try:
-            for item in coming:
-                put(item)
-                if stopped.is_set():
-                    return
-            put(None)
-        except BaseException as error:  # it is raised again where the item would be used
-            put(error)
-
-    thread = threading.Thread(target=make, name="pictures", daemon=True)
-    thread.start()
-    try:
-        while (item := ready.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stopped.set()
-        thread.join()
-
-
-_AHEAD = 2
-"""Items that are made ahead."""
 
 
 _SHARED_MEMORY = re.compile(r"shared memory|\(shm\)|</torch_|DataLoader worker .*(killed|exited)", re.DOTALL)

@@ -20,11 +20,12 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DataLoaderConfiguration
 from torch.utils.tensorboard import SummaryWriter
 
+from edgepress.compress.augmentation import Augmentation
 from edgepress.compress.config import DistillConfig, TeachConfig, TrainConfig
 from edgepress.compress.gather import launched_on_cpu
 from edgepress.compress.held_memory import held_memory
 from edgepress.compress.learning import Learning, Trained
-from edgepress.compress.loader import Augmentation, batches, make_loader
+from edgepress.compress.loader import batches, make_loader
 from edgepress.compress.models import MultiLabelModel
 from edgepress.compress.progress import report_epoch
 from edgepress.compress.tasks import Task

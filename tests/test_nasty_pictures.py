@@ -13,7 +13,8 @@ import pytest
 
 from edgepress.calibration.int8.embeddings import embed
 from edgepress.calibration.int8.subset import choose_calibration_set
-from edgepress.compress.loader import Augmentation, batches, make_loader
+from edgepress.compress.augmentation import Augmentation
+from edgepress.compress.loader import batches, make_loader
 from edgepress.multilabel.datasets import MultiLabelDataset, load_dataset
 from edgepress.multilabel.datasets.unlabelled import load_unlabelled
 from edgepress.multilabel.errors import InputError

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from edgepress.compress.augmentation import Augmentation
 from edgepress.compress.config import DistillConfig
 from edgepress.compress.distill import distill
-from edgepress.compress.loader import Augmentation, batches, make_loader
+from edgepress.compress.loader import batches, make_loader
 from edgepress.compress.losses import BinaryCrossEntropy, LabelWiseEmbeddingDistillation, MultiLabelLogitsDistillation
 from edgepress.compress.methods import TERMS
 from edgepress.compress.tasks import DistillTask

@@ -7,7 +7,8 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from edgepress.compress.loader import Augmentation, batches, make_loader
+from edgepress.compress.augmentation import Augmentation
+from edgepress.compress.loader import batches, make_loader
 from edgepress.multilabel.datasets import load_dataset
 from edgepress.multilabel.preprocess import Preprocess
 from tests.multilabel.tars import shard, write_tar
