@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Reduction = Literal["published", "mean"]
 
@@ -43,3 +43,16 @@ def positive_rows(student: Tensor, teacher: Tensor, targets: Tensor, ignore: Ten
 def at_least_float32(tensor: Tensor) -> Tensor:
     """Convert half precision to float32; float32 and float64 remain."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+def compared(project: nn.Module, student: Tensor, teacher: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:
+    """The positive rows `[P, teacher_dim]` of both sides' label-wise embeddings: the student's projected, in float32 or
+    float64, and the teacher's without gradient.
+
+    It raises ValueError if the widths differ.
+    """
+    mine = project(at_least_float32(student[positive]))
+    theirs = teacher.detach()[positive].to(mine.dtype)
+    if mine.shape != theirs.shape:
+        raise ValueError(f"received embeddings {list(mine.shape)} and {list(theirs.shape)}; expected alike")
+    return mine, theirs

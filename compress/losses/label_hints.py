@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from edgepress.compress.losses.checks import at_least_float32, positive_rows
+from edgepress.compress.losses.checks import compared, positive_rows
 
 
 class LabelWiseHints(nn.Module):
@@ -45,8 +45,5 @@ class LabelWiseHints(nn.Module):
         """
         positive = positive_rows(student_embeddings, teacher_embeddings, targets, ignore)
         with torch.autocast(student_embeddings.device.type, enabled=False):
-            student = self.project(at_least_float32(student_embeddings[positive]))
-            teacher = teacher_embeddings.detach()[positive].to(student.dtype)
-            if student.shape != teacher.shape:
-                raise ValueError(f"received embeddings {list(student.shape)} and {list(teacher.shape)}; expected alike")
+            student, teacher = compared(self.project, student_embeddings, teacher_embeddings, positive)
             return (student - teacher).square().sum() / max(student.numel(), 1)
