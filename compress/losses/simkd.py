@@ -46,7 +46,7 @@ class SimKD(nn.Module):
         Args:
             student: tokens `[N, S, student_width]` of a square map of S places, row by row.
             teacher: tokens `[N, P, teacher_width]` of a square map of P places; no gradient flows into them.
-            ignore: bool `[N]`, pictures that are left out of the mean, though not of the variance.
+            ignore: bool `[N]`, pictures that are left out, of the variance as well.
 
         Raises:
             ValueError: the shapes do not fit, or the tokens are no square map and their numbers differ.
@@ -57,9 +57,9 @@ class SimKD(nn.Module):
         with torch.autocast(student.device.type, enabled=False):
             student, teacher = raised(student, teacher)
             differences = (_scaled(self.project(student), teacher.shape[1]) - teacher).square().mean(dim=(1, 2))
-            return mean_of_kept(differences, ignore) / teacher.var(correction=0).clamp(
-                min=torch.finfo(teacher.dtype).tiny
-            )
+            mean = mean_of_kept(teacher.mean(dim=(1, 2)), ignore)
+            variance = mean_of_kept((teacher - mean).square().mean(dim=(1, 2)), ignore)
+            return mean_of_kept(differences, ignore) / variance.clamp(min=torch.finfo(teacher.dtype).tiny)
 
 
 def _scaled(tokens: Tensor, positions: int) -> Tensor:

@@ -87,7 +87,7 @@ def test_terms_inside_are_the_losses_of_the_tapped_features():
 def test_pictures_that_teach_nothing_are_left_out_of_the_terms_inside():
     """Two pictures of which nobody knows a cell; one that is known in part takes part as a whole."""
     teacher_model, student = models()
-    config = only(rkd=2.0, pkt=3.0, review_kd=5.0, at=7.0, fitnet=11.0)
+    config = only(rkd=2.0, pkt=3.0, review_kd=5.0, at=7.0, fitnet=11.0, simkd=13.0)
     task = DistillTask(config, LiveTeacher(teacher_model), student, TRAIN).eval()
     batch = random_batch()
     batch.ignore[[1, 4]] = True
@@ -97,7 +97,7 @@ def test_pictures_that_teach_nothing_are_left_out_of_the_terms_inside():
     some = replace(batch, **{name: getattr(batch, name)[kept] for name in ("images", "teacher_images", "targets")})
     some = replace(some, **{name: getattr(batch, name)[kept] for name in ("ignore", "labelled", "index")})
     expected = task(some, *student(some.images))
-    for name in INSIDE:
+    for name in (*INSIDE, *ON_MEMORY):
         torch.testing.assert_close(terms[name], expected[name], msg=name)
 
 

@@ -35,7 +35,10 @@ def test_simkd_is_the_formula(widths, seed, n, side, mask):
                     if widths[0] != widths[1]:
                         ours = loss.project.weight @ ours + loss.project.bias
                     total = total + ((ours - teacher[i, y * side + x]) ** 2).sum()
-        return total / (teacher - teacher.mean()).square().mean() / (max(len(kept), 1) * teacher[0].numel())
+        if not kept:
+            return total
+        seen = teacher[kept]
+        return total / (seen - seen.mean()).square().sum()
 
     given_mask = torch.tensor(ignore) if mask else None
     found = value_and_gradient(lambda t: loss(t, teacher, given_mask), student)
