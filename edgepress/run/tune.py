@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 from rich.console import Console
 
 from edgepress.compress.config import DistillConfig
 from edgepress.multilabel.bundle import write_atomically
 from edgepress.multilabel.config import Config
-from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.errors import InputError, first_mistake
 from edgepress.multilabel.plural import plural
 from edgepress.report.terminal import print_table
 from edgepress.run.budgeted import BudgetedSearch, Pace, require_time, shown
@@ -147,6 +147,7 @@ def tune(recipe: Recipe, config: TuneConfig, splits: Splits) -> TuneRecord:
         trials=(),
         best=None,
     )
+    _tell_of_another(record, out)
     for tried in search.run():
         found = best(tried).number if any(one.state != "diverged" for one in tried) else None
         record = record.model_copy(update={"trials": tried, "best": found, "spent_seconds": search.spent})
@@ -157,6 +158,24 @@ def tune(recipe: Recipe, config: TuneConfig, splits: Splits) -> TuneRecord:
         raise InputError(f"the loss was not finite in {plural(len(record.trials), 'trial')}; give a lower lr")
     search.trials.keep(record.trials[record.best], out / STUDENT)
     return record
+
+
+def _tell_of_another(record: TuneRecord, out: Path) -> None:
+    """Say that the result of another search in this folder is about to be replaced, and what was different."""
+    if not (out / RECORD).is_file():
+        return
+    try:
+        earlier = TuneRecord.model_validate_json((out / RECORD).read_bytes())
+    except ValidationError as error:
+        log.warning("%s: cannot be read (%s); it is replaced", out / RECORD, first_mistake(error))
+        return
+    searched = ("data", "splits", "teacher", "distill", "space")
+    if differs := [name for name in searched if getattr(earlier, name) != getattr(record, name)]:
+        log.warning(
+            "%s: the result of another search (another %s) is replaced, and so is %s; name another folder (--out) to "
+            "keep both",
+            *(out / RECORD, ", ".join(differs), RECIPE),
+        )
 
 
 def _space(base: DistillConfig, config: TuneConfig) -> Space:

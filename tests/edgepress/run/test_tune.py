@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import shutil
 import time
 
 import pytest
@@ -104,6 +105,16 @@ def test_what_cannot_be_searched_is_refused_before_a_training(bad, tiny_data, mi
     recipe = written(tiny_data, micro, tmp_path)
     assert said in bad("tune", "--recipe", recipe, *flags)
     assert not (tmp_path / "run" / "teacher").exists()
+
+
+def test_the_result_of_another_search_is_not_replaced_silently(edgepress, undisturbed, tiny_data, micro, tmp_path):
+    recipe = written(tiny_data, micro, tmp_path)
+    shutil.copytree(undisturbed[0], tmp_path / "run")
+    again = edgepress("tune", "--recipe", recipe, *FLAGS)
+    assert (again.code, "another search" in again.err) == (0, False)
+    other = edgepress("tune", "--recipe", recipe, "--time-budget", "1h", "--trials", 1)
+    assert other.code == 0, other.err
+    assert "tune.json: the result of another search (another space) is replaced, and so is tuned.yaml" in other.err
 
 
 @pytest.mark.parametrize(
