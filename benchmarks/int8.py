@@ -6,8 +6,9 @@ Each STUDENT is a bundle of kind torch (of `distill`, `finetune` or `teach`). Ro
 it comes, NNCF's `quantize` as it comes but for the head's last product (in INT8 OpenVINO refuses to compile it),
 `edgepress quantize` for both, and with --teacher (unless it is the student) the same after `edgepress finetune`, its
 drop from the student that was not fine-tuned. All calibrate on the same 256
-training pictures; edgepress chooses on val. The drop of test mAP has a paired bootstrap interval (pictures resampled,
-95 %); latency is at batch 1, in turns with fp32. Prints a JSON object a row; one whose fp32 is under one and a half
+training pictures; edgepress chooses on val, where the thresholds are fitted as well. The drop of test mAP has a paired
+bootstrap interval (pictures resampled, 95 %); latency is at batch 1, in turns with fp32; `verdict` is that of `verify`
+on test, with what its gate on decisions measured. Prints a JSON object per row; one whose fp32 is under one and a half
 times what random scores reach is `undertrained`.
 """
 
@@ -26,7 +27,7 @@ from edgepress.compress.config import QuantizeAwareConfig
 from edgepress.deploy.bench.against import compare_latency
 from edgepress.deploy.build.compile import IR, ONNX, compile_openvino, derived_bundle
 from edgepress.deploy.engines import open_engine
-from edgepress.deploy.verify.verification import predict_split
+from edgepress.deploy.verify.verification import predict_split, verify
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.confidence import Scored, drop_interval
 from edgepress.multilabel.datasets import MultiLabelDataset
@@ -35,9 +36,9 @@ from edgepress.multilabel.decisions import changed_share
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.metrics import mean_average_precision, prevalence
 from edgepress.multilabel.noise import signal_to_noise
-from edgepress.run.build import export_student
+from edgepress.run.build import calibrate_bundle, export_student
 from edgepress.run.quantize import quantize_bundle
-from edgepress.run.recipe import QuantizeConfig
+from edgepress.run.recipe import DecisionsConfig, QuantizeConfig
 from edgepress.run.splits import Splits, load_splits
 
 UNDERTRAINED = 1.5
@@ -58,7 +59,7 @@ def main() -> None:
     for student in options.students:
         name = backbone_of(student)
         folder = options.out / name
-        onnx = export_student(student, None, None, {}, splits.test, folder / "onnx-fp32")
+        onnx = exported(student, splits, folder / "onnx-fp32")
         ways = [made(onnx, splits, folder, options.time_limit)]
         if options.teacher is not None and options.teacher.resolve() != student.resolve():
             ways.append(finetuned(student, splits, folder, options))
@@ -68,6 +69,12 @@ def main() -> None:
             except InputError as error:  # a default may give a graph that its own runtime refuses
                 found = {"runtime": runtime, "int8": int8, "refused": str(error).split(": ", 1)[1][:120]}
             print(json.dumps({"student": name, **found}), flush=True)
+
+
+def exported(student: Path, splits: Splits, out: Path) -> Bundle:
+    """A student's fp32 ONNX, with thresholds fitted on val."""
+    onnx = export_student(student, None, None, {}, splits.test, out)
+    return calibrate_bundle(onnx, splits.val, out.with_name(f"{out.name}-fitted"), DecisionsConfig())[0]
 
 
 def backbone_of(student: Path) -> str:
@@ -96,7 +103,7 @@ def finetuned(student: Path, splits: Splits, folder: Path, options: argparse.Nam
     start, teacher = Bundle.open(student, kind="torch"), Bundle.open(options.teacher, kind="torch")
     settings, out = QuantizeAwareConfig(), folder / "finetuned"
     quantize_aware(splits.train, splits.val, teacher, start, settings, out, cache=options.cache)
-    onnx = export_student(out, None, None, {}, splits.test, folder / "onnx-fp32-finetuned")
+    onnx = exported(out, splits, folder / "onnx-fp32-finetuned")
     config = QuantizeConfig(time_limit=options.time_limit)
     for runtime in ("onnxruntime", "openvino"):
         made = quantize_bundle(onnx, splits, runtime, folder / f"finetuned-{runtime}", config)
@@ -171,6 +178,19 @@ def row(name: str, runtime: str, bundle: Bundle, onnx: Bundle, folder: Path, spl
         "latency": [value and round(value, 3) for value in (latency.ratio, latency.low, latency.high)],
         "method": bundle.manifest.calibration.method if bundle.manifest.calibration else None,
         "kept_float": len(bundle.manifest.calibration.kept_float) if bundle.manifest.calibration else None,
+        **judged(bundle, test),
+    }
+
+
+def judged(bundle: Bundle, test: MultiLabelDataset) -> dict[str, Any]:
+    """The verdict of `verify` on test, why, and what decisions lost: each with its 95 % interval."""
+    found = verify(bundle, test)
+    assert found.gate is not None
+    gate = {name: getattr(found.gate, name) for name in ("flips", "net_flips", "OF1_drop", "CF1_drop")}
+    return {
+        "verdict": found.judgement.verdict,
+        "reasons": [str(reason) for reason in found.judgement.reasons],
+        "gate": {name: [round(value, 4) for value in (one.value, one.low, one.high)] for name, one in gate.items()},
     }
 
 
