@@ -48,4 +48,4 @@ def verb(
     config = TuneConfig.parse(given, FLAGS)
     out = Path(settings.out)
     with only_writer(out):
-        print_tuned(tune(settings, config, splits_of(settings)), out, stdout())
+        print_tuned(tune(settings, config, splits_of(settings)), config.trials, out, stdout())

@@ -36,8 +36,8 @@ JOURNAL = "journal.jsonl"
 
 
 TrialState = Literal["pruned", "finished", "diverged"]
-"""finished: trained for all epochs; pruned: others were better after the short training; diverged: a loss was not
-finite."""
+"""finished: trained for all epochs; pruned: had the short training only, because others were better after it or the
+time was over; diverged: a loss was not finite."""
 
 
 class TrialTraining(Typed):

@@ -33,7 +33,7 @@ from edgepress.run.run_report import ModelFacts
 from edgepress.run.search_space import Choice, Space, space_of
 from edgepress.run.splits import Splits
 from edgepress.run.teachers import Teaching
-from edgepress.run.trials import Trial, best, ranked, require_place, shown_settings, with_settings
+from edgepress.run.trials import SHARE, Trial, best, ranked, require_place, short_epochs, shown_settings, with_settings
 
 log = logging.getLogger("edgepress")
 RECORD, RECIPE, STUDENT = "tune.json", "tuned.yaml", "student"
@@ -209,8 +209,12 @@ def _tuned(recipe: Recipe, chosen: Trial) -> str:
     return head + yaml.safe_dump(given, sort_keys=False, allow_unicode=True)
 
 
-def print_tuned(record: TuneRecord, out: Path, console: Console) -> None:
-    """Print every trial, the best first, and where the recipe is."""
+def print_tuned(record: TuneRecord, most: int | None, out: Path, console: Console) -> None:
+    """Print every trial, the best first, and where the recipe is; log what the search was too short for.
+
+    Args:
+        most: the most trials that were allowed; None if the time alone limited them.
+    """
     order = [*ranked(record.trials), *(one for one in record.trials if one.state == "diverged")]
     rows = []
     for trial in order[:SHOWN]:
@@ -229,9 +233,41 @@ def print_tuned(record: TuneRecord, out: Path, console: Console) -> None:
             f"{f'{len(order) - SHOWN} more are in {out / RECORD}; ' if len(order) > SHOWN else ''}"
             f"trial 1 has the recipe's own settings. {out / RECIPE} has those of trial {chosen.number + 1}; "
             f"edgepress run --recipe {out / RECIPE} goes on with them. val chose; test was not read"
+            f"{_pruned(record)}"
         ),
         words=("state",),
         prose=True,
     )
-    if chosen.state != "finished":
-        log.warning("the budget had no room for a training of all epochs: give more time, or fewer epochs")
+    if (said := _too_short(record, most)) is not None:
+        log.warning("%s", said)
+
+
+def _pruned(record: TuneRecord) -> str:
+    """What the state `pruned` means, where the table has it."""
+    if all(one.state != "pruned" for one in record.trials):
+        return ""
+    return (
+        f". pruned: trained for {short_epochs(record.distill)} of {plural(record.distill.epochs, 'epoch')} only, "
+        f"because others were better then, or the time was over"
+    )
+
+
+def _too_short(record: TuneRecord, most: int | None) -> str | None:
+    """What the search lacks to be one, and how much time it takes here; None if it lacks nothing."""
+    epochs, short = record.distill.epochs, short_epochs(record.distill)
+    trainings = [training for trial in record.trials for training in trial.trainings if training.seconds]
+    pace = max(training.seconds / training.epochs for training in trainings)
+    needed = pace * (SHARE * short + (epochs if short < epochs else 0))
+    # Whole minutes, because the estimate is no better, and more than what was not enough.
+    time_needed = shown(60 * math.ceil(max(needed, record.budget_seconds) / 60 + 0.01))
+    if len(record.trials) < SHARE:
+        tried = "the recipe's own settings alone were" if len(record.trials) == 1 else "only 2 trials were"
+        limit = most is not None and most <= len(record.trials)
+        give = f"--trials {SHARE} or more" if limit else f"a time budget of {time_needed} or more"
+        return (
+            f"{tried} trained, so val chose among {len(record.trials)}: a search compares {SHARE} trials or more, and "
+            f"trains the best for all epochs; give {give}, or fewer epochs"
+        )
+    if all(one.state != "finished" for one in record.trials):
+        return f"no trial was trained for all epochs: give a time budget of {time_needed} or more, or fewer epochs"
+    return None

@@ -12,8 +12,9 @@ import yaml
 
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.errors import InputError
+from edgepress.report.terminal import stdout
 from edgepress.run.recipe import Recipe, load_recipe
-from edgepress.run.tune import TuneConfig
+from edgepress.run.tune import TuneConfig, TuneRecord, print_tuned
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -115,6 +116,40 @@ def test_the_result_of_another_search_is_not_replaced_silently(edgepress, undist
     other = edgepress("tune", "--recipe", recipe, "--time-budget", "1h", "--trials", 1)
     assert other.code == 0, other.err
     assert "tune.json: the result of another search (another space) is replaced, and so is tuned.yaml" in other.err
+    assert "the recipe's own settings alone were trained, so val chose among 1" in other.err
+    assert "give --trials 3 or more" in other.err
+
+
+def cut_short(run, trials, seconds):
+    """The record of a search that the budget ended after so many short trainings of so many seconds each."""
+    record = TuneRecord.model_validate_json((run / "tune.json").read_bytes())
+    tried = [
+        one.model_copy(
+            update={
+                "trainings": (one.trainings[0].model_copy(update={"epochs": 1, "seconds": seconds}),),
+                "state": "pruned",
+            }
+        )
+        for one in record.trials[:trials]
+    ]
+    return record.model_copy(update={"trials": tuple(tried), "best": 0, "budget_seconds": 45.0})
+
+
+@pytest.mark.parametrize(
+    ("trials", "said"),
+    [
+        # 3 short trainings of 1 epoch and 1 of 2 epochs at 30 seconds each, in whole minutes.
+        (1, "own settings alone were trained, so val chose among 1: a search compares 3 trials or more"),
+        (2, "only 2 trials were trained, so val chose among 2: a search compares 3 trials or more"),
+        (3, "no trial was trained for all epochs"),
+    ],
+)
+def test_what_is_no_search_is_told_with_the_time_that_one_takes(undisturbed, tmp_path, caplog, capsys, trials, said):
+    print_tuned(cut_short(undisturbed[0], trials, 30.0), None, tmp_path, stdout())
+    assert said in caplog.text
+    assert "give a time budget of 3 min or more, or fewer epochs" in caplog.text
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "pruned: trained for 1 of 2 epochs only, because others were better then, or the time was over" in shown
 
 
 @pytest.mark.parametrize(
