@@ -15,6 +15,7 @@ from edgepress.deploy.engines.base import Ran
 from edgepress.deploy.engines.golden import first_answer
 from edgepress.deploy.verify.agreement import ALLOWED_DROP, Agreement, beyond_allowed
 from edgepress.deploy.verify.callers import Prepare, as_caller
+from edgepress.deploy.verify.cautions import label_checks, other_groups, weak_proof
 from edgepress.deploy.verify.comparison import Answered, Comparison, FrequencyRow, GroupRow, LabelRow
 from edgepress.deploy.verify.decision_gate import BOUNDS, Bounds, DecisionGate
 from edgepress.deploy.verify.divergence import Stage, first_beyond, walk_stages
@@ -23,17 +24,14 @@ from edgepress.deploy.verify.layers import Inspection, inspect_layers
 from edgepress.deploy.verify.promises import PromiseKept
 from edgepress.deploy.verify.references import find_reference, float_parent
 from edgepress.multilabel.bundle import Bundle
-from edgepress.multilabel.cells import CellWriter, all_finite, require_space, row_parts, scratch_folder
+from edgepress.multilabel.cells import CellWriter, require_space, scratch_folder
 from edgepress.multilabel.confidence import doubt
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.judgement import Judgement, Reason, Verdict, judge
 from edgepress.multilabel.manifest import Precision
-from edgepress.multilabel.metrics import F1Scores, labels_counted, left_out, told_constant
-from edgepress.multilabel.plural import plural
+from edgepress.multilabel.metrics import F1Scores, labels_counted
 
-FEW_PICTURES = 100
-"""With fewer pictures a drop in mAP says little, so a caution is given."""
 _BYTES_A_CELL = 12
 """What is kept in files of large splits: the logits of both, the reference's labels, and the answers of both."""
 _OTHER_PIXELS = "prepare pictures as the bundle does, train with this program's scaling (docs/pixels.md), or allow more"
@@ -213,11 +211,11 @@ def compare(
     folder = scratch_folder(bundle.path)
     found = Comparison(logits, reference, data, bundle.decisions, reference_targets, reference_ignore, folder)
     gate = found.gate(bounds or BOUNDS[precision])
-    checks = _label_checks(bundle, data, reference_targets, reference_ignore)
+    checks = label_checks(bundle, data, reference_targets, reference_ignore)
     checks += checks_of(found, gate, precision, budget, same_pixels=same_pixels)
     kept = found.promise_kept
-    cautions = [*_cautions(data, logits), gate.caution(), None if kept is None else kept.caution()]
-    cautions += [_other_groups(bundle, data), int8_caution(bundle.manifest.calibration, ran)]
+    cautions = [*weak_proof(data, logits), gate.caution(), None if kept is None else kept.caution()]
+    cautions += [other_groups(bundle, data), int8_caution(bundle.manifest.calibration, ran)]
     return Verification(
         **dict(found.agreement),
         engine=bundle.name,
@@ -259,53 +257,6 @@ def checks_of(
             text = f"mAP drops by {agreement.drop_points:.2f} points, but {unproven}"
             checks.append(Reason(kind="interval", text=text))
     return sorted(checks, key=lambda reason: reason.kind == "interval")
-
-
-def _label_checks(bundle: Bundle, data: MultiLabelDataset, targets: np.ndarray, ignore: np.ndarray) -> list[Reason]:
-    """Check that the data set's labels are still those of the bundle and of the reference."""
-    reasons = []
-    if bundle.labels.names != data.labels.names and data.orders_labels:
-        text = "the data set has the bundle's labels in another order: give its labels.txt the bundle's order"
-        reasons.append(Reason(kind="labels", text=text))
-    changed = sum(
-        int(((targets[part] != data.targets[part]) | (ignore[part] != data.ignore[part])).any(axis=1).sum())
-        for part in row_parts(targets, ignore)
-    )
-    if changed:
-        text = f"the labels of {plural(changed, 'picture')} have changed since the reference was made: export again"
-        reasons.append(Reason(kind="labels", text=text))
-    return reasons
-
-
-def _cautions(data: MultiLabelDataset, logits: np.ndarray) -> tuple[str, ...]:
-    cautions = []
-    if len(data) < FEW_PICTURES:
-        cautions.append(
-            f"only {plural(len(data), 'picture')}: with fewer than {FEW_PICTURES} a drop in mAP says little"
-        )
-    left = left_out(data.targets, data.ignore)
-    for kind, columns in (("positive", left.without_positive), ("negative", left.without_negative)):
-        if columns:
-            named = ", ".join(data.labels.names[column] for column in columns[:5]) + (
-                ", ..." if len(columns) > 5 else ""
-            )
-            cautions.append(
-                f"{len(columns)} of {len(data.labels)} labels have no {kind} picture and are not proven by mAP: {named}"
-            )
-    if all_finite(logits) and (said := told_constant(logits, data.labels.names)):
-        cautions.append(said)
-    return tuple(cautions)
-
-
-def _other_groups(bundle: Bundle, data: MultiLabelDataset) -> str | None:
-    """What is to be said where the data set's label groups are not those of the bundle's decisions."""
-    own = bundle.decisions.groups
-    if own == data.groups or not data.groups:
-        return None
-    has = "other label groups" if own else "no label groups"
-    return (
-        f"the bundle has {has} than the data set: its answers follow its own (edgepress calibrate takes the data set's)"
-    )
 
 
 def _moved(bundle: Bundle, data: MultiLabelDataset, prepare: Prepare) -> float:
