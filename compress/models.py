@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import glob
 import math
 
 import numpy as np
@@ -17,6 +15,7 @@ from edgepress.compress.config import ModelConfig
 from edgepress.compress.features import tokens_of
 from edgepress.compress.heads import LinearHead, MLDecoderHead
 from edgepress.compress.label_maps import averages, side_of, with_label_maps
+from edgepress.compress.near_backbones import near_backbones
 from edgepress.compress.weights import load_backbone_weights
 from edgepress.multilabel.errors import InputError, did_you_mean
 from edgepress.multilabel.labels import LabelSpace
@@ -271,9 +270,7 @@ def _meant(name: str) -> str:
         return (
             f"give the part behind the slash alone: {bare}" if known else f"expected a name without a slash; {weights}"
         )
-    # Its letters do not make a family's name alone similar to its members.
-    family = timm.list_models(f"{glob.escape(name)}*")[:3] if name else []
-    close = family or difflib.get_close_matches(name, timm.list_models(), n=3)
+    close = near_backbones(name)
     return f"did you mean {' or '.join(close)}?" if close else "expected a name such as resnet50 (timm.list_models())"
 
 

@@ -322,7 +322,7 @@ def test_an_unknown_name_is_told_with_close_ones():
     assert "no model 'efficientnet_lite_0'" in said
     assert "efficientnet_lite0" in said
     assert timm.__version__ in said
-    assert "no model 'eva02'; did you mean eva02_base_patch14_224 or " in refusal("eva02")  # a family's name
+    assert "no model 'eva02'; did you mean eva02_tiny_patch14_224 or " in refusal("eva02")  # a family's name
     assert "no model '[a-z]*'" in refusal("[a-z]*")
     assert "did you mean 'resnet18.a1_in1k'?" in refusal("resnet18.a1_in1kk")
     assert "'tf_efficientnet_b0_ns': give tf_efficientnet_b0.ns_jft_in1k" in refusal("tf_efficientnet_b0_ns")
