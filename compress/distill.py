@@ -24,7 +24,7 @@ from edgepress.compress.training import fit, make_accelerator, memory_told
 from edgepress.multilabel.bundle import Bundle, file_sha256, inputs_hash, up_to_date
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.durable import make_folder
-from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.errors import InputError, did_you_mean
 from edgepress.multilabel.facts import Facts, Parent, Role
 from edgepress.multilabel.label_groups import LabelGroups
 from edgepress.multilabel.labels import LabelSpace
@@ -220,9 +220,20 @@ def require_makeable(config: TeachConfig | DistillConfig, labels: LabelSpace) ->
     """Raise an error before training if a model for these labels cannot be made.
 
     Raises:
-        InputError: the backbone is unknown, there is no such weights file, or there are more query groups than labels.
+        InputError: there are more query groups than labels; see also `require_obtainable`.
     """
     require_queries(config, labels)
+    require_obtainable(config)
+
+
+def require_obtainable(config: TeachConfig | DistillConfig) -> None:
+    """Raise an error, before a data set is read, if there is no such backbone or no such file of weights.
+
+    Raises:
+        InputError: there is not; near names are suggested.
+    """
     pretrained_cfg(config.backbone)
-    if config.weights not in ("auto", "none") and not Path(config.weights).is_file():
-        raise InputError(f"{config.weights}: no such file; expected weights as .safetensors, auto or none")
+    words = ("auto", "none")
+    if config.weights not in words and not Path(config.weights).is_file():
+        meant = did_you_mean(config.weights, words)
+        raise InputError(f"{config.weights}: no such file; expected weights as .safetensors, auto or none{meant}")

@@ -82,8 +82,23 @@ def shown(names: Iterable[str], most: int = 8) -> str:
     return (", ".join(names[:most]) + (f", … ({len(names)} in all)" if len(names) > most else "")) or "none"
 
 
+def require_choice(option: str, given: str, known: Iterable[str]) -> None:
+    """Stop, before anything else is done, if an option has none of the values that it takes.
+
+    Raises:
+        InputError: it has not; the message lists the values and names the nearest.
+    """
+    known = list(known)
+    if given not in known:
+        raise InputError(f"{option} is {given!r}; expected one of {', '.join(known)}{did_you_mean(given, known)}")
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name: `; did you mean 'voc'?`, or nothing if no known name is close."""
+    """The end of a message about an unknown name: `; did you mean 'voc'?`, or nothing if no known name is close.
+
+    The one name that begins with it is nearer than any that is spelt alike.
+    """
     names = {one.lower(): one for one in known}
-    close = difflib.get_close_matches(name.lower(), names, n=1)
+    longer = [one for one in names if len(name) > 2 and one.startswith(name.lower())]
+    close = longer if len(longer) == 1 else difflib.get_close_matches(name.lower(), names, n=1)
     return f"; did you mean {names[close[0]]!r}?" if close else ""

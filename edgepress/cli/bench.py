@@ -29,7 +29,7 @@ from edgepress.deploy.bench.against import Record, Timed, against_bundle, agains
 from edgepress.multilabel.bundle import Bundle, write_atomically
 from edgepress.multilabel.config import FLAGS
 from edgepress.multilabel.datasets import MultiLabelDataset
-from edgepress.multilabel.errors import EngineUnavailableError, InputError
+from edgepress.multilabel.errors import EngineUnavailableError, require_choice
 from edgepress.multilabel.judgement import NotRun
 from edgepress.remote.verbs import OTHER, as_flags, bench_there
 from edgepress.report.bench_table import print_bench
@@ -67,8 +67,7 @@ def verb(
     The exit code is 0 also where this machine cannot run the engine; the record then says why.
     """
     config = BenchConfig.parse(flags, FLAGS)
-    if hint not in ("latency", "throughput"):
-        raise InputError(f"--hint {hint!r}: expected latency or throughput")
+    require_choice("--hint", hint, ("latency", "throughput"))
     require_file("--save", save)
     opened, other = Bundle.open(bundle), open_other(against) if against else None
     given: dict[str, Any] = {"device": device, "hint": hint, "threads": threads, "unproven": unproven}

@@ -48,12 +48,13 @@ def verb(
     settings = load_recipe(recipe, flags, CompareRecipe)
     from edgepress.report.across import print_across
     from edgepress.report.methods import print_comparison
-    from edgepress.run.compare import CompareConfig, compare, compare_folds
+    from edgepress.run.compare import CompareConfig, compare, compare_folds, require_names
     from edgepress.run.splits import splits_of
 
     chosen = methods.split(",") if methods else None
     drawn = seeds.split(",") if seeds else [settings.distill.seed]
     config = CompareConfig.parse({"seeds": drawn, "methods": chosen, "tune": tune}, FLAGS)
+    require_names(settings, config)
     with only_writer(Path(settings.out)):
         if folds is None:
             print_comparison(compare(settings, config, splits_of(settings)), stdout())

@@ -26,8 +26,9 @@ def verb(
     A TensorRT engine takes the precision of its ONNX.
     """
     config = CompileConfig.parse(flags, FLAGS)
-    from edgepress.run.build import compile_bundle
+    from edgepress.run.build import compile_bundle, require_compiled
 
+    require_compiled(engine, onnx)
     bundle = Bundle.open(onnx, kind="onnx")
     if out is not None:
         kind, _, precision = engine.partition("-")

@@ -41,14 +41,16 @@ def verb(
         config = DistillConfig.parse(flags, FLAGS)
     else:
         config = load_recipe(recipe, {"data": str(data), "distill": flags}, CompareRecipe).distill
-    from edgepress.compress.distill import distill, require_no_teacher
+    given = taught.options
+    from edgepress.compress.distill import distill, require_no_teacher, require_obtainable
     from edgepress.compress.teacher_sources import open_teachers
     from edgepress.run.teachers import Teaching
 
-    teaching = Teaching.of(taught.options, data)
+    teaching = Teaching.of(given, data)
     if not teaching.given:
         require_no_teacher(config)
     config = teaching.fitted(config)
+    require_obtainable(config)
     learnt, chosen = reader.checked(data, train, val)
     refuse_leaks(learnt, [chosen])
     teaching.require([config], learnt)
@@ -57,6 +59,6 @@ def verb(
         measured = [name for name in reader.splits(data) if name != train]
         refuse_leaks(unlabelled, [reader.load(data, name) for name in measured])
     with only_writer(out):
-        teachers = open_teachers(taught.options.teacher, data, out)
+        teachers = open_teachers(given.teacher, data, out)
         first = teachers[0] if teachers else None
         print_path(distill(learnt, chosen, first, config, out, ensemble=teachers[1:], reading=teaching.reading))

@@ -11,7 +11,7 @@ from edgepress.cli.flags import Flags, FlagsOf
 from edgepress.cli.options import DataFlags, Out, Split
 from edgepress.compress.config import ModelConfig
 from edgepress.multilabel.bundle import Bundle, require_replaceable
-from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.errors import InputError, require_choice
 from edgepress.multilabel.lock import only_writer
 from edgepress.run.layouts import LAYOUTS, write_layout
 
@@ -54,13 +54,18 @@ def verb(
     Triton Inference Server, OpenVINO Model Server, OpenVINO Model API, DeepStream, the Hugging Face hub, or (free-size)
     any program that decodes pictures and does not scale them.
     """
-    from edgepress.run.build import export_student
-
     if layout is not None:
-        if student is None or weights or labels or data or attention or generated_pictures or flags:
-            raise InputError(f"--layout {layout}: expected edgepress export BUNDLE --layout LAYOUT --out DIR, no more")
+        require_choice("--layout", layout, LAYOUTS)
+        given = {"--data": data, "--weights": weights, "--labels": labels, "--attention": attention}
+        given |= {"--generated-pictures": generated_pictures} | {f"--{name.replace('_', '-')}": True for name in flags}
+        more = [name for name, value in given.items() if value]
+        if student is None or more:
+            told = f"takes no {' and no '.join(more)}" if more else "is for a bundle, and none is named"
+            raise InputError(f"--layout {layout} {told}; expected edgepress export BUNDLE --layout {layout} --out DIR")
         print(write_layout(layout, Bundle.open(student), out))
         return
+    from edgepress.run.build import export_student
+
     if student is not None and student.is_dir() and (kind := Bundle.open(student).manifest.kind) != "torch":
         raise InputError(
             f"{student}: a bundle of kind {kind} is exported already; expected a student (torch), or for another "

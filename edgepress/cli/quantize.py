@@ -13,7 +13,7 @@ from edgepress.deploy.engines.table import quantized
 from edgepress.deploy.machine.device import describe_machine
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.config import FLAGS
-from edgepress.multilabel.errors import InputError, did_you_mean
+from edgepress.multilabel.errors import InputError, require_choice
 from edgepress.multilabel.judgement import judge
 from edgepress.multilabel.lock import only_writer
 from edgepress.report.terminal import stdout
@@ -47,8 +47,7 @@ def verb(
     from edgepress.run.splits import load_splits
 
     names = quantized(config.weight_bits)
-    if target not in names:
-        raise InputError(f"--target is {target!r}; expected one of {', '.join(names)}{did_you_mean(target, names)}")
+    require_choice("--target", target, names)
     there = remote.host_given()
     if there is not None and target == "tensorrt":
         raise InputError(

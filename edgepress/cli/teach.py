@@ -36,8 +36,9 @@ def verb(
 ) -> None:
     """Fine-tune a large model on the labels: the teacher."""
     config = TeachConfig.parse(flags, FLAGS)
-    from edgepress.compress.distill import teach
+    from edgepress.compress.distill import require_obtainable, teach
 
+    require_obtainable(config)
     learnt, chosen = reader.checked(data, train, val)
     refuse_leaks(learnt, [chosen])
     with only_writer(out):

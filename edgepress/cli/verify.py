@@ -17,7 +17,7 @@ from edgepress.deploy.verify.golden import GoldenVerification, verify_golden
 from edgepress.deploy.verify.verification import Verification, verify
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.datasets import MultiLabelDataset
-from edgepress.multilabel.errors import EngineUnavailableError, InputError
+from edgepress.multilabel.errors import EngineUnavailableError, InputError, require_choice
 from edgepress.multilabel.judgement import NotRun
 from edgepress.multilabel.manifest import MANIFEST
 from edgepress.remote.verbs import as_flags, verify_golden_there, verify_there
@@ -120,6 +120,8 @@ def verb(
     """
     from edgepress.deploy.build.rebuild import fitted
 
+    if caller is not None:
+        require_choice("--as", caller, CALLERS)
     _refuse_swapped(bundle, data)
     opened, there = Bundle.open(bundle), remote.host_given()
     bounds = BOUNDS[opened.manifest.precision].override(**allowed.decisions)

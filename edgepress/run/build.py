@@ -21,7 +21,7 @@ from edgepress.multilabel.bundle import Bundle, file_sha256, inputs_hash, rewrit
 from edgepress.multilabel.config import FLAGS
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.decisions import Decisions
-from edgepress.multilabel.errors import DisconnectedError, EngineUnavailableError, InputError, did_you_mean
+from edgepress.multilabel.errors import DisconnectedError, EngineUnavailableError, InputError, require_choice
 from edgepress.multilabel.judgement import Reason
 from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.lock import only_writer
@@ -264,24 +264,31 @@ def export_student(
     return export_onnx(load_model(student, weights), identity=identity)
 
 
+def require_compiled(engine: str, onnx: Path) -> None:
+    """Stop unless an ONNX bundle can be compiled to an engine of this name.
+
+    Raises:
+        InputError: there is no such engine, or it is INT8, which `quantize` makes.
+    """
+    spec = next((one for one in ENGINES.values() if one.name == engine), None)
+    if engine not in compiled() and spec is not None and spec.target is not None:
+        then = "" if spec.graph is None else f", and then `edgepress compile GRAPH --engine {spec.runtime.kind}`"
+        raise InputError(
+            f"--engine {engine}: INT8 needs pictures: `edgepress quantize {onnx} --data FOLDER --target "
+            f"{spec.target}` makes it{then}"
+        )
+    require_choice("--engine", engine, compiled())
+
+
 def compile_bundle(onnx: Bundle, engine: str, out: Path | None, config: CompileConfig) -> Bundle:
     """`edgepress compile`: compile an ONNX bundle to one engine, by default beside it under a run's usual name.
 
     Raises:
-        InputError: the engine is unknown, or cannot be made from this ONNX bundle.
+        InputError: see `require_compiled`; or it cannot be made from this ONNX bundle.
         EngineUnavailableError: what builds it is not installed here.
     """
+    require_compiled(engine, onnx.path)
     per_gpu: dict[str, Runtime] = {runtime.kind: runtime for runtime in RUNTIMES.values() if runtime.needs_sm}
-    known = compiled()
-    if engine not in known:
-        spec = next((one for one in ENGINES.values() if one.name == engine), None)
-        if spec is not None and spec.target is not None:
-            then = "" if spec.graph is None else f", and then `edgepress compile GRAPH --engine {spec.runtime.kind}`"
-            raise InputError(
-                f"--engine {engine}: INT8 needs pictures: `edgepress quantize {onnx.path} --data FOLDER --target "
-                f"{spec.target}` makes it{then}"
-            )
-        raise InputError(f"--engine is {engine!r}; expected one of {', '.join(known)}{did_you_mean(engine, known)}")
     runtime, sm = per_gpu.get(engine), target_sm(config)
     name = engine if runtime is None else f"{engine}-{onnx.manifest.precision}-sm{sm}"
     out = out or onnx.path.parent / name

@@ -77,7 +77,7 @@ def compare(recipe: CompareRecipe, config: CompareConfig, splits: Splits) -> Met
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("compare runs in one process; start it without a launcher")
 
-    _require_names(recipe, config)
+    require_names(recipe, config)
     teaching = Teaching.of(recipe.teacher_options, recipe.data)
     recipe = recipe.model_copy(update={"distill": teaching.fitted(recipe.distill)})
     methods = config.methods or _teachable(recipe, teaching)
@@ -150,7 +150,12 @@ def _folder(recipe: CompareRecipe, method: str, seed: int) -> Path:
     return Path(recipe.out) / "compare" / f"{method}-seed{seed}"
 
 
-def _require_names(recipe: CompareRecipe, config: CompareConfig) -> None:
+def require_names(recipe: CompareRecipe, config: CompareConfig) -> None:
+    """Stop if a method is unknown, or has a name that it cannot have.
+
+    Raises:
+        InputError: the first such method.
+    """
     known = known_methods(recipe)
     for name in config.methods or ():
         if name not in known:

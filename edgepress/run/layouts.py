@@ -12,7 +12,7 @@ from edgepress.deploy.build.model_api import write_model_api
 from edgepress.deploy.build.ovms import write_ovms
 from edgepress.deploy.build.triton import write_triton
 from edgepress.multilabel.bundle import Bundle
-from edgepress.multilabel.errors import InputError, did_you_mean
+from edgepress.multilabel.errors import require_choice
 from edgepress.report.cards import card
 from edgepress.run.run_report import REPORT, read_report
 
@@ -40,6 +40,5 @@ def write_layout(layout: str, bundle: Bundle, out: Path) -> Path:
         InputError: there is no such layout, or its program does not serve the bundle.
         EngineUnavailableError: what writes it is not installed.
     """
-    if layout not in LAYOUTS:
-        raise InputError(f"--layout is {layout!r}; expected one of {', '.join(LAYOUTS)}{did_you_mean(layout, LAYOUTS)}")
+    require_choice("--layout", layout, LAYOUTS)
     return LAYOUTS[layout](bundle, out)

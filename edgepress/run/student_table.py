@@ -10,7 +10,7 @@ from importlib.resources import files
 from pydantic import BaseModel, ConfigDict, Field
 
 from edgepress.deploy.engines.table import ENGINES, EngineSpec
-from edgepress.multilabel.errors import InputError, did_you_mean
+from edgepress.multilabel.errors import InputError, require_choice
 from edgepress.multilabel.manifest import Kind
 
 FILE = "students.jsonl"
@@ -149,14 +149,13 @@ def table_engine(name: str) -> EngineSpec:
         InputError: it has not; lists those that it has.
     """
     known = engines_of_table()
-    if name in known:
-        return ENGINES[name]
-    if name in ENGINES:
+    if name in ENGINES and name not in known:
         raise InputError(
             f"--engine {name}: the table has no times of it; expected one of {', '.join(known)}. For other engines "
             "name students in a recipe with a latency budget: it times each (docs/devices.md)"
         )
-    raise InputError(f"--engine is {name!r}; expected one of {', '.join(known)}{did_you_mean(name, known)}")
+    require_choice("--engine", name, known)
+    return ENGINES[name]
 
 
 def engines_of_table() -> tuple[str, ...]:

@@ -112,7 +112,7 @@ def test_an_engine_with_a_callers_interpolation_answers_it_as_itself(pictures):
 def test_stages_are_not_walked_with_a_callers_pictures(edgepress, onnx_bundle, tiny_data):
     for arguments, said in (
         (("pil", "--layers"), "leave out what a caller does to pictures"),
-        (("pi",), "no caller 'pi'"),
+        (("pi",), "--as is 'pi'; expected one of pil"),
     ):
         answer = edgepress("verify", onnx_bundle.path, "--data", tiny_data, "--as", *arguments)
         assert answer.code == 2

@@ -325,6 +325,15 @@ def test_wrong_usage(edgepress, arguments, named):
         (["data", "{data}", "--split", "tset"], "test"),
         (["quantize", "{onnx}", "--data", "nowhere", "--target", "onnx-runtime"], "onnxruntime"),
         (["compile", "{onnx}", "--engine", "openvino-int16"], "openvino-fp16"),
+        # The bundle and the data set are looked at afterwards.
+        (["compile", "nowhere", "--engine", "onnx-fp61"], "onnx-fp16"),
+        (["students", "--engine", "onnx-int8"], "onnx-int8-onnxruntime"),
+        (["export", "nowhere", "--data", "nowhere", "--layout", "freesize", "--out", "x"], "free-size"),
+        (["verify", "nowhere", "--data", "nowhere", "--as", "androi"], "android"),
+        (["bench", "nowhere", "--hint", "latncy"], "latency"),
+        (["compare", "--data", "nowhere", "--methods", "alone,revew_kd"], "review_kd"),
+        (["distill", "nowhere", "--out", "x", "--teacher-calibration", "plat"], "platt"),
+        (["teach", "nowhere", "--out", "x", "--weights", "nonee", "--backbone", "resnet18"], "none"),
     ],
 )
 def test_a_near_name_is_offered(bad, data, onnx_bundle, arguments, meant):

@@ -26,4 +26,6 @@ def test_another_name_is_refused_with_the_nearest(run_folder, tmp_path, bad):
     with pytest.raises(InputError, match=r"--layout is 'ovsm'; expected one of triton, .*; did you mean 'ovms'\?"):
         write_layout("ovsm", Bundle.open(run_folder / "onnx-fp32"), tmp_path / "out")
     line = bad("export", run_folder / "onnx-fp32", "--layout", "triton", "--out", tmp_path / "o", "--attention")
-    assert "expected edgepress export BUNDLE --layout LAYOUT --out DIR, no more" in line
+    assert "--layout triton takes no --attention; expected edgepress export BUNDLE --layout triton --out DIR" in line
+    line = bad("export", "--layout", "triton", "--out", tmp_path / "o")
+    assert "--layout triton is for a bundle, and none is named" in line
