@@ -26,6 +26,7 @@ from edgepress.multilabel.decisions import Decisions
 from edgepress.multilabel.durable import give_name, make_folder
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.facts import Facts, Parent, Role
+from edgepress.multilabel.folder_kinds import bundles_beside, holds_pictures, layout_of
 from edgepress.multilabel.golden_answers import ANSWERS, is_proof, store_answers
 from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.manifest import FORMAT, MANIFEST, Kind, Manifest, Precision, role_of
@@ -120,7 +121,7 @@ class Bundle:
         for name, expected in manifest.files.items():
             file = folder / name
             if not file.is_file() or not file.resolve().is_relative_to(folder.resolve()):
-                raise InputError(f"{file}: missing from the bundle; make the bundle again or copy it whole")
+                raise InputError(_missing(folder, file, digest))
             if file_sha256(file) != expected:
                 raise InputError(f"{file}: changed since the bundle was made (sha256 differs); copy the bundle again")
         if manifest.model not in manifest.files:
@@ -256,6 +257,8 @@ def _read_manifest(folder: Path) -> tuple[Manifest, str]:
     if not file.is_file():
         inside = sorted(path.parent.name for path in folder.glob(f"[!.]*/{MANIFEST}"))[:12]
         expected = f"one of the bundles in it: {', '.join(inside)}" if inside else "a folder that edgepress made"
+        if not inside and holds_pictures(folder):
+            expected += " in this place; it holds pictures, which are named by --data, or behind the bundle by predict"
         raise InputError(f"{folder}: not a finished bundle (no {MANIFEST}); expected {expected}")
     if file.stat().st_size > _MAX_MANIFEST_BYTES:
         raise InputError(f"{file}: larger than any manifest; expected a folder that edgepress made")
@@ -282,6 +285,19 @@ def _read_manifest(folder: Path) -> tuple[Manifest, str]:
     if digest != inputs_hash(fields) or data != _serialise(fields):
         raise InputError(f"{file}: changed since the bundle was made (its digest differs); copy the bundle again")
     return manifest, digest
+
+
+def _missing(folder: Path, file: Path, digest: str) -> str:
+    """What to say about a file that the manifest names and that is not there."""
+    layout = layout_of(folder)
+    if layout is None:
+        return f"{file}: missing from the bundle; make the bundle again or copy it whole"
+    beside = bundles_beside(folder, digest)
+    which = f"{beside[0]}" if beside else f"whose digest is {digest[:12]}"
+    return (
+        f"{folder}: is what edgepress export --layout {layout} wrote for another program, and no bundle; give the "
+        f"bundle that it was made from, {which}"
+    )
 
 
 def _require_format(file: Path, fields: dict[str, Any]) -> None:

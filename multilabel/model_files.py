@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.folder_kinds import holds_pictures
 from edgepress.multilabel.manifest import MANIFEST
 
 ModelKind = Literal["onnx", "checkpoint", "timm", "transformers", "open_clip"]
@@ -81,7 +82,8 @@ def _kind_of_folder(folder: Path) -> ModelKind:
             f"{folder}: has {weights[0]} and no {TRANSFORMERS_CONFIG}, so nothing says what model it is of: copy "
             f"{TRANSFORMERS_CONFIG} beside it, or give the file itself with --backbone NAME and --labels FILE"
         )
-    raise InputError(f"{folder}: no model in it; expected {_EXPECTED}")
+    held = "holds pictures and no model" if holds_pictures(folder) else "no model in it"
+    raise InputError(f"{folder}: {held}; expected {_EXPECTED}")
 
 
 def _is_of_timm(config: Path) -> bool:

@@ -15,6 +15,7 @@ from edgepress.multilabel.bundle import Bundle, require_replaceable
 from edgepress.multilabel.config import FLAGS
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.folder_kinds import holds_pictures, is_bundle
 from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.lock import only_writer
 from edgepress.multilabel.model_files import ModelKind, kind_of
@@ -63,6 +64,8 @@ def verb(
     """
     config = AdoptConfig.parse(flags, FLAGS)
     named = LabelSpace.from_file(labels) if labels is not None else None
+    if is_bundle(data) and source.is_dir() and holds_pictures(source):
+        raise InputError(f"{data} is a bundle already, and {source} holds pictures; adopt takes a model and --data")
     kind = kind_of(source)
     if kind == "onnx":
         for option, value in (("--backbone", backbone), ("--prompts", prompts)):

@@ -10,6 +10,7 @@ import typer
 from edgepress.cli.options import BundlePath, Data, DataFlags, Device, Threads
 from edgepress.multilabel.datasets.unlabelled import load_unlabelled
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.folder_kinds import refuse_swapped
 from edgepress.multilabel.stored_answers import SUFFIXES
 
 
@@ -35,6 +36,7 @@ def verb(
 
     if out.suffix not in SUFFIXES:
         raise InputError(f"{out}: expected a file that ends in {' or '.join(SUFFIXES)}")
+    refuse_swapped("answers {bundle} --data {data} --out FILE", bundle, data)
     names = splits.split(",") if splits is not None else reader.splits(data)
     loaded = reader.checked(data, *names)
     if unlabelled is not None:

@@ -30,6 +30,7 @@ from edgepress.multilabel.bundle import Bundle, write_atomically
 from edgepress.multilabel.config import FLAGS
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import EngineUnavailableError, require_choice
+from edgepress.multilabel.folder_kinds import refuse_swapped
 from edgepress.multilabel.judgement import NotRun
 from edgepress.remote.verbs import OTHER, as_flags, bench_there
 from edgepress.report.bench_table import print_bench
@@ -69,6 +70,7 @@ def verb(
     config = BenchConfig.parse(flags, FLAGS)
     require_choice("--hint", hint, ("latency", "throughput"))
     require_file("--save", save)
+    refuse_swapped("bench {bundle} --data {data}", bundle, data)
     opened, other = Bundle.open(bundle), open_other(against) if against else None
     given: dict[str, Any] = {"device": device, "hint": hint, "threads": threads, "unproven": unproven}
     there = remote.host_given()

@@ -13,6 +13,7 @@ from edgepress.multilabel.config import FLAGS
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.decisions import SILENT, Decisions
 from edgepress.multilabel.errors import InputError, shown
+from edgepress.multilabel.folder_kinds import refuse_swapped
 from edgepress.multilabel.lock import only_writer
 from edgepress.report.terminal import print_table, stdout
 from edgepress.run.recipe import DecisionsConfig
@@ -50,6 +51,7 @@ def verb(
     from edgepress.calibration.decide.thresholds import cross_fitted
     from edgepress.run.build import calibrate_bundle, write_decision_plots
 
+    refuse_swapped("calibrate {bundle} --data {data} --out DIR", bundle, data)
     opened = Bundle.open(bundle)
     require_replaceable(out, opened.manifest.kind, opened.manifest.precision, opened.manifest.role)
     (pictures,) = reader.checked(data, split)

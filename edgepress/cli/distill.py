@@ -14,6 +14,7 @@ from edgepress.compress.config import DistillConfig
 from edgepress.multilabel.config import FLAGS
 from edgepress.multilabel.datasets import refuse_leaks
 from edgepress.multilabel.datasets.unlabelled import load_unlabelled
+from edgepress.multilabel.folder_kinds import refuse_swapped
 from edgepress.multilabel.lock import only_writer
 from edgepress.run.recipe import CompareRecipe, load_recipe
 
@@ -42,6 +43,8 @@ def verb(
     else:
         config = load_recipe(recipe, {"data": str(data), "distill": flags}, CompareRecipe).distill
     given = taught.options
+    for teacher in given.teacher:
+        refuse_swapped("distill {data} --teacher {bundle} --out DIR", Path(teacher), data)
     from edgepress.compress.distill import distill, require_no_teacher, require_obtainable
     from edgepress.compress.teacher_sources import open_teachers
     from edgepress.run.teachers import Teaching

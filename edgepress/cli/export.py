@@ -12,6 +12,7 @@ from edgepress.cli.options import DataFlags, Out, Split
 from edgepress.compress.config import ModelConfig
 from edgepress.multilabel.bundle import Bundle, require_replaceable
 from edgepress.multilabel.errors import InputError, require_choice
+from edgepress.multilabel.folder_kinds import refuse_swapped
 from edgepress.multilabel.lock import only_writer
 from edgepress.run.layouts import LAYOUTS, write_layout
 
@@ -55,17 +56,13 @@ def verb(
     any program that decodes pictures and does not scale them.
     """
     if layout is not None:
-        require_choice("--layout", layout, LAYOUTS)
-        given = {"--data": data, "--weights": weights, "--labels": labels, "--attention": attention}
-        given |= {"--generated-pictures": generated_pictures} | {f"--{name.replace('_', '-')}": True for name in flags}
-        more = [name for name, value in given.items() if value]
-        if student is None or more:
-            told = f"takes no {' and no '.join(more)}" if more else "is for a bundle, and none is named"
-            raise InputError(f"--layout {layout} {told}; expected edgepress export BUNDLE --layout {layout} --out DIR")
-        print(write_layout(layout, Bundle.open(student), out))
+        given = {"data": data, "weights": weights, "labels": labels, "attention": attention}
+        more = {**given, "generated-pictures": generated_pictures, **flags}
+        _hand_off(layout, student, out, [name for name, value in more.items() if value])
         return
     from edgepress.run.build import export_student
 
+    refuse_swapped("export {bundle} --data {data} --out DIR", student, data)
     if student is not None and student.is_dir() and (kind := Bundle.open(student).manifest.kind) != "torch":
         raise InputError(
             f"{student}: a bundle of kind {kind} is exported already; expected a student (torch), or for another "
@@ -80,3 +77,20 @@ def verb(
             student, weights, labels, flags, verified, out, attention=attention, generated_pictures=generated_pictures
         )
         print(made.path)
+
+
+def _hand_off(layout: str, bundle: Path | None, out: Path, more: list[str]) -> None:
+    """Write a bundle in a layout.
+
+    Args:
+        more: names of the other options that were given.
+
+    Raises:
+        InputError: there are any, there is no bundle, or see `write_layout`.
+    """
+    require_choice("--layout", layout, LAYOUTS)
+    if bundle is None or more:
+        others = " and ".join(f"--{name.replace('_', '-')}" for name in more)
+        told = f"goes without {others}" if more else "is for a bundle, and none is named"
+        raise InputError(f"--layout {layout} {told}; expected edgepress export BUNDLE --layout {layout} --out DIR")
+    print(write_layout(layout, Bundle.open(bundle), out))

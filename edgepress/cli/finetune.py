@@ -13,6 +13,7 @@ from edgepress.compress.config import QuantizeAwareConfig
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.config import FLAGS
 from edgepress.multilabel.datasets import refuse_leaks
+from edgepress.multilabel.folder_kinds import refuse_swapped
 from edgepress.multilabel.lock import only_writer
 
 
@@ -32,17 +33,19 @@ def verb(
     This is for a student that loses too much where quantize alone is used; export and quantize the result.
     """
     config = QuantizeAwareConfig.parse(flags, FLAGS)
+    given = taught.options
+    refuse_swapped("finetune {bundle} --data {data} --out DIR", student, data)
+    start = Bundle.open(student, kind="torch")
     from edgepress.compress.quantize_aware import lesson_again, quantize_aware
     from edgepress.compress.teacher_sources import open_teachers
     from edgepress.run.teachers import Teaching
 
-    teaching = Teaching.of(taught.options, data)
+    teaching = Teaching.of(given, data)
     learnt, chosen = reader.checked(data, train, val)
     refuse_leaks(learnt, [chosen])
-    start = Bundle.open(student, kind="torch")
     teaching.require([lesson_again(start, config)], learnt)
     with only_writer(out):
-        teachers = open_teachers(taught.options.teacher, data, out)
+        teachers = open_teachers(given.teacher, data, out)
         first = teachers[0] if teachers else None
         print_path(
             quantize_aware(learnt, chosen, first, start, config, out, ensemble=teachers[1:], reading=teaching.reading)

@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,7 +16,9 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from edgepress.cli.options import BundlePath, Device, Rebuild, Threads, Unproven, print_json
+from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.errors import InputError, NoNumberError
+from edgepress.multilabel.folder_kinds import is_bundle, refuse_swapped
 
 log = logging.getLogger("edgepress")
 MOST_BROKEN = 20
@@ -53,16 +56,14 @@ def verb(
     What cannot be read is told at the end; exit code 2 where nothing could be, where the engine answered a picture with
     no finite number, or with --strict.
     """
-    from edgepress.deploy.build.rebuild import fitted
     from edgepress.deploy.tag.sources import pictures
     from edgepress.deploy.tag.tagger import open_tagger
-    from edgepress.multilabel.bundle import Bundle
 
     if as_csv and as_json:
         raise InputError("--csv and --json: expected one of them")
     broken: list[InputError] = []
     told = 0
-    opened = fitted(Bundle.open(bundle), rebuild=rebuild)
+    opened = _opened(bundle, sources, rebuild)
     with open_tagger(opened, device, threads=threads, unproven=unproven) as tagger, _progress() as advance:
         write = _writer(tagger.engine.labels.names, top, as_csv, as_json)
         try:
@@ -85,6 +86,19 @@ def verb(
         raise InputError("nothing to tag: stdin named no picture; expected paths, one a line, or a picture's bytes")
     if any(isinstance(error, NoNumberError) for error in broken) or (broken and not told):
         raise typer.Exit(2)
+
+
+def _opened(bundle: Path, sources: list[str], rebuild: bool) -> Bundle:
+    """The bundle as this machine runs it.
+
+    Raises:
+        InputError: it is none; where one of the sources is, the message says which way round the two go.
+    """
+    from edgepress.deploy.build.rebuild import fitted
+
+    bundles = [Path(source) for source in sources if is_bundle(Path(source))]
+    refuse_swapped("predict {bundle} {data}", bundle, bundles[0] if bundles else None)
+    return fitted(Bundle.open(bundle), rebuild=rebuild)
 
 
 def _writer(labels: tuple[str, ...], top: int | None, as_csv: bool, as_json: bool) -> Write:

@@ -14,6 +14,7 @@ from edgepress.deploy.machine.device import describe_machine
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.config import FLAGS
 from edgepress.multilabel.errors import InputError, require_choice
+from edgepress.multilabel.folder_kinds import refuse_swapped
 from edgepress.multilabel.judgement import judge
 from edgepress.multilabel.lock import only_writer
 from edgepress.report.terminal import stdout
@@ -54,6 +55,7 @@ def verb(
             "--host: an engine of a TensorRT graph takes minutes to build, so its search times no candidate on a "
             "device; leave --host out, and time the engine itself with bench --host"
         )
+    refuse_swapped(f"quantize {{bundle}} --data {{data}} --target {target}", onnx, data)
     bundle = Bundle.open(onnx, kind="onnx")
     splits = load_splits(str(data), train, val, test, reader.options)
     out = out or bundle.path.parent / names[target]

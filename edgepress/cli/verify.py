@@ -18,8 +18,8 @@ from edgepress.deploy.verify.verification import Verification, verify
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import EngineUnavailableError, InputError, require_choice
+from edgepress.multilabel.folder_kinds import refuse_swapped
 from edgepress.multilabel.judgement import NotRun
-from edgepress.multilabel.manifest import MANIFEST
 from edgepress.remote.verbs import as_flags, verify_golden_there, verify_there
 from edgepress.report.golden import print_golden
 from edgepress.report.terminal import stdout
@@ -122,7 +122,7 @@ def verb(
 
     if caller is not None:
         require_choice("--as", caller, CALLERS)
-    _refuse_swapped(bundle, data)
+    refuse_swapped("verify {bundle} --data {data}", bundle, data)
     opened, there = Bundle.open(bundle), remote.host_given()
     bounds = BOUNDS[opened.manifest.precision].override(**allowed.decisions)
     given = [value is not None for value in vars(allowed).values()]
@@ -146,14 +146,6 @@ def verb(
     print_verified(found, json)
     if found.verdict in ("fail", "unproven") or (required and found.verdict == "not run"):
         raise typer.Exit(1)
-
-
-def _refuse_swapped(bundle: Path, data: Path | None) -> None:
-    if data is not None and (data / MANIFEST).is_file() and bundle.is_dir() and not (bundle / MANIFEST).is_file():
-        raise InputError(
-            f"{bundle} is no bundle, and --data {data} is one: the two are swapped; expected edgepress verify {data} "
-            f"--data {bundle}"
-        )
 
 
 def _pictures(

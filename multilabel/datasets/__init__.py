@@ -41,6 +41,7 @@ from edgepress.multilabel.datasets.options import DataOptions, Difficult, Format
 from edgepress.multilabel.datasets.unrecognised import nearest
 from edgepress.multilabel.datasets.values import CellCount
 from edgepress.multilabel.errors import DataChangedError, InputError, shown
+from edgepress.multilabel.folder_kinds import is_bundle
 from edgepress.multilabel.grouped import GroupedLabels, grouped
 from edgepress.multilabel.known_hashes import KnownHashes
 from edgepress.multilabel.label_groups import NO_GROUPS, LabelGroups
@@ -399,6 +400,8 @@ def detect_format(path: str | Path, options: DataOptions | None = None, **fields
         # labels.txt alone makes an imagefolder, but it may also accompany tables or folders of another format.
         if reader.recognise(root, options) and reader.splits(root, options):
             return name
+    if is_bundle(root):
+        raise InputError(f"{root}: is a bundle and no data set; expected a folder of pictures and their labels here")
     raise InputError(f"{root}: not recognised as a data set: {nearest(root)}")
 
 

@@ -163,6 +163,34 @@ def test_a_bundle_with_one_changed_byte_is_refused(bad, data, run_folder, tmp_pa
     assert f"onnx-fp32/{file}" in line
 
 
+@pytest.mark.parametrize(
+    ("given", "right"),
+    [
+        ("distill {onnx} --teacher {data} --out {out}", "distill {data} --teacher {onnx} --out DIR"),
+        ("finetune {data} --data {onnx} --out {out}", "finetune {onnx} --data {data} --out DIR"),
+        ("export {data} --data {onnx} --out {out}", "export {onnx} --data {data} --out DIR"),
+        ("quantize {data} --data {onnx} --target ncnn", "quantize {onnx} --data {data} --target ncnn"),
+        ("calibrate {data} --data {onnx} --out {out}", "calibrate {onnx} --data {data} --out DIR"),
+        ("verify {data} --data {onnx}", "verify {onnx} --data {data}"),
+        ("bench {data} --data {onnx}", "bench {onnx} --data {data}"),
+        ("predict {data}/test {onnx}", "predict {onnx} {data}/test"),
+        ("answers {data} --data {onnx} --out {out}.npz", "answers {onnx} --data {data} --out FILE"),
+    ],
+)
+def test_swapped_folders_are_told_with_the_right_order(bad, data, onnx_bundle, tmp_path, given, right):
+    names = {"data": data, "onnx": onnx_bundle.path, "out": tmp_path / "made"}
+    line = bad(*(word.format(**names) for word in given.split()))
+    assert f"the two are swapped; expected edgepress {right.format(**names)}" in line
+
+
+def test_a_bundle_that_is_no_data_set_and_pictures_that_are_no_bundle(bad, data, onnx_bundle, tmp_path):
+    line = bad("bench", onnx_bundle.path, "--data", onnx_bundle.path)
+    assert f"{onnx_bundle.path}: is a bundle and no data set; expected a folder of pictures and their labels" in line
+    assert "it holds pictures, which are named by --data" in bad("inspect", data)
+    line = bad("distill", data, "--teacher", data / "test", "--out", tmp_path / "made", "--backbone", "resnet18")
+    assert "holds pictures and no model" in line
+
+
 @pytest.mark.parametrize("verb", ["inspect", "verify", "quantize", "compile", "export"])
 def test_a_folder_that_is_no_bundle_is_named(bad, data, tmp_path, verb):
     (tmp_path / "folder").mkdir()

@@ -15,6 +15,11 @@ def test_the_verb_writes_it(run_folder, edgepress, tmp_path, layout):
     assert answer.code == 0, answer.err
     assert answer.out.strip() == str(tmp_path / "out")
     assert (tmp_path / "out" / "README.md").read_text().startswith(("#", "---"))
+    if layout == "huggingface":
+        Bundle.open(tmp_path / "out")  # the whole bundle, with a card
+        return
+    with pytest.raises(InputError, match=f"out: is what edgepress export --layout {layout} wrote for another program"):
+        Bundle.open(tmp_path / "out")
 
 
 def test_the_card_on_the_hub_says_what_the_run_measured(run_folder, tmp_path):
@@ -26,6 +31,8 @@ def test_another_name_is_refused_with_the_nearest(run_folder, tmp_path, bad):
     with pytest.raises(InputError, match=r"--layout is 'ovsm'; expected one of triton, .*; did you mean 'ovms'\?"):
         write_layout("ovsm", Bundle.open(run_folder / "onnx-fp32"), tmp_path / "out")
     line = bad("export", run_folder / "onnx-fp32", "--layout", "triton", "--out", tmp_path / "o", "--attention")
-    assert "--layout triton takes no --attention; expected edgepress export BUNDLE --layout triton --out DIR" in line
+    assert (
+        "--layout triton goes without --attention; expected edgepress export BUNDLE --layout triton --out DIR" in line
+    )
     line = bad("export", "--layout", "triton", "--out", tmp_path / "o")
     assert "--layout triton is for a bundle, and none is named" in line
