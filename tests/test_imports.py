@@ -37,7 +37,7 @@ LAZY = {
     *("onnx", "onnxruntime", "openvino", "nncf", "sympy", "tensorrt", "tensorrt_rtx", "cuda"),
     *("ai_edge_litert", "litert_quantizer", "onnx2tf", "ncnn", "pnnx"),
     *("gradio", "fastapi", "starlette", "uvicorn"),
-    "optuna",
+    *("optuna", "fsspec", "s3fs"),
 }
 """Runtimes and tools that need not be installed: imported inside functions, but for the exporters, which need onnx."""
 

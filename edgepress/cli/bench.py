@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from edgepress.cli.flags import Flags, FlagsOf
+from edgepress.cli.flags import Flags, FlagsOf, FolderOrUrl
 from edgepress.cli.options import (
     BundlePath,
     DataFlags,
@@ -45,7 +45,9 @@ def verb(
     bundle: BundlePath,
     reader: DataFlags,
     remote: Remote,
-    data: Annotated[Path | None, typer.Option("--data", help="Time on its pictures (default: generated ones)")] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Time on its pictures (default: generated ones)"), FolderOrUrl()
+    ] = None,
     split: Split = "test",
     device: Device = "cpu",
     hint: Annotated[str, typer.Option("--hint", help="What OpenVINO compiles for: latency, throughput.")] = "latency",

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgepress.cli.flags import Flags, FlagsOf
+from edgepress.cli.flags import Flags, FlagsOf, FolderOrUrl
 from edgepress.cli.options import DataFlags, Out, Split
 from edgepress.compress.config import ModelConfig
 from edgepress.multilabel.bundle import Bundle, require_replaceable
@@ -16,6 +16,10 @@ from edgepress.multilabel.folder_kinds import refuse_swapped
 from edgepress.multilabel.lock import only_writer
 from edgepress.run.layouts import LAYOUTS, write_layout
 
+Pictures = Annotated[
+    Path | None, typer.Option("--data", help="The pictures that engines are verified on."), FolderOrUrl()
+]
+
 
 def verb(
     out: Out,
@@ -23,7 +27,7 @@ def verb(
     student: Annotated[
         Path | None, typer.Argument(help="The student: a bundle of kind torch; for --layout an engine's.")
     ] = None,
-    data: Annotated[Path | None, typer.Option("--data", help="The pictures that engines are verified on.")] = None,
+    data: Pictures = None,
     weights: Annotated[
         Path | None, typer.Option("--weights", help="A whole model's .safetensors; replaces the bundle's weights.")
     ] = None,

@@ -9,6 +9,7 @@ import dataclasses
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import getitem
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
@@ -16,6 +17,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from edgepress.cli.help import HELP_ALL
+from edgepress.multilabel.datasets.mirror import dataset_folder
 
 Flags = dict[str, Any]
 """The given settings, nested as their class is."""
@@ -33,12 +35,20 @@ class FlagsOf:
     often: tuple[str, ...] = ()
 
 
+class FolderOrUrl:
+    """Annotates a parameter of type `Path` that also takes the URL of a data set; the verb gets the folder of its copy.
+
+    A path that is made of a URL loses one of its two slashes, so typer is told that it is text.
+    """
+
+
 def command_line(verb: Callable[..., None]) -> Callable[..., None]:
     """A verb with the signature that typer reads: a dataclass parameter becomes its fields, and `flags` becomes one
     flag per setting."""
     parameters: list[inspect.Parameter] = []
     groups: dict[str, tuple[type, list[str]]] = {}
     paths: dict[str, tuple[str, ...]] = {}
+    places: list[str] = []
     signature = inspect.signature(verb, eval_str=True)
     for parameter in signature.parameters.values():
         group = parameter.annotation
@@ -47,6 +57,9 @@ def command_line(verb: Callable[..., None]) -> Callable[..., None]:
             groups[parameter.name] = group, [field.name for field in fields]
             parameters += fields
         elif parameter.name != "flags":
+            if any(isinstance(said, FolderOrUrl) for said in get_args(group)):
+                places.append(parameter.name)
+                parameter = parameter.replace(annotation=_as_text(group))
             parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
     if has_flags := "flags" in signature.parameters:
         _, settings = get_args(signature.parameters["flags"].annotation)
@@ -67,6 +80,8 @@ def command_line(verb: Callable[..., None]) -> Callable[..., None]:
         for name, (group, fields) in groups.items():
             values[name] = group(**{field: values.pop(field) for field in fields})
         values.pop(HELP_ALL.name, None)
+        for name in places:
+            values[name] = None if values[name] is None else dataset_folder(values[name])
         if has_flags:
             values["flags"] = _nested({path: values.pop(name) for name, path in paths.items()})
         verb(**values)
@@ -75,6 +90,13 @@ def command_line(verb: Callable[..., None]) -> Callable[..., None]:
     wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return wrapper
+
+
+def _as_text(annotation: Any) -> Any:
+    """The annotation of a path as that of text."""
+    path, *said = get_args(annotation)
+    optional = type(None) in get_args(path)
+    return getitem(Annotated, (str | None if optional else str, *said))
 
 
 def _is_hidden(parameter: inspect.Parameter) -> bool:

@@ -62,6 +62,7 @@ _EXTRAS = {
     "cryptography": "sign",
     "pyarrow": "parquet",
     "optuna": "tune",
+    "fsspec": "s3",
 }
 
 

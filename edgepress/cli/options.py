@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
+from edgepress.cli.flags import FolderOrUrl
 from edgepress.compress.config import TeacherOptions
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.config import FLAGS
 from edgepress.multilabel.datasets import DataOptions, MultiLabelDataset, list_splits, load_dataset
 from edgepress.multilabel.datasets import Difficult as DatasetDifficult
 from edgepress.multilabel.datasets.label_groups import BROKEN
+from edgepress.multilabel.datasets.mirror import mirror_of
 from edgepress.multilabel.datasets.passed_over import in_one_line, passed_over
 from edgepress.multilabel.errors import InputError
 
@@ -26,8 +28,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("edgepress")
 
-Data = Annotated[Path, typer.Option("--data", help="The data set's folder.")]
-DataArgument = Annotated[Path, typer.Argument(help="The data set's folder.")]
+Data = Annotated[Path, typer.Option("--data", help="The data set's folder, or a URL of shards."), FolderOrUrl()]
+DataArgument = Annotated[Path, typer.Argument(help="The data set's folder, or a URL of shards."), FolderOrUrl()]
 Train = Annotated[str, typer.Option("--train", help="The split to learn on; INT8's calibration set is of it.")]
 Val = Annotated[str, typer.Option("--val", help="The split that chooses.")]
 Test = Annotated[str, typer.Option("--test", help="The split that reports.")]
@@ -139,6 +141,8 @@ class DataFlags:
 
     def _tell_passed_over(self, data: Path, loaded: list[MultiLabelDataset]) -> None:
         """Say which pictures no split has; those of a split that the verb does not use are none of them."""
+        if mirror_of(data) is not None:  # it holds shards alone, and the other splits would be copied for this
+            return
         read = {split.split for split in loaded}
         try:
             others = [load_dataset(data, name, self.options) for name in self.splits(data) if name not in read]

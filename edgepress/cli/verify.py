@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from edgepress.cli.flags import FolderOrUrl
 from edgepress.cli.options import BundlePath, DataFlags, Device, Json, Rebuild, Remote, Split, Threads, print_json
 from edgepress.deploy.verify.callers import CALLERS
 from edgepress.deploy.verify.decision_gate import BOUNDS
@@ -25,7 +26,9 @@ from edgepress.report.golden import print_golden
 from edgepress.report.terminal import stdout
 from edgepress.report.verification import print_verification
 
-Pictures = Annotated[Path | None, typer.Option("--data", help="The data set's folder.")]
+Pictures = Annotated[
+    Path | None, typer.Option("--data", help="The data set's folder, or a URL of shards."), FolderOrUrl()
+]
 Budget = Annotated[
     float | None,
     typer.Option("--budget", help="The allowed drop in mAP points (default: fp32 0.1, fp16 0.2, int8 1)"),

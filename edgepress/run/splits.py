@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -61,7 +60,7 @@ def load_splits(
                 log.info("%s: %s", split.split, said)
     order = loaded[0].labels
     loaded = [one.in_order_of(order, f"the split {train!r}", f"the split {one.split!r}") for one in loaded]
-    left = tuple(passed_over(Path(data), loaded))
+    left = tuple(passed_over(loaded[0].root, loaded))
     if (said := in_one_line(left)) is not None:
         log.info("%s", said)
     for split in loaded[1:]:

@@ -36,6 +36,7 @@ from edgepress.multilabel.datasets import (
 )
 from edgepress.multilabel.datasets.contents import Reader
 from edgepress.multilabel.datasets.label_groups import find_groups, tell_violations
+from edgepress.multilabel.datasets.mirror import dataset_folder, mirror_of
 from edgepress.multilabel.datasets.notations import are_numbers, refuse_numbers
 from edgepress.multilabel.datasets.options import DataOptions, Difficult, Format
 from edgepress.multilabel.datasets.unrecognised import nearest
@@ -275,7 +276,7 @@ def load_dataset(
     """Read one split of a data set.
 
     Args:
-        path: the data set's root folder.
+        path: the data set's root folder, or the URL of shards, such as `s3://bucket/shards`.
         split: the name of any of its splits, or a part of one, as `train[:90%]` and `train[90%:]`: together these are
             all of it, and no content stands in both. A picture's part follows from its content alone, so that it
             stays where it is when others are added.
@@ -285,7 +286,8 @@ def load_dataset(
     Raises:
         InputError: no such folder or split, an empty split, a line that cannot be read, an unknown label, a picture
             that is missing or outside the folder, a split in which every picture has the one label that exists,
-            label groups that contradict each other; names the file, the line and the label.
+            label groups that contradict each other; names the file, the line and the label. Of a URL: the store does
+            not answer or refuses, or a shard is not what its index says.
 
     Example:
         >>> from edgepress import load_dataset
@@ -293,15 +295,17 @@ def load_dataset(
         >>> train.targets.shape == (len(train), len(train.labels))
         True
     """
-    root = Path(path)
     options = _options(options, fields)
     if not isinstance(split, str):
         raise InputError(f"split is {split!r}; expected the name of a split, such as 'train'")
-    found = detect_format(root, options)
+    found, root = detect_format(path, options), dataset_folder(path)
     reader = _READERS[found]
     options.refuse_unused(root, found, reader.OPTIONS)
     part = _PART.fullmatch(split)
-    read = reader.read(root, part["split"] if part else split, options)
+    named = part["split"] if part else split
+    if (mirror := mirror_of(root)) is not None:
+        mirror.bring(named)
+    read = reader.read(root, named, options)
     refuse_numbers(root, read.labels)
     if len(read.labels) == 1 and not read.ignore.any() and read.targets.all():
         raise InputError(
@@ -372,19 +376,22 @@ def list_splits(path: str | Path, options: DataOptions | None = None, **fields: 
     Raises:
         InputError: as for `detect_format`; also two splits whose names differ in case alone.
     """
-    root = Path(path)
     options = _options(options, fields)
-    return files.unlike_splits(_READERS[detect_format(root, options)].splits(root, options), str(root))
+    found, root = detect_format(path, options), dataset_folder(path)
+    return files.unlike_splits(_READERS[found].splits(root, options), str(root))
 
 
 def detect_format(path: str | Path, options: DataOptions | None = None, **fields: Any) -> Format:
     """Find how a folder is laid out: the most specific format that recognises it, or the one that the options name.
 
     Raises:
-        InputError: the folder is missing or has another layout; the message says what it is closest to and lacks.
+        InputError: the folder is missing or has another layout; the message says what it is closest to and lacks. For
+            a URL: see `Mirror.look`.
     """
-    root = Path(path)
+    root = dataset_folder(path)
     options = _options(options, fields)
+    if (mirror := mirror_of(root)) is not None:
+        mirror.look()
     if root.is_file():
         raise InputError(f"{root}: is a file; expected the folder of a data set, such as the file's own: {root.parent}")
     if not root.is_dir():

@@ -15,7 +15,7 @@ pytest.importorskip("torch", reason="torch is not installed; the tests make thei
     [
         (("quantize", "onnx-fp32", "--data", "d"), "'--target': One of onnxruntime, openvino, litert, ncnn, tensorrt"),
         (("compile", "onnx-fp32"), "'--engine': onnx-fp16, openvino-fp32,"),
-        (("calibrate", "onnx-fp32"), "'--data': The data set's folder ("),
+        (("calibrate", "onnx-fp32"), "'--data': The data set's folder, or a URL of shards ("),
     ],
 )
 def test_a_missing_option_is_told_with_what_it_takes(bad, arguments, said):
