@@ -24,9 +24,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from edgepress.multilabel.errors import InputError, did_you_mean, shown
 from edgepress.multilabel.labels import LabelName, LabelSpace, one_form
 from edgepress.multilabel.settlement import Settlement
+from edgepress.multilabel.yaml_lines import line_at, not_yaml
 
 FILE = "labels.yaml"
 KEYS = ("one_of", "at_most_one_of", "implies")
+EXAMPLE = "keys and their values, such as one_of: [[front, back]], and on a line of its own implies: {dog: animal}"
+"""What a file of label groups holds, for messages."""
+_IMPLIES = "labels and what each implies, such as implies: {dog: animal, sparrow: [bird, animal]}"
 MOST_BYTES = 16 * 1024 * 1024
 
 
@@ -193,13 +197,13 @@ def _composed(path: Path) -> yaml.Node | None:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); expected label groups (YAML)") from None
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{path}: not YAML ({' '.join(str(error).split())[:160]})") from None
+        raise not_yaml(path, error, EXAMPLE) from None
 
 
 def _mapping(where: Path | str, node: yaml.Node | None) -> yaml.MappingNode:
     if not isinstance(node, yaml.MappingNode):
-        line = "" if node is None else f", line {node.start_mark.line + 1}"
-        raise InputError(f"{where}{line}: expected keys ({', '.join(KEYS)}; under implies, labels) and their values")
+        line = "" if node is None else f", {line_at(node.start_mark)}"
+        raise InputError(f"{where}{line}: expected {EXAMPLE if where != 'implies' else _IMPLIES}")
     return node
 
 
@@ -208,7 +212,7 @@ def _entries(node: yaml.MappingNode, where: str) -> Iterator[tuple[str, yaml.Nod
     for key, value in node.value:
         (name,) = _names(key, where, single=True)
         if name in seen:
-            raise InputError(f"{where}, line {key.start_mark.line + 1}: {name!r} is given twice; expected it once")
+            raise InputError(f"{where}, {line_at(key.start_mark)}: {name!r} is given twice; expected it once")
         seen.add(name)
         yield name, value
 
@@ -216,11 +220,15 @@ def _entries(node: yaml.MappingNode, where: str) -> Iterator[tuple[str, yaml.Nod
 def _groups(node: yaml.Node, where: str) -> tuple[tuple[str, ...], ...]:
     """A list of lists; a list of names is one group."""
     if not isinstance(node, yaml.SequenceNode):
-        raise InputError(f"{where}, line {node.start_mark.line + 1}: expected lists of labels, such as [front, back]")
+        raise InputError(f"{where}, {line_at(node.start_mark)}: expected lists of labels, {_listed(where)}")
     flat = [isinstance(one, yaml.ScalarNode) for one in node.value]
     if all(flat):
         return (_names(node, where),)
     return tuple(_names(one, where) for one in node.value)
+
+
+def _listed(key: str) -> str:
+    return f"such as {key}: [[front, back], [day, night]]"
 
 
 def _implications(node: yaml.Node, where: str) -> dict[str, tuple[str, ...]]:
@@ -232,7 +240,8 @@ def _names(node: yaml.Node, where: str, *, single: bool = False) -> tuple[str, .
     if isinstance(node, yaml.ScalarNode) and single and node.value.strip():
         return (one_form(node.value),)
     if not isinstance(node, yaml.SequenceNode) or not all(isinstance(one, yaml.ScalarNode) for one in node.value):
-        raise InputError(f"{where}, line {node.start_mark.line + 1}: expected names of labels")
+        example = _IMPLIES if where.startswith("implies") else f"names of labels, {_listed(where)}"
+        raise InputError(f"{where}, {line_at(node.start_mark)}: expected {example}")
     return tuple(one_form(one.value) for one in node.value)
 
 

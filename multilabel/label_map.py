@@ -23,6 +23,7 @@ import yaml
 
 from edgepress.multilabel.errors import InputError, did_you_mean
 from edgepress.multilabel.labels import LabelSpace, one_form
+from edgepress.multilabel.yaml_lines import not_yaml
 
 Combine = Literal["max", "noisy-or"]
 """How several labels of a teacher answer for one: by the highest, or as independent causes."""
@@ -64,7 +65,7 @@ class LabelMap:
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror}); expected a map of labels (YAML)") from None
         except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-            raise InputError(f"{path}: not YAML ({' '.join(str(error).split())[:160]})") from None
+            raise not_yaml(path, error, "such as dog: [retriever, husky]") from None
         if not isinstance(root, yaml.MappingNode):
             raise InputError(f"{path}: expected the data set's labels as keys, and as values the teacher's names")
         entries: dict[str, Taken] = {}

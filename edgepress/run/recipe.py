@@ -21,6 +21,7 @@ from edgepress.multilabel.bundle import Precision
 from edgepress.multilabel.config import FLAGS, Config
 from edgepress.multilabel.datasets import DataOptions
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.yaml_lines import not_yaml
 
 ALL_ENGINES = tuple(ENGINES)
 if TYPE_CHECKING:
@@ -335,7 +336,7 @@ def load_recipe(path: Path | None, flags: dict[str, Any], kind: type[_R]) -> _R:
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror}); expected a recipe (YAML)") from None
         except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-            raise InputError(f"{path}: not YAML ({' '.join(str(error).split())[:160]})") from None
+            raise not_yaml(path, error) from None
         if not isinstance(loaded, dict):
             raise InputError(f"{path}: holds {type(loaded).__name__}; expected keys and values")
         if "ssh_option" in loaded:  # some of them are commands, and a recipe may come from anyone
