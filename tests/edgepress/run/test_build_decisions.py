@@ -230,4 +230,5 @@ def test_a_split_that_is_called_train_is_cautioned_about(edgepress, onnx_bundle,
     answer = edgepress(*command)
     assert answer.code == 0, answer.err
     assert "caution: the split is called train" in answer.err
+    assert "are cross-fitted: each of five parts of the pictures is judged by a fit on the other four" in answer.out
     assert "A threshold is on the calibrated probability: a low one is no fault." in answer.out
