@@ -110,7 +110,7 @@ def _side(points: float) -> str:
 
 
 def _told(record: MethodComparison) -> list[str]:
-    return [line for one in record.significance for line in one.told]
+    return list(dict.fromkeys(line for one in record.significance for line in one.told))
 
 
 def _tuned(row: MethodSummary, record: MethodComparison) -> str:

@@ -71,9 +71,9 @@ def significance_of(record: MethodComparison, splits: Splits, kept: Path) -> tup
             measured.setdefault(row.method, {})[row.seed] = 100 * row.test_mAP
     most = max(row.seeds for row in record.methods)
     chosen = max((row for row in record.methods if row.seeds == most), key=lambda row: row.val_mAP_points).method
-    found = (
-        against(name, drawn, measured, len(splits.test)) for name in dict.fromkeys((chosen, "alone")) if name in drawn
-    )
+    # Of two methods the one says what the other does, with the signs turned.
+    references = ("alone",) if "alone" in drawn and len(drawn) == 2 else dict.fromkeys((chosen, "alone"))
+    found = (against(name, drawn, measured, len(splits.test)) for name in references if name in drawn)
     return tuple(one for one in found if one is not None)
 
 

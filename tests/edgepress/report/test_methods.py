@@ -5,7 +5,8 @@ from __future__ import annotations
 from edgepress.compress.config import DistillConfig
 from edgepress.report.blocks import to_markdown
 from edgepress.report.html import to_html
-from edgepress.report.methods import methods_document
+from edgepress.report.methods import methods_document, print_comparison
+from edgepress.report.terminal import stdout
 from edgepress.run.compared import ComparedLabel, ComparedStudent, Decided, MethodComparison
 from edgepress.run.run_report import ModelFacts
 from edgepress.run.significance import MethodDifference, Significance
@@ -64,6 +65,18 @@ def record(**given):
         "trials": trials,
     }
     return MethodComparison(**{**values, **given})
+
+
+def test_what_two_verdicts_say_alike_is_said_once(capsys):
+    told = ("48 test pictures were drawn again and again",)
+    first, second = (
+        Significance(reference=name, critical_points=2.5, differences=(), told=(f"Differences from {name}", *told))
+        for name in ("soft|hard", "alone")
+    )
+    print_comparison(record(significance=(first, second)), stdout())
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Differences from soft|hard. 48 test pictures were drawn again and again. Differences from alone" in shown
+    assert shown.count("drawn again and again") == 1
 
 
 def test_it_shows_methods_labels_frequencies_and_trials():
