@@ -19,8 +19,11 @@ from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.model_files import CHECKPOINTS
 
 log = logging.getLogger("edgepress")
-_WITHIN = ("state_dict_ema", "model_ema", "ema_state_dict", "state_dict", "model_state_dict", "model", "net", "weights")
+_AVERAGES = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema", "params_ema", "swa_state_dict")
+_WITHIN = (*_AVERAGES, "state_dict", "model_state_dict", "model", "net", "weights", "params")
 """Keys of the weights in training scripts' checkpoints; the moving average is first, as in timm."""
+_DEPTH = 3
+"""Within how many dictionaries the weights are looked for."""
 _COUNTER = "num_batches_tracked"
 """Batch normalisation's counter of steps, which evaluation does not use and old checkpoints do not have."""
 
@@ -38,12 +41,7 @@ def read_checkpoint(file: Path) -> dict[str, Tensor]:
     else:
         _require_no_program(file)
         found = _loaded(file)
-    for name in _WITHIN:
-        inner = found.get(name) if isinstance(found, Mapping) else None
-        if isinstance(inner, Mapping):
-            log.info("%s: the weights are its %r", file.name, name)
-            found = inner
-            break
+    found = _weights(file, found)
     named = found.items() if isinstance(found, Mapping) else ()
     state = {name: value for name, value in named if isinstance(name, str) and isinstance(value, Tensor)}
     if not state:
@@ -53,6 +51,49 @@ def read_checkpoint(file: Path) -> dict[str, Tensor]:
             kind = "quantised" if value.is_quantized else "complex" if value.is_complex() else "sparse"
             raise InputError(f"{file}: {name} is {kind}; expected tensors of plain numbers: save the float model")
     return state
+
+
+def _weights(file: Path, found: Any) -> Any:
+    """The dictionary of a checkpoint that has the weights of one model.
+
+    Raises:
+        InputError: there are several, and no usual key says which.
+    """
+    for _ in range(_DEPTH):
+        inside = {name: inner for name, inner in _inner(found) if any(map(_has_weights, _nested(inner)))}
+        key = next((name for name in _WITHIN if name in inside), None)
+        if not inside or (key is None and _has_weights(found)):
+            break
+        if key is None and len(inside) > 1:
+            raise InputError(
+                f"{file}: has the weights of several models ({', '.join(map(repr, inside))}): save those of one where "
+                f"it was made, torch.save(checkpoint[{next(iter(inside))!r}], FILE)"
+            )
+        key = key if key is not None else next(iter(inside))
+        others = ", ".join(repr(name) for name in inside if name != key)
+        log.info("%s: the weights are its %r%s", file.name, key, f", and not its {others}" if others else "")
+        found = inside[key]
+    return found
+
+
+def _inner(found: Any) -> Iterator[tuple[str, Mapping[Any, Any]]]:
+    for name, inner in found.items() if isinstance(found, Mapping) else ():
+        if isinstance(name, str) and isinstance(inner, Mapping):
+            yield name, inner
+
+
+def _nested(found: Mapping[Any, Any], depth: int = _DEPTH) -> Iterator[Mapping[Any, Any]]:
+    yield found
+    for _, inner in _inner(found) if depth else ():
+        yield from _nested(inner, depth - 1)
+
+
+def _has_weights(found: Mapping[Any, Any]) -> bool:
+    """Whether a dictionary has a model's tensors, which an optimiser's have not."""
+    return any(
+        isinstance(value, Tensor) and isinstance(name, str) and name.rpartition(".")[2] in ("weight", "bias")
+        for name, value in found.items()
+    )
 
 
 def weights_in(folder: Path) -> Path:
@@ -117,7 +158,14 @@ def fitted(
         InputError: tensors are missing or of another shape: how many fit, and the first three that do not; or the
             classifier has another number of outputs.
     """
-    prefix = max(_prefixes(state, wanted), key=lambda one: sum(one + name in state for name in wanted))
+    fits = {one: sum(one + name in state for name in wanted) for one in _prefixes(state, wanted)}
+    prefix = max(fits, key=fits.__getitem__)
+    alike = [one for one in fits if fits[one] == fits[prefix] > len(wanted) / 2]
+    if prefix and len(alike) > 1:
+        raise InputError(
+            f"{file}: has the weights of several models, with the prefixes {' and '.join(map(repr, alike))}: save "
+            f"those of one where it was made"
+        )
     if prefix:
         log.info("%s: the prefix %r is left out of the names", file.name, prefix)
     own = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
@@ -146,10 +194,10 @@ def fitted(
 
 
 def _prefixes(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Iterator[str]:
-    """No prefix, and every one that stands before one of the model's first names, the shortest first."""
+    """No prefix, and every one that stands before one of the model's first names."""
     yield ""
     first = list(wanted)[:5]
-    yield from sorted({key.removesuffix(name) for name in first for key in state if key.endswith(f".{name}")}, key=len)
+    yield from sorted({key.removesuffix(name) for name in first for key in state if key.endswith(f".{name}")})
 
 
 def _with_classifier(

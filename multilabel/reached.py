@@ -232,11 +232,12 @@ def _prepared(
             yield f"--resize {resize}", np.stack([other(picture) for picture in pictures])
     if not fractional:
         return
-    mean, std = np.float32(stated.mean), np.float32(stated.std)
+    turned = slice(None, None, -1 if colors == "bgr" else 1)  # mean and std are in the model's own order of channels
+    mean, std = np.float32(stated.mean)[turned], np.float32(stated.std)[turned]
     for theirs in NORMALISATIONS:
         if np.abs(np.subtract(theirs, (stated.mean, stated.std))).max() < _SAME:
             continue
         # Pictures that the stated mean and std, which are inside the model, turn into what these would give.
-        wanted = (pixels.astype(np.float32) / 255 - np.float32(theirs[0])) / np.float32(theirs[1])
+        wanted = (pixels.astype(np.float32) / 255 - np.float32(theirs[0])[turned]) / np.float32(theirs[1])[turned]
         said = [f"--{word} {','.join(f'{v:.6g}' for v in values)}" for word, values in zip(_WORDS, theirs, strict=True)]
         yield " ".join(said), np.float32(255) * (wanted * std + mean)

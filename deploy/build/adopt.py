@@ -11,7 +11,7 @@ import numpy as np
 from edgepress.deploy.build.foreign import AdoptConfig, Foreign, read_foreign
 from edgepress.deploy.build.front import normalised
 from edgepress.deploy.build.golden_pictures import version_of
-from edgepress.deploy.build.own_file import run_on, session_of
+from edgepress.deploy.build.own_file import load, run_on, session_of
 from edgepress.deploy.build.wrap import Finished, wrap
 from edgepress.deploy.engines.base import require
 from edgepress.multilabel.bundle import Bundle, file_sha256, inputs_hash, up_to_date
@@ -85,6 +85,8 @@ def adopt_onnx(
         return made
     bundle = wrap(model, verified, out, inputs=inputs, tools=_TOOLS)
     _tell_optimised(answers, verified)
+    if foreign.half:
+        _tell_widened(file, answers, verified)
     return bundle
 
 
@@ -131,6 +133,25 @@ def _tell_optimised(model: _Session, verified: MultiLabelDataset) -> None:
             "model with other operators if they differ",
             model.foreign.source, package_version("onnxruntime"), apart,
         )  # fmt: skip
+
+
+def _tell_widened(file: Path, model: _Session, verified: MultiLabelDataset) -> None:
+    """Say that a file which computes in float16 was taken in float32, and by how much the answers differ."""
+    pixels = np.stack([model.preprocess(verified.picture(row)) for row in range(min(_FEW, len(verified)))])
+    fed = normalised(pixels, model.foreign, model.preprocess)
+    half, _ = load(file)
+    session = session_of(half, str(file))
+    (pictures,) = [value for value in session.get_inputs() if value.name == model.foreign.input]
+    names = [value.name for value in half.graph.output]
+    if pictures.type == "tensor(float16)":
+        fed = fed.astype(np.float16)
+    what = "it is taken in float32, with the same weights"
+    if model.foreign.output not in names or model.foreign.batch is not None:
+        log.info("%s: computes in float16; %s", file.name, what)
+        return
+    theirs = run_on(session, str(file), pictures.name, model.foreign.output, fed).astype(np.float32)
+    apart = float(np.abs(theirs - model(pixels).astype(np.float32)).max())
+    log.info("%s: computes in float16; %s, and %d answers differ by up to %.2g", file.name, what, theirs.size, apart)
 
 
 class _Session:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
 
-from edgepress.deploy.build.foreign_output import IN_UNIT, activation_of, output_of, shape_of
-from edgepress.deploy.build.own_file import load, run_on, session_of
+from edgepress.deploy.build.foreign_output import IN_UNIT, activation_of, joined, output_of, shape_of
+from edgepress.deploy.build.own_file import every_node, load, run_on, session_of, widened
 from edgepress.multilabel.config import Config
 from edgepress.multilabel.conventions import Activation, Colors, Layout
 from edgepress.multilabel.errors import InputError
@@ -39,8 +39,8 @@ class AdoptConfig(Config):
     """What a graph does not say, or says wrongly."""
 
     mean: _Triple | None = None
-    """What is subtracted from the channels of pixels that are scaled to 0..1, as three numbers: 0.485,0.456,0.406 for
-    models of torchvision and most of timm, 0.5,0.5,0.5 for -1..1, 0,0,0 for 0..1."""
+    """What is subtracted from the channels of pixels that are scaled to 0..1, as three numbers in the order of
+    --colors: 0.485,0.456,0.406 for models of torchvision and most of timm, 0.5,0.5,0.5 for -1..1, 0,0,0 for 0..1."""
     std: _Triple | None = None
     """What they are divided by then: 0.229,0.224,0.225, or 0.5,0.5,0.5, or 1,1,1; 0.00392157 three times for 0..255."""
     size: int | None = Field(default=None, ge=SMALLEST, le=LARGEST)
@@ -58,7 +58,7 @@ class AdoptConfig(Config):
     layout: Layout | None = None
     """Where the channels are, where the shape leaves it open."""
     output: str | None = None
-    """The output to take, where several could be the labels."""
+    """The output to take, where several could be the labels, or several to join, with commas between them."""
     activation: Activation | None = None
     """What the output has been through, where the graph's last node does not say it."""
     keep_labels: bool = False
@@ -71,7 +71,9 @@ class AdoptConfig(Config):
     @classmethod
     def _are_three(cls, given: Any) -> Any:
         if isinstance(given, list | tuple) and len(given) != 3:
-            raise ValueError("expected three numbers, for red, green and blue")
+            raise ValueError(
+                "expected three numbers, for red, green and blue (with --colors bgr for blue, green and red)"
+            )
         return given
 
     @field_validator("mean", "std")
@@ -111,6 +113,8 @@ class Foreign:
     """Names of the files beside it that hold its tensors."""
     labels: tuple[str, ...] | None = None
     """The names of the outputs, where the file's metadata has them."""
+    half: bool = False
+    """Whether the file computes in float16; the model computes in float32 with the same weights."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -136,6 +140,8 @@ def read_foreign(file: Path, config: AdoptConfig, *, named: bool = True) -> Fore
             f"{file}: is quantised already ({quantised}); adopt the float model that it was made from, and let "
             "`edgepress quantize` make INT8 of it"
         )
+    _require_evaluation(file, model)
+    half = widened(model)
     value = _input_of(file, model)
     shape, dtype, labels = shape_of(value), _dtype(file, value), _labels(model)
     questions: list[str] = []
@@ -146,8 +152,7 @@ def read_foreign(file: Path, config: AdoptConfig, *, named: bool = True) -> Fore
             f"takes float32 and does not say how pixels are normalised: say {' and '.join(unsaid)}, such as --mean "
             f"0.485,0.456,0.406 --std 0.229,0.224,0.225 (torchvision, most of timm), --mean 0,0,0 --std 1,1,1 for 0..1"
         )
-    output = output_of(file, model, config.output, questions)
-    activation = None if output is None else activation_of(file, model, output, config.activation, questions)
+    output, activation = _output(file, model, config, questions)
     if labels is None and not named:
         questions.append(
             "does not name its outputs: say --labels FILE, one name per line in the order of the outputs (the data "
@@ -168,12 +173,41 @@ def read_foreign(file: Path, config: AdoptConfig, *, named: bool = True) -> Fore
             activation=activation,
             external=external,
             labels=labels,
+            half=half,
         )
         if not questions:
             return found
         if activation is None and _seems_probable(found):
             questions.append(IN_UNIT)
     raise InputError(f"{file}: {_in_one(questions)}")
+
+
+def _output(
+    file: Path, model: onnx.ModelProto, config: AdoptConfig, questions: list[str]
+) -> tuple[str | None, Activation | None]:
+    said = config.output
+    if said is not None and "," in said and all(said != value.name for value in model.graph.output):
+        return joined(file, model, said, config.activation)
+    output = output_of(file, model, said, questions)
+    return output, None if output is None else activation_of(file, model, output, config.activation, questions)
+
+
+def _require_evaluation(file: Path, model: onnx.ModelProto) -> None:
+    """Raise an error where a graph computes as in training: its answers depend on its batch or on chance."""
+    from onnx import numpy_helper
+
+    on = {
+        tensor.name
+        for tensor in model.graph.initializer
+        if tensor.data_type == tensor.BOOL and numpy_helper.to_array(tensor)
+    }
+    for node in every_node(model.graph):
+        trains = any(one.name == "training_mode" and one.i for one in node.attribute)
+        if trains or (node.op_type == "Dropout" and len(node.input) > 2 and node.input[2] in on):
+            raise InputError(
+                f"{file}: the {node.op_type} {node.name or node.output[0]!r} computes as in training: export the model "
+                f"in evaluation mode (model.eval(), and no training=TrainingMode.TRAINING)"
+            )
 
 
 def _input_of(file: Path, model: onnx.ModelProto) -> onnx.ValueInfoProto:

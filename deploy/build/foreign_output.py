@@ -22,6 +22,24 @@ _LOGARITHMS = (("Log", "Sigmoid"), ("Log", "Softmax"), ("Neg", "Softplus"))
 LogSoftmax. The last is log(sigmoid(z)), written as -softplus(-z)."""
 
 
+_REARRANGE = frozenset(("Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze"))
+"""Operators behind the scores that change no score, except that a Cast may round it."""
+
+
+def maker_of(graph: onnx.GraphProto, name: str) -> tuple[onnx.NodeProto | None, list[onnx.NodeProto]]:
+    """The node that computes a tensor's numbers, and those behind it which only arrange them, in their order.
+
+    tf2onnx ends its graphs with an Identity, and float16 graphs end with a Cast.
+    """
+    makers = {output: node for node in graph.node for output in node.output}
+    behind: list[onnx.NodeProto] = []
+    node = makers.get(name)
+    while node is not None and node.op_type in _REARRANGE:
+        behind.insert(0, node)
+        node = makers.get(node.input[0])
+    return node, behind
+
+
 def shape_of(value: onnx.ValueInfoProto) -> list[int | str | None]:
     """Its sides: a number, the name of a free side, or None."""
     kind = value.type.tensor_type
@@ -56,8 +74,47 @@ def output_of(file: Path, model: onnx.ModelProto, said: str | None, questions: l
     if len(tables) == 1:
         return tables[0]
     listed = ", ".join(f"{name} {shape_of(value)}" for name, value in tensors.items())
-    questions.append(f"several outputs ({listed}): say --output, the one with a column for each label")
+    first, second = list(tensors)[:2]
+    questions.append(
+        f"several outputs ({listed}): say --output, the one with a column for each label, or several whose columns are "
+        f"to be joined, in the order of the labels: --output '{first},{second}'"
+    )
     return None
+
+
+def joined(
+    file: Path, model: onnx.ModelProto, said: str, activation: Activation | None
+) -> tuple[str, Activation | None]:
+    """Join the columns of several outputs, heads of one model, to one output; returns it and what it has been through.
+
+    Args:
+        said: the outputs' names, with commas between them.
+        activation: what its owner says they have been through.
+
+    Raises:
+        InputError: there is no such output, one is named twice, or they have been through different things.
+    """
+    from onnx import TensorProto, helper
+
+    names = [name.strip() for name in said.split(",")]
+    known = [value.name for value in model.graph.output]
+    if (unknown := [name for name in names if name not in known]) or len(set(names)) != len(names):
+        what = f"no output {unknown[0]!r}" if unknown else "an output is named twice"
+        raise InputError(f"{file}: --output {said}: {what}; it has {', '.join(known)}")
+    questions: list[str] = []
+    shown = {name: activation_of(file, model, name, activation, questions) for name in names}
+    if questions:
+        raise InputError(f"{file}: {questions[0]}")
+    if len(set(shown.values())) != 1:
+        each = ", ".join(f"{name}: {word or 'neither Sigmoid nor Softmax'}" for name, word in shown.items())
+        raise InputError(
+            f"{file}: --output {said}: they end differently ({each}) and cannot be joined: export the logits of all"
+        )
+    flat = [helper.make_node("Flatten", [name], [f"joined_head_{at}"], axis=1) for at, name in enumerate(names)]
+    model.graph.node.extend(flat)
+    model.graph.node.append(helper.make_node("Concat", [node.output[0] for node in flat], ["joined_heads"], axis=1))
+    model.graph.output.append(helper.make_tensor_value_info("joined_heads", TensorProto.FLOAT, None))
+    return "joined_heads", next(iter(shown.values()))
 
 
 def activation_of(
@@ -70,10 +127,10 @@ def activation_of(
     Raises:
         InputError: what was said is not what the last node shows.
     """
-    makers = {name: node for node in model.graph.node for name in node.output}
-    last = makers[output].op_type if output in makers else ""
-    before = makers[output].input[0] if last else ""
-    if last == "LogSoftmax" or (last, makers[before].op_type if before in makers else "") in _LOGARITHMS:
+    maker, _ = maker_of(model.graph, output)
+    last = "" if maker is None else maker.op_type
+    before = None if maker is None or not maker.input else maker_of(model.graph, maker.input[0])[0]
+    if last == "LogSoftmax" or (last, "" if before is None else before.op_type) in _LOGARITHMS:
         if said is None:
             questions.append(
                 f"its last node is a {last}, which gives logarithms of probabilities: export it without that node, or "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgepress.deploy.build.foreign import Foreign
-from edgepress.deploy.build.own_file import inner_graphs
+from edgepress.deploy.build.foreign_output import maker_of
+from edgepress.deploy.build.own_file import every_node, inner_graphs
 from edgepress.deploy.verify.torch_graph import MODULES
 from edgepress.multilabel.conventions import Activation
 from edgepress.multilabel.errors import InputError
@@ -24,6 +26,8 @@ OPSET = 20
 """The opset that a graph with an opset older than `OLDEST` is converted to."""
 OLDEST = 13
 """The first opset whose Q/DQ nodes have one scale per channel."""
+_OURS = ("front_", "tail_", "free_shape_")
+"""What the names of the tensors begin with that are added here, beside `images` and `logits`."""
 
 
 def normalised(pixels: np.ndarray, foreign: Foreign, preprocess: Preprocess) -> np.ndarray:
@@ -67,9 +71,9 @@ def fronted(
 
     model = _modern(foreign)
     graph = model.graph
-    if foreign.batch is not None and (freed := _free_batch(graph, foreign.input, foreign.batch)):
-        log.info("its batch of %d is written into %d shapes, which are freed", foreign.batch, freed)
     inside, outside = _without_our_names(graph, foreign)
+    if foreign.batch is not None and (freed := _free_batch(graph, inside, foreign.batch)):
+        log.info("its batch of %d is written into %d shapes, which are freed", foreign.batch, freed)
     constants: list[onnx.TensorProto] = []
 
     def constant(name: str, value: np.ndarray) -> str:
@@ -78,10 +82,8 @@ def fronted(
 
     front = _front(foreign, preprocess, constant)
     last = front[-1].output[0] if front else "images"
-    for node in graph.node:
-        for at, name in enumerate(node.input):
-            if name == inside:
-                node.input[at] = last
+    for node in every_node(graph):
+        node.input[:] = [last if name == inside else name for name in node.input]
     tail = _tail(graph, outside, activation, columns, answer, constant)
     nodes = _named([*front, *graph.node, *tail])
     del graph.node[:], graph.input[:], graph.output[:], graph.value_info[:]
@@ -95,16 +97,24 @@ def fronted(
 
 
 def _without_our_names(graph: onnx.GraphProto, foreign: Foreign) -> tuple[str, str]:
-    """Rename the tensors that have the names of our input and output; returns its own input and output."""
+    """Rename the tensors that have names of ours; returns its own input and output."""
+    taken = {name for node in every_node(graph) for names in (node.input, node.output) for name in names}
 
     def own(name: str) -> str:
-        return f"own_{name}" if name in ("images", "logits") else name
+        if name not in ("images", "logits") and not name.startswith(_OURS):
+            return name
+        return next(free for count in itertools.count(1) if (free := "own_" * count + name) not in taken)
 
-    for node in graph.node:
+    for node in every_node(graph):
         for names in (node.input, node.output):
             names[:] = [own(name) for name in names]
+        for inner in inner_graphs(node):
+            for value in (*inner.input, *inner.output, *inner.initializer):
+                value.name = own(value.name)
     for tensor in graph.initializer:
         tensor.name = own(tensor.name)
+    for sparse in graph.sparse_initializer:
+        sparse.values.name = own(sparse.values.name)
     return own(foreign.input), own(foreign.output)
 
 
@@ -145,16 +155,22 @@ def _tail(
     """Nodes from the model's output to logits of the wanted columns."""
     from onnx import TensorProto, helper
 
-    producer = next((node for node in graph.node if output in node.output), None)
+    maker, rearranged = maker_of(graph, output)
     tail: list[onnx.NodeProto] = []
-    exact = activation == "sigmoid" and producer is not None and producer.op_type == "Sigmoid"
+    exact = activation == "sigmoid" and maker is not None and maker.op_type == "Sigmoid"
+    exact = exact and all(node.op_type != "Cast" for node in rearranged)  # it may have rounded the file's own answers
     if exact:
-        assert producer is not None
-        output = producer.input[0]  # the logits themselves, exactly
+        assert maker is not None
+        output = maker.input[0]  # the logits themselves, exactly
+        for number, node in enumerate(rearranged):
+            again = type(node).FromString(node.SerializeToString())
+            again.input[0], again.output[0], again.name = output, f"tail_rearranged_{number}", ""
+            output = again.output[0]
+            tail.append(again)
     if answer.dtype != np.float32:
         tail.append(helper.make_node("Cast", [output], ["tail_float"], to=TensorProto.FLOAT))
         output = "tail_float"
-    if answer.ndim != 2:  # [N, C, 1, 1]
+    if answer.ndim != 2:  # [N, C, 1, 1] or [N, 1, C]
         tail.append(helper.make_node("Flatten", [output], ["tail_flat"], axis=1))
         output = "tail_flat"
     if activation != "none" and not exact:
@@ -168,7 +184,7 @@ def _tail(
             helper.make_node("Sub", ["tail_yes", "tail_no"], ["tail_logits"]),
         ]
         output = "tail_logits"
-    if columns != list(range(answer.shape[1])):
+    if columns != list(range(answer[0].size)):
         tail.append(
             helper.make_node("Gather", [output, constant("tail_columns", np.array(columns))], ["logits"], axis=1)
         )
@@ -263,7 +279,7 @@ def _pruned(model: onnx.ModelProto) -> onnx.ModelProto:
             nodes.append(node)
             wanted |= {name for name in node.input if name}
             for inner in inner_graphs(node):  # they may read tensors from outside
-                wanted |= {name for one in inner.node for name in one.input}
+                wanted |= {name for one in every_node(inner) for name in one.input}
     constants = [tensor for tensor in model.graph.initializer if tensor.name in wanted]
     nodes.reverse()
     copied = [type(node).FromString(node.SerializeToString()) for node in nodes]

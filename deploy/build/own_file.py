@@ -54,6 +54,12 @@ def load(file: Path) -> tuple[onnx.ModelProto, tuple[str, ...]]:
         onnx.load_external_data_for_model(model, str(file.parent))
     except (onnx.checker.ValidationError, ValueError) as error:
         raise InputError(f"{file}: not a sound ONNX model: {' '.join(str(error).split())[:200]}") from None
+    for value in (*model.graph.input, *model.graph.output):
+        for side in value.type.tensor_type.shape.dim:
+            if (
+                side.HasField("dim_value") and side.dim_value <= 0
+            ):  # as Paddle and old Keras converters write a free one
+                side.ClearField("dim_value")
     return model, tuple(sorted(places))
 
 
@@ -71,6 +77,40 @@ def inner_graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
     """The graphs in a node's attributes: the branches of an If, the body of a Loop. They may read outer tensors."""
     for attribute in node.attribute:
         yield from (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs)
+
+
+def every_node(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """The nodes of a graph and of the graphs inside them."""
+    for node in graph.node:
+        yield node
+        for inner in inner_graphs(node):
+            yield from every_node(inner)
+
+
+def widened(model: onnx.ModelProto) -> bool:
+    """Let a graph that computes in float16 compute in float32, with the same weights; returns whether it did.
+
+    Quantisers and runtimes take float32 graphs, and a CPU computes in float32 anyway.
+    """
+    from onnx import TensorProto, numpy_helper
+
+    half = [tensor for tensor in _tensors(model.graph) if tensor.data_type == TensorProto.FLOAT16]
+    for tensor in half:
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
+    casts = [
+        attribute
+        for node in every_node(model.graph)
+        for attribute in node.attribute
+        if attribute.name in ("to", "dtype") and attribute.i == TensorProto.FLOAT16
+    ]
+    for attribute in casts:
+        attribute.i = TensorProto.FLOAT
+    graphs = [model.graph, *(inner for node in every_node(model.graph) for inner in inner_graphs(node))]
+    for graph in graphs:
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            if value.type.tensor_type.elem_type == TensorProto.FLOAT16:
+                value.type.tensor_type.elem_type = TensorProto.FLOAT
+    return bool(half or casts)
 
 
 def session_of(model: onnx.ModelProto, source: str, *, optimised: bool = True):

@@ -46,6 +46,10 @@ EQUAL_PROBABILITY = 1e-6
 BATCHES = (1, 2, 5)
 """Batch sizes that the new graph is tried with, beside `_FEW`."""
 _FEW = 32
+_PAIRS = (
+    "if a label has two scores, of no and of yes, export yes less no as they are before the softmax, which is the "
+    "label's logit"
+)
 _ROUNDED = 1e-4
 """By how much a probability may be outside of 0..1, because it is rounded."""
 TRACE = "pkg.torch.onnx.stack_trace"
@@ -70,7 +74,7 @@ class Finished:
     """How its owner makes an export of it take a batch of any size: a sentence."""
     answers: Callable[[np.ndarray], np.ndarray]
     """From RGB pictures `[N, size, size, 3]`, uint8 (or float32 in 0..255, if the graph takes float32), to the chosen
-    output `[N, outputs]` or `[N, outputs, 1, 1]`, before `foreign.activation` is undone."""
+    output `[N, outputs]`, `[N, outputs, 1, 1]` or `[N, 1, outputs]`, before `foreign.activation` is undone."""
 
     def columns(self, verified: MultiLabelDataset) -> list[int]:
         """The outputs that the bundle has: those of the data set's labels, in the data set's order, or all.
@@ -119,6 +123,12 @@ def wrap(model: Finished, verified: MultiLabelDataset, out: Path, *, inputs: str
     proven = answer if activation == "none" else _answers_of(session_of(graph, foreign.source))
     logits = answer_split(proven, preprocess, verified)
     _require_finite(foreign, logits)
+    if logits.min() >= 0:
+        log.warning(
+            "caution: %s: its answers reach from %.4g to %.4g and are taken as logits, of which those above 0 are "
+            "a yes: unless thresholds are fitted (edgepress calibrate), every label of every picture is answered yes",
+            *(foreign.source, logits.min(), logits.max()),
+        )
     if left := len(model.labels) - len(columns):
         log.info("%d of %d labels of the model are not among the data set's and are dropped", left, len(model.labels))
     labels = LabelSpace(tuple(model.labels.names[column] for column in columns))
@@ -159,15 +169,17 @@ def _require_scores(foreign: Foreign, answers: np.ndarray, labels: int) -> None:
             f"{what} holds {answers.dtype} numbers; expected a score per label in float: say --output, or export "
             f"without what comes after the scores"
         )
-    if answers.ndim < 2 or any(side != 1 for side in shape[2:]):
+    if answers.ndim < 2 or sum(side != 1 for side in shape[1:]) > 1:
+        pairs = sorted(shape[1:]) == sorted((2, labels))
         raise InputError(
-            f"{what} has the shape {shape} for {shape[0] if shape else 0} pictures; expected [pictures, labels]: say "
-            f"--output, or export the model with its pooling and its classifier"
+            f"{what} has the shape {shape} for {shape[0] if shape else 0} pictures; expected [pictures, labels]: "
+            + (_PAIRS if pairs else "say --output, or export the model with its pooling and its classifier")
         )
-    if shape[1] != labels:
+    if (columns := answers[0].size) != labels:
+        more = f". {_PAIRS[0].upper()}{_PAIRS[1:]}" if columns == 2 * labels else ""
         raise InputError(
-            f"{what} has {shape[1]} columns for {labels} labels; expected one for each: say --labels with the model's "
-            f"own labels, or --output"
+            f"{what} has {columns} columns for {labels} labels; expected one for each: say --labels with the model's "
+            f"own labels, or --output{more}"
         )
 
 

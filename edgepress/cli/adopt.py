@@ -19,6 +19,7 @@ from edgepress.multilabel.folder_kinds import holds_pictures, is_bundle
 from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.lock import only_writer
 from edgepress.multilabel.model_files import ModelKind, kind_of
+from edgepress.multilabel.output_names import output_names
 
 if TYPE_CHECKING:
     from edgepress.compress.finished import FinishedModule
@@ -38,7 +39,11 @@ def verb(
     data: Data,
     reader: DataFlags,
     labels: Annotated[
-        Path | None, typer.Option("--labels", help="The names of its outputs, one per line and in their order.")
+        Path | None,
+        typer.Option(
+            "--labels",
+            help="The names of its outputs in their order: one per line, or a .json or .csv (docs/your-model.md).",
+        ),
     ] = None,
     backbone: Annotated[
         str | None,
@@ -63,7 +68,7 @@ def verb(
     of encoders (CLIP, SigLIP) tags with the data set's own labels.
     """
     config = AdoptConfig.parse(flags, FLAGS)
-    named = LabelSpace.from_file(labels) if labels is not None else None
+    named = output_names(labels) if labels is not None else None
     if is_bundle(data) and source.is_dir() and holds_pictures(source):
         raise InputError(f"{data} is a bundle already, and {source} holds pictures; adopt takes a model and --data")
     kind = kind_of(source)

@@ -155,3 +155,39 @@ def test_a_list_of_tensors_has_no_names(tmp_path):
     torch.save([torch.zeros(3)], tmp_path / "own.pth")
     with pytest.raises(InputError, match="holds no tensors by name"):
         read_checkpoint(tmp_path / "own.pth")
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        {"ema": "module.", "model": ""},
+        {"model_state": ""},
+        {"model": {"state_dict": ""}, "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}}},
+        {"checkpoint": {"swa_state_dict": "", "state_dict": "other."}},
+        {"params": "", "params_ema": ""},
+    ],
+)
+def test_weights_are_found_wherever_a_training_script_keeps_them(held, tmp_path, caplog):
+    """The moving average comes first, and what is left out beside it is told."""
+
+    def filled(what):
+        if isinstance(what, str):
+            return {what + name: value for name, value in net().state_dict().items()}
+        return {key: filled(inner) for key, inner in what.items()} if isinstance(what, dict) else what
+
+    torch.save(filled(held), tmp_path / "own.pth")
+    with caplog.at_level("INFO", logger="edgepress"):
+        found = read_checkpoint(tmp_path / "own.pth")
+    assert {name.removeprefix("module.") for name in found} == set(net().state_dict())
+    assert ("module.fc.weight" in found) == ("ema" in held)
+    assert ("and not its" in caplog.text) == any(key in held for key in ("ema", "checkpoint", "params"))
+
+
+def test_weights_of_several_models_are_not_chosen_by_chance(tmp_path):
+    state = net().state_dict()
+    torch.save({"student": state, "teacher": state}, tmp_path / "own.pth")
+    with pytest.raises(InputError, match=r"several models \('student', 'teacher'\): save .*checkpoint\['student'\]"):
+        read_checkpoint(tmp_path / "own.pth")
+    both = {f"{prefix}.{name}": value for prefix in ("one", "two") for name, value in state.items()}
+    with pytest.raises(InputError, match=r"several models, with the prefixes 'one.' and 'two.'"):
+        fit(both)

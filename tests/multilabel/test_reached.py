@@ -95,6 +95,23 @@ def test_a_relative_gets_what_it_would_get_from_the_model_with_that_statement(da
     assert half.mAP == pytest.approx(right[0].given)
 
 
+def test_mean_and_std_are_in_the_order_of_the_model_s_channels(data):
+    """A BGR model that reads what ImageNet's mean and std would give it, in the order in which they are said."""
+    stated, other = ((0.1, 0.2, 0.6), (0.3, 0.4, 0.5)), NORMALISATIONS[0]
+    seen = []
+
+    def bgr(pixels: np.ndarray) -> np.ndarray:
+        x = (pixels[..., ::-1].astype(np.float32) / 255 - np.float32(stated[0])) / np.float32(stated[1])
+        seen.append(x)
+        return x.mean(axis=(1, 2))[:, [0, 1, 2, 0, 1]]
+
+    few = data.subset(np.arange(5))
+    found = compare_relatives(bgr, of(stated), few, colors="bgr", fractional=True)
+    at = 1 + [one.what for one in found].index("--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225")
+    as_said = seen[0] * np.float32(stated[1]) + np.float32(stated[0])
+    np.testing.assert_allclose(seen[at], (as_said - np.float32(other[0])) / np.float32(other[1]), atol=1e-4)
+
+
 def test_few_pictures_and_small_gains_prove_nothing(data):
     found = compare_relatives(tagger(*HALF, learnt="bgr"), of(HALF), data.subset(np.arange(6)), fractional=True)
     assert not any(one.wins for one in found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
@@ -68,3 +69,43 @@ def test_logarithms_of_probabilities_are_asked_about(tmp_path, operators):
 
 def test_a_logarithm_of_something_else_may_be_a_logit(tmp_path):
     assert read_foreign(saved(tagger(after=after("Abs", "Log")), tmp_path / "own.onnx"), NORMAL).activation is None
+
+
+@pytest.mark.parametrize("free", [-1, 0])
+def test_a_side_that_is_no_size_is_free(free, tmp_path):
+    """Paddle's and old Keras converters write a free side as -1 or 0."""
+    model = tagger(shape=[free, 3, free, free])
+    assert refusal(model, tmp_path).endswith("say --size, its side in pixels")
+    found = read_foreign(tmp_path / "own.onnx", NORMAL.model_copy(update={"size": 32}))
+    assert (found.batch, found.size) == (None, 32)
+
+
+@pytest.mark.parametrize("behind", ["Identity", "Flatten", "Cast"])
+def test_what_only_arranges_scores_does_not_hide_a_sigmoid(behind, tmp_path):
+    nodes = after("Sigmoid", behind)
+    if behind == "Cast":
+        nodes[-1].attribute.append(helper.make_attribute("to", TensorProto.FLOAT16))
+    model = tagger(after=nodes, output=helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 5]))
+    assert read_foreign(saved(model, tmp_path / "own.onnx"), NORMAL).activation == "sigmoid"
+
+
+def test_a_graph_as_in_training_is_refused(tmp_path):
+    constants = {"ratio": np.float32(0.5), "training": np.array(True)}
+    dropped = helper.make_node("Dropout", ["scores", "ratio", "training"], ["y"], name="drop")
+    said = refusal(tagger(after=[dropped], constants=constants), tmp_path)
+    assert said.startswith("own.onnx: the Dropout 'drop' computes as in training: export the model in evaluation mode")
+    constants["training"] = np.array(False)
+    read_foreign(saved(tagger(after=[dropped], constants=constants), tmp_path / "own.onnx"), NORMAL)
+
+
+def test_heads_that_end_differently_are_not_joined(tmp_path):
+    model = two_outputs()
+    joined = NORMAL.model_copy(update={"size": 32, "output": "y,scores"})
+    assert read_foreign(saved(model, tmp_path / "own.onnx"), joined).activation is None
+    sigmoid = tagger(after=after("Sigmoid"))
+    sigmoid.graph.output.append(helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["n", 5]))
+    said = refusal(sigmoid, tmp_path, joined)
+    assert "they end differently (y: sigmoid, scores: neither Sigmoid nor Softmax)" in said
+    for wrong in ("y,w", "y,y"):
+        said = refusal(model, tmp_path, NORMAL.model_copy(update={"size": 32, "output": wrong}))
+        assert said.endswith("it has y, scores")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 pytest.importorskip("onnxruntime")
 from edgepress import open_engine
@@ -43,6 +43,20 @@ SHAPELESS = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
 DOUBLE = helper.make_tensor_value_info("y", TensorProto.DOUBLE, ["n", 5])
 
 
+HIDDEN = [
+    helper.make_node("Sigmoid", ["scores"], ["p"]),
+    helper.make_node("Unsqueeze", ["p", "last"], ["front_sub"]),
+    helper.make_node("Identity", ["front_sub"], ["y"]),
+]
+"""A sigmoid that tf2onnx's Identity hides."""
+OURS = [
+    helper.make_node("Mul", ["scores", "front_mean"], ["logits"]),
+    helper.make_node("Mul", ["logits", "tail_one"], ["images"]),
+    helper.make_node("Identity", ["images"], ["y"]),
+]
+"""Tensors with names that the front and the tail have as well."""
+
+
 @pytest.mark.parametrize(
     ("changes", "most"),
     [
@@ -52,6 +66,9 @@ DOUBLE = helper.make_tensor_value_info("y", TensorProto.DOUBLE, ["n", 5])
         ({"after": then("Cast", to=TensorProto.DOUBLE), "output": DOUBLE}, 1e-5),
         ({"after": then("Unsqueeze", "last"), "output": MAPS, "constants": {"last": np.array([2, 3])}}, 1e-5),
         ({"after": then("Unsqueeze", "last"), "output": SHAPELESS, "constants": {"last": np.array([2, 3])}}, 1e-5),
+        ({"after": then("Unsqueeze", "last"), "output": SHAPELESS, "constants": {"last": np.array([1])}}, 1e-5),
+        ({"after": HIDDEN, "output": SHAPELESS, "constants": {"last": np.array([1])}}, 1e-5),
+        ({"after": OURS, "constants": {"front_mean": np.float32(2), "tail_one": np.float32(0.5)}}, 1e-5),
         *(({"opset": opset}, 1e-5) for opset in (18, 19, 20, 21, 22, 23)),
     ],
 )
@@ -103,6 +120,10 @@ def test_probabilities_are_not_taken_for_logits_even_if_told_so(last, data, tmp_
 
 SEQUENCE = helper.make_tensor_sequence_value_info("y", TensorProto.FLOAT, None)
 INDEX = helper.make_tensor_value_info("y", TensorProto.INT64, ["n"])
+PAIRS = [
+    helper.make_node("Unsqueeze", ["scores", "last"], ["column"]),
+    helper.make_node("Concat", ["column", "column"], ["y"], axis=2),
+]
 SUM = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
 
 
@@ -115,13 +136,20 @@ SUM = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
             "the output y is no tensor; expected a column of scores for each label: .*without what makes lists",
         ),
         (
-            {"after": then("Unsqueeze", "last"), "output": SHAPELESS, "constants": {"last": np.array([1])}},
-            r"has the shape \[12, 1, 5\] for 12 pictures; expected \[pictures, labels\]",
+            {"after": then("Concat", "scores", axis=1), "output": SHAPELESS},
+            "has 10 columns for 5 labels; .* If a label has two scores, of no and of yes, export yes less no",
+        ),
+        (
+            {"after": PAIRS, "output": SHAPELESS, "constants": {"last": np.array([2])}},
+            r"has the shape \[12, 5, 2\] for 12 pictures; expected \[pictures, labels\]: if a label has two scores",
+        ),
+        (
+            {"after": then("Unsqueeze", "last"), "output": SHAPELESS, "constants": {"last": np.array([0])}},
+            r"has the shape \[1, 12, 5\] for 12 pictures",
         ),
         ({"after": then("ReduceSum", keepdims=0), "output": SHAPELESS}, r"has the shape \[\] for 12 pictures"),
         ({"outputs": 7}, "has 7 columns for 5 labels"),
         ({"dtype": TensorProto.INT8}, "the input x is int8; expected float32 or uint8: export it in float32"),
-        ({"dtype": TensorProto.FLOAT16}, "the input x is float16; expected float32 or uint8"),
         ({"dtype": TensorProto.DOUBLE}, "the input x is double; expected float32 or uint8"),
         ({"shape": ["n", 1, SIZE, SIZE]}, "expected three channels"),
         ({"shape": ["n", 3, "h", "w"]}, "say --size, its side in pixels"),
@@ -146,3 +174,70 @@ def test_answers_that_are_no_numbers_are_refused(data, tmp_path):
     model = tagger(after=then("Log"))  # of negative scores
     with pytest.raises(InputError, match="gives logits that are NaN or infinite"):
         adopted(model, data, tmp_path)
+
+
+def of_heads(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Two outputs, the first two labels and the others."""
+    del model.graph.output[:]
+    cuts = {"zero": [0], "two": [2], "five": [5], "columns": [1]}
+    model.graph.initializer.extend(numpy_helper.from_array(np.array(value), name) for name, value in cuts.items())
+    for name, (first, last) in {"weather": ("zero", "two"), "a place": ("two", "five")}.items():
+        model.graph.node.append(helper.make_node("Slice", ["y", first, last, "columns"], [name]))
+        model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", None]))
+    return model
+
+
+def test_heads_are_joined_in_the_order_in_which_they_are_named(data, tmp_path):
+    with pytest.raises(InputError, match=r"or several whose columns are to be joined.*: --output 'weather,a place'"):
+        adopted(of_heads(tagger()), data, tmp_path)
+    config = NORMAL.model_copy(update={"output": "weather,a place"})
+    made = adopted(of_heads(tagger()), data, tmp_path, config)
+    with open_engine(made.path) as engine:
+        pixels = np.stack([engine.preprocess(data.picture(row)) for row in range(5)])
+        np.testing.assert_allclose(engine(pixels), expected(pixels), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["x", "images"])
+def test_a_branch_may_read_the_pictures_itself(name, data, tmp_path):
+    """`images` is what our front calls its bytes, and many exporters call their float input so."""
+    branches = {}
+    for branch, operator in (("then_branch", "ReduceMin"), ("else_branch", "ReduceMax")):
+        nodes = [
+            helper.make_node(operator, [name], [f"{branch}_of"], axes=[2, 3], keepdims=0),
+            helper.make_node("MatMul", [f"{branch}_of", "weights"], [branch]),
+        ]
+        value = helper.make_tensor_value_info(branch, TensorProto.FLOAT, None)
+        branches[branch] = helper.make_graph(nodes, branch, [], [value])
+    model = tagger(after=[helper.make_node("If", ["no"], ["y"], **branches)], constants={"no": np.array(False)})
+    model.graph.input[0].name = name
+    model.graph.node[0].input[0] = name
+    made = adopted(model, data, tmp_path)
+    with open_engine(made.path) as engine:
+        pixels = engine.preprocess(data.picture(0))[None]
+        np.testing.assert_allclose(engine(pixels), (pixels.max(axis=(1, 2)) / 127.5 - 1) @ weights(), atol=1e-5)
+
+
+def test_a_graph_in_float16_is_taken_in_float32(data, tmp_path, caplog):
+    half = [helper.make_tensor_value_info(name, TensorProto.FLOAT16, ["n", *rest]) for name, rest in
+            (("x", [3, SIZE, SIZE]), ("y", [5]))]  # fmt: skip
+    model = tagger()
+    model.graph.input[0].CopyFrom(half[0])
+    model.graph.output[0].CopyFrom(half[1])
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(weights().astype(np.float16), "weights"))
+    with caplog.at_level("INFO", logger="edgepress"):
+        made = adopted(model, data, tmp_path)
+    assert (
+        "computes in float16; it is taken in float32, with the same weights, and 40 answers differ by up to 0"
+        in caplog.text
+    )
+    assert TensorProto.FLOAT16 not in {tensor.data_type for tensor in onnx.load(made.model_path).graph.initializer}
+    with open_engine(made.path) as engine:
+        pixels = engine.preprocess(data.picture(0))[None]
+        found = ((pixels / 255 - 0.5) / 0.5).mean(axis=(1, 2)) @ weights().astype(np.float16).astype(np.float32)
+        np.testing.assert_allclose(engine(pixels), found, atol=1e-5)
+
+
+def test_answers_that_are_all_above_0_are_told(data, tmp_path, caplog):
+    made = adopted(tagger(after=then("Add", "many"), constants={"many": np.float32(50)}), data, tmp_path)
+    assert "taken as logits, of which those above 0 are a yes" in caplog.text
+    assert made.manifest.kind == "onnx"

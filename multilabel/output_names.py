@@ -1,0 +1,89 @@
+"""The names of a finished model's outputs, in the files that taggers come with."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.labels import LabelSpace
+
+_COLUMNS = ("name", "label", "labels", "tag", "class", "class_name", "label_name", "tag_name", "display_name")
+"""Headers of the column that names the outputs, such as that of selected_tags.csv, which WD taggers come with."""
+_NUMBERED = re.compile(r"\s*['\"]?(\d+)['\"]?\s*[\s:,;=]\s*\S")
+_EXPECTED = "expected label names, one a line in the order of the outputs"
+
+
+def output_names(file: Path) -> LabelSpace:
+    """Read the names of a model's outputs, in their order.
+
+    Args:
+        file: a text with one name per line; a `.json` with a list of names, or with `id2label` or `label2id` as
+            transformers writes them; or a `.csv` whose header has one column of names, a row for each output.
+
+    Raises:
+        InputError: the file cannot be read, its lines are numbered, numbers are missing, or names are refused as in
+            `LabelSpace`.
+    """
+    try:
+        if file.suffix.lower() not in (".json", ".csv"):
+            names = LabelSpace.from_file(file)
+            _refuse_numbered(file, names)
+            return names
+        text = file.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror}); {_EXPECTED}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{file}: not UTF-8 text; {_EXPECTED}") from None
+    found = _of_json(file, text) if file.suffix.lower() == ".json" else _of_table(file, text)
+    try:
+        return LabelSpace(tuple(found))
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from None
+
+
+def _refuse_numbered(file: Path, names: LabelSpace) -> None:
+    """Raise an error where each line begins with its number, which is no part of a name."""
+    numbers = [int(match[1]) for match in map(_NUMBERED.match, names) if match is not None]
+    if len(numbers) > 1 and numbers in (list(range(len(names))), list(range(1, len(names) + 1))):
+        raise InputError(f"{file}: its lines are numbered ({names.names[0]!r}); {_EXPECTED}, and nothing else")
+
+
+def _of_json(file: Path, text: str) -> list[Any]:
+    try:
+        given = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{file}: not JSON ({error}); {_EXPECTED}") from None
+    if isinstance(given, dict):
+        given = next((given[key] for key in ("id2label", "label2id", "names", "labels") if given.get(key)), given)
+    if isinstance(given, list):
+        return given
+    if isinstance(given, dict):
+        turned = all(isinstance(value, int) and not isinstance(value, bool) for value in given.values())
+        pairs = [(number, name) if turned else (name, number) for name, number in given.items()]
+        numbered = {str(number): name for number, name in pairs}
+        names = [numbered.get(str(number)) for number in range(len(given))]
+        if given and None not in names:
+            return names
+    raise InputError(
+        f"{file}: expected a list of names, or names with the numbers of the outputs from 0 on, as in id2label"
+    )
+
+
+def _of_table(file: Path, text: str) -> list[str]:
+    rows = [row for row in csv.reader(text.splitlines()) if any(cell.strip() for cell in row)]
+    header = [cell.strip().lower() for cell in rows[0]] if rows else []
+    named = [at for at, cell in enumerate(header) if cell in _COLUMNS]
+    if len(named) != 1:
+        found = ", ".join(rows[0])[:80] if rows else "nothing"
+        raise InputError(
+            f"{file}: its first row is {found}; expected a header with one column of names ({', '.join(_COLUMNS)}), "
+            f"or a .txt with one name per line"
+        )
+    short = next((number for number, row in enumerate(rows[1:], start=2) if len(row) != len(header)), None)
+    if short is not None:
+        raise InputError(f"{file}, row {short}: {len(rows[short - 1])} cells for {len(header)} columns")
+    return [row[named[0]].strip() for row in rows[1:]]
