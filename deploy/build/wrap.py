@@ -123,12 +123,7 @@ def wrap(model: Finished, verified: MultiLabelDataset, out: Path, *, inputs: str
     proven = answer if activation == "none" else _answers_of(session_of(graph, foreign.source))
     logits = answer_split(proven, preprocess, verified)
     _require_finite(foreign, logits)
-    if logits.min() >= 0:
-        log.warning(
-            "caution: %s: its answers reach from %.4g to %.4g and are taken as logits, of which those above 0 are "
-            "a yes: unless thresholds are fitted (edgepress calibrate), every label of every picture is answered yes",
-            *(foreign.source, logits.min(), logits.max()),
-        )
+    _tell_positive(foreign, logits)
     if left := len(model.labels) - len(columns):
         log.info("%d of %d labels of the model are not among the data set's and are dropped", left, len(model.labels))
     labels = LabelSpace(tuple(model.labels.names[column] for column in columns))
@@ -154,6 +149,16 @@ def wrap(model: Finished, verified: MultiLabelDataset, out: Path, *, inputs: str
             Reference.of(verified, logits, f"the adopted {model.name}").save(folder / REFERENCE)
         golden_pictures(verified, preprocess, proven, generated=model.generated_pictures).save(folder)
     return Bundle.open(out)
+
+
+def _tell_positive(foreign: Foreign, logits: np.ndarray) -> None:
+    """Caution where no answer is a no: percentages and similarities are no logits."""
+    if logits.min() >= 0:
+        log.warning(
+            "caution: %s: its answers reach from %.4g to %.4g and are taken as logits, of which those above 0 are "
+            "a yes: unless thresholds are fitted (edgepress calibrate), every label of every picture is answered yes",
+            *(foreign.source, logits.min(), logits.max()),
+        )
 
 
 def _table(answers: np.ndarray) -> np.ndarray:
