@@ -123,9 +123,7 @@ def wrap(model: Finished, verified: MultiLabelDataset, out: Path, *, inputs: str
     proven = answer if activation == "none" else _answers_of(session_of(graph, foreign.source))
     logits = answer_split(proven, preprocess, verified)
     _require_finite(foreign, logits)
-    _tell_positive(foreign, logits)
-    if left := len(model.labels) - len(columns):
-        log.info("%d of %d labels of the model are not among the data set's and are dropped", left, len(model.labels))
+    _tell_taken(model, logits)
     labels = LabelSpace(tuple(model.labels.names[column] for column in columns))
     given = (model.name, answer, preprocess, labels, verified, logits)
     tell_finished(*given, colors=foreign.colors, fractional=foreign.dtype == "float32")
@@ -151,13 +149,15 @@ def wrap(model: Finished, verified: MultiLabelDataset, out: Path, *, inputs: str
     return Bundle.open(out)
 
 
-def _tell_positive(foreign: Foreign, logits: np.ndarray) -> None:
-    """Caution where no answer is a no: percentages and similarities are no logits."""
+def _tell_taken(model: Finished, logits: np.ndarray) -> None:
+    """Say how many labels are left out, and caution where no answer is a no: similarities are no logits."""
+    if left := len(model.labels) - logits.shape[1]:
+        log.info("%d of %d labels of the model are not among the data set's and are dropped", left, len(model.labels))
     if logits.min() >= 0:
         log.warning(
             "caution: %s: its answers reach from %.4g to %.4g and are taken as logits, of which those above 0 are "
             "a yes: unless thresholds are fitted (edgepress calibrate), every label of every picture is answered yes",
-            *(foreign.source, logits.min(), logits.max()),
+            *(model.foreign.source, logits.min(), logits.max()),
         )
 
 
