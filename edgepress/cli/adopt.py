@@ -39,11 +39,7 @@ def verb(
     data: Data,
     reader: DataFlags,
     labels: Annotated[
-        Path | None,
-        typer.Option(
-            "--labels",
-            help="The names of its outputs in their order: one per line, or a .json or .csv (docs/your-model.md).",
-        ),
+        Path | None, typer.Option("--labels", help="The names of its outputs in their order: a text, .json or .csv.")
     ] = None,
     backbone: Annotated[
         str | None,
