@@ -162,6 +162,17 @@ class Quantization(_Frozen):
     """Every node, with the worst first."""
 
     @property
+    def tried_told(self) -> str:
+        """How many candidates `tried` has, such as `4 of 9 candidates, and 3 with more nodes in float`.
+
+        Those with more nodes in float than the first one are none of the planned: they follow from its drop. The first
+        may have some itself, such as ncnn's layers that are slower in INT8.
+        """
+        whole = sum(one.kept == self.tried[0].kept for one in self.tried)
+        more = len(self.tried) - whole
+        return f"{whole} of {self.planned} candidates" + (f", and {more} with more nodes in float" if more else "")
+
+    @property
     def disturbed(self) -> str | None:
         """A caution where other work on the machine disturbed the latencies that the choice was made by; None where
         nothing did."""
