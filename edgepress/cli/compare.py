@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from edgepress.cli.flags import Flags, FlagsOf
-from edgepress.cli.options import RecipeFile
+from edgepress.cli.options import RecipeFile, of_recipe
 from edgepress.cli.run import LEARNING
 from edgepress.multilabel.config import FLAGS
 from edgepress.multilabel.lock import only_writer
@@ -55,7 +55,7 @@ def verb(
     drawn = seeds.split(",") if seeds else [settings.distill.seed]
     config = CompareConfig.parse({"seeds": drawn, "methods": chosen, "tune": tune}, FLAGS)
     require_names(settings, config)
-    with only_writer(Path(settings.out)):
+    with of_recipe(recipe), only_writer(Path(settings.out)):
         if folds is None:
             print_comparison(compare(settings, config, splits_of(settings)), stdout())
         else:

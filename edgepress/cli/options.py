@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -20,6 +22,7 @@ from edgepress.multilabel.datasets import DataOptions, MultiLabelDataset, list_s
 from edgepress.multilabel.datasets import Difficult as DatasetDifficult
 from edgepress.multilabel.datasets.label_groups import BROKEN
 from edgepress.multilabel.datasets.mirror import mirror_of
+from edgepress.multilabel.datasets.options import UnusedOptionError
 from edgepress.multilabel.datasets.passed_over import in_one_line, passed_over
 from edgepress.multilabel.errors import InputError
 
@@ -211,6 +214,21 @@ class Remote:
         from edgepress.remote.host import host_of
 
         return host_of(self.host, self.host_python, self.ssh_option)
+
+
+@contextlib.contextmanager
+def of_recipe(file: Path | None) -> Iterator[None]:
+    """Name the key of a recipe's file where what it says is for data of another format.
+
+    Raises:
+        InputError: in the place of `UnusedOptionError`, whose message it goes on with.
+    """
+    try:
+        yield
+    except UnusedOptionError as error:
+        flag = f"--{error.option.replace('_', '-')}"
+        where = f"{flag}, or remove the key {error.option} from {file}" if file is not None else flag
+        raise InputError(f"{error}: leave out {where}") from None
 
 
 def require_file(option: str, file: Path | None) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from edgepress.cli.flags import Flags, FlagsOf
-from edgepress.cli.options import RecipeFile, speaks
+from edgepress.cli.options import RecipeFile, of_recipe, speaks
 from edgepress.multilabel.lock import only_writer
 from edgepress.report.terminal import stdout
 from edgepress.run.recipe import Recipe, load_recipe
@@ -35,7 +35,7 @@ def verb(recipe: RecipeFile = None, *, flags: Annotated[Flags, FlagsOf(Recipe, O
     from edgepress.run.pipeline import run
 
     try:
-        with only_writer(Path(settings.out)):
+        with of_recipe(recipe), only_writer(Path(settings.out)):
             report = run(settings)
     except OverBudgetError as error:  # a failed gate, as when the engines exceed the budget after training
         if speaks():

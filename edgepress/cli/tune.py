@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from edgepress.cli.flags import Flags, FlagsOf
-from edgepress.cli.options import RecipeFile
+from edgepress.cli.options import RecipeFile, of_recipe
 from edgepress.cli.run import LEARNING
 from edgepress.multilabel.config import FLAGS
 from edgepress.multilabel.lock import only_writer
@@ -47,5 +47,5 @@ def verb(
     given |= {name: value.split(",") for name, value in lists.items() if value is not None}
     config = TuneConfig.parse(given, FLAGS)
     out = Path(settings.out)
-    with only_writer(out):
+    with of_recipe(recipe), only_writer(out):
         print_tuned(tune(settings, config, splits_of(settings)), config.trials, out, stdout())

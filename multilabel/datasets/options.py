@@ -37,6 +37,14 @@ Difficult = Literal["ignore", "positive", "negative"]
 """What a label counts as if a picture shows only difficult objects of it."""
 
 
+class UnusedOptionError(InputError):
+    """An option that the data set's format does not use. Exit code 2."""
+
+    def __init__(self, option: str, message: str) -> None:
+        super().__init__(message)
+        self.option = option
+
+
 class DataOptions(Config):
     """How a data set is read. Every field has a value that fits where nothing needs to be said."""
 
@@ -85,10 +93,12 @@ class DataOptions(Config):
         """Raise an error if an option was given that the format does not use.
 
         Raises:
-            InputError: there is such an option; the message names it and the format.
+            UnusedOptionError: there is such an option; the message names it and the format.
         """
         for name, field in type(self).model_fields.items():
             if name not in used and name not in ("format", "label_groups") and getattr(self, name) != field.default:
                 meant = "Pascal VOC" if name == "difficult" else "tables"
                 flag = f"{name}={getattr(self, name)!r}"
-                raise InputError(f"{flag} is for {meant}; {root} is read as {format}, which does not use it")
+                raise UnusedOptionError(
+                    name, f"{flag} is for {meant}; {root} is read as {format}, which does not use it"
+                )

@@ -193,3 +193,12 @@ def test_a_recipe_compares_methods_end_to_end(tmp_path, edgepress):
     taught = record["students"][1]["training"]
     assert (taught["reduction"], taught["mld"], taught["cd"], taught["id"]) == ("published", 10, 100, 1000)
     assert (record["train_pictures"], record["test_pictures"]) == (len(read("voc2007", root).train), 30)
+
+
+@pytest.mark.parametrize("verb", ["run", "compare", "tune --time-budget 1h"])
+def test_a_key_for_data_of_another_format_is_named_with_its_recipe(bad, tiny_data, tmp_path, verb):
+    recipe = RECIPES / "voc2007.yaml"
+    own = ("--train", "train", "--val", "val", "--test", "test", "--out", tmp_path / "run")
+    line = bad(*verb.split(), "--recipe", recipe, "--data", tiny_data, *own)
+    assert "difficult='positive' is for Pascal VOC" in line
+    assert f"leave out --difficult, or remove the key difficult from {recipe}" in line
