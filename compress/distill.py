@@ -28,6 +28,7 @@ from edgepress.multilabel.errors import InputError, did_you_mean
 from edgepress.multilabel.facts import Facts, Parent, Role
 from edgepress.multilabel.label_groups import LabelGroups
 from edgepress.multilabel.labels import LabelSpace
+from edgepress.multilabel.manifest import MANIFEST
 from edgepress.multilabel.plural import plural
 
 log = logging.getLogger("edgepress")
@@ -92,7 +93,7 @@ def _train(
     train = material.train
     inputs = inputs_of(role, material, config)
     require_same(inputs, train.root)
-    if (kept := finished(out, inputs)) is not None:
+    if (kept := finished(out, inputs, config)) is not None:
         return kept
     set_seed(config.seed)
     accelerator = make_accelerator(config)
@@ -171,14 +172,31 @@ def answers_of(out: Path) -> Path:
     return out.parent / f".{out.name}.answers"
 
 
-def finished(out: Path, inputs: str) -> Bundle | None:
-    """Return the bundle in `out` if it was made from the same inputs; remove the state that a killed training left."""
+def finished(out: Path, inputs: str, config: TeachConfig | DistillConfig) -> Bundle | None:
+    """Return the bundle in `out` if it was made from the same inputs; remove the state that a killed training left.
+
+    Where the training will replace a bundle of other settings, they are told before it begins.
+    """
     bundle = up_to_date(out, inputs)
+    if bundle is None and (told := _other_settings(out, config)):
+        log.info("%s: other settings: %s", out, told)
     if (
         bundle is not None and process_state().is_main_process and work_of(out).is_dir()
     ):  # it was killed after the bundle was finished
         shutil.rmtree(work_of(out))
     return bundle
+
+
+def _other_settings(out: Path, config: TeachConfig | DistillConfig) -> str:
+    """In what a training differs from the one whose bundle stands in its place; empty where no setting tells."""
+    if not (out / MANIFEST).is_file():
+        return ""
+    try:
+        before = Bundle.open(out).manifest.facts.training or {}
+    except InputError:
+        return ""  # damaged, which `up_to_date` has told
+    now = config.model_dump(mode="json")
+    return ", ".join(f"{name} {now[name]} (was {value})" for name, value in before.items() if now.get(name) != value)
 
 
 def _log_result(facts: Facts) -> None:

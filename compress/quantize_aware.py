@@ -70,7 +70,7 @@ def quantize_aware(
     material = _material(train, val, teachers, student, terms, out, reading or Reading())
     made_from = {"role": "quantize-aware", "student": student.digest, "pictures": config.pictures}
     inputs = inputs_hash({**made_from, **material.identity(terms)})
-    if (kept := finished(out, inputs)) is not None:
+    if (kept := finished(out, inputs, terms)) is not None:
         return kept
     set_seed(terms.seed)
     accelerator = make_accelerator(terms)

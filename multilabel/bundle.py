@@ -147,14 +147,23 @@ class Bundle:
 
 
 def up_to_date(path: Path, inputs: str) -> Bundle | None:
-    """Return the complete bundle at the path if it was made from exactly these inputs; None otherwise."""
+    """Return the complete bundle at the path if it was made from exactly these inputs; None otherwise.
+
+    What is there and is not kept is told, because the new bundle replaces it, which may take hours.
+    """
     if not (path / MANIFEST).is_file():
         return None
     try:
         bundle = Bundle.open(path)
-    except InputError:
-        return None  # incomplete or damaged: it is made again rather than trusted
+    except InputError as error:
+        log.info("it is made again and replaced: %s", error)  # rather than trusted
+        return None
     if bundle.manifest.inputs != inputs:
+        log.info(
+            "%s: was made from something else, or with other settings: it is replaced when this is done; name another "
+            "folder to keep both",
+            path,
+        )
         return None
     log.info("%s: unchanged, kept", path)
     return bundle
@@ -173,8 +182,6 @@ def write_bundle(path: Path, **fields: Any) -> Iterator[Path]:
     path = Path(path)
     role = role_of(fields["kind"], fields.get("facts", Facts()))
     require_replaceable(path, fields["kind"], fields["precision"], role)
-    if (path / MANIFEST).is_file():
-        log.info("%s: what it was made from, or a setting, has changed; it is written again and replaced", path)
     make_folder(path.parent)
     partial = path.parent / f".{path.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)

@@ -247,14 +247,20 @@ def test_a_val_whose_files_order_the_labels_otherwise_is_matched_by_name(splits,
     assert second.labels == train.labels
 
 
-def test_finished_work_is_kept_and_a_changed_setting_is_made_again(teacher, splits, tmp_path):
+def test_finished_work_is_kept_and_a_changed_setting_is_made_again(teacher, splits, tmp_path, caplog):
     out = tmp_path / "student"
     first = distill(*splits, teacher, STUDENT, out)
     made = content(out)
     assert distill(*splits, teacher, STUDENT, out).digest == first.digest
     assert distill(*splits, teacher, updated(STUDENT, workers=1), out).digest == first.digest
     assert content(out) == made
+    caplog.clear()
+    caplog.set_level("INFO", "edgepress")
     again = distill(*splits, teacher, updated(STUDENT, mld=0.5), out)
+    replaced, settings, *training = caplog.messages  # told before the training that takes its place
+    assert "student: was made from something else, or with other settings: it is replaced when this is done" in replaced
+    assert settings.endswith("student: other settings: mld 0.5 (was 1.0)")
+    assert training[0].startswith("student test_efficientnet")
     assert again.digest != first.digest
     assert file_sha256(again.model_path) != made["model.safetensors"][0]
     assert [path.name for path in tmp_path.iterdir()] == ["student"]
@@ -272,12 +278,14 @@ def test_another_teacher_or_other_pictures_are_made_again(teacher, splits, tmp_p
     assert other.manifest.parent == other_teacher.as_parent
 
 
-def test_a_damaged_result_is_made_again(splits, tmp_path):
+def test_a_damaged_result_is_made_again(splits, tmp_path, caplog):
     first = teach(*splits, TEACHER, tmp_path / "teacher")
     sha = file_sha256(first.model_path)
     first.model_path.write_bytes(first.model_path.read_bytes()[:-1])
+    caplog.set_level("INFO", "edgepress")
     again = teach(*splits, TEACHER, tmp_path / "teacher")
     assert file_sha256(again.model_path) == sha
+    assert "it is made again and replaced: " in caplog.text
 
 
 def test_a_person_s_folder_is_not_overwritten(splits, tmp_path):
