@@ -27,6 +27,7 @@ from edgepress.multilabel.binomial import binomial_cdf, fewest_trials, most_erro
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.decisions import SILENT, Promise, PromiseKind
 from edgepress.multilabel.errors import InputError, shown
+from edgepress.multilabel.plural import plural
 
 METHODS: dict[PromiseKind, str] = {
     "recall": "exact binomial bound",
@@ -89,8 +90,26 @@ def require_enough(wanted: Wanted, data: MultiLabelDataset, where: str) -> None:
             f"{where}: a {wanted.kind} of {wanted.level:g} with {100 * wanted.confidence:g} % confidence for "
             f"{'each label' if wanted.scope == 'each' else 'all labels at once'} needs {needed} pictures that {what} "
             f"each label; {len(few)} of {len(data.labels)} labels have fewer: "
-            f"{shown(f'{name} ({count})' for name, count in few)}{grown}. Give a split with more, or ask for less"
+            f"{shown(f'{name} ({count})' for name, count in few)}{grown}. Give a split with more, or ask for less: "
+            f"{_possible(wanted, least, len(data.labels))}"
         )
+
+
+def _possible(wanted: Wanted, count: int, labels: int) -> str:
+    """What so many pictures of a label can show at most, without an error among them."""
+    if not count:
+        return "without any of a label nothing can be promised for it"
+    risk = wanted.risk(labels)
+    best = 1 - risk ** (1 / count)  # the least error rate: (1 - best)^count = risk
+    steps = range(1, 100)
+    rates = (one / 100 for one in steps) if wanted.kind == "fpr" else (1 - one / 100 for one in reversed(steps))
+    rate = next((one for one in rates if one >= best and fewest_trials(one, risk) <= count), None)
+    if rate is None:
+        return f"{plural(count, 'picture shows', 'pictures show')} no level at that confidence"
+    level = rate if wanted.kind == "fpr" else 1 - rate
+    scope = "" if wanted.scope == "each" else ":all"
+    asked = f"{wanted.kind}={level:.2g}@{100 * wanted.confidence:g}%{scope}"
+    return f"{asked} is what {plural(count, 'picture')} of a label can show"
 
 
 def promised_threshold(targets: np.ndarray, scores: np.ndarray, wanted: Wanted, risk: float) -> Promised:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -134,6 +135,32 @@ def test_too_few_pictures_are_refused_with_how_many_are_needed_and_labels_withou
     promised = fit_decisions(*draw(600, labels=2), "recall=0.8@95%", "platt")
     with pytest.raises(InputError, match="needs 14 pictures"):
         promise_again(promised, logits[:10, :2], dataset(targets[:10, :2]))
+
+
+@pytest.mark.parametrize("text", ["recall=0.9@95%", "precision=0.95@90%:all", "fpr=0.01@95%", "recall=0.99@99%:all"])
+@pytest.mark.parametrize("count", [1, 4, 20])
+def test_the_level_that_the_pictures_can_show_is_told_and_a_higher_one_is_refused(text, count):
+    targets = np.zeros((2 * count, 3), np.uint8)
+    targets[:count] = 1
+    with pytest.raises(InputError) as refused:
+        require_enough(Criterion.parse(text).promise, dataset(targets), "val")
+    told = re.search(r"ask for less: (\S+) is what .* of a label can show$", str(refused.value))
+    if told is None:
+        assert count == 1
+        assert "1 picture shows no level at that confidence" in str(refused.value)
+        return
+    possible = Criterion.parse(told[1]).promise
+    require_enough(possible, dataset(targets), "val")
+    step = -0.01 if possible.kind == "fpr" else 0.01
+    with pytest.raises(InputError, match="needs"):
+        require_enough(possible._replace(level=possible.level + step), dataset(targets), "val")
+
+
+def test_a_label_that_no_picture_shows_can_be_promised_nothing():
+    targets = np.ones((30, 2), np.uint8)
+    targets[:, 1] = 0
+    with pytest.raises(InputError, match="without any of a label nothing can be promised for it"):
+        require_enough(Wanted("recall", 0.5, 0.95), dataset(targets), "val")
 
 
 def test_groups_decide_otherwise_so_a_promise_with_them_is_refused():
