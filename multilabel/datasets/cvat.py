@@ -61,6 +61,11 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
     path = found.get(_ALL) or found[split]
     parsed = {one: _parse(one) for one in found.values()}
     labels = files.label_space(_names(parsed.values()), str(path))
+    if tracks := sum(1 for _ in parsed[path].iter("track")):
+        raise InputError(
+            f"{path}: {plural(tracks, 'track')} of a video, whose frames are no files; export the task "
+            "as CVAT for images"
+        )
     images = [image for image in parsed[path].iter("image") if _ALL not in found or _subset(image) == split]
     if not images:
         raise files.empty_split(path, split)

@@ -12,36 +12,38 @@ from edgepress.multilabel.datasets.tables import first_line
 from edgepress.multilabel.errors import shown
 
 _OF_YOLO = "export the set as COCO's JSON or Pascal VOC's XML"
-_TABLE = "write a table in the root with the columns path and labels (a.jpg,boat;dock)"
+TABLE = "write a table in the root with the columns path and labels (a.jpg,boat;dock)"
 _MASKS = frozenset(("mask", "masks", "segmentation", "segmentations", "segmentationclass"))
 _BINARY = {
-    ".mat": f"is MATLAB's, which is not read; load it (scipy.io.loadmat) and {_TABLE}",
+    ".mat": f"is MATLAB's, which is not read; load it (scipy.io.loadmat) and {TABLE}",
     ".xlsx": "is a spreadsheet, which is not read; save it as CSV with the columns path and labels, or one a label",
     ".xls": "is a spreadsheet, which is not read; save it as CSV with the columns path and labels, or one a label",
     ".ods": "is a spreadsheet, which is not read; save it as CSV with the columns path and labels, or one a label",
-    ".pkl": f"is a Python pickle, which is never opened, because it may run code; {_TABLE}",
-    ".pickle": f"is a Python pickle, which is never opened, because it may run code; {_TABLE}",
-    ".npy": f"holds an array, which is not read; {_TABLE}",
-    ".npz": f"holds arrays, which are not read; {_TABLE}",
-    ".h5": f"holds arrays, which are not read; write the pictures to files and {_TABLE}",
-    ".hdf5": f"holds arrays, which are not read; write the pictures to files and {_TABLE}",
+    ".pkl": f"is a Python pickle, which is never opened, because it may run code; {TABLE}",
+    ".pickle": f"is a Python pickle, which is never opened, because it may run code; {TABLE}",
+    ".npy": f"holds an array, which is not read; {TABLE}",
+    ".npz": f"holds arrays, which are not read; {TABLE}",
+    ".h5": f"holds arrays, which are not read; write the pictures to files and {TABLE}",
+    ".hdf5": f"holds arrays, which are not read; write the pictures to files and {TABLE}",
     ".arrow": "is an Arrow file, which is not read; write the pictures to files with a metadata.jsonl beside them",
-    ".tfrecord": f"is TensorFlow's, which is not read; write the pictures to files and {_TABLE}",
-    ".record": f"is TensorFlow's, which is not read; write the pictures to files and {_TABLE}",
+    ".tfrecord": f"is TensorFlow's, which is not read; write the pictures to files and {TABLE}",
+    ".record": f"is TensorFlow's, which is not read; write the pictures to files and {TABLE}",
     ".dcm": "is DICOM, which is not read; convert the pictures to PNG under the same names",
 }
 _IN_JSON = (
-    (("_via_img_metadata",), f"is VIA's project; export the annotations as COCO from VIA, or {_TABLE}"),
-    (("region_attributes", "shape_attributes"), f"is VIA's; export the annotations as COCO from VIA, or {_TABLE}"),
+    (("_via_img_metadata",), f"is VIA's project; export the annotations as COCO from VIA, or {TABLE}"),
+    (("region_attributes", "shape_attributes"), f"is VIA's; export the annotations as COCO from VIA, or {TABLE}"),
     (
         ("attribute_id_map", "scene_id_map"),
-        f"is WIDER Attribute's, whose labels are those of persons; {_TABLE}",
+        f"is WIDER Attribute's, whose labels are those of persons; {TABLE}",
     ),
-    (("data_list", "metainfo"), f"is OpenMMLab's list, which is not read; {_TABLE}"),
+    (("data_list", "metainfo"), f"is OpenMMLab's list, which is not read; {TABLE}"),
     (('"_cls"', '"samples"'), "is FiftyOne's own dataset; export it as FiftyOneImageClassificationDataset, or COCO"),
-    (('"data_row"', '"projects"'), f"is Labelbox's export, which is not read; {_TABLE}"),
+    (('"data_row"', '"projects"'), f"is Labelbox's export, which is not read; {TABLE}"),
     (('"schema_ref"', "darwin"), "is V7 Darwin's, which is not read; export the set as COCO's JSON"),
-    (('"file_ext"', '"tags"'), f"is Danbooru's metadata, which is not read; {_TABLE}"),
+    (('"item"', '"slots"'), "is V7 Darwin's, which is not read; export the set as COCO's JSON"),
+    (('"sentences"', '"filename"'), f"holds captions (Karpathy's splits of COCO), which are no labels; {TABLE}"),
+    (('"file_ext"', '"tags"'), f"is Danbooru's metadata, which is not read; {TABLE}"),
 )
 """Words of a JSON file, and what it is."""
 _MOST_LISTED = 200
@@ -128,7 +130,7 @@ def _of_tables(root: Path, folder: Path) -> Iterator[str]:
         header, first = _two_lines(folder / name)
         where = _named(root, folder / name)
         if "region_shape_attributes" in header:
-            yield f"{where} is VIA's table of regions; export the annotations as COCO from VIA, or {_TABLE}"
+            yield f"{where} is VIA's table of regions; export the annotations as COCO from VIA, or {TABLE}"
         if any(cell.lower().endswith(files.PICTURE_SUFFIXES) for cell in header):
             yield f"{where} has no header; write the columns' names above its first row, such as path,labels"
         for column, cell in zip(header, first, strict=False):
@@ -167,9 +169,9 @@ def _of_texts(root: Path, folder: Path) -> Iterator[str]:
     texts = files.named_as(folder, (".txt",))
     for name in texts:
         if folder != root and files.mentions_any(folder / name, files.PICTURE_SUFFIXES):
-            yield f"{_named(root, folder / name)} lists pictures in text, which is not read; {_TABLE}"
+            yield f"{_named(root, folder / name)} lists pictures in text, which is not read; {TABLE}"
     if folder.name.lower() in ("annotations", "attributes") and texts:
-        yield f"{_named(root, folder)}/ holds texts ({shown(texts, 3)}), which are not read; {_TABLE}"
+        yield f"{_named(root, folder)}/ holds texts ({shown(texts, 3)}), which are not read; {TABLE}"
 
 
 def _of_binaries(root: Path, folder: Path) -> Iterator[str]:

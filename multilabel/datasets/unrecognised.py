@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edgepress.multilabel.datasets import files
 from edgepress.multilabel.datasets.columns import usual_names
-from edgepress.multilabel.datasets.foreign import conversion
+from edgepress.multilabel.datasets.foreign import TABLE, conversion
 from edgepress.multilabel.datasets.tables import first_line
 from edgepress.multilabel.errors import shown
 
@@ -47,8 +47,17 @@ def _signs(root: Path) -> Iterator[str]:
             if name[: -len(".txt")] in stems:
                 yield (
                     f"{(folder / name).relative_to(root).as_posix()} is beside a picture, and texts of tags or boxes "
-                    "are not read; write a table in the root with the columns path and labels (a.jpg,boat;dock)"
+                    f"are not read; {TABLE}"
                 )
+        for name in files.named_as(folder, (".json", ".jsonl", ".ndjson")):
+            where = (folder / name).relative_to(root).as_posix()
+            if name.endswith((".jsonl", ".ndjson")):
+                yield (
+                    f"{where} is not read under this name; name it metadata.jsonl, put it beside its pictures, one "
+                    "folder a split, and give every line file_name and labels"
+                )
+            elif name[: -len(".json")] in stems:
+                yield f"{where} is beside a picture, and is the JSON of no tool that is read; {TABLE}"
     for name in files.named_as(root, (".txt",)):
         if files.mentions_any(root / name, files.PICTURE_SUFFIXES):
             yield f"{name} lists pictures in text, which is not read; write a table with the columns path and labels"

@@ -346,7 +346,7 @@ def _unlike(error: ValidationError) -> str:
         return f"{place} is missing among {shown(found['input'], 5)}" if isinstance(found["input"], dict) else place
     if found["loc"][:1] in (("labels",), ("ignore",)) and isinstance(found["input"], int | float):
         return f"{place} is the number {found['input']}, not the name of a label"
-    return _reason(error)
+    return f"{place}: {found['msg']}" if place else f"{type(found['input']).__name__}: {found['msg']}"
 
 
 def _reason(error: BaseException) -> str:

@@ -111,3 +111,10 @@ def test_labels_of_a_model_are_told(root):
     data = load_dataset(root, "default")
     assert data.targets.sum() == 4
     assert data.notes[-1] == "annotations.xml: 1 label has the source auto, a model's"
+
+
+def test_tracks_of_a_video_beside_pictures_are_not_passed_over(root):
+    box = '<box frame="0" outside="0" xtl="1" ytl="1" xbr="3" ybr="3"/>'
+    export(root, *IMAGES, f'<track id="0" label="dock">{box}</track>')
+    said = "1 track of a video, whose frames are no files; export the task as CVAT for images"
+    assert said in refusal(root, "default")

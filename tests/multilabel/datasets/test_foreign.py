@@ -36,6 +36,10 @@ FILES = [
     ("Anno/list_attr_img.txt", "1\nimage_name attribute_labels\nimg/a.jpg -1 1 -1", "lists pictures in text"),
     ("annotations/baby.txt", "1\n3", "annotations/ holds texts (baby.txt), which are not read"),
     ("photos/a.txt", "1girl, solo", "photos/a.txt is beside a picture, and texts of tags or boxes"),
+    ("photos/a.json", '{"version": "2.0", "item": {"name": "a.jpg", "slots": []}}', "photos/a.json is V7 Darwin's"),
+    ("captions.json", '{"images": [{"filename": "a.jpg", "sentences": []}]}', "holds captions (Karpathy's splits of"),
+    ("train.jsonl", '{"image": "a.jpg", "tags": ["cat"]}', "train.jsonl is not read under this name; name it metadata"),
+    ("photos/a.json", '{"tags": ["cat"]}', "photos/a.json is beside a picture, and is the JSON of no tool that"),
     ("multilabel_train_list.txt", "a.jpg\t0,1,0", "train_list.txt lists pictures in text, which is not read"),
 ]  # fmt: skip
 

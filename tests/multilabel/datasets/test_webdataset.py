@@ -110,6 +110,7 @@ def test_what_is_wrong_in_a_tar_is_named(foreign, members, said):
         ([("a.jpg", encoded(0)), ("a.json", {"labels": [3]})],
          "labels.0 is the number 3, not the name of a label); expected key.jpg"),
         ([("a.jpg", encoded(0)), ("a.json", {"labels": 3})], "labels is the number 3, not the name of a label"),
+        ([("a.jpg", encoded(0)), ("a.json", ["dog"])], "'a.json' (list: Input should be an object); expected key.jpg"),
         ([("a.jpg", encoded(0)), ("a.json", {"label": "dog", "id": 1})], "labels is missing among label, id"),
         ([("a.jpg", encoded(0)), ("a.cls", b"3")], "a .cls holds the number of a label, whose name nothing says here"),
     ],
