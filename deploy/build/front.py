@@ -12,10 +12,12 @@ import numpy as np
 from edgepress.deploy.build.foreign import Foreign
 from edgepress.deploy.build.foreign_output import maker_of
 from edgepress.deploy.build.own_file import every_node, inner_graphs
+from edgepress.deploy.build.reductions import with_read_axes
 from edgepress.deploy.verify.torch_graph import MODULES
 from edgepress.multilabel.conventions import Activation
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.metrics import LEAST, logit
+from edgepress.multilabel.plural import plural
 from edgepress.multilabel.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ OPSET = 20
 """The opset that a graph with an opset older than `OLDEST` is converted to."""
 OLDEST = 13
 """The first opset whose Q/DQ nodes have one scale per channel."""
+AXES_AS_INPUTS = 18
+"""The first opset in which the axes of every reduction are an input."""
 _OURS = ("front_", "tail_", "free_shape_")
 """What the names of the tensors begin with that are added here, beside `images` and `logits`."""
 
@@ -209,6 +213,10 @@ def _modern(foreign: Foreign) -> onnx.ModelProto:
     model.graph.input.extend(kept)
     opset = next((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), 0)
     if opset >= OLDEST:
+        if opset < AXES_AS_INPUTS and (changed := with_read_axes(model.graph)):
+            log.info(
+                "%s computed by other operators, because OpenVINO ignores their axes", plural(changed, "reduction")
+            )
         return model
     model.ir_version = max(model.ir_version, 8)
     try:

@@ -85,6 +85,28 @@ def test_its_int8_is_within_the_budget_and_is_timed(target, adopted, tiny_data, 
     assert [cell.batch for cell in timed.cells] == [1]
 
 
+class SumOfExponents(torch.nn.Module):
+    """Pools its map by log-sum-exp, as taggers of radiographs do, and compares it with the sum of magnitudes."""
+
+    def __init__(self, labels: int) -> None:
+        super().__init__()
+        self.map = torch.nn.Conv2d(3, labels, 5, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        scores = self.map(x)
+        return torch.logsumexp(scores, dim=(2, 3)) - 0.01 * scores.norm(p=1, dim=(2, 3))
+
+
+def test_pooling_whose_axes_openvino_ignores_is_over_each_picture_s_map(tiny_data, tmp_path):
+    pytest.importorskip("openvino")
+    data = load_dataset(tiny_data, "test")
+    torch.manual_seed(0)
+    file = exported(SumOfExponents(len(data.labels)), tmp_path / "own.onnx", opset=17)
+    own = adopt_onnx(file, data, tmp_path / "fp32", labels=data.labels, config=AdoptConfig(mean=MEAN, std=STD))
+    found = verify(compile_openvino(own, tmp_path / "openvino", "fp32"), data)
+    assert found.max_abs_diff <= 1e-3
+
+
 def test_thousands_of_tags_keep_those_of_the_data_set(tiny_data, tmp_path):
     data = load_dataset(tiny_data, "test")
     torch.manual_seed(0)
