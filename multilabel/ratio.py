@@ -31,10 +31,6 @@ class Ratio(BaseModel):
         """Whether this ratio is slower than another ratio to the same thing, with intervals that do not overlap."""
         return self.low is not None and other.high is not None and self.low > other.high
 
-    def faster(self) -> bool:
-        """Whether it is faster, and not merely by chance."""
-        return self.high is not None and self.high < 1.0
-
     def __str__(self) -> str:
         if self.low is None or self.high is None:
             return f"{self.ratio:.2f} times"

@@ -10,12 +10,6 @@ def test_slower_only_where_the_whole_interval_is():
     assert not Ratio(ratio=1.2).slower()
 
 
-def test_faster_only_where_the_whole_interval_is():
-    assert Ratio(ratio=0.8, low=0.7, high=0.9).faster()
-    assert not Ratio(ratio=0.8, low=0.7, high=1.0).faster()
-    assert not Ratio(ratio=0.8).faster()
-
-
 def test_what_is_said():
     assert str(Ratio(ratio=0.421, low=0.4, high=0.45)) == "0.42 times, 0.40 to 0.45"
     assert str(Ratio(ratio=2)) == "2.00 times"
