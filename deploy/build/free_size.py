@@ -59,9 +59,11 @@ def write_free_size(bundle: Bundle, out: Path) -> Path:
         EngineUnavailableError: onnx, onnxruntime or openvino is not installed.
     """
     kind = bundle.manifest.kind
-    if kind in _REFUSED:
+    writers = {"onnx": _write_onnx, "openvino": _write_ir}
+    if kind not in writers:
+        why = _REFUSED.get(kind, "no such model was tried in it")
         raise InputError(
-            f"{bundle.path}: a bundle of kind {kind}: {_REFUSED[kind]}; the layout free-size serves onnx and openvino"
+            f"{bundle.path}: a bundle of kind {kind}: {why}; the layout free-size serves {' and '.join(writers)}"
             " (docs/pixels.md)"
         )
     require_logits_alone(bundle)
@@ -71,7 +73,7 @@ def write_free_size(bundle: Bundle, out: Path) -> Path:
     require("onnx", "quantize")
     require("onnxruntime" if kind == "onnx" else "openvino", "onnxruntime" if kind == "onnx" else "openvino")
     with new_folder(out, "the model") as folder:
-        answers = _write_onnx(bundle, folder) if kind == "onnx" else _write_ir(bundle, folder)
+        answers = writers[kind](bundle, folder)
         found = np.concatenate([answers(picture[None]) for picture in decoded])
         if (said := disagreement(golden, found, bundle)) is not None:
             raise InputError(f"{bundle.path}: with its preprocessing inside the model answers otherwise: {said}")

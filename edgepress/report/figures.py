@@ -174,8 +174,8 @@ def draw_sensitivity(engine: str, found: Quantization) -> Figure | None:
     if not worst:
         return None
     first = worst[0]
-    # `calibration.int8.quantize` ranks these runtimes' nodes by ONNX Runtime's graph.
-    other = found.target in ("openvino", "litert", "ncnn")
+    # `calibration.int8.quantize` ranks the nodes of every other runtime by ONNX Runtime's graph.
+    other = found.target not in ("onnxruntime", "tensorrt")
     whose = " Measured in ONNX Runtime's INT8 graph of the same model, not in this engine's." if other else ""
     return Figure(
         svg=picture(*sensitivity_panel(worst, found.kept_float)),
