@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from edgepress.multilabel.cells import all_finite
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.decisions import Decisions
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
+from edgepress.multilabel.folder_kinds import is_bundle
 
 
 class Stage(BaseModel):
@@ -66,8 +67,8 @@ def walk_stages(
         folder: where large arrays are kept, as `multilabel.cells` says.
 
     Returns:
-        The stages, that of the stored logits first. A stage that is not beside the engine, or cannot run here, says so,
-        and the one after it is compared with the last that ran.
+        The stages, that of the stored logits first, behind that whose logits they are if it is gone. A stage that is
+        not beside the engine, or cannot run here, says so, and the one after it is compared with the last that ran.
     """
     chain, missing = _ancestors(bundle)
     stages: list[Stage] = []
@@ -76,11 +77,8 @@ def walk_stages(
     if stored is not None and chain[0].manifest.kind != "torch":
         before = stored
         stages.append(Stage(stage=before[0], kind="reference", precision="fp32"))
-    # If an fp32 ONNX is compared with the stored logits, nothing before it can be at fault.
-    oldest = chain[0].manifest
-    exported = (oldest.kind, oldest.precision) == ("onnx", "fp32") and oldest.facts.calibrated_from is None
-    if missing is not None and not (exported and before is not None):
-        stages.append(missing)
+    if missing is not None:
+        stages = _with_missing(missing, stages, chain[0])
     for one in chain:
         given = stored[1] if one.manifest.kind == "torch" and stored is not None else known.get(one.digest)
         try:
@@ -124,12 +122,27 @@ def first_beyond(stages: list[Stage]) -> str | None:
     return None
 
 
+def _with_missing(missing: Stage, stages: list[Stage], oldest: Bundle) -> list[Stage]:
+    """The stages with one that is absent: behind the stored logits, or before them where they stand for it.
+
+    They do where an fp32 ONNX is compared with them: nothing before it can then be at fault.
+    """
+    about = oldest.manifest
+    exported = (about.kind, about.precision) == ("onnx", "fp32") and about.facts.calibrated_from is None
+    if not (stages and exported):
+        return [*stages, missing]
+    said = f"{missing.not_run}; its stored logits are compared in its place"
+    return [missing.model_copy(update={"not_run": said}), *stages]
+
+
 def _ancestors(bundle: Bundle) -> tuple[list[Bundle], Stage | None]:
     """A bundle and those it was made from, up to torch, the oldest first; and the first one that is absent, if any."""
     chain = [bundle]
     while chain[0].manifest.kind != "torch" and (named := chain[0].manifest.parent) is not None:
         try:
-            parent, reason = chain[0].open_parent(), f"is not beside {chain[0].name}, unchanged"
+            parent = chain[0].open_parent()
+            there = is_bundle(chain[0].path.resolve().parent / PurePosixPath(named.name).name)
+            reason = f"is not beside {chain[0].name}{', unchanged: another one has its name now' if there else ''}"
         except InputError as error:
             parent, reason = None, str(error)
         if parent is None:

@@ -94,10 +94,18 @@ def test_an_fp32_onnx_alone_with_torchs_logits_is_blamed_alone(onnx_bundle, spli
     alone = Bundle.open(shutil.copytree(beside.path, tmp_path / "broken-fp32"))
     result = verify(alone, splits.test)
     assert stages_of(result) == {
+        "student": (None, False, True),
         "torch (reference.npz)": (None, False, False),
         "broken-fp32": ("torch (reference.npz)", True, False),
     }
     assert result.diverged_at == "broken-fp32"
+    gone = "is not beside broken-fp32; its stored logits are compared in its place"
+    assert result.stages[0].not_run == gone
+    other = {"kind": "torch", "precision": "fp32", "model": "model", "labels": onnx_bundle.manifest.labels}
+    with write_bundle(tmp_path / "student", **other, preprocess=onnx_bundle.preprocess) as folder:
+        (folder / "model").write_bytes(b"of other settings")
+    replaced = verify(alone, splits.test, stages=True).stages[0].not_run
+    assert replaced == gone.replace("32;", "32, unchanged: another one has its name now;")
 
 
 def test_a_stage_that_its_runtime_refuses_is_said(onnx_bundle, edgepress, tiny_data):
