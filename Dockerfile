@@ -18,7 +18,7 @@ ENTRYPOINT ["edgepress"]
 CMD ["doctor"]
 
 FROM base AS train
-RUN pip install --constraint constraints.txt '.[train,weights,quantize,openvino,litert-build,ncnn-build,tensorrt-rtx]' \
+RUN pip install --constraint constraints.txt '.[train,weights,quantize,openvino,litert-build,ncnn-build,tensorrt-rtx,s3]' \
     && pip install --no-deps --ignore-requires-python onnx2tf==2.6.9 \
     && useradd --create-home edgepress
 USER edgepress

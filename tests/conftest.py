@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from edgepress.compress.models import MultiLabelModel
     from edgepress.multilabel.bundle import Bundle
     from edgepress.run.splits import Splits
+    from tests.launched import Distilled
 
 os.fsync = lambda number: None  # the files of a test need not outlast it, and disks are slow
 
@@ -125,6 +126,18 @@ def proofs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Root of an imagefolder data set: 5 labels; train 24, val 12, test 12 pictures of 48 x 48 pixels. Read only."""
     return write_tiny_data(tmp_path_factory.mktemp("tiny") / "data")
+
+
+@pytest.fixture(scope="session")
+def distilled_in_two(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Distilled:
+    """A student that two processes made from a folder's pictures and stored answers. Read only."""
+    from tests.launched import Distilled, answers_of, distill_in_two
+
+    folder = tmp_path_factory.mktemp("in-two")
+    answers = answers_of(tiny_data, folder / "answers.npz").path
+    done = distill_in_two(tiny_data, answers, folder / "student")
+    assert done.returncode == 0, done.stderr[-3000:]
+    return Distilled(answers, folder / "student", done.stdout)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ BESIDE_THE_ROOMS = {
     "test_arm64.py",
     "test_phones.py",
     "test_gpu_benchmark.py",
+    "test_cluster.py",
 }
 
 VERBS = "edgepress/cli/"

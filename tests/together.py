@@ -2,9 +2,9 @@
 
 `make test` runs two processes, and each makes its session's fixtures for itself: the smallest run from pictures to
 report (tests/edgepress/conftest.py), the engines of a small student (tests/conftest.py), what TensorRT's engines are
-built from (tests/deploy/build/conftest.py), and an sshd with a run to take there (tests/edgepress/remote/conftest.py).
-The files that use one of them are handed out as one piece of work, so that it is made once; every other file is a piece
-of its own.
+built from (tests/deploy/build/conftest.py), a student of two processes (tests/conftest.py), and an sshd with a run to
+take there (tests/edgepress/remote/conftest.py). The files that use one of them are handed out as one piece of work, so
+that it is made once; every other file is a piece of its own.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ PIECES = {
         "tests/test_callers.py",
         "tests/test_nasty_pictures.py",
     ),
+    "launched": ("tests/test_cluster.py", "tests/compress/test_stored_launched.py"),
     "remote": ("tests/edgepress/remote/",),
     "tensorrt": ("tests/deploy/build/test_tensorrt", "tests/deploy/build/test_timing_cache.py"),
     "run": (

@@ -49,6 +49,14 @@ def test_only_files_directly_below_are_listed(store, tmp_path):
     assert store.files()["a.tar"].version != found["a.tar"].version
 
 
+@pytest.mark.parametrize("name", ["{root}/below/a.tar", "{root}2/a.tar", "/elsewhere/a.tar", "{root}/", "a.tar"])
+def test_what_a_listing_names_elsewhere_is_left_out(store, monkeypatch, tmp_path, name):
+    """As a page of links may."""
+    entry = {"name": name.format(root=tmp_path / "prefix"), "type": "file", "size": 1}
+    monkeypatch.setattr(type(fsspec.filesystem("file")), "ls", lambda self, root, detail: [entry])
+    assert store.files() == {}
+
+
 @pytest.mark.parametrize("start", [0, 1, 100, 249, 250])
 def test_blocks_are_the_file_from_an_offset_on(store, monkeypatch, start):
     monkeypatch.setattr(object_store, "BLOCK", 7)
