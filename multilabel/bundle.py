@@ -24,7 +24,7 @@ from pydantic import ValidationError
 
 from edgepress.multilabel.decisions import Decisions
 from edgepress.multilabel.durable import give_name, make_folder
-from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.errors import InputError, as_path
 from edgepress.multilabel.facts import Facts, Parent, Role
 from edgepress.multilabel.folder_kinds import bundles_beside, holds_pictures, layout_of
 from edgepress.multilabel.golden_answers import ANSWERS, is_proof, store_answers
@@ -116,7 +116,7 @@ class Bundle:
             InputError: there is no bundle, its manifest cannot be read, a file is missing or changed, or its kind
                 is not the one asked for; the message names the file.
         """
-        folder = Path(path)
+        folder = as_path(path, "the bundle")
         manifest, digest = _read_manifest(folder)
         for name, expected in manifest.files.items():
             file = folder / name

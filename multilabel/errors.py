@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -80,6 +82,31 @@ def shown(names: Iterable[str], most: int = 8) -> str:
     """
     names = list(names)
     return (", ".join(names[:most]) + (f", … ({len(names)} in all)" if len(names) > most else "")) or "none"
+
+
+def as_path(given: object, what: str) -> Path:
+    """A path that a program gives.
+
+    Args:
+        what: what the message calls it, such as `the bundle`.
+
+    Raises:
+        InputError: it is neither text nor a path.
+    """
+    if not isinstance(given, str | Path) and not (
+        isinstance(given, os.PathLike) and isinstance(given.__fspath__(), str)
+    ):
+        raise InputError(f"{what} is {type(given).__name__}; expected its path, as text or as a pathlib.Path")
+    return Path(given)
+
+
+def require_whole(name: str, given: object, least: int = 1) -> None:
+    """
+    Raises:
+        InputError: this is no whole number, or less than `least`.
+    """
+    if not isinstance(given, int) or given < least:
+        raise InputError(f"{name} {given!r}: expected a whole number, at least {least}")
 
 
 def require_choice(option: str, given: str, known: Iterable[str]) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import AfterValidator
 
-from edgepress.multilabel.errors import InputError, did_you_mean, shown
+from edgepress.multilabel.errors import InputError, as_path, did_you_mean, shown
 
 _COMMENT = re.compile(r"\s*(#[\s#]|#$|//)")
 
@@ -42,6 +42,8 @@ class LabelSpace:
     _index: dict[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if isinstance(self.names, str) or not isinstance(self.names, Iterable):
+            raise InputError(f"labels are {self.names!r}; expected a list of names")
         names = tuple(one_form(name) if isinstance(name, str) else name for name in self.names)
         object.__setattr__(self, "names", names)
         if not self.names:
@@ -65,12 +67,13 @@ class LabelSpace:
         return isinstance(name, str) and one_form(name) in self._index
 
     @classmethod
-    def from_file(cls, path: Path) -> LabelSpace:
+    def from_file(cls, path: str | Path) -> LabelSpace:
         """Read one name per line; empty lines are skipped.
 
         Raises:
             InputError: the file cannot be read, a line looks like a comment, or names are refused as in `LabelSpace`.
         """
+        path = as_path(path, "the file of labels")
         try:
             lines = path.read_text(encoding="utf-8-sig").splitlines()
         except OSError as error:
@@ -92,9 +95,9 @@ class LabelSpace:
         """Return the column of a label."""
         try:
             return self._index[one_form(name)]
-        except KeyError:
+        except (KeyError, TypeError):
             raise InputError(
-                f"unknown label {name!r}: expected one of {shown(self.names)}{did_you_mean(name, self.names)}"
+                f"unknown label {name!r}: expected one of {shown(self.names)}{did_you_mean(str(name), self.names)}"
             ) from None
 
     def encode(self, names: Iterable[str]) -> np.ndarray:

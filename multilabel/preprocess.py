@@ -67,6 +67,10 @@ class Preprocess(BaseModel):
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Turn uint8 RGB `[H, W, 3]` of any size into uint8 RGB `[size, size, 3]`."""
+        if not isinstance(image, np.ndarray):
+            raise ValueError(
+                f"received {type(image).__name__}; expected a uint8 RGB picture [H, W, 3], as a numpy array"
+            )
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise ValueError(f"received {image.dtype} {list(image.shape)}; expected a uint8 RGB picture [H, W, 3]")
         height, width = image.shape[:2]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -84,6 +85,12 @@ def bench(
     """
     bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     _require_positive(batches, streams, seconds)
+    if encoded is not None and not (
+        isinstance(encoded, list | tuple) and all(isinstance(one, bytes) for one in encoded)
+    ):
+        raise InputError(
+            "bench: encoded is no list of bytes; expected the bytes of picture files, Path(...).read_bytes()"
+        )
     pictures = f"{plural(len(encoded), 'picture')} of the data set" if encoded else "generated JPEGs, 640x480"
     encoded = encoded or generated_pictures()
     pixels = np.stack([prepared(bundle, data) for data in encoded])
@@ -128,9 +135,14 @@ def bench(
 
 
 def _require_positive(batches: Sequence[int], streams: Sequence[int], seconds: float) -> None:
-    if min(batches, default=0) < 1 or min(streams, default=0) < 1 or seconds <= 0:
-        received = f"batches {list(batches)}, streams {list(streams)}, seconds {seconds}"
+    counts = [isinstance(many, Sequence) and len(many) > 0 and all(map(_counts, many)) for many in (batches, streams)]
+    if not all(counts) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
+        received = f"batches {batches}, streams {streams}, seconds {seconds!r}"
         raise InputError(f"bench: received {received}; expected at least one each of at least 1, and more than 0")
+
+
+def _counts(given: object) -> bool:
+    return isinstance(given, int | np.integer) and given >= 1
 
 
 def _require_numbers(engine: Engine, pixels: np.ndarray) -> None:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from edgepress.deploy.engines.lifetime import Lifetime
 from edgepress.deploy.engines.table import RUNTIMES
 from edgepress.multilabel.bundle import Bundle
-from edgepress.multilabel.errors import EngineUnavailableError, InputError, NoNumberError
+from edgepress.multilabel.errors import EngineUnavailableError, InputError, NoNumberError, require_whole
 from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.preprocess import Preprocess
 
@@ -260,7 +260,7 @@ def require_threads(threads: int | None) -> None:
     Raises:
         InputError: this is not a number of threads.
     """
-    if threads is not None and threads < 1:
-        raise InputError(f"threads {threads}: expected at least 1")
+    if threads is not None:
+        require_whole("threads", threads)
     if threads is not None and threads > (most := _THREADS_A_CORE * (os.cpu_count() or 1)):
         raise InputError(f"threads {threads}: expected at most {most}, which is {_THREADS_A_CORE} for each core here")

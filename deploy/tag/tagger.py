@@ -14,7 +14,7 @@ from edgepress.deploy.engines.base import no_number, require
 from edgepress.deploy.tag.ahead import load_ahead
 from edgepress.deploy.tag.sources import Source
 from edgepress.multilabel.bundle import Bundle
-from edgepress.multilabel.errors import InputError, NoNumberError
+from edgepress.multilabel.errors import InputError, NoNumberError, as_path, require_whole
 from edgepress.multilabel.pictures import read_picture
 
 
@@ -41,9 +41,8 @@ class Tagger:
             InputError: there is neither such a folder nor such a repository, or it holds no bundle; also `open_engine`.
             EngineUnavailableError: huggingface_hub is not installed, or see `open_engine`.
         """
-        return open_tagger(
-            Path(name) if Path(name).is_dir() else _downloaded(str(name), revision), device, unproven=unproven
-        )
+        folder = as_path(name, "the folder or repository")
+        return open_tagger(folder if folder.is_dir() else _downloaded(str(name), revision), device, unproven=unproven)
 
     def predict(self, image: str | Path | np.ndarray) -> dict[str, float]:
         """Every label's probability for one picture, calibrated if the bundle is, in the order of the labels.
@@ -56,7 +55,7 @@ class Tagger:
             NoNumberError: the engine's answer is not finite.
             ValueError: the array has another type or shape.
         """
-        pixels = image if isinstance(image, np.ndarray) else read_picture(Path(image))
+        pixels = image if isinstance(image, np.ndarray) else read_picture(as_path(image, "the picture"))
         name = "the picture" if isinstance(image, np.ndarray) else str(image)
         (answer,) = self._answers(self.engine.preprocess(pixels)[None], [name])
         if isinstance(answer, InputError):
@@ -64,19 +63,45 @@ class Tagger:
         return answer
 
     def stream(
-        self, sources: Iterable[Source], batch: int = 8
+        self, sources: Iterable[str | Path | np.ndarray | Source], batch: int = 8
     ) -> Generator[tuple[str, dict[str, float] | InputError], None, None]:
         """Every source's name and its probabilities, as `predict` gives them, or why there are none; in order.
 
         Threads decode pictures while the engine runs, and at most three batches are held.
+
+        Args:
+            sources: picture files, uint8 RGB arrays `[H, W, 3]`, which are named by their number, or what
+                `deploy.tag.sources` makes of folders and videos.
+            batch: pictures a call of the engine.
+
+        Raises:
+            InputError: the sources are a single text, or the batch is no whole number of at least 1.
         """
-        for loaded in load_ahead(_load, sources, batch):
+        require_whole("batch", batch)
+        if isinstance(sources, str | Path | np.ndarray) or not isinstance(sources, Iterable):
+            raise InputError(f"sources is {type(sources).__name__}; expected a list of pictures: predict takes one")
+        named = (self._source(number, one) for number, one in enumerate(sources, start=1))
+        for loaded in load_ahead(_load, named, batch):
             read = [(name, pixels) for name, pixels in loaded if not isinstance(pixels, InputError)]
             rows = iter(
                 self._answers(np.stack([pixels for _, pixels in read]), [name for name, _ in read]) if read else ()
             )
             for name, result in loaded:
                 yield name, result if isinstance(result, InputError) else next(rows)
+
+    def _source(self, number: int, given: object) -> Source:
+        if isinstance(given, Source):
+            return given
+        name = str(given) if isinstance(given, str | Path) else f"picture {number}"
+
+        def load() -> np.ndarray:
+            pixels = given if isinstance(given, np.ndarray) else read_picture(as_path(given, name))
+            try:
+                return self.engine.preprocess(pixels)
+            except ValueError as error:
+                raise InputError(f"{name}: {error}") from None
+
+        return Source(name, load)
 
     def _answers(self, pixels: np.ndarray, names: list[str]) -> list[dict[str, float] | NoNumberError]:
         logits = self.engine(pixels)
@@ -89,8 +114,14 @@ class Tagger:
 
     def tags(self, probabilities: dict[str, float]) -> list[str]:
         """The labels that are answered yes, most probable first: those at or above their thresholds, and what label
-        groups make of them (`Decisions.answers`)."""
+        groups make of them (`Decisions.answers`).
+
+        Raises:
+            InputError: a label has no probability.
+        """
         names = self.decisions.labels
+        if not isinstance(probabilities, dict) or not probabilities.keys() >= set(names):
+            raise InputError("tags: expected a probability of every label, as predict gives them")
         if not self.decisions.groups:  # each label by itself, without arrays of one picture
             found = [
                 name for name, bar in zip(names, self.decisions.thresholds, strict=True) if probabilities[name] >= bar
@@ -103,6 +134,7 @@ class Tagger:
     def best(self, probabilities: dict[str, float], count: int) -> dict[str, float]:
         """The most probable labels, at most `count`, the most probable first and of equal ones the first; whether they
         are answered yes or not."""
+        require_whole("count", count)
         return dict(heapq.nlargest(count, probabilities.items(), key=lambda item: item[1]))
 
     def close(self) -> None:

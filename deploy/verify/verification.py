@@ -146,8 +146,13 @@ def verify(
         >>> found.verdict
         'pass'
     """
-    if budget is not None and not math.isfinite(budget):
-        raise InputError(f"budget is {budget}; expected a number of mAP points")
+    if budget is not None and not (isinstance(budget, int | float) and math.isfinite(budget)):
+        raise InputError(f"budget is {budget!r}; expected a number of mAP points")
+    if not isinstance(data, MultiLabelDataset) or not isinstance(bounds, Bounds | None):
+        raise InputError(
+            f"verify: received {type(data).__name__} and the bounds {bounds!r}; expected verify(bundle, data), where "
+            f"data is what load_dataset returns, and Bounds or None"
+        )
     bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     if caller is not None and (stages or layers):
         raise InputError("stages and layers compare engines with each other; leave out what a caller does to pictures")

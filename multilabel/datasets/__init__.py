@@ -41,7 +41,7 @@ from edgepress.multilabel.datasets.notations import are_numbers, refuse_numbers
 from edgepress.multilabel.datasets.options import DataOptions, Difficult, Format
 from edgepress.multilabel.datasets.unrecognised import nearest
 from edgepress.multilabel.datasets.values import CellCount
-from edgepress.multilabel.errors import DataChangedError, InputError, shown
+from edgepress.multilabel.errors import DataChangedError, InputError, as_path, shown
 from edgepress.multilabel.folder_kinds import is_bundle
 from edgepress.multilabel.grouped import GroupedLabels, grouped
 from edgepress.multilabel.known_hashes import KnownHashes
@@ -296,6 +296,7 @@ def load_dataset(
         True
     """
     options = _options(options, fields)
+    as_path(path, "the data set")
     if not isinstance(split, str):
         raise InputError(f"split is {split!r}; expected the name of a split, such as 'train'")
     found, root = detect_format(path, options), dataset_folder(path)

@@ -123,3 +123,13 @@ def test_from_file_names_the_file_in_every_error(tmp_path, content, message):
     with pytest.raises(InputError, match=message) as caught:
         LabelSpace.from_file(file)
     assert str(file) in str(caught.value)
+
+
+def test_a_text_is_no_list_of_labels(tmp_path):
+    for given in ("cat", None, 3):
+        with pytest.raises(InputError, match="expected a list of names"):
+            LabelSpace(given)
+    with pytest.raises(InputError, match="unknown label 3: expected one of cat"):
+        LabelSpace(("cat",)).index(3)
+    (tmp_path / "labels.txt").write_text("cat\n")
+    assert LabelSpace.from_file(str(tmp_path / "labels.txt")).names == ("cat",)

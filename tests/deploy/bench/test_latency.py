@@ -247,3 +247,25 @@ def test_nothing_is_timed_on_wrong_input(onnx_bundle, wrong):
 def test_a_device_that_is_not_here_is_named(build):
     with pytest.raises(EngineUnavailableError, match="OpenVINO sees no NPU"):
         bench(build("openvino-fp32"), device="npu", **SHORT)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"batches": 1},
+        {"batches": [1.5]},
+        {"batches": []},
+        {"streams": "2"},
+        {"seconds": "1"},
+        {"seconds": float("nan")},
+    ],
+)
+def test_numbers_of_another_kind_are_refused_in_words(onnx_bundle, given):
+    with pytest.raises(InputError, match=r"bench: received batches .*; expected at least one each"):
+        bench(onnx_bundle, **{**SHORT, **given})
+
+
+@pytest.mark.parametrize("given", [b"\xff\xd8", ["beach.jpg"]])
+def test_pictures_that_are_no_bytes_of_files_are_refused(onnx_bundle, given):
+    with pytest.raises(InputError, match="encoded is no list of bytes; expected the bytes of picture files"):
+        bench(onnx_bundle, given, **SHORT)

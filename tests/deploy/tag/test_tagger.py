@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgepress import open_engine, open_tagger
+from edgepress import Tagger, open_engine, open_tagger
 from edgepress.deploy.build.compile import derived_bundle
 from edgepress.deploy.tag.sources import pictures
 from edgepress.multilabel.bundle import Bundle, rewrite_bundle
@@ -41,6 +41,38 @@ def test_a_path_its_text_and_its_pixels_are_one_picture(onnx_bundle, splits):
     pixels = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
     with open_tagger(str(onnx_bundle.path)) as tagger:
         assert tagger.predict(path) == tagger.predict(str(path)) == tagger.predict(pixels)
+
+
+def test_a_stream_of_paths_and_pixels_answers_as_predict_does(onnx_bundle, splits, tmp_path):
+    path, pixels = splits.test.paths[3], splits.test.picture(4)
+    with open_tagger(onnx_bundle) as tagger:
+        found = list(tagger.stream([path, str(path), pixels, tmp_path / "none.png", pixels / 255, None], batch=4))
+        assert [name for name, _ in found[:3]] == [str(path), str(path), "picture 3"]
+        for answer, given in zip((answer for _, answer in found), (path, path, pixels), strict=False):
+            assert list(answer.values()) == pytest.approx(list(tagger.predict(given).values()), abs=1e-6)
+        said = [str(answer) for _, answer in found[3:]]
+    assert "none.png: cannot be read" in said[0]
+    assert said[1].startswith("picture 5: received float64")
+    assert said[2] == "picture 6 is NoneType; expected its path, as text or as a pathlib.Path"
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda tagger: list(tagger.stream("beach.jpg")), "sources is str; expected a list of pictures"),
+        (lambda tagger: list(tagger.stream(["a.jpg"], batch=0)), "batch 0: expected a whole number, at least 1"),
+        (lambda tagger: tagger.predict(None), "the picture is NoneType; expected its path"),
+        (lambda tagger: tagger.tags({"red": 0.5}), "expected a probability of every label"),
+        (lambda tagger: tagger.best({"red": 0.5}, 1.5), "count 1.5: expected a whole number"),
+        (lambda tagger: tagger.engine.preprocess([[0, 0, 0]]), "received list; expected a uint8 RGB picture"),
+        (lambda _: open_tagger(3), "the bundle is int; expected its path"),
+        (lambda _: Tagger.from_pretrained(None), "the folder or repository is NoneType; expected its path"),
+        (lambda tagger: open_tagger(tagger.engine.bundle, threads="2"), "threads '2': expected a whole number"),
+    ],
+)
+def test_what_a_program_gives_wrongly_is_told(call, said, onnx_bundle):
+    with open_tagger(onnx_bundle) as tagger, pytest.raises(ValueError, match=said):
+        call(tagger)
 
 
 def test_tags_obey_thresholds_and_come_most_probable_first(onnx_bundle, tmp_path):

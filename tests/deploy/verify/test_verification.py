@@ -23,6 +23,7 @@ from edgepress.deploy.verify.verification import Verification, compare, verify
 from edgepress.multilabel.bundle import rewrite_bundle
 from edgepress.multilabel.datasets import load_dataset
 from edgepress.multilabel.decisions import Affine, Decisions
+from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.label_groups import LabelGroups
 from edgepress.multilabel.labels import LabelSpace
 from tests.deploy.verify.corruptions import CORRUPTIONS, wrap
@@ -334,3 +335,12 @@ def test_where_labels_are_many_frequent_and_rare_ones_are_told_apart(splits):
     assert (found[2].mAP_reference, found[2].mAP) == pytest.approx(tuple(by_hand))
     assert found[2].drop_points > 30
     assert found[0].fewest >= found[1].most >= found[1].fewest >= found[2].most > 0
+
+
+def test_what_is_no_data_set_or_no_number_is_refused_in_words(onnx_bundle, splits, tiny_data):
+    with pytest.raises(InputError, match=r"received PosixPath .*; expected verify\(bundle, data\), where data is what"):
+        verify(onnx_bundle, tiny_data)
+    with pytest.raises(InputError, match=r"the bounds \{'flips': 1\}; expected"):
+        verify(onnx_bundle, splits.test, bounds={"flips": 1})
+    with pytest.raises(InputError, match="budget is '1'; expected a number of mAP points"):
+        verify(onnx_bundle, splits.test, budget="1")

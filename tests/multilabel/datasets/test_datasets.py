@@ -271,3 +271,9 @@ def test_options_of_another_type_are_refused_in_words(root, arguments, fields, s
     with pytest.raises(InputError) as caught:
         load_dataset(root, *arguments, **fields)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("given", [None, 3, b"data"])
+def test_what_is_no_path_is_refused_in_words(given):
+    with pytest.raises(InputError, match=rf"the data set is {type(given).__name__}; expected its path"):
+        load_dataset(given)
