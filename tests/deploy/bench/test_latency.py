@@ -222,7 +222,7 @@ class TestCommandLine:
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
-            (("--hint", "speed"), ["'speed'", "latency or throughput"]),
+            (("--hint", "speed"), ["'speed'", "latency, throughput"]),
             (("--batch", "1,none"), ["batch is 1,none", "whole numbers"]),
             (("--streams", "0"), ["streams is 0"]),
             (("--threads", "0"), ["threads 0"]),
