@@ -84,13 +84,7 @@ def bench(
         True
     """
     bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-    _require_positive(batches, streams, seconds)
-    if encoded is not None and not (
-        isinstance(encoded, list | tuple) and all(isinstance(one, bytes) for one in encoded)
-    ):
-        raise InputError(
-            "bench: encoded is no list of bytes; expected the bytes of picture files, Path(...).read_bytes()"
-        )
+    _require_sound(encoded, batches, streams, seconds)
     pictures = f"{plural(len(encoded), 'picture')} of the data set" if encoded else "generated JPEGs, 640x480"
     encoded = encoded or generated_pictures()
     pixels = np.stack([prepared(bundle, data) for data in encoded])
@@ -134,7 +128,13 @@ def bench(
         )
 
 
-def _require_positive(batches: Sequence[int], streams: Sequence[int], seconds: float) -> None:
+def _require_sound(encoded: list[bytes] | None, batches: Sequence[int], streams: Sequence[int], seconds: float) -> None:
+    if encoded is not None and not (
+        isinstance(encoded, list | tuple) and all(isinstance(one, bytes) for one in encoded)
+    ):
+        raise InputError(
+            "bench: encoded is no list of bytes; expected the bytes of picture files, Path(...).read_bytes()"
+        )
     counts = [isinstance(many, Sequence) and len(many) > 0 and all(map(_counts, many)) for many in (batches, streams)]
     if not all(counts) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
         received = f"batches {batches}, streams {streams}, seconds {seconds!r}"
