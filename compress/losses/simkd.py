@@ -25,6 +25,8 @@ from edgepress.compress.losses.feature_checks import mean_of_kept, raised
 class SimKD(nn.Module):
     """mean((P(m_S) − m_T)²) over the variance of m_T. If widths differ, P has parameters, trained with the student.
 
+    They start at 0, so the first step teaches P alone.
+
     The student's map is scaled to the teacher's number of places: a smaller one is interpolated bilinearly, because the
     detail that it lacks is what it should learn, and a larger one is averaged.
 
@@ -38,7 +40,13 @@ class SimKD(nn.Module):
         if min(student_width, teacher_width) < 1:
             raise ValueError(f"received widths {student_width} and {teacher_width}; expected both to be at least 1")
         self.widths = (student_width, teacher_width)
-        self.project = nn.Identity() if student_width == teacher_width else nn.Linear(student_width, teacher_width)
+        self.project: nn.Module = nn.Identity()
+        if student_width != teacher_width:
+            # From 0 and not at random: a random map of an untrained student is far from the teacher's values, and its
+            # gradient on the backbone is hundreds of times that of the labels. This one grows as the map is learnt.
+            self.project = nn.Linear(student_width, teacher_width)
+            nn.init.zeros_(self.project.weight)
+            nn.init.zeros_(self.project.bias)
 
     def forward(self, student: Tensor, teacher: Tensor, ignore: Tensor | None = None) -> Tensor:
         """A scalar in float32 or float64.

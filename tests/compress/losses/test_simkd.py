@@ -14,12 +14,34 @@ from tests.compress.losses.loss_batches import assert_same, few, normal, value_a
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+def drawn(loss: SimKD) -> SimKD:
+    """The loss with a projection that is not 0 any more."""
+    for one in loss.parameters():
+        torch.nn.init.normal_(one)
+    return loss
+
+
+def test_a_projection_starts_at_zero_and_then_teaches_the_student():
+    torch.manual_seed(0)
+    loss, student, teacher = SimKD(3, 5), normal(4, 9, 3).float().requires_grad_(), normal(4, 9, 5, seed=1).float()
+    value = loss(100 * student, teacher)  # however large an untrained student's values are
+    value.backward()
+    assert value.item() == pytest.approx(float(teacher.square().mean() / teacher.var(correction=0)))
+    assert student.grad.abs().max() == 0
+    step = torch.optim.SGD(loss.parameters(), 1e-5)
+    step.step()
+    after = loss(100 * student, teacher)
+    after.backward()
+    assert after < value
+    assert student.grad.abs().max() > 0
+
+
 @pytest.mark.parametrize("widths", [(2, 3), (3, 3)])
 @few
 @given(seed=st.integers(0, 2**31), n=st.integers(1, 3), side=st.integers(1, 3), mask=st.integers(0, 7))
 def test_simkd_is_the_formula(widths, seed, n, side, mask):
     torch.manual_seed(seed)
-    loss = SimKD(*widths).double()
+    loss = drawn(SimKD(*widths).double())
     ignore = [bool(mask >> i & 1) for i in range(n)]
     # The student's map is twice as large and is averaged over cells of 2×2.
     student, teacher = normal(n, 4 * side**2, widths[0], seed=seed), normal(n, side**2, widths[1], seed=1)
@@ -66,7 +88,7 @@ def test_the_mean_of_the_teachers_values_costs_one_at_any_scale():
 def test_extreme_tokens_are_finite_and_autocast_changes_nothing():
     torch.manual_seed(0)
     student, teacher = (200 * normal(2, 4, 3).float()).requires_grad_(), 200 * normal(2, 9, 5, seed=1).float()
-    loss = SimKD(3, 5)
+    loss = drawn(SimKD(3, 5))
     value = loss(student, teacher)
     value.backward()
     assert value.isfinite()
