@@ -41,7 +41,7 @@ def environment(port: int) -> dict[str, str]:
 def serving(port: int, folder: Path, place: str, log: Path, *killed_by: str):
     """The store's process, ready; whoever has not killed it by then, it is killed at the end."""
     command = [sys.executable, "-m", "tests.object_store", str(port), str(folder), place, str(log), *killed_by]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"

@@ -169,10 +169,11 @@ class Mirror:
     def _take_described(self, stored: dict[str, StoredFile], names: list[str]) -> None:
         """Copy labels and indexes that changed, and remove what the store no longer describes."""
         record = self._record()
-        changed = [name for name in names if not self._is_kept(name, stored[name].version, record)]
+        versions = {name: stored[name].version for name in names}
+        changed = [name for name in names if not (versions[name] and self._is_kept(name, versions[name], record))]
         for name in changed:
             write_atomically(self.folder / name, b"".join(self.store.blocks(stored[name])))
-            self._keep(record, name, stored[name].version)
+            self._keep(record, name, versions[name])
         if changed:
             size = sum(stored[name].size for name in changed) / 1e6
             log.info("copied %s from %s, %.1f MB, into %s", shown(changed), self.url, size, self.folder)

@@ -49,7 +49,8 @@ class StoredFile:
     """Its name directly below the store's URL."""
     size: int
     version: str
-    """Differs where the content does: the store's ETag, or else the time of the last change."""
+    """Differs where the content does: the store's ETag, or else the time of the last change; empty if it tells neither,
+    as simple web servers do."""
 
 
 class ObjectStore:
@@ -114,7 +115,12 @@ class ObjectStore:
         paths = [f"{root.rstrip('/')}/{file.name}"] * len(starts)
         blocks = system.cat_ranges(paths, starts, ends, on_error="raise")
         for block, start, end in zip(blocks, starts, ends, strict=True):
-            if len(block) != end - start:
+            if len(block) > end - start:
+                raise InputError(
+                    f"{self.url}/{file.name}: the server answered {len(block):,} bytes where {end - start:,} were "
+                    "asked for; expected one that answers ranges of bytes: serve the folder with another program"
+                )
+            if len(block) < end - start:
                 raise OSError(f"answered {len(block):,} bytes where {end - start:,} were asked for")
         return blocks
 
@@ -133,8 +139,8 @@ class ObjectStore:
         for wait in (*WAITS, None):
             try:
                 return call()
-            except ModuleNotFoundError:
-                raise  # fsspec itself, whose extra is named where every missing package is
+            except (InputError, ModuleNotFoundError):  # the latter is fsspec itself, whose extra is named elsewhere
+                raise
             except Exception as error:
                 said = _said(error)
                 if (final := self._final(error)) is not None:

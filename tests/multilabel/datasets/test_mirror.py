@@ -143,7 +143,9 @@ def test_an_index_cannot_name_a_file_elsewhere(url, out, name):
     assert {path.suffix for path in folder.iterdir()} <= {".txt", ".json", ".copied", ""}
 
 
-def test_a_changed_store_is_copied_where_it_changed(url, out, source, again, monkeypatch):
+@pytest.mark.parametrize("told", [object_store._VERSIONS, ()], ids=["versions", "no version"])
+def test_a_changed_store_is_copied_where_it_changed(url, out, source, again, monkeypatch, told):
+    monkeypatch.setattr(object_store, "_VERSIONS", told)
     load_dataset(url, "train")
     before = stamps(dataset_folder(url))
     path = source / "train" / "metadata.jsonl"

@@ -110,6 +110,16 @@ def test_an_answer_of_another_length_is_no_answer(store, impatient):
     assert "answered 250 bytes where 300 were asked for" in said
 
 
+def test_a_server_without_ranges_is_refused_at_once(store, monkeypatch):
+    monkeypatch.setattr(object_store, "BLOCK", 100)
+    system, tries = type(fsspec.filesystem("file")), []
+    whole = bytes(range(250))
+    monkeypatch.setattr(system, "cat_ranges", lambda self, paths, *_, **__: tries.append(1) or [whole for _ in paths])
+    said = refusal(lambda: list(store.blocks(store.files()["a.tar"])))
+    assert "answered 250 bytes where 100 were asked for; expected one that answers ranges of bytes" in said
+    assert len(tries) == 1
+
+
 def test_where_credentials_belong_is_said_by_the_store():
     said = ObjectStore("s3://bucket/prefix")._final(PermissionError())
     assert said is not None
