@@ -33,7 +33,7 @@ from edgepress.multilabel.confidence import Scored, drop_interval
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.datasets.options import DataOptions
 from edgepress.multilabel.decisions import changed_share
-from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.errors import EngineUnavailableError, InputError
 from edgepress.multilabel.metrics import mean_average_precision, prevalence
 from edgepress.multilabel.noise import signal_to_noise
 from edgepress.run.build import calibrate_bundle, export_student
@@ -66,7 +66,8 @@ def main() -> None:
         for int8, runtime, bundle in chain(*ways):
             try:
                 found = row(int8, runtime, bundle, onnx, folder, splits)
-            except InputError as error:  # a default may give a graph that its own runtime refuses
+            except (InputError, EngineUnavailableError) as error:
+                # A default may give a graph that its own runtime refuses, or that the golden check does.
                 found = {"runtime": runtime, "int8": int8, "refused": str(error).split(": ", 1)[1][:120]}
             print(json.dumps({"student": name, **found}), flush=True)
 
