@@ -196,7 +196,7 @@ class TrainRecipe(DataOptions, TeacherOptions):
     """What `run` and `compare` share: the pictures, and how a teacher and a student are made."""
 
     data: str
-    """The data set's folder."""
+    """The data set's folder, or a URL of shards."""
     out: str = "runs/edgepress"
     """Folder of the run; finished stages in it are kept while their inputs are unchanged."""
     train: str = "train"

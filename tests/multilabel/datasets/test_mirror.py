@@ -171,6 +171,16 @@ def test_what_the_store_no_longer_has_goes(url, out, again):
     assert not list(dataset_folder(url).glob("test*"))
 
 
+def test_label_groups_come_along_and_go(url, out, again):
+    (out / "labels.yaml").write_text("implies:\n  dog: [cat]\n")
+    groups = load_dataset(url, "test").groups
+    assert groups
+    assert groups == load_dataset(out, "test").groups
+    (out / "labels.yaml").unlink()
+    again()
+    assert not load_dataset(url, "test").groups
+
+
 def test_a_lost_record_makes_nothing_be_copied_again(url, out, again, monkeypatch):
     load_dataset(url, "train")
     folder = dataset_folder(url)
