@@ -33,7 +33,7 @@ def traced(module: nn.Module, images: Tensor, outputs: list[str], name: str) -> 
             first dimension of the graph's input is a number.
     """
     try:
-        with _quiet():
+        with _quiet(), torch.no_grad():  # a graph without gradients is the same, and traced in less time
             program = torch.onnx.export(
                 module,
                 (images,),
