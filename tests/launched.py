@@ -37,14 +37,18 @@ def answers_of(data: Path, path: Path, without: int = 0) -> StoredAnswers:
     return write_answers(path, splits[0].labels, names[without:], logits[without:])
 
 
-def distill_in_two(data: Path, answers: Path, out: Path) -> subprocess.CompletedProcess[str]:
-    """`edgepress distill` in two processes of one machine, as a launcher starts them."""
+def arguments_of(data: Path, answers: Path, out: Path) -> list[str]:
+    """`distill` as on a command line."""
     recipe = out.with_name("recipe.yaml")
     recipe.write_text(RECIPE)
+    return [*map(str, ("distill", data, "--teacher", answers, "--recipe", recipe, "--out", out))]
+
+
+def distill_in_two(data: Path, answers: Path, out: Path) -> subprocess.CompletedProcess[str]:
+    """`edgepress distill` in two processes of one machine, as a launcher starts them."""
     program = ("--standalone", "--nproc-per-node", "2", "--no-python", sys.executable, "-m", "edgepress")
-    verb = ("distill", data, "--teacher", answers, "--recipe", recipe, "--out", out)
     return subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", *program, *map(str, verb)],
+        [sys.executable, "-m", "torch.distributed.run", *program, *arguments_of(data, answers, out)],
         env={**os.environ, **ENVIRONMENT},
         capture_output=True,
         text=True,

@@ -2,14 +2,15 @@
 
 `make test` runs two processes, and each makes its session's fixtures for itself: the smallest run from pictures to
 report (tests/edgepress/conftest.py), the engines of a small student (tests/conftest.py), what TensorRT's engines are
-built from (tests/deploy/build/conftest.py), a student of two processes (tests/conftest.py), and an sshd with a run to
-take there (tests/edgepress/remote/conftest.py). The files that use one of them are handed out as one piece of work, so
-that it is made once; every other file is a piece of its own.
+built from (tests/deploy/build/conftest.py), what runs in two processes (tests/launched.py, tests/forks.py), and an sshd
+with a run to take there (tests/edgepress/remote/conftest.py). The files that use one of them are handed out as one
+piece of work, so that it is made once; every other file is a piece of its own.
 """
 
 from __future__ import annotations
 
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
 PIECES = {
     "engines": (
@@ -31,11 +32,21 @@ PIECES = {
         "tests/deploy/tag/",
         "tests/deploy/verify/",
         "tests/edgepress/run/test_build_decisions.py",
+        "tests/edgepress/run/test_candidates.py",
         "tests/edgepress/run/test_quantize.py",
+        "tests/edgepress/test_edgepress_api.py",
+        "tests/multilabel/test_bundle_described.py",
         "tests/test_callers.py",
         "tests/test_nasty_pictures.py",
     ),
-    "launched": ("tests/test_cluster.py", "tests/compress/test_stored_launched.py"),
+    "launched": (
+        "tests/compress/test_checkpoint_kills.py",
+        "tests/compress/test_gather_processes.py",
+        "tests/compress/test_stored_launched.py",
+        "tests/compress/test_training.py",
+        "tests/compress/test_training_launched.py",
+        "tests/test_cluster.py",
+    ),
     "remote": ("tests/edgepress/remote/",),
     "tensorrt": ("tests/deploy/build/test_tensorrt", "tests/deploy/build/test_timing_cache.py"),
     "run": (
@@ -57,9 +68,35 @@ PIECES = {
     ),
 }
 
+LONG = (
+    "run",
+    "engines",
+    "tests/compress/test_distill_pairs.py",
+    "remote",
+    "launched",
+    "tests/compress/test_tasks.py",
+    "tests/edgepress/run/test_students.py",
+    "tests/edgepress/run/test_budgeted.py",
+    "tests/edgepress/test_telemetry.py",
+    "tests/deploy/build/test_adopt_engines.py",
+    "tests/compress/test_fake_quantize.py",
+    "tests/compress/test_kept.py",
+    "tests/deploy/build/test_module.py",
+    "tensorrt",
+    "tests/compress/test_loader_shared_memory.py",
+)
+"""Pieces that take ten seconds or more, the longest first. The number of its tests does not say how long a piece takes,
+and one that begins last keeps one process busy while the other has nothing left to do."""
+
 
 class Together(LoadScopeScheduling):
-    """Hands out pieces of work, the one with the most tests first."""
+    """Hands out pieces of work: first the long ones, then the one with the most tests."""
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        long = next((piece for piece in LONG if piece in self.workqueue), None)
+        if long is not None:
+            self.workqueue.move_to_end(long, last=False)
+        super()._assign_work_unit(node)
 
     def _split_scope(self, nodeid: str) -> str:
         """The name of a test's piece of work."""

@@ -1,11 +1,8 @@
 """A run that is killed at any moment goes on where it was."""
 
-import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -21,17 +18,16 @@ from tests.compress.lessons import COMMON, STUDENT, TEACHER
 
 KILLS = int(os.environ.get("EDGEPRESS_TEST_KILLS", "2"))
 """How often the run below is killed at a random moment; `make survive` kills it 20 times."""
-SERVER = '''
-"""edgepress with its imports paid once: a child for each line of JSON, which says what it does and when it dies.
-
-A child that dies kills itself at one moment (half, before or after) of a file's name, the n-th time the name comes.
-"""
-import json, os, signal, sys
+DYING = '''
+"""dying.py MOMENT NAME NUMBER ARGUMENTS: `edgepress ARGUMENTS`, which kills itself at a moment (half, before, after) of
+a file's name, the NUMBER-th time the name comes."""
+import os, signal, sys
 from pathlib import Path
 
 import edgepress.compress.checkpoint
-import edgepress.compress.distill
 from edgepress.cli.main import main
+
+moment, name, left = sys.argv[1], sys.argv[2], int(sys.argv[3])
 
 
 def due(path):
@@ -84,57 +80,16 @@ def dying_rename(original):
     return rename
 
 
-for line in sys.stdin:
-    order = json.loads(line)
-    child = os.fork()
-    if child == 0:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        os.dup2(os.open(order["told"], os.O_WRONLY), 2)
-        if order["dies"]:
-            moment, name, left = order["dies"]
-            Path.open = dying_open
-            Path.rename, Path.replace = dying_rename(Path.rename), dying_rename(Path.replace)
-            edgepress.compress.checkpoint.save_file = dying_save
-        sys.argv = ["edgepress", *order["arguments"]]
-        main()
-    print(child, flush=True)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+Path.open = dying_open
+Path.rename, Path.replace = dying_rename(Path.rename), dying_rename(Path.replace)
+edgepress.compress.checkpoint.save_file = dying_save
+sys.argv = ["edgepress", *sys.argv[4:]]
+main()
 '''
-ALONE = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-
-
-class Server:
-    """Starts `edgepress ARGUMENTS` as a process of its own, one at a time."""
-
-    def __init__(self, folder):
-        script, self.told = folder / "server.py", folder / "told"
-        script.write_text(SERVER)
-        os.mkfifo(self.told)
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        self.process = subprocess.Popen([sys.executable, str(script)], env=ALONE, text=True, **pipes)
-
-    def start(self, arguments, dies=None):
-        """The number of the process, and the lines that it writes to standard error."""
-        order = {"arguments": arguments, "told": str(self.told), "dies": dies}
-        self.process.stdin.write(json.dumps(order) + "\n")
-        self.process.stdin.flush()
-        return int(self.process.stdout.readline()), self.told.open()
-
-    def exit_code(self):
-        return int(self.process.stdout.readline())
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("server"))
-    yield server
-    server.process.stdin.close()
-    assert server.process.wait(timeout=60) == 0
-    server.process.stdout.close()
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tiny_data, teacher, server, tmp_path_factory):
+def undisturbed(tiny_data, teacher, forks, tmp_path_factory):
     """Students by their number of epochs, made without a break, as the killed ones are: on one thread.
 
     The number of threads is a part of what is computed: sums are split by it, and round accordingly.
@@ -144,9 +99,7 @@ def undisturbed(tiny_data, teacher, server, tmp_path_factory):
     def student(epochs):
         if epochs not in made:
             out = tmp_path_factory.mktemp("undisturbed") / "student"
-            _, lines = server.start(arguments(tiny_data, teacher, out, epochs))
-            told = lines.read()
-            assert server.exit_code() == 0, told
+            finish(forks, arguments(tiny_data, teacher, out, epochs))
             made[epochs] = Bundle.open(out)
         return made[epochs]
 
@@ -161,22 +114,22 @@ def arguments(data, teacher, out, epochs):
     return ["distill", str(data), *(f"--{name.replace('_', '-')}={value}" for name, value in flags.items())]
 
 
-def finish(arguments):
-    """The same command undisturbed, as a person gives it; what it said."""
-    command = [sys.executable, "-m", "edgepress", *arguments]
-    done = subprocess.run(command, env=ALONE, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr
-    return done.stderr
+def finish(forks, arguments):
+    """The same command undisturbed; what it said."""
+    done = forks.run(["edgepress", *arguments])
+    assert done.codes == [0], done.err
+    return done.err
 
 
 def epochs_in(state):
     return len(torch.load(state, weights_only=True)["history"]) if state.exists() else 0
 
 
-def test_killed_while_a_file_is_written_and_started_again(tiny_data, teacher, undisturbed, server, tmp_path):
+def test_killed_while_a_file_is_written_and_started_again(tiny_data, teacher, undisturbed, forks, tmp_path):
     """One run of six epochs, killed by its own hand at every moment of writing its state, and then its bundle."""
     out, work = tmp_path / "run" / "student", tmp_path / "run" / ".student.training"
-    command = arguments(tiny_data, teacher, out, 6)
+    command, dying = arguments(tiny_data, teacher, out, 6), tmp_path / "dying.py"
+    dying.write_text(DYING)
     # What dies, when, and how many epochs are kept: each process finishes one epoch more than the last had kept.
     for moment, name, number, kept in (
         ("half", ".state.pt.partial", 2, 1),
@@ -187,10 +140,9 @@ def test_killed_while_a_file_is_written_and_started_again(tiny_data, teacher, un
         ("after", "student", 1, 6),
     ):
         found = epochs_in(work / "state.pt")
-        _, lines = server.start(command, (moment, name, number))
-        told = lines.read()
-        assert server.exit_code() == -signal.SIGKILL, told
-        assert re.findall(r"resumed after epoch (\d+) of 6", told) == ([str(found)] if found else [])
+        done = forks.run([dying, moment, name, number, *command])
+        assert done.codes == [-signal.SIGKILL], done.err
+        assert re.findall(r"resumed after epoch (\d+) of 6", done.err) == ([str(found)] if found else [])
         assert epochs_in(work / "state.pt") == kept
         assert out.exists() == ((moment, name) == ("after", "student"))
         beside = {path.name for path in work.iterdir()} - {"state.pt", "tensorboard"}
@@ -200,16 +152,16 @@ def test_killed_while_a_file_is_written_and_started_again(tiny_data, teacher, un
         if (moment, name) == ("half", "model.safetensors"):
             whole = undisturbed(6).model_path.stat().st_size
             assert out.with_name(".student.partial").joinpath(name).stat().st_size == whole // 2
-    assert "unchanged, kept" in finish(command)
+    assert "unchanged, kept" in finish(forks, command)
     assert file_sha256(Bundle.open(out).model_path) == file_sha256(undisturbed(6).model_path)
     assert [path.name for path in out.parent.iterdir()] == ["student"]
     assert not any(path.name.endswith((".partial", ".old")) for path in out.rglob("*"))
 
 
-def kill_at_random(server, command, rng, epoch_seconds):
+def kill_at_random(forks, command, rng, epoch_seconds, fifo):
     """Start a run and kill it, some epochs after it began to train and a random part of an epoch later."""
-    child, lines = server.start(command)
-    told, awaited = [], int(rng.integers(1, 4))
+    (child,) = forks.start(["edgepress", *command], told=fifo)
+    lines, told, awaited = fifo.open(), [], int(rng.integers(1, 4))
     for line in lines:
         told.append(line)
         awaited -= "val mAP" in line  # the teacher's, then one an epoch
@@ -218,21 +170,22 @@ def kill_at_random(server, command, rng, epoch_seconds):
             os.kill(child, signal.SIGKILL)
             break
     lines.close()
-    assert server.exit_code() == -signal.SIGKILL, "".join(told)
+    assert forks.finish().codes == [-signal.SIGKILL], "".join(told)
 
 
-def test_killed_at_random_moments_and_started_again(tiny_data, teacher, undisturbed, server, tmp_path):
+def test_killed_at_random_moments_and_started_again(tiny_data, teacher, undisturbed, forks, tmp_path):
     rng, epochs, out = np.random.default_rng(0), 4 * KILLS, tmp_path / "run" / "student"
     expected, command = undisturbed(epochs), arguments(tiny_data, teacher, out, epochs)
     epoch_seconds = float(np.median([entry.seconds for entry in expected.manifest.facts.history]))
-    kept = []
+    kept, fifo = [], tmp_path / "told"
+    os.mkfifo(fifo)
     for _ in range(KILLS):
-        kill_at_random(server, command, rng, epoch_seconds)
+        kill_at_random(forks, command, rng, epoch_seconds, fifo)
         kept.append(epochs_in(out.with_name(".student.training") / "state.pt"))
         assert not out.exists()
     assert kept == sorted(kept)  # nothing that was finished is lost
     assert kept[-1] > 0
-    assert f"resumed after epoch {kept[-1]} of {epochs}" in finish(command)
+    assert f"resumed after epoch {kept[-1]} of {epochs}" in finish(forks, command)
     bundle = Bundle.open(out)
     assert bundle.manifest.inputs == expected.manifest.inputs
     assert file_sha256(bundle.model_path) == file_sha256(expected.model_path)

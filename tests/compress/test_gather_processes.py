@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,23 +15,25 @@ from edgepress.multilabel.stored_answers import write_answers
 PROGRAM = Path(__file__).with_name("fit_in_processes.py")
 
 
-def learn(
-    data: Path, out: Path, batch_size: int, processes: int, answers: Path | None = None
-) -> tuple[list[dict], dict]:
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    command = [sys.executable, *(launcher if processes > 1 else []), PROGRAM, data, out, batch_size]
-    command += [] if answers is None else [answers]
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads((out / "history.json").read_text()), load_file(out / "model.safetensors")
+@pytest.fixture(scope="module")
+def learn(forks):
+    def learn(
+        data: Path, out: Path, batch_size: int, processes: int, answers: Path | None = None
+    ) -> tuple[list[dict], dict]:
+        program = [PROGRAM, data, out, batch_size, *([] if answers is None else [answers])]
+        done = forks.run(program, processes=processes)
+        assert done.codes == [0] * processes, done.err[-3000:]
+        return json.loads((out / "history.json").read_text()), load_file(out / "model.safetensors")
+
+    return learn
 
 
 @pytest.fixture(scope="module")
-def alone(tiny_data, tmp_path_factory):
+def alone(learn, tiny_data, tmp_path_factory):
     return learn(tiny_data, tmp_path_factory.mktemp("one") / "out", batch_size=8, processes=1)
 
 
-def test_two_processes_learn_what_one_learns_from_the_whole_batch(tiny_data, tmp_path, alone):
+def test_two_processes_learn_what_one_learns_from_the_whole_batch(learn, tiny_data, tmp_path, alone):
     """Every term, its groups, val mAP and the final weights; ignored cells make the halves count differently."""
     history, weights = alone
     shared_history, shared_weights = learn(tiny_data, tmp_path / "two", batch_size=4, processes=2)
@@ -49,7 +49,7 @@ def test_two_processes_learn_what_one_learns_from_the_whole_batch(tiny_data, tmp
         assert (shared_weights[name] - tensor).abs().max() < 1e-7, name
 
 
-def test_stored_answers_teach_two_processes_what_they_teach_one(tiny_data, tmp_path):
+def test_stored_answers_teach_two_processes_what_they_teach_one(learn, tiny_data, tmp_path):
     """Each process takes its own pictures' answers and mixes its own pictures: all terms, val mAP and the final weights
     are those of one."""
     train = load_dataset(tiny_data, "train")
@@ -65,7 +65,7 @@ def test_stored_answers_teach_two_processes_what_they_teach_one(tiny_data, tmp_p
         assert (shared_weights[name] - tensor).abs().max() < 1e-7, name
 
 
-def test_the_comparison_sees_a_difference(tiny_data, tmp_path, alone):
+def test_the_comparison_sees_a_difference(learn, tiny_data, tmp_path, alone):
     """The control: half the batch in one process learns something else."""
     history, weights = alone
     other_history, other_weights = learn(tiny_data, tmp_path / "half", batch_size=4, processes=1)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -340,28 +338,26 @@ def test_an_ignored_cell_of_val_does_not_count(splits, tmp_path):
     assert one.val_mAP == other.val_mAP
 
 
-def test_killed_and_started_again_is_the_undisturbed_teacher(tiny_data, splits, tmp_path):
+def test_killed_and_started_again_is_the_undisturbed_teacher(forks, tiny_data, splits, tmp_path):
     """kill -9 once an epoch is finished, then the same command: the same bytes as without the kill."""
     settings = {**QUICK, "epochs": 6, "batch_size": 2}
     flags = [part for name, value in settings.items() for part in (f"--{name.replace('_', '-')}", str(value))]
     out, state = tmp_path / "teacher", tmp_path / ".teacher.training" / STATE
-    command = [sys.executable, "-c", "from edgepress.cli.main import main; main()", "teach", str(tiny_data)]
-    command += ["--out", str(out), *flags]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = ["edgepress", "teach", tiny_data, "--out", out, *flags]
 
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    (child,) = forks.start(command)
     deadline = time.monotonic() + 120
-    while not state.exists() and process.poll() is None and time.monotonic() < deadline:
+    while not state.exists() and time.monotonic() < deadline:
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    output = process.communicate()[0].decode()
-    assert process.returncode == -signal.SIGKILL, output
+    os.kill(child, signal.SIGKILL)
+    killed = forks.finish()
+    assert killed.codes == [-signal.SIGKILL], killed.err
     assert state.exists()
     assert not out.exists()
-    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert again.returncode == 0, again.stderr
-    assert "resumed after epoch" in again.stderr
-    assert again.stdout.strip() == str(out)
+    again = forks.run(command)
+    assert again.codes == [0], again.err
+    assert "resumed after epoch" in again.err
+    assert again.out.strip() == str(out)
     assert not state.parent.exists()
 
     undisturbed, resumed = teach(*splits, TeachConfig(**settings), tmp_path / "whole"), Bundle.open(out)

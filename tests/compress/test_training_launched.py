@@ -1,4 +1,4 @@
-"""teach in several processes, as a launcher starts them."""
+"""teach in several processes: once as torchrun starts them, then as forks that are told what torchrun tells."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ from edgepress.compress.config import TeachConfig
 from edgepress.compress.training import evaluate, make_accelerator
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.datasets import load_dataset
+from tests.forks import Done, Forks
+
+SETTINGS = ("--backbone", "test_efficientnet", "--weights", "none", "--width", "32", "--size", "32")
+SETTINGS += ("--workers", "0", "--epochs", "2", "--lr", "5e-3", "--ema-decay", "0.5")
 
 
 def launch_teach(data: Path, out: Path, *flags: str) -> subprocess.CompletedProcess:
@@ -24,16 +28,19 @@ def launch_teach(data: Path, out: Path, *flags: str) -> subprocess.CompletedProc
     lines += ["Path(__file__).with_name('rank' + os.environ['RANK']).touch()", "main()"]
     script.write_text("\n".join(lines) + "\n")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    settings = ["--backbone", "test_efficientnet", "--weights", "none", "--width", "32", "--size", "32"]
-    settings += ["--workers", "0", "--epochs", "2", "--lr", "5e-3", "--ema-decay", "0.5"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run(
-        [*launcher, str(script), "teach", str(data), "--out", str(out), *settings, *flags],
+        [*launcher, str(script), "teach", str(data), "--out", str(out), *SETTINGS, *flags],
         env=environment,
         capture_output=True,
         text=True,
         timeout=120,
     )
+
+
+def fork_teach(forks: Forks, data: Path, out: Path, *flags: str) -> Done:
+    """The same in two forks."""
+    return forks.run(["edgepress", "teach", data, "--out", out, *SETTINGS, *flags], processes=2)
 
 
 def test_two_processes_teach_one_teacher_and_record_its_own_map(tiny_data, tmp_path):
@@ -50,19 +57,19 @@ def test_two_processes_teach_one_teacher_and_record_its_own_map(tiny_data, tmp_p
     assert evaluate(model, val, config, make_accelerator(config)) == bundle.manifest.facts.val_mAP
 
 
-def test_two_processes_and_one_batch_do_not_train_nothing(tiny_data, tmp_path):
+def test_two_processes_and_one_batch_do_not_train_nothing(forks, tiny_data, tmp_path):
     """Either every epoch learns something, or it is said what to lower; nothing is left that did not learn."""
-    done = launch_teach(tiny_data, tmp_path / "teacher", "--batch-size", "24")
-    if done.returncode == 0:
+    done = fork_teach(forks, tiny_data, tmp_path / "teacher", "--batch-size", "24")
+    if done.codes == [0, 0]:
         history = Bundle.open(tmp_path / "teacher").manifest.facts.history
         assert all(entry.terms.get("asl", 0) > 0 for entry in history)
     else:
-        assert "training pictures make no step of 24 in each of 2 processes; lower batch_size" in done.stderr
+        assert "training pictures make no step of 24 in each of 2 processes; lower batch_size" in done.err
         assert not (tmp_path / "teacher").exists()
 
 
-def test_a_loss_that_is_not_finite_says_whose_pictures_it_names(tiny_data, tmp_path):
-    done = launch_teach(tiny_data, tmp_path / "teacher", "--batch-size", "6", "--lr", "1e38", "--epochs", "3")
-    assert done.returncode != 0
+def test_a_loss_that_is_not_finite_says_whose_pictures_it_names(forks, tiny_data, tmp_path):
+    done = fork_teach(forks, tiny_data, tmp_path / "teacher", "--batch-size", "6", "--lr", "1e38", "--epochs", "3")
+    assert 0 not in done.codes
     expected = r"not finite: asl in epoch \d, step \d, pictures of process [12] of 2 \d{5}\.jpg"
-    assert re.search(expected, done.stderr), done.stderr
+    assert re.search(expected, done.err), done.err

@@ -55,8 +55,8 @@ def test_names_stay_inside(tmp_path, name):
 
 
 @pytest.mark.parametrize("asked", [{"bundle": "../x", "pictures": "p.npy"}, {"bundle": "x", "pictures": "/etc/passwd"}])
-def test_a_request_reads_nothing_outside_the_folder(onnx_bundle, tmp_path, asked):
-    shutil.copytree(onnx_bundle.path, tmp_path / "x")
+def test_a_request_reads_nothing_outside_the_folder(run_folder, tmp_path, asked):
+    shutil.copytree(run_folder / "onnx-fp32", tmp_path / "x")
     found = answer(Request.model_validate({"do": "answers", **asked}), tmp_path)
     assert isinstance(found, Answer)
     assert "is not inside the folder" in str(found.refused)
