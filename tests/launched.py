@@ -41,7 +41,7 @@ def arguments_of(data: Path, answers: Path, out: Path) -> list[str]:
     """`distill` as on a command line."""
     recipe = out.with_name("recipe.yaml")
     recipe.write_text(RECIPE)
-    return [*map(str, ("distill", data, "--teacher", answers, "--recipe", recipe, "--out", out))]
+    return [str(word) for word in ("distill", data, "--teacher", answers, "--recipe", recipe, "--out", out)]
 
 
 def distill_in_two(data: Path, answers: Path, out: Path) -> subprocess.CompletedProcess[str]:
