@@ -12,7 +12,6 @@ Example:
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from edgepress.telemetry import turn_off
@@ -32,8 +31,9 @@ if TYPE_CHECKING:
     from edgepress.multilabel.preprocess import Preprocess
     from edgepress.multilabel.ratio import Ratio
 
+    __version__: str
+
 turn_off()
-__version__ = version("edgepress")
 __all__ = [
     "Bundle",
     "DataChangedError",
@@ -70,6 +70,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("edgepress")
     if name == "losses":
         return import_module("edgepress.compress.losses")
     for module, names in _HOMES.items():

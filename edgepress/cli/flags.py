@@ -17,7 +17,6 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from edgepress.cli.help import HELP_ALL
-from edgepress.multilabel.datasets.mirror import dataset_folder
 
 Flags = dict[str, Any]
 """The given settings, nested as their class is."""
@@ -80,6 +79,8 @@ def command_line(verb: Callable[..., None]) -> Callable[..., None]:
         for name, (group, fields) in groups.items():
             values[name] = group(**{field: values.pop(field) for field in fields})
         values.pop(HELP_ALL.name, None)
+        if places:
+            from edgepress.multilabel.datasets.mirror import dataset_folder  # --help does without its numpy
         for name in places:
             values[name] = None if values[name] is None else dataset_folder(values[name])
         if has_flags:

@@ -23,9 +23,9 @@ import typer
 
 from edgepress.cli.flags import command_line
 from edgepress.cli.help import VerbHelp
+from edgepress.cli.interrupted import INTERRUPTED, tell_interrupted
 from edgepress.multilabel.errors import DataChangedError, EngineUnavailableError, InputError
 
-INTERRUPTED = 130
 CLOSED_PIPE = 141
 """The shell's code for a program that SIGPIPE ended: neither passed nor failed."""
 INTERNAL = 70
@@ -176,11 +176,7 @@ def main() -> None:
             code = 2
         _complain(lacking)
     if code == INTERRUPTED:  # raised here, or returned by newer versions of typer
-        if _starts_threads():
-            _complain("interrupted; the same command continues where it can")
-        else:  # OpenBLAS, which numpy imports, interrupts its own process where its threads do not start
-            _complain("no thread can be started here: raise the limit (ulimit -u, or --pids-limit of a container)")
-            code = 2
+        code = tell_interrupted()
     sys.exit(code or 0)
 
 
@@ -193,14 +189,6 @@ def _lacking(error: Exception) -> str | None:
     if isinstance(error, MemoryError) or (isinstance(error, ImportError) and "failed to map segment" in str(error)):
         return f"there is too little memory here ({str(error) or 'none was left'}); free some, or allow more"
     return None
-
-
-def _starts_threads() -> bool:
-    try:
-        threading.Thread(target=int).start()
-    except RuntimeError:
-        return False
-    return True
 
 
 def _misused(error: Any) -> str:

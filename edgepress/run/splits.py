@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -37,7 +38,23 @@ class Splits:
 
 
 def splits_of(recipe: TrainRecipe) -> Splits:
-    """The splits that a recipe names; see `load_splits`."""
+    """The splits that a recipe names; see `load_splits`.
+
+    Raises:
+        InputError: also where the folder of the run is that of the data set or of a split, whose files would be read as
+            labels or pictures afterwards.
+    """
+    named = (recipe.train, recipe.val, recipe.test)
+    if len(set(named)) != len(named):
+        raise InputError(
+            f"train is {recipe.train!r}, val is {recipe.val!r} and test is {recipe.test!r}; expected three splits; a "
+            f"part of one is a split, such as {recipe.train}[:90%] and {recipe.train}[90%:]"
+        )
+    root, out = Path(recipe.data).resolve(), Path(recipe.out).resolve()
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{recipe.out}: is a file; expected a folder's name for the run")
+    if out == root or any(out.is_relative_to(root / split.partition("[")[0]) for split in named):
+        raise InputError(f"{recipe.out}: holds the data set; name another folder for the run, such as --out runs/mine")
     return load_splits(recipe.data, recipe.train, recipe.val, recipe.test, recipe.data_options, recipe.duplicates)
 
 

@@ -11,8 +11,9 @@ import pytest
 from edgepress.multilabel.datasets import DataOptions
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.labels import LabelSpace
+from edgepress.run.recipe import TrainRecipe
 from edgepress.run.run_report import DataFacts, SplitFacts
-from edgepress.run.splits import load_splits
+from edgepress.run.splits import load_splits, splits_of
 from tests.multilabel.layouts import picture, write
 
 
@@ -115,3 +116,25 @@ def test_a_verb_that_learns_tells_the_same(tmp_path, edgepress):
     assert "train: 1: 2 cells, taken for yes; 0: 2 cells, taken for no; " in answer.err
     assert "pictures passed over: 2 in none of train, val and test (such as images/more.png)" in answer.err
     assert "mAP counts 0 of 2 labels" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [
+        (".", "holds the data set; name another folder for the run"),
+        ("val/run", "holds the data set; name another"),
+        ("train/0.png", "is a file; expected a folder's name"),
+    ],
+)
+def test_a_run_is_not_written_among_the_pictures(root, out, said):
+    recipe = TrainRecipe(data=str(root), train="train[:90%]", out=str(root / out))
+    with pytest.raises(InputError, match=said):
+        splits_of(recipe)
+    splits_of(TrainRecipe(data=str(root), out=str(root / "runs" / "mine")))
+
+
+def test_one_split_is_not_two(root):
+    with pytest.raises(
+        InputError, match=r"val is 'train' .*; expected three splits; .*train\[:90%\] and"
+    ):
+        splits_of(TrainRecipe(data=str(root), val="train", out=str(root / "runs")))
