@@ -134,7 +134,5 @@ def test_a_run_is_not_written_among_the_pictures(root, out, said):
 
 
 def test_one_split_is_not_two(root):
-    with pytest.raises(
-        InputError, match=r"val is 'train' .*; expected three splits; .*train\[:90%\] and"
-    ):
+    with pytest.raises(InputError, match=r"val is 'train' .*; expected three splits; .*train\[:90%\] and"):
         splits_of(TrainRecipe(data=str(root), val="train", out=str(root / "runs")))
