@@ -7,6 +7,8 @@
   (`findings/pnnx-axes-of-a-reduction.sh`): it becomes a global pooling of a map whose rows are what is reduced.
 - pnnx makes a table of the product of a vector with a matrix that has neither a bias nor transB
   (`findings/pnnx-gemm-without-bias.sh`): as a 1x1 convolution of one position every such product is right.
+- ncnn's power of a negative number is 2.4e38 (`findings/ncnn-powers-of-negative-numbers.sh`): the third and
+  the fourth, which GELU and norms have, are made of squares.
 - ncnn has an InstanceNorm of maps only, and exporters write a GroupNorm as one of rows: rows become maps one wide.
 """
 
@@ -56,6 +58,8 @@ def for_ncnn(model: onnx.ModelProto) -> onnx.ModelProto:
     for node in graph.node:
         if node.op_type in _REDUCTIONS:
             nodes += _as_pooling(graph, node, shapes)
+        elif node.op_type == "Pow":
+            nodes += _of_squares(graph, node)
         elif node.op_type == "InstanceNormalization":
             nodes += _of_maps(graph, node, shapes)
         elif node.op_type in ("Gemm", "MatMul"):
@@ -162,6 +166,21 @@ def _as_pooling(graph: onnx.GraphProto, node: onnx.NodeProto, shapes: dict[str, 
     if node.op_type == "ReduceL2":
         then("Sqrt")
     return [*nodes, _reshape(graph, nodes[-1].output[0], node.output[0], out)]
+
+
+def _of_squares(graph: onnx.GraphProto, node: onnx.NodeProto) -> list[Any]:
+    """A third or fourth power made of squares, which pnnx makes another operation of; the node itself otherwise."""
+    from onnx import helper, numpy_helper
+
+    exponents = [numpy_helper.to_array(tensor) for tensor in graph.initializer if tensor.name == node.input[1]]
+    if not exponents or exponents[0].size != 1 or float(exponents[0].item()) not in (3, 4):
+        return [node]
+    name, (base, _), (out,) = node.name or node.output[0], node.input, node.output
+    two, square = _constant(graph, f"{name}/two", np.array(2, np.float32)), f"{name}/square"
+    nodes = [helper.make_node("Pow", [base, two], [square], square)]
+    if float(exponents[0].item()) == 3:
+        return [*nodes, helper.make_node("Mul", [square, base], [out], name)]
+    return [*nodes, helper.make_node("Pow", [square, two], [out], name)]
 
 
 def _of_maps(graph: onnx.GraphProto, node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> list[Any]:

@@ -139,6 +139,9 @@ MIXED = (
     helper.make_node("ReduceMean", ["scaled", "axes"], ["logits"], "over places", keepdims=0),
 )
 BARE = (helper.make_node("Gemm", ["means", "w"], ["logits"], "head"),)  # findings/pnnx-gemm-without-bias.sh
+MEANS = helper.make_node("ReduceMean", ["powers", "axes"], ["logits"], "over places", keepdims=0)
+CUBES = (helper.make_node("Pow", ["maps", "three"], ["powers"], "cubes"), MEANS)
+FOURTHS = (helper.make_node("Pow", ["maps", "four"], ["powers"], "fourths"), MEANS)
 TWO = (
     helper.make_node("Gemm", ["means", "w", "b"], ["first"], "first", transB=1),
     helper.make_node("Relu", ["first"], ["relu"], "relu"),
@@ -147,11 +150,14 @@ TWO = (
 
 
 @pytest.mark.parametrize(
-    "nodes", [TOKENS, MIXED, TWO, BARE], ids=["linear head", "mean over channels", "two products", "no bias"]
+    "nodes",
+    [TOKENS, MIXED, TWO, BARE, CUBES, FOURTHS],
+    ids=["linear head", "mean over channels", "two products", "no bias", "cubes", "fourths"],
 )
 def test_what_pnnx_would_convert_wrongly_is_rewritten(tmp_path, nodes):
     require_ncnn()
     constants = {"flat": np.array([0, 4, -1], np.int64), "one": np.array([1], np.int64)}
+    constants |= {"three": np.array(3, np.float32), "four": np.array(4, np.float32)}
     constants |= {"w": RNG.normal(size=(4, 4)).astype(np.float32), "b": RNG.normal(size=4).astype(np.float32)}
     read = {name for node in nodes for name in node.input}
     used = {name: value for name, value in constants.items() if name in read}
