@@ -13,6 +13,7 @@ from edgepress.deploy.build.foreign import Foreign
 from edgepress.deploy.build.foreign_output import maker_of
 from edgepress.deploy.build.own_file import every_node, inner_graphs
 from edgepress.deploy.build.reductions import with_read_axes
+from edgepress.deploy.build.transposed import with_written_pads
 from edgepress.deploy.verify.torch_graph import MODULES
 from edgepress.multilabel.conventions import Activation
 from edgepress.multilabel.errors import InputError
@@ -211,6 +212,7 @@ def _modern(foreign: Foreign) -> onnx.ModelProto:
     kept = [value for value in model.graph.input if value.name not in given]
     del model.graph.input[:]
     model.graph.input.extend(kept)
+    with_written_pads(model.graph)
     opset = next((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), 0)
     if opset >= OLDEST:
         if opset < AXES_AS_INPUTS and (changed := with_read_axes(model.graph)):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+import onnx  # noqa: E402
 import onnxruntime  # noqa: E402
 from torchvision.models.resnet import BasicBlock, ResNet  # noqa: E402
 
@@ -86,22 +87,29 @@ def test_its_int8_is_within_the_budget_and_is_timed(target, adopted, tiny_data, 
 
 
 class SumOfExponents(torch.nn.Module):
-    """Pools its map by log-sum-exp, as taggers of radiographs do, and compares it with the sum of magnitudes."""
+    """Grows its map, pools it by log-sum-exp, as taggers of radiographs do, and compares that with the magnitudes."""
 
     def __init__(self, labels: int) -> None:
         super().__init__()
         self.map = torch.nn.Conv2d(3, labels, 5, 4)
+        self.grow = torch.nn.ConvTranspose2d(labels, labels, 4, 2, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        scores = self.map(x)
+        scores = self.grow(self.map(x))
         return torch.logsumexp(scores, dim=(2, 3)) - 0.01 * scores.norm(p=1, dim=(2, 3))
 
 
-def test_pooling_whose_axes_openvino_ignores_is_over_each_picture_s_map(tiny_data, tmp_path):
+def test_axes_and_auto_pad_that_openvino_ignores_are_heeded(tiny_data, tmp_path):
     pytest.importorskip("openvino")
     data = load_dataset(tiny_data, "test")
     torch.manual_seed(0)
     file = exported(SumOfExponents(len(data.labels)), tmp_path / "own.onnx", opset=17)
+    model = onnx.load(file)
+    (grow,) = (node for node in model.graph.node if node.op_type == "ConvTranspose")
+    kept = [one for one in grow.attribute if one.name != "pads"]
+    del grow.attribute[:]
+    grow.attribute.extend([*kept, onnx.helper.make_attribute("auto_pad", "SAME_UPPER")])
+    onnx.save(model, file)
     own = adopt_onnx(file, data, tmp_path / "fp32", labels=data.labels, config=AdoptConfig(mean=MEAN, std=STD))
     found = verify(compile_openvino(own, tmp_path / "openvino", "fp32"), data)
     assert found.max_abs_diff <= 1e-3
