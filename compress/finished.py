@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import nn
 
@@ -67,3 +68,15 @@ def require_labels(labels: LabelSpace | None, source: object) -> LabelSpace:
     if labels is None:
         raise InputError(f"{source}: does not name its outputs: say --labels FILE, one name per line in their order")
     return labels
+
+
+def named_in(file: Path, key: str, names: tuple[str, ...]) -> LabelSpace:
+    """The labels that a model's own configuration names.
+
+    Raises:
+        InputError: they are refused as in `LabelSpace`; says where they stand and what takes their place.
+    """
+    try:
+        return LabelSpace(names)
+    except InputError as error:
+        raise InputError(f"{file}: {key}: {error}; say --labels FILE, names in the order of the outputs") from None

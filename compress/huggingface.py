@@ -16,7 +16,7 @@ import numpy as np
 import transformers
 from torch import Tensor, nn
 
-from edgepress.compress.finished import FinishedModule, Stated, require_labels
+from edgepress.compress.finished import FinishedModule, Stated, named_in, require_labels
 from edgepress.compress.foreign_weights import read_checkpoint
 from edgepress.compress.measured_preprocessing import Measured, measure
 from edgepress.multilabel.errors import InputError
@@ -55,7 +55,7 @@ def load_huggingface_tagger(folder: Path, config: Any, labels: LabelSpace | None
     model = load_pretrained(folder, transformers.AutoModelForImageClassification, config)
     named = tuple(str(config.id2label[number]) for number in sorted(config.id2label or {}))
     if labels is None and named and not any(_NAMELESS.fullmatch(name) for name in named):
-        labels = LabelSpace(named)
+        labels = named_in(folder / TRANSFORMERS_CONFIG, "id2label", named)
     if stated.activation is None and config.problem_type != "multi_label_classification":
         raise InputError(
             f"{folder}: its problem_type is {config.problem_type or 'not given'}, so its scores may be a choice of one "

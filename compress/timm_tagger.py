@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from edgepress.compress.config import ModelConfig
-from edgepress.compress.finished import FinishedModule, Stated, require_labels
+from edgepress.compress.finished import FinishedModule, Stated, named_in, require_labels
 from edgepress.compress.foreign_weights import fitted, read_checkpoint, weights_in
 from edgepress.compress.models import MultiLabelModel, pretrained_cfg
 from edgepress.multilabel.errors import InputError
@@ -90,7 +90,7 @@ def load_timm_folder(folder: Path, labels: LabelSpace | None, stated: Stated) ->
     pretrained_cfg(backbone)  # says what is meant if timm does not know it
     preprocess = stated.over(Preprocess.stated(file, **own), folder)
     if labels is None and isinstance(names, list | tuple):
-        labels = LabelSpace(tuple(names))
+        labels = named_in(file, "label_names", tuple(names))
     if stated.size is not None and ("img_size" in arguments or told.get("fixed_input_size")):
         arguments["img_size"] = stated.size
     arguments.pop("num_classes", None)

@@ -119,6 +119,13 @@ def test_a_folder_that_timm_wrote_for_a_hub_says_itself_what_it_is(theirs, image
     assert load_timm_folder(folder, None, Stated(resize="squash", size=96)).preprocess.seen == "squash"
 
 
+def test_names_that_are_no_labels_are_told_with_their_place(theirs, tmp_path):
+    folder = hub_folder(tmp_path / "own", theirs, label_names=[OWN.names[0], *OWN.names[:-1]])
+    said = rf"config.json: label_names: label '{OWN.names[0]}' occurs twice .*; say --labels FILE"
+    with pytest.raises(InputError, match=said):
+        load_timm_folder(folder, None, Stated())
+
+
 def test_a_folder_of_timm_that_lacks_something_is_told(theirs, tmp_path):
     folder = hub_folder(tmp_path / "own", theirs, crop_mode="border")
     with pytest.raises(InputError, match="crop_mode is 'border', which is none of ours: say --resize"):
