@@ -12,6 +12,7 @@ TOLD = {
     "deploy/bench/latency.py": {"now"},  # `when`, for people
     # Whether a file is as it was and at rest, and which cache is the oldest; a jump has files read again at most.
     "multilabel/known_hashes.py": {"time", "st_mtime", "st_mtime_ns", "st_ctime"},
+    "multilabel/datasets/mirror.py": {"st_mtime_ns"},  # whether a copy is as it was written; else it is copied again
     "multilabel/shards.py": {"st_mtime_ns"},  # whether a picture is the same; a jump has shards written again at most
 }
 
