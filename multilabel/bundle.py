@@ -127,7 +127,9 @@ class Bundle:
         if manifest.model not in manifest.files:
             raise InputError(f"{folder / MANIFEST}: the model {manifest.model!r} is not among the bundle's files")
         if kind is not None and manifest.kind != kind:
-            raise InputError(f"{folder}: a bundle of kind {manifest.kind}; expected {kind}")
+            export = f"; export it first: edgepress export {folder} --data DIR --out ONNX"
+            first = export if (manifest.kind, kind) == ("torch", "onnx") else ""
+            raise InputError(f"{folder}: a bundle of kind {manifest.kind}; expected {kind}{first}")
         return cls(folder, manifest, digest)
 
     def open_parent(self) -> Bundle | None:

@@ -183,6 +183,12 @@ def test_swapped_folders_are_told_with_the_right_order(bad, data, onnx_bundle, t
     assert f"the two are swapped; expected edgepress {right.format(**names)}" in line
 
 
+@pytest.mark.parametrize("given", ["compile {student} --engine onnx-fp16", "quantize {student} --data d --target ncnn"])
+def test_a_student_that_is_not_exported_is_told_how_it_is(bad, student, given):
+    line = bad(*given.format(student=student.path).split())
+    assert f"expected onnx; export it first: edgepress export {student.path} --data DIR --out ONNX" in line
+
+
 def test_a_bundle_that_is_no_data_set_and_pictures_that_are_no_bundle(bad, data, onnx_bundle, tmp_path):
     line = bad("bench", onnx_bundle.path, "--data", onnx_bundle.path)
     assert f"{onnx_bundle.path}: is a bundle and no data set; expected a folder of pictures and their labels" in line
