@@ -25,6 +25,7 @@ from edgepress.cli.flags import command_line
 from edgepress.cli.help import VerbHelp
 from edgepress.cli.interrupted import INTERRUPTED, tell_interrupted
 from edgepress.multilabel.errors import DataChangedError, EngineUnavailableError, InputError
+from edgepress.multilabel.manifest import MANIFEST
 
 CLOSED_PIPE = 141
 """The shell's code for a program that SIGPIPE ended: neither passed nor failed."""
@@ -197,9 +198,12 @@ def _misused(error: Any) -> str:
     context = getattr(error, "ctx", None)
     if said.startswith("Got unexpected extra argument") and context is not None:
         options = {option for parameter in context.command.params for option in parameter.opts}
-        folder = next((argument for argument in sys.argv[2:] if Path(argument).is_dir()), None)
-        if folder is not None and "--data" in options:
-            return f"{said}; a data set is named by --data {folder}"
+        folders = [name for name in said.rpartition("(")[2].rstrip(").").split() if Path(name).is_dir()]
+        if folders and "--data" in options:
+            return f"{said}; a data set is named by --data {folders[0]}"
+        named = [argument for argument in sys.argv[2:] if (Path(argument) / MANIFEST).is_file()]
+        if folders and named and "--teacher" in options:
+            return f"{said}; the data set alone is named so, and a teacher by --teacher {named[0]}"
     if not said.startswith("Missing option") or not meant:
         return said
     return f"{said.rstrip('.')}: {meant.split('  ')[0].rstrip('.')}"

@@ -26,6 +26,13 @@ def test_a_data_set_without_its_option_is_told_which_it_is(bad, data):
     assert f"unexpected extra argument(s) ({data}); a data set is named by --data {data}" in bad("run", data)
 
 
+def test_the_folder_that_is_too_many_is_named_and_no_other(bad, onnx_bundle, data):
+    assert f"({data}); a data set is named by --data {data} (" in bad("verify", onnx_bundle.path, data)
+    for given in ((onnx_bundle.path, data), (data, onnx_bundle.path)):
+        line = bad("distill", *given, "--out", "x")
+        assert f"({given[1]}); the data set alone is named so, and a teacher by --teacher {onnx_bundle.path}" in line
+
+
 def test_what_is_exported_already_is_told_of_the_layouts(bad, onnx_bundle, data, tmp_path):
     line = bad("export", onnx_bundle.path, "--data", data, "--out", tmp_path / "out")
     assert "a bundle of kind onnx is exported already; expected a student (torch), or for another program" in line
