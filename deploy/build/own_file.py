@@ -106,11 +106,11 @@ def widened(model: onnx.ModelProto) -> bool:
     for attribute in casts:
         attribute.i = TensorProto.FLOAT
     graphs = [model.graph, *(inner for node in every_node(model.graph) for inner in inner_graphs(node))]
-    for graph in graphs:
-        for value in (*graph.input, *graph.output, *graph.value_info):
-            if value.type.tensor_type.elem_type == TensorProto.FLOAT16:
-                value.type.tensor_type.elem_type = TensorProto.FLOAT
-    return bool(half or casts)
+    declared = [value for graph in graphs for value in (*graph.input, *graph.output, *graph.value_info)]
+    narrow = [value for value in declared if value.type.tensor_type.elem_type == TensorProto.FLOAT16]
+    for value in narrow:
+        value.type.tensor_type.elem_type = TensorProto.FLOAT
+    return bool(half or casts or narrow)
 
 
 def session_of(model: onnx.ModelProto, source: str, *, optimised: bool = True):
