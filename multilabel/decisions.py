@@ -312,6 +312,19 @@ class Decisions(_Frozen):
         )
 
 
+def flips_per_yes(before: np.ndarray, after: np.ndarray, ignore: np.ndarray) -> float:
+    """Decisions `[N, C]` that differ, per decision of the first that says yes, without ignored cells; where the first
+    says yes to nothing, their number.
+
+    Example:
+        >>> before, after = np.array([[True, False], [True, False]]), np.array([[True, True], [True, False]])
+        >>> flips_per_yes(before, after, np.zeros((2, 2), bool))
+        0.5
+    """
+    known = ~ignore
+    return float((before != after)[known].sum() / max(int(before[known].sum()), 1))
+
+
 def changed_share(before: np.ndarray, after: np.ndarray, ignore: np.ndarray) -> float:
     """Share of the decisions `[N, C]` that differ, without ignored cells; 0 where every cell is ignored."""
     known = ~ignore

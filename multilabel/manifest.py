@@ -112,6 +112,8 @@ class Tried(_Frozen):
     """Drop against the fp32 model, in points of val mAP."""
     sqnr: float
     """Signal to quantisation noise of the logits, in dB."""
+    flips: float | None = None
+    """Decisions that differ from the fp32 model's per predicted positive of it; None in bundles of earlier versions."""
     latency: Ratio | None
     """Latency against the fp32 model in the same runtime; None for a target that does not run on this machine."""
     int8_share: float
@@ -140,6 +142,10 @@ class Quantization(_Frozen):
     """val mAP of the fp32 model."""
     budget: float | None = None
     """The allowed drop: number of points of val mAP that INT8 may lose."""
+    val_flips: float | None = None
+    """Decisions that differ from the fp32 model's on val per predicted positive of it; None in earlier versions."""
+    allowed_flips: float | None = None
+    """The most of them that the search looked for."""
     choice: str | None = None
     """How the pictures were chosen."""
     missing_labels: tuple[str, ...] = ()

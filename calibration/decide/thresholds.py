@@ -301,6 +301,20 @@ def align_decisions(decisions: Decisions, reference: np.ndarray, logits: np.ndar
     return decisions.model_copy(update={"calibrator": aligned, "refitted_from": decisions})
 
 
+def decisions_again(
+    decisions: Decisions, reference: np.ndarray, logits: np.ndarray, data: MultiLabelDataset
+) -> Decisions:
+    """A model's fitted decisions for another engine of it: aligned to the model's, and with its promise kept.
+
+    Args:
+        reference: the model's logits `[N, C]`, in the order of the pictures and labels of `data`, as are the engine's.
+
+    Raises:
+        InputError: see `promise_again`.
+    """
+    return promise_again(align_decisions(decisions, reference, logits), logits, data)
+
+
 def cross_fitted(
     logits: np.ndarray,
     targets: np.ndarray,

@@ -20,7 +20,7 @@ from edgepress.calibration.int8.litert import LiteRtQuantizer
 from edgepress.calibration.int8.ncnn import NcnnQuantizer
 from edgepress.calibration.int8.openvino import OpenVinoQuantizer
 from edgepress.calibration.int8.qdq import OnnxQuantizer, check_qdq, convolutions_in_int8
-from edgepress.calibration.int8.search import SLOWER, Candidate, Score, Search, Searcher, Trial
+from edgepress.calibration.int8.search import SLOWER, Allowed, Candidate, Score, Search, Searcher, Trial
 from edgepress.calibration.int8.touches import TOUCHES, touched
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
 from edgepress.multilabel.manifest import Target
@@ -74,12 +74,12 @@ def quantize(
     float_map: float,
     finished: Finished,
     measure: Callable[[Path], Ratio] | None = None,
-    allowed: float = 0.005,
+    allowed: Allowed = Allowed(),
     time_limit: float = 60.0,
     weight_bits: int = 8,
     most_float: bool = False,
 ) -> Search:
-    """Write the fastest INT8 model with an allowed drop on val that the search finds; see `calibration.int8.search`.
+    """Write the fastest INT8 model found that loses no more on val than is allowed; see `calibration.int8.search`.
 
     Args:
         model: the fp32 ONNX file.
@@ -90,7 +90,7 @@ def quantize(
         float_map: the fp32 model's mAP in [0, 1] on val.
         finished: where candidates are kept until the search is over; the caller removes it.
         measure: maps a model file to its latency against fp32; None for a target that does not run on this machine.
-        allowed: the allowed drop of val mAP, in [0, 1].
+        allowed: what the model may lose on val.
         time_limit: number of seconds after which no further candidate is begun.
         weight_bits: 7 for x86 processors whose INT8 products saturate, otherwise 8.
         most_float: see `Searcher.run`.
@@ -127,14 +127,14 @@ def quantize(
 
 def _warn(found: Search, searcher: Searcher, target: Target) -> None:
     best: Trial = found.best
-    if searcher.drop(best) > searcher.allowed:
-        log.warning(
-            "int8 for %s: val mAP drops by %.2f points, %g are allowed, with %s in float",
-            target,
-            100 * searcher.drop(best),
-            100 * searcher.allowed,
-            plural(len(best.float_nodes), "node"),
-        )
+    in_float, allowed = plural(len(best.float_nodes), "node"), searcher.allowed
+    if searcher.drop(best) > allowed.drop:
+        drop = 100 * searcher.drop(best)
+        said = f"val mAP drops by {drop:.2f} points, {100 * allowed.drop:g} are allowed"
+        log.warning("int8 for %s: %s, with %s in float", target, said, in_float)
+    if best.score.flips > allowed.flips:
+        said = f"{best.score.flips:.3f} decisions change per predicted positive, {allowed.flips:g} are allowed"
+        log.warning("int8 for %s: %s, with %s in float", target, said, in_float)
     if best.latency is not None and best.latency.slower(SLOWER):
         log.warning("int8 for %s: slower than fp32 here (%.2f times): the gate fails", target, best.latency.ratio)
 

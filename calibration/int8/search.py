@@ -27,7 +27,7 @@ MOST_FLOAT = 0.10
 """Largest share of convolutions and matrix products that may stay in float."""
 MOST_FLOAT_WEIGHTS = 0.05
 """Largest share of the weights that may stay in float, so that the file remains a third of fp32's."""
-CHOSEN_BY = ("allowed drop", "latency", "noise of the logits")
+CHOSEN_BY = ("allowed drop and flips", "latency", "noise of the logits")
 """What the choice among candidates goes by, in this order; a finished bundle was chosen by the same."""
 SLOWER = 1.02
 """Multiple of fp32's time from which a graph counts as slower."""
@@ -55,6 +55,17 @@ class Score(NamedTuple):
     """mAP in [0, 1]."""
     sqnr: float
     """Signal to quantisation noise of its logits against the fp32 model's, in dB."""
+    flips: float
+    """Decisions that differ from the fp32 model's, per decision of the fp32 model that says yes."""
+
+
+class Allowed(NamedTuple):
+    """What a candidate may lose on val."""
+
+    drop: float = 0.005
+    """Of mAP, in [0, 1]."""
+    flips: float = 0.2
+    """The most that `Score.flips` may be."""
 
 
 class Trial(NamedTuple):
@@ -112,7 +123,7 @@ class Searcher:
         evaluate: maps a model file to its score on val.
         measure: maps a model file to its latency; None for a target that does not run on this machine.
         float_map: the fp32 model's mAP in [0, 1] on val.
-        allowed: the allowed drop of val mAP, in [0, 1].
+        allowed: what a graph may lose.
         finished: the store of candidates, including those of an interrupted search.
     """
 
@@ -124,7 +135,7 @@ class Searcher:
         evaluate: Callable[[Path], Score],
         measure: Callable[[Path], Ratio] | None,
         float_map: float,
-        allowed: float,
+        allowed: Allowed,
         finished: Finished,
     ) -> None:
         self.quantizer, self.name, self.finished = quantizer, name, finished
@@ -134,7 +145,7 @@ class Searcher:
         self.timed: dict[Hashable, Ratio] = {}
 
     def run(self, time_limit: float, *, most_float: bool = False) -> Search:
-        """Try candidates for `time_limit` seconds, then leave the worst nodes in float while the drop is not allowed.
+        """Try candidates for `time_limit` seconds, then leave the worst nodes in float while none is allowed.
 
         The first candidate is tried in any case, and so are those with nodes in float, which are few.
 
@@ -161,7 +172,7 @@ class Searcher:
             kept = worst_within(ranked, self.quantizer.weights, most, room)
             self._try(self.chosen().candidate._replace(kept=kept))
             return Search(best=self.trials[-1], tried=self.trials, planned=planned, sensitivity=ranked)
-        while self.drop(self.chosen()) > self.allowed and count <= most:
+        while not self.is_allowed(self.chosen()) and count <= most:
             kept = worst_within(ranked_in_int8, self.quantizer.weights, count, room)
             self._try(self.chosen().candidate._replace(kept=tuple(sorted({*slow, *kept}))))
             count *= 2
@@ -171,26 +182,32 @@ class Searcher:
         """Loss of val mAP in [0, 1] against fp32."""
         return self.float_map - trial.score.mAP
 
+    def is_allowed(self, trial: Trial) -> bool:
+        """Whether it loses no more mAP than is allowed, and changes no more decisions: mAP does not see an answer that
+        moves across its threshold with all others, and people ship answers."""
+        return self.drop(trial) <= self.allowed.drop and trial.score.flips <= self.allowed.flips
+
     def least_noise(self, trials: list[Trial] | None = None) -> Trial:
-        """Of the trials whose drop is allowed, the one with the least noise in its logits.
+        """Of the trials that are allowed, the one with the least noise in its logits.
 
         Their val mAPs do not order them: on a few hundred pictures a drop is mostly chance, and the noise of all logits
-        is not. If no drop is allowed, mAP comes first, up to chance.
+        is not. If none is allowed, those come first whose drop is, and then mAP, up to chance.
         """
         trials = self.trials if trials is None else trials
-        near = [trial for trial in trials if self.drop(trial) <= self.allowed]
+        near = [trial for trial in trials if self.is_allowed(trial)]
+        near = near or [trial for trial in trials if self.drop(trial) <= self.allowed.drop]
         if not near:
             highest = max(trial.score.mAP for trial in trials)
             near = [trial for trial in trials if trial.score.mAP >= highest - TOLERANCE]
-        return max(near, key=lambda trial: trial.score[::-1])
+        return max(near, key=lambda trial: (trial.score.sqnr, trial.score.mAP))
 
     def chosen(self) -> Trial:
-        """The fastest trial whose drop is allowed; among those that are as fast up to chance, the least noise decides.
+        """The fastest trial that is allowed; among those that are as fast up to chance, the least noise decides.
 
         A graph that is slower than fp32 is only chosen if there is no other.
         """
         trials = [t for t in self.trials if t.latency is None or not t.latency.slower(SLOWER)] or self.trials
-        within = [trial for trial in trials if self.drop(trial) <= self.allowed]
+        within = [trial for trial in trials if self.is_allowed(trial)]
         timed = [trial.latency for trial in within if trial.latency is not None]
         if timed:
             fastest = min(timed, key=lambda latency: latency.ratio)
@@ -226,11 +243,12 @@ class Searcher:
         )
         self.trials.append(trial)
         log.info(
-            "  %s: val mAP %.2f (fp32 %.2f), %.1f dB%s",
+            "  %s: val mAP %.2f (fp32 %.2f), %.1f dB, flips %.3f%s",
             candidate,
             100 * trial.score.mAP,
             100 * self.float_map,
             trial.score.sqnr,
+            trial.score.flips,
             "" if latency is None else f", {latency.ratio:.2f} times fp32's time",
         )
 

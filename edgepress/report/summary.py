@@ -68,6 +68,7 @@ def print_trade(bundle: Bundle, console: Console) -> None:
             _number(row.val_mAP, 100, 2),
             _number(row.drop_points, 1, 2),
             _number(row.sqnr, 1, 1),
+            _number(row.flips, 1, 3),
             "" if row.latency is None else str(row.latency),
             _number(row.int8_share, 100, 1, "%"),
         )
@@ -75,11 +76,13 @@ def print_trade(bundle: Bundle, console: Console) -> None:
     ]
     print_table(
         console,
-        ("candidate", "val mAP", "drop", "SQNR dB", "latency", "in INT8"),
+        ("candidate", "val mAP", "drop", "SQNR dB", "flips", "latency", "in INT8"),
         rows,
         title=f"{bundle.name}: tried {calibration.tried_told}",
         caption=(
             f"fp32: val mAP {_number(calibration.val_mAP_float, 100, 2)}; allowed drop {calibration.budget:g} points. "
+            f"Flips: changed decisions per predicted positive, of which {_number(calibration.allowed_flips, 1, 2)} are "
+            "allowed. "
             "Latency: batch 1, as a multiple of fp32's in the same runtime, 95 % interval. A candidate is left out "
             "once the time limit (--time-limit) has passed, and where it would change nothing"
         ),

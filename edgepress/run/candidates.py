@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
+from edgepress.calibration.decide.thresholds import decisions_again
 from edgepress.calibration.int8.search import Score
 from edgepress.deploy.bench.against import PICTURES, compare_latency
 from edgepress.deploy.build.compile import IR, ONNX
@@ -22,6 +23,7 @@ from edgepress.deploy.machine.device import describe_machine
 from edgepress.deploy.verify.verification import predict_pixels
 from edgepress.multilabel.bundle import Bundle, write_bundle
 from edgepress.multilabel.datasets import MultiLabelDataset
+from edgepress.multilabel.decisions import Decisions, flips_per_yes
 from edgepress.multilabel.durable import sync
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.manifest import Kind, Precision
@@ -105,6 +107,7 @@ class Candidates:
         here.keep("val", pixels)
         self.reference = here.answers(parent, "val")
         self.float_map = mean_average_precision(val.targets, val.scores(self.reference), val.ignore)
+        self._decided = parent.decisions.decide(self.reference)
         self._float: Bundle | None = None
         place.keep("val", pixels)
         if place.on_device:
@@ -115,7 +118,13 @@ class Candidates:
         return Score(
             mean_average_precision(self.val.targets, self.val.scores(logits), self.val.ignore),
             signal_to_noise(self.reference, logits),
+            flips_per_yes(self._decided, self._decisions(logits).decide(logits), self.val.ignore),
         )
+
+    def _decisions(self, logits: np.ndarray) -> Decisions:
+        """The decisions that a candidate with these logits would get; those at 0.5 where the parent has none."""
+        fitted = self.parent.manifest.decisions
+        return self.parent.decisions if fitted is None else decisions_again(fitted, self.reference, logits, self.val)
 
     def latency(self, file: Path) -> Ratio:
         with self._bundle(file, "candidate", "int8") as bundle:

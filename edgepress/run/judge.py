@@ -47,13 +47,16 @@ def judge_run(results: Iterable[EngineResult], budget: LatencyBudget | None) -> 
 
 
 def missed_on_val(found: Quantization | None) -> Reason | None:
-    """By how much the search for an INT8 model missed the allowed drop on val; None if it kept it or had none."""
+    """What the search for an INT8 model lost on val beyond what is allowed; None if it kept to it or had no bound."""
     if found is None or found.val_mAP is None or found.val_mAP_float is None or found.budget is None:
         return None
     drop = 100 * (found.val_mAP_float - found.val_mAP)
-    if drop <= found.budget:
+    if drop > found.budget:
+        return Reason(kind="drop", text=f"val mAP drops by {drop:.2f} points; {found.budget:g} are allowed")
+    if found.val_flips is None or found.allowed_flips is None or found.val_flips <= found.allowed_flips:
         return None
-    return Reason(kind="drop", text=f"val mAP drops by {drop:.2f} points; {found.budget:g} are allowed")
+    said = f"{found.val_flips:.3f} decisions change on val per predicted positive; {found.allowed_flips:g} are allowed"
+    return Reason(kind="decisions", text=said)
 
 
 def slower_than_fp32(found: Quantization | None, processor: str) -> Reason | None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from edgepress.calibration.decide.criterion import Criterion
 from edgepress.calibration.decide.promises import require_enough
-from edgepress.calibration.decide.thresholds import align_decisions, promise_again
+from edgepress.calibration.decide.thresholds import decisions_again
 from edgepress.calibration.int8.embeddings import embed
 from edgepress.calibration.int8.finished import Finished
 from edgepress.calibration.int8.quantize import STEPS, quantize
@@ -21,6 +21,7 @@ from edgepress.calibration.int8.search import (
     MOST_FLOAT,
     MOST_FLOAT_WEIGHTS,
     TOLERANCE,
+    Allowed,
     Search,
     Trial,
 )
@@ -42,7 +43,7 @@ from edgepress.multilabel.bundle import (
     up_to_date,
 )
 from edgepress.multilabel.datasets import MultiLabelDataset
-from edgepress.multilabel.decisions import Decisions, changed_share
+from edgepress.multilabel.decisions import Decisions, changed_share, flips_per_yes
 from edgepress.multilabel.errors import DisconnectedError, InputError
 from edgepress.multilabel.facts import DecisionsChanged, Facts
 from edgepress.multilabel.golden_answers import GOLDEN
@@ -132,7 +133,7 @@ def quantize_bundle(
         where = f", with candidates on {place.processor}" if place.on_device else ""
         log.info("quantising for %s on %s%s", target, plural(len(pictures), "picture"), where)
         job = _Job(parent, splits.val, pictures, target, spec, config, bits, most_float)
-        with _workplace(out, inputs, place) as finished:
+        with _workplace(out, parent, inputs, place) as finished:
             return job.do(out, finished, place, tools, inputs)
 
 
@@ -190,7 +191,7 @@ class _Job:
             float_map=candidates.float_map,
             finished=finished,
             measure=candidates.latency if self.spec.graph is None else None,
-            allowed=self.config.budget / 100,
+            allowed=Allowed(self.config.budget / 100, self.config.flips),
             time_limit=self.config.time_limit,
             weight_bits=self.bits,
             most_float=self.most_float,
@@ -211,6 +212,8 @@ class _Job:
             val_mAP=best.score.mAP,
             val_mAP_float=float_map,
             budget=self.config.budget,
+            val_flips=best.score.flips,
+            allowed_flips=self.config.flips,
             weight_bits=self.bits,
             int8_share=best.int8_share,
             latency=best.latency,
@@ -273,7 +276,7 @@ def _inputs(
             "calibration": calibration_hash(pictures),
             "val": val.fingerprint(),
             "search": [STEPS[target], CHOSEN_BY, TOLERANCE, MOST_FLOAT, MOST_FLOAT_WEIGHTS],
-            "settings": [config.choice, config.budget, config.time_limit, bits],
+            "settings": [config.choice, config.budget, config.flips, config.time_limit, bits],
             "tools": tools,
         }
     )
@@ -302,10 +305,11 @@ def _calibration_set(parent: Bundle, splits: Splits, config: QuantizeConfig) -> 
 
 
 @contextlib.contextmanager
-def _workplace(out: Path, inputs: str, place: Place) -> Iterator[Finished]:
+def _workplace(out: Path, parent: Bundle, inputs: str, place: Place) -> Iterator[Finished]:
     """The hidden folder of a search; it stays only if the search was interrupted."""
-    # Latencies of another machine do not count for this one.
-    here = inputs_hash({"inputs": inputs, "processor": place.processor})
+    # Latencies of another machine do not count for this one, nor do flips of other decisions.
+    decisions = parent.decisions.model_dump()
+    here = inputs_hash({"inputs": inputs, "processor": place.processor, "decisions": decisions})
     finished = Finished(out.parent / f".{out.name}.quantizing", here)
     try:
         yield finished
@@ -323,6 +327,7 @@ def _row(trial: Trial, float_map: float) -> Tried:
         val_mAP=trial.score.mAP,
         drop_points=100 * (float_map - trial.score.mAP),
         sqnr=trial.score.sqnr,
+        flips=trial.score.flips,
         latency=trial.latency,
         int8_share=trial.int8_share,
         kept=len(trial.candidate.kept),
@@ -339,7 +344,7 @@ def _aligned(
     before = parent.manifest.decisions
     if before is None:
         return None, Facts()
-    after = promise_again(align_decisions(before, reference, logits), logits, val)
+    after = decisions_again(before, reference, logits, val)
     theirs = before.decide(reference)
     changed = DecisionsChanged(
         val_changed_kept=changed_share(theirs, before.decide(logits), val.ignore),
@@ -359,7 +364,15 @@ def _aligned_again(made: Bundle, parent: Bundle, val: MultiLabelDataset) -> Bund
     # As in the search, whatever the processor: decisions are fitted to the answers that the engine gives here.
     reference, logits = (split_logits(bundle, val, unproven=True) for bundle in (parent, made))
     decisions, facts = _aligned(parent, reference, logits, val)
-    return rewrite_bundle(made, made.path, parent=parent.as_parent, decisions=decisions, facts=facts)
+    now, calibration = decisions or parent.decisions, made.manifest.calibration
+    assert calibration is not None
+    flips = flips_per_yes(parent.decisions.decide(reference), now.decide(logits), val.ignore)
+    changed = {
+        "decisions": decisions,
+        "facts": facts,
+        "calibration": calibration.model_copy(update={"val_flips": flips}),
+    }
+    return rewrite_bundle(made, made.path, parent=parent.as_parent, **changed)
 
 
 def _plot(bundle: Bundle, reference: np.ndarray, logits: np.ndarray, val: MultiLabelDataset) -> None:

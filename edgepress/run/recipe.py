@@ -41,6 +41,8 @@ class QuantizeConfig(Config):
     """How they are chosen: so that every label is shown, at random, or as different as the fp32 model sees them."""
     budget: float = Field(default=0.5, ge=0)
     """The allowed drop: most points of val mAP that INT8 may lose; nodes are left in float for it."""
+    flips: float = Field(default=BOUNDS["int8"].flips, ge=0, allow_inf_nan=False)
+    """Most decisions that may change on val, per predicted positive of fp32; nodes are left in float for it."""
     time_limit: float = Field(default=60.0, ge=0)
     """Seconds per target after which no further candidate is begun, except that nodes are left in float while the
     drop is not allowed."""

@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from edgepress.multilabel.bundle import MANIFEST, Bundle, write_bundle
-from edgepress.multilabel.decisions import Affine, Decisions, Isotonic, changed_share
+from edgepress.multilabel.decisions import Affine, Decisions, Isotonic, changed_share, flips_per_yes
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.label_groups import LabelGroups
 from edgepress.multilabel.preprocess import Preprocess
@@ -129,6 +129,15 @@ def test_the_share_that_changed_leaves_ignored_cells_out():
     assert changed_share(before, after, np.zeros((2, 2), bool)) == 0.5
     assert changed_share(before, after, np.array([[False, True], [False, False]])) == pytest.approx(1 / 3)
     assert changed_share(before, after, np.ones((2, 2), bool)) == 0
+
+
+def test_flips_are_counted_per_yes_of_the_first_and_leave_ignored_cells_out():
+    before, after = np.array([[True, False], [True, True]]), np.array([[True, True], [False, True]])
+    none = np.zeros((2, 2), bool)
+    assert flips_per_yes(before, after, none) == pytest.approx(2 / 3)
+    assert flips_per_yes(before, after, np.array([[False, True], [False, False]])) == pytest.approx(1 / 3)
+    assert flips_per_yes(none, after, none) == 3
+    assert flips_per_yes(before, after, np.ones((2, 2), bool)) == 0
 
 
 GROUPED = Decisions(

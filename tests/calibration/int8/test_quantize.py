@@ -20,7 +20,7 @@ from edgepress.calibration.int8.finished import Finished  # noqa: E402
 from edgepress.calibration.int8.pixels import fold_normalisation  # noqa: E402
 from edgepress.calibration.int8.qdq import OnnxQuantizer, check_qdq, convolutions_in_int8  # noqa: E402
 from edgepress.calibration.int8.quantize import STEPS, _Targeted, quantize  # noqa: E402
-from edgepress.calibration.int8.search import MOST_FLOAT, Score, Search  # noqa: E402
+from edgepress.calibration.int8.search import MOST_FLOAT, Allowed, Score, Search  # noqa: E402
 from edgepress.compress.config import ModelConfig  # noqa: E402
 from edgepress.compress.models import make_model  # noqa: E402
 from edgepress.deploy.build.export import export_onnx  # noqa: E402
@@ -66,7 +66,7 @@ class Source:
                 out,
                 self.images,
                 target=target,
-                evaluate=lambda file: Score(evaluate(file), 20.0),
+                evaluate=lambda file: Score(evaluate(file), 20.0, 0.0),
                 float_map=1.0,
                 finished=Finished(Path(folder), "inputs"),
                 **{"time_limit": 0.0, **settings},
@@ -281,9 +281,9 @@ def test_weights_are_rounded_only_for_a_grid_that_the_quantiser_finds_again(smal
 
 
 def test_nothing_is_left_in_float_when_the_drop_is_allowed(small, tmp_path):
-    found = small.quantize(tmp_path / "int8.onnx", "onnxruntime", lambda _: 0.98, allowed=0.021)
+    found = small.quantize(tmp_path / "int8.onnx", "onnxruntime", lambda _: 0.98, allowed=Allowed(0.021))
     assert [trial.candidate.kept for trial in found.tried] == [()]
-    over = small.quantize(tmp_path / "int8.onnx", "onnxruntime", lambda _: 0.98, allowed=0.019)
+    over = small.quantize(tmp_path / "int8.onnx", "onnxruntime", lambda _: 0.98, allowed=Allowed(0.019))
     assert over.tried[-1].candidate.kept
 
 
@@ -353,7 +353,7 @@ def test_a_graph_that_quantises_nothing_is_refused(small, tmp_path):
             tmp_path / "int8.onnx",
             small.images,
             target="onnxruntime",
-            evaluate=lambda _: Score(1.0, 20.0),
+            evaluate=lambda _: Score(1.0, 20.0, 0.0),
             float_map=1.0,
             finished=Finished(Path(folder), "inputs"),
         )

@@ -17,13 +17,13 @@ import edgepress.calibration.int8.quantize  # noqa: E402
 from edgepress.calibration.int8.finished import Finished  # noqa: E402
 from edgepress.calibration.int8.qdq import float_products  # noqa: E402
 from edgepress.calibration.int8.quantize import STEPS, quantize  # noqa: E402
-from edgepress.calibration.int8.search import Score, Search  # noqa: E402
+from edgepress.calibration.int8.search import Allowed, Score, Search  # noqa: E402
 from edgepress.multilabel.errors import EngineUnavailableError, InputError  # noqa: E402
 from edgepress.multilabel.plural import plural  # noqa: E402
 from edgepress.multilabel.ratio import Ratio  # noqa: E402
 from tests.calibration.int8.small_graph import PICTURES, PRODUCTS, small_graph  # noqa: E402
 
-GOOD = Score(1.0, 20.0)
+GOOD = Score(1.0, 20.0, 0.0)
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +55,7 @@ def search(
 
 def worse_each_time(first: float = 0.9) -> Callable[[Path], Score]:
     values = iter(np.linspace(first, 0.1, 30))
-    return lambda _: Score(float(next(values)), 20.0)
+    return lambda _: Score(float(next(values)), 20.0, 0.0)
 
 
 class Paper:
@@ -99,7 +99,7 @@ def test_every_step_is_tried_and_the_best_is_written(tmp_path, target):
     def evaluate(file: Path) -> Score:
         seen.append(file.read_bytes())
         assert file.name == "int8.onnx"
-        return Score(0.999 if len(seen) == 3 else 0.9, 20.0)
+        return Score(0.999 if len(seen) == 3 else 0.9, 20.0, 0.0)
 
     found = search(tmp_path, target, evaluate)
     assert found.planned == len(STEPS[target]) == 9
@@ -116,7 +116,7 @@ def test_every_step_is_tried_and_the_best_is_written(tmp_path, target):
 
 def test_touches_add_up_and_a_correction_is_made_for_each_way_to_set_ranges(tmp_path):
     values = iter(np.linspace(0.5, 0.9, 30))  # each is better than the last, so that each step builds on all before
-    found = search(tmp_path, evaluate=lambda _: Score(float(next(values)), 20.0))
+    found = search(tmp_path, evaluate=lambda _: Score(float(next(values)), 20.0, 0.0))
     assert found.tried[-1].candidate.touches == ("equalised", "rounded", "corrected")
     folders = {file.parent.name for file in (tmp_path / ".work" / "models").glob("*/float.onnx")}
     plain = "plain+equalised+rounded"
@@ -158,18 +158,26 @@ def test_the_time_limit_leaves_one_candidate_and_says_so(tmp_path, caplog):
 
 def test_a_miss_of_the_allowed_drop_is_told_in_points(tmp_path, caplog):
     caplog.set_level(logging.WARNING, "edgepress")
-    search(tmp_path, evaluate=lambda _: Score(0.99, 20.0), time_limit=0.0)
+    search(tmp_path, evaluate=lambda _: Score(0.99, 20.0, 0.0), time_limit=0.0)
     assert caplog.messages == [
         "int8 for onnxruntime: val mAP drops by 1.00 points, 0.5 are allowed, with 0 nodes in float"
     ]
     caplog.clear()
-    search(tmp_path, evaluate=lambda _: Score(0.99, 20.0), time_limit=0.0, allowed=0.02)
+    search(tmp_path, evaluate=lambda _: Score(0.99, 20.0, 0.0), time_limit=0.0, allowed=Allowed(0.02))
     assert caplog.messages == []
+
+
+def test_too_many_changed_decisions_are_told(tmp_path, caplog):
+    caplog.set_level(logging.WARNING, "edgepress")
+    search(tmp_path, evaluate=lambda _: Score(1.0, 20.0, 0.25), time_limit=0.0)
+    assert caplog.messages == [
+        "int8 for onnxruntime: 0.250 decisions change per predicted positive, 0.2 are allowed, with 0 nodes in float"
+    ]
 
 
 def test_what_is_just_allowed_is_no_miss(tmp_path, caplog):
     caplog.set_level(logging.WARNING, "edgepress")
-    search(tmp_path, evaluate=lambda _: Score(0.5, 20.0), time_limit=0.0, allowed=0.5)
+    search(tmp_path, evaluate=lambda _: Score(0.5, 20.0, 0.0), time_limit=0.0, allowed=Allowed(0.5))
     assert caplog.messages == []
 
 
@@ -213,13 +221,13 @@ def test_a_search_that_was_interrupted_goes_on(tmp_path):
         calls += 1
         if calls == 3:
             raise MemoryError
-        return Score(0.99, 20.0)
+        return Score(0.99, 20.0, 0.0)
 
     with pytest.raises(MemoryError):
         search(tmp_path, evaluate=interrupted)
     (tmp_path / ".work" / "models" / "stray").write_text("what the killed one left")
     more = []
-    found = search(tmp_path, evaluate=lambda file: more.append(file) or Score(0.99, 20.0))
+    found = search(tmp_path, evaluate=lambda file: more.append(file) or Score(0.99, 20.0, 0.0))
     assert len(more) == len(found.tried) - 2
     assert not (tmp_path / ".work" / "models" / "stray").exists()
 
@@ -300,7 +308,7 @@ def test_nodes_go_to_float_by_the_noise_of_the_method_chosen(tmp_path, monkeypat
 
     def evaluate(file: Path) -> Score:
         calls.append(file)
-        return Score(scores.get(len(calls), 0.9 if len(calls) <= 9 else 0.96), 20.0)
+        return Score(scores.get(len(calls), 0.9 if len(calls) <= 9 else 0.96), 20.0, 0.0)
 
     found = search(tmp_path, evaluate=evaluate)
     assert asked == [("plain", "percentile-99.99")]

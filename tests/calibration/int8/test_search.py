@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgepress.calibration.int8.finished import Finished
-from edgepress.calibration.int8.search import Candidate, Score, Search, Searcher
+from edgepress.calibration.int8.search import Allowed, Candidate, Score, Search, Searcher
 from edgepress.multilabel.manifest import NodeNoise
 from edgepress.multilabel.ratio import Ratio
 
@@ -48,14 +48,14 @@ class Paper:
 
 def search(
     folder: Path,
-    scores: dict[str, tuple[float, float]],
+    scores: dict[str, tuple[float, ...]],
     latencies: dict[str, tuple[float, float, float]] | None = None,
     *,
     quantizer: Paper | None = None,
     allowed: float = 0.005,
     time_limit: float = 60.0,
 ) -> Search:
-    """Search among candidates whose scores are given by name; those not named are poor."""
+    """Search among candidates whose scores are given by name, with flips or none; those not named are poor."""
 
     def named(file: Path) -> str:
         return file.read_text().splitlines()[0]
@@ -63,10 +63,10 @@ def search(
     return Searcher(
         quantizer or Paper(),
         "model.onnx",
-        evaluate=lambda file: Score(*scores.get(named(file), (0.1, 1.0))),
+        evaluate=lambda file: Score(*(*scores.get(named(file), (0.1, 1.0)), 0.0)[:3]),
         measure=None if latencies is None else lambda file: ratio(*latencies[named(file)]),
         float_map=0.6,
-        allowed=allowed,
+        allowed=Allowed(allowed),
         finished=Finished(folder / ".work", "inputs"),
     ).run(time_limit)
 
@@ -156,10 +156,10 @@ def test_the_slowest_graph_that_a_search_may_end_with_can_be_asked_for(tmp_path)
     found = Searcher(
         quantizer,
         "model.onnx",
-        evaluate=lambda file: Score(0.6, 40.0),
+        evaluate=lambda file: Score(0.6, 40.0, 0.0),
         measure=None,
         float_map=0.6,
-        allowed=1.0,
+        allowed=Allowed(1.0),
         finished=Finished(tmp_path / ".work", "inputs"),
     ).run(0.0, most_float=True)
     assert names(found) == ["a", "a, 4 left in float"]
@@ -235,10 +235,10 @@ def test_what_disturbed_a_timing_stays_with_it(tmp_path):
         return Searcher(
             quantizer,
             "model.onnx",
-            evaluate=lambda file: Score(0.6, 20),
+            evaluate=lambda file: Score(0.6, 20.0, 0.0),
             measure=lambda file: disturbed,
             float_map=0.6,
-            allowed=0.005,
+            allowed=Allowed(),
             finished=Finished(tmp_path / ".work", "inputs"),
         ).run(60.0)
 
@@ -287,3 +287,20 @@ def test_what_the_first_step_leaves_in_float_is_in_float_in_every_graph(tmp_path
     assert kept[: len(STEPS)] == [{"n0", "n3"}] * len(STEPS)
     assert kept[len(STEPS) :] == [{"n0", "n3", "n1"}, {"n0", "n3", "n1", "n2"}, {"n0", "n3", "n1", "n2", "n4", "n5"}]
     assert [noise.node for noise in found.sensitivity] == NODES
+
+
+def test_a_graph_that_changes_too_many_decisions_is_not_taken_whatever_its_drop(tmp_path):
+    found = search(tmp_path, {"a": (0.6, 30, 0.21), "b": (0.597, 20, 0.2), "b, rounded": (0.6, 25, 0.3)})
+    assert str(found.best.candidate) == "b"
+
+
+def test_nodes_are_left_in_float_until_few_enough_decisions_change(tmp_path):
+    scores = {"a": (0.6, 20, 0.5), "a, 1 left in float": (0.6, 21, 0.3), "a, 2 left in float": (0.6, 22, 0.1)}
+    found = search(tmp_path, scores, time_limit=0.0)
+    assert names(found) == ["a", "a, 1 left in float", "a, 2 left in float"]
+    assert found.best == found.tried[-1]
+
+
+def test_where_none_is_allowed_an_allowed_drop_comes_before_fewer_flips(tmp_path):
+    found = search(tmp_path, {"a": (0.6, 20, 0.5), "b": (0.5, 30, 0.1)})
+    assert str(found.best.candidate).startswith("a")

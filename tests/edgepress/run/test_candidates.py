@@ -47,6 +47,7 @@ def test_what_is_sent_to_a_device_has_no_reference(onnx_bundle, splits, tmp_path
     score = made.score(onnx_bundle.model_path)
     assert score.mAP == made.float_map
     assert score.sqnr > 60
+    assert score.flips == 0
     assert 0.3 < made.latency(onnx_bundle.model_path).ratio < 3
 
 

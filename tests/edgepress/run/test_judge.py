@@ -86,6 +86,15 @@ def test_a_search_that_missed_its_budget_says_by_how_much(drop, over):
     assert missed_on_val(None) is missed_on_val(calibration(val_mAP=0.1, val_mAP_float=0.5))
 
 
+@pytest.mark.parametrize(("flips", "over"), [(0.2, False), (0.21, True), (None, False)])
+def test_a_search_that_changed_too_many_decisions_says_how_many(flips, over):
+    kept = {"val_mAP_float": 0.5, "val_mAP": 0.5, "budget": 0.5}
+    missed = missed_on_val(calibration(**kept, val_flips=flips, allowed_flips=0.2))
+    assert (missed is not None) == over
+    if missed is not None:
+        assert str(missed) == "0.210 decisions change on val per predicted positive; 0.2 are allowed"
+
+
 @pytest.mark.parametrize(("low", "verdict"), [(1.4, "fail"), (0.98, "pass"), (1.01, "pass")])
 def test_int8_that_is_slower_than_its_float_engine_beyond_chance_fails(passing, low, verdict):
     held = HeldTo(engine="onnx-fp16", digest="d", ratio=Ratio(ratio=1.5, low=low, high=1.6))
