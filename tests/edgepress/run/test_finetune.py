@@ -68,10 +68,11 @@ def test_a_second_run_keeps_all_of_it(tuned_run):
     assert f"student{FINETUNED}: unchanged, kept" in second.err
 
 
-def made(folder: Path, parent: Bundle, name: str, drop: float | None) -> Bundle:
-    """A bundle whose INT8 loses so many points of val mAP, of a budget of half a point."""
+def made(folder: Path, parent: Bundle, name: str, drop: float | None, flips: float = 0.0) -> Bundle:
+    """A bundle whose INT8 loses so many points of val mAP, of a budget of half a point, and so many flips of 0.2."""
     calibration = Bundle.open(parent.path.parent / INT8).manifest.calibration
     changes = {} if drop is None else {"val_mAP_float": 0.5, "val_mAP": 0.5 - drop / 100, "budget": 0.5}
+    changes |= {"val_flips": flips, "allowed_flips": 0.2} if changes else {}
     fields = {name: getattr(parent.manifest, name) for name in ("labels", "preprocess")}
     with write_bundle(
         folder / name,
@@ -112,6 +113,24 @@ def test_within_the_budget_and_under_a_launcher_nothing_is_fine_tuned(run_folder
         )
     assert (engine.name, finetuned) == ("int8", False)
     assert ("in one process fine-tunes" in caplog.text) == (drop > 0.5)
+
+
+class Tuned(FineTuning):
+    """A fine-tuning that is done already."""
+
+    def onnx(self) -> Bundle:
+        return self.student
+
+
+@pytest.mark.parametrize(("drop", "flips", "taken"), [(0.4, 0.1, "int8-finetuned"), (0.9, 0.9, "int8")])
+def test_too_many_changed_decisions_are_fine_tuned_as_well(run_folder, tmp_path, tuning, drop, flips, taken):
+    """What is allowed is better than less of a drop with too many flips; where neither is, mAP decides."""
+    onnx, done = Bundle.open(run_folder / "onnx-fp32"), Tuned(**{**vars(tuning), "processes": 1})
+    lost = {"": (0.2, 0.3), FINETUNED: (drop, flips)}
+    engine, finetuned = within_allowed(
+        lambda source, ending: made(tmp_path, onnx, f"int8{ending}", *lost[ending]), onnx, done
+    )
+    assert (engine.name, finetuned) == (taken, taken != "int8")
 
 
 def test_a_run_holds_the_engine_that_it_took_to_the_student(tuned_run, tiny_data):
