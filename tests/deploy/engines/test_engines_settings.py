@@ -57,7 +57,7 @@ def test_threads_are_those_asked_for(build):
         bundle = build(name)
         with open_engine(bundle, threads=1) as engine:
             assert engine.proof().settings["threads"] == "1"
-        with pytest.raises(InputError, match="threads 0: expected at least 1"):
+        with pytest.raises(InputError, match="threads 0: expected a whole number, at least 1"):
             open_engine(bundle, threads=0)
         with pytest.raises(InputError, match=r"threads 9999: expected at most \d+, which is 8 for each core here"):
             open_engine(bundle, threads=9999)
