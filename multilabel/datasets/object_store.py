@@ -1,7 +1,8 @@
 """Files in an object store, or wherever else fsspec reads: listed, and read in ranges, with a bounded number of tries.
 
-Which protocols there are depends on what is installed: s3:// needs s3fs (the extra `s3`), gs:// gcsfs, az:// adlfs; http://
-and file:// need nothing more than fsspec. Each of them finds credentials as its vendor's own tools do.
+Which protocols there are depends on what is installed: s3:// needs s3fs, and http:// and https:// need aiohttp (the
+extra `s3` brings both); gs:// needs gcsfs, az:// adlfs; file:// needs nothing more than fsspec. Each of them finds
+credentials as its vendor's own tools do.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -38,7 +40,11 @@ _CREDENTIALS = {
     "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or AZURE_STORAGE_CONNECTION_STRING",
 }
 _ALIKE = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az"}
-_PACKAGES = {"s3": "edgepress[s3]", "gs": "gcsfs", "az": "adlfs"}
+_PACKAGES = {"s3": "edgepress[s3]", "http": "edgepress[s3]", "https": "edgepress[s3]", "gs": "gcsfs", "az": "adlfs"}
+_AUTHORITIES = {"s3": "AWS_CA_BUNDLE", "https": "SSL_CERT_FILE"}
+"""The variable that names a file of further authorities whose certificates are trusted."""
+_EXPECTED = "expected the URL of a folder, such as s3://bucket/prefix"
+_WITH_PORT = re.compile(r"https?://[^/:]*:\d+(/|$)")
 
 
 @dataclass(frozen=True)
@@ -60,21 +66,29 @@ class ObjectStore:
         url: such as s3://bucket/prefix.
 
     Raises:
-        InputError: it is no URL of a folder, or it holds a password, which other users of the machine would see.
+        InputError: it is no URL of a folder, or it holds a user name, a password or a signature, which other users of
+            the machine would see.
     """
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        if parts.password is not None:
+        url = url.rstrip("/")
+        if _has_user(url):
             raise InputError(
-                f"{parts.scheme}://...@{parts.hostname}{parts.path}: a password in a URL is seen in lists of processes "
-                f"and in logs; expected credentials as the store's own tools take them{self._credentials(parts.scheme)}"
+                f"{_without_secrets(url)}: a user name or a password in a URL is seen in lists of processes and in "
+                "logs; expected no @ before the last part of the path, and credentials as the store's own tools take "
+                f"them{self._credentials(url.partition('://')[0])}"
             )
-        if "::" in url or "?" in url or "#" in url or not (parts.netloc or parts.path):
-            raise InputError(f"{url}: expected the URL of a folder, such as s3://bucket/prefix, without ::, ? and #")
+        if "::" in url or "?" in url or "#" in url:
+            raise InputError(f"{_without_secrets(url)}: {_EXPECTED}, without ::, ? and #")
+        try:
+            parts = urlsplit(url)
+        except ValueError as error:
+            raise InputError(f"{url}: {_EXPECTED} ({error})") from None
+        if not (parts.netloc or parts.path):
+            raise InputError(f"{url}: {_EXPECTED}")
         if ".." in parts.path.split("/"):
             raise InputError(f"{url}: has .. in it; expected the folder's own URL")
-        self.url = url.rstrip("/")
+        self.url = url
         self._scheme = parts.scheme
 
     def files(self) -> dict[str, StoredFile]:
@@ -164,8 +178,12 @@ class ObjectStore:
         if isinstance(error, ImportError):
             package = _PACKAGES.get(_ALIKE.get(self._scheme, self._scheme))
             return f"install what reads {self._scheme}://" + (f" (pip install '{package}')" if package else "")
+        if isinstance(error, ssl.SSLCertVerificationError) or "CERTIFICATE_VERIFY_FAILED" in str(error):
+            variable = _AUTHORITIES.get(_ALIKE.get(self._scheme, self._scheme))
+            more = f": {variable}=FILE names a file with the certificate of another authority" if variable else ""
+            return f"its certificate is not trusted here; expected one for this host, of an authority known here{more}"
         if isinstance(error, ValueError | NotADirectoryError):
-            return "expected the URL of a folder, such as s3://bucket/prefix"
+            return _EXPECTED
         return None
 
     @staticmethod
@@ -175,9 +193,26 @@ class ObjectStore:
         return f" ({known})" if known else ""
 
 
+def _has_user(url: str) -> bool:
+    """Whether there is an @ before the last part of a URL's path, or one after a password with a slash in it."""
+    place, _, path = url.partition("://")[2].partition("/")
+    if "@" in place or "@" in path.rpartition("/")[0]:
+        return True
+    return "@" in path and ":" in place and not _WITH_PORT.match(url)
+
+
+def _without_secrets(url: str) -> str:
+    """A URL for a message: without a user, a password, a query and a fragment."""
+    scheme, double, rest = url.partition("://")
+    user, at, place = rest.rpartition("@")
+    if at:  # it may be in a query, and then nothing behind it is a place
+        rest = "...@" + ("" if "?" in user or "#" in user else place)
+    return re.sub(r"[?#].*", "?...", scheme + double + rest, flags=re.DOTALL)
+
+
 def _said(error: Exception) -> str:
-    """An error in a line, without what this process's environment keeps secret."""
-    text = " ".join(str(error).split())
+    """An error in a line, without what its URLs, and this process's environment, keep secret."""
+    text = re.sub(r"\w+://[^\s'\"]+", lambda url: _without_secrets(url[0]), " ".join(str(error).split()))
     for name, value in os.environ.items():
         if len(value) >= 8 and re.search("SECRET|TOKEN|PASSWORD|KEY|CONNECTION_STRING", name.upper()):
             text = text.replace(value, "***")

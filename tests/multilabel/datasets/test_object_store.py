@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 import logging
+import ssl
+import sys
+import threading
+from datetime import datetime
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 
 import pytest
 
@@ -133,8 +140,108 @@ def test_what_is_no_folder_s_url_is_refused(url):
     assert "URL" in refusal(ObjectStore, url)
 
 
-def test_a_password_in_a_url_is_refused_and_not_repeated():
-    said = refusal(ObjectStore, "s3://AKIAKEY:topsecret@bucket/prefix")
-    assert "topsecret" not in said
+@pytest.mark.parametrize("host", ["[bucket", "buc\u2100ket"])
+def test_a_host_that_is_none_is_refused(host):
+    assert "expected the URL of a folder, such as s3://bucket/prefix" in refusal(ObjectStore, f"s3://{host}/x")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3://AKIAKEY:topsecret@bucket/prefix",
+        "s3://AKIAKEY:top/secret@bucket/prefix",
+        "s3://AKIAKEY:topsecret/1@bucket",
+        "s3://AKIAKEY:top secret'1@bucket/p",
+        "s3://AKIAKEY:topsecret@[bucket/p",
+        "https://topsecret@host/x",
+        "https://topsecret@host/",
+        "zip://a::https://topsecret@host",
+        "https://host:8000/topsecret@v2/x",
+    ],
+)
+def test_a_user_in_a_url_is_refused_and_not_repeated(url):
+    said = refusal(ObjectStore, url)
+    assert "secret" not in said
     assert "AKIAKEY" not in said
-    assert "AWS_PROFILE" in said
+    assert "expected no @ before the last part of the path" in said
+    assert url[:2] != "s3" or "AWS_PROFILE" in said
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/pictures@v2", "http://localhost:8000/pictures@v2/", "https://host/@"])
+def test_an_at_in_the_folder_s_own_name_is_no_user(url):
+    assert ObjectStore(url).url == url.rstrip("/")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://host/a?X-Amz-Signature=topsecret",
+        "https://host/a?X-Amz-Signature=me@topsecret",
+        "https://host/a#topsecret",
+        "simplecache::https://host/a?sig=topsecret",
+        "https://host/a?sig=top\nsecret",
+        "https://[host/a?sig=topsecret",
+    ],
+)
+def test_a_query_or_a_fragment_is_not_repeated(url):
+    said = refusal(ObjectStore, url)
+    assert "secret" not in said
+    assert "://" in said
+
+
+def test_a_signed_url_in_a_store_s_answer_is_not_printed(store, monkeypatch):
+    failing(monkeypatch, PermissionError("403, message='no', url='https://me:topsecret@host/a.tar?sig=topsecret' x"))
+    said = refusal(store.files)
+    assert "secret" not in said
+    assert "url='https://...@host/a.tar?...' x" in said
+
+
+def test_what_reads_http_is_named_where_it_is_not_installed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    monkeypatch.delitem(sys.modules, "fsspec.implementations.http", raising=False)
+    for scheme in ("http", "https"):
+        monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, scheme, raising=False)
+        said = refusal(ObjectStore(f"{scheme}://127.0.0.1:9/a").files)
+        assert f"install what reads {scheme}:// (pip install 'edgepress[s3]')" in said
+
+
+@pytest.fixture
+def untrusted(tmp_path):
+    """The address of a server whose certificate no authority has signed."""
+    x509 = pytest.importorskip("cryptography.x509", reason="cryptography is not installed; it makes a certificate")
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a")])
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, datetime(2020, 1, 1), datetime(2120, 1, 1))
+    made = made.add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+    pem = tmp_path / "own.pem"
+    pem.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        + made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=tmp_path))
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.handle_error = lambda *_: None  # the caller hangs up
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"https://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_a_certificate_that_is_not_trusted_is_called_so_at_once(untrusted):
+    pytest.importorskip("aiohttp", reason="aiohttp is not installed; it reads https://")
+    said = refusal(ObjectStore(f"{untrusted}/a").files)
+    assert "its certificate is not trusted here" in said
+    assert "SSL_CERT_FILE=FILE" in said
+    assert "tries" not in said
+
+
+def test_a_store_s_certificate_that_is_not_trusted_is_called_so(store, monkeypatch):
+    """As botocore tells it, whose error is none of ssl's."""
+    failing(monkeypatch, ConnectionError("SSL validation failed for https://h [SSL: CERTIFICATE_VERIFY_FAILED] self"))
+    assert "its certificate is not trusted here" in refusal(store.files)
