@@ -113,7 +113,8 @@ class Tried(_Frozen):
     sqnr: float
     """Signal to quantisation noise of the logits, in dB."""
     flips: float | None = None
-    """Decisions that differ from the fp32 model's per predicted positive of it; None in bundles of earlier versions."""
+    """Decisions that differ from the fp32 model's per predicted positive of it; None where the model's decisions were
+    fitted again after the search, and in bundles of earlier versions."""
     latency: Ratio | None
     """Latency against the fp32 model in the same runtime; None for a target that does not run on this machine."""
     int8_share: float
@@ -171,8 +172,8 @@ class Quantization(_Frozen):
     def tried_told(self) -> str:
         """How many candidates `tried` has, such as `4 of 9 candidates, and 3 with more nodes in float`.
 
-        Those with more nodes in float than the first one are none of the planned: they follow from its drop. The first
-        may have some itself, such as ncnn's layers that are slower in INT8.
+        Those with more nodes in float than the first one are none of the planned: they follow from what it loses. The
+        first may have some itself, such as ncnn's layers that are slower in INT8.
         """
         whole = sum(one.kept == self.tried[0].kept for one in self.tried)
         more = len(self.tried) - whole

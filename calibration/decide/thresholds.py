@@ -200,7 +200,7 @@ def fit_decisions(
         float(np.nanmean(expected_calibration_error(data.targets, p, data.ignore)))
         for p in (sigmoid(cells[0]), unseen[method])
     )
-    unreached = _tell_unfitted(fitted, data, thresholds, where)
+    _tell_unfitted(fitted, data, thresholds, where)
     names = data.labels.names
     return Decisions(
         labels=names,
@@ -214,7 +214,7 @@ def fit_decisions(
             fingerprint=data.fingerprint(),
             pictures=len(data),
             positives=tuple(((data.targets == 1) & ~data.ignore).sum(axis=0).tolist()),
-            unreached=unreached,
+            unreached=_unreached(fitted, data),
             ece_before=before,
             ece_after=after,
             promise=fitted.promise,
@@ -222,13 +222,14 @@ def fit_decisions(
     )
 
 
-def promise_again(decisions: Decisions, logits: np.ndarray, data: MultiLabelDataset) -> Decisions:
+def promise_again(decisions: Decisions, logits: np.ndarray, data: MultiLabelDataset, *, tell: bool = True) -> Decisions:
     """The decisions of another engine of a model, with thresholds that keep the model's promise by the engine's own
     answers; unchanged where the model promises nothing.
 
     Args:
         decisions: the engine's, as `align_decisions` gives them.
         logits: the engine's `[N, C]`, in the order of the pictures and labels of `data`.
+        tell: whether labels that cannot keep it are named in the log.
 
     Raises:
         InputError: the split has too few pictures for the promise; see `require_enough`.
@@ -240,35 +241,39 @@ def promise_again(decisions: Decisions, logits: np.ndarray, data: MultiLabelData
     assert criterion.promise is not None
     require_enough(criterion.promise, data, where)
     fitted = fit_thresholds(data.targets, decisions.probabilities(logits), data.ignore, criterion)
+    if tell:
+        _tell_unfitted(fitted, data, fit.thresholds, where)
     changes = {
         "split": data.split,
         "fingerprint": data.fingerprint(),
         "pictures": len(data),
         "positives": tuple(((data.targets == 1) & ~data.ignore).sum(axis=0).tolist()),
-        "unreached": _tell_unfitted(fitted, data, fit.thresholds, where),
+        "unreached": _unreached(fitted, data),
         "promise": fitted.promise,
     }
     found = {"thresholds": tuple(fitted.values.tolist()), "fit": fit.model_copy(update=changes)}
     return decisions.model_copy(update=found)
 
 
-def _tell_unfitted(fitted: Thresholds, data: MultiLabelDataset, thresholds: str, where: str) -> dict[str, float]:
-    """Say which labels have no threshold of their own, and which cannot reach what was asked for; returns the latter
-    with the best value that each reaches."""
+def _unreached(fitted: Thresholds, data: MultiLabelDataset) -> dict[str, float]:
+    """The labels that cannot reach what was asked for, with the best value that each reaches."""
+    return {data.labels.names[column]: best for column, best in fitted.unreached.items()}
+
+
+def _tell_unfitted(fitted: Thresholds, data: MultiLabelDataset, thresholds: str, where: str) -> None:
+    """Say which labels have no threshold of their own, and which cannot reach what was asked for."""
     names = data.labels.names
     positives = ((data.targets == 1) & ~data.ignore).any(axis=0)
     never = [name for name, some in zip(names, positives, strict=True) if not some]
     if never and Criterion.parse(thresholds).name != "fixed":
         log.warning("%s: no picture shows %s: the threshold there is %g", where, shown(never), DEFAULT)
-    unreached = {names[column]: best for column, best in fitted.unreached.items()}
-    if unreached:
+    if unreached := _unreached(fitted, data):
         log.warning(
             "%s: %s cannot be reached on %s, so %s silent (the best that each reaches): %s",
             f"{len(unreached)} of {len(names)} labels",
             *(thresholds, where, "it stays" if len(unreached) == 1 else "they stay"),
             shown(f"{name} ({best:.3f})" for name, best in unreached.items()),
         )
-    return unreached
 
 
 def align_decisions(decisions: Decisions, reference: np.ndarray, logits: np.ndarray) -> Decisions:
@@ -302,17 +307,18 @@ def align_decisions(decisions: Decisions, reference: np.ndarray, logits: np.ndar
 
 
 def decisions_again(
-    decisions: Decisions, reference: np.ndarray, logits: np.ndarray, data: MultiLabelDataset
+    decisions: Decisions, reference: np.ndarray, logits: np.ndarray, data: MultiLabelDataset, *, tell: bool = True
 ) -> Decisions:
     """A model's fitted decisions for another engine of it: aligned to the model's, and with its promise kept.
 
     Args:
         reference: the model's logits `[N, C]`, in the order of the pictures and labels of `data`, as are the engine's.
+        tell: see `promise_again`.
 
     Raises:
         InputError: see `promise_again`.
     """
-    return promise_again(align_decisions(decisions, reference, logits), logits, data)
+    return promise_again(align_decisions(decisions, reference, logits), logits, data, tell=tell)
 
 
 def cross_fitted(

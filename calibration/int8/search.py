@@ -191,11 +191,13 @@ class Searcher:
         """Of the trials that are allowed, the one with the least noise in its logits.
 
         Their val mAPs do not order them: on a few hundred pictures a drop is mostly chance, and the noise of all logits
-        is not. If none is allowed, those come first whose drop is, and then mAP, up to chance.
+        is not. If none is allowed, it is the one with the fewest flips of those whose drop is; if no drop is allowed,
+        mAP comes first, up to chance.
         """
         trials = self.trials if trials is None else trials
         near = [trial for trial in trials if self.is_allowed(trial)]
-        near = near or [trial for trial in trials if self.drop(trial) <= self.allowed.drop]
+        if not near and (within := [trial for trial in trials if self.drop(trial) <= self.allowed.drop]):
+            return min(within, key=lambda trial: (trial.score.flips, -trial.score.sqnr))
         if not near:
             highest = max(trial.score.mAP for trial in trials)
             near = [trial for trial in trials if trial.score.mAP >= highest - TOLERANCE]

@@ -36,8 +36,9 @@ def verb(
 ) -> None:
     """Make an INT8 model for a target.
 
-    Takes the fastest candidate whose drop on val is allowed, and prints what every candidate of the search reached.
-    Exit code 1 where the one that was taken drops by more, or is slower than fp32 on this machine.
+    Takes the fastest candidate that loses no more on val than is allowed, in mAP and in decisions, and prints what
+    every candidate of the search reached. Exit code 1 where the one that was taken loses more, or is slower than fp32
+    on this machine.
 
     With --host a device answers val and times every candidate, and the choice goes by that.
     """

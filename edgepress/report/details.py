@@ -56,6 +56,8 @@ def _quantised(engine: str, found: Quantization) -> str:
         said += f"; val mAP {100 * found.val_mAP:.2f}, of the float model {100 * found.val_mAP_float:.2f}"
     if found.budget is not None:
         said += f", of which {found.budget:g} points may be lost"
+    if found.val_flips is not None and found.allowed_flips is not None:
+        said += f"; flips {found.val_flips:.3f} per predicted positive, {found.allowed_flips:g} allowed"
     if found.products is not None:
         said += f"; {len(found.kept_float)} of {found.products} nodes left in float"
     if found.latency is not None:
@@ -68,13 +70,14 @@ def _quantised(engine: str, found: Quantization) -> str:
 def _tried(engine: str, found: Quantization) -> Table:
     return Table(
         caption=f"{engine}: what was tried ({found.tried_told})",
-        columns=("candidate", "val mAP", "drop in points", "SQNR dB", "time, of fp32's", "in INT8"),
+        columns=("candidate", "val mAP", "drop in points", "SQNR dB", "flips", "time, of fp32's", "in INT8"),
         rows=[
             [
                 one.candidate,
                 f"{100 * one.val_mAP:.2f}",
                 f"{one.drop_points:.2f}",
                 f"{one.sqnr:.1f}",
+                "" if one.flips is None else f"{one.flips:.3f}",
                 "" if one.latency is None else f"{one.latency.ratio:.2f}",
                 f"{100 * one.int8_share:.1f} %",
             ]

@@ -62,6 +62,9 @@ def print_trade(bundle: Bundle, console: Console) -> None:
     """Print what every candidate of an INT8 bundle's search reached, and below it which one was chosen."""
     calibration = bundle.manifest.calibration
     assert calibration is not None
+    flips = ""  # a bundle of an earlier version has none
+    if calibration.allowed_flips is not None:
+        flips = f"Flips: changed decisions per predicted positive, of which {calibration.allowed_flips:g} are allowed. "
     rows = [
         (
             row.candidate,
@@ -81,10 +84,8 @@ def print_trade(bundle: Bundle, console: Console) -> None:
         title=f"{bundle.name}: tried {calibration.tried_told}",
         caption=(
             f"fp32: val mAP {_number(calibration.val_mAP_float, 100, 2)}; allowed drop {calibration.budget:g} points. "
-            f"Flips: changed decisions per predicted positive, of which {_number(calibration.allowed_flips, 1, 2)} are "
-            "allowed. "
-            "Latency: batch 1, as a multiple of fp32's in the same runtime, 95 % interval. A candidate is left out "
-            "once the time limit (--time-limit) has passed, and where it would change nothing"
+            f"{flips}Latency: batch 1, as a multiple of fp32's in the same runtime, 95 % interval. A candidate is left "
+            "out once the time limit (--time-limit) has passed, and where it would change nothing"
         ),
         spare=("in INT8", "SQNR dB"),
     )

@@ -124,7 +124,11 @@ class Candidates:
     def _decisions(self, logits: np.ndarray) -> Decisions:
         """The decisions that a candidate with these logits would get; those at 0.5 where the parent has none."""
         fitted = self.parent.manifest.decisions
-        return self.parent.decisions if fitted is None else decisions_again(fitted, self.reference, logits, self.val)
+        return (
+            self.parent.decisions
+            if fitted is None
+            else decisions_again(fitted, self.reference, logits, self.val, tell=False)
+        )
 
     def latency(self, file: Path) -> Ratio:
         with self._bundle(file, "candidate", "int8") as bundle:

@@ -1,4 +1,4 @@
-"""If INT8 misses the allowed drop, the student is fine-tuned as its INT8 graph computes, and quantised again."""
+"""If INT8 loses more than is allowed, the student is fine-tuned as its INT8 graph computes, and quantised again."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from edgepress.compress.config import QuantizeAwareConfig
 from edgepress.compress.reading import Reading, TeacherSource
@@ -21,7 +22,7 @@ log = logging.getLogger("edgepress")
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuning:
-    """What is needed to fine-tune the student of a run; it is done once, for all targets that miss the allowed drop."""
+    """What is needed to fine-tune the student of a run, once for all targets that lose more than is allowed."""
 
     student: Bundle
     teachers: Sequence[TeacherSource]
@@ -84,14 +85,33 @@ def within_allowed(build: Callable[[Bundle, str], Bundle], onnx: Bundle, tuning:
     except InputError as error:  # the first engine is still valid, and is verified like any other
         log.warning("%s: stays as it is, for the student could not be fine-tuned: %s", made.name, error)
         return made, False
-    before, after = _val_map(made), _val_map(again)
-    log.info("%s: val mAP %.2f, of the fine-tuned student %.2f", made.name, 100 * before, 100 * after)
-    better = missed_on_val(again.manifest.calibration) is None or after > before
-    return (again, True) if better else (made, False)
+    before, after = _on_val(made), _on_val(again)
+    log.info("%s: %s; of the fine-tuned student %s", made.name, before, after)
+    return (again, True) if after.order < before.order else (made, False)
 
 
-def _val_map(bundle: Bundle) -> float:
+class _OnVal(NamedTuple):
+    """What an INT8 engine reaches on val."""
+
+    missed: bool
+    beyond: float
+    """Flips per predicted positive beyond those that are allowed."""
+    mAP: float
+    flips: float | None
+
+    @property
+    def order(self) -> tuple[bool, float, float]:
+        """The better engine has the smaller one: what is allowed, then fewer flips beyond that, then the higher mAP."""
+        return self.missed, self.beyond, -self.mAP
+
+    def __str__(self) -> str:
+        return f"val mAP {100 * self.mAP:.2f}" + ("" if self.flips is None else f", flips {self.flips:.3f}")
+
+
+def _on_val(bundle: Bundle) -> _OnVal:
     known = bundle.manifest.calibration
     assert known is not None
     assert known.val_mAP is not None, "quantize records it"
-    return known.val_mAP
+    flips, allowed = known.val_flips, known.allowed_flips
+    beyond = 0.0 if flips is None or allowed is None else max(flips - allowed, 0.0)
+    return _OnVal(missed_on_val(known) is not None, beyond, known.val_mAP, flips)

@@ -128,7 +128,10 @@ def quantize_bundle(
         tools = {name: package_version(name) for name in (*_PACKAGES[target], "edgepress")}
         inputs = _inputs(parent, target, pictures, splits.val, config, bits, tools, place, most_float)
         if (made := up_to_date(out, inputs)) is not None:
-            return made if made.manifest.parent == parent.as_parent else _aligned_again(made, parent, splits.val)
+            if made.manifest.parent == parent.as_parent:
+                return made
+            if (aligned := _aligned_again(made, parent, splits.val, config.flips)) is not None:
+                return aligned
         require_replaceable(out, spec.quantized_kind, "int8")
         where = f", with candidates on {place.processor}" if place.on_device else ""
         log.info("quantising for %s on %s%s", target, plural(len(pictures), "picture"), where)
@@ -358,8 +361,9 @@ def _aligned(
     return after, Facts(decisions=changed)
 
 
-def _aligned_again(made: Bundle, parent: Bundle, val: MultiLabelDataset) -> Bundle:
-    """A finished INT8 bundle with decisions aligned to those that its parent has now."""
+def _aligned_again(made: Bundle, parent: Bundle, val: MultiLabelDataset, allowed: float) -> Bundle | None:
+    """A finished INT8 bundle with decisions aligned to those that its parent has now; None if it changes more of them
+    per predicted positive than is allowed, because another graph may not."""
     log.info("%s: aligning its decisions to those of %s", made.path, parent.path)
     # As in the search, whatever the processor: decisions are fitted to the answers that the engine gives here.
     reference, logits = (split_logits(bundle, val, unproven=True) for bundle in (parent, made))
@@ -367,11 +371,14 @@ def _aligned_again(made: Bundle, parent: Bundle, val: MultiLabelDataset) -> Bund
     now, calibration = decisions or parent.decisions, made.manifest.calibration
     assert calibration is not None
     flips = flips_per_yes(parent.decisions.decide(reference), now.decide(logits), val.ignore)
-    changed = {
-        "decisions": decisions,
-        "facts": facts,
-        "calibration": calibration.model_copy(update={"val_flips": flips}),
-    }
+    if flips > allowed:
+        log.info(
+            "%s: %.3f of them change per predicted positive, %g are allowed: searching again", made.path, flips, allowed
+        )
+        return None
+    tried = tuple(one.model_copy(update={"flips": None}) for one in calibration.tried)  # of the decisions before
+    calibration = calibration.model_copy(update={"val_flips": flips, "tried": tried})
+    changed = {"decisions": decisions, "facts": facts, "calibration": calibration}
     return rewrite_bundle(made, made.path, parent=parent.as_parent, **changed)
 
 

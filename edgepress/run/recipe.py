@@ -45,7 +45,7 @@ class QuantizeConfig(Config):
     """Most decisions that may change on val, per predicted positive of fp32; nodes are left in float for it."""
     time_limit: float = Field(default=60.0, ge=0)
     """Seconds per target after which no further candidate is begun, except that nodes are left in float while the
-    drop is not allowed."""
+    losses are not allowed."""
     weight_bits: int | None = Field(default=None, ge=7, le=8)
     """Bits of INT8 weights for onnxruntime and openvino: 7 where products saturate, on x86 without VNNI; by default
     what this machine needs. The engines called -7bit have 7 in any case."""
@@ -240,7 +240,7 @@ class Recipe(TrainRecipe):
     decisions: DecisionsConfig = DecisionsConfig()
     quantize: QuantizeConfig = QuantizeConfig()
     finetune: QuantizeAwareConfig = QuantizeAwareConfig()
-    """How the student is fine-tuned where INT8 drops by more than is allowed on val."""
+    """How the student is fine-tuned where INT8 loses more on val than is allowed."""
     compile: CompileConfig = CompileConfig()
     verify: VerifyConfig = VerifyConfig()
     bench: BenchConfig = BenchConfig()

@@ -302,5 +302,8 @@ def test_nodes_are_left_in_float_until_few_enough_decisions_change(tmp_path):
 
 
 def test_where_none_is_allowed_an_allowed_drop_comes_before_fewer_flips(tmp_path):
-    found = search(tmp_path, {"a": (0.6, 20, 0.5), "b": (0.5, 30, 0.1)})
+    """Of these the one with the fewest flips."""
+    found = search(tmp_path, {"a": (0.6, 21, 0.5), "b": (0.6, 20, 0.3), "c": (0.5, 30, 0.1)}, time_limit=0.0)
     assert str(found.best.candidate).startswith("a")
+    found = search(tmp_path / "more", {"a": (0.6, 21, 0.5), "b": (0.6, 20, 0.3), "c": (0.5, 30, 0.1)})
+    assert str(found.best.candidate).startswith("b")
