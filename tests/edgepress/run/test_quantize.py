@@ -18,7 +18,7 @@ from edgepress.calibration.int8.subset import calibration_hash
 from edgepress.deploy.bench import against
 from edgepress.deploy.engines.passport import unsound
 from edgepress.deploy.machine.device import describe_machine
-from edgepress.multilabel.bundle import Bundle
+from edgepress.multilabel.bundle import Bundle, rewrite_bundle
 from edgepress.multilabel.datasets import load_dataset
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.ratio import Ratio
@@ -71,10 +71,38 @@ def test_it_is_kept_until_a_setting_changes(made, splits, caplog, monkeypatch):
     with caplog.at_level(logging.INFO, logger="edgepress"):
         assert quantize_bundle(parent, splits, "onnxruntime", made.path, config).digest == made.digest
     assert "unchanged, kept" in caplog.text
-    for other in ({"budget": 0.1}, {"choice": "random"}, {"time_limit": 4.0}, {"weight_bits": 15 - weight_bits_here()}):
+    for other in (
+        {"budget": 0.1},
+        {"flips": 0.1},
+        {"choice": "random"},
+        {"time_limit": 4.0},
+        {"weight_bits": 15 - weight_bits_here()},
+    ):
         with pytest.raises(pytest.fail.Exception, match="searched again"):
             quantize_bundle(parent, splits, "onnxruntime", made.path, config.model_copy(update=other))
     assert Bundle.open(made.path).digest == made.digest
+
+
+@pytest.mark.parametrize(("flips", "again"), [(0.2, False), (0.21, True)])
+def test_other_decisions_of_the_parent_are_searched_again_where_too_many_change(
+    made, splits, tmp_path, monkeypatch, flips, again
+):
+    monkeypatch.setattr(quantize, "quantize", lambda *_, **__: pytest.fail("searched again"))
+    monkeypatch.setattr(quantize, "flips_per_yes", lambda *_: flips)
+    parent = Bundle.open(shutil.copytree(made.path.parent / "onnx-fp32", tmp_path / "onnx-fp32"))
+    kept = shutil.copytree(made.path, tmp_path / "int8")
+    strict = parent.decisions.model_copy(update={"thresholds": (0.4,) * len(parent.labels)})
+    other = rewrite_bundle(parent, parent.path, decisions=strict)
+    config = QuantizeConfig(pictures=8, time_limit=3.0)
+    if again:
+        with pytest.raises(pytest.fail.Exception, match="searched again"):
+            quantize_bundle(other, splits, "onnxruntime", kept, config)
+        return
+    aligned = quantize_bundle(other, splits, "onnxruntime", kept, config)
+    assert aligned.decisions.refitted_from == strict
+    assert aligned.manifest.calibration.val_flips == flips
+    assert {row.flips for row in aligned.manifest.calibration.tried} == {None}
+    assert {row.flips for row in made.manifest.calibration.tried} != {None}
 
 
 def test_a_folder_of_something_else_is_refused_before_the_search(onnx_bundle, splits, tmp_path, monkeypatch):
