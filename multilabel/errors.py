@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import numbers
+import operator
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -100,13 +102,16 @@ def as_path(given: object, what: str) -> Path:
     return Path(given)
 
 
-def require_whole(name: str, given: object, least: int = 1) -> None:
-    """
+def require_whole(name: str, given: object, least: int = 1) -> int:
+    """The whole number that a program gives, as an int of Python's own, which is the only one that every runtime takes.
+
     Raises:
-        InputError: this is no whole number, or less than `least`.
+        InputError: this is no whole number, of Python or of numpy, or less than `least`; or it is True or False, which
+            Python counts among the whole numbers.
     """
-    if not isinstance(given, int) or given < least:
+    if isinstance(given, bool) or not isinstance(given, numbers.Integral) or given < least:
         raise InputError(f"{name} {given!r}: expected a whole number, at least {least}")
+    return operator.index(given)
 
 
 def require_choice(option: str, given: str, known: Iterable[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 from pathlib import Path
@@ -74,7 +75,10 @@ def _of_json(file: Path, text: str) -> list[Any]:
 
 
 def _of_table(file: Path, text: str) -> list[str]:
-    rows = [row for row in csv.reader(text.splitlines()) if any(cell.strip() for cell in row)]
+    try:
+        rows = [row for row in csv.reader(io.StringIO(text, newline="")) if any(cell.strip() for cell in row)]
+    except csv.Error as error:
+        raise InputError(f"{file}: not a table of CSV ({error}); {_EXPECTED}, below a header such as name") from None
     header = [cell.strip().lower() for cell in rows[0]] if rows else []
     named = [at for at, cell in enumerate(header) if cell in _COLUMNS]
     if len(named) != 1:

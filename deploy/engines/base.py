@@ -255,12 +255,15 @@ def require_memory(what: object, runtime: str, reason: str) -> None:
         )
 
 
-def require_threads(threads: int | None) -> None:
-    """
+def require_threads(threads: int | None) -> int | None:
+    """The number of threads that a program gives, as runtimes take it.
+
     Raises:
         InputError: this is not a number of threads.
     """
-    if threads is not None:
-        require_whole("threads", threads)
-    if threads is not None and threads > (most := _THREADS_A_CORE * (os.cpu_count() or 1)):
+    if threads is None:
+        return None
+    threads = require_whole("threads", threads)
+    if threads > (most := _THREADS_A_CORE * (os.cpu_count() or 1)):
         raise InputError(f"threads {threads}: expected at most {most}, which is {_THREADS_A_CORE} for each core here")
+    return threads

@@ -34,7 +34,7 @@ class LiteRtEngine(Engine):
         super().__init__(bundle, device)
         if device != "cpu":
             raise InputError(f"device {device!r}: LiteRT takes cpu")
-        require_threads(threads)
+        threads = require_threads(threads)
         require("ai_edge_litert", "litert")
         from ai_edge_litert.interpreter import Interpreter
 

@@ -29,7 +29,7 @@ class NcnnEngine(Engine):
         super().__init__(bundle, device)
         if device != "cpu":
             raise InputError(f"device {device!r}: ncnn takes cpu")
-        require_threads(threads)
+        threads = require_threads(threads)
         require("ncnn", "ncnn")
         self._version = version("ncnn")
         # Its threads wait for each other by spinning, as OpenMP's do: where other processes want the cores as well, an

@@ -53,7 +53,7 @@ class OnnxRuntimeEngine(Engine):
         super().__init__(bundle, device)
         if device not in _PROVIDERS:
             raise InputError(f"device {device!r}: ONNX Runtime takes {', '.join(_PROVIDERS)}")
-        require_threads(threads)
+        threads = require_threads(threads)
         require("onnxruntime", "onnxruntime" if device == "cpu" else "gpu")
         import onnxruntime as ort
 

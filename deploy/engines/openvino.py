@@ -42,7 +42,7 @@ class OpenVinoEngine(Engine):
 
     def __init__(self, bundle: Bundle, device: str = "cpu", hint: Hint = "latency", threads: int | None = None) -> None:
         super().__init__(bundle, device)
-        require_threads(threads)
+        threads = require_threads(threads)
         require("openvino", "openvino")
         import openvino as ov
 

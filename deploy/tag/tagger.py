@@ -77,7 +77,7 @@ class Tagger:
         Raises:
             InputError: the sources are a single text, or the batch is no whole number of at least 1.
         """
-        require_whole("batch", batch)
+        batch = require_whole("batch", batch)
         if isinstance(sources, str | Path | np.ndarray) or not isinstance(sources, Iterable):
             raise InputError(f"sources is {type(sources).__name__}; expected a list of pictures: predict takes one")
         named = (self._source(number, one) for number, one in enumerate(sources, start=1))
@@ -134,7 +134,7 @@ class Tagger:
     def best(self, probabilities: dict[str, float], count: int) -> dict[str, float]:
         """The most probable labels, at most `count`, the most probable first and of equal ones the first; whether they
         are answered yes or not."""
-        require_whole("count", count)
+        count = require_whole("count", count)
         return dict(heapq.nlargest(count, probabilities.items(), key=lambda item: item[1]))
 
     def close(self) -> None:

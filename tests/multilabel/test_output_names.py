@@ -37,6 +37,10 @@ def test_names_are_in_the_order_of_the_outputs(name, text, tmp_path):
         ("tags.csv", "id,name\n1,cat\n2,dog,old\n", "row 3: 3 cells for 2 columns"),
         ("tags.csv", "", "its first row is nothing"),
         ("tags.csv", "name\ncat\ncat\n", "'cat' occurs twice"),
+        ("tags.csv", 'id,name\n0,"sea\nside"\n', r"label 1 is 'sea\\nside': expected a name on one line"),
+        ("tags.csv", "id,name\n0,sea\u2028side\n", "expected a name on one line"),
+        ("tags.csv", 'name\n"cat\ndog\nsea\n', "expected a name on one line"),
+        ("tags.csv", f"name\n{'a' * 140_000}\n", "not a table of CSV .*; expected label names"),
     ],
 )
 def test_what_is_no_list_of_names_is_refused(name, text, said, tmp_path):

@@ -54,6 +54,7 @@ def test_a_device_that_openvino_does_not_see(build):
 
 def test_threads_are_those_asked_for(build):
     for name in ("onnx-fp32", "openvino-fp32", "litert-fp32", "ncnn-fp32"):
+        open_engine(build(name), threads=np.int64(1)).close()
         bundle = build(name)
         with open_engine(bundle, threads=1) as engine:
             assert engine.proof().settings["threads"] == "1"
