@@ -169,12 +169,14 @@ def _tell_of_another(record: TuneRecord, out: Path) -> None:
     except ValidationError as error:
         log.warning("%s: cannot be read (%s); it is replaced", out / RECORD, first_mistake(error))
         return
-    searched = ("data", "splits", "teacher", "distill", "space")
+    # Not the path of the data: `pics` and `./pics` are one data set, and the fingerprints of its splits tell another.
+    searched = ("splits", "teacher", "distill", "space")
     if differs := [name for name in searched if getattr(earlier, name) != getattr(record, name)]:
+        student = f", and so is {STUDENT}, once a trial is trained for all epochs" if (out / STUDENT).exists() else ""
         log.warning(
-            "%s: the result of another search (another %s) is replaced, and so is %s; name another folder (--out) to "
+            "%s: the result of another search (another %s) is replaced, and so is %s%s; name another folder (--out) to "
             "keep both",
-            *(out / RECORD, ", ".join(differs), RECIPE),
+            *(out / RECORD, ", ".join(differs), RECIPE, student),
         )
 
 

@@ -111,11 +111,15 @@ def test_what_cannot_be_searched_is_refused_before_a_training(bad, tiny_data, mi
 def test_the_result_of_another_search_is_not_replaced_silently(edgepress, undisturbed, tiny_data, micro, tmp_path):
     recipe = written(tiny_data, micro, tmp_path)
     shutil.copytree(undisturbed[0], tmp_path / "run")
-    again = edgepress("tune", "--recipe", recipe, *FLAGS)
+    same_data = f"{tiny_data.parent}/./{tiny_data.name}"
+    again = edgepress("tune", "--recipe", recipe, *FLAGS, "--data", same_data)
     assert (again.code, "another search" in again.err) == (0, False)
     other = edgepress("tune", "--recipe", recipe, "--time-budget", "1h", "--trials", 1)
     assert other.code == 0, other.err
-    assert "tune.json: the result of another search (another space) is replaced, and so is tuned.yaml" in other.err
+    assert (
+        "tune.json: the result of another search (another space) is replaced, and so is tuned.yaml, and so is student, "
+        "once a trial is trained for all epochs; name another folder (--out) to keep both"
+    ) in other.err
     assert "the recipe's own settings alone were trained, so val chose among 1" in other.err
     assert "give --trials 3 or more" in other.err
 
