@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -20,6 +21,7 @@ from tests.multilabel.tars import shard
 from tests.object_store import environment, free_port, serving
 
 RECIPES = Path(__file__).parents[1] / "examples" / "cluster"
+CLUSTER = RECIPES.parents[1] / "docs" / "cluster.md"
 SLURM, KUBERNETES = RECIPES / "slurm.sbatch", RECIPES / "kubernetes.yaml"
 JOB = "4242"
 PROGRAMS = {
@@ -146,7 +148,7 @@ def test_the_pods_of_kubernetes_find_each_other_and_keep_what_must_outlive_them(
     spec, pod = job["spec"], job["spec"]["template"]["spec"]
     assert service["spec"]["selector"] == {"job-name": job["metadata"]["name"]}
     assert pod["subdomain"] == service["metadata"]["name"]
-    (container,), (copying,) = pod["containers"], pod["initContainers"]
+    (container,), (copying, _) = pod["containers"], pod["initContainers"]
     head, port = container["command"][container["command"].index("--rdzv-endpoint") + 1].split(":")
     assert head == f"{job['metadata']['name']}-0.{service['metadata']['name']}"
     assert int(port) == service["spec"]["ports"][0]["port"]
@@ -155,13 +157,16 @@ def test_the_pods_of_kubernetes_find_each_other_and_keep_what_must_outlive_them(
     assert spec["completions"] == spec["parallelism"] == int(values["NODES"])
     (rule,) = spec["podFailurePolicy"]["rules"]
     assert (rule["action"], rule["onPodConditions"]) == ("Ignore", [{"type": "DisruptionTarget"}])
-    assert (pod["restartPolicy"], spec["backoffLimit"] > 2) == ("Never", True)  # a failure policy wants Never
+    assert pod["restartPolicy"] == "Never"  # a failure policy wants it
+    limit, others = spec["backoffLimit"], spec["completions"] - 1
+    assert limit // others >= 50  # preemptions; each costs the ends of the others
+    assert f"takes at least N-1 of the {limit} of `backoffLimit`" in CLUSTER.read_text()
     for one in (container, copying):
         assert one["env"] == container["env"]
         places = {mount["mountPath"]: mount["name"] for mount in one["volumeMounts"]}
         volumes = {volume["name"]: volume for volume in pod["volumes"]}
         assert "emptyDir" in volumes[places[values["XDG_CACHE_HOME"]]]
-        for name in ("TEACHER", "RECIPE", "OUT"):
+        for name in ("TEACHER", "RECIPE", "OUT", "HF_HOME"):
             assert "persistentVolumeClaim" in volumes[places[str(Path(values[name]).parent)]]
         used = {found for word in one["command"] for found in re.findall(r"\$\((\w+)\)", word)}
         assert used <= values.keys()
@@ -169,6 +174,49 @@ def test_the_pods_of_kubernetes_find_each_other_and_keep_what_must_outlive_them(
     assert [word.strip('"') for word in slurm.split()[1:-1]] == [
         re.sub(r"\$\((\w+)\)", r"$\1", word) for word in copying["command"]
     ]
+
+
+def test_a_pod_waits_until_the_first_pod_answers():
+    """torchrun by itself gave up after 156 seconds, and the first pod may copy for longer than that."""
+    service, job = yaml.safe_load_all(KUBERNETES.read_text())
+    _, waiting = job["spec"]["template"]["spec"]["initContainers"]
+    *shell, script = waiting["command"]
+    assert shell == ["bash", "-c"]
+    place = f"{job['metadata']['name']}-0.{service['metadata']['name']}/{service['spec']['ports'][0]['port']}"
+    assert script.count(place) == 1
+    with socket.socket() as head:
+        head.bind(("127.0.0.1", 0))
+        here = script.replace(place, f"127.0.0.1/{head.getsockname()[1]}").replace("sleep 1", "sleep 0.1")
+        first = subprocess.run([*shell, here], env={**os.environ, "JOB_COMPLETION_INDEX": "0"}, timeout=30, check=False)
+        assert first.returncode == 0
+        second = subprocess.Popen([*shell, here], env={**os.environ, "JOB_COMPLETION_INDEX": "1"})
+        try:
+            with pytest.raises(subprocess.TimeoutExpired):
+                second.wait(timeout=0.3)
+            head.listen()
+            assert second.wait(timeout=30) == 0
+        finally:
+            second.kill()
+
+
+@pytest.mark.parametrize(
+    ("given", "weights"),
+    [
+        ({"SLURM_CPUS_PER_TASK": "16"}, "/home/me/.cache/huggingface"),
+        ({"XDG_CACHE_HOME": "/scratch"}, "/scratch/huggingface"),
+        ({"XDG_CACHE_HOME": "/scratch", "HF_HOME": "/weights"}, "/weights"),
+    ],
+)
+def test_slurm_s_steps_have_the_job_s_processors_and_the_weights_that_were_fetched(machine, tmp_path, given, weights):
+    """From Slurm 22.05 on srun reads the number of processors from a variable of its own."""
+    seen = 'echo "${SRUN_CPUS_PER_TASK-none} $HF_HOME $XDG_CACHE_HOME"\n'
+    (tmp_path / "programs" / "srun").write_text(f"#!/bin/bash\n{seen}")
+    ours = ("SLURM_CPUS_PER_TASK", "SRUN_CPUS_PER_TASK", "XDG_CACHE_HOME", "HF_HOME")
+    environ = {name: value for name, value in machine.items() if name not in ours}
+    environ |= {"HOME": "/home/me", "TMPDIR": "/local", "DATA": "s3://a/b", "TEACHER": "t", "RECIPE": "r", "OUT": "o"}
+    job = subprocess.run(["bash", str(SLURM)], env=environ | given, capture_output=True, text=True, check=True)
+    cpus, cache = given.get("SLURM_CPUS_PER_TASK", "none"), given.get("XDG_CACHE_HOME", "/local")
+    assert job.stdout.splitlines() == [f"{cpus} {weights} {cache}"] * 2
 
 
 def test_slurm_s_job_goes_back_into_the_queue_before_its_time_is_over(machine, tmp_path):
