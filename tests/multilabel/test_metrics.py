@@ -318,6 +318,8 @@ def test_a_few_labels_at_a_time_have_the_same_ap(monkeypatch):
     monkeypatch.setattr("edgepress.multilabel.cells._COLUMN_CELLS", 60)
     np.testing.assert_array_equal(metrics.average_precision(targets, scores, ignore), whole)
     with pytest.raises(ValueError, match=r"targets \[20, 7\] and scores \[20, 6\]"):
+        metrics.f1_scores(np.zeros((20, 7)), np.zeros((20, 6), bool))
+    with pytest.raises(ValueError, match=r"targets \[20, 7\] and scores \[20, 6\]"):
         metrics.average_precision(targets, scores[:, :6])
     with pytest.raises(ValueError, match=r"ignore mask \[20, 6\]"):
         metrics.average_precision(targets, scores, ignore[:, :6])

@@ -140,3 +140,10 @@ def test_a_shift_of_a_whole_group_changes_nothing():
 def test_columns_that_do_not_fit_are_told():
     with pytest.raises(ValueError, match="groups of different columns of 3"):
         GroupedTaskLoss(BinaryCrossEntropy(), [[0, 1], [1, 2]], [False, False], 3)
+
+
+def test_a_teacher_of_other_labels_is_refused_though_its_groups_are_there():
+    loss = GroupedLogitsLoss(MultiLabelLogitsDistillation(), COLUMNS, NONE, LABELS)
+    z = torch.zeros(4, LABELS)
+    with pytest.raises(ValueError, match="teacher"):
+        loss(z, torch.zeros(4, LABELS + 1), z)
