@@ -7,7 +7,7 @@ labels.txt, labels.yaml     copied when the URL is first used in a process, if t
 <split>.index.json          likewise; it names the shards, and only these are read
 <split>-000000.tar ...      copied when their split is first loaded, if they are not there
 .copied                     what was copied: size and time here, and the sha256 or the store's version
-.partial/                   shards that are not finished; a copy that was interrupted goes on there
+.partial/                   shards that are not finished, while an index names them; an interrupted copy goes on there
 
 A shard gets its name when its sha256 equals the index's. Processes of one machine take turns, so each shard is copied
 once. Every machine has a copy of its own of the splits that it loads, because an epoch's order runs over all shards.
@@ -54,7 +54,6 @@ class _Copied(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
-    url: str
     files: dict[str, _Copy] = {}
 
 
@@ -177,13 +176,18 @@ class Mirror:
         if changed:
             size = sum(stored[name].size for name in changed) / 1e6
             log.info("copied %s from %s, %.1f MB, into %s", shown(changed), self.url, size, self.folder)
-        indexes = [self.folder / name for name in names if name.endswith(_INDEX)]
-        if changed or any(not name.endswith(".tar") and name not in names for name in record.files):
-            listed = {tar.name for index in indexes for tar in Index.open(index).tars}
+        partials = list(self.folder.glob(f"{_PARTIAL}/*"))
+        if changed or partials or any(not name.endswith(".tar") and name not in names for name in record.files):
+            indexes = [self.folder / name for name in names if name.endswith(_INDEX)]
+            tars = [tar for index in indexes for tar in Index.open(index).tars]
+            listed, wanted = {tar.name for tar in tars}, {self._partial(tar) for tar in tars}
             for name in [name for name in record.files if name not in listed and name not in names]:
                 (self.folder / name).unlink(missing_ok=True)
                 del record.files[name]
                 log.info("removed %s, which %s no longer has", self.folder / name, self.url)
+            for partial in [partial for partial in partials if partial not in wanted]:
+                partial.unlink()
+                log.info("removed %s, the begun copy of a shard that %s no longer has", partial, self.url)
             self._write(record)
 
     def _missing(self, tars: list[IndexedTar], record: _Copied) -> list[IndexedTar]:
@@ -213,7 +217,7 @@ class Mirror:
         try:
             return _Copied.model_validate_json((self.folder / _COPIED).read_bytes())
         except (FileNotFoundError, ValidationError):
-            return _Copied(url=self.url)
+            return _Copied()
 
     def _write(self, record: _Copied) -> None:
         write_atomically(self.folder / _COPIED, record.model_dump_json().encode())

@@ -13,7 +13,7 @@ import pytest
 
 from edgepress.multilabel.datasets import list_splits, load_dataset, mirror, object_store
 from edgepress.multilabel.datasets.mirror import dataset_folder, mirror_of
-from tests.multilabel.tars import assert_same, refusal, shard, stamps
+from tests.multilabel.tars import SMALL, assert_same, refusal, shard, stamps
 
 pytest.importorskip("fsspec", reason="fsspec is not installed; it reads object stores")
 
@@ -169,6 +169,26 @@ def test_what_the_store_no_longer_has_goes(url, out, again):
     again()
     assert list_splits(url) == ["train"]
     assert not list(dataset_folder(url).glob("test*"))
+
+
+@pytest.mark.parametrize("changed", [False, True], ids=["index as before", "index changed"])
+def test_a_begun_copy_stays_only_while_an_index_names_its_shard(url, out, source, again, changed):
+    load_dataset(url, "test")
+    tars = json.loads((out / "train.index.json").read_bytes())["tars"]
+    begun = dataset_folder(url) / ".partial" / f"{tars[0]['name']}.{tars[0]['sha256'][:16]}"
+    begun.parent.mkdir(exist_ok=True)
+    begun.write_bytes((out / tars[0]["name"]).read_bytes()[:1000])
+    old = begun.with_name(f"{tars[0]['name']}.{'0' * 16}")
+    old.write_bytes(b"x")
+    if changed:
+        for path in out.glob("train*"):
+            path.unlink()
+        shard(source, out, "train", shard_bytes=10 * SMALL)
+    again()
+    list_splits(url)
+    assert (begun.exists(), old.exists()) == (not changed, False)
+    assert_same(load_dataset(url, "train"), load_dataset(out, "train"))
+    assert not list(begun.parent.iterdir())
 
 
 def test_label_groups_come_along_and_go(url, out, again):
