@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
 
 from edgepress.deploy.build.foreign_output import IN_UNIT, activation_of, joined, output_of, shape_of
-from edgepress.deploy.build.own_file import every_node, load, run_on, session_of, widened
+from edgepress.deploy.build.own_file import constants, every_node, load, run_on, session_of, widened
 from edgepress.multilabel.config import Config
 from edgepress.multilabel.conventions import Activation, Colors, Layout
 from edgepress.multilabel.errors import InputError
@@ -28,6 +28,8 @@ _QUANTISED = frozenset((
     "DynamicQuantizeMatMul",
 ))  # fmt: skip
 """Operators of graphs that compute in INT8."""
+_TRAINING_MODE = 14
+"""The opset from which on BatchNormalization says by an attribute whether it trains; before, its outputs say it."""
 _TRIED = 8
 """Random pictures that a graph is asked about, if its owner has to be asked about something else anyway."""
 
@@ -197,13 +199,18 @@ def _require_evaluation(file: Path, model: onnx.ModelProto) -> None:
     from onnx import numpy_helper
 
     on = {
-        tensor.name
-        for tensor in model.graph.initializer
-        if tensor.data_type == tensor.BOOL and numpy_helper.to_array(tensor)
+        name
+        for name, tensor in constants(model.graph).items()
+        if tensor.data_type == tensor.BOOL and numpy_helper.to_array(tensor).any()
     }
+    opset = next((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), 0)
     for node in every_node(model.graph):
         trains = any(one.name == "training_mode" and one.i for one in node.attribute)
-        if trains or (node.op_type == "Dropout" and len(node.input) > 2 and node.input[2] in on):
+        if node.op_type == "Dropout":
+            trains = trains or (len(node.input) > 2 and node.input[2] in on)
+        elif node.op_type == "BatchNormalization" and opset < _TRAINING_MODE:
+            trains = trains or sum(map(bool, node.output)) > 1  # the statistics of the batch, used or not
+        if trains:
             raise InputError(
                 f"{file}: the {node.op_type} {node.name or node.output[0]!r} computes as in training: export the model "
                 f"in evaluation mode (model.eval(), and no training=TrainingMode.TRAINING)"

@@ -15,6 +15,8 @@ from edgepress.multilabel.onnx_session import session_options
 if TYPE_CHECKING:
     import onnx
 
+_MOVES = frozenset(("Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze"))
+"""Operators that compute nothing."""
 MOST_BYTES = 1 << 31
 """Protocol buffers hold no more."""
 
@@ -90,27 +92,67 @@ def every_node(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
 def widened(model: onnx.ModelProto) -> bool:
     """Let a graph that computes in float16 compute in float32, with the same weights; returns whether it did.
 
-    Quantisers and runtimes take float32 graphs, and a CPU computes in float32 anyway.
+    Quantisers and runtimes take float32 graphs, and a CPU computes in float32 anyway. Weights that are stored in
+    float16 and cast before they are used become float32 as well, which changes no answer.
     """
     from onnx import TensorProto, numpy_helper
 
+    computes = _computes_in_half(model.graph)
     half = [tensor for tensor in _tensors(model.graph) if tensor.data_type == TensorProto.FLOAT16]
     for tensor in half:
         tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
-    casts = [
-        attribute
-        for node in every_node(model.graph)
-        for attribute in node.attribute
-        if attribute.name in ("to", "dtype") and attribute.i == TensorProto.FLOAT16
-    ]
-    for attribute in casts:
-        attribute.i = TensorProto.FLOAT
-    graphs = [model.graph, *(inner for node in every_node(model.graph) for inner in inner_graphs(node))]
-    declared = [value for graph in graphs for value in (*graph.input, *graph.output, *graph.value_info)]
-    narrow = [value for value in declared if value.type.tensor_type.elem_type == TensorProto.FLOAT16]
-    for value in narrow:
-        value.type.tensor_type.elem_type = TensorProto.FLOAT
-    return bool(half or casts or narrow)
+    for node in every_node(model.graph):
+        for attribute in _to_half(node):
+            attribute.i = TensorProto.FLOAT
+    for graph in _graphs(model.graph):
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            if _is_half(value):
+                value.type.tensor_type.elem_type = TensorProto.FLOAT
+    return computes
+
+
+def _computes_in_half(graph: onnx.GraphProto) -> bool:
+    """Whether something else than a stored tensor is in float16: an input, an output, or what an operator gives."""
+    from onnx import TensorProto
+
+    stored = {name for name, tensor in constants(graph).items() if tensor.data_type == TensorProto.FLOAT16}
+    for node in every_node(graph):
+        if node.op_type in _MOVES and stored.intersection(node.input):
+            stored.update(node.output)
+        elif node.op_type != "Constant" and (
+            _to_half(node)
+            or any(one.t.data_type == TensorProto.FLOAT16 for one in node.attribute)
+            or (node.op_type != "Cast" and stored.intersection(node.input))
+        ):
+            return True
+    declared = [value for one in _graphs(graph) for value in (*one.input, *one.output, *one.value_info)]
+    return any(_is_half(value) and value.name not in stored for value in declared)
+
+
+def constants(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
+    """The stored tensors of a graph and of the graphs inside it, by name: initializers, and those of Constant nodes."""
+    named = {tensor.name: tensor for one in _graphs(graph) for tensor in one.initializer}
+    for node in every_node(graph):
+        if node.op_type == "Constant":
+            named.update((node.output[0], one.t) for one in node.attribute if one.HasField("t"))
+    return named
+
+
+def _graphs(graph: onnx.GraphProto) -> list[onnx.GraphProto]:
+    return [graph, *(inner for node in every_node(graph) for inner in inner_graphs(node))]
+
+
+def _to_half(node: onnx.NodeProto) -> list[onnx.AttributeProto]:
+    """The attributes by which an operator gives float16 whatever it takes."""
+    from onnx import TensorProto
+
+    return [one for one in node.attribute if one.name in ("to", "dtype") and one.i == TensorProto.FLOAT16]
+
+
+def _is_half(value: onnx.ValueInfoProto) -> bool:
+    from onnx import TensorProto
+
+    return value.type.tensor_type.elem_type == TensorProto.FLOAT16
 
 
 def session_of(model: onnx.ModelProto, source: str, *, optimised: bool = True):

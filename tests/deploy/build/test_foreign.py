@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from edgepress.deploy.build.foreign import AdoptConfig, read_foreign
 from edgepress.multilabel.errors import InputError
-from tests.deploy.build.graphs import saved, tagger
+from tests.deploy.build.graphs import saved, tagger, weights
 
 NORMAL = AdoptConfig(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
@@ -96,6 +96,83 @@ def test_a_graph_as_in_training_is_refused(tmp_path):
     assert said.startswith("own.onnx: the Dropout 'drop' computes as in training: export the model in evaluation mode")
     constants["training"] = np.array(False)
     read_foreign(saved(tagger(after=[dropped], constants=constants), tmp_path / "own.onnx"), NORMAL)
+
+
+def test_a_constant_node_that_says_training_is_heeded(tmp_path):
+    for training in (True, False):
+        value = numpy_helper.from_array(np.array(training))
+        nodes = [
+            helper.make_node("Constant", [], ["training"], value=value),
+            helper.make_node("Dropout", ["scores", "", "training"], ["y"], name="drop"),
+        ]
+        model = tagger(after=nodes)
+        if training:
+            assert "the Dropout 'drop' computes as in training" in refusal(model, tmp_path)
+        else:
+            read_foreign(saved(model, tmp_path / "own.onnx"), NORMAL)
+
+
+@pytest.mark.parametrize(
+    ("opset", "more", "attributes", "trains"),
+    [
+        (17, ["m", "v"], {"training_mode": 1}, True),
+        (17, [], {}, False),
+        (14, ["m", "v"], {"training_mode": 1}, True),
+        (13, ["m", "v", "sm", "sv"], {}, True),
+        (9, ["m"], {}, True),
+        (13, ["", ""], {}, False),
+        (13, [], {}, False),
+    ],
+)
+def test_a_normalisation_by_the_batch_is_refused(tmp_path, opset, more, attributes, trains):
+    """ONNX Runtime 1.32 takes the statistics of the batch where an old one has their outputs, read or not."""
+    parts = {name: np.ones(5, np.float32) for name in ("scale", "bias", "mean", "var")}
+    node = helper.make_node("BatchNormalization", ["scores", *parts], ["y", *more], name="bn", **attributes)
+    model = tagger(after=[node], constants=parts, opset=opset)
+    if trains:
+        assert "the BatchNormalization 'bn' computes as in training" in refusal(model, tmp_path)
+    else:
+        read_foreign(saved(model, tmp_path / "own.onnx"), NORMAL)
+
+
+def stored_in_half(operator: str | None = None, to: int = TensorProto.FLOAT, *, node: bool = False) -> onnx.ModelProto:
+    """Its weights are float16, and cast or taken as they are; a node may stand between, and a Constant hold them."""
+    model = tagger()
+    held = numpy_helper.from_array(weights().astype(np.float16), "held")
+    before = [helper.make_node("Constant", [], ["held"], value=held)] if node else []
+    model.graph.value_info.append(helper.make_tensor_value_info("held", TensorProto.FLOAT16, [3, 5]))
+    if operator is not None:
+        before.append(helper.make_node(operator, ["held", *(["held"] if operator == "Add" else [])], ["moved"]))
+    before.append(helper.make_node("Cast", ["moved" if operator else "held"], ["weights"], to=to))
+    nodes = [*before, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    model.graph.initializer.pop()
+    if not node:
+        model.graph.initializer.append(held)
+    return model
+
+
+@pytest.mark.parametrize("node", [False, True])
+@pytest.mark.parametrize(
+    ("given", "half"),
+    [((), False), (("Identity",), False), (("Add",), True), ((None, TensorProto.FLOAT16), True)],
+)
+def test_weights_that_are_only_stored_in_float16_are_not_computed_in_it(tmp_path, given, half, node):
+    found = read_foreign(saved(stored_in_half(*given, node=node), tmp_path / "own.onnx"), NORMAL)
+    assert found.half is half
+    assert b"held" in found.model.SerializeToString()
+    declared = [*found.model.graph.initializer, *(one.t for n in found.model.graph.node for one in n.attribute)]
+    assert TensorProto.FLOAT16 not in {tensor.data_type for tensor in declared}
+
+
+@pytest.mark.parametrize("side", ["input", "output"])
+def test_a_float16_input_or_output_is_computed_in_it(tmp_path, side):
+    model = tagger()
+    (value,) = getattr(model.graph, side)
+    value.type.tensor_type.elem_type = TensorProto.FLOAT16
+    assert read_foreign(saved(model, tmp_path / "own.onnx"), NORMAL).half
+    assert not read_foreign(saved(tagger(), tmp_path / "own.onnx"), NORMAL).half
 
 
 def test_heads_that_end_differently_are_not_joined(tmp_path):

@@ -9,6 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 pytest.importorskip("onnxruntime")
 from edgepress import open_engine
+from edgepress.deploy.build import adopt
 from edgepress.deploy.build.adopt import adopt_onnx
 from edgepress.deploy.build.foreign import AdoptConfig
 from edgepress.deploy.build.wrap import BATCHES
@@ -217,13 +218,43 @@ def test_a_branch_may_read_the_pictures_itself(name, data, tmp_path):
         np.testing.assert_allclose(engine(pixels), (pixels.max(axis=(1, 2)) / 127.5 - 1) @ weights(), atol=1e-5)
 
 
-def test_a_graph_in_float16_is_taken_in_float32(data, tmp_path, caplog):
+def in_half() -> onnx.ModelProto:
     half = [helper.make_tensor_value_info(name, TensorProto.FLOAT16, ["n", *rest]) for name, rest in
             (("x", [3, SIZE, SIZE]), ("y", [5]))]  # fmt: skip
     model = tagger()
     model.graph.input[0].CopyFrom(half[0])
     model.graph.output[0].CopyFrom(half[1])
     model.graph.initializer[0].CopyFrom(numpy_helper.from_array(weights().astype(np.float16), "weights"))
+    return model
+
+
+def test_a_file_in_float16_that_onnx_runtime_refuses_as_it_is_is_adopted(data, tmp_path, caplog):
+    model = in_half()
+    model.graph.output[0].type.tensor_type.elem_type = TensorProto.FLOAT  # which an Identity of float16 does not give
+    with caplog.at_level("INFO", logger="edgepress"):
+        made = adopted(model, data, tmp_path)
+    assert "it is taken in float32, with the same weights. Nothing is compared with the file as it is: " in caplog.text
+    assert "ONNX Runtime refuses it" in caplog.text
+    with open_engine(made.path) as engine:
+        pixels = engine.preprocess(data.picture(0))[None]
+        np.testing.assert_allclose(engine(pixels), expected(pixels), atol=2e-3)
+
+
+def test_a_file_in_float16_of_a_fixed_batch_is_not_opened_as_it_is(data, tmp_path, caplog, monkeypatch):
+    """Its answers are not compared."""
+    opened, whole = [], adopt.session_of
+    monkeypatch.setattr(adopt, "session_of", lambda *given, **options: opened.append(given) or whole(*given, **options))
+    model = in_half()
+    for value in (model.graph.input[0], model.graph.output[0]):
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    with caplog.at_level("INFO", logger="edgepress"):
+        adopted(model, data, tmp_path)
+    assert "own.onnx: computes in float16; it is taken in float32, with the same weights\n" in caplog.text
+    assert len(opened) == 2  # in float32, with optimisations and without
+
+
+def test_a_graph_in_float16_is_taken_in_float32(data, tmp_path, caplog):
+    model = in_half()
     with caplog.at_level("INFO", logger="edgepress"):
         made = adopted(model, data, tmp_path)
     assert (
