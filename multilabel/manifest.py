@@ -169,14 +169,22 @@ class Quantization(_Frozen):
     """Every node, with the worst first."""
 
     @property
+    def _whole(self) -> int:
+        return sum(one.kept == self.tried[0].kept for one in self.tried)
+
+    @property
+    def untried(self) -> int:
+        """Number of planned candidates that were not tried, for want of time or because they would change nothing."""
+        return (self.planned or self._whole) - self._whole
+
+    @property
     def tried_told(self) -> str:
         """How many candidates `tried` has, such as `4 of 9 candidates, and 3 with more nodes in float`.
 
         Those with more nodes in float than the first one are none of the planned: they follow from what it loses. The
         first may have some itself, such as ncnn's layers that are slower in INT8.
         """
-        whole = sum(one.kept == self.tried[0].kept for one in self.tried)
-        more = len(self.tried) - whole
+        whole, more = self._whole, len(self.tried) - self._whole
         return f"{whole} of {self.planned} candidates" + (f", and {more} with more nodes in float" if more else "")
 
     @property

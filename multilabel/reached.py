@@ -139,8 +139,8 @@ def tell_reached(name: str, data: MultiLabelDataset, logits: np.ndarray) -> None
     log.info("%s: mAP %.2f on %s (random scores reach %.2f)", name, reached, data.split, chance)
     if reached < min(1.5 * chance, chance + 0.1 * (100 - chance)):
         log.warning(
-            "caution: mAP %.2f is hardly above random scores (%.2f): are the labels in the order of the outputs, and "
-            "are size, mean, std and the order of colours those that the model learnt with?",
+            "caution: mAP %.2f is not clearly above random scores (%.2f): are the labels in the order of the outputs, "
+            "and are size, mean, std and the order of colours those that the model learnt with?",
             *(reached, chance),
         )
 

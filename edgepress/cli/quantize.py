@@ -65,8 +65,11 @@ def verb(
     print_trade(made, stdout())
     print(made.path)
     found = made.manifest.calibration
-    judged = judge([missed_on_val(found), slower_than_fp32(found, describe_machine().processor)])
+    missed = missed_on_val(found)
+    judged = judge([missed, slower_than_fp32(found, describe_machine().processor)])
     for reason in judged.reasons:
         print(f"{made.name}: {judged.verdict}: {reason}")
     if judged.verdict != "pass":
+        if missed and found is not None and found.untried:
+            print(f"{made.name}: tried {found.tried_told}: more time may find another (--time-limit)")
         raise typer.Exit(1)

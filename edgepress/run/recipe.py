@@ -40,9 +40,9 @@ class QuantizeConfig(Config):
     choice: Choice = "covering"
     """How they are chosen: so that every label is shown, at random, or as different as the fp32 model sees them."""
     budget: float = Field(default=0.5, ge=0)
-    """The allowed drop: most points of val mAP that INT8 may lose; nodes are left in float for it."""
+    """The allowed drop: most points of val mAP that INT8 may lose; up to a tenth of the nodes stay in float for it."""
     flips: float = Field(default=BOUNDS["int8"].flips, ge=0, allow_inf_nan=False)
-    """Most decisions that may change on val, per predicted positive of fp32; nodes are left in float for it."""
+    """Most decisions that may change on val, per predicted positive of fp32; nodes stay in float as for the drop."""
     time_limit: float = Field(default=60.0, ge=0)
     """Seconds per target after which no further candidate is begun, except that nodes are left in float while the
     losses are not allowed."""

@@ -34,7 +34,10 @@ def find_groups(root: Path, labels: LabelSpace, options: DataOptions) -> tuple[L
         if files.is_file(beside):
             told = (f"label groups are read from {path}, not from {beside}",)
     elif not files.is_file(beside):
-        return NO_GROUPS, ()
+        other = beside.with_suffix(".yml")
+        if not files.is_file(other):
+            return NO_GROUPS, ()
+        return NO_GROUPS, (f"{other}: passed over, since label groups are read from {FILE}: rename it if it has them",)
     elif not is_groups_file(beside):
         return NO_GROUPS, (f"{beside}: passed over, since it has none of the keys {', '.join(KEYS)}",)
     else:

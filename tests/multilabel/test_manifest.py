@@ -26,3 +26,8 @@ def searched(*kept: int) -> Quantization:
 )
 def test_the_rows_of_a_search_are_all_counted(kept, told):
     assert searched(*kept).tried_told == told
+
+
+def test_candidates_that_were_not_tried_are_counted():
+    assert searched(0, 0, 0, 0, 1, 2).untried == 5
+    assert searched(*[0] * 9, 1).untried == 0

@@ -147,4 +147,4 @@ def test_a_model_near_chance_gets_a_caution(data, caplog, right, cautioned):
     scores = data.targets if right else np.zeros(data.targets.shape)
     with caplog.at_level(logging.INFO, logger="edgepress"):
         tell_reached("own", data, scores)
-    assert ("is hardly above random scores" in caplog.text) == cautioned
+    assert ("is not clearly above random scores" in caplog.text) == cautioned

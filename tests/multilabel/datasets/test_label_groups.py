@@ -45,6 +45,13 @@ def test_another_programs_labels_yaml_is_passed_over_with_a_word(data):
     assert any("passed over" in note for note in found.notes)
 
 
+def test_a_file_with_the_other_suffix_is_passed_over_with_a_word(data):
+    (data / "labels.yml").write_text("one_of: [red, green]\n")
+    found = load_dataset(data, "train")
+    assert not found.groups
+    assert any("labels.yml: passed over, since label groups are read from labels.yaml" in note for note in found.notes)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
