@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edgepress.compress.checkpoint import write_model
 from edgepress.compress.finished import FinishedModule, Stated, require_labels
-from edgepress.compress.foreign_weights import weights_in
+from edgepress.compress.foreign_weights import require_no_code, weights_in
 from edgepress.compress.models import MultiLabelModel
 from edgepress.compress.timm_tagger import load_timm_folder, load_timm_tagger
 from edgepress.compress.torchvision_tagger import PREFIX as TORCHVISION
@@ -82,6 +82,7 @@ def load_finished(
 def _require_backbone(source: Path, kind: ModelKind, backbone: str | None, labels: LabelSpace | None) -> None:
     """Raise an error unless a checkpoint's model is named, and that of a folder, which names it itself, is not."""
     if kind == "checkpoint" and backbone is None:
+        require_no_code(source)  # no name would help it
         also = "" if labels is not None else "; and --labels FILE, the names of its outputs (for open_clip none)"
         raise InputError(
             f"{source}: say --backbone, the name of the model that it is a checkpoint of: timm's such as resnet50, "

@@ -53,6 +53,17 @@ def read_checkpoint(file: Path) -> dict[str, Tensor]:
     return state
 
 
+def require_no_code(file: Path) -> None:
+    """Stop where a checkpoint could not be read whatever model it is of.
+
+    Raises:
+        InputError: it is damaged, or holds code beside its tensors, which is not executed.
+    """
+    if file.suffix != ".safetensors":
+        _require_no_program(file)
+        _loaded(file)
+
+
 def _weights(file: Path, found: Any) -> Any:
     """The dictionary of a checkpoint that has the weights of one model.
 

@@ -24,7 +24,7 @@ from pydantic import ValidationError
 
 from edgepress.multilabel.decisions import Decisions
 from edgepress.multilabel.durable import give_name, make_folder
-from edgepress.multilabel.errors import InputError, as_path
+from edgepress.multilabel.errors import InputError, as_path, shown
 from edgepress.multilabel.facts import Facts, Parent, Role
 from edgepress.multilabel.folder_kinds import bundles_beside, holds_pictures, layout_of
 from edgepress.multilabel.golden_answers import ANSWERS, is_proof, store_answers
@@ -264,8 +264,8 @@ def _read_manifest(folder: Path) -> tuple[Manifest, str]:
         what = "is a file" if folder.is_file() else "no such folder"
         raise InputError(f"{folder}: {what}; expected a bundle: a folder that edgepress made")
     if not file.is_file():
-        inside = sorted(path.parent.name for path in folder.glob(f"[!.]*/{MANIFEST}"))[:12]
-        expected = f"one of the bundles in it: {', '.join(inside)}" if inside else "a folder that edgepress made"
+        inside = sorted(path.parent.name for path in folder.glob(f"[!.]*/{MANIFEST}"))
+        expected = f"one of the bundles in it: {shown(inside, 12)}" if inside else "a folder that edgepress made"
         if not inside and holds_pictures(folder):
             expected += " in this place; it holds pictures, which are named by --data, or behind the bundle by predict"
         raise InputError(f"{folder}: not a finished bundle (no {MANIFEST}); expected {expected}")

@@ -74,8 +74,9 @@ def require_enough(wanted: Wanted, data: MultiLabelDataset, where: str) -> None:
     """
     if data.groups:
         raise InputError(
-            f"thresholds: a promise is kept by a label's own threshold, and groups of labels.yaml decide otherwise for "
-            f"{shown(sorted(set(data.groups.names)))}: take away labels.yaml, or give thresholds without @"
+            f"thresholds: a promise is kept by a label's own threshold, and the label groups decide otherwise for "
+            f"{shown(sorted(set(data.groups.names)))}: give thresholds without @, or do without the groups (those of "
+            f"--label-groups, else of labels.yaml in the data set's folder, else of the bundle)"
         )
     known = ~data.ignore
     positives = ((data.targets == 1) & known).sum(axis=0)

@@ -20,7 +20,7 @@ from edgepress.deploy.verify.decision_gate import BOUNDS, Bounds
 from edgepress.multilabel.bundle import Precision
 from edgepress.multilabel.config import FLAGS, Config
 from edgepress.multilabel.datasets import DataOptions
-from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.errors import InputError, did_you_mean
 from edgepress.multilabel.yaml_lines import not_yaml
 
 ALL_ENGINES = tuple(ENGINES)
@@ -296,9 +296,13 @@ class Recipe(TrainRecipe):
     @field_validator("required")
     @classmethod
     def _are_built(cls, required: tuple[str, ...], info: Any) -> tuple[str, ...]:
-        missing = [name for name in required if name not in info.data.get("engines", required)]
-        if missing:
-            raise ValueError(f"required, but not among engines: {', '.join(missing)}")
+        built = info.data.get("engines", required)
+        if missing := [name for name in required if name not in built]:
+            unknown = [name for name in missing if name not in ENGINES]
+            how = did_you_mean(unknown[0], built) if unknown else "; or add it to engines"
+            raise ValueError(
+                f"required, but not among engines: {', '.join(missing)}; expected some of {', '.join(built)}{how}"
+            )
         return required
 
     @field_validator("engines")

@@ -306,7 +306,10 @@ def load_dataset(
     named = part["split"] if part else split
     if (mirror := mirror_of(root)) is not None:
         mirror.bring(named)
-    read = reader.read(root, named, options)
+    try:
+        read = reader.read(root, named, options)
+    except files.UnknownSplitError as error:
+        raise InputError(f"{error}{_meant_parent(root, named, options)}") from None
     refuse_numbers(root, read.labels)
     if len(read.labels) == 1 and not read.ignore.any() and read.targets.all():
         raise InputError(
@@ -329,6 +332,20 @@ def load_dataset(
     if said := tell_violations(whole.grouped.violations(whole.targets, whole.ignore)):
         whole = replace(whole, notes=(*whole.notes, said))
     return _part(whole, int(part["low"] or 0), int(part["high"] or 100)) if part else whole
+
+
+def _meant_parent(root: Path, split: str, options: DataOptions) -> str:
+    """The end of a message about a missing split, where the folder is itself a split's folder of a data set that has
+    it; else nothing."""
+    if not files.is_folder(root.parent / split):
+        return ""
+    try:
+        there = list_splits(root.parent, options)
+    except (InputError, OSError):
+        return ""  # the folder's parent is no data set
+    return (
+        f"; {root.parent} is a data set with that split: give that folder" if {root.name, split} <= set(there) else ""
+    )
 
 
 def _alike(labels: LabelSpace) -> list[str]:

@@ -54,13 +54,17 @@ def plain(name: str, where: str) -> str:
     return str(path)
 
 
-def unknown_split(root: Path, split: str, looked_for: str, known: Iterable[str]) -> InputError:
+class UnknownSplitError(InputError):
+    """A data set has no split of that name. Exit code 2."""
+
+
+def unknown_split(root: Path, split: str, looked_for: str, known: Iterable[str]) -> UnknownSplitError:
     """The error for a split that does not exist, which lists those that do."""
     names = list(known)
     part = f"; a part of one is named as {names[0]}[90%:]" if names else ""
     meant = did_you_mean(split, names)
     option = " (verbs take a split's name by --split, --train, --val or --test)" if meant else ""
-    return InputError(
+    return UnknownSplitError(
         f"{root}: no split {split!r} (no {looked_for}){part}; splits here: {', '.join(names) or 'none'}{meant}{option}"
     )
 

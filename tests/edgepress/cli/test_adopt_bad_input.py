@@ -133,6 +133,8 @@ ROWS = {
     "a pickled module": (checkpoint(net), OF_NET, "holds more than tensors (torchvision.models.shufflenetv2.Shuff"),
     "Lightning with code": (checkpoint(lightning, "own.ckpt"), OF_NET, "holds more than tensors (argparse.Namespace)"),
     "TorchScript": (torchscript, OF_NET, "a TorchScript program, which is not executed here: export it to ONNX"),
+    "TorchScript without a backbone": (torchscript, (), "a TorchScript program, which is not executed here: export it"),
+    "a pickled module without a backbone": (checkpoint(net), (), "save the weights alone where it was made"),
     "a damaged checkpoint": (file("own.pth", b"\x80garbage"), OF_NET, "not a checkpoint"),
 }
 

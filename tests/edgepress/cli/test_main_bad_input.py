@@ -95,7 +95,14 @@ def test_and_stops_verify(bad, data, run_folder, damage):
         ({"teech": {}}, ["unknown key 'teech'", "did you mean 'teach'", "valid keys: ", "teach, distill"]),
         ({"teach": {"epoch": 3}}, ["unknown key 'teach.epoch'", "valid keys: ", "backbone", "epochs"]),
         ({"engines": ["onnx-fp33"]}, ["engines.0", "'onnx-fp33'", "onnx-fp32"]),
-        ({"required": ["openvino-int8"]}, ["required, but not among engines: openvino-int8"]),
+        (
+            {"engines": ["onnx-fp32"], "required": ["openvino-int8"]},
+            ["not among engines: openvino-int8; expected some of onnx-fp32; or add it to engines"],
+        ),
+        (
+            {"engines": ["onnx-fp32", "onnx-int8-onnxruntime"], "required": ["onnx-int8"]},
+            ["expected some of onnx-fp32, onnx-int8-onnxruntime; did you mean 'onnx-int8-onnxruntime'?"],
+        ),
         ({"teach": {"epochs": 0}}, ["teach.epochs is 0", "greater than or equal to 1"]),
         ({"teach": {"epochs": "many"}}, ["teach.epochs is 'many'", "integer"]),
         ({"bench": {"seconds": -1}}, ["bench.seconds is -1"]),

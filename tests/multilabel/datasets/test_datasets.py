@@ -121,6 +121,16 @@ def test_an_empty_an_unknown_and_a_foreign_split_are_refused(root):
         assert "leaves the data set's folder" in refusal(root, split)
 
 
+def test_the_folder_of_a_split_is_told_the_data_set_that_it_belongs_to(root):
+    write(root, ROWS)
+    write(root, ROWS, split="train")
+    told = f"; {root} is a data set with that split: give that folder"
+    assert refusal(root / "test", "test").endswith(f"splits here: train{told}")
+    assert "is a data set" not in refusal(root / "test", "val")
+    (root / "val").mkdir()  # a folder, but no split
+    assert "is a data set" not in refusal(root / "test", "val")
+
+
 def test_what_is_no_data_set_is_refused(root, tmp_path):
     assert "no such folder" in refusal(tmp_path / "nowhere")
     (tmp_path / "bare").mkdir()
