@@ -141,14 +141,19 @@ def _loaded(file: Path) -> Any:
 
 def _require_no_program(file: Path) -> None:
     """TorchScript is a program with its weights; running it would be running somebody's code."""
-    if zipfile.is_zipfile(file):
+    if not zipfile.is_zipfile(file):
+        return
+    try:
         with zipfile.ZipFile(file) as inside:
-            if any(name.endswith("/constants.pkl") or name.split("/")[1:2] == ["code"] for name in inside.namelist()):
-                raise InputError(
-                    f"{file}: a TorchScript program, which is not executed here: export it to ONNX where it was made, "
-                    f"torch.onnx.export(torch.jit.load(FILE), (pictures,), OUT, dynamo=False, "
-                    f'dynamic_axes={{"NAME": {{0: "batch"}}}}), and adopt that'
-                )
+            names = inside.namelist()
+    except (zipfile.BadZipFile, ValueError, OSError) as error:
+        raise InputError(f"{file}: not a checkpoint (a damaged zip: {error})") from None
+    if any(name.endswith("/constants.pkl") or name.split("/")[1:2] == ["code"] for name in names):
+        raise InputError(
+            f"{file}: a TorchScript program, which is not executed here: export it to ONNX where it was made, "
+            f"torch.onnx.export(torch.jit.load(FILE), (pictures,), OUT, dynamo=False, "
+            f'dynamic_axes={{"NAME": {{0: "batch"}}}}), and adopt that'
+        )
 
 
 def fitted(

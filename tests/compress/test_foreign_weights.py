@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import struct
 from argparse import Namespace
 from pathlib import Path
 
@@ -128,7 +129,13 @@ def test_torchscript_is_named(tmp_path):
         read_checkpoint(tmp_path / "own.pt")
 
 
-@pytest.mark.parametrize("content", [b"no checkpoint", b"", b"PK\x03\x04 half a zip", b"\x80\x04\x95", b"\x80garbage"])
+NO_DIRECTORY = bytes(50) + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 3, 3, 46, 4, 0)
+"""The end of a zip whose list of files is gone."""
+
+
+@pytest.mark.parametrize(
+    "content", [b"no checkpoint", b"", b"PK\x03\x04 half a zip", NO_DIRECTORY, b"\x80\x04\x95", b"\x80garbage"]
+)
 def test_what_is_no_checkpoint_is_named(content, tmp_path):
     (tmp_path / "own.pth").write_bytes(content)
     with pytest.raises(InputError, match=r"own\.pth: ") as error:
