@@ -61,16 +61,16 @@ def headline(report: RunReport) -> list[str]:
     best, budget = report.to_ship, report.latency_budget
     within = "" if budget is None else f" within {budget.budget_ms:g} ms"
     if best is not None:
-        why = f"is to ship{within}" if within else "is the fastest engine that passes"
-        host = budget.host if budget is not None and best.on_host is not None else None
-        there = f", {milliseconds(best.on_host.p50_ms)} ms on {host}" if host and best.on_host else ""
+        host = report.recipe.host
+        why = f"is to ship{within}" if within else "is the fastest engine that passes" + (f" on {host}" if host else "")
+        there = f", {milliseconds(best.on_host.p50_ms)} ms on {host}" if best.on_host is not None else ""
         said.append(f"{best.bundle} {why}: {_short(best)}{there}.")
         teacher = next((one for one in report.engines if one.role == "teacher"), None)
         if teacher is not None:
             which = "A teacher" if report.teacher.ensemble else "The teacher"
             said.append(f"{which}{'' if report.taught_by else ', not learnt from'}: {_short(teacher)}.")
     else:
-        said.append(f"No engine{within} passes here.")
+        said.append(f"No engine{within} passes {f'on {report.recipe.host}' if report.recipe.host else 'here'}.")
     for one in report.engines:
         if one.verdict in ("fail", "unproven") or (one.required and one.verdict != "pass"):
             said.append(f"{one.engine}: {one.verdict}: {'; '.join(map(str, one.reasons)) or 'no reason is known'}")
@@ -171,13 +171,20 @@ def engines(report: RunReport) -> list[Block]:
         rows=[engine_cells(one) for one in report.engines],
     )
     told = [f"{one.engine}: {one.verdict}: {reason}" for one in report.engines for reason in one.reasons]
+    told += seen_there(report)
+    return [*trade_offs({"": report.engines}), table, *([Listing(told)] if told else [])]
+
+
+def seen_there(report: RunReport) -> list[str]:
+    """What the recipe's host said about each engine that was sent to it, one line each."""
+    told = []
     for one in report.engines:
         if one.on_host is not None:
             seen = [one.on_host.judgement.verdict, *map(str, one.on_host.judgement.reasons)]
             if one.on_host.p50_ms is not None:
                 seen.append(f"p50 {milliseconds(one.on_host.p50_ms)} ms")
             told.append(f"{one.engine} on {report.recipe.host}: {'; '.join(seen)}")
-    return [*trade_offs({"": report.engines}), table, *([Listing(told)] if told else [])]
+    return told
 
 
 def trade_offs(results: Mapping[str, Sequence[EngineResult]]) -> list[Block]:

@@ -8,7 +8,7 @@ from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.errors import shown
 from edgepress.multilabel.inspection import DataReport
 from edgepress.multilabel.plural import plural
-from edgepress.report.overview import ABLATION_COLUMNS, ablation_rows, drop_text
+from edgepress.report.overview import ABLATION_COLUMNS, ablation_rows, drop_text, seen_there
 from edgepress.report.terminal import print_table
 from edgepress.run.run_report import RunReport
 
@@ -50,6 +50,8 @@ def print_report(report: RunReport, console: Console) -> None:
     for one in report.engines:
         for reason in one.reasons:
             console.print(f"{one.engine}: {one.verdict}: {reason}", highlight=False, soft_wrap=True)
+    for line in seen_there(report):
+        console.print(line, highlight=False, soft_wrap=True)
     if report.caution is not None:
         console.print(f"caution: {report.caution}", highlight=False, soft_wrap=True)
 

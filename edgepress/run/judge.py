@@ -34,14 +34,16 @@ def judge_engine(result: EngineResult, processor: str, budget: LatencyBudget | N
 
 
 def judge_run(results: Iterable[EngineResult], budget: LatencyBudget | None) -> Literal["pass", "fail"]:
-    """If engines are required, they must all pass. Otherwise all engines that this machine can run must pass, and at
-    least one. With a latency budget at least one engine must be within it; the run passes even if others are not.
+    """If engines are required, they must all pass. Otherwise all engines that this machine, or the recipe's host, can
+    run must pass, and at least one. With a latency budget at least one engine must be within it; the run passes even
+    if others are not.
     """
     if budget is not None and budget.ship is None:
         return "fail"
     judged = [one for one in results if one.role == "engine"]
     wanted = [one for one in judged if one.required] or judged
-    verdicts = {judge(reason for reason in one.reasons if reason.kind != "latency").verdict for one in wanted}
+    found = [one.to_ship.reasons if one.to_ship is not None else () for one in wanted]
+    verdicts = {judge(reason for reason in reasons if reason.kind != "latency").verdict for reasons in found}
     accepted = {"pass"} if any(one.required for one in judged) else {"pass", "not run", "not built"}
     return "pass" if "pass" in verdicts and verdicts <= accepted else "fail"
 
@@ -102,7 +104,7 @@ def _told(ratio: Ratio) -> str:
 def _over_budget(result: EngineResult, budget: LatencyBudget | None) -> Reason | None:
     if budget is None:
         return None
-    p50 = (result.on_host or result).p50_ms if budget.host else result.p50_ms
+    p50 = result.p50_to_ship
     if p50 is None or p50 <= budget.budget_ms:
         return None
     where = f" on {budget.host}" if budget.host else ""

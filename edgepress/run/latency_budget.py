@@ -50,7 +50,7 @@ def choose_student(recipe: Recipe, splits: Splits, out: Path) -> tuple[Recipe, L
     """The recipe with the first of its students that has an engine within the budget, and the measured times.
 
     latency.json keeps the times, so that a continued run does not measure again. Under a launcher the main process
-    measures and the others read the file.
+    measures and the others read the file. Without a budget the recipe's host is only asked whether it can be used.
 
     Raises:
         OverBudgetError: none is within the budget.
@@ -59,9 +59,11 @@ def choose_student(recipe: Recipe, splits: Splits, out: Path) -> tuple[Recipe, L
     from edgepress.compress.gather import process_state
 
     budget = recipe.latency_budget_ms
-    if budget is None:
-        return recipe, None
     host = host_of_recipe(recipe)
+    if budget is None:
+        if host is not None and process_state().is_main_process:
+            require_edgepress(host)  # before hours of training
+        return recipe, None
     tried: list[StudentTimes] = []
     with process_state().main_process_first():
         for name in recipe.students or (recipe.distill.backbone,):
@@ -92,13 +94,9 @@ def choose_engine(results: Sequence[EngineResult], budget: LatencyBudget, studen
     """
     candidates = []
     for one in results:
-        seen = one.on_host if budget.host else one
-        # For a host too, what was found here counts, such as the drop against the student that it stands for.
-        against = [reason for reason in one.reasons if not (budget.host and reason.kind == "machine")]
-        against += one.on_host.judgement.reasons if one.on_host is not None else ()
-        passed = one.judgement is not None and not against
-        if seen is not None and seen.p50_ms is not None and passed:
-            candidates.append((_val_map(one, student_val_map), -seen.p50_ms, one))
+        p50, seen = one.p50_to_ship, one.on_host is not None or budget.host is None
+        if seen and one.to_ship is not None and one.to_ship.verdict == "pass" and p50 is not None:
+            candidates.append((_val_map(one, student_val_map), -p50, one))
     where = f" on {budget.host}" if budget.host else ""
     if not candidates:
         log.info("no engine passes within %g ms%s", budget.budget_ms, where)
@@ -115,7 +113,7 @@ def _val_map(result: EngineResult, student_val_map: float) -> float:
 
 
 def host_of_recipe(recipe: Recipe) -> Host | None:
-    """The host where a latency budget is measured; None is this machine."""
+    """The host that verifies and times the engines; None if the recipe names none."""
     return host_of(recipe.host, recipe.host_python, recipe.ssh_option)
 
 

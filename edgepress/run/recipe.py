@@ -250,8 +250,8 @@ class Recipe(TrainRecipe):
     students: tuple[str, ...] = ()
     """Backbones that timm knows, the best first, for a latency budget; by default distill's."""
     host: str | None = None
-    """Where the latency budget is measured and INT8 is searched: a machine that ssh reaches, such as user@jetson; by
-    default here."""
+    """Where every engine is verified and timed, INT8 is searched, and the latency budget holds: a machine that ssh
+    reaches, such as user@jetson; by default here."""
     host_python: str | None = None
     """The Python there that edgepress is installed for; by default python3."""
     ssh_option: tuple[str, ...] = ()
@@ -279,9 +279,11 @@ class Recipe(TrainRecipe):
 
     @model_validator(mode="after")
     def _budget_fits(self) -> Recipe:
-        given = [name for name in ("students", "host", "host_python", "ssh_option") if getattr(self, name)]
-        if given and self.latency_budget is None:
-            raise ValueError(f"{given[0]} is for a latency budget: give latency_budget as well")
+        if self.students and self.latency_budget is None:
+            raise ValueError("students is for a latency budget: give latency_budget as well")
+        given = [name for name in ("host_python", "ssh_option") if getattr(self, name)]
+        if given and self.host is None:
+            raise ValueError(f"{given[0]} says how to reach a host: give host as well")
         if self.latency_budget is not None and self.bench.batches[0] != 1:
             raise ValueError("a latency budget is for one picture a call: bench.batch must begin with 1")
         named = "backbone" in self.distill.model_fields_set

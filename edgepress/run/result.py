@@ -10,7 +10,7 @@ from edgepress.calibration.decide.label_scores import DecisionScores
 from edgepress.deploy.bench.benchmark import Benchmark
 from edgepress.deploy.bench.timing import Timing
 from edgepress.deploy.verify.verification import Verification
-from edgepress.multilabel.judgement import Judgement, Reason
+from edgepress.multilabel.judgement import Judgement, Reason, judge
 from edgepress.multilabel.manifest import Precision, Quantization
 from edgepress.multilabel.ratio import Ratio
 
@@ -205,3 +205,19 @@ class EngineResult(Typed):
     def reasons(self) -> tuple[Reason, ...]:
         """The reasons against a pass."""
         return self.judgement.reasons if self.judgement is not None else ()
+
+    @property
+    def to_ship(self) -> Judgement | None:
+        """Whether it may be shipped: the judgement here, or of an engine that a host has seen, what was found there
+        and what was found here about the model. That this machine cannot run it does not count then. None until the
+        run is finished.
+        """
+        if self.judgement is None or self.on_host is None:
+            return self.judgement
+        about_model = (reason for reason in self.reasons if reason.kind != "machine")
+        return judge([*about_model, *self.on_host.judgement.reasons])
+
+    @property
+    def p50_to_ship(self) -> float | None:
+        """Median latency in milliseconds where it is to be shipped: on the host, if one has seen it."""
+        return (self.on_host or self).p50_ms

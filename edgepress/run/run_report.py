@@ -157,11 +157,14 @@ class RunReport(Typed):
 
     @property
     def to_ship(self) -> EngineResult | None:
-        """The engine that the latency budget chose, otherwise the fastest that passes; None if there is none."""
+        """The engine that the latency budget chose, otherwise the fastest that passes, on the host if the recipe names
+        one; None if there is none."""
         if self.latency_budget is not None:
             return next((one for one in self.engines if one.engine == self.latency_budget.ship), None)
-        passing = [one for one in self.engines if one.verdict == "pass" and one.p50_ms is not None]
-        return min(passing, key=lambda one: one.p50_ms or 0.0, default=None)
+        seen = [one for one in self.engines if self.recipe.host is None or one.on_host is not None]
+        passing = [one for one in seen if one.to_ship is not None and one.to_ship.verdict == "pass"]
+        timed = [(one.p50_to_ship, one) for one in passing if one.p50_to_ship is not None]
+        return min(timed, key=lambda one: one[0], default=(None, None))[1]
 
     @property
     def telling(self) -> EngineResult | None:

@@ -169,6 +169,14 @@ class TestBudget:
         assert row.engines["onnx-fp32"].p50_ms > 0
         assert [path.name for path in tmp_path.iterdir()] == [TIMES]
 
+    def test_without_a_budget_the_host_is_asked_before_anything_is_trained(self, settings, server, tmp_path):
+        free = settings.model_copy(update={"latency_budget": None})
+        assert choose_student(free, splits_of(free), tmp_path) == (free, None)
+        away = free.model_copy(update={"ssh_option": tuple(server.options(port=sshd.free_port()))})
+        with pytest.raises(InputError, match="Connection refused"):
+            choose_student(away, splits_of(away), tmp_path)
+        assert not list(tmp_path.iterdir())
+
     def test_an_engine_that_cannot_run_here_counts_there(self, settings, run_folder, tiny_data):
         engine, test = Bundle.open(run_folder / "onnx-fp32"), load_dataset(tiny_data, "test")
         seen = seen_on_host(host_of_recipe(settings), engine, settings, test)

@@ -65,11 +65,10 @@ def test_the_markdown_says_the_same(run_folder, report):
 
 
 def test_the_recipe_in_the_report_makes_the_same_run(report):
-    read = yaml.safe_load(
-        recipe_text(Recipe.parse({**report["recipe"], "latency_budget": "8ms", "ssh_option": ["Port=1"]}, "report"))
-    )
+    more = {"latency_budget": "8ms", "host": "me@board", "ssh_option": ["Port=1"]}
+    read = yaml.safe_load(recipe_text(Recipe.parse({**report["recipe"], **more}, "report")))
     assert "ssh_option" not in read
-    assert read.pop("latency_budget") == "8ms"
+    assert (read.pop("latency_budget"), read.pop("host")) == ("8ms", "me@board")
     assert Recipe.parse(read, "report") == Recipe.parse(report["recipe"], "report.json")
 
 
@@ -252,7 +251,7 @@ def test_a_student_far_below_its_teacher_is_cautioned_about(report, capsys):
     assert not any("less than its teacher" in line for line in headline(near))
 
 
-def test_an_engine_that_only_a_host_ran_can_be_the_one_to_ship(report):
+def test_an_engine_that_only_a_host_ran_can_be_the_one_to_ship(report, capsys):
     there = copy.deepcopy(report)
     row = there["engines"][-1]
     kept = {name: row[name] for name in ("engine", "precision", "size_bytes", "digest", "int8", "bundle")}
@@ -264,6 +263,11 @@ def test_an_engine_that_only_a_host_ran_can_be_the_one_to_ship(report):
     told = to_markdown(report_document(typed({**there, "latency_budget": budget})))
     assert f"{row['engine']} is to ship within 8 ms" in told
     assert "2.00 ms on me@board" in told
+    there["recipe"] |= {"latency_budget": None}
+    free = typed(there)
+    assert f"{row['engine']} is the fastest engine that passes on me@board" in headline(free)[0]
+    print_report(free, Console(width=300))
+    assert f"{row['engine']} on me@board: pass; p50 2.00 ms\n" in capsys.readouterr().out
 
 
 def alone(report: dict[str, Any]) -> dict[str, Any]:

@@ -169,6 +169,25 @@ def test_on_a_host_an_engine_must_hold_what_was_found_here(passing):
 
 
 @pytest.mark.parametrize(
+    ("here", "there", "said"),
+    [
+        (None, None, "pass"),
+        ("machine", None, "pass"),  # this machine cannot run it, the host can
+        (None, "machine", "fail"),  # no engine runs there
+        (None, "drop", "fail"),
+        ("drop", None, "fail"),  # what was found here about the model counts there too
+    ],
+)
+def test_a_host_without_a_latency_budget_decides(passing, here, there, said):
+    seen = OnHost(judgement=judge([there and Reason(kind=there, text="there")]), p50_ms=None if there else 2.0)
+    refusal = here and Reason(kind=here, text="here")
+    one = passing if here is None else EngineResult(engine="a", precision="fp32", bundle="a", refusal=refusal)
+    result = judged(one, None, on_host=seen)
+    assert judge_run([result], None) == said
+    assert (result.to_ship.verdict == "pass") == (said == "pass")
+
+
+@pytest.mark.parametrize(
     ("verdicts", "required", "said"),
     [
         ({"a": None}, (), "pass"),

@@ -64,7 +64,8 @@ def test_what_is_no_time_is_refused(settings, given):
     ("more", "said"),
     [
         ({"students": ["test_resnet"]}, "students is for a latency budget"),
-        ({"host": "user@jetson"}, "host is for a latency budget"),
+        ({"host_python": "python3.11"}, "host_python says how to reach a host: give host as well"),
+        ({"ssh_option": ["Port=2222"]}, "ssh_option says how to reach a host: give host as well"),
         ({"latency_budget": 8, "bench": {"batch": 4}}, "bench.batch must begin with 1"),
     ],
 )
