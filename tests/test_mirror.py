@@ -63,7 +63,6 @@ TESTED_THROUGH = {
     "multilabel/datasets/contents.py": "what every reader returns, as the data set that test_datasets.py checks",
     "multilabel/datasets/denials.py": "the columns beside lists in test_csv_table.py",
     "multilabel/datasets/files.py": "the names that every reader's tests refuse",
-    "multilabel/datasets/finding.py": "how every reader's tests find a picture by its name, or do not",
     "multilabel/datasets/label_lists.py": "the lists in cells of test_csv_table.py and test_tables_generated.py",
     "multilabel/datasets/named_labels.py": "the pictures and names of test_labelstudio.py, test_vertex.py and others",
     "multilabel/datasets/options.py": "the options that test_csv_table.py gives to load_dataset",

@@ -35,11 +35,12 @@ from edgepress.multilabel.datasets import (
     webdataset,
 )
 from edgepress.multilabel.datasets.contents import Reader
+from edgepress.multilabel.datasets.elsewhere import told_folders
 from edgepress.multilabel.datasets.label_groups import find_groups, tell_violations
 from edgepress.multilabel.datasets.mirror import dataset_folder, mirror_of
 from edgepress.multilabel.datasets.notations import are_numbers, refuse_numbers
 from edgepress.multilabel.datasets.options import DataOptions, Difficult, Format
-from edgepress.multilabel.datasets.unrecognised import nearest
+from edgepress.multilabel.datasets.unrecognised import meant_inside, nearest
 from edgepress.multilabel.datasets.values import CellCount
 from edgepress.multilabel.errors import DataChangedError, InputError, as_path, shown
 from edgepress.multilabel.folder_kinds import is_bundle
@@ -324,7 +325,13 @@ def load_dataset(
         paths=list(read.paths),
         targets=read.targets,
         ignore=read.ignore,
-        notes=(*read.notes, *_alike(read.labels), *_numbers(read.labels), *told),
+        notes=(
+            *read.notes,
+            *_alike(read.labels),
+            *_numbers(read.labels),
+            *told_folders(root, named, read.paths, tables=found == "csv" and options.split_column is None),
+            *told,
+        ),
         values=read.values,
         copies=read.copies,
         groups=groups,
@@ -421,13 +428,25 @@ def detect_format(path: str | Path, options: DataOptions | None = None, **fields
                 f"{root}: not recognised as {options.format}; expected {reader.LOOKS_FOR}; {_instead(root, options)}"
             )
         return options.format
-    for name, reader in _READERS.items():
-        # labels.txt alone makes an imagefolder, but it may also accompany tables or folders of another format.
-        if reader.recognise(root, options) and reader.splits(root, options):
-            return name
+    if (name := _recognised(root, options)) is not None:
+        return name
     if is_bundle(root):
         raise InputError(f"{root}: is a bundle and no data set; expected a folder of pictures and their labels here")
-    raise InputError(f"{root}: not recognised as a data set: {nearest(root)}")
+    inside = meant_inside(root, lambda folder: _recognised(folder, options) is not None)
+    raise InputError(f"{root}: not recognised as a data set: {nearest(root)}{inside}")
+
+
+def _recognised(root: Path, options: DataOptions) -> Format | None:
+    """The most specific format that recognises a folder and finds a split there; None where none does."""
+    for name, reader in _READERS.items():
+        try:
+            # labels.txt alone makes an imagefolder, but it may also accompany tables or folders of another format.
+            if reader.recognise(root, options) and reader.splits(root, options):
+                return name
+        except folders.DoubtfulError as error:
+            inside = meant_inside(root, lambda folder: _recognised(folder, options) is not None)
+            raise folders.DoubtfulError(f"{error}{inside}") from None
+    return None
 
 
 def _instead(root: Path, options: DataOptions) -> str:

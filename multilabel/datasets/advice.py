@@ -31,11 +31,17 @@ def options_for(table: LabelTable, good: Sequence[int], bad: Sequence[int]) -> s
     empty = [column for column in good if not any(canonical(row[column]) for row in table.sample if len(row) > column)]
     good = [column for column in good if column not in empty]
     cells = {column: Counter(row[column].strip() for row in table.sample if len(row) > column) for column in bad}
-    words = [column for column in bad if not _measures(cells[column])]
+    numbered = {column: mark for column in bad if (mark := _between_numbers(cells[column]))}
+    words = [column for column in bad if column not in numbered and not _measures(cells[column])]
     marks = {column: _separator(list(cells[column])) for column in words}
     answers = [column for column in words if not marks[column] and len(_unread(cells[column])) <= _MOST_ANSWERS]
     listing = [column for column in words if not any(_answers(cell) for cell in cells[column])]
     ways = [
+        f"if {header[column]!r} lists labels by their numbers: --label-columns {_quoted([header[column]])} --separator "
+        f"{quoted(mark)}"
+        for column, mark in numbered.items()
+    ]
+    ways += [
         f"if {header[column]!r} lists labels: --label-columns {_quoted([header[column]])}{marks[column]}"
         for column in listing[:3]
     ]
@@ -89,6 +95,15 @@ def _unread(cells: Counter[str]) -> set[str]:
 def _measures(cells: Counter[str]) -> bool:
     """Return whether a column holds numbers, as a width and a score do."""
     return all(_NUMBER.fullmatch(cell) for cell in cells if canonical(cell))
+
+
+def _between_numbers(cells: Counter[str]) -> str | None:
+    """The mark between the numbers that cells list, such as `16 0`; None where they list none, or are decimals."""
+    for mark, several in ((" ", r"\d+( \d+)+"), (",", r"\d+(, ?\d+){2,}")):
+        numbers = re.compile(rf"\d+({mark} ?\d+)*|")
+        if any(re.fullmatch(several, cell) for cell in cells) and all(map(numbers.fullmatch, cells)):
+            return mark
+    return None
 
 
 def _separator(cells: list[str]) -> str:

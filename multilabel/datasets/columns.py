@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from edgepress.multilabel.datasets import files
 from edgepress.multilabel.datasets.advice import options_for
 from edgepress.multilabel.datasets.denials import NO_CONTENT, deniers_of, refuse_denied, refuse_other_lists
+from edgepress.multilabel.datasets.elsewhere import folder_of_split
 from edgepress.multilabel.datasets.finding import Pictures
 from edgepress.multilabel.datasets.options import DataOptions
 from edgepress.multilabel.datasets.tables import LabelTable, column_key
@@ -67,6 +68,11 @@ class Columns:
         """
         assert self.split is not None
         cell = row[self.split].strip()
+        if self.split == self.picture:
+            folder = folder_of_split(PurePosixPath(cell.replace("\\", "/")).parts[:-1])
+            if folder is None:
+                raise InputError(f"{where}: {cell!r} is in no folder that names a split, such as train/a.jpg")
+            return folder
         if self.negated is not None:
             meaning = Values.parse(None).of(cell)
             if meaning in ("yes", "no"):
@@ -147,6 +153,8 @@ def _picture(table: LabelTable, options: DataOptions, pictures: Pictures) -> int
     places = usual or [column for column in range(len(table.header)) if column not in table.unnamed]
     found = {column: _named_pictures(rows, column, pictures.afresh()) for column in places}
     fitting = [column for column in places if found[column]]
+    # Pictures may be called 0.png and 1.png, and then every yes and no names one.
+    fitting = [column for column in fitting if not _is_values(table, column, options)] or fitting
     firm = [column for column in fitting if usual or column_key(table.header[column]) not in _LAST_RESORT] or fitting
     if len(firm) > 1:  # several columns may name the same pictures, such as a path and a name
         found = {column: _named_pictures(table.sample, column, pictures.afresh()) for column in firm}
@@ -169,6 +177,8 @@ def _split(table: LabelTable, options: DataOptions, picture: int, chosen: list[i
     """The column that names the split, and the split's name if the column holds yes and no."""
     if options.split_column is not None:
         column = table.column(options.split_column, "--split-column")
+        if column == picture:
+            return column, None  # the folder in each name is its split
         return column, table.header[column] if _is_yes_or_no(table, column) else None
     found = []
     for column, name in enumerate(table.header):
@@ -285,8 +295,9 @@ def _refuse_doubtful(table: LabelTable, doubtful: list[int], labels: list[str]) 
     if doubtful:
         name, *more = (table.header[column] for column in doubtful)
         them = f"it (and {shown(more, 3)})" if more and labels else "it"
+        chosen = ",".join(labels or more)
+        out = f"--label-columns '{chosen}' leaves {them} out" if chosen else "--label-columns leaves it out"
         raise InputError(
             f"{table.path}, line 1: column {name!r} holds yes and no, and is named like no label; --split-column "
-            f"{name!r} reads it as the split, --label-columns '{','.join(labels or more)}' leaves {them} out, and with "
-            "it among --label-columns it is a label"
+            f"{name!r} reads it as the split, {out}, and with it among --label-columns it is a label"
         )

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from edgepress.multilabel.datasets import files
-from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.errors import InputError, shown
+from edgepress.multilabel.pictures import Picture
 
 _WORDS = {
     "train": ("train", "training", "trainval"), "val": ("val", "valid", "validation", "dev"),
@@ -75,6 +77,29 @@ def split_of(name: str) -> str | None:
     """The split that a name says, such as train for train-jpg; None where it says none, or several."""
     said = {_SPLITS[word] for word in re.split(r"[^a-z]+", name.lower()) if word in _SPLITS}
     return said.pop() if len(said) == 1 else None
+
+
+def told_folders(root: Path, split: str, paths: Iterable[Picture], *, tables: bool) -> list[str]:
+    """What to tell of a split whose pictures lie in folders that name several splits, such as train/ and val/.
+
+    Args:
+        tables: whether --split-column may name the column of the pictures.
+    """
+    found: dict[str, str] = {}
+    for folder in {path.parent for path in paths if isinstance(path, Path)}:
+        parts = folder.relative_to(root).parts if folder.is_relative_to(root) else ()
+        if (name := folder_of_split(parts)) is not None:
+            found[name] = split_of(name) or ""
+    if len(set(found.values())) < 2:
+        return []
+    names = shown([f"{name}/" for name in sorted(found)], 5)
+    column = "; --split-column with the column of the pictures reads the folders as splits" if tables else ""
+    return [f"pictures of the one split {split!r} lie in folders that name several: {names}{column}"]
+
+
+def folder_of_split(parts: Iterable[str]) -> str | None:
+    """The first of a path's folders that names a split; None where none does."""
+    return next((part for part in parts if split_of(part) is not None), None)
 
 
 def _common(path: PurePosixPath, inside: PurePosixPath) -> int:

@@ -1,15 +1,18 @@
 """The only resolver of file names: from what a label file calls a picture to the file on disk.
 
 A name is first searched for below each folder in turn as it is written, with `\\` as `/`. Only if that finds nothing
-is a missing suffix added; an absolute name or a URL is searched for by its last parts, the longest first; and leading
-folders that do not exist here are dropped, such as the data set's own name before every path. If none of a split's
-pictures is found so, they lie in folders of their own, and each is searched for in all of them (see `Elsewhere`). No
-step leaves the data set's folder or chooses among several files: two answers are an error.
+is a missing suffix added; then case and the Unicode form are disregarded, as other systems do; an absolute name or a
+URL is searched for by its last parts, the longest first; and leading folders that do not exist here are dropped, such
+as the data set's own name before every path. If none of a split's pictures is found so, they lie in folders of their
+own, and each is searched for in all of them (see `Elsewhere`). No step leaves the data set's folder or chooses among
+several files: two answers are an error.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
@@ -21,6 +24,8 @@ from edgepress.multilabel.plural import plural
 _SUFFIXES = dict.fromkeys(suffix for name in files.PICTURE_SUFFIXES for suffix in (name, name.upper()))
 _ELSEWHERE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|/|[A-Za-z]:[\\/]|\\\\")
 """A URL, or a path from the root of a file system."""
+_UPLOADED = re.compile(r"(?:.*/)?upload/\d+/[0-9a-f]{8}-(?P<name>[^/]+)")
+"""Label Studio's name of a picture that was uploaded, with eight characters before the name that it had."""
 _PLAIN = re.compile(r"[^\\:?%\x00-\x1f]+")
 
 
@@ -36,9 +41,14 @@ class Pictures:
         self._listings: dict[Path, frozenset[str]] = {}
         self._parents: dict[str, list[Path]] = {}
         self._by_stem: dict[Path, dict[str, list[str]]] = {}
+        self._by_form: dict[Path, dict[str, list[str]]] = {}
         self._found: dict[Path, str] = {}
         self.dropped: dict[str, int] = {}
         """Leading parts of names that were dropped because they are no folders here, with the number of names each."""
+        self._respelt: dict[str, str] = {}
+        """Names that were found in another case or Unicode form, with what they are called here."""
+        self._uploads = 0
+        """Names that were found without the prefix of Label Studio's uploads."""
         self._elsewhere = elsewhere
         self._regular = False
         """Whether a picture was found in `folders`."""
@@ -173,7 +183,44 @@ class Pictures:
             found = fitting[0] if fitting else None
         if found is None:  # a file system may find a file under another case or spelling than its listing shows
             found = next((path for folder in self.folders if files.is_file(path := folder / name)), None)
-        return found
+        return found if found is not None else self._in_other_letters(inside, where, suffix)
+
+    def _in_other_letters(self, inside: PurePosixPath, where: str, suffix: bool) -> Path | None:
+        """The one file whose path differs in case, or in the form of its Unicode letters, alone."""
+        last = {inside.name}
+        if suffix and inside.suffix.lower() not in files.PICTURE_SUFFIXES:
+            last |= {inside.name + ending for ending in _SUFFIXES}
+        found = {
+            path
+            for folder in self.folders
+            for parent in self._folders_like(folder, inside.parts[:-1])
+            for name in {_form(one) for one in last}
+            for path in self._names_like(parent, name)
+            if path.is_file()
+        }
+        if len(found) > 1:
+            first, second, *_ = sorted(found)
+            raise InputError(f"{where}: {str(inside)!r} may be {first} or {second}; write the one that is meant")
+        for path in found:
+            self._claim(path, str(inside), where, "no file here is written as they are")
+            self._respelt[str(inside)] = path.name
+        return next(iter(found), None)
+
+    def _folders_like(self, folder: Path, parts: tuple[str, ...]) -> Iterator[Path]:
+        if not parts:
+            yield folder
+            return
+        for inner in self._names_like(folder, _form(parts[0])):
+            yield from self._folders_like(inner, parts[1:]) if inner.is_dir() else ()
+
+    def _names_like(self, folder: Path, form: str) -> list[Path]:
+        """What lies in a folder under names of this form."""
+        forms = self._by_form.get(folder)
+        if forms is None:
+            forms = self._by_form[folder] = {}
+            for name in (*files.folders_of(folder), *self._listing(folder)):
+                forms.setdefault(_form(name), []).append(name)
+        return [folder / name for name in forms.get(form, ())]
 
     def _by_last_parts(
         self, inside: PurePosixPath, name: str, where: str, suffix: bool, elsewhere: bool
@@ -195,7 +242,12 @@ class Pictures:
             front = "/".join(parts[:start])
             self.dropped[front] = self.dropped.get(front, 0) + 1
             return found
-        return None
+        uploaded = _UPLOADED.fullmatch(str(inside)) if elsewhere else None
+        if uploaded is None or (found := self._as_written(PurePosixPath(uploaded["name"]), where, False)) is None:
+            return None
+        self._claim(found, name, where, "they differ in the prefix of Label Studio's uploads alone")
+        self._uploads += 1
+        return found
 
     def _is_folder_here(self, name: str) -> bool:
         return any(files.is_folder(folder / name) for folder in self.folders)
@@ -221,6 +273,12 @@ class Pictures:
         notes = [f"{plural(count, *read)} {front!r}, which is no folder here" for front, count in ordered[:1] if front]
         if len(ordered) > 1:
             notes.append(f"{len(ordered) - 1} more such leading parts were dropped")
+        if self._uploads:
+            said = plural(self._uploads, "name was found", "names were found")
+            notes.append(f"{said} without the eight characters that Label Studio writes before uploads")
+        if self._respelt:
+            said = plural(len(self._respelt), "name was found", "names were found")
+            notes.append(f"{said} in another case or Unicode form, such as {next(iter(self._respelt.values()))!r}")
         if self._strays:
             folders = shown([f"{name}/" for name in self._strays], 3)
             found = plural(
@@ -228,6 +286,11 @@ class Pictures:
             )
             notes.append(f"{found} alone, in {folders}")
         return notes
+
+
+def _form(name: str) -> str:
+    """What names have in common that differ in case, or in the form of their Unicode letters, alone."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def _local(name: str) -> str:

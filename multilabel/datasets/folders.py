@@ -50,6 +50,10 @@ _SPEAKS = re.compile(
 """Names of files that describe labels."""
 
 
+class DoubtfulError(InputError):
+    """A tree of folders that is not believed to be a folder a label. Exit code 2."""
+
+
 def recognise(root: Path, options: DataOptions) -> bool:
     """Return whether the folder looks like this layout."""
     return any(_has_label(root / name) for name in files.folders_of(root))
@@ -63,12 +67,9 @@ def splits(root: Path, options: DataOptions) -> list[str]:
     """
     found = [name for name in files.folders_of(root) if _has_label(root / name)]
     if options.format != "folders" and (why := doubt(root, found)) is not None:
-        other = conversion(root)
-        raise InputError(
-            f"{root}: {other}"
-            if other
-            else f"{root}: not read as a folder a label, because {why}; --format folders insists"
-        )
+        if (other := conversion(root)) is not None:
+            raise DoubtfulError(f"{root}: {other}")
+        raise DoubtfulError(f"{root}: not read as a folder a label, because {why}; --format folders insists")
     return found
 
 

@@ -42,6 +42,9 @@ _IN_JSON = (
     (('"data_row"', '"projects"'), f"is Labelbox's export, which is not read; {TABLE}"),
     (('"schema_ref"', "darwin"), "is V7 Darwin's, which is not read; export the set as COCO's JSON"),
     (('"item"', '"slots"'), "is V7 Darwin's, which is not read; export the set as COCO's JSON"),
+    (('"className"', '"instances"'), "is SuperAnnotate's, which is not read; export the set as COCO's JSON"),
+    (('"assets"', '"regions"', '"tags"'), "is VoTT's JSON, which is not read; export the project as Pascal VOC or CSV"),
+    (('"asset"', '"regions"'), "is VoTT's own file, which is not read; export the project as Pascal VOC or CSV"),
     (('"sentences"', '"filename"'), f"holds captions (Karpathy's splits of COCO), which are no labels; {TABLE}"),
     (('"file_ext"', '"tags"'), f"is Danbooru's metadata, which is not read; {TABLE}"),
 )

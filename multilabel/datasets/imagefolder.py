@@ -249,7 +249,8 @@ def _parse(line: str, where: str, key: str | None, options: DataOptions) -> dict
 
 def _checked(row: Any, where: str, key: str | None, options: DataOptions) -> dict[str, Any]:
     if not isinstance(row, dict) or not isinstance(row.get("file_name"), str) or not row["file_name"]:
-        raise InputError(f"{where}: expected an object with a file_name and a list of labels")
+        got = f"no file_name among {shown(row, 5)}; " if isinstance(row, dict) and "file_name" not in row else ""
+        raise InputError(f"{where}: {got}expected an object with a file_name and a list of labels")
     labels = row.get("labels")
     if key is None and row.keys() <= _KEYS and isinstance(labels, list) and "ignore" not in row and _are_names(labels):
         return {**row, "ignore": []}  # most lines are of this kind

@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from edgepress.multilabel.datasets import files
 from edgepress.multilabel.datasets.columns import usual_names
 from edgepress.multilabel.datasets.foreign import TABLE, conversion
 from edgepress.multilabel.datasets.tables import first_line
-from edgepress.multilabel.errors import shown
+from edgepress.multilabel.errors import InputError, shown
 
 _ANYTHING = "a folder of pictures with labels: a table, COCO or VOC files, or a folder a label (docs/data.md lists all)"
 _MOST_LISTED = 2000
+_MOST_FOLDERS = 50
 
 
 def nearest(root: Path) -> str:
     """A sentence for the error that says what the folder looks like and what it lacks."""
     return conversion(root) or next(_signs(root), f"holds {_seen(root)}; expected {_ANYTHING}")
+
+
+def meant_inside(root: Path, recognised: Callable[[Path], bool]) -> str:
+    """The end of a message about a folder that is no data set, where folders in it, or in these, are; else nothing.
+
+    Args:
+        recognised: whether a folder is a data set; it may raise an InputError.
+    """
+    level = [root / name for name in files.folders_of(root)][:_MOST_FOLDERS]
+    for _ in range(2):
+        found = []
+        for folder in level:
+            with contextlib.suppress(InputError):
+                found += [folder] if recognised(folder) and files.below(folder, files.PICTURE_SUFFIXES) else []
+        if found:
+            are = "is a data set" if len(found) == 1 else "are data sets"
+            return f"; {shown([str(one) for one in found], 3)} {are}: give that folder"
+        level = [folder / name for folder in level for name in files.folders_of(folder)][:_MOST_FOLDERS]
+    return ""
 
 
 def _signs(root: Path) -> Iterator[str]:
@@ -56,13 +77,17 @@ def _signs(root: Path) -> Iterator[str]:
                     f"{where} is not read under this name; name it metadata.jsonl, put it beside its pictures, one "
                     "folder a split, and give every line file_name and labels"
                 )
-            elif name[: -len(".json")] in stems:
+            elif name[: -len(".json")] in stems or name[: -len(".json")].rpartition(".")[0] in stems:
                 yield f"{where} is beside a picture, and is the JSON of no tool that is read; {TABLE}"
     for name in files.named_as(root, (".txt",)):
         if files.mentions_any(root / name, files.PICTURE_SUFFIXES):
             yield f"{name} lists pictures in text, which is not read; write a table with the columns path and labels"
     if files.named_as(root, (".txt",)) and (root / "labels.txt").is_file():
         yield "labels.txt is there, and no picture's labels: expected <split>/metadata.jsonl or <split>.csv"
+    for folder in inside[1:]:
+        texts = files.named_as(folder, (".txt",))
+        if len(texts) > 1 and not files.named_as(folder, files.PICTURE_SUFFIXES):
+            yield f"{folder.name}/ holds texts ({shown(texts, 3)}), which are not read; {TABLE}"
     if files.named_as(root, files.PICTURE_SUFFIXES):
         yield "pictures lie in it, and nothing says their labels; expected metadata.jsonl or a table beside them"
     if any(files.named_as(root / name, files.PICTURE_SUFFIXES) for name in files.folders_of(root)):

@@ -78,3 +78,16 @@ def test_a_column_whose_few_words_repeat_may_say_the_split(tmp_path):
     message = refusal(root)
     assert "if 'Teilmenge' says which split a picture is in: --split-column 'Teilmenge'" in message
     assert load_dataset(root, "Training", split_column="Teilmenge").labels.names == ("Hund", "Katze")
+
+
+@pytest.mark.parametrize("cells", [["16 0", "7 16 0", "5"], ['"16,0,5"', '"7,16"', '"5"']])
+def test_a_column_that_lists_labels_by_their_numbers(tmp_path, cells):
+    root = write_csv(tmp_path, "Id,Target", *(f"{name},{cell}" for name, cell in zip("abc", cells, strict=True)))
+    data = load_dataset(root, **options_in(refusal(root), "if 'Target' lists labels by their numbers: "))
+    assert data.labels.names == ("0", "16", "5", "7")
+    assert data.targets.sum() == sum(len(cell.replace(",", " ").split()) for cell in cells)
+
+
+def test_a_column_that_cannot_be_left_out_by_naming_others(tmp_path):
+    root = write_csv(tmp_path, "file,race,is_test", "a.jpg,x,True", "b.jpg,y,False", "c.jpg,x,False")
+    assert "--label-columns leaves it out" in refusal(root)

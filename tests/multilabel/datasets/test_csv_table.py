@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgepress.multilabel.datasets import detect_format, list_splits, load_dataset
-from tests.multilabel.layouts import check, refusal, write, write_csv
+from tests.multilabel.layouts import check, picture, refusal, write, write_csv
 
 
 @pytest.mark.parametrize("column", ["path", "file", "file_name", "image", "filename"])
@@ -460,3 +460,10 @@ def test_properties_of_boxes_and_numbers_beside_a_label_deny_nothing(tmp_path, c
     data = load_dataset(write_csv(tmp_path, f"image,label,{column}", *rows))
     check(data, ["cat", "dog"], ["a.jpg", "b.jpg", "c.jpg"], [[1, 1], [1, 0], [0, 1]])
     assert f"test.csv: columns that are no labels left out: {column}" in data.notes
+
+
+def test_yes_and_no_name_no_pictures_though_they_are_called_0_and_1(tmp_path):
+    for shade in range(3):
+        picture(tmp_path / "images" / f"{shade}.png", shade)
+    write(tmp_path / "test.csv", "ID,cat,dog", "0,1,0", "1,0,0", "2,1,1")
+    check(load_dataset(tmp_path), ["cat", "dog"], ["0.png", "1.png", "2.png"], [[1, 0], [0, 0], [1, 1]])

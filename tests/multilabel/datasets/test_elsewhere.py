@@ -76,3 +76,23 @@ def test_a_name_that_no_file_system_takes_is_a_missing_picture(tmp_path):
     table(tmp_path, names=(f"{'x' * 300}/b.jpg", "a.jpg"))
     assert "no such file" in refusal(tmp_path, "train")
     assert "no split 'xxx" in refusal(tmp_path, "x" * 300)
+
+
+def test_folders_that_name_splits_are_told_and_read_where_it_is_asked(tmp_path):
+    names = ("train/a.jpg", "train/b.jpg", "pictures\\valid\\c.jpg")
+    for shade, name in enumerate(names):
+        picture(tmp_path / name.replace("\\", "/"), shade)
+    write(tmp_path / "all.csv", "path,cat,dog", *(f"{name},{row % 2},1" for row, name in enumerate(names)))
+    said = "pictures of the one split 'all' lie in folders that name several: train/, valid/"
+    assert said in load_dataset(tmp_path, "all").notes[0]
+    data = {split: load_dataset(tmp_path, split, split_column="path") for split in ("train", "valid")}
+    check(data["train"], ["cat", "dog"], ["a.jpg", "b.jpg"], [[0, 1], [1, 1]])
+    check(data["valid"], ["cat", "dog"], ["c.jpg"], [[0, 1]])
+    assert not any("that name several" in note for one in data.values() for note in one.notes)
+
+
+def test_a_name_without_the_folder_of_a_split_is_refused(tmp_path):
+    for shade, name in enumerate(("train/a.jpg", "b.jpg")):
+        picture(tmp_path / name, shade)
+    write(tmp_path / "all.csv", "path,cat", "train/a.jpg,1", "b.jpg,0")
+    assert "'b.jpg' is in no folder that names a split" in refusal(tmp_path, "train", split_column="path")

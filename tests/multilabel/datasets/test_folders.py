@@ -245,3 +245,23 @@ def test_a_picture_below_two_labels_is_refused(tmp_path):
         picture(tmp_path / name, shade)
     message = refusal(tmp_path, "train")
     assert "c.jpg: is below the label 'cat' and the folder 'dog', which is a label as well" in message
+
+
+@pytest.mark.parametrize(
+    ("files", "there"),
+    [
+        ({"data/train/cat/a.jpg": "", "data/train/dog/b.jpg": ""}, "data"),
+        ({"set/x/train.csv": "path,labels\na.jpg,cat", "set/x/a.jpg": ""}, "set/x"),
+        ({"my/train.csv": "path,labels\na.jpg,cat", "my/images/a.jpg": ""}, "my"),
+    ],
+)
+def test_a_folder_that_holds_the_data_set_is_told_where_it_is(tmp_path, files, there):
+    for shade, (name, text) in enumerate(files.items()):
+        write(tmp_path / name, text) if text else picture(tmp_path / name, shade)
+    assert refusal(tmp_path).endswith(f"; {tmp_path / there} is a data set: give that folder")
+
+
+def test_a_folder_of_tables_without_pictures_is_no_data_set_to_give(tmp_path):
+    picture(tmp_path / "photos" / "a.jpg")
+    write(tmp_path / "tables" / "train.csv", "path,cat", "a.jpg,1")
+    assert "give that folder" not in refusal(tmp_path)

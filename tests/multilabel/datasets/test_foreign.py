@@ -40,6 +40,9 @@ FILES = [
     ("captions.json", '{"images": [{"filename": "a.jpg", "sentences": []}]}', "holds captions (Karpathy's splits of"),
     ("train.jsonl", '{"image": "a.jpg", "tags": ["cat"]}', "train.jsonl is not read under this name; name it metadata"),
     ("photos/a.json", '{"tags": ["cat"]}', "photos/a.json is beside a picture, and is the JSON of no tool that"),
+    ("photos/a.jpg.json", '{"rating": "s"}', "photos/a.jpg.json is beside a picture, and is the JSON of no tool that"),
+    ("photos/a.jpg.json", '{"instances": [{"className": "cat"}]}', "is SuperAnnotate's, which is not read; export"),
+    ("v.json", '{"assets": {"x": {"regions": [{"tags": ["cat"]}]}}}', "is VoTT's JSON, which is not read; export the"),
     ("multilabel_train_list.txt", "a.jpg\t0,1,0", "train_list.txt lists pictures in text, which is not read"),
 ]  # fmt: skip
 
@@ -56,3 +59,11 @@ def test_a_file_that_is_not_read_is_named_with_what_to_do(tmp_path, name, text, 
     assert "\n" not in str(caught.value)
     assert name.split("/")[0] in str(caught.value)
     assert said in str(caught.value)
+
+
+def test_texts_in_a_folder_without_pictures_are_named(tmp_path):
+    picture(tmp_path / "mirflickr" / "im1.jpg")
+    for name in ("baby", "sky"):
+        write(tmp_path / "annotations_v080" / f"{name}.txt", "1", "3")
+    with pytest.raises(InputError, match=r"annotations_v080/ holds texts \(baby.txt, sky.txt\), which are not read"):
+        list_splits(tmp_path)

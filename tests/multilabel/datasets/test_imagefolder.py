@@ -72,3 +72,8 @@ def test_a_file_in_the_root_beside_those_of_the_splits_is_told(tmp_path):
     root = folder(tmp_path, {"a.jpg": {"labels": ["cat"]}, "b.jpg": {"labels": []}})
     write(root / "metadata.jsonl", json.dumps({"file_name": "train/a.jpg", "labels": ["dog"]}))
     assert "metadata.jsonl in" in load_dataset(root, "train").notes[-1]
+
+
+def test_the_keys_of_a_line_without_a_file_name_are_told(tmp_path):
+    write(tmp_path / "train" / "metadata.jsonl", '{"image": "a.jpg", "labels": ["cat"]}')
+    assert "line 1: no file_name among image, labels; expected" in refusal(tmp_path, "train")
