@@ -71,6 +71,22 @@ def drop_interval(
     return float(low), float(high)
 
 
+def moved(points: float, digits: int = 2) -> str:
+    """A drop in words: one below 0 is a rise.
+
+    Example:
+        >>> moved(0.5), moved(-0.5), moved(-0.001)
+        ('drops by 0.50 points', 'rises by 0.50 points', 'drops by 0.00 points')
+    """
+    rises = round(points, digits) < 0
+    return f"{'rises' if rises else 'drops'} by {abs(points):.{digits}f} points"
+
+
+def rounded_up(value: float, digits: int = 3) -> float:
+    """So that what is said to be beyond a bound is not rounded down to it."""
+    return math.ceil(10**digits * value) / 10**digits
+
+
 def doubt(
     interval: tuple[float, float] | None,
     allowed: float,
@@ -91,7 +107,7 @@ def doubt(
         return None
     return (
         f"on {plural(pictures, 'picture')} the true drop may be up to "
-        f"{math.ceil(1000 * interval[1]) / 1000:g} (95 %), beyond the allowed {allowed:g}: {remedy}"
+        f"{rounded_up(interval[1]):g} (95 %), beyond the allowed {allowed:g}: {remedy}"
     )
 
 

@@ -74,7 +74,7 @@ class Golden:
         Raises:
             InputError: the file is not what `save` writes, or does not fit the bundle.
         """
-        if GOLDEN not in bundle.manifest.files:
+        if not has_golden(bundle):
             return None
         size, count = bundle.preprocess.size, len(bundle.labels)
         try:
@@ -90,6 +90,11 @@ class Golden:
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(f"{bundle.path / GOLDEN}: not a file that edgepress made ({error})") from None
         return cls(pictures, logits, answers)
+
+
+def has_golden(bundle: Bundle) -> bool:
+    """Whether a bundle stores golden pictures."""
+    return GOLDEN in bundle.manifest.files
 
 
 def require_golden(engine: Engine) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from edgepress.deploy.verify.label_tallies import LabelTallies
-from edgepress.multilabel.confidence import LEVEL
+from edgepress.multilabel.confidence import LEVEL, moved, rounded_up
 from edgepress.multilabel.errors import InputError, shown
 from edgepress.multilabel.judgement import Reason
 from edgepress.multilabel.manifest import Precision
@@ -152,43 +152,40 @@ class DecisionGate(BaseModel):
         return f"{said}; more than the allowed {self.allowed_label_drop:g} may be chance there: {', '.join(beyond)}"
 
     def _overall(self, remedy: str) -> Iterator[Reason]:
-        of_yes = f"of {plural(self.predicted_positives, 'predicted positive')}"
+        of_yes = f"(of {plural(self.predicted_positives, 'predicted positive')})"
+        net = self.net_flips.value
+        way = "fewer" if round(net, 3) < 0 else "more"
+        at = "(at the bundle's thresholds)"
         rows = (
-            (self.flips, 1.0, "decisions changed per predicted positive", of_yes),
-            (self.net_flips, 1.0, "more (or, below 0, fewer) predicted positives, as a share", of_yes),
-            (self.OF1_drop, 0.0, "points of OF1 lost", "at the bundle's thresholds"),
-            (self.CF1_drop, 0.0, "points of CF1 lost", "at the bundle's thresholds"),
+            (self.flips, "share", f"{self.flips.value:.3f} decisions changed per predicted positive {of_yes}"),
+            (self.net_flips, "share", f"{abs(net):.3f} {way} predicted positives, as a share {of_yes}"),
+            (self.OF1_drop, "drop", f"OF1 {moved(self.OF1_drop.value)} {at}"),
+            (self.CF1_drop, "drop", f"CF1 {moved(self.CF1_drop.value)} {at}"),
         )
-        for one, share, what, where in rows:
-            digits = 3 if share else 2
-            signed = one is self.net_flips
+        for one, what, said in rows:
+            signed = one is self.net_flips  # fewer are bounded as more are
             size = abs(one.value) if signed else one.value
             ends = [] if one.low is None or one.high is None else [one.high, *([-one.low] if signed else [])]
-            said = f"{one.value:.{digits}f} {what} ({where}); {one.allowed:g} is allowed"
             if size > one.allowed:
-                yield Reason(kind="decisions", text=said)
-            elif ends and max(ends) > one.allowed:
-                yield Reason(
-                    kind="interval",
-                    text=f"{said}, but its 95 % interval is {one.low:.{digits}f} to {one.high:.{digits}f}: {remedy}",
-                )
+                yield Reason(kind="decisions", text=f"{said}; {one.allowed:g} is allowed")
+            elif ends and (most := max(ends)) > one.allowed:
+                beyond = f"the true {what} may be up to {rounded_up(most):g} (95 %), beyond the allowed {one.allowed:g}"
+                yield Reason(kind="interval", text=f"{said}, which is allowed, but {beyond}: {remedy}")
 
     def _labels(self, remedy: str) -> Iterator[Reason]:
         for one in self.labels:
             counted = "positive" if one.measure == "recall" else "predicted positive"
-            said = (
-                f"{one.label}: its {one.measure} drops by {one.drop:.1f} points on {plural(one.count, counted)}; "
-                f"{self.allowed_label_drop:g} are allowed"
-            )
+            allowed = f"{self.allowed_label_drop:g}"
+            said = f"{one.label}: its {one.measure} {moved(one.drop, 1)} on {plural(one.count, counted)}"
             if one.found == "beyond":
-                yield Reason(
-                    kind="decisions", text=f"{said}, and it is at least {one.low:.1f} (95 %, among all labels)"
-                )
+                least = f"the true drop is at least {one.low:.1f} (95 %, among all labels)"
+                yield Reason(kind="decisions", text=f"{said}; {allowed} are allowed, and {least}")
+            elif one.found == "unproven" and one.drop > self.allowed_label_drop:
+                may = f"the true drop may be within it ({one.low:.1f} to {one.high:.1f}, 95 %)"
+                yield Reason(kind="interval", text=f"{said}, more than the allowed {allowed}, but {may}: {remedy}")
             elif one.found == "unproven":
-                yield Reason(
-                    kind="interval",
-                    text=f"{said}, and it may be up to {one.high:.1f} (95 %): {remedy}",
-                )
+                may = f"the true drop may be up to {rounded_up(one.high, 1):g} (95 %), beyond the allowed {allowed}"
+                yield Reason(kind="interval", text=f"{said}, which is allowed, but {may}: {remedy}")
 
 
 def measure_gate(

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict
 from edgepress.deploy.engines import Engine, open_engine
 from edgepress.deploy.engines.base import Ran
 from edgepress.deploy.engines.golden import Golden, disagreement, first_answer
+from edgepress.deploy.verify.references import require_engine
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.golden_answers import ANSWERS, DECODED, GOLDEN, GoldenAnswers
@@ -106,9 +107,10 @@ def verify_golden(bundle: Bundle, device: str = "cpu", *, threads: int | None = 
     """Check that this machine decodes, resizes, computes and decides as the one where a bundle was made.
 
     Raises:
-        InputError: the bundle stores no pictures, or they are not what edgepress writes.
+        InputError: the bundle is a torch model, it stores no pictures, or they are not what edgepress writes.
         EngineUnavailableError: this machine cannot run the engine.
     """
+    require_engine(bundle)
     golden = Golden.of(bundle)
     if golden is None:
         raise InputError(

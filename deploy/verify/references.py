@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -46,8 +47,7 @@ def find_reference(
     Raises:
         InputError: a torch bundle; there is no reference, or it cannot run here.
     """
-    if bundle.manifest.kind == "torch":
-        raise InputError(f"{bundle.path}: a torch bundle is what engines are verified against; verify its ONNX instead")
+    require_engine(bundle)
     stored = _stored(bundle, data, folder)
     if stored is not None:
         return stored
@@ -67,6 +67,20 @@ def find_reference(
         return FoundReference(answer(parent), parent.name, data.targets, data.ignore, parent.digest)
     except EngineUnavailableError as error:  # raised for the reference, not for the engine itself
         raise InputError(f"{bundle.path}: the reference {parent.path} cannot run here: {error}") from error
+
+
+def require_engine(bundle: Bundle) -> None:
+    """Refuse a torch model, which is no engine: it has no golden pictures and nothing that it stands for.
+
+    Raises:
+        InputError: with the command that makes an engine of it.
+    """
+    if bundle.kind == "torch":
+        export = shlex.join(["edgepress", "export", str(bundle.path), "--data", "DIR", "--out", "ONNX"])
+        raise InputError(
+            f"{bundle.path}: a torch bundle is what engines are verified against; verify its ONNX instead, which "
+            f"{export} makes"
+        )
 
 
 def float_parent(bundle: Bundle) -> Bundle | None:

@@ -25,7 +25,7 @@ from edgepress.deploy.verify.promises import PromiseKept
 from edgepress.deploy.verify.references import find_reference, float_parent
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.cells import CellWriter, require_space, scratch_folder
-from edgepress.multilabel.confidence import doubt
+from edgepress.multilabel.confidence import doubt, moved
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.judgement import Judgement, Reason, Verdict, judge
@@ -136,8 +136,8 @@ def verify(
         caller: one of `CALLERS`: how far the answers move if that program decodes and scales the pictures.
 
     Raises:
-        InputError: there is no such caller, the data set has other labels, a picture cannot be read, or there is no
-            reference for it.
+        InputError: the budget is negative, there is no such caller, the data set has other labels, a picture cannot be
+            read, or there is no reference for it.
         EngineUnavailableError: this machine cannot run the engine.
 
     Example:
@@ -146,8 +146,7 @@ def verify(
         >>> found.verdict
         'pass'
     """
-    if budget is not None and not (isinstance(budget, int | float) and math.isfinite(budget)):
-        raise InputError(f"budget is {budget!r}; expected a number of mAP points")
+    require_budget(budget)
     if not isinstance(data, MultiLabelDataset) or not isinstance(bounds, Bounds | None):
         raise InputError(
             f"verify: received {type(data).__name__} and the bounds {bounds!r}; expected verify(bundle, data), where "
@@ -194,6 +193,16 @@ def verify(
     if layers:
         result = result.model_copy(update={"layers": inspect_layers(bundle, float_parent(bundle), data)})
     return result
+
+
+def require_budget(budget: float | None) -> None:
+    """Refuse an allowed drop that is none. An engine that must be better than its model is no engine of that model.
+
+    Raises:
+        InputError: it is negative, or no finite number.
+    """
+    if budget is not None and not (isinstance(budget, int | float) and math.isfinite(budget) and budget >= 0):
+        raise InputError(f"budget is {budget!r}; expected the mAP points that may be lost: a number of at least 0")
 
 
 def compare(
@@ -259,7 +268,7 @@ def checks_of(
         remedy = {} if same_pixels else {"remedy": _OTHER_PIXELS}
         unproven = doubt(found.drop_interval, budget, len(found.data), **remedy)
         if unproven is not None:
-            text = f"mAP drops by {agreement.drop_points:.2f} points, but {unproven}"
+            text = f"mAP {moved(agreement.drop_points)}, which is allowed, but {unproven}"
             checks.append(Reason(kind="interval", text=text))
     return sorted(checks, key=lambda reason: reason.kind == "interval")
 

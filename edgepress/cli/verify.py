@@ -12,10 +12,12 @@ import typer
 
 from edgepress.cli.flags import FolderOrUrl
 from edgepress.cli.options import BundlePath, DataFlags, Device, Json, Rebuild, Remote, Split, Threads, print_json
+from edgepress.deploy.engines.golden import has_golden
 from edgepress.deploy.verify.callers import CALLERS
 from edgepress.deploy.verify.decision_gate import BOUNDS
 from edgepress.deploy.verify.golden import GoldenVerification, verify_golden
-from edgepress.deploy.verify.verification import Verification, verify
+from edgepress.deploy.verify.references import require_engine
+from edgepress.deploy.verify.verification import Verification, require_budget, verify
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import EngineUnavailableError, InputError, require_choice
@@ -127,9 +129,10 @@ def verb(
         require_choice("--as", caller, CALLERS)
     refuse_swapped("verify {bundle} --data {data}", bundle, data)
     opened, there = Bundle.open(bundle), remote.host_given()
+    require_budget(allowed.budget)
     bounds = BOUNDS[opened.manifest.precision].override(**allowed.decisions)
     given = [value is not None for value in vars(allowed).values()]
-    load = _pictures(reader, data, split, golden, proof=any(given) or stages or layers or caller is not None)
+    load = _pictures(opened, reader, data, split, golden, proof=any(given) or stages or layers or caller is not None)
     if there is not None:
         asked = {"device": device, "threads": threads, "required": required, "golden": golden, **vars(allowed)}
         words = as_flags({**asked, "stages": stages, "layers": layers, "as": caller})
@@ -152,7 +155,7 @@ def verb(
 
 
 def _pictures(
-    reader: DataFlags, data: Path | None, split: str, golden: bool, *, proof: bool
+    bundle: Bundle, reader: DataFlags, data: Path | None, split: str, golden: bool, *, proof: bool
 ) -> Callable[[], MultiLabelDataset]:
     """What loads the pictures that prove an engine.
 
@@ -160,15 +163,17 @@ def _pictures(
         proof: whether there are options that only this proof has.
 
     Raises:
-        InputError: there is no data set, or one beside --golden.
+        InputError: the bundle is a torch model, there is no data set, or one beside --golden.
     """
+    require_engine(bundle)
     if golden and (data is not None or proof):
         raise InputError(
             "--golden: expected edgepress verify BUNDLE --golden, without a data set and without the options of a "
             "comparison on one, such as --as and --budget"
         )
     if data is None and not golden:
-        raise InputError("verify needs --data DIR, or --golden to check the machine with the bundle's own pictures")
+        alone = ", or --golden to check the machine with the bundle's own pictures" if has_golden(bundle) else ""
+        raise InputError(f"verify needs --data DIR{alone}")
     return lambda: reader.load(data or Path(), split)
 
 

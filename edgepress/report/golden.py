@@ -21,5 +21,5 @@ def print_golden(found: GoldenVerification, console: Console) -> None:
             soft_wrap=True,
         )
     for reason in found.judgement.reasons:
-        console.print(f"{found.verdict}: {reason}", highlight=False, soft_wrap=True)
+        console.print(f"{reason.verdict}: {reason}", highlight=False, soft_wrap=True)
     console.print(f"{found.engine}: {found.judgement.verdict}", highlight=False, soft_wrap=True)

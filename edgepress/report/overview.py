@@ -170,7 +170,7 @@ def engines(report: RunReport) -> list[Block]:
         words=("precision", "verdict"),
         rows=[engine_cells(one) for one in report.engines],
     )
-    told = [f"{one.engine}: {one.verdict}: {reason}" for one in report.engines for reason in one.reasons]
+    told = [f"{one.engine}: {reason.verdict}: {reason}" for one in report.engines for reason in one.reasons]
     told += seen_there(report)
     return [*trade_offs({"": report.engines}), table, *([Listing(told)] if told else [])]
 

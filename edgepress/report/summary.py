@@ -49,7 +49,7 @@ def print_report(report: RunReport, console: Console) -> None:
         )
     for one in report.engines:
         for reason in one.reasons:
-            console.print(f"{one.engine}: {one.verdict}: {reason}", highlight=False, soft_wrap=True)
+            console.print(f"{one.engine}: {reason.verdict}: {reason}", highlight=False, soft_wrap=True)
     for line in seen_there(report):
         console.print(line, highlight=False, soft_wrap=True)
     if report.caution is not None:

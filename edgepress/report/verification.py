@@ -38,7 +38,7 @@ def print_verification(found: Verification | NotRun, console: Console) -> None:
         for caution in found.cautions:
             console.print(f"caution: {caution}", highlight=False, soft_wrap=True)
     for reason in found.judgement.reasons:
-        console.print(f"{found.verdict}: {reason}", highlight=False, soft_wrap=True)
+        console.print(f"{reason.verdict}: {reason}", highlight=False, soft_wrap=True)
     if isinstance(found, Verification) and found.caller is not None and found.verdict != "pass":
         way = CALLERS[found.caller].interpolation
         said = f"{found.caller} scales by {way}: distill --interpolation {way} trains for it (docs/pixels.md)"

@@ -72,7 +72,7 @@ def slower_than_fp32(found: Quantization | None, processor: str) -> Reason | Non
     if not found.on_device and found.measured_on != processor:
         return None
     where = f" on {found.measured_on}" if found.on_device else ""
-    return Reason(kind="slower", text=f"slower than fp32{where} ({_told(found.latency)})")
+    return _slower(f"fp32{where}", found.latency)
 
 
 def _below_student(result: EngineResult) -> Reason | None:
@@ -81,11 +81,12 @@ def _below_student(result: EngineResult) -> Reason | None:
     drop, found = result.student_drop, result.verification
     if drop is None or found is None:
         return None
-    below = f"mAP is {drop.points:.2f} points below the student's own"
+    side = "above" if round(drop.points, 2) < 0 else "below"
+    apart = f"mAP is {abs(drop.points):.2f} points {side} the student's own"
     if drop.points > found.budget_points:
-        return Reason(kind="drop", text=f"{below}; {found.budget_points:g} are allowed")
+        return Reason(kind="drop", text=f"{apart}; {found.budget_points:g} are allowed")
     unproven = doubt(drop.interval, found.budget_points, found.num_images)
-    return None if unproven is None else Reason(kind="interval", text=f"{below}, but {unproven}")
+    return None if unproven is None else Reason(kind="interval", text=f"{apart}, which is allowed, but {unproven}")
 
 
 def _slower_than_float(result: EngineResult) -> Reason | None:
@@ -94,11 +95,14 @@ def _slower_than_float(result: EngineResult) -> Reason | None:
         return None
     if result.int8 is not None and result.int8.on_device:  # it was chosen by its times there, not here
         return None
-    return Reason(kind="slower", text=f"slower than {held.engine} ({_told(held.ratio)})")
+    return _slower(held.engine, held.ratio)
 
 
-def _told(ratio: Ratio) -> str:
-    return "; ".join([str(ratio), *ratio.cautions])
+def _slower(than: str, ratio: Ratio) -> Reason:
+    """By how much it is slower, within which interval, and what disturbed the timing, which a repeat makes again."""
+    again = ": repeat this on an idle machine, which times it again" if ratio.cautions else ""
+    told = "; ".join([str(ratio), *ratio.cautions])
+    return Reason(kind="slower", text=f"slower than {than} ({told}){again}")
 
 
 def _over_budget(result: EngineResult, budget: LatencyBudget | None) -> Reason | None:

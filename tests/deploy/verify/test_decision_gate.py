@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from benchmarks.decision_gate import FAULTS, MODELS, SOUND, engine
-from edgepress.deploy.verify.decision_gate import BOUNDS, ENOUGH, Bounds, DecisionGate, measure_gate
+from edgepress.deploy.verify.decision_gate import (
+    BOUNDS,
+    ENOUGH,
+    Bounded,
+    Bounds,
+    DecisionGate,
+    LabelDrop,
+    measure_gate,
+)
 from edgepress.multilabel.confidence import resample_counts
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.judgement import judge
@@ -101,6 +109,36 @@ def test_every_overall_bound_fails_beyond_and_is_unproven_where_only_its_interva
             if name == "f1_drop":
                 reasons = [one for one in reasons if "CF1" in str(one)]
             assert judge(reasons).verdict == verdict, (name, limit)
+
+
+def test_a_rise_is_not_told_as_a_loss_and_what_is_unproven_is_said_to_be_allowed():
+    """It read `-0.30 points of OF1 lost ...; 2 is allowed, but its 95 % interval is -1.20 to 2.40`."""
+    better = Bounded(value=-0.3, low=-1.2, high=2.4, allowed=2.0)
+    fewer = Bounded(value=-0.05, low=-0.1204, high=0.0, allowed=0.1)
+    good = Bounded(value=0.0, low=0.0, high=0.0, allowed=1.0)
+    unproven = LabelDrop(label="cat", measure="recall", drop=9.0, low=1.0, high=14.11, count=150, found="unproven")
+    few = unproven.model_copy(update={"drop": 15.0, "count": 20})
+    gate = DecisionGate(
+        predicted_positives=40,
+        flips=good,
+        net_flips=fewer,
+        OF1_drop=better,
+        CF1_drop=good,
+        labels=(unproven, few),
+        allowed_label_drop=12.0,
+        labels_proven=1,
+        few=(),
+    )
+    assert [str(reason) for reason in gate.reasons("ask")] == [
+        "0.050 fewer predicted positives, as a share (of 40 predicted positives), which is allowed, but the true share "
+        "may be up to 0.121 (95 %), beyond the allowed 0.1: ask",
+        "OF1 rises by 0.30 points (at the bundle's thresholds), which is allowed, but the true drop may be up to 2.4 "
+        "(95 %), beyond the allowed 2: ask",
+        "cat: its recall drops by 9.0 points on 150 positives, which is allowed, but the true drop may be up to 14.2 "
+        "(95 %), beyond the allowed 12: ask",
+        "cat: its recall drops by 15.0 points on 20 positives, more than the allowed 12, but the true drop may be "
+        "within it (1.0 to 14.1, 95 %): ask",
+    ]
 
 
 def test_without_intervals_only_what_is_measured_is_judged():
