@@ -16,6 +16,7 @@ from edgepress.compress.reading import TeacherSource
 from edgepress.multilabel.bundle import Bundle, file_sha256, inputs_hash, up_to_date, write_atomically, write_bundle
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.facts import Facts
+from edgepress.multilabel.folder_kinds import holds_pictures
 from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.manifest import MANIFEST, Kind
 from edgepress.multilabel.model_files import kind_of
@@ -23,6 +24,10 @@ from edgepress.multilabel.stored_answers import SUFFIXES, StoredAnswers
 
 log = logging.getLogger("edgepress")
 _KINDS = ("torch", "onnx")
+_EXPECTED = (
+    "a teacher: a bundle that edgepress teach or adopt made, weights that save_model wrote (.safetensors), or answers "
+    f"({', '.join(SUFFIXES)})"
+)
 
 
 def open_teachers(sources: Sequence[str | Path], data: str | Path, out: Path) -> list[TeacherSource]:
@@ -108,7 +113,7 @@ def look_at_teacher(source: Path, data: str | Path) -> GivenTeacher:
             of; the message has its command.
     """
     if not source.exists():
-        raise InputError(f"{source}: no such teacher; expected a bundle of kind torch or onnx, or answers")
+        raise InputError(f"{source}: no such file or folder; expected {_EXPECTED}")
     if (source / MANIFEST).is_file():
         bundle = Bundle.open(source)
         if bundle.kind not in _KINDS:
@@ -125,15 +130,30 @@ def look_at_teacher(source: Path, data: str | Path) -> GivenTeacher:
         raise InputError(f"{source}: a file of the bundle {source.parent}; give that folder")
     if source.is_dir() and any(source.glob(f"*/{MANIFEST}")):
         Bundle.open(source)  # its error lists the bundles in the folder
-    what = {"onnx": "an ONNX file", "checkpoint": "a checkpoint"}.get(kind_of(source), "a folder of another library")
-    raise InputError(f"{source}: {what}, no bundle yet; make one: {_adopt(source, data)}")
+    try:
+        kind = kind_of(source, _EXPECTED)
+    except InputError as error:
+        if source.is_dir() and holds_pictures(source):
+            teach = shlex.join(["edgepress", "teach", str(data), "--out", "TEACHER"])
+            raise InputError(f"{error}; to train one: {teach}, and give its folder as the teacher") from None
+        raise
+    what = {"onnx": "an ONNX file", "checkpoint": "a checkpoint"}.get(kind, "a folder of another library")
+    raise InputError(
+        f"{source}: {what}, and a teacher is a bundle; make one and give its folder: {_adopt(source, data)}"
+    )
 
 
 def _adopt(source: Path, data: str | Path) -> str:
     """The command that makes a bundle of a model from elsewhere; it asks for what the model does not say."""
     out = source.with_suffix("") if source.is_file() else source.with_name(f"{source.name}-teacher")
     command = shlex.join(["edgepress", "adopt", str(source), "--data", str(data), "--out", str(out)])
-    return f"{command} --backbone NAME --labels FILE" if kind_of(source) == "checkpoint" else command
+    kind = kind_of(source)
+    if kind == "onnx":
+        return (
+            f"{command} --labels FILE --mean R,G,B --std R,G,B (without --labels if the file names its outputs, and "
+            "without --mean and --std if it takes uint8)"
+        )
+    return f"{command} --backbone NAME --labels FILE" if kind == "checkpoint" else command
 
 
 def _copy_bundle(bundle: Bundle, out: Path) -> None:

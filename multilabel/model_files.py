@@ -40,16 +40,19 @@ _OTHERS = {
 }
 
 
-def kind_of(source: Path) -> ModelKind:
+def kind_of(source: Path, expected: str = _EXPECTED) -> ModelKind:
     """
+    Args:
+        expected: what a message says was expected, in words.
+
     Raises:
         InputError: there is nothing, or something that is not read here; the message says what it is, and how it is
             converted.
     """
     if source.is_dir():
-        return _kind_of_folder(source)
+        return _kind_of_folder(source, expected)
     if not source.is_file():
-        raise InputError(f"{source}: no such file or folder; expected {_EXPECTED}")
+        raise InputError(f"{source}: no such file or folder; expected {expected}")
     suffix = source.suffix.lower()
     if suffix == ".onnx":
         return "onnx"
@@ -58,13 +61,13 @@ def kind_of(source: Path) -> ModelKind:
     if suffix in _OTHERS:
         what, how = _OTHERS[suffix]
         raise InputError(f"{source}: {what}: {how.format(source=source)}")
-    raise InputError(f"{source}: a file of another kind; expected {_EXPECTED}")
+    raise InputError(f"{source}: a file of another kind; expected {expected}")
 
 
-def _kind_of_folder(folder: Path) -> ModelKind:
+def _kind_of_folder(folder: Path, expected: str) -> ModelKind:
     names = sorted(path.name for path in folder.iterdir())
     if not names:
-        raise InputError(f"{folder}: an empty folder; expected {_EXPECTED}")
+        raise InputError(f"{folder}: an empty folder; expected {expected}")
     if MANIFEST in names:
         raise InputError(f"{folder}: is a bundle already; every verb and --teacher take it as it is")
     if OPEN_CLIP_CONFIG in names:
@@ -83,7 +86,7 @@ def _kind_of_folder(folder: Path) -> ModelKind:
             f"{TRANSFORMERS_CONFIG} beside it, or give the file itself with --backbone NAME and --labels FILE"
         )
     held = "holds pictures and no model" if holds_pictures(folder) else "no model in it"
-    raise InputError(f"{folder}: {held}; expected {_EXPECTED}")
+    raise InputError(f"{folder}: {held}; expected {expected}")
 
 
 def _is_of_timm(config: Path) -> bool:

@@ -80,7 +80,7 @@ def test_what_was_trained_as_a_student_teaches_and_makes_room_for_another(teache
 @pytest.mark.parametrize(
     ("name", "command"),
     [
-        ("big.onnx", "edgepress adopt big.onnx --data 'my pictures' --out big"),
+        ("big.onnx", "edgepress adopt big.onnx --data 'my pictures' --out big --labels FILE --mean R,G,B --std"),
         ("net.pth", "edgepress adopt net.pth --data 'my pictures' --out net --backbone NAME --labels FILE"),
         ("folder", "edgepress adopt folder --data 'my pictures' --out folder-teacher"),
     ],
@@ -94,9 +94,28 @@ def test_what_is_no_bundle_yet_is_refused_with_the_command_that_makes_one(tmp_pa
         look_at_teacher(Path(name), "my pictures")
 
 
+def test_what_is_no_model_is_told_with_what_a_teacher_is(tiny_data, tmp_path):
+    """And not with what adopt takes, which is another verb."""
+    train = f"edgepress teach {tiny_data} --out TEACHER"
+    (tmp_path / "notes.txt").write_text("no model")
+    for given, said in (
+        (tiny_data, "holds pictures and no model; "),
+        (tiny_data / "val", "holds pictures and no model; "),
+        (tmp_path / "notes.txt", "a file of another kind; "),
+        (tmp_path / "gone", "no such file or folder; "),
+    ):
+        with pytest.raises(InputError) as refused:
+            look_at_teacher(given, tiny_data)
+        assert str(refused.value).startswith(
+            f"{given}: {said}expected a teacher: a bundle that edgepress teach or adopt"
+        )
+        assert "checkpoint with --backbone" not in str(refused.value)
+        assert (train in str(refused.value)) == given.is_dir()
+
+
 def test_a_file_of_timm_is_a_checkpoint_and_not_one_of_ours(tmp_path):
     save_file({"conv.weight": torch.zeros(1)}, tmp_path / "timm.safetensors")
-    with pytest.raises(InputError, match=r"timm\.safetensors: a checkpoint, no bundle yet; make one: edgepress adopt"):
+    with pytest.raises(InputError, match=r"timm\.safetensors: a checkpoint, .* make one .*: edgepress adopt"):
         look_at_teacher(tmp_path / "timm.safetensors", "data")
 
 

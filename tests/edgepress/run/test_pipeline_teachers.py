@@ -114,7 +114,8 @@ def test_every_verb_says_how_a_file_becomes_a_teacher(bad, micro, run_folder, ti
         "finetune": (run_folder / "student", "--data", tiny_data, *teacher, "--out", tmp_path / "tuned"),
     }.get(verb, ("--recipe", recipe_of(micro, tiny_data, tmp_path, teacher=str(tmp_path / "big.onnx"))))
     command = f"edgepress adopt {tmp_path}/big.onnx --data {tiny_data} --out {tmp_path}/big"
-    assert f"{tmp_path}/big.onnx: an ONNX file, no bundle yet; make one: {command}" in bad(verb, *arguments)
+    told = f"{tmp_path}/big.onnx: an ONNX file, and a teacher is a bundle; make one and give its folder: {command}"
+    assert told in bad(verb, *arguments)
     assert {path.name for path in tmp_path.iterdir()} <= {"big.onnx", "recipe.yaml"}
 
 
