@@ -44,6 +44,7 @@ def _explain(config: type[BaseModel], error: ValidationError, where: str, given:
     source = "" if where == FLAGS else f"{where}: "
     if first["type"] != "extra_forbidden":
         said = first["msg"].removeprefix("Value error, ")
+        said = said.removeprefix(f"received {first['input']!r}; ")  # it is named below
         if not names and first["type"] == "value_error":  # a check of several settings names them itself
             return source + said
         if first["type"] == "literal_error":

@@ -18,12 +18,36 @@ FORMS = (
 
 
 _NAMES = ("recall", "precision", "fpr", "fixed", "f1")
+_TYPED = re.compile(
+    r"\s*(?P<name>[a-z_]*f1|[a-z_]*[a-z])[^\w-]*?(?P<number>\d*[.,]?\d+)?\s*(?P<percent>%)?"
+    r"(?:\s*@\s*(?P<confidence>\d*[.,]?\d+)\s*%?)?(?:\s*:\s*(?P<scope>\w*))?\s*",
+    re.IGNORECASE,
+)
+"""A goal as it may be mistyped: another word, another sign, a comma, a number in percent, no %."""
 
 
-def _near(name: str, number: str) -> str:
-    """The goal that was probably meant by another word, for a message; nothing where the word is one of them."""
-    near = [] if name in _NAMES else difflib.get_close_matches(name.lower(), _NAMES, n=1)
-    return f"; did you mean {near[0]}{'=' if number else ''}{number}?" if near else ""
+def _meant(text: str) -> str:
+    """The end of a message about a goal: the one that was probably meant, or nothing."""
+    typed = _TYPED.fullmatch(text)
+    if typed is None:
+        return ""
+    word = typed["name"].lower()
+    near = ["f1"] if word.endswith("f1") else difflib.get_close_matches(word, _NAMES, n=1)
+    if not near or (typed["number"] is None and near != ["f1"]):
+        return ""
+    meant = near[0]
+    if meant != "f1":
+        number = float(typed["number"].replace(",", "."))
+        meant += f"={number / 100 if typed['percent'] or number > 1 else number:g}"
+    if near[0] not in ("f1", "fixed") and (typed["confidence"] or near[0] == "fpr"):
+        confidence = float((typed["confidence"] or "95").replace(",", "."))
+        meant += f"@{100 * confidence if confidence < 1 else confidence:g}%"
+        meant += ":all" if difflib.get_close_matches(typed["scope"] or "", ["all"]) else ""
+    try:
+        Criterion._read(meant)
+    except InputError:
+        return ""
+    return f"; did you mean {meant!r}?" if meant != text else ""
 
 
 class Criterion(NamedTuple):
@@ -39,8 +63,16 @@ class Criterion(NamedTuple):
         """Read one of `FORMS`.
 
         Raises:
-            InputError: the text has another form, or a number is out of its range; says what was expected.
+            InputError: the text has another form, or a number is out of its range; says what was expected and, where
+                it can tell, what was meant.
         """
+        try:
+            return cls._read(text)
+        except InputError as error:
+            raise InputError(f"received {text!r}; {error}{_meant(text)}") from None
+
+    @classmethod
+    def _read(cls, text: str) -> Criterion:
         name, _, number = text.partition("=")
         if "@" in text or name in get_args(PromiseKind)[2:]:
             return cls._promised(text)
@@ -51,7 +83,7 @@ class Criterion(NamedTuple):
         except ValueError:
             value = -1.0
         if name not in ("recall", "precision", "fixed") or not (0 < value <= 1 or (name == "fixed" and value == 0)):
-            raise InputError(f"received {text!r}{_near(name, number)}; expected {FORMS}")
+            raise InputError(f"expected {FORMS}")
         return cls(name, value)
 
     @classmethod
@@ -61,18 +93,17 @@ class Criterion(NamedTuple):
             level, percent = (float(found[2]), float(found[3])) if found else (-1.0, -1.0)
         except ValueError:
             found = None
-        name, _, number = text.partition("=")
         if found is None:
             raise InputError(
-                f"received {text!r}{_near(name, number)}; expected KIND=LEVEL@CONFIDENCE%, such as recall=0.9@95%, "
-                "precision=0.8@90% or fpr=0.01@95%, and with :all at its end for all labels at once"
+                "expected KIND=LEVEL@CONFIDENCE%, such as recall=0.9@95%, precision=0.8@90% or fpr=0.01@95%, and with "
+                ":all at its end for all labels at once"
             )
         if not 0 < level < 1:
             raise InputError(
-                f"received {text!r}; a {found[1]} that is promised lies between 0 and 1, without "
-                "both, because no number of pictures shows that an error never happens"
+                f"a {found[1]} that is promised lies between 0 and 1, without both, because no number of pictures "
+                "shows that an error never happens"
             )
         if not 50 <= percent < 100:
-            raise InputError(f"received {text!r}; expected a confidence from 50 % to below 100 %, such as @95%")
+            raise InputError("expected a confidence from 50 % to below 100 %, such as @95%")
         kind: PromiseKind = found[1]  # type: ignore[assignment]
         return cls(kind, level, Wanted(kind, level, percent / 100, "all" if found[4] == "all" else "each"))

@@ -94,15 +94,15 @@ class Values:
             _refuse_turned(text, name.lower(), value)
             key, meaning = ("", value.lower()) if name.lower() == "empty" else (canonical(value), name.lower())
             if not equals or meaning not in _CODES:
-                raise InputError(f"--values {text}: {part.strip()!r}; expected parts such as yes=1, no=-1, empty=no")
+                raise InputError(f"received {text!r}; {part.strip()!r}: expected parts such as yes=1, no=-1, empty=no")
             if key in given and found[key] != meaning:
-                raise InputError(f"--values {text}: {value!r} is both {found[key]} and {meaning}")
+                raise InputError(f"received {text!r}; {value!r} is both {found[key]} and {meaning}")
             given.add(key)
             found[key] = meaning
         if given == {""}:  # nothing is said of the others
             return cls({**_MEANINGS, **found}, told=False)
         if "yes" not in found.values():
-            raise InputError(f"--values {text}: no value means yes; expected yes=VALUE among its parts")
+            raise InputError(f"received {text!r}; no value means yes; expected yes=VALUE among its parts")
         return cls(found, told=True)
 
     def of(self, text: str) -> Meaning | None:
@@ -116,7 +116,7 @@ def _refuse_turned(text: str, name: str, value: str) -> None:
     if turned or (value.lower() in _CODES and name not in _CODES and name != "empty"):
         right = f"empty={name}" if turned else f"{value.lower()}={name}"
         says = f"empty cells mean {name}" if turned else f"{name!r} means {value.lower()}"
-        raise InputError(f"--values {text}: {name}={value} has its sides turned; write {right} where {says}")
+        raise InputError(f"received {text!r}; {name}={value} has its sides turned; write {right} where {says}")
 
 
 class _Codes(dict):

@@ -6,7 +6,10 @@ import pytest
 
 from edgepress.calibration.decide.criterion import Criterion
 from edgepress.calibration.decide.promises import Wanted
+from edgepress.multilabel.config import FLAGS
+from edgepress.multilabel.datasets import DataOptions
 from edgepress.multilabel.errors import InputError
+from edgepress.run.recipe import DecisionsConfig
 
 MALFORMED = (
     *("recall=0.9@95", "recall=0.9@0.95", "@0.95", "fpr=0.1", "fpr", "recall=0.9@95%:"),
@@ -45,3 +48,34 @@ def test_what_is_no_promise_is_refused_with_what_was_received_and_expected(text,
     with pytest.raises(InputError, match=said) as refused:
         Criterion.parse(text)
     assert repr(text) in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        *(("recal=0.9", "recall=0.9"), ("Recall=0.9", "recall=0.9"), ("F1", "f1"), ("max_f1", "f1"), ("f2", "f1")),
+        *((f"recall{sign}", "recall=0.9") for sign in (":0.9", " 0.9", "0.9", "=0,9", "=90%", "=90", "==0.9", ">=0.9")),
+        *(("precison=0.8@95%", "precision=0.8@95%"), ("recall=0.9@95", "recall=0.9@95%"), ("fpr=0.01", "fpr=0.01@95%")),
+        *(("recall=0.9@0.95", "recall=0.9@95%"), ("recall=90%@95%", "recall=0.9@95%"), ("fix=0.3", "fixed=0.3")),
+        *(("recall=0.9@95%:al", "recall=0.9@95%:all"), ("fixed=0.5@95%", "fixed=0.5"), ("f1@95%", "f1")),
+        *((text, None) for text in ("recall", "fpr", "best", "recall=1@95%", "recall=0.9@5%", "precision=-1", "=", "")),
+    ],
+)
+def test_a_goal_that_was_mistyped_is_told_with_the_one_that_was_meant(typed, meant):
+    with pytest.raises(InputError) as refused:
+        Criterion.parse(typed)
+    assert str(refused.value).count(typed) >= 1
+    assert str(refused.value).endswith(f"; did you mean {meant!r}?") == (meant is not None)
+    assert ("did you mean" in str(refused.value)) == (meant is not None)
+
+
+@pytest.mark.parametrize(
+    ("config", "name", "typed"),
+    [(DecisionsConfig, "thresholds", "recal=0.75"), (DataOptions, "values", "yes=1,no")],
+)
+def test_a_value_is_named_once(config, name, typed):
+    for where, named in ((FLAGS, f"--{name} {typed}: "), ("recipe.yaml", f"recipe.yaml: {name} is {typed!r}: ")):
+        with pytest.raises(InputError) as refused:
+            config.parse({name: typed}, where)
+        assert str(refused.value).startswith(named)
+        assert str(refused.value).count(typed) == 1
