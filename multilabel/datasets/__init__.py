@@ -66,6 +66,8 @@ _HASHES = "_hashes"
 _AGAIN = "start the same command again; what does not depend on it is kept"
 _PART = re.compile(r"(?P<split>.+)\[(?:(?P<low>\d{1,3})%)?:(?:(?P<high>\d{1,3})%)?\]")
 """A part of a split, such as `train[:90%]`."""
+_SLICE = re.compile(r"(?P<split>.+)\[(?P<inside>[^\]]*)\]")
+"""A slice of a split as other libraries write it, such as `train[90:]` or `train[:1000]`."""
 UNLABELLED = "unlabelled"
 """Name of the split of pictures that nobody labelled."""
 
@@ -310,7 +312,7 @@ def load_dataset(
     try:
         read = reader.read(root, named, options)
     except files.UnknownSplitError as error:
-        raise InputError(f"{error}{_meant_parent(root, named, options)}") from None
+        raise InputError(_no_slice(root, split) or f"{error}{_meant_parent(root, named, options)}") from None
     refuse_numbers(root, read.labels)
     if len(read.labels) == 1 and not read.ignore.any() and read.targets.all():
         raise InputError(
@@ -339,6 +341,24 @@ def load_dataset(
     if said := tell_violations(whole.grouped.violations(whole.targets, whole.ignore)):
         whole = replace(whole, notes=(*whole.notes, said))
     return _part(whole, int(part["low"] or 0), int(part["high"] or 100)) if part else whole
+
+
+def _no_slice(root: Path, split: str) -> str | None:
+    """What is to be said of a slice or a sum of splits as Hugging Face's `datasets` takes them; None if it is neither.
+
+    A slice by numbers would follow from the order of the files, and so move pictures when others are added.
+    """
+    parts = [_SLICE.fullmatch(part.strip()) for part in split.split("+")]
+    if not any(parts):
+        return f"{root}: {split!r} adds splits; expected one, or a part of one" if len(parts) > 1 else None
+    first = next(part for part in parts if part is not None)
+    inside = re.sub(r"\b\d{1,2}\b(?!%)", r"\g<0>%", first["inside"])
+    meant = f"{first['split']}[{inside}]"
+    return (
+        f"{root}: {split!r} is a slice of Hugging Face's datasets, which edgepress does not take; expected a part in "
+        f"percent, such as {meant if _PART.fullmatch(meant) else first['split'] + '[90%:]'!r}: a picture's part "
+        "follows from its content (docs/data.md)"
+    )
 
 
 def _meant_parent(root: Path, split: str, options: DataOptions) -> str:

@@ -267,6 +267,52 @@ def test_a_part_that_is_none_is_refused(tiny_data, part):
 
 
 @pytest.mark.parametrize(
+    ("split", "meant"),
+    [
+        *(("train[90:]", "train[90%:]"), ("train[:50]", "train[:50%]"), ("train[10:90%]", "train[10%:90%]")),
+        *(("train[:1000]", "train[90%:]"), ("train[-10%:]", "train[90%:]"), ("train[]", "train[90%:]")),
+        *(("train[:10%]+val", "train[:10%]"), ("val + train[50:]", "train[50%:]")),
+    ],
+)
+def test_a_slice_of_hugging_face_is_told_with_the_part_that_is_like_it(tiny_data, split, meant):
+    with pytest.raises(InputError) as caught:
+        load_dataset(tiny_data, split)
+    assert f"{split!r} is a slice of Hugging Face's datasets, which edgepress does not take" in str(caught.value)
+    assert f"a part in percent, such as {meant!r}: " in str(caught.value)
+    with pytest.raises(InputError, match=r"'train\+val' adds splits; expected one, or a part of one"):
+        load_dataset(tiny_data, "train+val")
+
+
+@pytest.mark.parametrize(
+    ("verb", "option"),
+    [
+        *(("verify", "--split"), ("calibrate", "--split"), ("bench", "--split"), ("answers", "--splits")),
+        *(("quantize", "--train"), ("export", "--split"), ("adopt", "--split")),
+    ],
+)
+def test_every_verb_that_takes_a_split_tells_a_slice(
+    edgepress, onnx_bundle, student, tiny_data, tmp_path, verb, option
+):
+    given = {"adopt": onnx_bundle.model_path, "export": student.path}.get(verb, onnx_bundle.path)
+    out = () if verb in ("verify", "bench") else ("--out", tmp_path / "made.npz")
+    more = (
+        ("--target", "onnxruntime")
+        if verb == "quantize"
+        else ("--mean", "0,0,0", "--std", "1,1,1")[: 4 * (verb == "adopt")]
+    )
+    answer = edgepress(verb, given, "--data", tiny_data, option, "train[90:]", *out, *more)
+    assert answer.code == 2
+    assert "'train[90:]' is a slice of Hugging Face's datasets" in answer.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_named_like_a_slice_is_a_split(tiny_data, tmp_path):
+    root = Path(shutil.copytree(tiny_data, tmp_path / "data"))
+    (root / "val").rename(root / "val[90:]")
+    assert len(load_dataset(root, "val[90:]")) == 12
+
+
+@pytest.mark.parametrize(
     ("arguments", "fields", "said"),
     [
         (("test", "voc"), {}, "options is 'voc'; expected DataOptions, or its fields by name, such as format='voc'"),
