@@ -27,7 +27,8 @@ def verb(
     from edgepress.report.summary import print_data
 
     names = split or reader.splits(data)
-    splits = {name: reader.load(data, name, rules=False) for name in names}  # broken rules are listed below
+    loaded = reader.load_all(data, names, rules=False)  # broken rules are listed below
+    splits = dict(zip(names, loaded, strict=True))
     joined = unions(splits)
     report = inspect_dataset({name: one for name, one in splits.items() if name not in joined})
     left = passed_over(data, splits.values())

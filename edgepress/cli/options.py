@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -24,6 +24,7 @@ from edgepress.multilabel.datasets.label_groups import BROKEN
 from edgepress.multilabel.datasets.mirror import mirror_of
 from edgepress.multilabel.datasets.options import UnusedOptionError
 from edgepress.multilabel.datasets.passed_over import in_one_line, passed_over
+from edgepress.multilabel.datasets.together import notes_of
 from edgepress.multilabel.errors import InputError
 
 if TYPE_CHECKING:
@@ -116,21 +117,30 @@ class DataFlags:
         """The names of a data set's splits."""
         return list_splits(data, self.options)
 
-    def load(self, data: Path, split: str, *, rules: bool = True) -> MultiLabelDataset:
-        """Load one split of a data set; log what was read otherwise than it is written.
+    def load(self, data: Path, split: str) -> MultiLabelDataset:
+        """Load one split of a data set; log what was read otherwise than it is written."""
+        (loaded,) = self.load_all(data, [split])
+        return loaded
+
+    def load_all(self, data: Path, splits: Iterable[str], *, rules: bool = True) -> list[MultiLabelDataset]:
+        """Load splits of a data set; log what was read otherwise than it is written, and each sentence once.
 
         Args:
             rules: whether to log as well which label groups the labels break.
         """
-        loaded = load_dataset(data, split, self.options)
-        for note in loaded.notes:
-            if rules or not note.startswith(BROKEN):
-                log.info("%s: %s", loaded.split, note)
+        loaded: list[MultiLabelDataset] = []
+        try:
+            for split in splits:
+                loaded.append(load_dataset(data, split, self.options))
+        finally:  # a sentence may explain why the next split is refused
+            for said in notes_of(loaded):
+                if rules or BROKEN not in said:
+                    log.info("%s", said)
         return loaded
 
     def checked(self, data: Path, *splits: str) -> list[MultiLabelDataset]:
         """Load splits of a data set, with the labels in the order of the first, and read every picture once."""
-        loaded = [self.load(data, split) for split in splits]
+        loaded = self.load_all(data, splits)
         for one in loaded:
             if one.meanings is not None:
                 log.info("%s: %s", one.split, one.meanings)

@@ -25,6 +25,5 @@ def verb(
     from edgepress.multilabel.shards import write_shards
 
     names = splits.split(",") if splits is not None else reader.splits(data)
-    loaded = [reader.load(data, name) for name in names]
-    write_shards(loaded, out, shard_bytes=shard_size * 1_000_000)
+    write_shards(reader.load_all(data, names), out, shard_bytes=shard_size * 1_000_000)
     print(out)

@@ -11,6 +11,7 @@ import numpy as np
 
 from edgepress.multilabel.datasets import DataOptions, MultiLabelDataset, load_dataset, refuse_leaks
 from edgepress.multilabel.datasets.passed_over import PassedOver, in_one_line, passed_over
+from edgepress.multilabel.datasets.together import notes_of
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.inspection import labels_left_out, too_poor
 from edgepress.multilabel.labels import LabelSpace
@@ -71,10 +72,11 @@ def load_splits(
             which no label has both a positive and a negative.
     """
     loaded = [load_dataset(data, split, options) for split in (train, val, test)]
+    for note in notes_of(loaded):
+        log.info("%s", note)
     for split in loaded:
-        for said in (*split.notes, split.meanings):
-            if said is not None:
-                log.info("%s: %s", split.split, said)
+        if split.meanings is not None:
+            log.info("%s: %s", split.split, split.meanings)
     order = loaded[0].labels
     loaded = [one.in_order_of(order, f"the split {train!r}", f"the split {one.split!r}") for one in loaded]
     left = tuple(passed_over(loaded[0].root, loaded))

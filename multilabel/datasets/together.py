@@ -1,10 +1,10 @@
-"""What keeps the splits of a data set from being used together, as `run` uses them."""
+"""What the splits of a data set say together, and what keeps `run` from using them together."""
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import InputError
@@ -18,6 +18,18 @@ _USUAL = {
 _BEGINS = {"train": "train", "val": "valid", "test": "test"}
 """How a split's name begins in other languages and with more words: Validierung, Trainingsdaten."""
 _SHARES = {("val",): (85,), ("test",): (85,), ("val", "test"): (70, 85)}
+
+
+def notes_of(splits: Iterable[MultiLabelDataset]) -> list[str]:
+    """What was read otherwise than it is written, a line per sentence: one that several splits share names them all.
+
+    What is said of the data set's own files, such as its labels, would be in the log once per split otherwise.
+    """
+    said: dict[str, list[str]] = {}
+    for one in splits:
+        for note in one.notes:
+            said.setdefault(note, []).append(one.split)
+    return [f"{', '.join(dict.fromkeys(names))}: {note}" for note, names in said.items()]
 
 
 def unlike_labels(splits: Mapping[str, MultiLabelDataset]) -> list[str]:

@@ -71,6 +71,14 @@ def test_a_picture_of_two_splits_is_refused_or_left_out_of_the_one_that_learns(r
     assert f"train: {said}" in caplog.text
 
 
+def test_what_is_said_of_the_data_set_is_logged_once(root, caplog):
+    (root / "labels.yml").write_text("")
+    caplog.set_level("INFO", "edgepress")
+    load_splits(str(root), "train", "val", "test", DataOptions())
+    (line,) = [line for line in caplog.messages if "labels.yml: passed over" in line]
+    assert line.startswith(f"train, val, test: {root}/labels.yml: ")
+
+
 def test_a_split_without_a_picture_of_its_own_is_refused(root):
     for name in ("0.png", "1.png", "2.png"):
         (root / "train" / name).write_bytes((root / "test" / "0.png").read_bytes())
@@ -111,7 +119,7 @@ def test_what_cells_were_taken_for_and_what_was_passed_over_is_told_and_kept(tmp
 def test_a_verb_that_learns_tells_the_same(tmp_path, edgepress):
     write_tables(tmp_path)
     write(tmp_path / "val.csv", "path,kite,drone", "val0,1,", "val1,1,")
-    answer = edgepress("teach", tmp_path, "--out", tmp_path / "teacher")
+    answer = edgepress("teach", tmp_path, "--out", tmp_path / "teacher", "--weights", "none")
     assert answer.code == 2
     assert "train: 1: 2 cells, taken for yes; 0: 2 cells, taken for no; " in answer.err
     assert "pictures passed over: 2 in none of train, val and test (such as images/more.png)" in answer.err

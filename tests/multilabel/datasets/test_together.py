@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from edgepress.multilabel.datasets import load_dataset
-from edgepress.multilabel.datasets.together import missing_splits, unlike_labels
+from edgepress.multilabel.datasets.together import missing_splits, notes_of, unlike_labels
 from tests.multilabel.layouts import picture, write
 
 
@@ -65,3 +69,20 @@ def test_data_names_options_that_run_takes(tmp_path, edgepress):
     assert said in edgepress("data", root).out
     assert edgepress("data", root, "--json").json["missing_splits"] == said
     assert "run reads" not in edgepress("data", root, "--split", "train").out
+
+
+@pytest.mark.parametrize("name", ["labels.yaml", "labels.yml"])
+def test_what_is_said_of_the_data_set_is_told_once_for_all_of_its_splits(edgepress, tiny_data, tmp_path, name):
+    """An empty file of label groups was in the log once per split."""
+    root = Path(shutil.copytree(tiny_data, tmp_path / "data"))
+    (root / name).write_text("")
+    told = edgepress("data", root)
+    assert told.code == 0, told.err
+    assert told.err.count(f"{name}: passed over") == 1
+    (line,) = [line for line in told.err.splitlines() if f"{name}: passed over" in line]
+    assert all(split in line.partition(name)[0] for split in ("train", "val", "test"))
+    told = edgepress("shard", root, "--out", tmp_path / "shards")
+    assert told.err.count(f"{name}: passed over") == 1
+    splits = [load_dataset(root, split) for split in ("train", "val", "test")]
+    val = replace(splits[1], notes=(*splits[1].notes, "one is odd"))
+    assert notes_of([splits[0], val])[1:] == ["val: one is odd"]
