@@ -25,6 +25,26 @@ SMALLEST, LARGEST = 8, 4096
 """Sides of a model's input in pixels."""
 
 
+def require_of_pixels(name: str, values: _Triple) -> None:
+    """Refuse what divides by zero, and values for pixels in 0..255, with which every picture would look the same.
+
+    Args:
+        name: `mean` or `std`.
+
+    Raises:
+        ValueError: a value is none for pixels in 0..1; says what was expected.
+    """
+    least, most = (-1.0, 1.0) if name == "mean" else (0.0, 2.0)
+    if all(least <= one <= most and (one or name == "mean") for one in values):
+        return
+    if all(math.isfinite(one) and one > 0 for one in values):
+        raise ValueError(
+            "expected values of pixels in 0..1; those of pixels in 0..255 are divided by 255: "
+            + ",".join(f"{one / 255:.4g}" for one in values)
+        )
+    raise ValueError(f"expected three numbers from {least:g} to {most:g}, those of std above 0")
+
+
 class Preprocess(BaseModel):
     """How a picture becomes a model's input; frozen, and saved with every artifact."""
 
@@ -39,13 +59,20 @@ class Preprocess(BaseModel):
     mean: _Triple = (0.5, 0.5, 0.5)
     """Per channel, of pixel values scaled to [0, 1]; subtracted inside the graph."""
     std: _Triple = (0.5, 0.5, 0.5)
+    """Per channel, of pixel values scaled to [0, 1]; what is left is divided by it inside the graph."""
     color_order: Literal["RGB"] = "RGB"
+
+    @field_validator("mean", "std", mode="before")
+    @classmethod
+    def _are_three(cls, given: Any) -> Any:
+        if not isinstance(given, list | tuple) or len(given) != 3:
+            raise ValueError("expected three numbers, for red, green and blue, such as 0.485, 0.456, 0.406")
+        return given
 
     @field_validator("mean", "std")
     @classmethod
     def _normalises(cls, values: _Triple, info: ValidationInfo) -> _Triple:
-        if not all(math.isfinite(value) and (info.field_name == "mean" or value > 0) for value in values):
-            raise ValueError("expected three finite numbers, those of std above 0")
+        require_of_pixels(str(info.field_name), values)
         return values
 
     @classmethod

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from edgepress.deploy.build.own_file import constants, every_node, load, run_on,
 from edgepress.multilabel.config import Config
 from edgepress.multilabel.conventions import Activation, Colors, Layout
 from edgepress.multilabel.errors import InputError
-from edgepress.multilabel.preprocess import LARGEST, SMALLEST, Resize
+from edgepress.multilabel.preprocess import LARGEST, SMALLEST, Resize, require_of_pixels
 from edgepress.multilabel.resampling import Interpolation
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ class AdoptConfig(Config):
     @field_validator("mean", "std", mode="before")
     @classmethod
     def _are_three(cls, given: Any) -> Any:
-        if isinstance(given, list | tuple) and len(given) != 3:
+        if given is not None and (not isinstance(given, list | tuple) or len(given) != 3):
             raise ValueError(
                 "expected three numbers, for red, green and blue (with --colors bgr for blue, green and red)"
             )
@@ -81,16 +80,9 @@ class AdoptConfig(Config):
     @field_validator("mean", "std")
     @classmethod
     def _fit_pixels(cls, given: _Triple | None, info: ValidationInfo) -> _Triple | None:
-        """Refuse what divides by zero, and values of pixels in 0..255, with which every picture would look the same."""
-        least, most = (-1.0, 1.0) if info.field_name == "mean" else (0.0, 2.0)
-        if given is None or all(least <= one <= most and (one or info.field_name == "mean") for one in given):
-            return given
-        if all(math.isfinite(one) and one > 0 for one in given):
-            raise ValueError(
-                "expected values of pixels in 0..1; those of pixels in 0..255 are divided by 255: "
-                + ",".join(f"{one / 255:.4g}" for one in given)
-            )
-        raise ValueError(f"expected three numbers from {least:g} to {most:g}, those of std above 0")
+        if given is not None:
+            require_of_pixels(str(info.field_name), given)
+        return given
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -117,6 +117,26 @@ def test_wrong_settings_are_refused(fields):
         Preprocess(**fields)
 
 
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"mean": 127}, "mean\n  Value error, expected three numbers, for red, green and blue"),
+        ({"std": (0.2, 0.2)}, "std\n  Value error, expected three numbers, for red, green and blue"),
+        ({"mean": "0.485,0.456,0.406"}, "expected three numbers, for red, green and blue, such as 0.485, 0.456, 0.406"),
+        ({"mean": (123.675, 116.28, 103.53)}, "pixels in 0..255 are divided by 255: 0.485,0.456,0.406"),
+        ({"std": (58.395, 57.12, 57.375)}, "pixels in 0..255 are divided by 255: 0.229,0.224,0.225"),
+        ({"mean": (-2, 0, 0)}, "expected three numbers from -1 to 1"),
+        ({"std": (0.2, 0, 0.2)}, "expected three numbers from 0 to 2, those of std above 0"),
+    ],
+)
+def test_a_mean_or_std_of_no_pixels_in_0_to_1_is_refused_with_what_to_give(fields, said):
+    with pytest.raises(ValidationError) as refused:
+        Preprocess(size=32, **fields)
+    assert said in str(refused.value)
+    one = Preprocess(size=32, mean=(0, 0, 0), std=(1 / 255,) * 3)  # of a model that takes 0..255
+    assert one.std[0] == 1 / 255
+
+
 def test_it_is_frozen_and_survives_json():
     preprocess = Preprocess(size=32, resize="crop", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     with pytest.raises(ValidationError, match="frozen"):
