@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from edgepress.calibration.decide.probabilities import calibration_noise, expected_calibration_error
+from edgepress.calibration.decide.probabilities import calibration_noise, expected_calibration_error, log_loss
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.decisions import Decisions
 from edgepress.multilabel.metrics import decide, sigmoid
@@ -131,6 +131,39 @@ def label_rows(
         DecisionRow(label=label, positives=count, **{name: cells[name][row] for name in cells})
         for row, (label, count) in enumerate(zip(names, shown, strict=True))
     ]
+
+
+def told_choice(decisions: Decisions, logits: np.ndarray, unseen: np.ndarray, data: MultiLabelDataset) -> str:
+    """Which calibrator was taken, by whom, and what it is worth by log loss; where the ECE rises, why it was taken.
+
+    Log loss is a proper score (Gneiting and Raftery 2007): its expectation is least for the true probabilities, so it
+    can choose. ECE is none. A constant has an ECE of 0, and on few pictures ECE is mostly chance.
+
+    Args:
+        decisions, logits, data: as for `label_rows`.
+        unseen: probabilities `[N, C]` by fits that did not see the picture: see `cross_fitted`.
+    """
+    assert decisions.fit is not None
+    fit, method = decisions.fit, decisions.calibrator.method
+    sigmoids = sigmoid(np.asarray(decisions.scores(logits), np.float64))
+    before, after = (log_loss(data.targets, p, data.ignore) for p in (sigmoids, unseen))
+    worth = f"its log loss is {after:.4f}, and the sigmoid's {before:.4f}"
+    if method == "none":
+        why = ", because no calibrator has a lower log loss" if fit.probabilities == "auto" else ", as it was asked"
+        return f"The probability is the sigmoid{why}."
+    if fit.probabilities == "auto":
+        said = f"auto chose {method}, because it has the least log loss: {worth}."
+    else:
+        better = "" if after <= before else "; --probabilities auto takes what has the least"
+        said = f"{method} was asked for: {worth}{better}."
+    if round(fit.ece_after, 3) <= round(fit.ece_before, 3):
+        return said
+    chance = float(np.nanmean(calibration_noise(unseen, data.ignore)))
+    return (
+        f"{said} Its mean ECE is higher than the sigmoid's ({fit.ece_after:.3f}, {fit.ece_before:.3f}), but ECE cannot "
+        f"choose: on so many pictures exact probabilities would show {chance:.3f} by chance, and log loss counts every "
+        "probability."
+    )
 
 
 def _with_mean(values: np.ndarray) -> list[float | None]:

@@ -47,7 +47,7 @@ def verb(
     """
     config = DecisionsConfig.parse(flags, FLAGS)
     from edgepress.calibration.decide.criterion import Criterion
-    from edgepress.calibration.decide.label_scores import label_rows
+    from edgepress.calibration.decide.label_scores import label_rows, told_choice
     from edgepress.calibration.decide.thresholds import cross_fitted
     from edgepress.run.build import calibrate_bundle, write_decision_plots
 
@@ -81,7 +81,7 @@ def verb(
         ],
         title=f"{made.name}: {method}, {config.thresholds}",
         spare=("F1 at 0.5", "ECE before", "precision"),
-        caption=_caption(decisions),
+        caption=f"{told_choice(decisions, logits, unseen[0], pictures)}\n{_caption(decisions)}",
     )
     print(made.path)
 

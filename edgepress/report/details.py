@@ -113,7 +113,8 @@ def reliability(report: RunReport) -> list[Block]:
         *promises,
         Table(
             caption="Expected calibration error in percent (mean over labels; what is left by chance beside it), and "
-            "macro-F1 in points by the sigmoid at 0.5 and by the fitted decisions. Fitted on val, measured on test",
+            "macro-F1 in points by the sigmoid at 0.5 and by the fitted decisions. Fitted on val, measured on test. "
+            "The calibrator was chosen by its log loss on val, so its ECE may be the higher one",
             columns=("engine", "ECE, sigmoid", "ECE, calibrated", "ECE by chance", "F1 at 0.5", "F1, fitted"),
             rows=[[engine, *(f"{100 * value:.1f}" for value in values)] for engine, *values in rows],
         ),

@@ -16,7 +16,9 @@ from edgepress.calibration.decide.label_scores import (
     label_recall,
     label_rows,
     measure_decisions,
+    told_choice,
 )
+from edgepress.calibration.decide.probabilities import calibration_noise, log_loss
 from edgepress.calibration.decide.thresholds import (
     Criterion,
     align_decisions,
@@ -282,6 +284,27 @@ def test_rows_hold_every_label_and_their_mean():
         assert getattr(rows[0], name) == pytest.approx(score(data.targets[:, 0], unseen[1][:, 0]))
     assert rows[2].recall is None
     assert pytest.approx(np.nanmean(label_f1(data.targets, unseen[1], data.ignore))) == rows[-1].F1
+
+
+def test_a_choice_whose_ece_rises_is_explained_by_what_it_was_chosen_by():
+    """Log loss chooses; a reader of the table saw the ECE alone."""
+    logits, data = draw(40)
+    fitted = fit_decisions(logits, data)
+    method = fitted.calibrator.method
+    unseen, _ = cross_fitted(logits, data.targets, data.ignore, method, F1)
+    before, after = (log_loss(data.targets, p, data.ignore) for p in (sigmoid(logits), unseen))
+    assert (after < before, fitted.fit.ece_after > fitted.fit.ece_before) == (True, True)
+    told = told_choice(fitted, logits, unseen, data)
+    chosen = f"auto chose {method}, because it has the least log loss: its log loss is {after:.4f}, and the sigmoid's"
+    assert told.startswith(f"{chosen} {before:.4f}. Its mean ECE is higher than the sigmoid's (")
+    assert f"{np.nanmean(calibration_noise(unseen, data.ignore)):.3f} by chance" in told
+    fine = fitted.model_copy(update={"fit": fitted.fit.model_copy(update={"ece_after": fitted.fit.ece_before})})
+    assert told_choice(fine, logits, unseen, data) == f"{chosen} {before:.4f}."
+    asked = fitted.model_copy(update={"fit": fine.fit.model_copy(update={"probabilities": method})})
+    assert told_choice(asked, logits, unseen, data).startswith(f"{method} was asked for: its log loss is")
+    assert "--probabilities auto takes what has the least" in told_choice(asked, logits, 1 - unseen, data)
+    plain = fit_decisions(logits, data, probabilities="none")
+    assert told_choice(plain, logits, sigmoid(logits), data) == "The probability is the sigmoid, as it was asked."
 
 
 def test_precision_and_recall_count_known_cells_alone():
