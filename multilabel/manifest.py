@@ -191,12 +191,14 @@ class Quantization(_Frozen):
     def disturbed(self) -> str | None:
         """A caution where other work on the machine disturbed the latencies that the choice was made by; None where
         nothing did."""
-        timed = [one.latency for one in self.tried if one.latency is not None]
+        # Graphs of one structure take the same time, and share the one latency that was measured.
+        timed = list(dict.fromkeys(one.latency for one in self.tried if one.latency is not None))
         said = [latency.cautions for latency in timed if latency.cautions]
         if not said:
             return None
+        which = "the latency was" if len(timed) == 1 else f"{len(said)} of {len(timed)} latencies were"
         return (
-            f"{len(said)} of {len(timed)} latencies were measured on a machine that did not keep still (for example "
+            f"{which} measured on a machine that did not keep still (for example "
             f"{'; '.join(said[0])}): the choice by time may be another on a quiet one"
         )
 

@@ -27,6 +27,10 @@ class Ratio(BaseModel):
         """Whether it is slower by more than the factor `beyond`, and not merely by chance."""
         return self.low is not None and self.low > beyond
 
+    def slower_by_disturbance(self, beyond: float = 1.0) -> bool:
+        """Whether it is slower, and may be so because the machine was disturbed: then it is worth a second timing."""
+        return self.slower(beyond) and bool(self.cautions)
+
     def slower_than(self, other: Ratio) -> bool:
         """Whether this ratio is slower than another ratio to the same thing, with intervals that do not overlap."""
         return self.low is not None and other.high is not None and self.low > other.high

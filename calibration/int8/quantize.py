@@ -73,8 +73,8 @@ def quantize(
     evaluate: Callable[[Path], Score],
     float_map: float,
     finished: Finished,
+    allowed: Allowed,
     measure: Callable[[Path], Ratio] | None = None,
-    allowed: Allowed = Allowed(),
     time_limit: float = 60.0,
     weight_bits: int = 8,
     most_float: bool = False,
@@ -89,8 +89,8 @@ def quantize(
         evaluate: maps a model file to its score on val.
         float_map: the fp32 model's mAP in [0, 1] on val.
         finished: where candidates are kept until the search is over; the caller removes it.
-        measure: maps a model file to its latency against fp32; None for a target that does not run on this machine.
         allowed: what the model may lose on val.
+        measure: maps a model file to its latency against fp32; None for a target that does not run on this machine.
         time_limit: number of seconds after which no further candidate is begun.
         weight_bits: 7 for x86 processors whose INT8 products saturate, otherwise 8.
         most_float: see `Searcher.run`.
@@ -136,7 +136,15 @@ def _warn(found: Search, searcher: Searcher, target: Target) -> None:
         said = f"{best.score.flips:.3f} decisions change per predicted positive, {allowed.flips:g} are allowed"
         log.warning("int8 for %s: %s, with %s in float", target, said, in_float)
     if best.latency is not None and best.latency.slower(SLOWER):
-        log.warning("int8 for %s: slower than fp32 here (%.2f times): the gate fails", target, best.latency.ratio)
+        log.warning(
+            "int8 for %s: slower than fp32 here (%s): the gate fails%s", target, best.latency, _faster(searcher)
+        )
+
+
+def _faster(searcher: Searcher) -> str:
+    """What is to be said of graphs that are not slower than fp32, where a slower one is taken."""
+    faster = [one for one in searcher.trials if one.latency is not None and not one.latency.slower(SLOWER)]
+    return f"; {plural(len(faster), 'graph')} that are not slower lose more on val than is allowed" if faster else ""
 
 
 class _Targeted:

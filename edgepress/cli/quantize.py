@@ -68,7 +68,7 @@ def verb(
     missed = missed_on_val(found)
     judged = judge([missed, slower_than_fp32(found, describe_machine().processor)])
     for reason in judged.reasons:
-        print(f"{made.name}: {judged.verdict}: {reason}")
+        print(f"{made.name}: {reason.verdict}: {reason}")
     if judged.verdict != "pass":
         if missed and found is not None and found.untried:
             print(f"{made.name}: tried {found.tried_told}: more time may find another (--time-limit)")

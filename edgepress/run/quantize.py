@@ -20,6 +20,7 @@ from edgepress.calibration.int8.search import (
     CHOSEN_BY,
     MOST_FLOAT,
     MOST_FLOAT_WEIGHTS,
+    SLOWER,
     TOLERANCE,
     Allowed,
     Search,
@@ -127,7 +128,10 @@ def quantize_bundle(
         bits = weight_bits(config, place) if spec.runtime.saturates else 8
         tools = {name: package_version(name) for name in (*_PACKAGES[target], "edgepress")}
         inputs = _inputs(parent, target, pictures, splits.val, config, bits, tools, place, most_float)
-        if (made := up_to_date(out, inputs)) is not None:
+        made = up_to_date(out, inputs)
+        if made is not None and _timed_in_vain(made):
+            log.info("%s: is slower than fp32, and was timed on a machine that did not keep still: again", out)
+        elif made is not None:
             if made.manifest.parent == parent.as_parent:
                 return made
             if (aligned := _aligned_again(made, parent, splits.val, config.flips)) is not None:
@@ -240,6 +244,11 @@ def weight_bits(config: QuantizeConfig, place: Place) -> int:
             "8-bit weights saturate; leave weight_bits out, or give 7"
         )
     return config.weight_bits or place.weight_bits
+
+
+def _timed_in_vain(made: Bundle) -> bool:
+    latency = made.manifest.calibration.latency if made.manifest.calibration is not None else None
+    return latency is not None and latency.slower_by_disturbance(SLOWER)
 
 
 def _require_float(parent: Bundle) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from edgepress.calibration.int8.search import SLOWER
 from edgepress.deploy.bench.against import compare_latency
 from edgepress.deploy.bench.latency import prepared
 from edgepress.multilabel.bundle import Bundle
@@ -60,8 +61,9 @@ def _held_to(
     if other is None or result.bench is None:
         return None
     assert made.bundle is not None
-    if result.held_to is not None and result.held_to.digest == other.digest:
-        return result.held_to  # measured earlier on this machine; both results were kept
+    kept = result.held_to
+    if kept is not None and kept.digest == other.digest and not kept.ratio.slower_by_disturbance(SLOWER):
+        return kept  # measured earlier on this machine; both results were kept
     return time_against(made.bundle, other, pictures)
 
 

@@ -69,7 +69,7 @@ class Source:
                 evaluate=lambda file: Score(evaluate(file), 20.0, 0.0),
                 float_map=1.0,
                 finished=Finished(Path(folder), "inputs"),
-                **{"time_limit": 0.0, **settings},
+                **{"time_limit": 0.0, "allowed": Allowed(0.005, 0.2), **settings},
             )
 
 
@@ -281,9 +281,9 @@ def test_weights_are_rounded_only_for_a_grid_that_the_quantiser_finds_again(smal
 
 
 def test_nothing_is_left_in_float_when_the_drop_is_allowed(small, tmp_path):
-    found = small.quantize(tmp_path / "int8.onnx", "onnxruntime", lambda _: 0.98, allowed=Allowed(0.021))
+    found = small.quantize(tmp_path / "int8.onnx", "onnxruntime", lambda _: 0.98, allowed=Allowed(0.021, 0.2))
     assert [trial.candidate.kept for trial in found.tried] == [()]
-    over = small.quantize(tmp_path / "int8.onnx", "onnxruntime", lambda _: 0.98, allowed=Allowed(0.019))
+    over = small.quantize(tmp_path / "int8.onnx", "onnxruntime", lambda _: 0.98, allowed=Allowed(0.019, 0.2))
     assert over.tried[-1].candidate.kept
 
 
@@ -356,6 +356,7 @@ def test_a_graph_that_quantises_nothing_is_refused(small, tmp_path):
             evaluate=lambda _: Score(1.0, 20.0, 0.0),
             float_map=1.0,
             finished=Finished(Path(folder), "inputs"),
+            allowed=Allowed(0.005, 0.2),
         )
 
 

@@ -49,7 +49,7 @@ def search(
         evaluate=evaluate,
         float_map=1.0,
         finished=Finished(folder / ".work", "inputs"),
-        **settings,
+        **{"allowed": Allowed(0.005, 0.2), **settings},
     )
 
 
@@ -163,7 +163,7 @@ def test_a_miss_of_the_allowed_drop_is_told_in_points(tmp_path, caplog):
         "int8 for onnxruntime: val mAP drops by 1.00 points, 0.5 are allowed, with 0 nodes in float"
     ]
     caplog.clear()
-    search(tmp_path, evaluate=lambda _: Score(0.99, 20.0, 0.0), time_limit=0.0, allowed=Allowed(0.02))
+    search(tmp_path, evaluate=lambda _: Score(0.99, 20.0, 0.0), time_limit=0.0, allowed=Allowed(0.02, 0.2))
     assert caplog.messages == []
 
 
@@ -177,7 +177,7 @@ def test_too_many_changed_decisions_are_told(tmp_path, caplog):
 
 def test_what_is_just_allowed_is_no_miss(tmp_path, caplog):
     caplog.set_level(logging.WARNING, "edgepress")
-    search(tmp_path, evaluate=lambda _: Score(0.5, 20.0, 0.0), time_limit=0.0, allowed=Allowed(0.5))
+    search(tmp_path, evaluate=lambda _: Score(0.5, 20.0, 0.0), time_limit=0.0, allowed=Allowed(0.5, 0.2))
     assert caplog.messages == []
 
 
@@ -193,7 +193,7 @@ def test_slower_than_float_is_told(tmp_path, caplog, latency, told):
     found = search(tmp_path, time_limit=0.0, measure=measure)
     assert found.best.latency == Ratio(ratio=latency[0], low=latency[1], high=latency[2])
     assert set(measured) == {"int8.onnx"}
-    expected = ["int8 for onnxruntime: slower than fp32 here (1.50 times): the gate fails"]
+    expected = ["int8 for onnxruntime: slower than fp32 here (1.50 times, 1.40 to 1.60): the gate fails"]
     assert caplog.messages == (expected if told else [])
 
 
