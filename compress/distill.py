@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import set_seed
@@ -16,7 +17,7 @@ from edgepress.compress.gather import process_state, require_same
 from edgepress.compress.lesson import Lesson, lesson_of
 from edgepress.compress.material import Material, material_for
 from edgepress.compress.methods import TERMS
-from edgepress.compress.models import MultiLabelModel, make_model, pretrained_cfg, require_queries
+from edgepress.compress.models import MultiLabelModel, make_model, pretrained_cfg, require_queries, require_weights
 from edgepress.compress.reading import Reading, TeacherSource
 from edgepress.compress.tasks import TeachTask
 from edgepress.compress.teachable import require_teachable
@@ -189,12 +190,7 @@ def finished(out: Path, inputs: str, config: TeachConfig | DistillConfig) -> Bun
 
 def _other_settings(out: Path, config: TeachConfig | DistillConfig) -> str:
     """In what a training differs from the one whose bundle stands in its place; empty where no setting tells."""
-    if not (out / MANIFEST).is_file():
-        return ""
-    try:
-        before = Bundle.open(out).manifest.facts.training or {}
-    except InputError:
-        return ""  # damaged, which `up_to_date` has told
+    before = _training_of(out) or {}
     now = config.model_dump(mode="json")
     return ", ".join(f"{name} {now[name]} (was {value})" for name, value in before.items() if now.get(name) != value)
 
@@ -255,3 +251,33 @@ def require_obtainable(config: TeachConfig | DistillConfig) -> None:
     if config.weights not in words and not Path(config.weights).is_file():
         meant = did_you_mean(config.weights, words)
         raise InputError(f"{config.weights}: no such file; expected weights as .safetensors, auto or none{meant}")
+
+
+def require_pretrained(config: TeachConfig | DistillConfig, made: Iterable[Path]) -> None:
+    """Raise an error, before anything takes time, if the weights to begin with cannot be had or do not fit.
+
+    Args:
+        made: places of bundles. Where one of them began with these weights, nothing is asked: it may be kept, and then
+            they are not needed again.
+
+    Raises:
+        InputError: as for `make_model`.
+    """
+    began = config.backbone, config.weights
+    if config.weights != "none" and not any(_began_of(place) == began for place in made):
+        require_weights(config)
+
+
+def _began_of(place: Path) -> tuple[object, object] | None:
+    training = _training_of(place) or {}
+    return (training["backbone"], training["weights"]) if training.keys() >= {"backbone", "weights"} else None
+
+
+def _training_of(place: Path) -> dict[str, Any] | None:
+    """The settings that the bundle in a place was trained with; None where no bundle tells any."""
+    if not (place / MANIFEST).is_file():
+        return None
+    try:
+        return Bundle.open(place).manifest.facts.training
+    except InputError:
+        return None  # damaged, which `up_to_date` tells

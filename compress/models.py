@@ -213,6 +213,16 @@ def make_model(config: ModelConfig, labels: LabelSpace) -> tuple[MultiLabelModel
     return model, source
 
 
+def require_weights(config: ModelConfig) -> None:
+    """Raise an error if a model cannot have the backbone weights that its config asks for: it is given them once.
+
+    Raises:
+        InputError: as for `make_model`.
+    """
+    backbone, arguments = _create_backbone(config), _timm_arguments(config)
+    load_backbone_weights(backbone, config.backbone, config.weights, arguments, caution=False)
+
+
 def require_queries(config: ModelConfig, labels: LabelSpace) -> None:
     """Raise an error if labels are to share more queries than there are labels.
 

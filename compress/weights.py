@@ -21,12 +21,15 @@ WEIGHTS_PACKAGES = {
 """Packages whose state dict matches timm's model tensor by tensor, in order: module and distribution name."""
 
 
-def load_backbone_weights(backbone: nn.Module, name: str, weights: str, timm_arguments: dict[str, int]) -> str:
+def load_backbone_weights(
+    backbone: nn.Module, name: str, weights: str, timm_arguments: dict[str, int], *, caution: bool = True
+) -> str:
     """Load weights into a timm backbone; returns their source.
 
     Args:
         backbone: the model returned by `timm.create_model(name, **timm_arguments)`.
         weights: a .safetensors file with timm's names, `none`, or `auto`.
+        caution: whether to log tensors of a file that are no part of the backbone.
 
     Raises:
         InputError: nothing was found, or it does not fit; the message says what was tried and names `--weights none`.
@@ -37,7 +40,7 @@ def load_backbone_weights(backbone: nn.Module, name: str, weights: str, timm_arg
         state = read_safetensors(Path(weights))
         _load_named(backbone, state, weights)
         unused = sorted(state.keys() - backbone.state_dict().keys())
-        if unused:
+        if unused and caution:
             log.warning(
                 "caution: %s: %d tensors are no part of the backbone and are not used (%s); the head starts random. "
                 "edgepress adopt keeps a finished tagger's own classifier",

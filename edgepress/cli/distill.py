@@ -45,7 +45,7 @@ def verb(
     given = taught.options
     for teacher in given.teacher:
         refuse_swapped("distill {data} --teacher {bundle} --out DIR", Path(teacher), data)
-    from edgepress.compress.distill import distill, require_no_teacher, require_obtainable
+    from edgepress.compress.distill import distill, require_no_teacher, require_obtainable, require_pretrained
     from edgepress.compress.teacher_sources import open_teachers
     from edgepress.run.teachers import Teaching
 
@@ -54,13 +54,14 @@ def verb(
         require_no_teacher(config)
     config = teaching.fitted(config)
     require_obtainable(config)
+    require_pretrained(config, [out])
     learnt, chosen = reader.checked(data, train, val)
     refuse_leaks(learnt, [chosen])
     teaching.require([config], learnt)
     if config.unlabelled is not None:
         unlabelled = load_unlabelled(config.unlabelled, learnt.labels)
-        measured = [name for name in reader.splits(data) if name != train]
-        refuse_leaks(unlabelled, [reader.load(data, name) for name in measured])
+        measured = [name for name in reader.splits(data) if name not in (train, val)]
+        refuse_leaks(unlabelled, [chosen, *reader.load_all(data, measured)])
     with only_writer(out):
         teachers = open_teachers(given.teacher, data, out)
         first = teachers[0] if teachers else None

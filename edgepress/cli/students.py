@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -37,6 +36,7 @@ def verb(
     Exit code 1 where none fits.
     """
     from edgepress.report.students import print_budget, print_table_of
+    from edgepress.run.durations import milliseconds
     from edgepress.run.student_table import student_table, table_engine
     from edgepress.run.students import Timer, find_students
 
@@ -49,7 +49,10 @@ def verb(
         else:
             print_table_of(table, spec, stdout())
         return
-    most = milliseconds(budget)
+    try:
+        most = milliseconds(budget)
+    except ValueError as error:
+        raise InputError(f"--budget {budget!r}: {error}") from None
     if count < 0:
         raise InputError(f"--time {count}: expected 0 or more")
     with tempfile.TemporaryDirectory(prefix="edgepress-students-") as folder:
@@ -62,21 +65,3 @@ def verb(
         print_budget(found, table, spec, timer, stdout())
     if not found.fits:
         raise typer.Exit(1)
-
-
-def milliseconds(given: str) -> float:
-    """A latency budget with its unit, in milliseconds.
-
-    Raises:
-        InputError: it has no unit, or is no time.
-    """
-    text = given.strip()
-    try:
-        value = float(text.removesuffix("ms"))
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value) or value <= 0:
-        raise InputError(f"--budget is {given!r}; expected a time in milliseconds, such as 5ms")
-    if not text.endswith("ms"):
-        raise InputError(f"--budget is {given!r}, without a unit; expected milliseconds, such as {value:g}ms")
-    return value

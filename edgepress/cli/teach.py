@@ -36,9 +36,10 @@ def verb(
 ) -> None:
     """Fine-tune a large model on the labels: the teacher."""
     config = TeachConfig.parse(flags, FLAGS)
-    from edgepress.compress.distill import require_obtainable, teach
+    from edgepress.compress.distill import require_obtainable, require_pretrained, teach
 
     require_obtainable(config)
+    require_pretrained(config, [out])
     learnt, chosen = reader.checked(data, train, val)
     refuse_leaks(learnt, [chosen])
     with only_writer(out):

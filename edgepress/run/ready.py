@@ -9,7 +9,7 @@ from pathlib import Path
 from edgepress.calibration.decide import promises
 from edgepress.calibration.decide.criterion import Criterion
 from edgepress.calibration.int8.subset import require_enough
-from edgepress.compress.config import DistillConfig
+from edgepress.compress.config import DistillConfig, TeachConfig
 from edgepress.deploy.engines.table import ENGINES
 from edgepress.multilabel.bundle import MANIFEST, require_replaceable
 from edgepress.multilabel.datasets import refuse_leaks
@@ -42,7 +42,8 @@ def require_ready(
         InputError: the first of: an ablation that has nothing to learn from, a folder that holds something else, a
             promise of thresholds that val cannot give, a finished teacher that cannot teach, a model that cannot be
             made, unlabelled pictures that are in val or test, a calibration set that cannot show every label, a
-            required engine that this machine cannot build, or none that it can.
+            required engine that this machine cannot build, or none that it can, pretrained weights that cannot be had
+            or do not fit.
     """
     out = Path(recipe.out)
     if recipe.ablation and engines:
@@ -54,8 +55,12 @@ def require_ready(
         promises.require_enough(promise, splits.val, f"{splits.val.root}, split {splits.val.split!r}")
     teaching.require(students, splits.train)
     _require_trainable(recipe, splits, students, out)
-    if not engines:
-        return
+    if engines:
+        _require_engines(recipe, splits, engines, out)
+    _require_pretrained(recipe, students, out)  # the last, because a hub may answer slowly
+
+
+def _require_engines(recipe: Recipe, splits: Splits, engines: Sequence[EngineName], out: Path) -> None:
     require_replaceable(out / "student", "torch", "fp32", "student")
     if recipe.ablation:
         require_replaceable(out / STUDENT_ALONE, "torch", "fp32", "student")
@@ -85,6 +90,23 @@ def _require_trainable(recipe: Recipe, splits: Splits, students: Sequence[Distil
             taught, learnt = getattr(recipe.teach, name), getattr(recipe.distill, name)
             if taught != learnt:
                 raise InputError(f"{name} is {taught} in teach and {learnt} in distill: set them alike")
+
+
+def _require_pretrained(recipe: Recipe, students: Sequence[DistillConfig], out: Path) -> None:
+    """Before students are timed for a latency budget, too, and before the teacher is trained."""
+    from edgepress.compress.distill import require_pretrained
+
+    made = [manifest.parent for pattern in ("*", "compare/*") for manifest in sorted(out.glob(f"{pattern}/{MANIFEST}"))]
+    planned: list[TeachConfig | DistillConfig] = [] if recipe.teacher else [recipe.teach]
+    for config in students:
+        backbones = recipe.students or (config.backbone,)
+        planned += [config.model_copy(update={"backbone": backbone}) for backbone in backbones]
+    asked = set()
+    for one in planned:
+        needed = one.backbone, one.weights, one.size, one.stages
+        if needed not in asked:
+            require_pretrained(one, made)
+            asked.add(needed)
 
 
 def _require_buildable(recipe: Recipe, engines: Iterable[EngineName]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -22,6 +20,7 @@ from edgepress.multilabel.config import FLAGS, Config
 from edgepress.multilabel.datasets import DataOptions
 from edgepress.multilabel.errors import InputError, did_you_mean
 from edgepress.multilabel.yaml_lines import not_yaml
+from edgepress.run.durations import milliseconds
 
 ALL_ENGINES = tuple(ENGINES)
 if TYPE_CHECKING:
@@ -260,14 +259,11 @@ class Recipe(TrainRecipe):
     @field_validator("latency_budget", mode="before")
     @classmethod
     def _is_a_time(cls, value: Any) -> Any:
-        """A recipe may say 8, 8ms or 8.5 ms."""
+        """A program and a recipe may give the number 8; text has its unit, as in 8ms or 8.5 ms."""
         if value is None:
             return None
-        with contextlib.suppress(ValueError):
-            time = float(str(value).removesuffix("ms"))
-            if math.isfinite(time) and time > 0:
-                return f"{time:g}ms"
-        raise ValueError("expected milliseconds, such as 8ms")
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return f"{milliseconds(f'{value}ms' if is_number else str(value)):g}ms"
 
     @model_validator(mode="after")
     def _ablates_something(self) -> Recipe:

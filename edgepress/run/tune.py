@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +24,7 @@ from edgepress.multilabel.plural import plural
 from edgepress.report.terminal import print_table
 from edgepress.run.budgeted import BudgetedSearch, Pace, require_time, shown
 from edgepress.run.distilling import Distilling
+from edgepress.run.durations import seconds
 from edgepress.run.pipeline import taught, teachers_of
 from edgepress.run.ready import require_ready
 from edgepress.run.recipe import Recipe
@@ -40,7 +40,6 @@ RECORD, RECIPE, STUDENT = "tune.json", "tuned.yaml", "student"
 METHOD = "ours"
 SHOWN = 20
 """Most trials of the printed table."""
-_UNITS = {"h": 3600.0, "min": 60.0, "m": 60.0, "s": 1.0}
 
 
 class TuneConfig(Config):
@@ -62,15 +61,7 @@ class TuneConfig(Config):
             if not (math.isfinite(given) and given > 0):
                 raise ValueError("expected more than no time, and an end")
             return given
-        parts = re.findall(r"(\d+(?:\.\d+)?)\s*(h|min|m|s)", str(given))
-        if not parts or "".join(number + unit for number, unit in parts) != re.sub(r"\s", "", str(given)):
-            raise ValueError("expected hours, minutes or seconds, such as 2h, 90min or 1h30min")
-        if len({_UNITS[unit] for _, unit in parts}) < len(parts):
-            raise ValueError("a unit is named twice; expected each once, such as 1h30min")
-        seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
-        if not seconds:
-            raise ValueError("expected more than no time")
-        return seconds
+        return seconds(str(given))
 
 
 class Searched(Typed):

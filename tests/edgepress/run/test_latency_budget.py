@@ -42,9 +42,7 @@ def over(times: Path, **p50: float) -> None:
     times.write_text(json.dumps(rows))
 
 
-@pytest.mark.parametrize(
-    ("given", "kept"), [("8ms", 8.0), ("8.5 ms", 8.5), ("8", 8.0), (8, 8.0), (0.25, 0.25), (None, None)]
-)
+@pytest.mark.parametrize(("given", "kept"), [("8ms", 8.0), ("8.5 ms", 8.5), (8, 8.0), (0.25, 0.25), (None, None)])
 def test_a_budget_is_milliseconds(settings, given, kept):
     made = recipe(settings, latency_budget=given)
     assert made.latency_budget_ms == kept
@@ -58,6 +56,15 @@ def test_a_budget_is_milliseconds(settings, given, kept):
 def test_what_is_no_time_is_refused(settings, given):
     with pytest.raises(InputError, match="expected milliseconds, such as 8ms"):
         recipe(settings, latency_budget=given)
+
+
+def test_a_text_without_its_unit_is_refused_before_anything_is_read(edgepress, settings):
+    """As by `students --budget` and `tune --time-budget`."""
+    told = edgepress("run", "--data", "nowhere", "--latency-budget", "5")
+    assert (told.code, told.out) == (2, "")
+    assert told.err.strip() == "edgepress: --latency-budget 5: has no unit; expected milliseconds, such as 5ms"
+    with pytest.raises(InputError, match=r"has no unit; expected milliseconds, such as 0\.5ms"):
+        recipe(settings, latency_budget=" 0.5 ")
 
 
 @pytest.mark.parametrize(
@@ -210,14 +217,14 @@ class TestRun:
         assert [row["student"] for row in found["students"]] == ["test_efficientnet"]
         # With the times of before: no student is within a millionth, and nothing is trained or reported.
         kept = (folder / "report.json").read_bytes()
-        none = edgepress("run", "--recipe", file, "--latency-budget", "0.000001")
+        none = edgepress("run", "--recipe", file, "--latency-budget", "0.000001ms")
         assert none.code == 1  # a gate, as that after the training
         assert none.out.startswith("fail: no student is within 1e-06 ms: test_efficientnet: ")
         assert "Traceback" not in none.err
         assert (folder / "report.json").read_bytes() == kept
         # With other times the student passes, and its engines are over.
         over(folder / TIMES, test_efficientnet=0.0000005)
-        second = edgepress("run", "--recipe", file, "--latency-budget", "0.000001")
+        second = edgepress("run", "--recipe", file, "--latency-budget", "0.000001ms")
         report = json.loads((folder / "report.json").read_text())
         assert (second.code, report["verdict"], report["latency_budget"]["ship"]) == (1, "fail", None)
         assert "fail: over the latency budget" in second.out

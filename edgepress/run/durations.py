@@ -1,0 +1,43 @@
+"""Durations as people write them: hours, minutes and seconds of a search, milliseconds of a picture."""
+
+from __future__ import annotations
+
+import math
+import re
+
+_UNITS = {"h": 3600.0, "min": 60.0, "m": 60.0, "s": 1.0}
+
+
+def seconds(text: str) -> float:
+    """Seconds of a text such as 2h, 90min or 1h30min.
+
+    Raises:
+        ValueError: it is none, has no unit, or names one twice; says what was expected.
+    """
+    parts = re.findall(r"(\d+(?:\.\d+)?)\s*(h|min|m|s)", text)
+    if not parts or "".join(number + unit for number, unit in parts) != re.sub(r"\s", "", text):
+        raise ValueError("expected hours, minutes or seconds, such as 2h, 90min or 1h30min")
+    if len({_UNITS[unit] for _, unit in parts}) < len(parts):
+        raise ValueError("a unit is named twice; expected each once, such as 1h30min")
+    found = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    if not found:
+        raise ValueError("expected more than no time")
+    return found
+
+
+def milliseconds(text: str) -> float:
+    """Milliseconds of a text such as 8ms, 8.5 ms.
+
+    Raises:
+        ValueError: it is none, or has no unit; says what was expected.
+    """
+    number = text.strip().removesuffix("ms")
+    try:
+        value = float(number)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value) or value <= 0:
+        raise ValueError("expected milliseconds, such as 8ms")
+    if number == text.strip():
+        raise ValueError(f"has no unit; expected milliseconds, such as {value:g}ms")
+    return value
