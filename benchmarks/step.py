@@ -3,9 +3,9 @@
     OMP_NUM_THREADS=1 .venv/bin/python benchmarks/step.py
 
 Both steps run the teacher forward, the student forward and backward, and the optimiser. `distil` has the losses of the
-method (BCE, MLD, CD, ID); `bare` has BCE alone and throws the teacher's outputs away. What lies between them is what
-the losses cost. Models have random weights: time does not depend on them. Prints one JSON object: medians of both, the
-ratio of the medians and the median of each round's own ratio, in wall and in CPU seconds.
+method: BCE with MLD, CD and ID, or with ReviewKD; `bare` has BCE alone and throws the teacher's outputs away. What lies
+between them is what the losses cost. Models have random weights: time does not depend on them. Prints one JSON object:
+medians of both, the ratio of the medians and the median of each round's own ratio, in wall and in CPU seconds.
 """
 
 from __future__ import annotations
@@ -20,8 +20,14 @@ import torch
 from torch import Tensor
 
 from edgepress.compress.config import ModelConfig
-from edgepress.compress.losses import BinaryCrossEntropy, LabelWiseEmbeddingDistillation, MultiLabelLogitsDistillation
-from edgepress.compress.models import make_model
+from edgepress.compress.features import FeatureTaps
+from edgepress.compress.losses import (
+    BinaryCrossEntropy,
+    LabelWiseEmbeddingDistillation,
+    MultiLabelLogitsDistillation,
+    ReviewKD,
+)
+from edgepress.compress.models import channels_last, make_model
 from edgepress.multilabel.labels import LabelSpace
 
 
@@ -31,6 +37,8 @@ def main() -> None:
     parser.add_argument("--student", default="tf_efficientnet_lite0")
     parser.add_argument("--teacher", default="tf_efficientnet_lite2")
     parser.add_argument("--size", type=int, default=128, help="side of the pictures, in pixels")
+    parser.add_argument("--teacher-size", type=int, help="side of the teacher's pictures, by default the student's")
+    parser.add_argument("--method", choices=["l2d", "review_kd"], default="l2d")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--labels", type=int, default=30)
     parser.add_argument("--width", type=int, default=256, help="of both ML-Decoder heads")
@@ -57,14 +65,23 @@ def main() -> None:
 def _steps(options: argparse.Namespace) -> dict[str, Callable[[], None]]:
     """The two steps, on one batch and one student."""
     labels = LabelSpace(tuple(f"label {i}" for i in range(options.labels)))
+    sides = options.size, options.teacher_size or options.size
     student, teacher = (
-        make_model(ModelConfig(backbone=name, width=options.width, size=options.size, weights="none"), labels)[0]
-        for name in (options.student, options.teacher)
+        make_model(ModelConfig(backbone=name, width=options.width, size=side, weights="none"), labels)[0]
+        for name, side in zip((options.student, options.teacher), sides, strict=True)
     )
     student.train()
     teacher.eval().requires_grad_(False)
-    optimizer = torch.optim.AdamW([parameter for parameter in student.parameters() if parameter.requires_grad], lr=1e-4)
-    images = torch.randint(0, 256, (options.batch, options.size, options.size, 3), dtype=torch.uint8)
+    learning: list[torch.nn.Module] = [student]
+    if options.method == "review_kd":
+        taps = FeatureTaps(student.backbone, size=sides[0]), FeatureTaps(teacher.backbone, size=sides[1])
+        review = ReviewKD(taps[0].channels(), taps[1].channels())
+        learning.append(review)
+    for model in (*learning, teacher):
+        channels_last(model, torch.device("cpu"))  # as in training
+    learnt = [parameter for model in learning for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(learnt, lr=1e-4)
+    images, shown = (torch.randint(0, 256, (options.batch, side, side, 3), dtype=torch.uint8) for side in sides)
     targets = (torch.rand(options.batch, options.labels) < options.positives / options.labels).long()
     bce = BinaryCrossEntropy(options.reduction)
     mld = MultiLabelLogitsDistillation(options.reduction)
@@ -72,13 +89,16 @@ def _steps(options: argparse.Namespace) -> dict[str, Callable[[], None]]:
 
     def step(objective: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) -> None:
         with torch.no_grad():
-            teacher_logits, teacher_embeddings = teacher(images)
+            teacher_logits, teacher_embeddings = teacher(shown)
         logits, embeddings = student(images)
         optimizer.zero_grad()
         objective(logits, embeddings, teacher_logits, teacher_embeddings).backward()
         optimizer.step()
 
     def distil(logits: Tensor, embeddings: Tensor, teacher_logits: Tensor, teacher_embeddings: Tensor) -> Tensor:
+        if options.method == "review_kd":
+            mine, theirs = (tap.take().maps for tap in taps)
+            return bce(logits, targets) + 0.1 * review(mine, theirs)
         taught = 10 * mld(logits, teacher_logits, targets) + structure(embeddings, teacher_embeddings, targets)
         return bce(logits, targets) + taught
 

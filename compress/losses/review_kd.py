@@ -19,6 +19,9 @@ from torch import Tensor, nn
 
 from edgepress.compress.losses.feature_checks import check_channels, check_maps, mean_of_kept, raised
 
+_FEW = 16
+"""On smaller maps adding up weights costs more than it saves."""
+
 
 class ReviewKD(nn.Module):
     """Σ over taps of HCL(ABF output, teacher's map). Its parameters are trained with the student.
@@ -119,11 +122,47 @@ class AttentionBasedFusion(nn.Module):
         fused = self.enter(maps)
         if self.attention is not None:
             assert deeper is not None
-            deeper = F.interpolate(deeper, fused.shape[2:], mode="nearest")
-            own, theirs = self.attention(torch.cat([fused, deeper], dim=1)).sigmoid().split(1, dim=1)
-            fused = own * fused + theirs * deeper
-        resized = fused if fused.shape[2:] == size else F.interpolate(fused, size, mode="nearest")
+            # Of both maps, one behind the other; without that copy, and before the deeper one grows.
+            mine, below = self.attention.weight.split(fused.shape[1], dim=1)
+            votes = F.interpolate(F.conv2d(deeper, below), fused.shape[2:], mode="nearest")
+            votes = votes + F.conv2d(fused, mine, self.attention.bias)
+            own, theirs = votes.sigmoid().split(1, dim=1)
+            fused = own * fused + theirs * F.interpolate(deeper, fused.shape[2:], mode="nearest")
+        convolution, norm = self.leave
+        high, wide = fused.shape[2:]
+        if size == (2 * high, 2 * wide) and high * wide >= _FEW:
+            return norm(convolved_doubled(fused, convolution.weight)), fused
+        resized = fused if (high, wide) == size else F.interpolate(fused, size, mode="nearest")
         return self.leave(resized), fused
+
+
+def convolved_doubled(maps: Tensor, weight: Tensor) -> Tensor:
+    """A padded 3x3 convolution of the maps at twice their size (nearest), computed at their own size.
+
+    Each position becomes four, and of a 3x3 window over them, rows (and columns) fall on two different positions only.
+    Their weights are added first: 16 products for each position and pair of channels instead of 36.
+
+    Args:
+        maps: `[N, C, H, W]`.
+        weight: `[O, C, 3, 3]`.
+
+    Returns:
+        `[N, O, 2 H, 2 W]`, but for rounding what `F.conv2d(F.interpolate(maps, scale_factor=2), weight, padding=1)` is.
+    """
+    kernels = torch.stack([side for rows in _joined(weight, 2) for side in _joined(rows, 3)], dim=1).flatten(0, 1)
+    # Kernel (a, b) of a channel begins at row i + a - 1 and column j + b - 1 for the result at (2 i + a, 2 j + b).
+    every = F.conv2d(maps, kernels, padding=1).unflatten(1, (-1, 2, 2))
+    count, _, high, wide = maps.shape
+    rows = [
+        torch.stack([every[:, :, a, b, a : a + high, b : b + wide] for b in (0, 1)], dim=-1).flatten(3) for a in (0, 1)
+    ]
+    return torch.stack(rows, dim=3).reshape(count, -1, 2 * high, 2 * wide)
+
+
+def _joined(weight: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """The two weights of a side that an even and an odd position of the doubled map see, of the three."""
+    before, here, after = weight.unbind(dim)
+    return torch.stack([before, here + after], dim), torch.stack([before + here, after], dim)
 
 
 def hierarchical_context_loss(student: Tensor, teacher: Tensor) -> Tensor:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from edgepress.compress.losses import (
     ReviewKD,
 )
-from edgepress.compress.losses.review_kd import hierarchical_context_loss
+from edgepress.compress.losses.review_kd import AttentionBasedFusion, convolved_doubled, hierarchical_context_loss
 from tests.compress.losses.loss_batches import assert_same, exact, maps, normal, value_and_gradient
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -73,6 +75,33 @@ def test_review_is_the_formula():
 
     mine = value_and_gradient(lambda first: loss([first, deep], teachers), shallow)
     assert_same(mine, value_and_gradient(by_hand, shallow))
+
+
+@settings(deadline=None)
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 4), st.integers(1, 5), st.integers(1, 5), st.integers(0, 9))
+def test_a_convolution_at_twice_the_size_is_the_formula(count, inner, outer, high, wide, seed):
+    """Computed at the maps' own size, with the borders and the gradients of the plain form."""
+    maps = normal(count, inner, high, wide, seed=seed).requires_grad_()
+    weight = normal(outer, inner, 3, 3, seed=seed + 1).requires_grad_()
+    doubled = torch.nn.functional.interpolate(maps, scale_factor=2, mode="nearest")
+    expected = torch.nn.functional.conv2d(doubled, weight, padding=1)
+    found = convolved_doubled(maps, weight)
+    torch.testing.assert_close(found, expected, **exact)
+    factors = normal(*expected.shape, seed=seed + 2)
+    for mine, plain in zip(
+        *(torch.autograd.grad(one, (maps, weight), factors) for one in (found, expected)), strict=True
+    ):
+        torch.testing.assert_close(mine, plain, **exact)
+
+
+@pytest.mark.parametrize(("high", "wide"), [(4, 4), (4, 5), (2, 3)])
+def test_a_teacher_of_twice_the_size_is_compared_as_any_other(high, wide):
+    torch.manual_seed(0)
+    fusion = AttentionBasedFusion(3, 5, 4, fuse=False).double()
+    maps = normal(2, 3, high, wide)
+    output, fused = fusion(maps, None, (2 * high, 2 * wide))
+    expected = fusion.leave(torch.nn.functional.interpolate(fused, scale_factor=2, mode="nearest"))
+    torch.testing.assert_close(output, expected, **exact)
 
 
 def test_review_starts_as_the_authors_do():
