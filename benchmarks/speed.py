@@ -1,4 +1,4 @@
-"""Two checkouts in turns: how many times as fast the new one teaches, distils and computes CD + ID.
+"""Two checkouts in turns: how many times as fast the new one teaches, distils, computes CD + ID and runs commands.
 
     .venv/bin/python benchmarks/speed.py OLD NEW --rounds 2 > RECORD.json
 
@@ -6,7 +6,9 @@ OLD and NEW are checkouts, which share the packages of this Python. Each round r
 its own. Both train on the settings of OLD's quickstart: terms and options that only NEW knows are off, as far as their
 defaults say so, and each distils from a teacher that it taught itself. Prints one JSON object; ratios above 1 are NEW's
 gain, of processor time (user and kernel, over all threads), beside that of wall time, which other work on the machine
-disturbs. The interval of a ratio is 95 %, from Student's t on the logarithms of the rounds' ratios; one round has none.
+disturbs. `export`, `quantize`, `verify` and `predict` begin with the models of a finished quickstart (`--run`) and are
+measured as a person runs them, with their imports; `benchmarks/load_labels.py` measures how fast labels load. The
+interval of a ratio is 95 %, from Student's t on the logarithms of the rounds' ratios; one round has none.
 
 Beside them stand the floors, in pictures per second of processor time: `bare` is forward and backward of the same torch
 models without anything around them, `decode` is reading and scaling the pictures. `peak_mb` is the largest resident
@@ -29,6 +31,9 @@ from pathlib import Path
 from typing import Any
 
 VERBS = ("teach", "distill")
+COMMANDS = ("export", "quantize", "verify", "predict", "quickstart")
+PICTURES = 1000
+"""Of `predict`: those of the sample's test split, again and again."""
 _T95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
 """Student's t for 95 %, for 1 to 9 degrees of freedom."""
 
@@ -39,7 +44,9 @@ def main() -> None:
     parser.add_argument("old", type=Path)
     parser.add_argument("new", type=Path)
     parser.add_argument("--rounds", type=int, default=2, choices=range(1, 11))
-    parser.add_argument("--only", default="teach,distill,cd_id", help="what to measure, with commas")
+    every = ",".join((*VERBS, "cd_id", *COMMANDS))
+    parser.add_argument("--only", default=every, help="what to measure, with commas (default: %(default)s)")
+    parser.add_argument("--run", type=Path, default=Path("runs/quickstart"), help="the folder of a finished quickstart")
     parser.add_argument("--turn", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.turn:
@@ -49,7 +56,7 @@ def main() -> None:
     record: dict[str, Any] = {name: _commit(path) for name, path in checkouts.items()}
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        settings = _process(checkouts["old"], ["--turn", "settings"], work)
+        settings = _process(checkouts["old"], ["--turn", "settings"], work) | {"run": str(options.run.resolve())}
         (work / "settings.json").write_text(json.dumps(settings))
         for name in options.only.split(","):
             turns = _turns(name, checkouts, options.rounds, work)
@@ -121,6 +128,8 @@ def _turn(name: str, checkout: Path, work: Path) -> dict[str, Any]:
     settings = json.loads((work / "settings.json").read_text())
     if name in VERBS:
         return _trained(name, checkout, work, settings)
+    if name in COMMANDS:
+        return _commanded(name, checkout, Path(settings["run"]))
     floor, _, verb = name.partition("-")
     return (_bare if floor == "bare" else _decode)(verb, checkout, settings)
 
@@ -178,6 +187,37 @@ def _trained(verb: str, checkout: Path, work: Path, settings: dict[str, Any]) ->
         else:
             distill(train, val, Bundle.open(teacher), config, Path(folder) / "student")
     return {**times, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+
+def _commanded(name: str, checkout: Path, run: Path) -> dict[str, float]:
+    """Seconds of a command, and the most memory of the largest process that it started."""
+    data = checkout / "examples/clipart-sample"
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "out"
+        command = [sys.executable, "-m", "edgepress", *_arguments(name, data, run, out)]
+        before, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        done = subprocess.run(command, cwd=folder, stdout=subprocess.DEVNULL)
+        wall, after = time.perf_counter() - wall, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode not in (0, 1):  # 1: a gate failed, as speed may on a busy machine
+        raise subprocess.CalledProcessError(done.returncode, command)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"cpu": cpu, "wall": wall, "peak_mb": after.ru_maxrss / 1024}
+
+
+def _arguments(name: str, data: Path, run: Path, out: Path) -> list[str]:
+    if name == "export":
+        return ["export", str(run / "student"), f"--data={data}", f"--out={out}"]
+    if name == "quantize":  # without a limit of time, in which a faster search would only try more
+        return ["quantize", str(run / "onnx-fp32"), f"--data={data}", f"--out={out}", "--time-limit=0"]
+    if name == "verify":
+        return ["verify", str(run / "onnx-int8-onnxruntime"), f"--data={data}"]
+    if name == "quickstart":
+        return ["run", f"--recipe={data.parent / 'quickstart.yaml'}", f"--data={data}", f"--out={out}"]
+    found = sorted((data / "test").glob("*.jpg"))
+    out.mkdir()
+    for number in range(PICTURES):
+        (out / f"{number:04d}.jpg").symlink_to(found[number % len(found)])
+    return ["predict", str(run / "onnx-int8-onnxruntime"), str(out), "--json"]
 
 
 def _cd_id(checkout: Path) -> dict[str, float]:
