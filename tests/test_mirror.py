@@ -52,7 +52,6 @@ TESTED_THROUGH = {
     "deploy/engines/cuda_graph.py": "needs a GPU; the calls that it makes are checked in test_engines_settings.py",
     "deploy/verify/graph_cuts.py": "the layers that test_layers.py names are cut by it",
     "edgepress/cli/options.py": "options that the verbs share",
-    "edgepress/run/relate.py": "how engines are held to each other: the verdicts of test_pipeline.py and test_prove.py",
     "edgepress/report/golden.py": "the lines of verify --golden that tests/deploy/verify/test_golden.py reads",
     "edgepress/report/style.py": "the contrast and the layout that test_html.py measures in a browser",
     "edgepress/run/measured.py": "the figures of each student in test_compare.py",

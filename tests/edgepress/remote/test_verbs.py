@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 
+import onnx
 import pytest
 
 from edgepress.multilabel.bundle import Bundle, _serialise, file_sha256
@@ -20,6 +21,7 @@ from edgepress.run.recipe import Recipe
 from edgepress.run.result import EngineResult
 from edgepress.run.run_report import LatencyBudget
 from edgepress.run.splits import splits_of
+from tests.deploy.verify.corruptions import scaled, wrap
 from tests.edgepress.remote import sshd
 from tests.edgepress.remote.sshd import script
 
@@ -84,9 +86,12 @@ class TestRuns:
         assert told.code == 1
         assert told.out.splitlines()[-1] == "openvino-fp32: not run"
 
-    def test_a_gate_that_fails_there_fails_here(self, edgepress, run_folder, there, tiny_data):
-        failing = ("--data", tiny_data, "--budget", "-100", "--json")
-        answer = edgepress("verify", run_folder / "onnx-fp32", *failing, *there)
+    def test_a_gate_that_fails_there_fails_here(self, edgepress, run_folder, there, tiny_data, tmp_path):
+        honest = Bundle.open(run_folder / "onnx-fp32")
+        graph = onnx.load(honest.model_path)
+        scaled(graph, 2.0)
+        wrong = wrap(tmp_path / "onnx-fp32", graph, honest)
+        answer = edgepress("verify", wrong.path, "--data", tiny_data, "--json", *there)
         assert answer.code == 1, answer.err
         assert answer.json["verdict"] == "fail"
 
