@@ -342,5 +342,5 @@ def test_what_is_no_data_set_or_no_number_is_refused_in_words(onnx_bundle, split
         verify(onnx_bundle, tiny_data)
     with pytest.raises(InputError, match=r"the bounds \{'flips': 1\}; expected"):
         verify(onnx_bundle, splits.test, bounds={"flips": 1})
-    with pytest.raises(InputError, match="budget is '1'; expected a number of mAP points"):
+    with pytest.raises(InputError, match="budget is '1'; expected the mAP points that may be lost"):
         verify(onnx_bundle, splits.test, budget="1")
