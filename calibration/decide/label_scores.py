@@ -147,22 +147,21 @@ def told_choice(decisions: Decisions, logits: np.ndarray, unseen: np.ndarray, da
     fit, method = decisions.fit, decisions.calibrator.method
     sigmoids = sigmoid(np.asarray(decisions.scores(logits), np.float64))
     before, after = (log_loss(data.targets, p, data.ignore) for p in (sigmoids, unseen))
-    worth = f"its log loss is {after:.4f}, and the sigmoid's {before:.4f}"
+    worth = f"{after:.4f} against {before:.4f} of the sigmoid, on pictures that it was not fitted on"
     if method == "none":
         why = ", because no calibrator has a lower log loss" if fit.probabilities == "auto" else ", as it was asked"
         return f"The probability is the sigmoid{why}."
     if fit.probabilities == "auto":
-        said = f"auto chose {method}, because it has the least log loss: {worth}."
+        said = f"auto chose {method} by log loss: {worth}."
     else:
         better = "" if after <= before else "; --probabilities auto takes what has the least"
-        said = f"{method} was asked for: {worth}{better}."
+        said = f"{method} was asked for. Its log loss is {worth}{better}."
     if round(fit.ece_after, 3) <= round(fit.ece_before, 3):
         return said
     chance = float(np.nanmean(calibration_noise(unseen, data.ignore)))
     return (
-        f"{said} Its mean ECE is higher than the sigmoid's ({fit.ece_after:.3f}, {fit.ece_before:.3f}), but ECE cannot "
-        f"choose: on so many pictures exact probabilities would show {chance:.3f} by chance, and log loss counts every "
-        "probability."
+        f"{said} The mean ECE rises from {fit.ece_before:.3f} to {fit.ece_after:.3f} all the same: exact probabilities "
+        f"would show {chance:.3f} by chance on so many pictures, and log loss is the better judge of probabilities."
     )
 
 

@@ -94,7 +94,8 @@ class Values:
             _refuse_turned(text, name.lower(), value)
             key, meaning = ("", value.lower()) if name.lower() == "empty" else (canonical(value), name.lower())
             if not equals or meaning not in _CODES:
-                raise InputError(f"received {text!r}; {part.strip()!r}: expected parts such as yes=1, no=-1, empty=no")
+                which = "" if part == text else f"{part.strip()!r}; "
+                raise InputError(f"received {text!r}; {which}expected parts such as yes=1, no=-1, empty=no")
             if key in given and found[key] != meaning:
                 raise InputError(f"received {text!r}; {value!r} is both {found[key]} and {meaning}")
             given.add(key)

@@ -295,14 +295,16 @@ def test_a_choice_whose_ece_rises_is_explained_by_what_it_was_chosen_by():
     before, after = (log_loss(data.targets, p, data.ignore) for p in (sigmoid(logits), unseen))
     assert (after < before, fitted.fit.ece_after > fitted.fit.ece_before) == (True, True)
     told = told_choice(fitted, logits, unseen, data)
-    chosen = f"auto chose {method}, because it has the least log loss: its log loss is {after:.4f}, and the sigmoid's"
-    assert told.startswith(f"{chosen} {before:.4f}. Its mean ECE is higher than the sigmoid's (")
-    assert f"{np.nanmean(calibration_noise(unseen, data.ignore)):.3f} by chance" in told
+    worth = f"{after:.4f} against {before:.4f} of the sigmoid, on pictures that it was not fitted on"
+    assert told.startswith(
+        f"auto chose {method} by log loss: {worth}. The mean ECE rises from {fitted.fit.ece_before:.3f}"
+    )
+    assert f"would show {np.nanmean(calibration_noise(unseen, data.ignore)):.3f} by chance" in told
     fine = fitted.model_copy(update={"fit": fitted.fit.model_copy(update={"ece_after": fitted.fit.ece_before})})
-    assert told_choice(fine, logits, unseen, data) == f"{chosen} {before:.4f}."
+    assert told_choice(fine, logits, unseen, data) == f"auto chose {method} by log loss: {worth}."
     asked = fitted.model_copy(update={"fit": fine.fit.model_copy(update={"probabilities": method})})
-    assert told_choice(asked, logits, unseen, data).startswith(f"{method} was asked for: its log loss is")
-    assert "--probabilities auto takes what has the least" in told_choice(asked, logits, 1 - unseen, data)
+    assert told_choice(asked, logits, unseen, data) == f"{method} was asked for. Its log loss is {worth}."
+    assert told_choice(asked, logits, 1 - unseen, data).endswith("; --probabilities auto takes what has the least.")
     plain = fit_decisions(logits, data, probabilities="none")
     assert told_choice(plain, logits, sigmoid(logits), data) == "The probability is the sigmoid, as it was asked."
 

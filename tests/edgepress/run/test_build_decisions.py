@@ -79,7 +79,7 @@ def test_the_same_model_with_other_decisions(calibrated, onnx_bundle, splits):
     for word in (*bundle.labels, "mean", "positives", "threshold", "ECE before", "recall=0.9"):
         assert word in answer.out
     method = bundle.decisions.calibrator.method
-    assert (f"auto chose {method}, because" if method != "none" else "is the sigmoid, because") in answer.out
+    assert (f"auto chose {method} by log loss" if method != "none" else "is the sigmoid, because") in answer.out
 
 
 def test_its_plots_are_pictures_beside_it(calibrated):

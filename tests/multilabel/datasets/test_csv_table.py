@@ -179,7 +179,7 @@ def test_what_is_empty_may_be_told_alone(tmp_path):
         ("yes=1,maybe=2", "'maybe=2'; expected parts such as"),
         ("yes=1,no=1", "'1' is both yes and no"),
         ("no=0", "no value means yes"),
-        ("yes", "'yes'; expected parts such as"),
+        ("yes", "values is 'yes': expected parts such as"),
     ],
 )
 def test_values_that_say_nothing_are_refused(tmp_path, values, said):
