@@ -28,7 +28,7 @@ def correct_biases(
     images: np.ndarray,
     *,
     reference: onnx.ModelProto | None = None,
-) -> onnx.ModelProto:
+) -> onnx.ModelProto | None:
     """Shift each convolution's bias per channel by the mean over pictures and positions of float's output minus INT8's.
 
     The convolutions are corrected one by one in topological order, each after all that precede it: correcting several
@@ -42,13 +42,17 @@ def correct_biases(
             the model from before its weights were rounded.
 
     Returns:
-        The float model with its biases corrected (every convolution then has one), to be quantised again.
+        The float model with its biases corrected (every convolution then has one), to be quantised again; None if
+        there is no convolution whose bias could be corrected.
 
     Raises:
         InputError: there are no pictures, or one of the models lacks a convolution.
     """
-    result, quantized = copy_of(model), quantize(model)
+    result = copy_of(model)
     biases = _biases(result.graph)
+    if not biases:
+        return None
+    quantized = quantize(model)
     names = list(biases)
     sample = spread(images, PICTURES)
     expected = _means(model if reference is None else reference, names, sample)

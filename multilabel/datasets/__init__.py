@@ -30,6 +30,7 @@ from edgepress.multilabel.datasets import (
     nuswide,
     openimages,
     roboflow,
+    tags,
     vertex,
     voc,
     webdataset,
@@ -90,6 +91,7 @@ _READERS: dict[Format, Reader] = {
     "imagefolder": imagefolder,
     "csv": csv_table,
     "labelme": labelme,
+    "tags": tags,
     "webdataset": webdataset,
     "folders": folders,
 }

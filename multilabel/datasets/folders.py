@@ -172,7 +172,12 @@ def doubt(root: Path, splits: list[str]) -> str | None:
             return f"{inside / mask} is named as a mask of the picture beside it"
         speaking = _speaking(Path(below), names, at_root=below == str(root))
         if speaking is not None:
-            return f"{inside / speaking} speaks of labels, and this layout would not read it"
+            beside = speaking.endswith(".txt") and any(
+                name.startswith(speaking[: -len("txt")]) and name.lower().endswith(files.PICTURE_SUFFIXES)
+                for name in names
+            )
+            told = " (--format tags reads tags with commas between them, or one a line)" if beside else ""
+            return f"{inside / speaking} speaks of labels, and this layout would not read it{told}"
     return None
 
 

@@ -30,6 +30,7 @@ Format = Literal[
     "groundtruth",
     "azureml",
     "csv",
+    "tags",
     "webdataset",
     "folders",
 ]

@@ -68,7 +68,8 @@ def _signs(root: Path) -> Iterator[str]:
             if name[: -len(".txt")] in stems:
                 yield (
                     f"{(folder / name).relative_to(root).as_posix()} is beside a picture, and texts of tags or boxes "
-                    f"are not read; {TABLE}"
+                    f"are not read by themselves; --format tags reads tags with commas between them, or one a line; "
+                    f"otherwise {TABLE}"
                 )
         for name in files.named_as(folder, (".json", ".jsonl", ".ndjson")):
             where = (folder / name).relative_to(root).as_posix()

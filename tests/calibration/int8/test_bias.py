@@ -195,3 +195,19 @@ def test_what_cannot_be_corrected_is_refused():
         correct_biases(network(), renamed, PICTURES)
     with pytest.raises(InputError, match="received no pictures; expected at least 1"):
         correct_biases(network(), coarse, PICTURES[:0])
+
+
+def test_a_graph_without_a_convolution_has_no_bias_to_correct():
+    weights = np.random.default_rng(3).normal(size=(3, 5)).astype(np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("ReduceMean", ["x"], ["m"], "mean", axes=[2, 3], keepdims=0),
+            helper.make_node("MatMul", ["m", "w"], ["y"], "head"),
+        ],
+        "matrices",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3, 12, 12])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(weights, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    assert correct_biases(model, same, PICTURES) is None
