@@ -21,6 +21,22 @@ _JPEG_FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD
 _ORIENTATION = 0x112
 _MOST_BOXES = 4096
 """The AVIF boxes and properties that are read."""
+_OTHERS = tuple(
+    (re.compile(form, re.DOTALL | re.IGNORECASE), said)
+    for form, said in (
+        (rb"version https://git-lfs", "Git LFS's pointer to one that was not fetched: git lfs pull fetches it"),
+        (rb"\s{0,99}(<\?xml[^>]{0,99}>\s{0,99})?<svg", "SVG: save it as PNG"),
+        (rb"\s{0,99}<(!doctype|html|head|\?xml)", "a page or an error that a server sent in its place: fetch it again"),
+        (rb"....ftyp(hei|hev|mif1|msf1)", "HEIC, as phones write it: save it as JPEG"),
+        (rb"\xff\x0a|\x00\x00\x00\x0cJXL ", "JPEG XL: save it as PNG or JPEG"),
+        (rb"\x00\x00\x00\x0cjP  |\xff\x4f\xff\x51", "JPEG 2000: save it as PNG or JPEG"),
+        (rb".{128}DICM", "DICOM: save it as PNG"),
+        (rb"8BPS", "Photoshop's own form: save it as PNG"),
+        (rb"%PDF", "PDF: save its pages as PNG"),
+        (rb"....ftyp|\x1aE\xdf\xa3|RIFF....AVI ", "a video: save its frames as pictures"),
+    )
+)
+"""What files in the place of pictures begin with, and what they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +105,10 @@ def read_header(data: bytes, name: str) -> Header:
     except struct.error:
         raise InputError(f"{name}: truncated picture ({len(data)} bytes); copy the file again") from None
     if header is None:
-        raise InputError(f"{name}: not a picture in a format that is read (JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF)")
+        other = next((f", but {said}" for form, said in _OTHERS if form.match(data)), "")
+        raise InputError(
+            f"{name}: not a picture in a format that is read (JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF){other}"
+        )
     return header
 
 

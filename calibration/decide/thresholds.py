@@ -181,9 +181,13 @@ def fit_decisions(
     if probabilities not in ("auto", *METHODS):
         raise InputError(f"probabilities: received {probabilities!r}; expected one of auto, {', '.join(METHODS)}")
     where = f"{data.root}, split {data.split!r}"
-    if len(data) < 2 or not np.isfinite(logits).all():
+    if len(data) < 2:
+        raise InputError(f"{where}: {plural(len(data), 'picture')}; expected at least 2")
+    if not (finite := np.isfinite(logits).all(axis=1)).all():
         raise InputError(
-            f"{where}: {plural(len(data), 'picture')}; expected at least 2, and logits that are all finite"
+            f"{where}: {plural(int((~finite).sum()), 'picture')} of {len(data)} with logits that are NaN or infinite, "
+            f"the first of {data.paths[int(np.argmin(finite))]}; take another engine, or make this one again in a "
+            "higher precision"
         )
     if criterion.promise is not None:
         require_enough(criterion.promise, data, where)

@@ -55,7 +55,7 @@ class Tagger:
             NoNumberError: the engine's answer is not finite.
             ValueError: the array has another type or shape.
         """
-        pixels = image if isinstance(image, np.ndarray) else read_picture(as_path(image, "the picture"))
+        pixels = image if isinstance(image, np.ndarray) else read_picture(_file(image, "the picture"))
         name = "the picture" if isinstance(image, np.ndarray) else str(image)
         (answer,) = self._answers(self.engine.preprocess(pixels)[None], [name])
         if isinstance(answer, InputError):
@@ -95,7 +95,7 @@ class Tagger:
         name = str(given) if isinstance(given, str | Path) else f"picture {number}"
 
         def load() -> np.ndarray:
-            pixels = given if isinstance(given, np.ndarray) else read_picture(as_path(given, name))
+            pixels = given if isinstance(given, np.ndarray) else read_picture(_file(given, name))
             try:
                 return self.engine.preprocess(pixels)
             except ValueError as error:
@@ -146,6 +146,15 @@ class Tagger:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def _file(given: object, name: str) -> Path:
+    try:
+        return as_path(given, name)
+    except InputError as error:
+        raise InputError(
+            f"{error}, or its pixels, uint8 RGB [H, W, 3] (of an image of Pillow: numpy.asarray(image.convert('RGB')))"
+        ) from None
 
 
 def open_tagger(

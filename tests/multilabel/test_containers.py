@@ -307,3 +307,26 @@ def test_a_bmp_whose_masks_say_that_red_comes_first_is_not_read_as_blue(pixels, 
         return
     with pytest.raises(InputError, match=r"^a\.bmp: a BMP whose bit masks give another order of colours"):
         decode(data, "a.bmp")
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "Git LFS's pointer to one that was not fetched"),
+        (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "SVG: save it as PNG"),
+        (b"\n<!DOCTYPE html><title>404</title>", "a page or an error that a server sent"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC, as phones write it"),
+        (b"\0\0\0\x18ftypisom\0\0\0\0isom", "a video"),
+        (b"\xff\x0a\xfa\x1f", "JPEG XL"),
+        (bytes(128) + b"DICM", "DICOM"),
+        (b"%PDF-1.7", "PDF"),
+    ],
+)
+def test_what_lies_in_the_place_of_a_picture_is_named(data, said):
+    with pytest.raises(InputError, match=r"not a picture in a format that is read \(.*\), but " + said):
+        read_header(data, "a.jpg")
+
+
+def test_what_is_not_known_is_no_picture_and_nothing_else():
+    with pytest.raises(InputError, match=r"AVIF\)$"):
+        read_header(b"no picture at all", "a.jpg")

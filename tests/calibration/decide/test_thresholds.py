@@ -255,8 +255,10 @@ def test_what_cannot_be_fitted_is_told(count, thresholds, probabilities, said):
     logits, data = draw(count)
     with pytest.raises(InputError, match=said):
         fit_decisions(logits, data, thresholds, probabilities)
-    with pytest.raises(InputError, match="all finite"):
-        fit_decisions(np.full((9, 8), np.nan), draw(9)[1])
+    logits, data = draw(9)
+    logits[4, 2] = np.nan
+    with pytest.raises(InputError, match=f"1 picture of 9 with logits that are NaN or infinite.*{data.paths[4]};"):
+        fit_decisions(logits, data)
 
 
 def test_no_picture_is_judged_by_a_fit_that_saw_it():
