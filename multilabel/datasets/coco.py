@@ -4,7 +4,7 @@ root/annotations/instances_<split>.json   images, annotations, categories
 root/annotations/labels_<split>.json      the same, with labels of whole pictures (Datumaro); or any other name
 root/<split>/_annotations.coco.json       Roboflow
 root/result.json                          Label Studio; the one split is `train`
-root/<split>/, root/images/<split>/, root/images/ or root/   the pictures, by file_name
+root/<split>/, root/images/<split>/, root/images/ or root/   the pictures, by file_name; else any folder (`Elsewhere`)
 
 A label is present where the picture has an annotation of it, even of a crowd; pictures without annotations are kept.
 Where the file says which labels were searched for (LVIS: neg_category_ids, not_exhaustive_category_ids) or found absent
@@ -27,6 +27,7 @@ import numpy as np
 from edgepress.multilabel.datasets import files
 from edgepress.multilabel.datasets.columns import SPLIT_NAMES
 from edgepress.multilabel.datasets.contents import Contents
+from edgepress.multilabel.datasets.elsewhere import Elsewhere
 from edgepress.multilabel.datasets.finding import Pictures
 from edgepress.multilabel.datasets.options import DataOptions
 from edgepress.multilabel.errors import InputError, shown
@@ -72,7 +73,7 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
     names = list(dict.fromkeys(category["name"] for source in sources for category in source.categories))
     labels = files.label_space(names, str(found[name][0]))
     folders = (root / name, root / "images" / name, root / "images", root / "data", found[name][0].parent)
-    pictures = Pictures(root, *folders)
+    pictures = Pictures(root, *folders, elsewhere=Elsewhere(root, name))
     paths: dict[Path, int] = {}
     rows = [_rows_of(source, pictures, paths) for source in sources]
     targets = np.zeros((len(paths), len(labels)), dtype=np.uint8)

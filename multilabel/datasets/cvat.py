@@ -18,6 +18,7 @@ import numpy as np
 
 from edgepress.multilabel.datasets import files
 from edgepress.multilabel.datasets.contents import Contents
+from edgepress.multilabel.datasets.elsewhere import Elsewhere
 from edgepress.multilabel.datasets.finding import Pictures
 from edgepress.multilabel.datasets.options import DataOptions
 from edgepress.multilabel.datasets.voc_annotations import parse_xml
@@ -70,7 +71,12 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
     if not images:
         raise files.empty_split(path, split)
     pictures = Pictures(
-        path.parent / "images" / split, path.parent / "images", path.parent / split, path.parent, root / "images"
+        path.parent / "images" / split,
+        path.parent / "images",
+        path.parent / split,
+        path.parent,
+        root / "images",
+        elsewhere=Elsewhere(root, split),
     )
     rows: dict[Path, int] = {}
     targets = np.zeros((len(images), len(labels)), dtype=np.uint8)

@@ -175,3 +175,14 @@ def test_one_file_whose_images_name_several_splits_is_refused(tmp_path):
         write_coco(tmp_path, images=images), "val"
     )
     assert len(load_dataset(write_coco(tmp_path, images=[{**image, "split": "val"} for image in IMAGES]), "val")) == 3
+
+
+@pytest.mark.parametrize("folder", ["val_images", "photos/2024", "val/patch0"])
+def test_pictures_in_a_folder_of_another_name_are_found_and_told(tmp_path, folder):
+    data = load_dataset(write_coco(tmp_path, folder=folder), "val2017")
+    assert [path.relative_to(tmp_path).as_posix() for path in data.paths] == [f"{folder}/{n}.jpg" for n in "bac"]
+    assert data.notes == (f"3 pictures were found by their names alone, in {folder}/",)
+
+
+def test_pictures_of_another_split_are_not_taken_for_those_of_this_one(tmp_path):
+    assert "no such file" in refusal(write_coco(tmp_path, folder="train_images"), "val2017")

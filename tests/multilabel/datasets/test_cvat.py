@@ -118,3 +118,15 @@ def test_tracks_of_a_video_beside_pictures_are_not_passed_over(root):
     export(root, *IMAGES, f'<track id="0" label="dock">{box}</track>')
     said = "1 track of a video, whose frames are no files; export the task as CVAT for images"
     assert said in refusal(root, "default")
+
+
+def test_annotations_alone_beside_a_folder_of_ones_own(root):
+    """CVAT exports without the pictures where that is asked for, and their folder has any name."""
+    (root / "images").rename(root / "photos")
+    data = load_dataset(root, "default")
+    assert [path.relative_to(root).as_posix() for path in data.paths] == [
+        "photos/b.jpg",
+        "photos/more/a.jpg",
+        "photos/c.jpg",
+    ]
+    assert "3 pictures were found by their names alone, in photos/, photos/more/" in data.notes
