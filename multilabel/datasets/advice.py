@@ -11,7 +11,8 @@ from edgepress.multilabel.datasets.tables import LabelTable
 from edgepress.multilabel.datasets.values import Values, canonical
 from edgepress.multilabel.errors import InputError, shown
 
-_NUMBER = re.compile(r"[+-]?[\d.,']*\d\s*%?")
+_NUMBER = re.compile(r"[+-]?[\d.,']*\d(e[+-]?\d+)?\s*%?", re.IGNORECASE)
+_SHARE = re.compile(r"0?[.,]\d+|\d(\.\d+)?e-\d+", re.IGNORECASE)
 _YES = frozenset(("ja", "wahr", "oui", "vrai", "si", "sí", "verdadero", "sim", "x", "✓", "✔", "ok", "on", "positive"))
 _NO = frozenset(("nein", "falsch", "non", "faux", "falso", "não", "nao", "-", "off", "negative"))
 _UNKNOWN = frozenset(("na", "n/a", "?", "unknown", "unklar", "unbekannt", "uncertain", "-1"))
@@ -65,7 +66,11 @@ def options_for(table: LabelTable, good: Sequence[int], bad: Sequence[int]) -> s
         only = f" --label-columns {_quoted(header[c] for c in meant)}" if len(meant) < len(good) + len(bad) else ""
         plural = "are labels" if len(answers) > 1 else "is a label"
         ways.append(f"if {_some(header, answers)} {plural}: --values {_values(answers, cells)}{only}")
-    return "; ".join(ways) or "--label-columns says which columns are labels, --values what their values mean"
+    if not ways:
+        ways = ["--label-columns says which columns are labels, --values what their values mean"]
+    if any(_SHARE.fullmatch(cell) for column in bad for cell in cells[column]):
+        ways.append("numbers between 0 and 1 are no answers: write 1 or 0 for them, after a threshold of your own")
+    return "; ".join(ways)
 
 
 def _repeats(cells: Counter[str]) -> bool:

@@ -91,3 +91,9 @@ def test_a_column_that_lists_labels_by_their_numbers(tmp_path, cells):
 def test_a_column_that_cannot_be_left_out_by_naming_others(tmp_path):
     root = write_csv(tmp_path, "file,race,is_test", "a.jpg,x,True", "b.jpg,y,False", "c.jpg,x,False")
     assert "--label-columns leaves it out" in refusal(root)
+
+
+def test_scores_of_a_model_are_told_to_be_cut_by_a_threshold(tmp_path):
+    said = refusal(write_csv(tmp_path, "path,cat,dog", "a.jpg,0.98,1e-05", "b.jpg,0.2,0.9", "c.jpg,1,0"))
+    assert "numbers between 0 and 1 are no answers: write 1 or 0 for them, after a threshold of your own" in said
+    assert "lists labels" not in said
