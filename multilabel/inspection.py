@@ -21,6 +21,7 @@ from edgepress.multilabel.datasets.label_groups import BROKEN
 from edgepress.multilabel.datasets.values import CellCount
 from edgepress.multilabel.duplicates import difference_hash, look, near_groups, same_groups
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.frames import has_several
 from edgepress.multilabel.metrics import labels_counted, left_out
 from edgepress.multilabel.pictures import Picture, decode, read_bytes, read_picture
 
@@ -90,6 +91,8 @@ class SplitReport:
     """Rules of label groups that labels break, as far as the labels are known."""
     with_alpha: int
     """Number of pictures that have transparency, which is left out."""
+    several: int
+    """Number of files that hold several pictures (animations, TIFFs of several pages), of which the first is read."""
     deep: dict[int, int]
     """From a number of bits to the number of 16-bit pictures that use so many; see `pictures.decode`."""
     pairs: tuple[LabelPair, ...]
@@ -235,6 +238,8 @@ class _Read(NamedTuple):
     alpha: bool = False
     deep: int | None = None
     """The number of bits that a picture with 16 bits per channel uses."""
+    several: bool = False
+    """Whether the file holds further pictures."""
 
 
 @dataclass
@@ -244,11 +249,13 @@ class _Found:
     broken: list[BrokenPicture]
     with_alpha: int
     deep: Counter[int]
+    several: int = 0
 
     def add(self, path: Picture, picture: _Read) -> None:
         if picture.reason:
             self.broken.append(BrokenPicture(str(path), picture.reason))
         self.with_alpha += picture.alpha
+        self.several += picture.several
         if picture.deep is not None:
             self.deep[picture.deep] += 1
 
@@ -271,7 +278,8 @@ def _read(path: Picture) -> _Read:
         content = hashlib.sha256(data).hexdigest()
         picture = decode(data, str(path))
         seen = difference_hash(picture.pixels)
-        return _Read(content, seen, None, picture.alpha, picture.used if picture.bits > 8 else None)
+        used = picture.used if picture.bits > 8 else None
+        return _Read(content, seen, None, picture.alpha, used, has_several(data))
     except InputError as error:
         return _Read(content, None, str(error).removeprefix(f"{path}: "))
 
@@ -309,6 +317,7 @@ def _describe(data: MultiLabelDataset, found: _Found, top_pairs: int) -> SplitRe
             for one in data.grouped.violations(data.targets, data.ignore)
         ),
         with_alpha=found.with_alpha,
+        several=found.several,
         deep=dict(sorted(found.deep.items())),
         pairs=_pairs(positive, data.labels.names, top_pairs),
     )

@@ -132,6 +132,9 @@ def print_data(report: DataReport, console: Console) -> None:
                 f"  {plural(split.with_alpha, 'picture has', 'pictures have')} transparency, which is left out",
                 soft_wrap=True,
             )
+        if split.several:
+            held = plural(split.several, "file holds", "files hold")
+            console.print(f"  {held} several pictures, of which the first is read", soft_wrap=True)
         for bits, count in split.deep.items():
             using = plural(count, "picture of 16 bits a channel uses", "pictures of 16 bits a channel use")
             console.print(f"  {using} {bits} of them: the upper 8 of these are read", soft_wrap=True)

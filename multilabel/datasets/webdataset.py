@@ -147,7 +147,12 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
     files.plain(split, f"split {split!r}")
     if split not in (known := splits(root, options)):
         raise files.unknown_split(root, split, f"{split}{_INDEX}, {split}-000000.tar or {split}/00000.tar", known)
-    labels = LabelSpace.from_file(root / "labels.txt")
+    if not files.is_file(listing := root / "labels.txt"):
+        raise InputError(
+            f"{listing}: cannot be read (no such file); shards need it: write the names of all their labels there, one "
+            "a line"
+        )
+    labels = LabelSpace.from_file(listing)
     tars = _tars(root).get(split, [])
     if index_path(root, split).is_file():
         rows = list(_from_index(root, split, tars))

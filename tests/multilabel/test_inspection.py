@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from rich.console import Console
 
 from edgepress.multilabel.datasets import MultiLabelDataset, load_dataset
@@ -106,7 +107,7 @@ def test_broken_pictures_are_findings_with_a_reason(tmp_path):
         assert str(tmp_path) not in reason
 
 
-def test_transparency_and_pictures_that_use_a_part_of_their_bits_are_counted(tmp_path):
+def test_transparency_bits_that_are_not_used_and_further_pictures_are_counted(tmp_path):
     image, rows = scene(1), []
     for name, made in (
         ("plain", image),
@@ -117,13 +118,18 @@ def test_transparency_and_pictures_that_use_a_part_of_their_bits_are_counted(tmp
     ):
         cv2.imwrite(str(tmp_path / f"{name}.png"), made)
         rows.append((tmp_path / f"{name}.png", "cat", ""))
+    first, second = Image.fromarray(image), Image.fromarray(scene(3))
+    first.save(tmp_path / "pages.tif", save_all=True, append_images=[second])
+    rows.append((tmp_path / "pages.tif", "cat", ""))
     report = inspect_dataset({"test": split(tmp_path, "test", rows)})
     assert report.splits["test"].with_alpha == 1
+    assert report.splits["test"].several == 1
     assert report.splits["test"].deep == {12: 2, 16: 1}
     with io.StringIO() as text:
         print_data(report, Console(file=text, width=200))
         shown = text.getvalue()
     assert "1 picture has transparency, which is left out" in shown
+    assert "1 file holds several pictures, of which the first is read" in shown
     assert "2 pictures of 16 bits a channel use 12 of them" in shown
 
 
