@@ -1,4 +1,4 @@
-"""Columns beside one that lists labels, which may say that a picture does not have them."""
+"""Columns of a table, or keys in JSON, beside the one that lists labels, which may say that a picture has them not."""
 
 from __future__ import annotations
 
@@ -91,3 +91,17 @@ def refuse_other_lists(table: LabelTable, listed: int, others: list[int]) -> Non
                 f"{table.path}, line 1: column {name!r} may list labels that a picture does not have, or that nobody "
                 f"knows; --label-columns {label} leaves it out; otherwise give each label a column with 1, 0 or nothing"
             )
+
+
+def denied_in_json(name: str, value: object) -> bool:
+    """Whether a value beside a picture's labels may say that it does not have them, or may list others that it has not;
+    as `refuse_denied` and `refuse_other_lists` take the columns of a table."""
+    key, values = column_key(name), Values.parse(None)
+    parts = [str(part) for part in (value if isinstance(value, list) else [value]) if part is not None]
+    cells = [cell for cell in parts if canonical(cell)]
+    if _OTHER_LIST.fullmatch(key):
+        return any(not cell.strip().isdecimal() and values.of(cell) is None for cell in cells)
+    if key in _EXCLUDES:
+        return any(values.of(cell) not in ("no", "unknown") for cell in cells)
+    affirmed = all(_ANSWERS.get(cell.strip().lower()) or values.of(cell) == "yes" for cell in cells)
+    return key in _SAYS_WHETHER and not affirmed

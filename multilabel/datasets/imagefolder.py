@@ -26,6 +26,7 @@ from edgepress.multilabel.datasets import files
 from edgepress.multilabel.datasets.cards import class_names
 from edgepress.multilabel.datasets.columns import LIST_COLUMNS, SPLIT_NAMES
 from edgepress.multilabel.datasets.contents import Contents
+from edgepress.multilabel.datasets.denials import denied_in_json
 from edgepress.multilabel.datasets.finding import Pictures
 from edgepress.multilabel.datasets.label_lists import names_of, refuse_unsplit
 from edgepress.multilabel.datasets.notations import (
@@ -93,10 +94,12 @@ def _read_lines(
     known: dict[str, int] = {}
     seen: dict[Path, int] = {}
     said: set[str] = set()
+    others: dict[str, None] = {}
     empty: Counter[str] = Counter()
     numbers, both = False, len(labels) == 2
     for number, row in _rows(listing, options):
         said.update(row.get("split", ()))
+        others.update(dict.fromkeys(row.get("others", ())))
         numbers = numbers or any(isinstance(item, int) for item in row["labels"])
         both = both and numbers and len(row["labels"]) == 2
         if not row["labels"]:
@@ -129,7 +132,8 @@ def _read_lines(
         + " without a label"
         for text, rows in empty.items()
     ]
-    notes = (*pictures.notes, *_not_read(root, listing), *none)
+    left = [f"{listing.name}: keys that are no labels left out: {shown(others)}"] if others else []
+    notes = (*pictures.notes, *_not_read(root, listing), *none, *left)
     return Contents(labels=labels, paths=paths, targets=targets, ignore=ignore, notes=notes)
 
 
@@ -258,7 +262,17 @@ def _checked(row: Any, where: str, key: str | None, options: DataOptions) -> dic
         meant = difflib.get_close_matches(name.lower(), _KEYS - {"labels"}, n=1, cutoff=0.8)
         if meant and name != key:
             raise InputError(f"{where}: unknown key {name!r}; did you mean {meant[0]!r}?")
-    key = key or _labels_key(row, where)
+    chosen, key = key, key or _labels_key(row, where)
+    others = [
+        name for name, value in row.items() if name not in (*_KEYS, *_SPLIT_KEYS, key) and value not in (None, "", [])
+    ]
+    denying = next((name for name in others if chosen is None and denied_in_json(name, row[name])), None)
+    if denying is not None:
+        raise InputError(
+            f"{where}: {denying!r} is {str(row[denying])[:40]!r}, and may say of labels that the picture does not have "
+            f"them, or that nobody knows; --label-columns {key} takes {key!r} for yes and leaves it out; otherwise "
+            "name under 'ignore' what nobody knows, and under no key what the picture does not have"
+        )
     found = row.get(key)
     text = [found] if key != "labels" and isinstance(found, str) else []
     if key != "labels" and isinstance(found, str | int) and not isinstance(found, bool):
@@ -275,6 +289,7 @@ def _checked(row: Any, where: str, key: str | None, options: DataOptions) -> dic
         "ignore": row.get("ignore") or [],
         "text": text,
         "split": split,
+        "others": others,
     }
 
 

@@ -77,3 +77,30 @@ def test_a_file_in_the_root_beside_those_of_the_splits_is_told(tmp_path):
 def test_the_keys_of_a_line_without_a_file_name_are_told(tmp_path):
     write(tmp_path / "train" / "metadata.jsonl", '{"image": "a.jpg", "labels": ["cat"]}')
     assert "line 1: no file_name among image, labels; expected" in refusal(tmp_path, "train")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"negative": ["dog"]}, {"not_labels": "dog"}, {"confidence": [0.2]}, {"verified": False}, {"skip": True}],
+)
+def test_a_key_that_may_deny_the_labels_is_refused_until_they_are_named(tmp_path, more):
+    for shade, name in enumerate("ab"):
+        picture(tmp_path / "train" / f"{name}.jpg", shade)
+    lines = [{"file_name": "a.jpg", "labels": ["cat"], **more}, {"file_name": "b.jpg", "labels": ["dog"]}]
+    write(tmp_path / "train" / "metadata.jsonl", *map(json.dumps, lines))
+    (name,) = more
+    assert f"line 1: {name!r} is " in (said := refusal(tmp_path, "train"))
+    assert "--label-columns labels takes 'labels' for yes" in said
+    data = load_dataset(tmp_path, "train", label_columns="labels")
+    check(data, ["cat", "dog"], ["a.jpg", "b.jpg"], [[1, 0], [0, 1]])
+    assert data.notes == (f"metadata.jsonl: keys that are no labels left out: {name}",)
+
+
+def test_keys_that_deny_nothing_are_left_out_and_told(tmp_path):
+    for shade, name in enumerate("ab"):
+        picture(tmp_path / "train" / f"{name}.jpg", shade)
+    more = {"width": 8, "confidence": 1.0, "verified": [True], "skip": False, "negative": [], "caption": "a cat"}
+    lines = [{"file_name": "a.jpg", "labels": ["cat"], **more}, {"file_name": "b.jpg", "labels": ["dog"]}]
+    write(tmp_path / "train" / "metadata.jsonl", *map(json.dumps, lines))
+    left = "width, confidence, verified, skip, caption"
+    assert load_dataset(tmp_path, "train").notes == (f"metadata.jsonl: keys that are no labels left out: {left}",)
