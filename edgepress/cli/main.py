@@ -74,7 +74,7 @@ def _print_version(asked: bool) -> None:
 
 
 def command_line_of(arguments: Sequence[str]) -> typer.Typer:
-    """The command line with only the module of the requested verb, or with all of them where none is requested."""
+    """The command line with only the module of the requested verb, none for the version alone, or else all of them."""
     app = typer.Typer(
         add_completion=False,
         no_args_is_help=True,
@@ -84,7 +84,8 @@ def command_line_of(arguments: Sequence[str]) -> typer.Typer:
     )
     app.callback()(_common)
     asked = next((argument for argument in arguments if not argument.startswith("-")), None)
-    for name in [asked] if asked in VERBS else VERBS:
+    needed = () if asked is None and "--version" in arguments else VERBS
+    for name in [asked] if asked in VERBS else needed:
         module = import_module(f"edgepress.cli.{name.replace('-', '_')}")
         app.command(name=name, cls=VerbHelp)(command_line(module.verb))
     return app

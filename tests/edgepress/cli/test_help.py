@@ -79,3 +79,10 @@ def test_a_near_name_is_offered(edgepress, given, meant):
     answer = edgepress(*given)
     assert answer.code == 2
     assert meant in answer.err
+
+
+def test_the_version_alone_loads_no_verb():
+    """Each verb with --host first asks the other machine for it, and to load all verbs would take longer."""
+    assert command_line_of(["--quiet", "--version"]).registered_commands == []
+    for arguments in (["--help"], ["nonsense", "--version"]):
+        assert len(command_line_of(arguments).registered_commands) == len(VERBS)
