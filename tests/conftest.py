@@ -129,6 +129,21 @@ def proofs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The same model is exported once by a session, in whichever of its processes; see `tests.exports`."""
+    if "torch" not in sys.modules:  # no test exports, as each of their files imports it
+        yield
+        return
+    from tests.exports import exported_once
+
+    folder = tmp_path_factory.getbasetemp()
+    shared = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "exports"
+    shared.mkdir(exist_ok=True)
+    with exported_once(shared):
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Root of an imagefolder data set: 5 labels; train 24, val 12, test 12 pictures of 48 x 48 pixels. Read only."""

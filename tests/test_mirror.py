@@ -30,6 +30,7 @@ BESIDE_THE_ROOMS = {
     "test_phones.py",
     "test_gpu_benchmark.py",
     "test_cluster.py",
+    "test_exports.py",
 }
 
 VERBS = "edgepress/cli/"
