@@ -72,21 +72,27 @@ LONG = (
     "run",
     "engines",
     "tests/compress/test_distill_pairs.py",
-    "remote",
     "launched",
-    "tests/compress/test_tasks.py",
-    "tests/edgepress/run/test_students.py",
-    "tests/edgepress/run/test_budgeted.py",
-    "tests/edgepress/test_telemetry.py",
-    "tests/deploy/build/test_adopt_engines.py",
+    "remote",
+    "tests/calibration/int8/test_quantize.py",
+    "tests/multilabel/datasets/test_webdataset_fuzz.py",
+    "tests/edgepress/run/test_compare.py",
     "tests/compress/test_fake_quantize.py",
+    "tests/test_imports.py",
+    "tests/compress/test_tasks.py",
+    "tests/deploy/build/test_adopt_engines.py",
     "tests/compress/test_kept.py",
+    "tests/edgepress/test_telemetry.py",
     "tests/deploy/build/test_module.py",
+    "tests/edgepress/run/test_students.py",
     "tensorrt",
+    "tests/edgepress/run/test_ablation.py",
     "tests/compress/test_loader_shared_memory.py",
+    "tests/compress/test_training_on_device.py",
+    "tests/edgepress/run/test_budgeted.py",
 )
-"""Pieces that take ten seconds or more, the longest first. The number of its tests does not say how long a piece takes,
-and one that begins last keeps one process busy while the other has nothing left to do."""
+"""Pieces that take long for the number of their tests, the longest first. One that begins last keeps one process busy
+while the other has nothing left to do."""
 
 
 class Together(LoadScopeScheduling):
