@@ -146,7 +146,9 @@ def _failure(path: Path, done: subprocess.CompletedProcess[str]) -> InputError |
     for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         if f"[Errno {number}]" in said[-1]:
             return OSError(number, os.strerror(number), tempfile.gettempdir())
-    return InputError(f"{path}: onnx2tf {converter_version()} cannot convert it: {said[-1][:300]}")
+    return InputError(
+        f"{path}: onnx2tf {converter_version()} cannot convert it: {said[-1][:300]}; take another runtime"
+    )
 
 
 def _require_equal(path: Path, converted: bytes) -> None:
@@ -159,13 +161,17 @@ def _require_equal(path: Path, converted: bytes) -> None:
         try:
             found = _run(converted, images)
         except (RuntimeError, ValueError) as error:
-            raise InputError(f"{made} cannot run: {' '.join(str(error).split())[:300]}") from error
-        apart = float(np.abs(found - expected).max()) if found.shape == expected.shape else np.inf
+            said = " ".join(str(error).split())[:300]
+            raise InputError(f"{made} cannot run: {said}; take another runtime") from error
+        if found.shape != expected.shape:
+            shapes = f"{list(found.shape)}, and ONNX Runtime's are {list(expected.shape)}"
+            raise InputError(f"{made} answers otherwise: its logits are {shapes}; take another runtime")
+        apart = float(np.abs(found - expected).max())
         most = MOST_APART * max(1.0, float(np.abs(expected).max()))
         if not apart <= most:
             raise InputError(
                 f"{made} answers otherwise: with {plural(len(images), 'picture')} a logit differs by {apart:.3g} from "
-                f"ONNX Runtime's, and {most:.3g} is allowed"
+                f"ONNX Runtime's, and {most:.3g} is allowed; take another runtime"
             )
 
 

@@ -109,7 +109,8 @@ def _failure(path: Path, done: subprocess.CompletedProcess[str]) -> InputError |
     lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
     said = lines[-1] if lines else "it says nothing"
     return InputError(
-        f"{path}: pnnx {version('pnnx')} cannot convert it: it ends with {done.returncode}; its last line: {said[:200]}"
+        f"{path}: pnnx {version('pnnx')} cannot convert it: it ends with {done.returncode}; its last line: "
+        f"{said[:200]}; take another runtime"
     )
 
 
@@ -133,11 +134,15 @@ def _require_equal(path: Path, converted: tuple[bytes, bytes]) -> None:
         raise InputError(f"{made} lacks a layer for: {error}; take another runtime") from error
     except (ValueError, RuntimeError) as error:
         raise InputError(f"{made} cannot run: {error}; is the disk full?") from error
-    apart = float(np.abs(found - expected).max()) if found.shape == expected.shape else np.inf
+    if found.shape != expected.shape:
+        shapes = f"{list(found.shape)}, and ONNX Runtime's are {list(expected.shape)}"
+        raise InputError(f"{made} answers otherwise: its logits are {shapes}; take another runtime")
+    apart = float(np.abs(found - expected).max())
     most = MOST_APART * max(1.0, float(np.abs(expected).max()))
     if not apart <= most:
         raise InputError(
-            f"{made} answers otherwise: a logit differs by {apart:.3g} from ONNX Runtime's, and {most:.3g} is allowed"
+            f"{made} answers otherwise: a logit differs by {apart:.3g} from ONNX Runtime's, and {most:.3g} is "
+            "allowed; take another runtime"
         )
 
 

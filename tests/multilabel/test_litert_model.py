@@ -152,7 +152,10 @@ def test_a_conversion_that_fails_is_one_line(source, monkeypatch):
         return subprocess.CompletedProcess(command, 1, said, "")
 
     monkeypatch.setattr(converting.subprocess, "run", fails)
-    with pytest.raises(InputError, match=r"onnx2tf [\d.]+ cannot convert it: ERROR: the op Wobble is not supported$"):
+    with pytest.raises(
+        InputError,
+        match=r"onnx2tf [\d.]+ cannot convert it: ERROR: the op Wobble is not supported; take another",
+    ):
         litert_model(source)
 
 
