@@ -10,6 +10,7 @@ import pytest
 
 from edgepress.multilabel.datasets import load_dataset
 from tests.edgepress.remote import sshd
+from tests.warm import warm_python
 
 torch = pytest.importorskip("torch", reason="torch is not installed; the bundles are made of a model of it")
 pytest.importorskip("openvino", reason="openvino is not installed; one of the bundles is made with it")
@@ -29,9 +30,22 @@ def server(tmp_path_factory) -> Iterator[sshd.Server]:
     process.wait()
 
 
+@pytest.fixture(scope="session")
+def python(tmp_path_factory) -> Iterator[str]:
+    """A Python there that has imported edgepress already; see `tests.warm`."""
+    with warm_python(tmp_path_factory.mktemp("warm")) as command:
+        yield str(command)
+
+
 @pytest.fixture
-def there(server) -> list[str]:
+def there(server, python) -> list[str]:
     """The flags that name the server."""
+    return ["--host", server.name, "--host-python", python, *server.flags()]
+
+
+@pytest.fixture
+def afresh(server) -> list[str]:
+    """The flags that name the server and a Python that starts there afresh."""
     return ["--host", server.name, "--host-python", sys.executable, *server.flags()]
 
 

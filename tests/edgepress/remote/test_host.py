@@ -48,9 +48,9 @@ class TestErrors:
         assert f"-m pip install 'edgepress[onnxruntime]=={version('edgepress')}'" in line
 
     @pytest.mark.parametrize(("theirs", "fits"), [("9.9.9", False), ("0.2.0", False), ("0.1.99", True)])
-    def test_another_version(self, edgepress, server, run_folder, tmp_path, theirs, fits):
+    def test_another_version(self, edgepress, server, python, run_folder, tmp_path, theirs, fits):
         assert version("edgepress").startswith("0.1.")
-        lines = f'[ "$3" = --version ] && echo "edgepress {theirs}" && exit; exec {sys.executable} "$@"'
+        lines = f'[ "$3" = --version ] && echo "edgepress {theirs}" && exit; exec {python} "$@"'
         python = script(tmp_path / "python", lines)
         arguments = ("--seconds", "0.05", "--host", server.name, "--host-python", python, *server.flags(), "--json")
         answer = edgepress("bench", run_folder / "onnx-fp32", *arguments)
@@ -67,8 +67,8 @@ class TestErrors:
         line = bad("bench", run_folder / "onnx-fp32", "--host", server.name, "--host-python", python, *server.flags())
         assert "is the disk full?" in line
 
-    def test_a_connection_that_dies_while_it_is_sent(self, bad, server, run_folder, tmp_path):
-        lines = f'[ "$2" = edgepress.remote.receive ] && head -c 1000 > /dev/null && exit 3; exec {sys.executable} "$@"'
+    def test_a_connection_that_dies_while_it_is_sent(self, bad, server, python, run_folder, tmp_path):
+        lines = f'[ "$2" = edgepress.remote.receive ] && head -c 1000 > /dev/null && exit 3; exec {python} "$@"'
         python = script(tmp_path / "python", lines)
         line = bad("bench", run_folder / "onnx-fp32", "--host", server.name, "--host-python", python, *server.flags())
         assert "exit code 3" in line
@@ -92,8 +92,17 @@ class TestErrors:
 
 
 class TestInterrupted:
-    def test_ctrl_c_ends_the_work_there_and_removes_its_folder(self, server, run_folder, there):
-        command = [sys.executable, "-m", "edgepress", "bench", run_folder / "onnx-fp32", "--seconds", "600", *there]
+    def test_ctrl_c_ends_the_work_there_and_removes_its_folder(self, server, run_folder, afresh):
+        command = [
+            sys.executable,
+            "-m",
+            "edgepress",
+            "bench",
+            run_folder / "onnx-fp32",
+            "--seconds",
+            "600",
+            *afresh,
+        ]
         # What is started in the background of a shell ignores SIGINT, and so would what it starts.
         process = subprocess.Popen(
             list(map(str, command)),
@@ -106,8 +115,17 @@ class TestInterrupted:
         assert process.returncode == 130, err
         assert server.left() == []
 
-    def test_a_killed_command_leaves_nothing_there(self, server, run_folder, there):
-        command = [sys.executable, "-m", "edgepress", "bench", run_folder / "onnx-fp32", "--seconds", "600", *there]
+    def test_a_killed_command_leaves_nothing_there(self, server, run_folder, afresh):
+        command = [
+            sys.executable,
+            "-m",
+            "edgepress",
+            "bench",
+            run_folder / "onnx-fp32",
+            "--seconds",
+            "600",
+            *afresh,
+        ]
         process = subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL)
         wait_until(lambda: any(server.home.glob("edgepress-*/onnx-fp32/manifest.json")))
         process.kill()

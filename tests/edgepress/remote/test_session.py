@@ -27,11 +27,11 @@ SHORT = ("--pictures", "8", "--choice", "random", "--time-limit", "0", "--budget
 
 
 @pytest.fixture
-def device(server, tmp_path):
+def device(server, python, tmp_path):
     """A host whose Python is a script: `$PYTHON` is the real one, and other than a search's calls go through."""
 
-    def made(lines: str) -> Host:
-        through = f'PYTHON={sys.executable}; [ "$2" != {RESPOND} ] && exec $PYTHON "$@"\n'
+    def made(lines: str, python: str = python) -> Host:
+        through = f'PYTHON={python}; [ "$2" != {RESPOND} ] && exec $PYTHON "$@"\n'
         python = script(tmp_path / "python", through + lines)
         return Host(name=server.name, python=str(python), options=tuple(server.options()))
 
@@ -55,7 +55,7 @@ def search(edgepress, run_folder, tiny_data, tmp_path):
 class TestSearch:
     def test_candidates_go_over_one_connection_and_the_record_names_the_device(self, search, device, tmp_path):
         calls = tmp_path / "calls"
-        host = device(f'echo "$2" >> {calls}; echo "welcome"; exec $PYTHON "$@"')
+        host = device(f'echo "$2" >> {calls}; echo "welcome"; exec $PYTHON "$@"', sys.executable)
         answer = search(host)
         assert answer.code in (0, 1), answer.err  # 1 where a busy machine makes INT8 slower
         assert calls.read_text().split() == [RESPOND]
@@ -99,7 +99,7 @@ class TestSearch:
             "import importlib.util as util\nfind = util.find_spec\n"
             "util.find_spec = lambda name, package=None: None if name == 'onnxruntime' else find(name, package)\n"
         )
-        answer = search(device(f'PYTHONPATH={tmp_path / "without"} exec $PYTHON "$@"'))
+        answer = search(device(f'PYTHONPATH={tmp_path / "without"} exec $PYTHON "$@"', sys.executable))
         assert answer.code == 2
         assert "onnxruntime is not installed" in answer.err
         assert describe_machine().processor in answer.err

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 
 import onnx
 import pytest
@@ -28,10 +27,10 @@ from tests.edgepress.remote.sshd import script
 
 class TestRuns:
     def test_bench_takes_pictures_along_and_brings_the_record_back(
-        self, edgepress, run_folder, there, server, tiny_data
+        self, edgepress, run_folder, afresh, server, tiny_data
     ):
         settings = ("--data", tiny_data, "--seconds", "0.05", "--batch", "2")
-        answer = edgepress("bench", run_folder / "onnx-fp32", *settings, *there, "--json")
+        answer = edgepress("bench", run_folder / "onnx-fp32", *settings, *afresh, "--json")
         assert answer.code == 0, answer.err
         assert answer.json["pictures"] == "12 pictures of the data set"
         (cell,) = answer.json["cells"]
@@ -109,13 +108,13 @@ class TestRuns:
         assert "rebuilding it from its ONNX bundle" in answer.err
         assert json.loads((engine.path / "manifest.json").read_text())["built_for"] == fields["built_for"]
 
-    def test_doctor(self, edgepress, there):
-        answer = edgepress("doctor", *there, "--json")
+    def test_doctor(self, edgepress, afresh):
+        answer = edgepress("doctor", *afresh, "--json")
         assert answer.code == 0, answer.err
         assert answer.json["backends"] == edgepress("doctor", "--json").json["backends"]
 
-    def test_what_a_login_shell_prints_is_not_the_record(self, server, run_folder, tmp_path):
-        python = script(tmp_path / "python", f'echo "welcome"; exec {sys.executable} "$@"')
+    def test_what_a_login_shell_prints_is_not_the_record(self, server, python, run_folder, tmp_path):
+        python = script(tmp_path / "python", f'echo "welcome"; exec {python} "$@"')
         host = Host(name=server.name, python=str(python), options=tuple(server.options()))
         answer = bench_there(host, Bundle.open(run_folder / "onnx-fp32"), ["--seconds=0.05"])
         assert answer.found.benchmark.engine == "onnx-fp32"
@@ -126,13 +125,13 @@ class TestAnswers:
     """A record of another version with our major and minor version."""
 
     @pytest.fixture
-    def changed(self, server, run_folder, tmp_path):
+    def changed(self, server, python, run_folder, tmp_path):
         """What `bench` answers where its record is changed by this script of sed."""
 
         def answer(change: str) -> FoundThere:
-            lines = f'[ "$2" != edgepress.remote.receive ] && exec {sys.executable} "$@"\n'
-            python = script(tmp_path / "python", f"{lines}{sys.executable} \"$@\" | sed '{change}'")
-            host = Host(name=server.name, python=str(python), options=tuple(server.options()))
+            lines = f'[ "$2" != edgepress.remote.receive ] && exec {python} "$@"\n'
+            changing = script(tmp_path / "python", f"{lines}{python} \"$@\" | sed '{change}'")
+            host = Host(name=server.name, python=str(changing), options=tuple(server.options()))
             return bench_there(host, Bundle.open(run_folder / "onnx-fp32"), ["--seconds=0.05"])
 
         return answer
@@ -163,8 +162,8 @@ class TestBudget:
     """A latency budget that is kept or missed on the other machine."""
 
     @pytest.fixture
-    def settings(self, micro, tiny_data, server) -> Recipe:
-        reached = {"host": server.name, "host_python": sys.executable, "ssh_option": server.options()}
+    def settings(self, micro, tiny_data, server, python) -> Recipe:
+        reached = {"host": server.name, "host_python": python, "ssh_option": server.options()}
         wanted = {"data": str(tiny_data), "engines": ["onnx-fp32"], "latency_budget": "60000ms"}
         return Recipe.parse({**micro, **wanted, **reached}, "recipe")
 
