@@ -6,7 +6,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from edgepress.compress.methods import INSIDE, ON_EMBEDDINGS, ON_MAPS, ON_MEMORY, PRESETS, TERMS, Preset
+from edgepress.compress.methods import (
+    DEFAULT,
+    DEFAULT_TERMS,
+    INSIDE,
+    ON_EMBEDDINGS,
+    ON_MAPS,
+    ON_MEMORY,
+    PRESETS,
+    TERMS,
+    Preset,
+)
 from edgepress.multilabel.config import Config
 from edgepress.multilabel.plural import plural
 from edgepress.multilabel.preprocess import Resize
@@ -178,7 +188,7 @@ class DistillConfig(ModelConfig, TrainConfig):
     """Weight of relational distillation of pooled features: 25 times distances and 50 times angles."""
     pkt: float = Field(default=0.0, ge=0)
     """Weight of probabilistic knowledge transfer of pooled features."""
-    review_kd: float = Field(default=0.1, ge=0)
+    review_kd: float = Field(default=0.0, ge=0)
     """Weight of knowledge review over four feature maps."""
     review_kd_warmup: float = Field(default=0.0, ge=0, lt=1)
     """Share of the epochs over which review_kd's weight rises from 0; 0: none. The authors' is 20 of 240."""
@@ -218,6 +228,8 @@ class DistillConfig(ModelConfig, TrainConfig):
     def _apply_preset(cls, values: Any) -> Any:
         if isinstance(values, dict) and isinstance(values.get("preset"), str):
             return {**PRESETS.get(values["preset"], {}), **values}
+        if isinstance(values, dict) and not any(values.get(name) for name in TERMS):
+            return {**DEFAULT, **values}
         return values
 
     @model_validator(mode="after")
@@ -251,6 +263,11 @@ class DistillConfig(ModelConfig, TrainConfig):
     def terms(self) -> tuple[str, ...]:
         """The teacher's terms that have a weight."""
         return tuple(name for name in TERMS if getattr(self, name))
+
+    @property
+    def by_default(self) -> bool:
+        """Whether the terms and their weights are those of a student for which nobody chose any."""
+        return self.preset is None and {name: getattr(self, name) for name in self.terms} == DEFAULT_TERMS
 
     @property
     def taught(self) -> bool:

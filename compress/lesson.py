@@ -249,13 +249,11 @@ def inherit_head(student: MultiLabelModel, teacher: MultiLabelModel, match: Labe
 
     After Chen et al., "Knowledge Distillation with the Reused Teacher Classifier", CVPR 2022 (arXiv 2203.14001), but
     trained further. Tensors of another shape stay as they are, such as the projection of the backbone's features if its
-    width differs. If the head's kind or width differs, nothing is copied.
+    width differs. If the head's kind or width differs, or a label of the student is not one of the teacher's, nothing
+    is copied, and a line says so.
 
     Args:
         match: where the student's labels are among the teacher's; by default in the same places.
-
-    Raises:
-        InputError: a label of the student is not one of the teacher's labels.
     """
     ours, theirs = student.config, teacher.config
     if shared := ours.query_groups or theirs.query_groups:
@@ -271,9 +269,8 @@ def inherit_head(student: MultiLabelModel, teacher: MultiLabelModel, match: Labe
     if match is not None and not match.same:
         if not match.single.all():
             name = student.labels.names[int(np.argmin(match.single))]
-            raise InputError(
-                f"inherit_head is auto, but {name!r} is not one label of the teacher's: set inherit_head to no"
-            )
+            log.info("the student's head starts with random weights: %r is not one label of the teacher's", name)
+            return []
         columns = [column for (column,) in match.columns]
         given |= {name: given[name][columns] for name in _BY_LABEL & given.keys()}
     copied = {name: tensor for name, tensor in given.items() if tensor.shape == own[name].shape}

@@ -37,6 +37,7 @@ Preset = Literal[
     "fitnet",
     "label_map",
     "simkd",
+    "review_kd+simkd",
     "soft_bce",
     "dist",
     "refined",
@@ -59,6 +60,10 @@ def _published(**weights: float) -> dict[str, float | int | str]:
     return _only(reduction="published", **training, augment="randaugment", cutout=0.5, **weights)
 
 
+DEFAULT_TERMS = {"review_kd": 0.1, "simkd": 4.0}
+"""The terms of a student for which nobody chose any."""
+DEFAULT: dict[str, float | str] = {**DEFAULT_TERMS, "inherit_head": "auto"}
+"""Their settings. A term that is given a weight replaces them, and one that is given 0 is left out of them."""
 ALONE = _only()
 """No teacher's term."""
 PRESETS: dict[Preset, dict[str, float | int | str]] = {
@@ -74,6 +79,7 @@ PRESETS: dict[Preset, dict[str, float | int | str]] = {
     "fitnet": _only(fitnet=0.1),
     "label_map": _only(label_map=4.0),
     "simkd": _only(simkd=4.0, mld=4.0, inherit_head="auto"),
+    "review_kd+simkd": _only(review_kd=0.1, simkd=4.0, inherit_head="auto"),
     "soft_bce": _only(task=0.1, soft_bce=0.9, mixup=0.3),
     "dist": _only(dist=1.0),
     "refined": _only(refined=4.0),
@@ -84,5 +90,5 @@ PRESETS: dict[Preset, dict[str, float | int | str]] = {
     "mld+id": _published(mld=10.0, id=1000.0),
     "l2d": _published(mld=10.0, cd=100.0, id=1000.0),
 }
-"""Methods by name: the weights of their terms; only `simkd` inherits a head. `l2d` is the paper's objective and
-training, of which `mld`, `mld+cd` and `mld+id` are the parts."""
+"""Methods by name: the weights of their terms; those with `simkd` inherit the teacher's head. `l2d` is the paper's
+objective and training, of which `mld`, `mld+cd` and `mld+id` are the parts."""

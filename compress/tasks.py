@@ -6,6 +6,7 @@ model. Losses see the batch of all processes (see `compress.gather`).
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 
 import numpy as np
@@ -21,6 +22,7 @@ from edgepress.compress.loader import Batch
 from edgepress.compress.losses import LabelMapDistillation, LabelWiseEmbeddingDistillation, SimKD
 from edgepress.compress.losses.feature_checks import mean_of_kept
 from edgepress.compress.losses.review_kd import rising
+from edgepress.compress.losses.simkd import scales
 from edgepress.compress.methods import INSIDE, ON_LOGITS
 from edgepress.compress.models import MultiLabelModel
 from edgepress.compress.teacher import LiveTeacher, Teacher
@@ -34,6 +36,8 @@ from edgepress.compress.terms import (
     task_loss,
 )
 from edgepress.multilabel.datasets import MultiLabelDataset
+
+log = logging.getLogger("edgepress")
 
 
 class Task(nn.Module, ABC):
@@ -153,7 +157,14 @@ class DistillTask(Task):
         self.memory_loss: SimKD | None = None
         if config.simkd:
             assert isinstance(teacher, LiveTeacher)  # stored answers have no memory
-            self.memory_loss = SimKD(student.memory_dim, teacher.remember())
+            width, places = teacher.remember()
+            self.memory_loss = SimKD(student.memory_dim, width)
+            if not scales(student.positions, places):
+                log.info(
+                    "simkd compares means over all places: the teacher has %d and the student %d, which are not both "
+                    "square maps",
+                    *(places, student.positions),
+                )
             student.keeps_memory = True
             self._take_memory = student.take_memory  # no part of the task, whose parameters are saved beside the model
         self.taps: FeatureTaps | None = None

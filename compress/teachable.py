@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edgepress.compress.config import DistillConfig
-from edgepress.compress.methods import INSIDE, ON_EMBEDDINGS, ON_LOGITS, ON_MAPS, TERMS
+from edgepress.compress.methods import DEFAULT, DEFAULT_TERMS, INSIDE, ON_EMBEDDINGS, ON_LOGITS, ON_MAPS
 from edgepress.compress.reading import Given
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.errors import InputError
@@ -20,18 +20,27 @@ MLD_INSTEAD = 4.0
 
 
 def with_terms_for(config: DistillConfig, teachers: Sequence[Given], features: Sequence[str] = ()) -> DistillConfig:
-    """The settings, with MLD in place of the default terms if a teacher lacks these and no term was asked for.
+    """The settings without those of the default terms that a teacher cannot teach; MLD in their place if none is left.
+
+    Terms that somebody chose stay as they are: `require_teachable` refuses them.
 
     Args:
         features: the tensors in a graph that are named; see `OnnxTeacher`.
     """
-    named = config.model_fields_set & {*TERMS, "preset"}
-    lacked = None if named else _lacked(config, teachers, features)
-    if lacked is None or lacked.setting not in TERMS:
+    if not config.by_default:
         return config
-    what = _WHAT[lacked.teacher.kind]
-    log.info("%s, %s: mld %g instead of %s, the default", lacked.teacher.path, what, MLD_INSTEAD, lacked.setting)
-    return config.model_copy(update={**dict.fromkeys(config.terms, 0.0), "mld": MLD_INSTEAD})
+    left, without = config, []
+    while (lacked := _lacked(left, teachers, features)) is not None and lacked.setting in DEFAULT:
+        path, what = lacked.teacher.path, _WHAT[lacked.teacher.kind]
+        without.append(lacked.setting)
+        left = left.model_copy(update={lacked.setting: "no" if lacked.setting == "inherit_head" else 0.0})
+    if not without:
+        return config
+    if left.terms:
+        log.info("%s, %s: %s without %s, by default", path, what, ", ".join(left.terms), " and ".join(without))
+        return left
+    log.info("%s, %s: mld %g instead of %s, the default", path, what, MLD_INSTEAD, " and ".join(DEFAULT_TERMS))
+    return left.model_copy(update={"mld": MLD_INSTEAD})
 
 
 def can_teach(config: DistillConfig, teachers: Sequence[Given], features: Sequence[str] = ()) -> bool:

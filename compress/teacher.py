@@ -155,12 +155,12 @@ class LiveTeacher:
         self._taps = FeatureTaps(model.backbone, size=model.config.size)
         return self._taps.channels()
 
-    def remember(self) -> int:
-        """Let the first model keep what its head reads from now on; returns its width."""
+    def remember(self) -> tuple[int, int]:
+        """Let the first model keep what its head reads from now on; returns its width and its number of places."""
         model = _first_of(self.model)
         assert isinstance(model, MultiLabelModel)
         model.keeps_memory = True
-        return model.memory_dim
+        return model.memory_dim, model.positions
 
     def memory(self) -> Tensor:
         """Return what the first model's head read of the last batch, `[B, S, width]`; see `remember`."""

@@ -28,7 +28,8 @@ class SimKD(nn.Module):
     They start at 0, so the first step teaches P alone.
 
     The student's map is scaled to the teacher's number of places: a smaller one is interpolated bilinearly, because the
-    detail that it lacks is what it should learn, and a larger one is averaged.
+    detail that it lacks is what it should learn, and a larger one is averaged. Where the numbers of places differ and
+    one is no square map, the means over all places are compared.
 
     Args:
         student_width: width of the student's tokens.
@@ -52,22 +53,29 @@ class SimKD(nn.Module):
         """A scalar in float32 or float64.
 
         Args:
-            student: tokens `[N, S, student_width]` of a square map of S places, row by row.
-            teacher: tokens `[N, P, teacher_width]` of a square map of P places; no gradient flows into them.
+            student: tokens `[N, S, student_width]`, of a square map of S places row by row.
+            teacher: tokens `[N, P, teacher_width]`, of a square map of P places; no gradient flows into them.
             ignore: bool `[N]`, pictures that are left out, of the variance as well.
 
         Raises:
-            ValueError: the shapes do not fit, or the tokens are no square map and their numbers differ.
+            ValueError: the shapes do not fit.
         """
         for name, tokens, width in zip(("student", "teacher"), (student, teacher), self.widths, strict=True):
             if tokens.ndim != 3 or tokens.shape[2] != width or len(tokens) != len(student):
                 raise ValueError(f"{name}: received {list(tokens.shape)}; expected [{len(student)}, S, {width}]")
         with torch.autocast(student.device.type, enabled=False):
             student, teacher = raised(student, teacher)
+            if not scales(student.shape[1], teacher.shape[1]):
+                student, teacher = student.mean(dim=1, keepdim=True), teacher.mean(dim=1, keepdim=True)
             differences = (_scaled(self.project(student), teacher.shape[1]) - teacher).square().mean(dim=(1, 2))
             mean = mean_of_kept(teacher.mean(dim=(1, 2)), ignore)
             variance = mean_of_kept((teacher - mean).square().mean(dim=(1, 2)), ignore)
             return mean_of_kept(differences, ignore) / variance.clamp(min=torch.finfo(teacher.dtype).tiny)
+
+
+def scales(mine: int, theirs: int) -> bool:
+    """Whether tokens of so many places can be compared place by place."""
+    return mine == theirs or all(math.isqrt(count) ** 2 == count for count in (mine, theirs))
 
 
 def _scaled(tokens: Tensor, positions: int) -> Tensor:
@@ -75,8 +83,6 @@ def _scaled(tokens: Tensor, positions: int) -> Tensor:
     if tokens.shape[1] == positions:
         return tokens
     side, wanted = math.isqrt(tokens.shape[1]), math.isqrt(positions)
-    if side * side != tokens.shape[1] or wanted * wanted != positions:
-        raise ValueError(f"received {tokens.shape[1]} tokens for {positions}; expected two square maps")
     maps = tokens.transpose(1, 2).unflatten(2, (side, side))
     if side < wanted:
         maps = F.interpolate(maps, (wanted, wanted), mode="bilinear", align_corners=False)

@@ -74,7 +74,7 @@ def test_a_term_of_weight_zero_is_left_out(off, left):
 
 def test_nothing_to_distil_is_refused():
     with pytest.raises(InputError, match="nothing would be distilled"):
-        DistillConfig.parse({"review_kd": 0}, "flags")
+        DistillConfig.parse({"review_kd": 0, "simkd": 0}, "flags")
 
 
 @pytest.mark.parametrize(("name", "loss"), [("bce", BinaryCrossEntropy()), ("asl", AsymmetricLoss())])

@@ -134,14 +134,16 @@ def listening(teacher: LiveTeacher) -> Iterator[LiveTeacher]:
 def test_a_pair_takes_a_step(listening, student, train):
     teacher = listening
     torch.manual_seed(0)
-    config = DistillConfig(backbone=student, size=SIZE, width=64, weights="none", mld=4, cd=0.1, id=0.1, hint=1)
+    config = DistillConfig(
+        backbone=student, size=SIZE, width=64, weights="none", mld=4, cd=0.1, id=0.1, hint=1, review_kd=0.1, simkd=4
+    )
     model, _ = make_model(config, train.labels)
     batch = batch_of(model, teacher.model, train)
     task = DistillTask(config, teacher, model, train)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
 
     terms = task(batch, *model.train()(batch.images))
-    assert list(terms) == ["bce", "mld", "cd", "id", "hint", "review_kd"]
+    assert list(terms) == ["bce", "mld", "cd", "id", "hint", "simkd", "review_kd"]
     assert all(term.isfinite() and term > 0 for term in terms.values()), terms
     assert task.counts["cd_groups"] == len(train.labels)
     assert task.counts["id_groups"] == BATCH

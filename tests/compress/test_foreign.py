@@ -211,7 +211,10 @@ def test_what_a_named_tensor_cannot_teach_is_refused_before_training(teachers, s
     assert not (tmp_path / "s").exists()
 
 
-def test_the_default_stays_where_feature_maps_are_named(teachers):
+def test_the_default_stays_in_part_where_feature_maps_are_named(teachers, caplog):
     maps, _ = inner(teachers[1])
-    assert with_terms_for(DistillConfig(), [teachers[1]], maps[-2:]).terms == ("review_kd",)
+    caplog.set_level("INFO", "edgepress")
+    left = with_terms_for(DistillConfig(), [teachers[1]], maps[-2:])
+    assert (left.terms, left.inherit_head) == (("review_kd",), "no")
+    assert "review_kd without simkd and inherit_head, by default" in caplog.text
     assert with_terms_for(DistillConfig(), [teachers[1]]).terms == ("mld",)

@@ -33,8 +33,33 @@ def test_a_graph_teaches_the_terms_on_logits_and_a_torch_model_every_one(term):
 
 def test_the_default_gives_way_and_what_was_asked_for_does_not():
     taken = with_terms_for(DistillConfig(size=64), [teacher("onnx")])
-    assert (taken.terms, taken.mld, taken.size) == (("mld",), 4.0, 64)
+    assert (taken.terms, taken.mld, taken.size, taken.inherit_head) == (("mld",), 4.0, 64, "no")
     assert with_terms_for(taken, [teacher("onnx")]) is taken
-    for asked in (DistillConfig(), DistillConfig(review_kd=0.2), DistillConfig(preset="at"), DistillConfig(cd=1.0)):
-        kept = with_terms_for(asked, [teacher("torch" if asked == DistillConfig() else "onnx")])
-        assert kept is asked
+    asked = (
+        DistillConfig(review_kd=0.2),
+        DistillConfig(review_kd=0.1),
+        DistillConfig(simkd=4.0),
+        DistillConfig(cd=1.0),
+    )
+    for one in (*asked, DistillConfig(preset="at"), DistillConfig(preset="review_kd+simkd")):
+        assert with_terms_for(one, [teacher("onnx")]) is one
+    assert with_terms_for(DistillConfig(), [teacher("torch")]) == DistillConfig()
+
+
+@pytest.mark.parametrize(
+    ("given", "terms", "head"),
+    [
+        ({}, {"review_kd": 0.1, "simkd": 4.0}, "auto"),
+        ({"inherit_head": "no", "hint": 0}, {"review_kd": 0.1, "simkd": 4.0}, "no"),
+        ({"review_kd": 0}, {"simkd": 4.0}, "auto"),
+        ({"simkd": 0.0}, {"review_kd": 0.1}, "auto"),
+        ({"review_kd": 0.1}, {"review_kd": 0.1}, "no"),
+        ({"mld": 4.0}, {"mld": 4.0}, "no"),
+        ({"preset": "alone"}, {}, "no"),
+    ],
+)
+def test_a_term_with_a_weight_replaces_the_default_and_one_without_is_left_out_of_it(given, terms, head):
+    config = DistillConfig.parse(given, "recipe")
+    assert ({name: getattr(config, name) for name in config.terms}, config.inherit_head) == (terms, head)
+    assert DistillConfig.parse(config.model_dump(), "again") == config
+    assert config.by_default == (len(terms) == 2)

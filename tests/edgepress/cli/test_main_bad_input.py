@@ -106,7 +106,7 @@ def test_and_stops_verify(bad, data, run_folder, damage):
         ({"teach": {"epochs": 0}}, ["teach.epochs is 0", "greater than or equal to 1"]),
         ({"teach": {"epochs": "many"}}, ["teach.epochs is 'many'", "integer"]),
         ({"bench": {"seconds": -1}}, ["bench.seconds is -1"]),
-        ({"distill": {"review_kd": 0}}, ["nothing would be distilled"]),
+        ({"distill": {"review_kd": 0, "simkd": 0}}, ["nothing would be distilled"]),
         ({"ssh_option": ["ProxyCommand=touch bad"]}, ["ssh_option is not taken from a file"]),
         ({"teach": None}, ["teach is None"]),
         ({"teach": {"backbone": "test_efficientnot", "weights": "none"}}, ["'test_efficientnot'", "test_efficientnet"]),

@@ -35,7 +35,7 @@ def test_a_run_tells_what_each_step_changes(ablated, tiny_data):
     assert alone.manifest.facts.teachers == ()
     told = [one.manifest.facts.training for one in (alone, student)]
     differ = {name for name in told[0] if told[0][name] != told[1][name]}
-    assert differ == {"preset", "review_kd"}
+    assert differ == {"preset", "review_kd", "simkd", "inherit_head"}
     # Test is read with the weights on disk, and a yes is a probability of at least one half.
     import torch
 

@@ -49,7 +49,7 @@ def recipe_of(micro, tiny_data, tmp_path, **more):
 def test_run_takes_a_graph_and_takes_what_it_can_teach(edgepress, micro, graph, tiny_data, tmp_path):
     answer = edgepress("run", "--recipe", recipe_of(micro, tiny_data, tmp_path, teacher=str(graph)))
     assert answer.code in (0, 1), answer.err
-    assert "big, an ONNX graph: mld 4 instead of review_kd, the default" in answer.err
+    assert "big, an ONNX graph: mld 4 instead of review_kd and simkd, the default" in answer.err
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert (report["recipe"]["distill"]["mld"], report["recipe"]["distill"]["review_kd"]) == (4, 0)
     assert report["teacher"]["backbone"] == "adopted from big.onnx"
@@ -97,7 +97,7 @@ def test_compare_takes_a_graph_and_leaves_out_what_it_cannot_teach(edgepress, mi
 def test_distill_and_finetune_take_a_graph(edgepress, graph, tiny_data, tmp_path):
     answer = edgepress("distill", tiny_data, "--teacher", graph, "--out", tmp_path / "student", *FLAGS)
     assert answer.code == 0, answer.err
-    assert "mld 4 instead of review_kd, the default" in answer.err
+    assert "mld 4 instead of review_kd and simkd, the default" in answer.err
     which = ("--data", tiny_data, "--teacher", graph, "--epochs", 1, "--pictures", 8)
     answer = edgepress("finetune", tmp_path / "student", *which, "--out", tmp_path / "tuned")
     assert answer.code == 0, answer.err
