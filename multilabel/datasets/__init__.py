@@ -450,24 +450,29 @@ def detect_format(path: str | Path, options: DataOptions | None = None, **fields
                 f"{root}: not recognised as {options.format}; expected {reader.LOOKS_FOR}; {_instead(root, options)}"
             )
         return options.format
-    if (name := _recognised(root, options)) is not None:
-        return name
-    if is_bundle(root):
-        raise InputError(f"{root}: is a bundle and no data set; expected a folder of pictures and their labels here")
-    inside = meant_inside(root, lambda folder: _recognised(folder, options) is not None)
-    raise InputError(f"{root}: not recognised as a data set: {nearest(root)}{inside}")
+    try:
+        if (name := _recognised(root, options)) is not None:
+            return name
+        if is_bundle(root):
+            raise InputError(
+                f"{root}: is a bundle and no data set; expected a folder of pictures and their labels here"
+            )
+        why = f"{root}: not recognised as a data set: {nearest(root)}"
+    except folders.DoubtfulError as error:
+        why = str(error)
+    raise InputError(why + meant_inside(root, lambda folder: _recognised(folder, options) is not None))
 
 
 def _recognised(root: Path, options: DataOptions) -> Format | None:
-    """The most specific format that recognises a folder and finds a split there; None where none does."""
+    """The most specific format that recognises a folder and finds a split there; None where none does.
+
+    Raises:
+        DoubtfulError: it looks like a folder a label, and is probably none; says why.
+    """
     for name, reader in _READERS.items():
-        try:
-            # labels.txt alone makes an imagefolder, but it may also accompany tables or folders of another format.
-            if reader.recognise(root, options) and reader.splits(root, options):
-                return name
-        except folders.DoubtfulError as error:
-            inside = meant_inside(root, lambda folder: _recognised(folder, options) is not None)
-            raise folders.DoubtfulError(f"{error}{inside}") from None
+        # labels.txt alone makes an imagefolder, but it may also accompany tables or folders of another format.
+        if reader.recognise(root, options) and reader.splits(root, options):
+            return name
     return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgepress.multilabel.datasets import detect_format, list_splits, load_dataset
+from edgepress.multilabel.datasets import detect_format, folders, list_splits, load_dataset
 from tests.multilabel.layouts import check, picture, refusal, write, write_coco, write_csv, write_nus, write_voc
 
 # A folder a label
@@ -265,3 +265,15 @@ def test_a_folder_of_tables_without_pictures_is_no_data_set_to_give(tmp_path):
     picture(tmp_path / "photos" / "a.jpg")
     write(tmp_path / "tables" / "train.csv", "path,cat", "a.jpg,1")
     assert "give that folder" not in refusal(tmp_path)
+
+
+def test_the_search_for_the_data_set_inside_looks_at_each_folder_once(tmp_path, monkeypatch):
+    names = [f"a/{one}/{two}/{three}" for one in "abc" for two in "abc" for three in "abc"]
+    for shade, name in enumerate(names):
+        picture(tmp_path / name / "x.jpg", shade)
+    asked = []
+    doubt = folders.doubt
+    monkeypatch.setattr(folders, "doubt", lambda root, found: asked.append(root) or doubt(root, found))
+    assert "--format folders insists" in refusal(tmp_path)
+    assert sorted(set(asked)) == sorted(asked)
+    assert len(asked) > 1
