@@ -25,7 +25,7 @@ _OTHERS = tuple(
     (re.compile(form, re.DOTALL | re.IGNORECASE), said)
     for form, said in (
         (rb"version https://git-lfs", "Git LFS's pointer to one that was not fetched: git lfs pull fetches it"),
-        (rb"\s{0,99}(<\?xml[^>]{0,99}>\s{0,99})?<svg", "SVG: save it as PNG"),
+        (rb"\s{0,99}<(svg|(\?xml|!--|!doctype svg).{0,4000}<svg)", "SVG: save it as PNG"),
         (rb"\s{0,99}<(!doctype|html|head|\?xml)", "a page or an error that a server sent in its place: fetch it again"),
         (rb"....ftyp(hei|hev|mif1|msf1)", "HEIC, as phones write it: save it as JPEG"),
         (rb"\xff\x0a|\x00\x00\x00\x0cJXL ", "JPEG XL: save it as PNG or JPEG"),
