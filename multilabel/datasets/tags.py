@@ -2,9 +2,10 @@
 
 1girl, solo, long hair          what trainers of taggers and of picture generators take: commas, or a tag a line
 
-It is read on request alone (`--format tags`), because such texts may hold captions or boxes instead. Without folders
-that are named as splits, the one split is `all`. Labels are those of labels.txt, and other tags are left out and told;
-without it, they are all tags of all splits, in alphabetical order. An empty text says that no tag applies.
+It is read on request alone (`--format tags`), because such texts may hold captions or boxes instead. Where a folder is
+named as a split, each folder with texts is one; otherwise the one split is `all`. Labels are those of labels.txt, and
+other tags are left out and told; without it, they are all tags of all splits, in alphabetical order. An empty text says
+that no tag applies.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from edgepress.multilabel.datasets import files
 from edgepress.multilabel.datasets.contents import Contents
 from edgepress.multilabel.datasets.elsewhere import split_of
 from edgepress.multilabel.datasets.finding import Pictures
+from edgepress.multilabel.datasets.label_lists import WHOLE
 from edgepress.multilabel.datasets.named_labels import Item, contents_of
 from edgepress.multilabel.datasets.options import DataOptions
 from edgepress.multilabel.errors import InputError, shown
@@ -29,7 +31,7 @@ OPTIONS: frozenset[str] = frozenset(("separator",))
 _ALL = "all"
 _EXPECTED = "tags that commas or line ends separate"
 _MOST_BYTES = 1024 * 1024
-_BOX = re.compile(r"[\d.+-]+(\s+[\d.+-]+)+")
+_BOX = re.compile(r"\s*[\d.+-]+(\s+[\d.+-]+){3,}\s*")
 
 
 def recognise(root: Path, options: DataOptions) -> bool:
@@ -89,10 +91,13 @@ def _items(folder: Path, options: DataOptions) -> Iterator[Item]:
     for picture in files.below(folder, files.PICTURE_SUFFIXES):
         text = _text_of(picture)
         if not text.is_file():
-            raise InputError(f"{picture}: no {text.name} beside it; expected its tags there, or nothing in it for none")
-        marks = r"[,\n]" if options.separator is None else rf"{re.escape(options.separator)}|\n"
-        parts = re.split(marks, files.read_text(text, _EXPECTED, _MOST_BYTES))
+            raise InputError(
+                f"{picture}: no {text.name} beside it; expected its tags there, or an empty file where it has none"
+            )
+        lines = files.read_text(text, _EXPECTED, _MOST_BYTES).split("\n")
+        if (box := next(filter(_BOX.fullmatch, lines), None)) is not None:
+            raise InputError(f"{text}: {box.strip()[:40]!r} looks like a box; expected {_EXPECTED}")
+        mark = "," if options.separator is None else options.separator
+        parts = lines if mark == WHOLE else [part for line in lines for part in line.split(mark)]
         tags = [one_form(tag) for part in parts if (tag := part.strip())]
-        if (box := next(filter(_BOX.fullmatch, tags), None)) is not None:
-            raise InputError(f"{text}: {box[:40]!r} looks like a box; expected {_EXPECTED}")
         yield Item(picture.relative_to(folder).as_posix(), tuple(dict.fromkeys(tags)), str(text))

@@ -35,6 +35,12 @@ def test_folders_that_name_no_split_are_one_and_a_text_may_have_the_pictures_who
     check(data, ["cat", "dog", "x"], ["a.png", "b.png"], [[1, 1, 0], [1, 1, 1]])
 
 
+def test_each_line_may_be_one_tag(root):
+    write(root / "train" / "a.txt", "cat, dog", "none")
+    data = load_dataset(root, "train", format="tags", separator="none")
+    check(data, ["cat, dog", "no tail", "none", "solo"], ["b.jpg", "a.jpg"], [[0, 0, 0, 0], [1, 0, 1, 0]])
+
+
 def test_tags_that_labels_txt_does_not_name_are_told(root):
     write(root / "labels.txt", "solo", "1girl")
     data = load_dataset(root, "train", format="tags")
@@ -44,7 +50,9 @@ def test_tags_that_labels_txt_does_not_name_are_told(root):
 
 def test_what_is_wrong_is_named(root):
     write(root / "train" / "a.txt", "0 0.5 0.5 0.1 0.2")
-    assert "a.txt: '0 0.5 0.5 0.1 0.2' looks like a box" in refusal(root, "train", format="tags")
+    for separator in (None, " "):
+        told = refusal(root, "train", format="tags", separator=separator)
+        assert "a.txt: '0 0.5 0.5 0.1 0.2' looks like a box" in told
     (root / "train" / "a.txt").unlink()
     assert "a.jpg: no a.txt beside it; expected its tags there" in refusal(root, "train", format="tags")
     assert "splits here: train, val" in refusal(root, "test", format="tags")
