@@ -99,8 +99,10 @@ def denied_in_json(name: str, value: object) -> bool:
     key, values = column_key(name), Values.parse(None)
     parts = [str(part) for part in (value if isinstance(value, list) else [value]) if part is not None]
     cells = [cell for cell in parts if canonical(cell)]
-    if _OTHER_LIST.fullmatch(key):
-        return any(not cell.strip().isdecimal() and values.of(cell) is None for cell in cells)
+    if _OTHER_LIST.fullmatch(key):  # a list holds labels, also where these are numbers
+        return (isinstance(value, list) and bool(cells)) or any(
+            not cell.strip().isdecimal() and values.of(cell) is None for cell in cells
+        )
     if key in _EXCLUDES:
         return any(values.of(cell) not in ("no", "unknown") for cell in cells)
     affirmed = all(_ANSWERS.get(cell.strip().lower()) or values.of(cell) == "yes" for cell in cells)

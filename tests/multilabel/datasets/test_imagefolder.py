@@ -96,6 +96,13 @@ def test_a_key_that_may_deny_the_labels_is_refused_until_they_are_named(tmp_path
     assert data.notes == (f"metadata.jsonl: keys that are no labels left out: {name}",)
 
 
+def test_numbers_of_labels_that_a_picture_does_not_have_are_refused(tmp_path):
+    write(tmp_path / "labels.txt", "cat", "dog")
+    picture(tmp_path / "train" / "a.jpg")
+    write(tmp_path / "train" / "metadata.jsonl", '{"file_name": "a.jpg", "labels": [0], "negative": [1]}')
+    assert "line 1: 'negative' is '[1]'" in refusal(tmp_path, "train")
+
+
 def test_keys_that_deny_nothing_are_left_out_and_told(tmp_path):
     for shade, name in enumerate("ab"):
         picture(tmp_path / "train" / f"{name}.jpg", shade)
