@@ -143,8 +143,9 @@ def _warn(found: Search, searcher: Searcher, target: Target) -> None:
 
 def _faster(searcher: Searcher) -> str:
     """What is to be said of graphs that are not slower than fp32, where a slower one is taken."""
-    faster = [one for one in searcher.trials if one.latency is not None and not one.latency.slower(SLOWER)]
-    return f"; {plural(len(faster), 'graph')} that are not slower lose more on val than is allowed" if faster else ""
+    faster = sum(one.latency is not None and not one.latency.slower(SLOWER) for one in searcher.trials)
+    said = plural(faster, "graph is not slower, but loses", "graphs are not slower, but lose")
+    return f"; {said} more on val than is allowed" if faster else ""
 
 
 class _Targeted:

@@ -197,6 +197,21 @@ def test_slower_than_float_is_told(tmp_path, caplog, latency, told):
     assert caplog.messages == (expected if told else [])
 
 
+@pytest.mark.parametrize(
+    ("faster", "said"),
+    [(1, "1 graph is not slower, but loses more on val"), (2, "2 graphs are not slower, but lose more on val")],
+)
+def test_graphs_that_are_not_slower_but_lose_too_much_are_counted(tmp_path, caplog, monkeypatch, faster, said):
+    """The graph with corrected biases has a structure of its own, and thus a time."""
+    steps = STEPS["onnxruntime"]
+    corrected = next(step for step in steps if "corrected" in step.touches)
+    monkeypatch.setitem(STEPS, "onnxruntime", (*steps[:faster], corrected))
+    scores = iter([*[Score(0.9, 20.0, 0.0)] * faster, *[GOOD] * 9])
+    times = iter([Ratio(ratio=0.5, low=0.4, high=0.6), *[Ratio(ratio=1.5, low=1.4, high=1.6)] * 9])
+    search(tmp_path, evaluate=lambda _: next(scores), measure=lambda _: next(times))
+    assert caplog.messages[-1].endswith(f": the gate fails; {said} than is allowed")
+
+
 def test_the_limit_is_a_minute(tmp_path, monkeypatch):
     now = itertools.count(0, 30.25)
     monkeypatch.setattr("edgepress.calibration.int8.search.time.monotonic", lambda: next(now))
