@@ -72,8 +72,13 @@ def headline(report: RunReport) -> list[str]:
     else:
         said.append(f"No engine{within} passes {f'on {report.recipe.host}' if report.recipe.host else 'here'}.")
     for one in report.engines:
-        if one.verdict in ("fail", "unproven") or (one.required and one.verdict != "pass"):
-            said.append(f"{one.engine}: {one.verdict}: {'; '.join(map(str, one.reasons)) or 'no reason is known'}")
+        judged = one.to_ship
+        if judged is None:
+            continue
+        if judged.verdict in ("fail", "unproven") or (one.required and judged.verdict != "pass"):
+            said.append(
+                f"{one.engine}: {judged.verdict}: {'; '.join(map(str, judged.reasons)) or 'no reason is known'}"
+            )
     # An engine that passes only on a host was not timed here.
     if best is not None and best.bench is not None and best.bench.cautions:
         kinds = dict.fromkeys(caution.partition(":")[0] for caution in best.bench.cautions)

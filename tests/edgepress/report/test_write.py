@@ -268,6 +268,13 @@ def test_an_engine_that_only_a_host_ran_can_be_the_one_to_ship(report, capsys):
     assert f"{row['engine']} is the fastest engine that passes on me@board" in headline(free)[0]
     print_report(free, Console(width=300))
     assert f"{row['engine']} on me@board: pass; p50 2.00 ms\n" in capsys.readouterr().out
+    there["engines"][-1]["required"] = True
+    assert not any(line.startswith(f"{row['engine']}: ") for line in headline(typed(there)))
+    lost = {"verdict": "fail", "reasons": [{"kind": "drop", "text": "mAP drops there"}]}
+    there["engines"][-1]["on_host"] = {**seen, "judgement": lost}
+    told = headline(typed(there))
+    assert f"{row['engine']} is the fastest" not in told[0]
+    assert f"{row['engine']}: fail: mAP drops there" in told
 
 
 def alone(report: dict[str, Any]) -> dict[str, Any]:
