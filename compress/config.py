@@ -266,7 +266,7 @@ class DistillConfig(ModelConfig, TrainConfig):
 
     @property
     def by_default(self) -> bool:
-        """Whether the terms and their weights are those of a student for which nobody chose any."""
+        """Whether the terms and their weights are the default's, and no preset is named."""
         return self.preset is None and {name: getattr(self, name) for name in self.terms} == DEFAULT_TERMS
 
     @property

@@ -22,7 +22,8 @@ MLD_INSTEAD = 4.0
 def with_terms_for(config: DistillConfig, teachers: Sequence[Given], features: Sequence[str] = ()) -> DistillConfig:
     """The settings without those of the default terms that a teacher cannot teach; MLD in their place if none is left.
 
-    Terms that somebody chose stay as they are: `require_teachable` refuses them.
+    Other terms and weights than the default's stay as they are: `require_teachable` refuses them. The default's are not
+    told apart from the same that somebody wrote out; the preset `review_kd+simkd` is.
 
     Args:
         features: the tensors in a graph that are named; see `OnnxTeacher`.
