@@ -60,7 +60,8 @@ class Pictures:
     def afresh(self) -> Pictures:
         """The same folders, with nothing found in them yet."""
         made = Pictures(*self.folders, elsewhere=self._elsewhere)
-        made._listings, made._parents, made._by_stem = self._listings, self._parents, self._by_stem
+        made._listings, made._parents = self._listings, self._parents
+        made._by_stem, made._by_form = self._by_stem, self._by_form
         return made
 
     def found(self, name: str) -> Path | None:
