@@ -10,6 +10,7 @@ from edgepress.compress.methods import (
     DEFAULT,
     DEFAULT_TERMS,
     INSIDE,
+    NO_DEFAULT,
     ON_EMBEDDINGS,
     ON_MAPS,
     ON_MEMORY,
@@ -188,8 +189,8 @@ class DistillConfig(ModelConfig, TrainConfig):
     """Weight of relational distillation of pooled features: 25 times distances and 50 times angles."""
     pkt: float = Field(default=0.0, ge=0)
     """Weight of probabilistic knowledge transfer of pooled features."""
-    review_kd: float = Field(default=0.0, ge=0)
-    """Weight of knowledge review over four feature maps."""
+    review_kd: float = Field(default=DEFAULT_TERMS["review_kd"], ge=0)
+    """Weight of knowledge review over four feature maps; 0 where only other terms are given a weight."""
     review_kd_warmup: float = Field(default=0.0, ge=0, lt=1)
     """Share of the epochs over which review_kd's weight rises from 0; 0: none. The authors' is 20 of 240."""
     at: float = Field(default=0.0, ge=0)
@@ -198,8 +199,9 @@ class DistillConfig(ModelConfig, TrainConfig):
     """Weight of FitNet hints over four feature maps."""
     label_map: float = Field(default=0.0, ge=0)
     """Weight of the labels' scores in regions of the picture."""
-    simkd: float = Field(default=0.0, ge=0)
-    """Weight of the difference of what the two heads read; `inherit_head` lets one head serve both."""
+    simkd: float = Field(default=DEFAULT_TERMS["simkd"], ge=0)
+    """Weight of the difference of what the two heads read; 0 where only other terms are given a weight. `inherit_head`
+    lets one head serve both."""
     soft_bce: float = Field(default=0.0, ge=0)
     """Weight of the cross-entropy with the teacher's probabilities as targets; also of pictures mixed by mixup."""
     dist: float = Field(default=0.0, ge=0)
@@ -212,8 +214,9 @@ class DistillConfig(ModelConfig, TrainConfig):
     auxiliary: Literal["none", "mld", "kd", "mse", "ps", "soft_bce", "dist", "refined"] = "none"
     """The term on logits that teaches a second head instead of the student's own. The second head is linear, shares the
     backbone in training, and is left behind."""
-    inherit_head: Literal["auto", "no"] = "no"
-    """auto: the student starts with the teacher's head, where head and width are the same; no: with a random one."""
+    inherit_head: Literal["auto", "no"] = "auto"
+    """auto: the student starts with the teacher's head, where head and width are the same; no: with a random one, as
+    where a term is given a weight and this is not."""
     teacher_mirrored: bool = False
     """The teacher's answer is the mean over the picture and its mirror image: better, at twice its time."""
     unlabelled: str | None = None
@@ -228,8 +231,9 @@ class DistillConfig(ModelConfig, TrainConfig):
     def _apply_preset(cls, values: Any) -> Any:
         if isinstance(values, dict) and isinstance(values.get("preset"), str):
             return {**PRESETS.get(values["preset"], {}), **values}
-        if isinstance(values, dict) and not any(values.get(name) for name in TERMS):
-            return {**DEFAULT, **values}
+        if isinstance(values, dict):
+            # Also the default is written out, because a tuned recipe names its terms.
+            return {**(NO_DEFAULT if any(values.get(name) for name in TERMS) else DEFAULT), **values}
         return values
 
     @model_validator(mode="after")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edgepress.compress.config import DistillConfig
-from edgepress.compress.methods import DEFAULT, DEFAULT_TERMS, INSIDE, ON_EMBEDDINGS, ON_LOGITS, ON_MAPS
+from edgepress.compress.methods import DEFAULT_TERMS, INSIDE, NO_DEFAULT, ON_EMBEDDINGS, ON_LOGITS, ON_MAPS
 from edgepress.compress.reading import Given
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.errors import InputError
@@ -31,10 +31,10 @@ def with_terms_for(config: DistillConfig, teachers: Sequence[Given], features: S
     if not config.by_default:
         return config
     left, without = config, []
-    while (lacked := _lacked(left, teachers, features)) is not None and lacked.setting in DEFAULT:
+    while (lacked := _lacked(left, teachers, features)) is not None and lacked.setting in NO_DEFAULT:
         path, what = lacked.teacher.path, _WHAT[lacked.teacher.kind]
         without.append(lacked.setting)
-        left = left.model_copy(update={lacked.setting: "no" if lacked.setting == "inherit_head" else 0.0})
+        left = left.model_copy(update={lacked.setting: NO_DEFAULT[lacked.setting]})
     if not without:
         return config
     if left.terms:

@@ -63,3 +63,11 @@ def test_a_term_with_a_weight_replaces_the_default_and_one_without_is_left_out_o
     assert ({name: getattr(config, name) for name in config.terms}, config.inherit_head) == (terms, head)
     assert DistillConfig.parse(config.model_dump(), "again") == config
     assert config.by_default == (len(terms) == 2)
+
+
+def test_the_default_is_what_the_help_says():
+    fields = DistillConfig.model_fields
+    said = {name: fields[name].default for name in (*TERMS, "inherit_head")}
+    assert said == {name: getattr(DistillConfig(), name) for name in said}
+    # A recipe of what was set keeps the head with the terms.
+    assert DistillConfig().model_dump(exclude_unset=True) == {"review_kd": 0.1, "simkd": 4.0, "inherit_head": "auto"}
