@@ -1,4 +1,4 @@
-"""Columns of a table, or keys in JSON, beside the one that lists labels, which may say that a picture has them not."""
+"""Columns of a table, or keys in JSON, beside the one that lists labels, which may say that a picture lacks them."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def refuse_other_lists(table: LabelTable, listed: int, others: list[int]) -> Non
 
 
 def denied_in_json(name: str, value: object) -> bool:
-    """Whether a value beside a picture's labels may say that it does not have them, or may list others that it has not;
+    """Whether a value beside a picture's labels may say that it lacks them, or may list others that it lacks;
     as `refuse_denied` and `refuse_other_lists` take the columns of a table."""
     key, values = column_key(name), Values.parse(None)
     parts = [str(part) for part in (value if isinstance(value, list) else [value]) if part is not None]
