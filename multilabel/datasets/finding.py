@@ -257,6 +257,7 @@ class Pictures:
         tried = ["as it is written"] if not elsewhere else ["by its last parts"]
         if suffix and inside.suffix.lower() not in files.PICTURE_SUFFIXES:
             tried.append("with a picture's suffix")
+        tried.append("in another case or Unicode form")
         if not elsewhere and len(inside.parts) > 1:
             tried.append("without leading folders that are not here")
         folders = [folder.name or str(folder) for folder in self.folders]

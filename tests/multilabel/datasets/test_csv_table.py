@@ -91,6 +91,7 @@ def test_columns_follow_labels_txt(tmp_path):
         (["path,cat", "a.jpg,1", "a.jpg,0"], "line 3: label 'cat' of 'a.jpg' is 0, and 1 on line 2"),
         (["path,cat", "a.jpg"], "line 2: 1 cell; the header has 2"),
         (["path,cat", "z.jpg,1"], "z.jpg: no such file, named by"),
+        (["path,cat", "z.jpg,1"], "looked for as it is written, in another case or Unicode form in "),
         (["path,cat", "../a.jpg,1"], "line 2: the path '../a.jpg' leaves"),
         (["path,cat", "/etc/hostname,1"], "line 2 (written as '/etc/hostname'); looked for by its last parts"),
         (["path,cat", "..\\a.jpg,1"], "line 2: the path '..\\\\a.jpg' leaves"),
