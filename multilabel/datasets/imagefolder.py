@@ -271,7 +271,7 @@ def _checked(row: Any, where: str, key: str | None, options: DataOptions) -> dic
         raise InputError(
             f"{where}: {denying!r} is {str(row[denying])[:40]!r}, and may say of labels that the picture does not have "
             f"them, or that nobody knows; --label-columns {key} takes {key!r} for yes and leaves it out; otherwise "
-            "name under 'ignore' what nobody knows, and under no key what the picture does not have"
+            "list the labels that nobody knows under 'ignore', and leave out those that the picture does not have"
         )
     found = row.get(key)
     text = [found] if key != "labels" and isinstance(found, str) else []
