@@ -68,7 +68,7 @@ def test_every_section_and_plot_is_there_and_the_verdict_is_first(browser, run_f
             "How to reproduce",
         ]
         plots = page.locator("figure").all()
-        # mAP against latency and size, labels, four loss terms (asl, bce, simkd, review_kd), val mAP, INT8, reliability.
+        # mAP against latency and size, labels, four loss terms (also simkd), val mAP, INT8, reliability.
         assert len(plots) == 10
         for plot in plots:
             box = plot.locator("svg").bounding_box()
