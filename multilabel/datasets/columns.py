@@ -93,19 +93,7 @@ def columns_of(table: LabelTable, options: DataOptions, pictures: Pictures, name
         InputError: no column or several could be the picture's, a column may not be a label, or none is one; the
             message names the option that decides it.
     """
-    picture = _picture(table, options, pictures)
-    name = table.header[picture]
-    if (
-        options.picture_column is None
-        and column_key(name) not in (*PICTURE_COLUMNS, *_LAST_RESORT)
-        and pictures.afresh().found(name)
-    ):
-        raise InputError(
-            f"{table.path}, line 1: {name!r} is a picture, so {shown(table.header, 4)} is no header; expected the "
-            "columns' names above the first row, or --picture-column where it is one"
-        )
-    chosen = [table.column(name, "--label-columns") for name in options.label_columns]
-    split, negated = _split(table, options, picture, chosen)
+    picture, chosen, split, negated = _picture_and_split(table, options, pictures)
     others = [
         column
         for column, name in enumerate(table.header)
@@ -135,6 +123,36 @@ def columns_of(table: LabelTable, options: DataOptions, pictures: Pictures, name
     used = {picture, split, *listed, *labels}
     left = tuple(table.header[column] for column in sorted([*others, *aside]) if column not in used)
     return Columns(picture, listed, labels, split, negated, left, deniers)
+
+
+def split_column_of(table: LabelTable, options: DataOptions, pictures: Pictures) -> Columns:
+    """The columns of the picture and of the split alone, for a table whose labels cannot be read.
+
+    Raises:
+        InputError: as for `columns_of`, but for labels.
+    """
+    picture, _, split, negated = _picture_and_split(table, options, pictures)
+    return Columns(picture, (), (), split, negated, ())
+
+
+def _picture_and_split(
+    table: LabelTable, options: DataOptions, pictures: Pictures
+) -> tuple[int, list[int], int | None, str | None]:
+    """The picture's column, those of --label-columns, and what `_split` returns."""
+    picture = _picture(table, options, pictures)
+    name = table.header[picture]
+    if (
+        options.picture_column is None
+        and column_key(name) not in (*PICTURE_COLUMNS, *_LAST_RESORT)
+        and pictures.afresh().found(name)
+    ):
+        raise InputError(
+            f"{table.path}, line 1: {name!r} is a picture, so {shown(table.header, 4)} is no header; expected the "
+            "columns' names above the first row, or --picture-column where it is one"
+        )
+    chosen = [table.column(name, "--label-columns") for name in options.label_columns]
+    split, negated = _split(table, options, picture, chosen)
+    return picture, chosen, split, negated
 
 
 def _names_pictures(table: LabelTable, column: int, options: DataOptions) -> bool:

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgepress.multilabel.datasets import files
-from edgepress.multilabel.datasets.columns import usual_names
+from edgepress.multilabel.datasets.columns import split_column_of, usual_names
 from edgepress.multilabel.datasets.contents import Contents
 from edgepress.multilabel.datasets.elsewhere import Elsewhere, split_of
 from edgepress.multilabel.datasets.finding import Pictures
@@ -161,10 +161,17 @@ def _has_pictures(path: Path, root: Path, options: DataOptions) -> bool:
 
 
 def _splits_of(path: Path, root: Path, options: DataOptions) -> list[str]:
+    pictures = _pictures(root, path.stem)
     try:
-        table, columns = open_with_columns(path, _pictures(root, path.stem), options, root)
-    except InputError:
-        return [path.stem]  # reading the table will report what is wrong
+        table, columns = open_with_columns(path, pictures, options, root)
+    except InputError:  # reading a split will report what is wrong with its labels, so the splits must be right
+        try:
+            table = open_table(path)
+            columns = split_column_of(table, options, pictures)
+        except InputError:
+            return [path.stem]
+        if columns.split is None:
+            return [path.stem]
     if columns.split is None:
         return sorted(_lists(root, options)) or [path.stem]
     names = {columns.split_of(row, f"{path}, line {number}") for number, row in table.rows}
@@ -175,17 +182,21 @@ def _table_of(root: Path, split: str, options: DataOptions) -> Path:
     """Return the table that holds a split.
 
     Raises:
-        InputError: no table does; the message lists the splits that exist.
+        InputError: no table does; the message lists the splits that exist, or says why the one table, whose name says
+            no split, cannot be read.
     """
     own = [root / f"{split}{suffix}" for suffix in _SUFFIXES if files.is_file(root / f"{split}{suffix}")]
     if own and options.split_column is None:
         return own[0]
     known: list[str] = []
-    for path in _used(root, options):
+    used = _used(root, options)
+    for path in used:
         names = _splits_of(path, root, options)
         if split in names:
             return path
         known += names
     if own:
         return own[0]
+    if known == [path.stem for path in used] and len(used) == 1 and split_of(used[0].stem) is None:
+        open_with_columns(used[0], _pictures(root, used[0].stem), options, root)
     raise files.unknown_split(root, split, f"{split}.csv", sorted(known))

@@ -468,3 +468,36 @@ def test_yes_and_no_name_no_pictures_though_they_are_called_0_and_1(tmp_path):
         picture(tmp_path / "images" / f"{shade}.png", shade)
     write(tmp_path / "test.csv", "ID,cat,dog", "0,1,0", "1,0,0", "2,1,1")
     check(load_dataset(tmp_path), ["cat", "dog"], ["0.png", "1.png", "2.png"], [[1, 0], [0, 0], [1, 1]])
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (
+            ("path,cat,dog,split", "a.jpg,x,1,train", "b.jpg,,0,test"),
+            "labels.csv, line 2: label 'cat' is 'x'; expected",
+        ),
+        (
+            ("path,tags,classes,split", "a.jpg,u,v,train", "b.jpg,u,w,test"),
+            "may each list labels; --label-columns says",
+        ),
+        (
+            ("path,cat,split,phase", "a.jpg,1,train,test", "b.jpg,0,test,train"),
+            "may each name the split; --split-column",
+        ),
+        (("path,cat,split", "a.jpg,1,train", "b.jpg,0"), "labels.csv, line 3: 2 cells; the header has 3"),
+    ],
+)
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_table_that_cannot_be_read_is_not_told_as_a_missing_split(tmp_path, lines, said, split):
+    assert said in refusal(write_csv(tmp_path, *lines, split="labels"), split)
+
+
+def test_the_splits_of_a_table_are_known_though_its_labels_cannot_be_read(tmp_path):
+    root = write_csv(tmp_path, "path,cat,split", "a.jpg,x,train", "b.jpg,,test", split="labels")
+    assert list_splits(root) == ["test", "train"]
+    assert refusal(root, "val").endswith("splits here: test, train")
+    write(root / "labels.csv", "path,cat", "a.jpg,x")
+    assert "label 'cat' is 'x'" in refusal(root, "val")
+    (root / "labels.csv").rename(root / "train.csv")
+    assert refusal(root, "val").endswith("splits here: train")
