@@ -15,10 +15,14 @@ from edgepress.multilabel.errors import InputError, shown
 from edgepress.multilabel.labels import LabelSpace
 
 _ANSWER = r"(?:yes|no|true|false|[01]|[01]?\.\d+|[01]\.\d*|\d+(?:\.\d+)?\s*%)"
+_SCORED = (
+    re.compile(rf"(.*\w.*?)\s*[:=@]\s*{_ANSWER}", re.IGNORECASE),
+    re.compile(rf"(.*\w.*?)\s*\(\s*{_ANSWER}\s*\)", re.IGNORECASE),
+)
+"""A name, as the group, and its answer or score."""
 _NOTATIONS = (
     (re.compile(r"[\[({]?[\s\d.,;+-]*[\])}]", re.IGNORECASE), "a list of numbers"),
-    (re.compile(rf".*\w.*?\s*[:=@]\s*{_ANSWER}", re.IGNORECASE), "a name and its answer or score"),
-    (re.compile(rf".*\w.*\(\s*{_ANSWER}\s*\)", re.IGNORECASE), "a name and its answer or score"),
+    *((form, "a name and its answer or score") for form in _SCORED),
     (re.compile(r"[-+!~¬^]\s*[^\W\d].*"), "a name with a sign before it"),
     (re.compile(r".*\?"), "a question"),
     (re.compile(r".*\\"), "a part of a name whose separator is escaped"),
@@ -65,6 +69,15 @@ def refuse_notations(names: Collection[str], where: str, column: str) -> None:
             f"{where}: column {column!r} holds {sorted(answers)[0]!r} among names; expected names alone, of the labels "
             f"that a picture has; {_BESIDE}"
         )
+
+
+def without_score(name: str) -> str | None:
+    """The name in a text that is a name and its answer, score or weight, such as cat of `cat:0.9`, `cat (0.9)` and
+    `(cat:1.2)`; None if it is no such text."""
+    while name.startswith("(") and name.endswith(")"):
+        name = name[1:-1].strip()
+    found = next((found for form in _SCORED if (found := form.fullmatch(name)) is not None), None)
+    return found[1] if found is not None else None
 
 
 def refuse_multi_hot(lists: Iterable[Sequence[str]], where: str, column: str) -> None:

@@ -56,3 +56,42 @@ def test_what_is_wrong_is_named(root):
     (root / "train" / "a.txt").unlink()
     assert "a.jpg: no a.txt beside it; expected its tags there" in refusal(root, "train", format="tags")
     assert "splits here: train, val" in refusal(root, "test", format="tags")
+
+
+def texts(root, *lines):
+    for shade, line in enumerate(lines):
+        write(picture(root / f"{shade}.jpg", shade).with_suffix(".txt"), line)
+    return root
+
+
+@pytest.mark.parametrize("lines", [("animal sign", "animal", "sign"), ("animal sign", "sign car", "car animal")])
+def test_spaces_between_known_tags_are_told(tmp_path, lines):
+    root = texts(tmp_path, *lines)
+    (said,) = load_dataset(root, "all", format="tags").notes
+    assert (
+        "'animal sign' is read as one label, and spaces would split it into 'animal', 'sign'; --separator ' '" in said
+    )
+    for separator in (" ", "none"):
+        assert load_dataset(root, "all", format="tags", separator=separator).notes == ()
+
+
+def test_spaces_within_tags_are_not_told(tmp_path):
+    root = texts(tmp_path, "long hair, red eyes", "long legs, red hair", "long legs, blue eyes")
+    assert load_dataset(root, "all", format="tags").notes == ()
+
+
+def test_captions_are_told(tmp_path):
+    root = texts(tmp_path, *(f"a photo of number {number}." for number in (16, 17)), "dog")
+    (said,) = load_dataset(root, "all", format="tags").notes
+    assert said.startswith("2 of 3 tags have 4 words or more and one picture each, such as 'a photo of number 16.'")
+
+
+@pytest.mark.parametrize("tag", ["animal:0.1", "animal (0.1)", "(animal:1.2)", "((animal:1.2))", "animal=no"])
+def test_weights_are_refused_until_labels_txt_lists_them(tmp_path, tag):
+    root = texts(tmp_path, f"sign, {tag}", "animal, 16:9, :0, re:zero, (o)_(o)")
+    told = refusal(root, "all", format="tags")
+    assert f"0.txt: {tag!r} looks like a tag and its weight or score; expected the tags alone" in told
+    write(root / "labels.txt", "animal", "sign")
+    assert refusal(root, "all", format="tags") == told
+    write(root / "labels.txt", "animal", "sign", tag)
+    check(load_dataset(root, "all", format="tags"), ["animal", "sign", tag], ["0.jpg", "1.jpg"], [[0, 1, 1], [1, 0, 0]])
