@@ -1,7 +1,8 @@
 """The folders of a data set in which pictures lie although no label file names them, such as images_001/ or train-jpg/.
 
 They are all folders below the root except hidden ones, those of masks and the like, and those whose names say another
-split: a table of `train` never reads a picture of `test/`.
+split: a table of `train` never reads a picture of `test/`. Links to folders are not followed, so there are no cycles
+and no way out of the root; a message about a missing picture names them.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ class Elsewhere:
 
     def __init__(self, root: Path, split: str) -> None:
         self.root, self._split = root, split_of(split)
+        self.links: list[Path] = []
+        """Links to folders in which nothing was searched for; none before a first search."""
 
     @cached_property
     def _files(self) -> dict[str, list[PurePosixPath]]:
@@ -36,6 +39,7 @@ class Elsewhere:
         found: dict[str, list[PurePosixPath]] = {}
         for below, folders, names in os.walk(self.root):
             folders[:] = sorted(name for name in folders if self._may_hold(name))
+            self.links += [link for name in folders if (link := Path(below, name)).is_symlink()]
             for name in names:
                 if name.lower().endswith(files.PICTURE_SUFFIXES) and not name.startswith("."):
                     path = PurePosixPath(Path(below).relative_to(self.root).as_posix(), name)

@@ -264,7 +264,20 @@ class Pictures:
         named = f" (written as {name!r})" if str(inside) != name else ""
         return InputError(
             f"{self.folders[0] / inside}: no such file, named by {where}{named}; looked for {', '.join(tried)} "
-            f"in {', '.join(folders)}"
+            f"in {', '.join(folders)}{self._not_searched(inside)}"
+        )
+
+    def _not_searched(self, inside: PurePosixPath) -> str:
+        """The end of a message about a missing picture: the links to folders in which it was not searched for."""
+        if self._elsewhere is None or self._regular:
+            return ""
+        links = [link.relative_to(self._elsewhere.root) for link in self._elsewhere.links if link not in self.folders]
+        if not links:
+            return ""
+        said = "is a link to a folder and was" if len(links) == 1 else "are links to folders and were"
+        return (
+            f"; {shown([link.as_posix() for link in links], 3)} {said} not searched: name the picture with its folder, "
+            f"as {(links[0] / inside.name).as_posix()}, or put a folder in the place of the link"
         )
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgepress.multilabel.datasets import load_dataset
-from tests.multilabel.layouts import check, picture, refusal, write
+from tests.multilabel.layouts import check, picture, refusal, write, write_csv
 
 
 def table(root, split: str = "train", *, names: tuple[str, ...] = ("a.jpg", "b.jpg")) -> None:
@@ -96,3 +96,20 @@ def test_a_name_without_the_folder_of_a_split_is_refused(tmp_path):
         picture(tmp_path / name, shade)
     write(tmp_path / "all.csv", "path,cat", "train/a.jpg,1", "b.jpg,0")
     assert "'b.jpg' is in no folder that names a split" in refusal(tmp_path, "train", split_column="path")
+
+
+def test_links_to_folders_that_are_not_searched_are_named(tmp_path):
+    root = write_csv(tmp_path / "data", "path,labels", "b.jpg,sky;cat", "a.jpg,", "c.jpg,cat", folder="real")
+    (root / "real").rename(tmp_path / "real")
+    (root / "pics").symlink_to(tmp_path / "real")
+    told = refusal(root)
+    assert told.endswith(
+        "; pics is a link to a folder and was not searched: name the picture with its folder, as pics/b.jpg, or put a "
+        "folder in the place of the link"
+    )
+    (root / "more").symlink_to(root)
+    assert "; more, pics are links to folders and were not searched" in refusal(root)
+    write(root / "test.csv", "path,labels", "pics/b.jpg,sky;cat", "pics/a.jpg,", "pics/c.jpg,cat")
+    check(load_dataset(root), ["cat", "sky"], ["b.jpg", "a.jpg", "c.jpg"], [[1, 1], [0, 0], [1, 0]])
+    write(root / "test.csv", "path,labels", "pics/b.jpg,sky;cat", "d.jpg,")
+    assert "not searched" not in refusal(root)
