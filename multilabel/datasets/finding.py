@@ -71,6 +71,10 @@ class Pictures:
         except InputError:
             return None
 
+    def is_respelt(self, name: str) -> bool:
+        """Whether the picture that was found for a name is written in another case or Unicode form."""
+        return name in self._respelt
+
     def listed(self, name: str) -> Path | None:
         """The picture's path as it is written below the first folder that has it, or None."""
         parent, _, last = name.rpartition("/")

@@ -184,9 +184,10 @@ def _places(root: Path) -> dict[str, Place]:
 
 
 def _is_known(name: str, pictures: Pictures, annotations: Path) -> bool:
-    """Return whether there is a picture or an annotation with this id."""
+    """Return whether there is a picture or an annotation with this id, in the same letters: `IMG 0` is no id `img` and
+    a value."""
     try:
-        return bool(name) and pictures.find(name, "") is not None
+        return bool(name) and pictures.find(name, "") is not None and not pictures.is_respelt(name)
     except InputError:
         return files.is_file(annotations / f"{name}.xml")
 

@@ -181,6 +181,16 @@ def test_a_line_that_is_an_id_and_also_an_id_and_a_value_is_read_by_the_lists_na
     check(load_dataset(tmp_path, "test"), ["boat", "dock"], ["img.jpg"], [[1, 1]])
 
 
+def test_an_id_is_no_other_id_in_another_case_and_a_value(tmp_path):
+    """`IMG 0` was taken for `img` and 0 as well, and refused."""
+    for name in ("img", "IMG 0"):
+        picture(tmp_path / "JPEGImages" / f"{name}.jpg")
+        write(tmp_path / "Annotations" / f"{name}.xml", annotation(("dock" if name == "img" else "boat", 0)))
+    write(tmp_path / "ImageSets" / "Main" / "set_1.txt", "IMG 0")
+    write(tmp_path / "ImageSets" / "Main" / "test.txt", "img")
+    check(load_dataset(tmp_path, "set_1"), ["boat", "dock"], ["IMG 0.jpg"], [[1, 0]])
+
+
 def test_objects_are_found_in_any_xml_namespace(tmp_path):
     write(
         tmp_path / "Annotations/a.xml",
