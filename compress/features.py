@@ -30,6 +30,16 @@ class Features(NamedTuple):
         return self.tokens.mean(dim=1)
 
 
+TAPS = 4
+"""How many maps the terms on feature maps compare, where both backbones have as many."""
+
+
+def stages_of(backbone: nn.Module) -> list[dict[str, Any]]:
+    """What timm says of the maps inside a backbone, shallow to deep; empty where it says nothing."""
+    info = getattr(backbone, "feature_info", None)
+    return list(getattr(info, "info", info) or [])
+
+
 class FeatureTaps:
     """Taps on a timm backbone, removed by `close` or at the end of a `with` block.
 
@@ -48,13 +58,12 @@ class FeatureTaps:
         ValueError: count is below 1, or the backbone is tapped already.
     """
 
-    def __init__(self, backbone: nn.Module, count: int = 4, *, size: int = 224) -> None:
+    def __init__(self, backbone: nn.Module, count: int = TAPS, *, size: int = 224) -> None:
         if count < 1:
             raise ValueError(f"received count {count}; expected at least 1")
         if isinstance(backbone.__dict__.get("forward_features"), _Tapped):
             raise ValueError("the backbone is tapped already; close its taps first")
-        info = getattr(backbone, "feature_info", None)
-        info = list(getattr(info, "info", info) or [])
+        info = stages_of(backbone)
         self.backbone = backbone
         self._indices = _choose([stage.get("reduction") for stage in info], count, _name(backbone))
         self._stages: list[dict[str, Any]] = [info[index] for index in self._indices]
@@ -214,7 +223,10 @@ def _choose(reductions: list[int | None], count: int, name: str) -> list[int]:
     """Indices of the stages to tap, shallow to deep."""
     total = len(reductions)
     if total < count:
-        raise InputError(f"{name} names {total} maps inside it; expected at least the {count} taps asked for")
+        raise InputError(
+            f"{name} names {total} feature maps; expected at least {count}: choose another backbone, or leave out the "
+            f"terms on what is inside it (review_kd, at, fitnet, rkd, pkt)"
+        )
     deepest = sorted({reduction: index for index, reduction in enumerate(reductions)}.values())
     if len(deepest) >= count:
         return deepest[-count:]

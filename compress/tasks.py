@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from edgepress.compress.config import DistillConfig, TeachConfig
 from edgepress.compress.examination import Examined
-from edgepress.compress.features import Features, FeatureTaps
+from edgepress.compress.features import TAPS, Features, FeatureTaps, stages_of
 from edgepress.compress.gather import gathered, global_batch
 from edgepress.compress.heads import LinearHead
 from edgepress.compress.loader import Batch
@@ -36,6 +36,7 @@ from edgepress.compress.terms import (
     task_loss,
 )
 from edgepress.multilabel.datasets import MultiLabelDataset
+from edgepress.multilabel.plural import plural
 
 log = logging.getLogger("edgepress")
 
@@ -171,7 +172,10 @@ class DistillTask(Task):
         self._compares_features = any(getattr(config, name) for name in INSIDE)
         if self._compares_features:
             assert isinstance(teacher, LiveTeacher)  # stored outputs have no inner values
-            theirs = teacher.tap()
+            theirs = teacher.tap(min(TAPS, len(stages_of(student.backbone)) or TAPS))
+            if len(theirs) < TAPS:
+                found = plural(len(theirs), "feature map")
+                log.info("the terms on feature maps compare %s instead of %d: no more are in both", found, TAPS)
             self.taps = FeatureTaps(student.backbone, len(theirs), size=student.config.size)
             channels = (self.taps.channels(), theirs)
             self.map_losses.update(

@@ -9,7 +9,7 @@ from typing import Protocol, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from edgepress.compress.features import Features, FeatureTaps
+from edgepress.compress.features import TAPS, Features, FeatureTaps, stages_of
 from edgepress.compress.foreign import OnnxTeacher
 from edgepress.compress.label_maps import mirrored
 from edgepress.compress.loader import Batch
@@ -145,14 +145,19 @@ class LiveTeacher:
         with torch.no_grad():
             return self.model(batch.teacher_images)
 
-    def tap(self) -> list[int]:
-        """Tap the backbone (of an ensemble's first model); returns the widths of its maps, from shallow to deep."""
+    def tap(self, most: int = TAPS) -> list[int]:
+        """Tap the backbone (of an ensemble's first model); returns the widths of its maps, from shallow to deep.
+
+        Args:
+            most: how many maps at most, the deepest; of an ONNX graph they are all that are named.
+        """
         model = _first_of(self.model)
         if isinstance(model, OnnxTeacher):
             self._graph = model
             return list(model.map_channels)
         assert isinstance(model, MultiLabelModel)
-        self._taps = FeatureTaps(model.backbone, size=model.config.size)
+        count = max(1, min(most, len(stages_of(model.backbone))))
+        self._taps = FeatureTaps(model.backbone, count, size=model.config.size)
         return self._taps.channels()
 
     def remember(self) -> tuple[int, int]:

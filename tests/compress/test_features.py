@@ -155,9 +155,9 @@ def test_mistakes_are_named():
     backbone = make("test_efficientnet", 64)
     with pytest.raises(ValueError, match="received count 0"):
         FeatureTaps(backbone, 0, size=64)
-    with pytest.raises(InputError, match="'test_efficientnet' names 5 maps inside it; expected at least the 9 taps"):
+    with pytest.raises(InputError, match="'test_efficientnet' names 5 feature maps; expected at least 9"):
         FeatureTaps(backbone, 9, size=64)
-    with pytest.raises(InputError, match="names 0 maps"):
+    with pytest.raises(InputError, match="names 0 feature maps"):
         FeatureTaps(Featureless(), 1, size=64)
     with FeatureTaps(backbone, 2, size=64) as taps:
         with pytest.raises(ValueError, match="tapped already"):

@@ -273,12 +273,28 @@ def test_alone_may_inherit_a_head(teacher, splits, tmp_path):
     assert facts.history[0].model_dump().keys() == {"loss", "bce", "val_mAP", "seconds"}
 
 
+@pytest.mark.parametrize(("stages", "found"), [(2, "2 feature maps"), (3, "3 feature maps"), (4, None)])
+def test_the_default_compares_as_many_maps_as_both_have(stages, found, caplog):
+    """A student that is cut behind its third stage was refused, after its teacher had been trained."""
+    caplog.set_level("INFO", "edgepress")
+    teacher_model, _ = models()
+    config = updated(only(review_kd=0.1, simkd=4.0), stages=stages)
+    student, _ = make_model(config, teacher_model.labels)
+    task = DistillTask(config, LiveTeacher(teacher_model), student, TRAIN)
+    batch = random_batch()
+    terms = task(batch, *student.train()(batch.images))
+    assert list(terms) == ["bce", "simkd", "review_kd"]
+    assert len(task.taps.channels()) == stages
+    assert ("feature map" in caplog.text) == (found is not None)
+    assert (found or "") in caplog.text
+
+
 def test_a_term_that_looks_inside_needs_maps(splits):
     """A backbone that timm names no maps of is told before training."""
     teacher_model, _ = models()
     student, _ = make_model(updated(STUDENT, backbone="test_vit", size=64), teacher_model.labels)
     student.backbone.feature_info = []
-    with pytest.raises(InputError, match="names 0 maps"):
+    with pytest.raises(InputError, match="names 0 feature maps"):
         DistillTask(only(at=1.0), LiveTeacher(teacher_model), student, TRAIN)
 
 
