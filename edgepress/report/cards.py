@@ -88,7 +88,7 @@ def _title(bundle: Bundle, report: RunReport | None) -> str:
 def _front_matter(bundle: Bundle, report: RunReport | None, row: EngineResult | None) -> dict[str, Any]:
     manifest = bundle.manifest
     tags = ["multi-label-classification", "edgepress", manifest.kind, manifest.precision]
-    if manifest.role != "teacher" and (report.taught_by if report is not None else manifest.facts.teachers):
+    if manifest.role != "teacher" and _was_taught(bundle, report):
         tags.append("knowledge-distillation")
     fields: dict[str, Any] = {
         "library_name": "edgepress",
@@ -199,7 +199,7 @@ def _training(bundle: Bundle, report: RunReport | None, row: EngineResult | None
             f"chose epochs, thresholds and quantisation, {data.test_pictures} were only measured on."
         )
         if bundle.manifest.role != "teacher":
-            said.append(_distillation(report))
+            said.append(_distillation(report, taught=_was_taught(bundle, report)))
         if row is not None and row.finetuned:
             said.append("The student was fine-tuned as its INT8 graph computes.")
     else:
@@ -216,16 +216,24 @@ def _training(bundle: Bundle, report: RunReport | None, row: EngineResult | None
             f"{calibration.split}; {plural(len(calibration.kept_float), 'node')} left in float."
         )
     # A student names its teacher as its parent, even if it did not learn from it.
-    alone = report is not None and bundle.manifest.role == "student" and not report.taught_by
+    alone = bundle.manifest.role == "student" and not _was_taught(bundle, report)
     if bundle.manifest.parent is not None and not alone:
         said.append(f"Made from the bundle {bundle.manifest.parent.name} ({bundle.manifest.parent.digest[:12]}).")
     return [Listing(said)] if said else [Text("The bundle does not say how it was trained, and no report was given.")]
 
 
-def _distillation(report: RunReport) -> str:
+def _was_taught(bundle: Bundle, report: RunReport | None) -> bool:
+    """Whether a teacher's term taught the student. A run may have another student that learnt alone."""
+    facts = bundle.manifest.facts
+    if facts.training is not None:
+        return any(facts.training.get(name) for name in TERMS)
+    return bool(report.taught_by if report is not None else facts.teachers)
+
+
+def _distillation(report: RunReport, *, taught: bool) -> str:
     """What the student learnt from, and with which loss terms."""
     teachers, distill = report.taught_by, report.recipe.distill
-    if not teachers:
+    if not taught:
         return f"Trained on the labels alone, by no teacher, over {plural(distill.epochs_trained, 'epoch')}."
     weights = ", ".join(f"{name} {getattr(distill, name):g}" for name in ("task", *TERMS) if getattr(distill, name))
     epochs = plural(distill.epochs_trained, "epoch")

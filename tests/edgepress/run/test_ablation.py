@@ -53,6 +53,14 @@ def test_a_run_tells_what_each_step_changes(ablated, tiny_data):
         decisions.macro_F1_at_half, decisions.macro_F1)  # fmt: skip
 
 
+def test_the_card_of_the_student_alone_claims_no_distillation(edgepress, ablated):
+    out, _ = ablated
+    cards = {name: edgepress("card", out / "run" / name).out for name in (STUDENT_ALONE, "student")}
+    assert ["knowledge-distillation" in card for card in cards.values()] == [False, True]
+    assert "Trained on the labels alone, by no teacher" in cards[STUDENT_ALONE]
+    assert "Made from the bundle" not in cards[STUDENT_ALONE]
+
+
 def test_the_steps_are_printed_and_written(ablated):
     out, answer = ablated
     lines = [line.split() for line in answer.out.splitlines()]
