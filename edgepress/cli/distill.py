@@ -54,8 +54,7 @@ def verb(
         require_no_teacher(config)
     config = teaching.fitted(config)
     require_obtainable(config)
-    require_pretrained(config, [out])
-    learnt, chosen = reader.checked(data, train, val)
+    learnt, chosen = reader.checked(data, train, val, before_pictures=lambda: require_pretrained(config, [out]))
     refuse_leaks(learnt, [chosen])
     teaching.require([config], learnt)
     if config.unlabelled is not None:

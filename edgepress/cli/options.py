@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -138,8 +138,14 @@ class DataFlags:
                     log.info("%s", said)
         return loaded
 
-    def checked(self, data: Path, *splits: str) -> list[MultiLabelDataset]:
-        """Load splits of a data set, with the labels in the order of the first, and read every picture once."""
+    def checked(
+        self, data: Path, *splits: str, before_pictures: Callable[[], None] | None = None
+    ) -> list[MultiLabelDataset]:
+        """Load splits of a data set, with the labels in the order of the first, and read every picture once.
+
+        Args:
+            before_pictures: another check that may take long, for when the labels are in order.
+        """
         loaded = self.load_all(data, splits)
         for one in loaded:
             if one.meanings is not None:
@@ -148,6 +154,8 @@ class DataFlags:
         loaded = [one.in_order_of(order, f"the split {splits[0]!r}", f"the split {one.split!r}") for one in loaded]
         if len(splits) > 1:  # a verb that learns from the data set
             self._tell_passed_over(data, loaded)
+        if before_pictures is not None:
+            before_pictures()
         for split in loaded:
             split.check_pictures()
         return loaded

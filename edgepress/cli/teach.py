@@ -39,8 +39,7 @@ def verb(
     from edgepress.compress.distill import require_obtainable, require_pretrained, teach
 
     require_obtainable(config)
-    require_pretrained(config, [out])
-    learnt, chosen = reader.checked(data, train, val)
+    learnt, chosen = reader.checked(data, train, val, before_pictures=lambda: require_pretrained(config, [out]))
     refuse_leaks(learnt, [chosen])
     with only_writer(out):
         print_path(teach(learnt, chosen, config, out))

@@ -50,7 +50,7 @@ def choose_student(recipe: Recipe, splits: Splits, out: Path) -> tuple[Recipe, L
     """The recipe with the first of its students that has an engine within the budget, and the measured times.
 
     latency.json keeps the times, so that a continued run does not measure again. Under a launcher the main process
-    measures and the others read the file. Without a budget the recipe's host is only asked whether it can be used.
+    measures and the others read the file.
 
     Raises:
         OverBudgetError: none is within the budget.
@@ -61,8 +61,6 @@ def choose_student(recipe: Recipe, splits: Splits, out: Path) -> tuple[Recipe, L
     budget = recipe.latency_budget_ms
     host = host_of_recipe(recipe)
     if budget is None:
-        if host is not None and process_state().is_main_process:
-            require_edgepress(host)  # before hours of training
         return recipe, None
     tried: list[StudentTimes] = []
     with process_state().main_process_first():
@@ -115,6 +113,19 @@ def _val_map(result: EngineResult, student_val_map: float) -> float:
 def host_of_recipe(recipe: Recipe) -> Host | None:
     """The host that verifies and times the engines; None if the recipe names none."""
     return host_of(recipe.host, recipe.host_python, recipe.ssh_option)
+
+
+def require_host(recipe: Recipe) -> None:
+    """Ask the recipe's host, if it names one, whether edgepress runs there; under a launcher the main process asks.
+
+    Raises:
+        InputError: it cannot be reached, or edgepress cannot be run there; says what to do.
+    """
+    from edgepress.compress.gather import process_state
+
+    host = host_of_recipe(recipe)
+    if host is not None and process_state().is_main_process:
+        require_edgepress(host)
 
 
 def seen_on_host(host: Host, bundle: Bundle, recipe: Recipe, test: MultiLabelDataset) -> OnHost:

@@ -17,6 +17,7 @@ from edgepress.multilabel.datasets.unlabelled import load_unlabelled
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
 from edgepress.run.ablation import STUDENT_ALONE, without_teacher
 from edgepress.run.build import folder_of, require_buildable
+from edgepress.run.latency_budget import require_host
 from edgepress.run.recipe import EngineName, Recipe
 from edgepress.run.splits import Splits
 from edgepress.run.teachers import Teaching
@@ -42,8 +43,8 @@ def require_ready(
         InputError: the first of: an ablation that has nothing to learn from, a folder that holds something else, a
             promise of thresholds that val cannot give, a finished teacher that cannot teach, a model that cannot be
             made, unlabelled pictures that are in val or test, a calibration set that cannot show every label, a
-            required engine that this machine cannot build, or none that it can, pretrained weights that cannot be had
-            or do not fit.
+            required engine that this machine cannot build, or none that it can, a host that cannot be used, pretrained
+            weights that cannot be had or do not fit.
     """
     out = Path(recipe.out)
     if recipe.ablation and engines:
@@ -57,6 +58,7 @@ def require_ready(
     _require_trainable(recipe, splits, students, out)
     if engines:
         _require_engines(recipe, splits, engines, out)
+    require_host(recipe)
     _require_pretrained(recipe, students, out)  # the last, because a hub may answer slowly
 
 

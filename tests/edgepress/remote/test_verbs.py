@@ -15,11 +15,20 @@ from edgepress.multilabel.judgement import Reason
 from edgepress.remote.host import Host
 from edgepress.remote.verbs import FoundThere, as_flags, bench_there
 from edgepress.run.judge import judge_engine
-from edgepress.run.latency_budget import TIMES, choose_engine, choose_student, host_of_recipe, seen_on_host
+from edgepress.run.latency_budget import (
+    TIMES,
+    choose_engine,
+    choose_student,
+    host_of_recipe,
+    require_host,
+    seen_on_host,
+)
+from edgepress.run.ready import require_ready
 from edgepress.run.recipe import Recipe
 from edgepress.run.result import EngineResult
 from edgepress.run.run_report import LatencyBudget
 from edgepress.run.splits import splits_of
+from edgepress.run.teachers import Teaching
 from tests.deploy.verify.corruptions import scaled, wrap
 from tests.edgepress.remote import sshd
 from tests.edgepress.remote.sshd import script
@@ -175,10 +184,13 @@ class TestBudget:
 
     def test_without_a_budget_the_host_is_asked_before_anything_is_trained(self, settings, server, tmp_path):
         free = settings.model_copy(update={"latency_budget": None})
+        require_host(free)
         assert choose_student(free, splits_of(free), tmp_path) == (free, None)
         away = free.model_copy(update={"ssh_option": tuple(server.options(port=sshd.free_port()))})
         with pytest.raises(InputError, match="Connection refused"):
-            choose_student(away, splits_of(away), tmp_path)
+            require_ready(
+                away, splits_of(away), [away.distill], away.engines, Teaching.of(away.teacher_options, away.data)
+            )
         assert not list(tmp_path.iterdir())
 
     def test_an_engine_that_cannot_run_here_counts_there(self, settings, run_folder, tiny_data):

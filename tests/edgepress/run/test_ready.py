@@ -56,6 +56,9 @@ def test_weights_that_cannot_be_had_are_told_before_pictures_are_read(
     told = edgepress(verb, tiny_data, "--out", tmp_path / "made", *SMALL, *alone)
     assert told.code == 2
     assert NO_WEIGHTS in told.err
+    told = edgepress(verb, tiny_data, "--val", "nowhere", "--out", tmp_path / "made", *SMALL, *alone)
+    assert "no split 'nowhere'" in told.err  # a hub may answer slowly, and labels are read at once
+    assert NO_WEIGHTS not in told.err
 
 
 def test_what_may_be_kept_needs_no_weights(student, tmp_path):
