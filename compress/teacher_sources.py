@@ -14,6 +14,7 @@ from edgepress.compress.checkpoint import describes_itself, load_model, write_mo
 from edgepress.compress.gather import process_state
 from edgepress.compress.reading import TeacherSource
 from edgepress.multilabel.bundle import Bundle, file_sha256, inputs_hash, up_to_date, write_atomically, write_bundle
+from edgepress.multilabel.datasets import DataOptions
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.facts import Facts
 from edgepress.multilabel.folder_kinds import holds_pictures
@@ -105,13 +106,17 @@ class GivenTeacher:
     answers: StoredAnswers | None = None
 
 
-def look_at_teacher(source: Path, data: str | Path) -> GivenTeacher:
+def look_at_teacher(source: Path, data: str | Path, reader: DataOptions | None = None) -> GivenTeacher:
     """Find out what a path holds.
+
+    Args:
+        data, reader: the data set's folder and how it is read, for the commands in messages.
 
     Raises:
         InputError: there is nothing, a bundle that is no teacher, or something that `edgepress adopt` makes a bundle
             of; the message has its command.
     """
+    read_so = [] if reader is None else reader.as_flags()
     if not source.exists():
         raise InputError(f"{source}: no such file or folder; expected {_EXPECTED}")
     if (source / MANIFEST).is_file():
@@ -134,19 +139,19 @@ def look_at_teacher(source: Path, data: str | Path) -> GivenTeacher:
         kind = kind_of(source, _EXPECTED)
     except InputError as error:
         if source.is_dir() and holds_pictures(source):
-            teach = shlex.join(["edgepress", "teach", str(data), "--out", "TEACHER"])
+            teach = shlex.join(["edgepress", "teach", str(data), *read_so, "--out", "TEACHER"])
             raise InputError(f"{error}; to train one: {teach}, and give its folder as the teacher") from None
         raise
     what = {"onnx": "an ONNX file", "checkpoint": "a checkpoint"}.get(kind, "a folder of another library")
     raise InputError(
-        f"{source}: {what}, and a teacher is a bundle; make one and give its folder: {_adopt(source, data)}"
+        f"{source}: {what}, and a teacher is a bundle; make one and give its folder: {_adopt(source, data, read_so)}"
     )
 
 
-def _adopt(source: Path, data: str | Path) -> str:
+def _adopt(source: Path, data: str | Path, read_so: Sequence[str]) -> str:
     """The command that makes a bundle of a model from elsewhere; it asks for what the model does not say."""
     out = source.with_suffix("") if source.is_file() else source.with_name(f"{source.name}-teacher")
-    command = shlex.join(["edgepress", "adopt", str(source), "--data", str(data), "--out", str(out)])
+    command = shlex.join(["edgepress", "adopt", str(source), "--data", str(data), *read_so, "--out", str(out)])
     kind = kind_of(source)
     if kind == "onnx":
         return (

@@ -49,7 +49,7 @@ def verb(
     from edgepress.compress.teacher_sources import open_teachers
     from edgepress.run.teachers import Teaching
 
-    teaching = Teaching.of(given, data)
+    teaching = Teaching.of(given, data, reader.options)
     if not teaching.given:
         require_no_teacher(config)
     config = teaching.fitted(config)

@@ -40,7 +40,7 @@ def verb(
     from edgepress.compress.teacher_sources import open_teachers
     from edgepress.run.teachers import Teaching
 
-    teaching = Teaching.of(given, data)
+    teaching = Teaching.of(given, data, reader.options)
     learnt, chosen = reader.checked(data, train, val)
     refuse_leaks(learnt, [chosen])
     teaching.require([lesson_again(start, config)], learnt)

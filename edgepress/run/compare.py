@@ -78,7 +78,7 @@ def compare(recipe: CompareRecipe, config: CompareConfig, splits: Splits) -> Met
         raise InputError("compare runs in one process; start it without a launcher")
 
     require_names(recipe, config)
-    teaching = Teaching.of(recipe.teacher_options, recipe.data)
+    teaching = Teaching.of(recipe.teacher_options, recipe.data, recipe.data_options)
     recipe = recipe.model_copy(update={"distill": teaching.fitted(recipe.distill)})
     methods = config.methods or _teachable(recipe, teaching)
     settings = {(name, seed): _settings(recipe, name, seed) for seed in config.seeds for name in methods}

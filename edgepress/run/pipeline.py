@@ -57,7 +57,7 @@ def run(recipe: Recipe) -> RunReport | None:
     """
 
     splits = splits_of(recipe)
-    teaching = Teaching.of(recipe.teacher_options, recipe.data)
+    teaching = Teaching.of(recipe.teacher_options, recipe.data, recipe.data_options)
     recipe = recipe.model_copy(update={"distill": teaching.fitted(recipe.distill)})
     require_ready(recipe, splits, [recipe.distill], recipe.engines, teaching)
     out = Path(recipe.out)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from edgepress.calibration.decide.teacher_answers import calibrate_answers
 from edgepress.compress.config import DistillConfig, TeacherOptions
 from edgepress.compress.reading import Reading
-from edgepress.multilabel.datasets import MultiLabelDataset
+from edgepress.multilabel.datasets import DataOptions, MultiLabelDataset
 
 if TYPE_CHECKING:
     from edgepress.compress.teacher_sources import GivenTeacher
@@ -27,18 +27,18 @@ class Teaching:
     reading: Reading
 
     @classmethod
-    def of(cls, options: TeacherOptions, data: str | Path) -> Teaching:
+    def of(cls, options: TeacherOptions, data: str | Path, reader: DataOptions) -> Teaching:
         """Look at the teachers and read their maps of labels.
 
         Args:
-            data: the data set's folder, for the command in a message.
+            data, reader: the data set's folder and how it is read, for the command in a message.
 
         Raises:
             InputError: see `look_at_teacher` and `Reading.of`.
         """
         from edgepress.compress.teacher_sources import look_at_teacher
 
-        given = tuple(look_at_teacher(Path(source), data) for source in options.teacher)
+        given = tuple(look_at_teacher(Path(source), data, reader) for source in options.teacher)
         return cls(given, Reading.of(options, calibrate_answers))
 
     def fitted(self, config: DistillConfig) -> DistillConfig:

@@ -107,7 +107,7 @@ def tune(recipe: Recipe, config: TuneConfig, splits: Splits) -> TuneRecord:
 
     out = Path(recipe.out)
     require_place(out / STUDENT)
-    teaching = Teaching.of(recipe.teacher_options, recipe.data)
+    teaching = Teaching.of(recipe.teacher_options, recipe.data, recipe.data_options)
     recipe = recipe.model_copy(update={"distill": teaching.fitted(recipe.distill)})
     base = recipe.distill
     space = _space(base, config)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -90,6 +92,14 @@ class DataOptions(Config):
                 raise ValueError(str(error)) from None
         return values
 
+    def as_flags(self) -> list[str]:
+        """The options of a command that reads a data set so, without those that have their default."""
+        flags: list[str] = []
+        for name, field in type(self).model_fields.items():
+            if (value := getattr(self, name)) != field.default:
+                flags += [f"--{name.replace('_', '-')}", value if isinstance(value, str) else _joined(value)]
+        return flags
+
     def refuse_unused(self, root: Path, format: str, used: frozenset[str]) -> None:
         """Raise an error if an option was given that the format does not use.
 
@@ -103,3 +113,10 @@ class DataOptions(Config):
                 raise UnusedOptionError(
                     name, f"{flag} is for {meant}; {root} is read as {format}, which does not use it"
                 )
+
+
+def _joined(names: Sequence[str]) -> str:
+    """Names with commas between them, as `label_columns` takes them."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(names)
+    return line.getvalue()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from edgepress.compress.distill import distill
 from edgepress.compress.teacher_sources import bring_teacher, look_at_teacher, open_teachers
 from edgepress.deploy.build.export import export_onnx
 from edgepress.multilabel.bundle import MANIFEST
-from edgepress.multilabel.datasets import load_dataset
+from edgepress.multilabel.datasets import DataOptions, load_dataset
 from edgepress.multilabel.errors import InputError
 from tests.compress.lessons import STUDENT, content
 
@@ -92,6 +93,19 @@ def test_what_is_no_bundle_yet_is_refused_with_the_command_that_makes_one(tmp_pa
         (tmp_path / file).write_bytes(b"")
     with pytest.raises(InputError, match=re.escape(command)):
         look_at_teacher(Path(name), "my pictures")
+
+
+def test_the_command_reads_the_data_set_as_the_verb_does(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("big.onnx").write_bytes(b"")
+    reader = DataOptions(format="csv", separator=" ", label_columns=("cat", "dog, hot"))
+    said = """--data here --format csv --label-columns 'cat,"dog, hot"' --separator ' ' --out big"""
+    with pytest.raises(InputError, match=re.escape(said)) as refused:
+        look_at_teacher(Path("big.onnx"), "here", reader)
+    words = shlex.split(str(refused.value).partition("edgepress adopt ")[2].partition(" (")[0])
+    given = {flag: words[words.index(flag) + 1] for flag in ("--format", "--label-columns", "--separator")}
+    assert DataOptions.parse({flag[2:].replace("-", "_"): text for flag, text in given.items()}, "flags") == reader
+    assert DataOptions().as_flags() == []
 
 
 def test_what_is_no_model_is_told_with_what_a_teacher_is(tiny_data, tmp_path):

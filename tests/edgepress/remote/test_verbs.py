@@ -189,7 +189,11 @@ class TestBudget:
         away = free.model_copy(update={"ssh_option": tuple(server.options(port=sshd.free_port()))})
         with pytest.raises(InputError, match="Connection refused"):
             require_ready(
-                away, splits_of(away), [away.distill], away.engines, Teaching.of(away.teacher_options, away.data)
+                away,
+                splits_of(away),
+                [away.distill],
+                away.engines,
+                Teaching.of(away.teacher_options, away.data, away.data_options),
             )
         assert not list(tmp_path.iterdir())
 
