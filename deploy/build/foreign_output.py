@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     import onnx
 
 IN_UNIT = (
-    "all answers are within 0..1, as probabilities are, and nothing says what they have been through: say --activation "
-    "(in Python activation=) sigmoid, softmax, or none for logits"
+    "all answers are within 0..1, as probabilities are, and nothing says what they have been through (in Python: "
+    "activation): say --activation sigmoid, softmax, or none for logits"
 )
 """The question that the answers themselves ask."""
 _PROBABILITIES = {"Sigmoid": "sigmoid", "Softmax": "softmax"}

@@ -225,8 +225,8 @@ def _training(bundle: Bundle, report: RunReport | None, row: EngineResult | None
 def _was_taught(bundle: Bundle, report: RunReport | None) -> bool:
     """Whether a teacher's term taught the student. A run may have another student that learnt alone."""
     facts = bundle.manifest.facts
-    if facts.training is not None:
-        return any(facts.training.get(name) for name in TERMS)
+    if facts.training is not None and not any(facts.training.get(name) for name in TERMS):
+        return False
     return bool(report.taught_by if report is not None else facts.teachers)
 
 
