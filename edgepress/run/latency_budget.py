@@ -59,9 +59,9 @@ def choose_student(recipe: Recipe, splits: Splits, out: Path) -> tuple[Recipe, L
     from edgepress.compress.gather import process_state
 
     budget = recipe.latency_budget_ms
-    host = host_of_recipe(recipe)
     if budget is None:
         return recipe, None
+    host = host_of_recipe(recipe)
     tried: list[StudentTimes] = []
     with process_state().main_process_first():
         for name in recipe.students or (recipe.distill.backbone,):

@@ -164,6 +164,7 @@ def test_on_a_host_an_engine_must_hold_what_was_found_here(passing):
         on_host=seen,
     )
     assert choose_engine([only_there], budget, 0.5).ship == "a"
+    assert choose_engine([judged(with_p50(passing, 1.0), budget)], budget, 0.5).ship is None  # never seen there
     worse = judged(passing, budget, on_host=seen, student_drop=StudentDrop(points=9.0, interval=None))
     assert choose_engine([worse], budget, 0.5).ship is None
     refused = OnHost(judgement=judge([Reason(kind="drop", text="mAP drops")]), p50_ms=2.0)
