@@ -60,7 +60,7 @@ TESTED_THROUGH = {
     "edgepress/report/svg.py": "the plots in test_write.py and test_html.py",
     "multilabel/datasets/columns.py": "the columns of test_csv_table.py and test_tables_generated.py",
     "multilabel/conventions.py": "the words of adopt's options, which tests/deploy/build/test_adopt.py gives",
-    "multilabel/datasets/contents.py": "what every reader returns, as the data set that test_datasets.py checks",
+    "multilabel/datasets/contents.py": "what every reader returns, as the data set that test_dataset.py checks",
     "multilabel/datasets/denials.py": "the columns beside lists in test_csv_table.py",
     "multilabel/datasets/files.py": "the names that every reader's tests refuse",
     "multilabel/datasets/label_lists.py": "the lists in cells of test_csv_table.py and test_tables_generated.py",

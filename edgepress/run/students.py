@@ -20,9 +20,10 @@ import numpy as np
 
 from edgepress.deploy.engines.table import EngineSpec
 from edgepress.deploy.machine.state import disturbances, read_state
-from edgepress.multilabel.datasets import MultiLabelDataset, Picture
+from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
 from edgepress.multilabel.labels import LabelSpace
+from edgepress.multilabel.pictures import Picture
 from edgepress.multilabel.resampling import resample
 from edgepress.remote.host import Host, require_edgepress
 from edgepress.run.build import require_buildable

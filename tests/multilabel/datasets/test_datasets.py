@@ -1,4 +1,4 @@
-"""Data sets: what is read, what is refused and how the refusal reads, and what the fingerprint notices."""
+"""Data sets: what is read, what is refused, and how the refusal reads."""
 
 from __future__ import annotations
 
@@ -58,16 +58,6 @@ def test_a_split_is_read_in_its_own_order(root, format):
     np.testing.assert_array_equal(dataset.targets, [[1, 1, 0], [0, 0, 0], [0, 0, 1]])
     assert dataset.ignore.dtype == bool
     np.testing.assert_array_equal(dataset.ignore, [[0, 0, 0], [0, 0, 1], [0, 0, 0]])
-
-
-def test_a_subset_follows_its_indices(root):
-    dataset = load_dataset(root)
-    subset = dataset.subset(np.array([2, 0]))
-    assert subset.paths == [dataset.paths[2], dataset.paths[0]]
-    np.testing.assert_array_equal(subset.targets, dataset.targets[[2, 0]])
-    np.testing.assert_array_equal(subset.ignore, dataset.ignore[[2, 0]])
-    assert subset.hashes() == [dataset.hashes()[2], dataset.hashes()[0]]
-    assert subset.labels == dataset.labels
 
 
 def test_empty_lines_are_passed_over_and_still_counted(root):
@@ -143,41 +133,6 @@ def test_files_that_are_not_utf8_are_refused_by_name(root):
     assert f"{root / 'test' / 'metadata.jsonl'}: not UTF-8" in refusal(root)
     (root / "labels.txt").write_bytes(b"dog\ncaf\xe9\n")
     assert f"{root / 'labels.txt'}: not UTF-8" in refusal(root)
-
-
-def test_the_fingerprint_notices_every_change_and_nothing_else(root, tmp_path):
-    before = load_dataset(root).fingerprint()
-    moved = tmp_path / "elsewhere"
-    root.rename(moved)
-    assert load_dataset(moved).fingerprint() == before
-    root = moved
-    seen = {before}
-
-    def changed(what: str) -> None:
-        now = load_dataset(root).fingerprint()
-        assert now not in seen, what
-        seen.add(now)
-
-    write(root, [ROWS[0] | {"labels": ["dog"]}, *ROWS[1:]])
-    changed("a label")
-    write(root, [ROWS[0], ROWS[1] | {"ignore": []}, ROWS[2]])
-    changed("the ignore mask")
-    write(root, [ROWS[0], ROWS[1] | {"ignore": [], "labels": ["sky"]}, ROWS[2]])
-    changed("ignored became positive")
-    write(root, [ROWS[1], ROWS[0], ROWS[2]])
-    changed("the order")
-    write(root, ROWS[:2])
-    changed("a picture less")
-    write(root, ROWS)
-    assert load_dataset(root).fingerprint() == before
-    (root / "labels.txt").write_text("dog\ncat\nsky\nsea\n")
-    changed("a label more")
-    (root / "labels.txt").write_text("dog\ncat\nsky\n")
-    file = root / "test" / "a.png"
-    data = bytearray(file.read_bytes())
-    data[-1] ^= 1
-    file.write_bytes(data)
-    changed("one byte of a picture")
 
 
 def test_line_separators_inside_json_and_a_byte_order_mark_are_no_line_ends(tmp_path):
