@@ -98,6 +98,12 @@ class DataFlags:
             "--separator", hidden=True, help="What separates the labels of a cell; none if each cell is one label."
         ),
     ] = None
+    no_label: Annotated[
+        str | None,
+        typer.Option(
+            "--no-label", hidden=True, help="Names that say that a picture has no label, such as 'No Finding'."
+        ),
+    ] = None
     label_groups: Annotated[
         str | None,
         typer.Option(

@@ -37,6 +37,7 @@ from edgepress.multilabel.datasets.dataset import MultiLabelDataset
 from edgepress.multilabel.datasets.elsewhere import told_folders
 from edgepress.multilabel.datasets.label_groups import find_groups, tell_violations
 from edgepress.multilabel.datasets.mirror import dataset_folder, mirror_of
+from edgepress.multilabel.datasets.no_labels import tell_no_labels, without_labels
 from edgepress.multilabel.datasets.notations import are_numbers, refuse_numbers
 from edgepress.multilabel.datasets.options import DataOptions, Difficult, Format
 from edgepress.multilabel.datasets.unrecognised import meant_inside, nearest
@@ -118,6 +119,8 @@ def load_dataset(
         read = reader.read(root, named, options)
     except files.UnknownSplitError as error:
         raise InputError(_no_slice(root, split) or f"{error}{_meant_parent(root, named, options)}") from None
+    listed = files.is_file(root / "labels.txt")
+    read = without_labels(read, options.no_label, f"{root}, split {split!r}")
     refuse_numbers(root, read.labels)
     if len(read.labels) == 1 and not read.ignore.any() and read.targets.all():
         raise InputError(
@@ -136,6 +139,7 @@ def load_dataset(
             *read.notes,
             *_alike(read.labels),
             *_numbers(read.labels),
+            *(() if listed else tell_no_labels(read)),
             *told_folders(root, named, read.paths, tables=found == "csv" and options.split_column is None),
             *told,
         ),

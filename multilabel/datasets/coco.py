@@ -2,6 +2,7 @@
 
 root/annotations/instances_<split>.json   images, annotations, categories
 root/annotations/labels_<split>.json      the same, with labels of whole pictures (Datumaro); or any other name
+root/annotations/panoptic_<split>.json    read where there is no instances_: the labels of its segments
 root/<split>/_annotations.coco.json       Roboflow
 root/result.json                          Label Studio; the one split is `train`
 root/<split>/, root/images/<split>/, root/images/ or root/   the pictures, by file_name; else any folder (`Elsewhere`)
@@ -27,6 +28,7 @@ import numpy as np
 from edgepress.multilabel.datasets import files
 from edgepress.multilabel.datasets.columns import SPLIT_NAMES
 from edgepress.multilabel.datasets.contents import Contents
+from edgepress.multilabel.datasets.denials import denied_in_json
 from edgepress.multilabel.datasets.elsewhere import Elsewhere
 from edgepress.multilabel.datasets.finding import Pictures
 from edgepress.multilabel.datasets.options import DataOptions
@@ -38,6 +40,8 @@ OPTIONS: frozenset[str] = frozenset()
 
 _PREFIX, _SUFFIX = "instances_", ".json"
 _IMAGE_LEVEL = "labels_"
+_OTHER_PREFIXES = ("panoptic_", "person_keypoints_", "stuff_")
+"""What MS-COCO's other files of labels begin with before the split; they are read where there is no instances_."""
 _ROBOFLOW = "_annotations.coco.json"
 _KEYS = ("images", "annotations", "categories")
 _NO_SPLIT = frozenset(("result", "result_coco", "coco", "annotations", "labels", "_annotations.coco", "_annotations"))
@@ -45,6 +49,11 @@ _NO_SPLIT = frozenset(("result", "result_coco", "coco", "annotations", "labels",
 _ONE = "train"
 _SPLIT_KEYS = ("split", "subset")
 _SCORES = ("score", "confidence")
+_READ_OR_PLAIN = frozenset((
+    "id", "image_id", "category_id", "bbox", "area", "iscrowd", "ignore", "keypoints", "num_keypoints", "caption",
+    "segmentation", "attributes", *_SCORES,
+))  # fmt: skip
+"""Keys of annotations that are read, or that MS-COCO itself has for what is no label."""
 _LOOKED_FOR = ("neg_category_ids", "not_exhaustive_category_ids")
 
 
@@ -196,8 +205,18 @@ def _fill(
 
 
 def _notes(source: _Source, rows: dict[Any, int]) -> list[str]:
-    """What one file says twice."""
+    """What one file says twice, and what of its annotations is not read."""
     notes = []
+    keys: dict[str, None] = {}
+    for annotation in source.annotations:
+        others = [] if annotation.keys() <= _READ_OR_PLAIN else [key for key in annotation if key not in _READ_OR_PLAIN]
+        attributes = annotation.get("attributes")
+        said = {key: annotation[key] for key in others} | (attributes if isinstance(attributes, dict) else {})
+        keys.update(
+            (key, None) for key, value in said.items() if key not in keys and (value or denied_in_json(key, value))
+        )
+    if keys:
+        notes.append(f"{source.path.name}: keys of annotations that are no labels, and are left out: {shown(keys)}")
     if again := len(rows) - len(set(rows.values())):
         notes.append(f"{source.path.name}: {again} entries name a picture again; the entries of one picture are united")
     names = [category["name"] for category in source.categories]
@@ -239,7 +258,7 @@ def _files(root: Path) -> dict[str, list[Path]]:
         for name in files.named_as(where, (_SUFFIX,)):
             stem = name[: -len(_SUFFIX)]
             if files.mentions(where / name, *(f'"{key}"' for key in _KEYS)):
-                split = _ONE if stem in _NO_SPLIT else stem.removeprefix(_PREFIX)
+                split = _ONE if stem in _NO_SPLIT else _without_prefix(stem)
                 if split in found:
                     raise InputError(
                         f"{where}: both {found[split][0].name} and {name} would be the split {split!r}; expected one, "
@@ -249,6 +268,11 @@ def _files(root: Path) -> dict[str, list[Path]]:
         if found:
             return found
     return {}
+
+
+def _without_prefix(stem: str) -> str:
+    prefix = next((prefix for prefix in (_PREFIX, *_OTHER_PREFIXES) if stem.startswith(prefix)), "")
+    return stem.removeprefix(prefix) or stem
 
 
 def _full_name(root: Path, split: str, known: dict[str, list[Path]]) -> str:
@@ -297,9 +321,29 @@ def _parse(path: Path) -> _Source:
             f"{path}: its images say that they are of the splits {shown(sorted(said))}; expected one file for each, "
             "such as annotations/instances_train.json"
         )
+    content["annotations"] = _segments(content.get("annotations"))
     return _Source(
         path, images, _items(content, path, "annotations", image_id=(int, str), category_id=(int, str)), ordered
     )
+
+
+def _segments(annotations: Any) -> Any:
+    """Annotations of which each has one category; a panoptic file has all segments of a picture in one."""
+    if not isinstance(annotations, list) or not any(
+        isinstance(one, dict) and isinstance(one.get("segments_info"), list) for one in annotations
+    ):
+        return annotations
+    found: list = []
+    for one in annotations:
+        segments = one.get("segments_info") if isinstance(one, dict) else None
+        if not isinstance(segments, list):
+            found.append(one)
+            continue
+        found += [
+            {**segment, "image_id": one.get("image_id")} if isinstance(segment, dict) else segment
+            for segment in segments
+        ]
+    return found
 
 
 def _text(path: Path, expected: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from edgepress.multilabel.datasets.tables import LabelTable, column_key
 from edgepress.multilabel.datasets.values import Values, canonical
@@ -11,7 +11,8 @@ from edgepress.multilabel.errors import InputError
 
 _SAYS_WHETHER = frozenset((
     "present", "presence", "is_present", "positive", "is_positive", "exists", "applies", "correct", "verified",
-    "answer", "value", "confidence", "conf", "score", "probability", "prob", "vote", "votes", "agreement", "certainty",
+    "answer", "value", "confidence", "confidences", "conf", "score", "scores", "probability", "probabilities", "prob",
+    "probs", "vote", "votes", "agreement", "certainty",
 ))  # fmt: skip
 """Columns that may say of each row whether its label applies, where another one names the label."""
 _ANSWERS = {
@@ -20,9 +21,11 @@ _ANSWERS = {
 }
 """Further words that say whether a row's label applies."""
 _OTHER_LIST = re.compile(
-    r"(neg|negative|negatives|absent|unsure|uncertain|unknown|maybe|ignored?)|(no|not|without|neg|negative|absent|unsure|"
-    r"uncertain|unknown|maybe|ignored?)_(labels?|tags?|classes)"
-    r"|(labels?|tags?|classes)_(neg|negative|not|absent|unsure|uncertain|unknown|ignored?)"
+    r"(no|not|without|neg|(hard_)?negatives?|negated|absent|missing|wrong|false|rejected|excluded?|unsure|uncertain|"
+    r"unknown|maybe|ignored?|difficult|hard)"
+    r"(_(labels?|tags?|class(es)?|categor(y|ies)))?"
+    r"|(labels?|tags?|class(es)?|categor(y|ies))_(no|not|neg|negatives?|absent|missing|wrong|false|rejected|excluded?|"
+    r"unsure|uncertain|unknown|maybe|ignored?|difficult|hard)"
 )
 """Columns that may list labels which a picture does not have."""
 NO_CONTENT = frozenset((
@@ -93,16 +96,34 @@ def refuse_other_lists(table: LabelTable, listed: int, others: list[int]) -> Non
             )
 
 
+def refuse_denied_in_json(others: Mapping[str, object], key: str, where: str) -> None:
+    """Raise an error if a key beside a picture's labels may deny them; see `denied_in_json`.
+
+    Args:
+        others: the keys that no reader takes, with their values.
+        key: the key that lists the labels.
+
+    Raises:
+        InputError: there is one; the message names it, its value and the option.
+    """
+    for name, value in others.items():
+        if denied_in_json(name, value):
+            raise InputError(
+                f"{where}: {name!r} is {str(value)[:40]!r}, and may say of labels that the picture does not have them, "
+                f"or that nobody knows; --label-columns {key} takes {key!r} for yes and leaves it out; otherwise list "
+                "the labels that nobody knows under 'ignore', and leave out those that the picture does not have"
+            )
+
+
 def denied_in_json(name: str, value: object) -> bool:
     """Whether a value beside a picture's labels may say that it lacks them, or may list others that it lacks;
     as `refuse_denied` and `refuse_other_lists` take the columns of a table."""
     key, values = column_key(name), Values.parse(None)
     parts = [str(part) for part in (value if isinstance(value, list) else [value]) if part is not None]
     cells = [cell for cell in parts if canonical(cell)]
-    if _OTHER_LIST.fullmatch(key):  # a list holds labels, also where these are numbers
-        return (isinstance(value, list) and bool(cells)) or any(
-            not cell.strip().isdecimal() and values.of(cell) is None for cell in cells
-        )
+    words = any(not cell.strip().isdecimal() and values.of(cell) is None for cell in cells)
+    if _OTHER_LIST.fullmatch(key) and (words or (isinstance(value, list) and cells)):
+        return True  # a list holds labels, also where these are numbers
     if key in _EXCLUDES:
         return any(values.of(cell) not in ("no", "unknown") for cell in cells)
     affirmed = all(_ANSWERS.get(cell.strip().lower()) or values.of(cell) == "yes" for cell in cells)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from edgepress.multilabel.datasets.no_labels import unlisted
 from edgepress.multilabel.errors import InputError, did_you_mean
 from edgepress.multilabel.labels import LabelSpace, one_form
 from edgepress.multilabel.plural import plural
@@ -309,7 +310,7 @@ def encode(labels: LabelSpace, names: Iterable[str], where: str) -> np.ndarray:
     names = list(names)
     unknown = [name for name in names if name not in labels]
     if unknown:
-        raise InputError(f"{where}: label {unknown[0]!r} is not in labels.txt; add it there or correct the line")
+        raise unlisted(unknown[0], where)
     return labels.encode(names)
 
 

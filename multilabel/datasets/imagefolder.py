@@ -26,9 +26,10 @@ from edgepress.multilabel.datasets import files
 from edgepress.multilabel.datasets.cards import class_names
 from edgepress.multilabel.datasets.columns import LIST_COLUMNS, SPLIT_NAMES
 from edgepress.multilabel.datasets.contents import Contents
-from edgepress.multilabel.datasets.denials import denied_in_json
+from edgepress.multilabel.datasets.denials import refuse_denied_in_json
 from edgepress.multilabel.datasets.finding import Pictures
 from edgepress.multilabel.datasets.label_lists import names_of, refuse_unsplit
+from edgepress.multilabel.datasets.no_labels import unlisted
 from edgepress.multilabel.datasets.notations import (
     are_numbers,
     refuse_multi_hot,
@@ -85,6 +86,11 @@ def _read_lines(
     """Read JSON lines, or the rows of Parquet."""
     listing = listings[split]
     options.refuse_unused(root, listing.name, frozenset(("label_columns", "separator")))
+    if len(options.label_columns) > 1:
+        raise InputError(
+            f"{listing}: --label-columns names {shown(options.label_columns, 4)}; expected the one key that lists the "
+            "labels; a column of yes and no for each label is read from metadata.csv"
+        )
     names = class_names(root)
     labels = LabelSpace.from_file(root / "labels.txt") if files.is_file(root / "labels.txt") else None
     if labels is None:
@@ -266,13 +272,8 @@ def _checked(row: Any, where: str, key: str | None, options: DataOptions) -> dic
     others = [
         name for name, value in row.items() if name not in (*_KEYS, *_SPLIT_KEYS, key) and value not in (None, "", [])
     ]
-    denying = next((name for name in others if chosen is None and denied_in_json(name, row[name])), None)
-    if denying is not None:
-        raise InputError(
-            f"{where}: {denying!r} is {str(row[denying])[:40]!r}, and may say of labels that the picture does not have "
-            f"them, or that nobody knows; --label-columns {key} takes {key!r} for yes and leaves it out; otherwise "
-            "list the labels that nobody knows under 'ignore', and leave out those that the picture does not have"
-        )
+    if chosen is None:
+        refuse_denied_in_json({name: row[name] for name in others}, key, where)
     found = row.get(key)
     text = [found] if key != "labels" and isinstance(found, str) else []
     if key != "labels" and isinstance(found, str | int) and not isinstance(found, bool):
@@ -303,6 +304,12 @@ def _labels_key(row: dict[str, Any], where: str) -> str:
         raise InputError(f"{where}: {shown(found)} may each list labels; --label-columns says which does")
     if not found and row.keys() > {"file_name"}:
         others = sorted(row.keys() - {"file_name", "ignore"})
+        answers = [name for name in others if not isinstance(row[name], list | dict) and row[name] in (0, 1)]
+        if answers:
+            raise InputError(
+                f"{where}: no key 'labels', and {shown(answers, 4)} is 0 or 1; a yes or no for each label is read from "
+                "metadata.csv with a column for each (expected here: a list of the labels that the picture has)"
+            )
         if others:
             raise InputError(f"{where}: no key 'labels' among {shown(others)}; --label-columns says which lists labels")
     return found[0] if found else "labels"
@@ -341,7 +348,7 @@ def _encoded(labels: LabelSpace, items: list, names: list[str], where: str) -> s
                 raise InputError(f"{where}: label number {item}; there are {len(known)} names, from 0 on")
             item = known[item]
         if item not in labels:
-            raise InputError(f"{where}: label {item!r} is not in labels.txt; add it there or correct the line")
+            raise unlisted(item, where)
         columns.add(labels.index(item))
     return columns
 

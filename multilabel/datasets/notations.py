@@ -26,6 +26,8 @@ _NOTATIONS = (
     (re.compile(r"[-+!~¬^]\s*[^\W\d].*"), "a name with a sign before it"),
     (re.compile(r".*\?"), "a question"),
     (re.compile(r".*\\"), "a part of a name whose separator is escaped"),
+    (re.compile(r".*&(amp|lt|gt|quot|apos|nbsp|#x?[0-9a-f]+)", re.IGNORECASE),
+     "a part of a character as HTML writes it"),
     (re.compile(r"((frozen)?set|tuple|list|array|index|series)\(.*\)", re.IGNORECASE), "a list as programs print it"),
     (re.compile(r"[+-]?\d*[.,]\d+"), "a number with a fraction"),
     (re.compile(r"#?(na|n/a|n\.a\.|nil|null|value!|ref!|name|undefined|<none>|\(null\))", re.IGNORECASE),

@@ -22,6 +22,7 @@ import numpy as np
 from edgepress.multilabel.datasets import files
 from edgepress.multilabel.datasets.contents import Contents
 from edgepress.multilabel.datasets.finding import Pictures
+from edgepress.multilabel.datasets.no_labels import unlisted
 from edgepress.multilabel.datasets.options import DataOptions
 from edgepress.multilabel.datasets.tables import LabelTable, first_line, open_table
 from edgepress.multilabel.datasets.values import CellCount
@@ -80,7 +81,7 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
             )
         label = names.get(code, code)
         if label not in labels:
-            raise InputError(f"{where}: label {label!r} is not in labels.txt; add it there or correct the line")
+            raise unlisted(label, where)
         if image not in rows:
             rows[image] = len(paths)
             paths.append(pictures.find(image, where))

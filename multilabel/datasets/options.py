@@ -40,6 +40,10 @@ Difficult = Literal["ignore", "positive", "negative"]
 """What a label counts as if a picture shows only difficult objects of it."""
 
 
+_EVERY_FORMATS = ("format", "no_label", "label_groups")
+"""The options that every format uses."""
+
+
 class UnusedOptionError(InputError):
     """An option that the data set's format does not use. Exit code 2."""
 
@@ -65,14 +69,16 @@ class DataOptions(Config):
     """The column of a table that names the split; of a column of yes and no, yes is the split that it names."""
     separator: str | None = None
     """What separates the labels of a cell that lists them, such as ',' or ' '; none where a cell is one label."""
+    no_label: tuple[str, ...] = ()
+    """Names that say that a picture has no label, such as No Finding; they are no labels."""
     label_groups: str | None = None
     """A YAML file of labels that exclude each other and labels that imply others; by default labels.yaml in the data
     set's folder, if there is one."""
 
-    @field_validator("label_columns", mode="before")
+    @field_validator("label_columns", "no_label", mode="before")
     @classmethod
     def _by_commas(cls, given: Any) -> Any:
-        """Split a text that lists columns by commas, with quotes around a name that contains one."""
+        """Split a text that lists names by commas, with quotes around a name that contains one."""
         return tuple(next(csv.reader([given], skipinitialspace=True), ())) if isinstance(given, str) else given
 
     @field_validator("separator")
@@ -107,7 +113,7 @@ class DataOptions(Config):
             UnusedOptionError: there is such an option; the message names it and the format.
         """
         for name, field in type(self).model_fields.items():
-            if name not in used and name not in ("format", "label_groups") and getattr(self, name) != field.default:
+            if name not in used and name not in _EVERY_FORMATS and getattr(self, name) != field.default:
                 meant = "Pascal VOC" if name == "difficult" else "tables"
                 flag = f"{name}={getattr(self, name)!r}"
                 raise UnusedOptionError(

@@ -15,6 +15,7 @@ from edgepress.multilabel.datasets.contents import Contents
 from edgepress.multilabel.datasets.denials import refuse_denied
 from edgepress.multilabel.datasets.finding import Pictures
 from edgepress.multilabel.datasets.label_lists import names_of, refuse_unsplit
+from edgepress.multilabel.datasets.no_labels import unlisted
 from edgepress.multilabel.datasets.notations import refuse_multi_hot, refuse_notations
 from edgepress.multilabel.datasets.options import DataOptions
 from edgepress.multilabel.datasets.split_lists import names_in, plain_name, refuse_strangers
@@ -201,7 +202,7 @@ def _refuse_unknown(names: Sequence[str], labels: LabelSpace, where: str) -> Non
                 raise InputError(
                     f"{where}: label {name!r} is not in labels.txt; --separator '{mark}' reads it as {', '.join(parts)}"
                 )
-        raise InputError(f"{where}: label {name!r} is not in labels.txt; add it there or correct the line")
+        raise unlisted(name, where)
 
 
 def _values(

@@ -5,8 +5,9 @@ root/<split>-000000.tar ...  or root/<split>/00000.tar ...; a tar may be a link 
 root/<split>.index.json      if `edgepress shard` wrote the shards
 
 A tar holds key.jpg (or another picture) and key.json, {"labels": ["food"], "ignore": ["fruit"], "file_name": "a.jpg"};
-`ignore` and `file_name` are optional. A key ends at the first dot of the last part of its name; members whose names
-have no dot or begin with one are skipped, and so are keys with neither a picture nor a json member.
+`ignore` and `file_name` are optional; another key that may deny labels is refused, and others are told. A key of the
+tar ends at the first dot of the last part of its name; members whose names have no dot or begin with one are skipped,
+and so are keys with neither a picture nor a json member.
 
 If there is an index, loading a split reads nothing from a tar: the tar's size must equal the index's, and every
 picture must lie within it. Otherwise the headers and json members of a tar are read once, but no picture.
@@ -33,11 +34,12 @@ from edgepress.multilabel.bundle import file_sha256
 from edgepress.multilabel.datasets import files
 from edgepress.multilabel.datasets.contents import Contents
 from edgepress.multilabel.datasets.options import DataOptions
+from edgepress.multilabel.datasets.tar_leftovers import LABELS, Leftovers
 from edgepress.multilabel.errors import InputError, shown
 from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.pictures import Shard, ShardPicture
 
-OPTIONS: frozenset[str] = frozenset()
+OPTIONS = frozenset(("label_columns",))
 LOOKS_FOR = "labels.txt and <split>-000000.tar, ... or <split>/00000.tar, ... (WebDataset, not compressed)"
 MAX_JSON_BYTES = 16 * 1024 * 1024
 """A picture's json member is refused if it is larger than this."""
@@ -104,9 +106,9 @@ class Index(BaseModel):
 
 
 class _Sample(BaseModel):
-    """Contents of a json member; other keys are ignored."""
+    """Contents of a json member."""
 
-    model_config = ConfigDict(strict=True)
+    model_config = ConfigDict(strict=True, extra="allow")
 
     labels: list[str]
     ignore: list[str] = []
@@ -145,6 +147,10 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
             in it, or does not match its index; or a split whose shards were never finished.
     """
     files.plain(split, f"split {split!r}")
+    if options.label_columns not in ((), (LABELS,)):
+        raise InputError(
+            f"--label-columns {','.join(options.label_columns)}: shards list labels under {LABELS!r} alone"
+        )
     if split not in (known := splits(root, options)):
         raise files.unknown_split(root, split, f"{split}{_INDEX}, {split}-000000.tar or {split}/00000.tar", known)
     if not files.is_file(listing := root / "labels.txt"):
@@ -154,6 +160,7 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
         )
     labels = LabelSpace.from_file(listing)
     tars = _tars(root).get(split, [])
+    left = Leftovers(told=bool(options.label_columns))
     if index_path(root, split).is_file():
         rows = list(_from_index(root, split, tars))
     elif unfinished_path(root, split).is_dir():
@@ -161,7 +168,7 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
     elif len({path.parent for path in tars}) > 1:
         raise InputError(f"{root}: tars of {split!r} both beside labels.txt and in {split}/; keep one of the two")
     else:
-        rows = [row for path in tars for row in _from_tar(path)]
+        rows = [row for path in tars for row in _from_tar(path, left)]
     if not rows:
         raise files.empty_split(root, split)
     targets = np.zeros((len(rows), len(labels)), dtype=np.uint8)
@@ -173,7 +180,9 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
             ignore[number] = files.encode(labels, row.ignore, where)
             if (targets[number].astype(bool) & ignore[number]).any():
                 raise InputError(f"{where}: a label is both in labels and in ignore")
-    return Contents(labels=labels, paths=[row.picture for row in rows], targets=targets, ignore=ignore)
+    return Contents(
+        labels=labels, paths=[row.picture for row in rows], targets=targets, ignore=ignore, notes=left.notes()
+    )
 
 
 def index_path(root: Path, split: str) -> Path:
@@ -266,7 +275,7 @@ def _from_index(root: Path, split: str, tars: list[Path]) -> Iterator[_Row]:
             yield _Row(ShardPicture(shard, item.offset, item.size, item.file_name), item.labels, item.ignore)
 
 
-def _from_tar(path: Path) -> Iterator[_Row]:
+def _from_tar(path: Path, left: Leftovers) -> Iterator[_Row]:
     """The pictures of a tar without an index, in the order of their first members."""
     shard = Shard(path, _size(path), None)
     samples: dict[str, dict[str, _Member]] = {}
@@ -285,7 +294,7 @@ def _from_tar(path: Path) -> Iterator[_Row]:
                     raise InputError(f"{path}: the member {info.name!r} occurs twice; {_EXPECTED}")
             _check_end(file, tar.offset, path)
             for key, members in samples.items():
-                if row := _row(shard, file, key, members):
+                if row := _row(shard, file, key, members, left):
                     yield row
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}); expected a shard") from None
@@ -319,7 +328,9 @@ def _check_end(file: BinaryIO, offset: int, path: Path) -> None:
         block = file.read(1 << 20)
 
 
-def _row(shard: Shard, tar: BinaryIO, key: str, members: dict[str, _Member]) -> _Row | None:
+def _row(shard: Shard, tar: BinaryIO, key: str, members: dict[str, _Member], left: Leftovers) -> _Row | None:
+    if len(members) > 2 or "json" not in members:
+        left.members(suffix for suffix in members if suffix not in _PICTURES and suffix != "json")
     pictures = [suffix for suffix in members if suffix in _PICTURES]
     if not pictures and "json" not in members:
         return None
@@ -335,6 +346,8 @@ def _row(shard: Shard, tar: BinaryIO, key: str, members: dict[str, _Member]) -> 
         sample = _Sample.model_validate_json(tar.read(info.size))
     except ValidationError as error:
         raise InputError(f"{shard.path}: {info.name!r} ({_unlike(error)}); {_EXPECTED}") from None
+    if sample.model_extra:
+        left.key(sample.model_extra, f"{shard.path}: {info.name!r}")
     picture = members[pictures[0]]
     return _Row(
         ShardPicture(shard, picture.offset, picture.size, sample.file_name or picture.name),

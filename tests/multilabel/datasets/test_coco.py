@@ -186,3 +186,26 @@ def test_pictures_in_a_folder_of_another_name_are_found_and_told(tmp_path, folde
 
 def test_pictures_of_another_split_are_not_taken_for_those_of_this_one(tmp_path):
     assert "no such file" in refusal(write_coco(tmp_path, folder="train_images"), "val2017")
+
+
+@pytest.mark.parametrize("more", [{"isDeleted": True}, {"attributes": {"isDeleted": True}}, {"verified": False}])
+def test_keys_of_annotations_that_are_not_read_are_told(tmp_path, more):
+    annotations = [
+        {"image_id": 2, "category_id": 17, **more, "attributes": {"occluded": False, **more.get("attributes", {})}}
+    ]
+    (note,) = load_dataset(write_coco(tmp_path, annotations=annotations), "val").notes
+    (key,) = more.get("attributes", more)
+    assert note == f"instances_val2017.json: keys of annotations that are no labels, and are left out: {key}"
+
+
+def test_the_segments_of_a_panoptic_file_are_labels_where_no_other_file_is(tmp_path):
+    segments = [{"image_id": 2, "file_name": "a.png", "segments_info": [{"category_id": 17}, {"category_id": 90}]}]
+    root = write_coco(tmp_path, annotations=segments)
+    (root / "annotations" / "instances_val2017.json").rename(root / "annotations" / "panoptic_val2017.json")
+    assert list_splits(root) == ["val2017"]
+    data = load_dataset(root, "val")
+    check(data, ["person", "cat", "toothbrush"], ["b.jpg", "a.jpg", "c.jpg"], [[0, 0, 0], [0, 1, 1], [0, 0, 0]])
+    (root / "annotations" / "panoptic_val2017.json").rename(root / "annotations" / "instances_val2017.json")
+    assert load_dataset(root, "val").targets.sum() == 2
+    segments[0]["segments_info"].append(3)
+    assert "annotations[2]: image_id is 'None'" in refusal(write_coco(tmp_path, annotations=segments), "val")

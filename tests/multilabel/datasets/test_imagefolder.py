@@ -111,3 +111,11 @@ def test_keys_that_deny_nothing_are_left_out_and_told(tmp_path):
     write(tmp_path / "train" / "metadata.jsonl", *map(json.dumps, lines))
     left = "width, confidence, verified, skip, caption"
     assert load_dataset(tmp_path, "train").notes == (f"metadata.jsonl: keys that are no labels left out: {left}",)
+
+
+def test_a_yes_or_no_for_each_label_is_told_to_be_a_table(tmp_path):
+    picture(tmp_path / "train" / "a.jpg")
+    write(tmp_path / "train" / "metadata.jsonl", json.dumps({"file_name": "a.jpg", "cat": 1, "dog": 0, "note": "x"}))
+    said = refusal(tmp_path, "train")
+    assert "no key 'labels', and cat, dog is 0 or 1; a yes or no for each label is read from metadata.csv" in said
+    assert "names cat, dog; expected the one key" in refusal(tmp_path, "train", label_columns="cat,dog")

@@ -36,6 +36,8 @@ def write_lines(root, *lists, names: tuple[str, ...] = ()):
         ("+cat;dog", "+cat", "a name with a sign before it"),
         ("cat?", "cat?", "a question"),
         ("cat\\;dog", "cat\\", "a part of a name whose separator is escaped"),
+        ("cat &amp; kitten", "cat &amp", "a part of a character as HTML writes it"),
+        ("cat&#39;s toy", "cat&#39", "a part of a character as HTML writes it"),
         ("set()", "set()", "a list as programs print it"),
         ("N/A", "N/A", "what programs write where nothing is known"),
         ("#REF!", "#REF!", "what programs write where nothing is known"),

@@ -1,0 +1,48 @@
+"""What the tars of other programs hold beside pictures, labels and labels to ignore: told, or refused."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+
+from edgepress.multilabel.datasets.denials import refuse_denied_in_json
+from edgepress.multilabel.errors import InputError, shown
+
+LABELS = "labels"
+"""The key in a json member that lists the labels of a picture."""
+
+
+class Leftovers:
+    """What tars hold beside pictures, labels and labels to ignore: nothing of it may go unnoticed.
+
+    Args:
+        told: whether a person said that `labels` says it all.
+    """
+
+    def __init__(self, *, told: bool) -> None:
+        self._told = told
+        self._keys: dict[str, None] = {}
+        self._members: dict[str, None] = {}
+
+    def key(self, others: Mapping[str, object], where: str) -> None:
+        """Take notice of the further keys of a json member.
+
+        Raises:
+            InputError: one is nearly `ignore` or `file_name`, or may deny labels.
+        """
+        for name in others:
+            meant = difflib.get_close_matches(name.lower(), ("ignore", "file_name"), n=1, cutoff=0.8)
+            if meant:
+                raise InputError(f"{where}: unknown key {name!r}; did you mean {meant[0]!r}?")
+        if not self._told:
+            refuse_denied_in_json(others, LABELS, where)
+        self._keys.update(dict.fromkeys(others))
+
+    def members(self, suffixes: Iterable[str]) -> None:
+        """Take notice of the further members of a key."""
+        self._members.update(dict.fromkeys(suffixes))
+
+    def notes(self) -> tuple[str, ...]:
+        keys = [f"keys in the shards' JSON that are no labels left out: {shown(self._keys)}"] if self._keys else []
+        left = [f"members of the shards that are not read: {shown(f'.{name}' for name in self._members)}"]
+        return (*keys, *(left if self._members else ()))
