@@ -86,11 +86,7 @@ def _read_lines(
     """Read JSON lines, or the rows of Parquet."""
     listing = listings[split]
     options.refuse_unused(root, listing.name, frozenset(("label_columns", "separator")))
-    if len(options.label_columns) > 1:
-        raise InputError(
-            f"{listing}: --label-columns names {shown(options.label_columns, 4)}; expected the one key that lists the "
-            "labels; a column of yes and no for each label is read from metadata.csv"
-        )
+    _refuse_several(listing, options)
     names = class_names(root)
     labels = LabelSpace.from_file(root / "labels.txt") if files.is_file(root / "labels.txt") else None
     if labels is None:
@@ -141,6 +137,14 @@ def _read_lines(
     left = [f"{listing.name}: keys that are no labels left out: {shown(others)}"] if others else []
     notes = (*pictures.notes, *_not_read(root, listing), *none, *left)
     return Contents(labels=labels, paths=paths, targets=targets, ignore=ignore, notes=notes)
+
+
+def _refuse_several(listing: Path, options: DataOptions) -> None:
+    if len(options.label_columns) > 1:
+        raise InputError(
+            f"{listing}: --label-columns names {shown(options.label_columns, 4)}; expected the one key that lists the "
+            "labels; a column of yes and no for each label is read from metadata.csv"
+        )
 
 
 def _either(listing: Path) -> InputError:
