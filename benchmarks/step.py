@@ -3,9 +3,10 @@
     OMP_NUM_THREADS=1 .venv/bin/python benchmarks/step.py
 
 Both steps run the teacher forward, the student forward and backward, and the optimiser. `distil` has the losses of the
-method: BCE with MLD, CD and ID, or with ReviewKD; `bare` has BCE alone and throws the teacher's outputs away. What lies
-between them is what the losses cost. Models have random weights: time does not depend on them. Prints one JSON object:
-medians of both, the ratio of the medians and the median of each round's own ratio, in wall and in CPU seconds.
+method: BCE with MLD, CD and ID, with ReviewKD, with SimKD, or with the default's two; `bare` has BCE alone and throws
+the teacher's outputs away. What lies between them is what the losses cost. Models have random weights: time does not
+depend on them. Prints one JSON object: medians of both, the ratio of the medians and the median of each round's own
+ratio, in wall and in CPU seconds.
 """
 
 from __future__ import annotations
@@ -21,14 +22,20 @@ from torch import Tensor
 
 from edgepress.compress.config import ModelConfig
 from edgepress.compress.features import FeatureTaps
+from edgepress.compress.held_memory import held_memory
 from edgepress.compress.losses import (
     BinaryCrossEntropy,
     LabelWiseEmbeddingDistillation,
     MultiLabelLogitsDistillation,
     ReviewKD,
+    SimKD,
 )
+from edgepress.compress.methods import DEFAULT_TERMS
 from edgepress.compress.models import channels_last, make_model
 from edgepress.multilabel.labels import LabelSpace
+
+METHODS = {"review_kd": ("review_kd",), "simkd": ("simkd",), "default": tuple(DEFAULT_TERMS)}
+"""The terms inside the teacher, of each method that has any; their weights are the default's."""
 
 
 def main() -> None:
@@ -38,7 +45,7 @@ def main() -> None:
     parser.add_argument("--teacher", default="tf_efficientnet_lite2")
     parser.add_argument("--size", type=int, default=128, help="side of the pictures, in pixels")
     parser.add_argument("--teacher-size", type=int, help="side of the teacher's pictures, by default the student's")
-    parser.add_argument("--method", choices=["l2d", "review_kd"], default="l2d")
+    parser.add_argument("--method", choices=["l2d", *METHODS], default="l2d")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--labels", type=int, default=30)
     parser.add_argument("--width", type=int, default=256, help="of both ML-Decoder heads")
@@ -49,7 +56,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    samples = _measure(_steps(options), options.rounds)
+    with held_memory():  # as in training
+        samples = _measure(_steps(options), options.rounds)
     record: dict[str, object] = {**vars(options), "torch": torch.__version__}
     for clock, name in enumerate(("wall_seconds", "cpu_seconds")):
         distil, bare = ([sample[clock] for sample in samples[step]] for step in ("distil", "bare"))
@@ -73,10 +81,14 @@ def _steps(options: argparse.Namespace) -> dict[str, Callable[[], None]]:
     student.train()
     teacher.eval().requires_grad_(False)
     learning: list[torch.nn.Module] = [student]
-    if options.method == "review_kd":
+    inside = METHODS.get(options.method, ())
+    if "review_kd" in inside:
         taps = FeatureTaps(student.backbone, size=sides[0]), FeatureTaps(teacher.backbone, size=sides[1])
         review = ReviewKD(taps[0].channels(), taps[1].channels())
         learning.append(review)
+    if "simkd" in inside:
+        student.keeps_memory = teacher.keeps_memory = True
+        simkd = SimKD(student.memory_dim, teacher.memory_dim)
     for model in (*learning, teacher):
         channels_last(model, torch.device("cpu"))  # as in training
     learnt = [parameter for model in learning for parameter in model.parameters() if parameter.requires_grad]
@@ -96,11 +108,16 @@ def _steps(options: argparse.Namespace) -> dict[str, Callable[[], None]]:
         optimizer.step()
 
     def distil(logits: Tensor, embeddings: Tensor, teacher_logits: Tensor, teacher_embeddings: Tensor) -> Tensor:
-        if options.method == "review_kd":
+        loss = bce(logits, targets)
+        if "review_kd" in inside:
             mine, theirs = (tap.take().maps for tap in taps)
-            return bce(logits, targets) + 0.1 * review(mine, theirs)
+            loss = loss + DEFAULT_TERMS["review_kd"] * review(mine, theirs)
+        if "simkd" in inside:
+            loss = loss + DEFAULT_TERMS["simkd"] * simkd(student.take_memory(), teacher.take_memory())
+        if inside:
+            return loss
         taught = 10 * mld(logits, teacher_logits, targets) + structure(embeddings, teacher_embeddings, targets)
-        return bce(logits, targets) + taught
+        return loss + taught
 
     def bare(logits: Tensor, *_: Tensor) -> Tensor:
         return bce(logits, targets)
