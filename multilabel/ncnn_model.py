@@ -133,7 +133,9 @@ def _require_equal(path: Path, converted: tuple[bytes, bytes]) -> None:
     except MissingLayerError as error:
         raise InputError(f"{made} lacks a layer for: {error}; take another runtime") from error
     except (ValueError, RuntimeError) as error:
-        raise InputError(f"{made} cannot run: {error}; is the disk full?") from error
+        raise InputError(
+            f"{made} cannot run ({error}): take another runtime, or free space if the disk is full"
+        ) from error
     if found.shape != expected.shape:
         shapes = f"{list(found.shape)}, and ONNX Runtime's are {list(expected.shape)}"
         raise InputError(f"{made} answers otherwise: its logits are {shapes}; take another runtime")

@@ -15,6 +15,9 @@ from edgepress.calibration.int8.products import float_anyway
 from edgepress.multilabel.openvino_model import openvino_model, own_signal_stack
 
 _PRODUCTS = ("Convolution", "GroupConvolution", "MatMul")
+_RECURRENT = {"GRUSequence", "LSTMSequence", "RNNSequence", "GRUCell", "LSTMCell", "RNNCell"}
+"""Operations that stay in float: OpenVINO's CPU plugin wants constants for their weights and finds NNCF's FakeQuantize
+(openvino 2026.4.1, nncf 3.4.0)."""
 
 _MOVES = {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Broadcast", "Split", "VariadicSplit", "StridedSlice"}
 _INT8 = {"i8", "u8"}
@@ -42,7 +45,11 @@ class OpenVinoQuantizer:
         # Some ONNX nodes are not operations of their own here.
         here = {op.get_friendly_name() for op in self.model.get_ops()}
         self.always_float = [name for name in float_anyway(onnx.load(str(model)).graph) if name in here]
-        self.always_float += [op.get_friendly_name() for op in self.model.get_ops() if _averages_padding(op)]
+        self.always_float += [
+            op.get_friendly_name()
+            for op in self.model.get_ops()
+            if _averages_padding(op) or op.get_type_name() in _RECURRENT
+        ]
 
     def write(self, out: Path, method: str, kept: tuple[str, ...] = ()) -> bool:
         """Write the model with the nodes `kept` in float; False where the method changes nothing about this model.

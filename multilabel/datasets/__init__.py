@@ -126,6 +126,7 @@ def load_dataset(
         raise InputError(
             f"{root}, split {split!r}: each of {len(read.paths)} pictures has the one label there is, "
             f"{read.labels.names[0]!r}; expected pictures without it, or further labels"
+            f"{''.join(f' ({note})' for note in read.notes[:2])}"
         )
     groups, told = find_groups(root, read.labels, options)
     whole = MultiLabelDataset(
@@ -193,7 +194,7 @@ def _alike(labels: LabelSpace) -> list[str]:
     found = [" and ".join(map(repr, names)) for names in groups.values() if len(names) > 1]
     said = [f"read as labels of their own, though their names are almost the same: {shown(found, 5)}"] if found else []
     joined = [
-        name for name in labels if len(parts := re.split(r"\s*[,;|/+&]\s*", name)) > 1 and set(parts) <= set(labels)
+        name for name in labels if len(parts := re.split(r"\s*[,;|/+&]\s*", name)) > 1 and set(parts) & set(labels)
     ]
     said += [f"read as labels of their own, though they join the names of others: {shown(joined, 5)}"] if joined else []
     return said

@@ -2,7 +2,8 @@
 
 {"flags": {"indoor": true, "night": false}, "shapes": [{"label": "boat", ...}], "imagePath": "a.jpg"}
 
-A picture has the flags that are true and the labels of its shapes. A picture without a file has no label. Labels are in
+A picture has the flags that are true and the labels of its shapes; `_background_` is no label. A picture without a file
+has no label, and one with the flag `__ignore__` or a shape of that name is left out. Labels are in
 alphabetical order over all splits; without folders of splits, the one split is `all`.
 """
 
@@ -17,11 +18,14 @@ from edgepress.multilabel.datasets.finding import Pictures
 from edgepress.multilabel.datasets.named_labels import Item, contents_of
 from edgepress.multilabel.datasets.options import DataOptions
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.plural import plural
 
 LOOKS_FOR = "<picture>.json with imagePath and shapes beside the pictures (LabelMe)"
 OPTIONS: frozenset[str] = frozenset()
 
 _ALL = "all"
+_IGNORE, _BACKGROUND = "__ignore__", "_background_"
+"""The names that LabelMe reserves for what is not to be looked at, and for what is nothing."""
 _EXPECTED = "LabelMe's JSON"
 
 
@@ -50,10 +54,16 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
     labels |= {flag for _, flags in read.values() for flag in flags}
     folder, (own, _) = found[split], read[split]
     annotated = {Path(item.picture).stem for item in own}
+    hidden = [item for item in own if _IGNORE in item.labels]
+    own = [item for item in own if _IGNORE not in item.labels]
     bare = [name for name in files.named_as(folder, files.PICTURE_SUFFIXES) if Path(name).stem not in annotated]
     notes = [files.unannotated(len(bare))] if bare else []
+    if hidden:
+        notes.append(f"{plural(len(hidden), 'picture')} with {_IGNORE} left out: nobody knows all of what is in them")
+    if not own and not bare:
+        raise files.empty_split(folder, split)
     whole = sorted([*own, *(Item(name, (), str(folder)) for name in bare)], key=lambda item: item.picture)
-    return contents_of(whole, sorted(labels), Pictures(folder), folder, notes)
+    return contents_of(whole, sorted(labels - {_IGNORE}), Pictures(folder), folder, notes)
 
 
 def _folders(root: Path) -> dict[str, Path]:
@@ -84,7 +94,8 @@ def _read(folder: Path) -> tuple[list[Item], set[str]]:
             label = shape.get("label") if isinstance(shape, dict) else None
             if not isinstance(label, str):
                 raise InputError(f"{path}: a shape without a label; expected {_EXPECTED}")
-            labels.append(label)
+            labels += [label] if label != _BACKGROUND else []
+        own.pop(_BACKGROUND, None)
         flags.update(own)
         # imagePath may name a folder of the machine on which it was written; the picture lies beside the file.
         last = picture.replace("\\", "/").rpartition("/")[2]

@@ -26,7 +26,7 @@ from edgepress.multilabel.datasets.no_labels import unlisted
 from edgepress.multilabel.datasets.options import DataOptions
 from edgepress.multilabel.datasets.tables import LabelTable, first_line, open_table
 from edgepress.multilabel.datasets.values import CellCount
-from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.errors import InputError, shown
 
 LOOKS_FOR = "<split>-annotations-human-imagelabels.csv with ImageID, LabelName and Confidence (Open Images)"
 OPTIONS: frozenset[str] = frozenset()
@@ -70,6 +70,7 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
     paths: list[Path] = []
     rows: dict[str, int] = {}
     known: dict[tuple[int, int], int] = {}
+    codes: set[str] = set()
     table, places = _open(path)
     for number, row in table.rows:
         image, code, confidence = (row[place].strip() for place in places)
@@ -79,6 +80,7 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
                 f"{where}: Confidence is {confidence[:40]!r}; expected 1 (yes) or 0 (verified no): what a machine "
                 "guessed is no label, so take the table of human-imagelabels, or write 1 or 0 after a threshold"
             )
+        codes.add(code)
         label = names.get(code, code)
         if label not in labels:
             raise unlisted(label, where)
@@ -101,7 +103,9 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
         CellCount("Confidence 0", len(known) - yes, "no"),
         CellCount("no row", targets.size - len(known), "unknown"),
     )
-    notes = [f"{other.name} is not read beside {path.name}" for other in others]
+    nameless = sorted(codes - set(names)) if names else []
+    notes = [f"codes without a name in class-descriptions, read as labels: {shown(nameless, 5)}"] if nameless else []
+    notes += [f"{other.name} is not read beside {path.name}" for other in others]
     return Contents(
         labels=labels, paths=paths, targets=targets, ignore=ignore, notes=(*pictures.notes, *notes), values=counts
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from edgepress.multilabel.datasets import MultiLabelDataset, files
 
 UNREAD_SUFFIXES = (".heic", ".heif", ".jp2", ".jxl", ".gif", ".svg", ".dcm", ".tga", ".psd", ".ppm", ".pgm", ".exr",
-                   ".raw", ".dng", ".cr2", ".nef", ".ico")  # fmt: skip
+                   ".raw", ".dng", ".cr2", ".nef", ".ico", ".mpo", ".pcx", ".pnm")  # fmt: skip
 """Extensions of pictures that are not read from a folder."""
 
 
@@ -61,7 +61,7 @@ def passed_over(root: Path, splits: Iterable[MultiLabelDataset]) -> list[PassedO
             if lowered.endswith(files.PICTURE_SUFFIXES):
                 if path not in used:
                     found["hidden" if hidden or name.startswith(".") else "named"].append(path)
-            elif lowered.endswith(UNREAD_SUFFIXES):
+            elif lowered.endswith(UNREAD_SUFFIXES) and path not in used:  # a label file may name any file
                 found["suffix"].append(path)
     return [
         PassedOver(len(paths), reasons[reason], os.path.relpath(paths[0], root))

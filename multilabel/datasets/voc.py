@@ -23,7 +23,13 @@ from edgepress.multilabel.datasets import files
 from edgepress.multilabel.datasets.contents import Contents
 from edgepress.multilabel.datasets.finding import Pictures
 from edgepress.multilabel.datasets.options import DataOptions
-from edgepress.multilabel.datasets.voc_annotations import Annotation, annotations_below, naming_another, read_annotation
+from edgepress.multilabel.datasets.voc_annotations import (
+    Annotation,
+    annotations_below,
+    attributes_in,
+    naming_another,
+    read_annotation,
+)
 from edgepress.multilabel.datasets.voc_folders import (
     Place,
     annotations_of,
@@ -84,7 +90,7 @@ def _read_lists(root: Path, split: str, lists: Lists, options: DataOptions) -> C
     rows, again = lists.ids(split)
     if not rows:
         raise files.empty_split(lists.plain.get(split, year), split)
-    notes = [*_of_hidden(hidden, folder), *naming_another(annotations)]
+    notes = [*_of_hidden(hidden, folder), *naming_another(annotations), *attributes_in(annotations.values())]
     if again:
         one, many = (f"of the list {split!r} {name} a picture again" for name in ("names", "name"))
         notes.append(f"{plural(again, f'line {one}', f'lines {many}')}; each is read once")
@@ -114,7 +120,7 @@ def _read_places(root: Path, split: str, options: DataOptions) -> Contents:
     labels = files.label_space(sorted(named), str(place.annotations))
     found, hidden = place.ids()
     bare = place.bare(found)
-    notes = [*_of_hidden(hidden, place.annotations), *naming_another(annotations)]
+    notes = [*_of_hidden(hidden, place.annotations), *naming_another(annotations), *attributes_in(annotations.values())]
     notes += [files.unannotated(len(bare))] if bare else []
     rows = sorted([*((name, str(path)) for name, path in found.items()), *((name, str(root)) for name in bare)])
     pictures = Pictures(*place.pictures)

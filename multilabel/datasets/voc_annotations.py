@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
 from edgepress.multilabel.datasets import files
 from edgepress.multilabel.datasets.voc_lists import without_suffix
-from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.errors import InputError, shown
 
 MAX_XML_BYTES = 4 * 1024 * 1024
 
@@ -22,9 +22,11 @@ class Annotation:
     """What one file says."""
 
     objects: dict[str, int]
-    """From label to 1, or to 0 if all of its objects are difficult."""
+    """From label to 1, or to 0 if all of its objects are difficult or to be ignored."""
     filename: str = ""
     """The picture that it names, which tools leave as it was when they rename their files."""
+    attributes: frozenset[str] = frozenset()
+    """The names of its objects' attributes, which are no labels, except those of `no` and nothing."""
 
 
 def annotations_below(folder: Path) -> tuple[dict[str, Path], int]:
@@ -69,12 +71,14 @@ def read_annotation(path: Path) -> Annotation:
         InputError: see `parse_xml`; also an object without a name, or a value that is not known.
     """
     found: dict[str, int] = {}
+    attributes: set[str] = set()
     root = parse_xml(path, "an annotation in XML")
     objects = [item for item in root if _local(item) == "object"]
     for number, item in enumerate(objects, start=1):
         texts: dict[str, str] = {}
         for child in item:
             texts.setdefault(_local(child), (child.text or "").strip())
+        attributes.update(_attributes(item))
         if texts.get("deleted") == "1":  # LabelMe keeps what its users took back
             continue
         name = sys.intern(texts.get("name", ""))  # there are far more objects than names
@@ -86,9 +90,28 @@ def read_annotation(path: Path) -> Annotation:
         score = texts.get("score") or texts.get("confidence")
         if score and not files.score_says_yes(_number(score), f"{path}: object {number} ({name!r})"):
             continue
-        found[name] = max(found.get(name, 0), 0 if hard in ("1", "true") else 1)
+        unknown = hard in ("1", "true") or texts.get("ignore", "").lower() in ("1", "true")
+        found[name] = max(found.get(name, 0), 0 if unknown else 1)
     named = next((item.text or "" for item in root if _local(item) == "filename"), "")
-    return Annotation(found, named.strip())
+    return Annotation(found, named.strip(), frozenset(attributes))
+
+
+def _attributes(item: ElementTree.Element) -> Iterator[str]:
+    """The names of an object's attributes, as CVAT, Datumaro and LabelMe write them, that are not denied or empty."""
+    for child in item:
+        if _local(child) == "attributes":
+            if len(child) == 0 and (text := (child.text or "").strip()):  # LabelMe's are free text
+                yield text
+            for one in child:
+                texts = {_local(part): (part.text or "").strip() for part in one}
+                if texts.get("value", "").lower() not in ("", "0", "false", "no"):
+                    yield texts.get("name", "")
+
+
+def attributes_in(annotations: Iterable[Annotation]) -> list[str]:
+    """Say which attributes the objects have, none of which is a label."""
+    found = {sys.intern(name) for one in annotations for name in one.attributes}
+    return [f"attributes of objects are no labels, and are left out: {shown(sorted(found), 5)}"] if found else []
 
 
 def naming_another(annotations: Mapping[str, Annotation]) -> list[str]:

@@ -273,6 +273,10 @@ def test_pictures_that_no_split_has_are_counted_by_reason(tmp_path):
         "2 hidden (such as ._a.jpg)"
     )
     assert in_one_line([]) is None
+    (tmp_path / "f.mpo").write_bytes((tmp_path / "a.jpg").read_bytes())
+    write(tmp_path / "train.csv", "path,cat,dog", "a.jpg,1,0", "f.mpo,0,1")
+    found = passed_over(tmp_path, [load_dataset(tmp_path, "train")])  # which a table names is not passed over
+    assert [one.example for one in found if "suffix" in one.reason] == ["e.heic"]
 
 
 def test_copies_in_several_label_folders_are_not_passed_over(tmp_path):

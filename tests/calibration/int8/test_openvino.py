@@ -68,3 +68,31 @@ def test_handlers_that_others_gave_to_nncf_s_logger_keep_their_level(tmp_path):
         assert handler.level == logging.NOTSET
     finally:
         logging.getLogger("nncf").removeHandler(handler)
+
+
+def test_a_recurrent_layer_stays_in_float_because_openvino_compiles_no_other(tmp_path):
+    rng = np.random.default_rng(0)
+    shapes = {"w": (1, 32, 3), "r": (1, 32, 8), "b": (1, 64)}
+    nodes = [
+        helper.make_node("Cast", ["images"], ["x"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["x"], ["rows"], axes=[2], keepdims=0),
+        helper.make_node("Transpose", ["rows"], ["sequence"], perm=[1, 0, 2]),
+        helper.make_node("LSTM", ["sequence", "w", "r", "b"], ["all", "last"], hidden_size=8),
+        helper.make_node("Squeeze", ["last", "first"], ["logits"]),
+    ]
+    constants = [
+        numpy_helper.from_array(rng.normal(0, 0.1, shape).astype(np.float32), n) for n, shape in shapes.items()
+    ]
+    constants.append(numpy_helper.from_array(np.array([0], np.int64), "first"))
+    images = helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", 8, 8, 3])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 8])
+    graph = helper.make_graph(nodes, "lstm", [images], [logits], constants)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), tmp_path / "model.onnx")
+    pictures = rng.integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
+    OpenVinoQuantizer(tmp_path / "model.onnx", pictures).write(tmp_path / "int8.xml", "min-max")
+    core, settings = ov.Core(), {"INFERENCE_PRECISION_HINT": "f32"}
+    fp32, int8 = (
+        core.compile_model(core.read_model(tmp_path / name), "CPU", settings)([pictures])[0]
+        for name in ("model.onnx", "int8.xml")
+    )
+    assert np.abs(int8 - fp32).max() < 1e-3

@@ -48,3 +48,15 @@ def test_what_is_wrong_is_named(tmp_path, content, said):
     annotate(tmp_path, "a", "boat")
     (tmp_path / "a.json").write_text(json.dumps(content))
     assert said in refusal(tmp_path, "all")
+
+
+def test_the_names_that_labelme_reserves_are_no_labels(tmp_path):
+    annotate(tmp_path, "a", "boat", "_background_", flags={"__ignore__": False, "night": True})
+    annotate(tmp_path, "b", "boat", flags={"__ignore__": True, "night": False})
+    annotate(tmp_path, "c", "__ignore__", "car")
+    data = load_dataset(tmp_path, "all")
+    check(data, ["boat", "car", "night"], ["a.jpg"], [[1, 0, 1]])
+    assert data.notes == ("2 pictures with __ignore__ left out: nobody knows all of what is in them",)
+    (tmp_path / "a.json").unlink()
+    (tmp_path / "a.jpg").unlink()
+    assert "the split 'all' is empty" in refusal(tmp_path, "all")

@@ -92,3 +92,10 @@ def test_fiftyones_download_has_a_folder_a_split(tmp_path):
 def test_what_is_refused(root, row, said):
     table(root, "validation", *ROWS, row)
     assert said in refusal(root, "validation")
+
+
+def test_a_code_that_nothing_describes_is_told(root):
+    write(root / "class-descriptions.csv", "/m/0cmf2,Airplane", "/m/019jd,Boat")
+    assert load_dataset(root, "validation").notes == (
+        "codes without a name in class-descriptions, read as labels: /m/01bjv",
+    )

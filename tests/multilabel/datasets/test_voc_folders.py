@@ -75,6 +75,20 @@ def test_what_was_taken_back_in_labelme_is_no_label(tmp_path):
     check(load_dataset(tmp_path, "train"), ["bolt"], ["a.jpg", "b.jpg"], [[1], [0]])
 
 
+def test_objects_to_be_ignored_are_unknown_and_attributes_are_told(tmp_path):
+    def attribute(name: str, value: str) -> str:
+        return f"<attributes><attribute><name>{name}</name><value>{value}</value></attribute></attributes>"
+
+    nut = f"<object><name>nut</name><ignore>1</ignore>{attribute('torn', 'false')}</object>"
+    bolt = f"<object><name>bolt</name><ignore>0</ignore>{attribute('rusty', 'true')}</object>"
+    for name, text in {"a": nut + bolt, "b": "<object><name>nut</name></object>"}.items():
+        write(tmp_path / "Annotations" / "train" / f"{name}.xml", f"<annotation>{text}</annotation>")
+        picture(tmp_path / "Images" / "train" / f"{name}.jpg", ord(name))
+    data = load_dataset(tmp_path, "train")
+    check(data, ["bolt", "nut"], ["a.jpg", "b.jpg"], [[1, 0], [0, 1]], [[0, 1], [0, 0]])
+    assert data.notes == ("attributes of objects are no labels, and are left out: rusty",)
+
+
 def test_a_split_that_is_not_there(tmp_path):
     export(tmp_path, "roboflow")
     assert refusal(tmp_path, "val").endswith(
