@@ -92,22 +92,16 @@ class TestErrors:
 
 
 class TestInterrupted:
-    def test_ctrl_c_ends_the_work_there_and_removes_its_folder(self, server, run_folder, afresh):
-        command = [
-            sys.executable,
-            "-m",
-            "edgepress",
-            "bench",
-            run_folder / "onnx-fp32",
-            "--seconds",
-            "600",
-            *afresh,
-        ]
+    @pytest.fixture
+    def long(self, run_folder, afresh) -> list[str]:
+        """A command that lasts ten minutes there."""
+        words = ("-m", "edgepress", "bench", run_folder / "onnx-fp32", "--seconds", "600", *afresh)
+        return [sys.executable, *map(str, words)]
+
+    def test_ctrl_c_ends_the_work_there_and_removes_its_folder(self, server, long):
         # What is started in the background of a shell ignores SIGINT, and so would what it starts.
         process = subprocess.Popen(
-            list(map(str, command)),
-            stderr=subprocess.PIPE,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            long, stderr=subprocess.PIPE, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
         )
         wait_until(lambda: any(server.home.glob("edgepress-*/onnx-fp32/manifest.json")))
         process.send_signal(signal.SIGINT)
@@ -115,18 +109,8 @@ class TestInterrupted:
         assert process.returncode == 130, err
         assert server.left() == []
 
-    def test_a_killed_command_leaves_nothing_there(self, server, run_folder, afresh):
-        command = [
-            sys.executable,
-            "-m",
-            "edgepress",
-            "bench",
-            run_folder / "onnx-fp32",
-            "--seconds",
-            "600",
-            *afresh,
-        ]
-        process = subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL)
+    def test_a_killed_command_leaves_nothing_there(self, server, long):
+        process = subprocess.Popen(long, stderr=subprocess.DEVNULL)
         wait_until(lambda: any(server.home.glob("edgepress-*/onnx-fp32/manifest.json")))
         process.kill()
         process.wait()
