@@ -14,6 +14,15 @@ from edgepress.multilabel.errors import InputError, did_you_mean
 _C = TypeVar("_C", bound="Config")
 FLAGS = "flags"
 """Where values come from that were given on the command line alone."""
+_EXPECTED = {
+    **dict.fromkeys(("tuple_type", "list_type"), "expected a list, such as [first, second]"),
+    **dict.fromkeys(
+        ("model_type", "model_attributes_type"), "expected settings below it, a line each, as in key: value"
+    ),
+    "string_type": "expected text",
+    "bool_parsing": "expected true or false",
+}
+"""What messages say in place of pydantic's words for the types of Python."""
 
 
 class Config(BaseModel):
@@ -49,7 +58,7 @@ def _explain(config: type[BaseModel], error: ValidationError, where: str, given:
             return source + said
         if first["type"] == "literal_error":
             said += did_you_mean(str(first["input"]), re.findall("'([^']*)'", first["ctx"]["expected"]))
-        said = f"{said[:1].lower()}{said[1:]}"
+        said = _EXPECTED.get(first["type"], f"{said[:1].lower()}{said[1:]}")
         if (flag := _flag(first["loc"], given)) is not None:
             value = first["input"]
             text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
@@ -60,8 +69,23 @@ def _explain(config: type[BaseModel], error: ValidationError, where: str, given:
         owner = getattr(owner, "model_fields", {}).get(name)
         owner = owner.annotation if owner is not None else None
     valid = getattr(owner, "model_fields", {})
-    meant = did_you_mean(names[-1], valid)
+    meant = _meant(names[-1], valid)
     return f"{source}unknown key {'.'.join(names)!r}{meant}; valid keys: {', '.join(valid) or 'none'}"
+
+
+def _meant(name: str, valid: Mapping[str, Any]) -> str:
+    """The end of a message about an unknown key: the key that is like it, also where it is written as its flag is."""
+    plain = name.replace("-", "_").lstrip("_")
+    if plain in valid:
+        return f"; did you mean {plain!r}?"
+    for section, field in valid.items():
+        inside = getattr(field.annotation, "model_fields", {})
+        key = plain.removeprefix(f"{section}_")
+        if inside and key != plain:
+            known = key if key in inside else "<key>"
+            near = "" if key in inside else did_you_mean(key, inside)
+            return f"; settings of {section} are written below it, as in {section}: {{{known}: ...}}{near}"
+    return did_you_mean(name, valid)
 
 
 def _flag(path: tuple[int | str, ...], given: Mapping[str, Any]) -> str | None:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from edgepress.multilabel.datasets.label_lists import quoted, separator_of
-from edgepress.multilabel.datasets.tables import LabelTable
+from edgepress.multilabel.datasets.tables import LabelTable, column_key
 from edgepress.multilabel.datasets.values import Values, canonical
 from edgepress.multilabel.errors import InputError, shown
 
@@ -16,6 +16,9 @@ _SHARE = re.compile(r"0?[.,]\d+|\d(\.\d+)?e-\d+", re.IGNORECASE)
 _YES = frozenset(("ja", "wahr", "oui", "vrai", "si", "sí", "verdadero", "sim", "x", "✓", "✔", "ok", "on", "positive"))
 _NO = frozenset(("nein", "falsch", "non", "faux", "falso", "não", "nao", "-", "off", "negative"))
 _UNKNOWN = frozenset(("na", "n/a", "?", "unknown", "unklar", "unbekannt", "uncertain", "-1"))
+_OUTLINE = re.compile(r"(encoded_?)?(pixels?|rle|masks?|segmentations?|polygons?|boxes|bbox(es)?|points?)(_string)?")
+"""Columns of numbers that say where something is, not what."""
+_NUMBER_OF_LABEL = re.compile(r"(class|label|category|target|defect)_?(id|idx|index|number|no)?s?")
 _MOST_ANSWERS = 4
 """More different words than these are names."""
 _MOST_SPLITS = 5
@@ -29,6 +32,7 @@ def options_for(table: LabelTable, good: Sequence[int], bad: Sequence[int]) -> s
         bad: the others that may be labels.
     """
     header = table.header
+    bad = [column for column in bad if not _OUTLINE.fullmatch(column_key(header[column]))] or bad
     empty = [column for column in good if not any(canonical(row[column]) for row in table.sample if len(row) > column)]
     good = [column for column in good if column not in empty]
     cells = {column: Counter(row[column].strip() for row in table.sample if len(row) > column) for column in bad}
@@ -41,6 +45,13 @@ def options_for(table: LabelTable, good: Sequence[int], bad: Sequence[int]) -> s
         f"if {header[column]!r} lists labels by their numbers: --label-columns {_quoted([header[column]])} --separator "
         f"{quoted(mark)}"
         for column, mark in numbered.items()
+    ]
+    ways += [
+        f"if {header[column]!r} is the number of a label: --label-columns {_quoted([header[column]])}"
+        for column in bad
+        if column not in numbered
+        and _measures(cells[column])
+        and _NUMBER_OF_LABEL.fullmatch(column_key(header[column]))
     ]
     ways += [
         f"if {header[column]!r} lists labels: --label-columns {_quoted([header[column]])}{marks[column]}"

@@ -28,6 +28,11 @@ _OTHER_LIST = re.compile(
     r"unsure|uncertain|unknown|maybe|ignored?|difficult|hard)"
 )
 """Columns that may list labels which a picture does not have."""
+_FURTHER_LIST = re.compile(
+    r"(labels?|tags?|class(es)?|categor(y|ies)|class_?names?)_?\d+"
+    r"|(second|secondary|other|further|additional|extra|more)_?(labels?|tags?|class(es)?|categor(y|ies))"
+)
+"""Columns that may list labels beside those of the column that is read."""
 NO_CONTENT = frozenset((
     "width", "height", "score", "confidence", "iscrowd", "is_crowd", "difficult", "truncated", "count", "total", "sum",
     "n_labels", "num_labels", "label_count", "has_label", "has_labels", "labeled", "labelled", "annotated", "annotator",
@@ -89,6 +94,11 @@ def refuse_other_lists(table: LabelTable, listed: int, others: list[int]) -> Non
             canonical(cell) and not cell.strip().isdecimal() and Values.parse(None).of(cell) is None
             for cell in (row[column] for row in table.sample if len(row) > column)
         )
+        if column != listed and words and _FURTHER_LIST.fullmatch(column_key(name)):
+            raise InputError(
+                f"{table.path}, line 1: column {name!r} may list labels as well as {label!r}; --label-columns "
+                f"'{label},{name}' reads them together, and --label-columns {label} leaves it out"
+            )
         if column != listed and _OTHER_LIST.fullmatch(column_key(name)) and words:
             raise InputError(
                 f"{table.path}, line 1: column {name!r} may list labels that a picture does not have, or that nobody "

@@ -20,6 +20,7 @@ class Training(Config):
     epochs: int
     """How often every picture is seen."""
     optimizer: Optimizer = Optimizer()
+    stops: tuple[int, ...] = ()
 
 
 def test_values_are_read_nested_and_frozen():
@@ -33,11 +34,19 @@ def test_values_are_read_nested_and_frozen():
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"epochs": 3, "epoch": 3}, "unknown key 'epoch'; did you mean 'epochs'?; valid keys: epochs, optimizer"),
+        (
+            {"epochs": 3, "epoch": 3},
+            "unknown key 'epoch'; did you mean 'epochs'?; valid keys: epochs, optimizer, stops",
+        ),
         ({"epochs": 3, "optimizer": {"rate": 1}}, "unknown key 'optimizer.rate'; valid keys: lr, name"),
         ({"epochs": 3, "optimizer": {"lr": 0}}, "optimizer.lr is 0: input should be greater than 0"),
         ({"epochs": 3, "optimizer": {"name": "adan"}}, "optimizer.name is 'adan': input should be 'adam' or 'sgd'"),
         ({"epochs": "three"}, "epochs is 'three': input should be a valid integer"),
+        ({"epochs": 3, "stops": "2"}, "stops is '2': expected a list, such as [first, second]"),
+        ({"epochs": 3, "optimizer": "adam"}, "optimizer is 'adam': expected settings below it, a line each"),
+        ({"epochs": 3, "optimizer_lr": 1}, "settings of optimizer are written below it, as in optimizer: {lr: ...};"),
+        ({"epochs": 3, "optimizer-nam": 1}, "as in optimizer: {<key>: ...}; did you mean 'name'?; valid"),
+        ({"epochs": 3, "--epochs": 3}, "unknown key '--epochs'; did you mean 'epochs'?"),
         ({}, "epochs"),
         (None, "None"),
         ({"epochs": 3, "optimizer": 5}, "optimizer is 5"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgepress.multilabel.datasets import load_dataset
-from tests.multilabel.layouts import picture, refusal, write_csv
+from tests.multilabel.layouts import check, picture, refusal, write_csv
 
 TARGETS = [[1, 1], [1, 0], [0, 1]]
 SPLITS = ["Training", "Training", "Training", "Training", "Validierung", "Validierung"]
@@ -97,3 +97,16 @@ def test_scores_of_a_model_are_told_to_be_cut_by_a_threshold(tmp_path):
     said = refusal(write_csv(tmp_path, "path,cat,dog", "a.jpg,0.98,1e-05", "b.jpg,0.2,0.9", "c.jpg,1,0"))
     assert "numbers between 0 and 1 are no answers: write 1 or 0 for them, after a threshold of your own" in said
     assert "lists labels" not in said
+
+
+def test_runs_of_pixels_are_no_list_of_labels_and_the_number_beside_them_is(tmp_path):
+    root = write_csv(tmp_path, "ImageId,ClassId,EncodedPixels", "a.jpg,1,1 2 9 4", "b.jpg,3,5 1", "c.jpg,2,7 1 9 2")
+    message = refusal(root)
+    assert "if 'ClassId' is the number of a label: --label-columns 'ClassId'" in message
+    assert "--label-columns 'EncodedPixels'" not in message
+    check(
+        load_dataset(root, label_columns="ClassId"),
+        "123",
+        ["a.jpg", "b.jpg", "c.jpg"],
+        [[1, 0, 0], [0, 0, 1], [0, 1, 0]],
+    )

@@ -189,3 +189,13 @@ def test_the_splits_of_a_table_are_known_though_its_labels_cannot_be_read(tmp_pa
     assert "label 'cat' is 'x'" in refusal(root, "val")
     (root / "labels.csv").rename(root / "train.csv")
     assert refusal(root, "val").endswith("splits here: train")
+
+
+@pytest.mark.parametrize("column", ["label2", "label_2", "Tags 2", "secondary_label", "other_classes"])
+def test_a_second_list_of_labels_is_not_left_out_by_itself(tmp_path, column):
+    root = write_csv(tmp_path, f"image,label,{column}", "a.jpg,cat,dog", "b.jpg,dog,", "c.jpg,cow,cat")
+    assert f"column {column!r} may list labels as well as 'label'" in (said := refusal(root))
+    assert f"--label-columns 'label,{column}' reads them together" in said
+    both = load_dataset(root, label_columns=f"label,{column}")
+    check(both, ["cat", "cow", "dog"], ["a.jpg", "b.jpg", "c.jpg"], [[1, 0, 1], [0, 0, 1], [1, 1, 0]])
+    assert load_dataset(root, label_columns="label").targets.sum() == 3
