@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from edgepress.compress.models import MultiLabelModel
     from edgepress.multilabel.bundle import Bundle
     from edgepress.run.splits import Splits
+    from tests.forks import Forks
     from tests.launched import Distilled
 
 os.fsync = lambda number: None  # the files of a test need not outlast it, and disks are slow
@@ -151,15 +152,28 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def distilled_in_two(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Distilled:
-    """A student that two processes made from a folder's pictures and stored answers. Read only."""
-    from tests.launched import Distilled, answers_of, distill_in_two
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    """Processes of edgepress that need no imports."""
+    from tests.forks import Forks
+
+    forks = Forks(tmp_path_factory.mktemp("forks"))
+    yield forks
+    forks.close()
+
+
+@pytest.fixture(scope="session")
+def distilled_in_two(tiny_data: Path, forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Distilled:
+    """A student that two processes made from a folder's pictures and stored answers. Read only.
+
+    They are forks; tests/test_cluster.py makes the same student by torchrun.
+    """
+    from tests.launched import Distilled, answers_of, arguments_of
 
     folder = tmp_path_factory.mktemp("in-two")
     answers = answers_of(tiny_data, folder / "answers.npz").path
-    done = distill_in_two(tiny_data, answers, folder / "student")
-    assert done.returncode == 0, done.stderr[-3000:]
-    return Distilled(answers, folder / "student", done.stdout)
+    done = forks.run(["edgepress", *arguments_of(tiny_data, answers, folder / "student")], processes=2)
+    assert done.codes == [0, 0], done.err[-3000:]
+    return Distilled(answers, folder / "student", done.out)
 
 
 @dataclass(frozen=True)

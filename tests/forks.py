@@ -15,22 +15,35 @@ from pathlib import Path
 
 _ALONE = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 _SERVER = """
-import json, os, runpy, signal, sys
+import atexit, gc, json, os, runpy, signal, sys, traceback
 
 import edgepress.cli.main
 import edgepress.compress.distill
+
+gc.collect()
+gc.freeze()  # else a child's first search for garbage would copy every page
 
 
 def run(order, environment):
     for number, name in ((1, order["out"]), (2, order["err"])):
         os.dup2(os.open(name, os.O_WRONLY | os.O_APPEND), number)
     os.environ.update(environment)
-    sys.argv = order["program"]
-    if sys.argv[0] == "edgepress":
-        edgepress.cli.main.main()
-    else:
-        runpy.run_path(sys.argv[0], run_name="__main__")
-    sys.exit(0)
+    sys.argv, code = order["program"], 0
+    try:
+        if sys.argv[0] == "edgepress":
+            edgepress.cli.main.main()
+        else:
+            runpy.run_path(sys.argv[0], run_name="__main__")
+    except SystemExit as stop:
+        code = stop.code or 0
+        assert isinstance(code, int), code
+    except BaseException:
+        code = 1
+        traceback.print_exc()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # taking all modules apart takes longer than an epoch
 
 
 for line in sys.stdin:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,19 +39,6 @@ def arguments_of(data: Path, answers: Path, out: Path) -> list[str]:
     recipe = out.with_name("recipe.yaml")
     recipe.write_text(RECIPE)
     return [str(word) for word in ("distill", data, "--teacher", answers, "--recipe", recipe, "--out", out)]
-
-
-def distill_in_two(data: Path, answers: Path, out: Path) -> subprocess.CompletedProcess[str]:
-    """`edgepress distill` in two processes of one machine, as a launcher starts them."""
-    program = ("--standalone", "--nproc-per-node", "2", "--no-python", sys.executable, "-m", "edgepress")
-    return subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", *program, *arguments_of(data, answers, out)],
-        env={**os.environ, **ENVIRONMENT},
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-    )
 
 
 @dataclass(frozen=True)

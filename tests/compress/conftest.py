@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,6 @@ import torch
 from edgepress.compress.distill import teach
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.datasets import MultiLabelDataset, load_dataset
-from tests.forks import Forks
 
 pytest.register_assert_rewrite("tests.compress.lessons", "tests.compress.losses.loss_batches")
 
@@ -37,11 +35,3 @@ def teacher(tiny_data: Path, tmp_path_factory) -> Bundle:
 
     train, val = load_dataset(tiny_data, "train"), load_dataset(tiny_data, "val")
     return teach(train, val, TEACHER, tmp_path_factory.mktemp("taught") / "teacher")
-
-
-@pytest.fixture(scope="session")
-def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
-    """Processes of edgepress that need no imports."""
-    forks = Forks(tmp_path_factory.mktemp("forks"))
-    yield forks
-    forks.close()

@@ -1,4 +1,4 @@
-"""distill with stored answers in two processes, as a launcher starts them: one student, and no process that differs."""
+"""distill with stored answers in two processes that are told what a launcher tells: one student, and no other one."""
 
 from __future__ import annotations
 
