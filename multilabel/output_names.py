@@ -15,6 +15,11 @@ from edgepress.multilabel.labels import LabelSpace
 _COLUMNS = ("name", "label", "labels", "tag", "class", "class_name", "label_name", "tag_name", "display_name")
 """Headers of the column that names the outputs, such as that of selected_tags.csv, which WD taggers come with."""
 _NUMBERED = re.compile(r"\s*['\"]?(\d+)['\"]?\s*[\s:,;=]\s*\S")
+_NUMBER_BEHIND = re.compile(r".*\S\s*[:,;=\t]\s*(\d+)\s*[,;]?")
+_QUOTED = re.compile(r"(['\"]).*\1,?|\[.*\]")
+_NUMBER_COLUMN = re.compile(r"((class|label|category|tag|output)_?)?(id|idx|index|number|no|position)", re.IGNORECASE)
+_OTHER_FILES = (".yaml", ".yml", ".pbtxt", ".xml")
+"""Suffixes of files of names that are not read."""
 _EXPECTED = "expected label names, one a line in the order of the outputs"
 
 
@@ -26,10 +31,12 @@ def output_names(file: Path) -> LabelSpace:
             transformers writes them; or a `.csv` whose header has one column of names, a row for each output.
 
     Raises:
-        InputError: the file cannot be read, its lines are numbered, numbers are missing, or names are refused as in
-            `LabelSpace`.
+        InputError: the file cannot be read, its lines are numbered or quoted, numbers are missing or say another order
+            than the rows, or names are refused as in `LabelSpace`.
     """
     try:
+        if file.suffix.lower() in _OTHER_FILES:
+            raise InputError(f"{file}: names are not read from {file.suffix}; {_EXPECTED} in a .txt, a .json or a .csv")
         if file.suffix.lower() not in (".json", ".csv"):
             names = LabelSpace.from_file(file)
             _refuse_numbered(file, names)
@@ -47,7 +54,14 @@ def output_names(file: Path) -> LabelSpace:
 
 
 def _refuse_numbered(file: Path, names: LabelSpace) -> None:
-    """Raise an error where each line begins with its number, which is no part of a name."""
+    """Raise an error where each line begins or ends with its number, or is in quotes, which is no part of a name."""
+    behind = [int(match[1]) for match in map(_NUMBER_BEHIND.fullmatch, names) if match is not None]
+    if len(names) > 1 and sorted(behind) in (list(range(len(names))), list(range(1, len(names) + 1))):
+        raise InputError(f"{file}: its lines end with numbers ({names.names[0]!r}); {_EXPECTED}, and nothing else")
+    if all(map(_QUOTED.fullmatch, names)):
+        raise InputError(
+            f"{file}: its lines are in quotes or brackets ({names.names[0][:40]!r}); {_EXPECTED}, without them"
+        )
     numbers = [int(match[1]) for match in map(_NUMBERED.match, names) if match is not None]
     if len(numbers) > 1 and numbers in (list(range(len(names))), list(range(1, len(names) + 1))):
         raise InputError(f"{file}: its lines are numbered ({names.names[0]!r}); {_EXPECTED}, and nothing else")
@@ -90,4 +104,19 @@ def _of_table(file: Path, text: str) -> list[str]:
     short = next((number for number, row in enumerate(rows[1:], start=2) if len(row) != len(header)), None)
     if short is not None:
         raise InputError(f"{file}, row {short}: {len(rows[short - 1])} cells for {len(header)} columns")
+    _refuse_turned(file, rows)
     return [row[named[0]].strip() for row in rows[1:]]
+
+
+def _refuse_turned(file: Path, rows: list[list[str]]) -> None:
+    """Raise an error where a column numbers the outputs in another order than that of the rows."""
+    for at, name in enumerate(rows[0]):
+        cells = [row[at].strip() for row in rows[1:]]
+        if not _NUMBER_COLUMN.fullmatch(name.strip()) or not all(map(str.isdecimal, cells)):
+            continue
+        numbers = [int(cell) for cell in cells]
+        if numbers != sorted(numbers) and sorted(numbers) in (list(range(len(cells))), list(range(1, len(cells) + 1))):
+            raise InputError(
+                f"{file}: its column {name.strip()!r} numbers the rows in another order than theirs; sort them in the "
+                "order of the outputs, or leave that column out if it says something else"
+            )

@@ -15,6 +15,10 @@ _SAYS_WHETHER = frozenset((
     "probs", "vote", "votes", "agreement", "certainty",
 ))  # fmt: skip
 """Columns that may say of each row whether its label applies, where another one names the label."""
+_OF_LABEL = re.compile(
+    r"(labels?|tags?|class(es)?|categor(y|ies)|pred(icted|iction)?)_(scores?|conf(idences?)?|prob(abilit(y|ies)|s)?|certainty|present)"
+)
+"""Likewise, with the word for what they are of."""
 _ANSWERS = {
     **dict.fromkeys(("positive", "pos", "present", "accept", "accepted", "correct", "+"), True),
     **dict.fromkeys(("negative", "neg", "absent", "reject", "rejected", "incorrect", "wrong", "-"), False),
@@ -56,7 +60,7 @@ def deniers_of(table: LabelTable, picture: int, others: list[int]) -> tuple[int,
         answers = all(cell in _ANSWERS or Values.parse(None).of(cell) is not None for cell in cells)
         key = column_key(table.header[column])
         of_box = key in NO_CONTENT or _OF_BOX.fullmatch(key) is not None
-        return key in (*_SAYS_WHETHER, *_EXCLUDES) or (repeated and answers and not of_box)
+        return _says_whether(key) or key in _EXCLUDES or (repeated and answers and not of_box)
 
     return tuple(column for column in others if may_deny(column))
 
@@ -117,6 +121,11 @@ def refuse_denied_in_json(others: Mapping[str, object], key: str, where: str) ->
         InputError: there is one; the message names it, its value and the option.
     """
     for name, value in others.items():
+        if value and not isinstance(value, int | float) and _FURTHER_LIST.fullmatch(column_key(name)):
+            raise InputError(
+                f"{where}: {name!r} is {str(value)[:40]!r}, and may list labels as well as {key!r}: join them into one "
+                f"list, or leave it out by --label-columns {key}"
+            )
         if denied_in_json(name, value):
             raise InputError(
                 f"{where}: {name!r} is {str(value)[:40]!r}, and may say of labels that the picture does not have them, "
@@ -137,4 +146,8 @@ def denied_in_json(name: str, value: object) -> bool:
     if key in _EXCLUDES:
         return any(values.of(cell) not in ("no", "unknown") for cell in cells)
     affirmed = all(_ANSWERS.get(cell.strip().lower()) or values.of(cell) == "yes" for cell in cells)
-    return key in _SAYS_WHETHER and not affirmed
+    return _says_whether(key) and not affirmed
+
+
+def _says_whether(key: str) -> bool:
+    return key in _SAYS_WHETHER or _OF_LABEL.fullmatch(key) is not None

@@ -122,6 +122,11 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
         notes += (
             f"{shown(alike)} {'is a label' if len(alike) == 1 else 'are labels'} here, although splits are named so",
         )
+    inner = {path.parent.relative_to(folder).as_posix(): None for label, path in found if path.parent != folder / label}
+    if inner:
+        notes += (
+            f"folders within a label's folder say nothing more: their pictures have that label: {shown(inner, 5)}",
+        )
     ignore = np.zeros(targets.shape, dtype=bool)
     return Contents(labels=labels, paths=paths, targets=targets, ignore=ignore, notes=notes, copies=tuple(copies))
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from edgepress.multilabel.datasets.label_lists import CHOICES, chosen
 from edgepress.multilabel.datasets.named_labels import Item, contents_of, pictures_below
 from edgepress.multilabel.datasets.options import DataOptions
 from edgepress.multilabel.errors import InputError, shown
+from edgepress.multilabel.plural import plural
 
 LOOKS_FOR = "a list of tasks in JSON (Label Studio)"
 OPTIONS = frozenset(("label_columns",))
@@ -57,12 +59,32 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
     if split not in found:
         raise files.unknown_split(root, split, f"{split}.json", sorted(found))
     read = {name: _read(path, options) for name, path in found.items()}
-    items, left = read[split]
+    items, told = read[split]
     if not items:
         raise files.empty_split(found[split], split)
     labels = sorted({label for each, _ in read.values() for item in each for label in item.labels})
-    notes = [f"{found[split].name}: {left} tasks that nobody annotated are left out"] if left else []
-    return contents_of(items, labels, pictures_below(root, split), found[split], notes)
+    return contents_of(items, labels, pictures_below(root, split), found[split], told.notes(found[split].name))
+
+
+@dataclass
+class _Told:
+    """What of a file is no label, or was not given by a person."""
+
+    tasks: int = 0
+    """Tasks that nobody annotated."""
+    kinds: dict[str, None] = field(default_factory=dict)
+    """Kinds of results that are no labels, such as a rating."""
+    predicted: int = 0
+    """Results that a model suggested and an annotator kept."""
+
+    def notes(self, name: str) -> list[str]:
+        notes = [f"{name}: {self.tasks} tasks that nobody annotated are left out"] if self.tasks else []
+        if self.kinds:
+            notes.append(f"{name}: results that are no labels are left out: {shown(self.kinds, 5)}")
+        if self.predicted:
+            one, many = "result is a model's that was kept", "results are a model's that were kept"
+            notes.append(f"{name}: {plural(self.predicted, one, many)} as it was (origin: prediction)")
+        return notes
 
 
 def _files(root: Path) -> dict[str, Path]:
@@ -75,30 +97,34 @@ def _fits(path: Path) -> bool:
     return files.begins_with(path, b"[") and (files.mentions(path, *_TASK) or files.mentions(path, *_MIN))
 
 
-def _read(path: Path, options: DataOptions) -> tuple[list[Item], int]:
-    """The pictures of a file, and the number of tasks that nobody annotated."""
+def _read(path: Path, options: DataOptions) -> tuple[list[Item], _Told]:
+    """The pictures of a file, and what is to be told of it."""
     try:
         tasks = json.loads(files.read_text(path, _EXPECTED))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON ({error}); expected {_EXPECTED}") from None
     if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
         raise InputError(f"{path}: holds no list of objects; expected {_EXPECTED}")
+    told = _Told()
     if any("annotations" in task for task in tasks):
-        found = [_task(task, f"{path}, task {task.get('id', number)}", options) for number, task in enumerate(tasks)]
+        found = [
+            _task(task, f"{path}, task {task.get('id', number)}", options, told) for number, task in enumerate(tasks)
+        ]
     else:
         key = _key_of(tasks, path, options)
         found = [_short(task, key, f"{path}, task {task.get('id', number)}") for number, task in enumerate(tasks)]
     items = [item for item in found if item is not None]
-    return items, len(found) - len(items)
+    told.tasks = len(found) - len(items)
+    return items, told
 
 
-def _task(task: dict[str, Any], where: str, options: DataOptions) -> Item | None:
+def _task(task: dict[str, Any], where: str, options: DataOptions, told: _Told) -> Item | None:
     """The picture of a task in full; None if nobody annotated it."""
     given = [one for one in task.get("annotations") or () if isinstance(one, dict) and not one.get("was_cancelled")]
     given = [one for one in given if one.get("ground_truth")] or given
     if not given:
         return None
-    answers = {tuple(sorted(set(_results(one, where, options)))) for one in given}
+    answers = {tuple(sorted(set(_results(one, where, options, told)))) for one in given}
     if len(answers) > 1:
         first, second, *_ = sorted(answers)
         raise InputError(
@@ -108,7 +134,7 @@ def _task(task: dict[str, Any], where: str, options: DataOptions) -> Item | None
     return Item(_picture(task.get("data"), where), answers.pop(), where)
 
 
-def _results(annotation: dict[str, Any], where: str, options: DataOptions) -> Iterator[str]:
+def _results(annotation: dict[str, Any], where: str, options: DataOptions, told: _Told) -> Iterator[str]:
     for result in annotation.get("result") or ():
         kind, value = (result.get("type"), result.get("value")) if isinstance(result, dict) else (None, None)
         if options.label_columns and isinstance(result, dict) and result.get("from_name") not in options.label_columns:
@@ -116,10 +142,12 @@ def _results(annotation: dict[str, Any], where: str, options: DataOptions) -> It
         if kind == "taxonomy":
             raise InputError(f"{where}: a choice in a taxonomy; expected choices, labels or regions with labels")
         if kind not in CHOICES or not isinstance(value, dict):
-            continue  # a rating, a text or a shape without a label
+            told.kinds[str(kind)] = None  # a rating, a text or a shape without a label
+            continue
         names = chosen([value])
         if names is None:
             raise InputError(f"{where}: {kind} is {str(value)[:80]!r}; expected a list of names")
+        told.predicted += result.get("origin") == "prediction"
         yield from names
 
 

@@ -27,7 +27,12 @@ def test_names_are_in_the_order_of_the_outputs(name, text, tmp_path):
     ("name", "text", "said"),
     [
         ("tags.txt", "0 cat\n1 dog\n", r"its lines are numbered \('0 cat'\)"),
-        ("names.yaml", "0: cat\n1: dog\n", "its lines are numbered"),
+        ("names.yaml", "0: cat\n1: dog\n", r"names are not read from \.yaml; .* in a \.txt, a \.json or a \.csv"),
+        ("tags.txt", "cat: 0\ndog: 1\n", r"its lines end with numbers \('cat: 0'\)"),
+        ("tags.txt", '"cat"\n"dog"\n', "its lines are in quotes or brackets"),
+        ("tags.txt", "['cat', 'dog']\n", "its lines are in quotes or brackets"),
+        ("tags.csv", "id,name\n1,dog\n0,cat\n", "column 'id' numbers the rows in another order than theirs"),
+        ("tags.csv", "name,Class Index\ndog,2\ncat,1\n".replace(" ", "_"), "column 'Class_Index' numbers the rows"),
         ("tags.json", '{"1": "cat", "2": "dog"}', "with the numbers of the outputs from 0 on"),
         ("tags.json", '{"0": "cat", "2": "dog"}', "with the numbers of the outputs from 0 on"),
         ("tags.json", '["cat", 3]', "label 2 is 3: expected a name"),
@@ -52,3 +57,5 @@ def test_what_is_no_list_of_names_is_refused(name, text, said, tmp_path):
 def test_names_that_begin_with_numbers_are_names(tmp_path):
     (tmp_path / "tags.txt").write_text("1 girl\n2 girls\nsolo\n")
     assert output_names(tmp_path / "tags.txt").names == ("1 girl", "2 girls", "solo")
+    (tmp_path / "tags.txt").write_text("grade 0\ngrade 1\n")
+    assert output_names(tmp_path / "tags.txt").names == ("grade 0", "grade 1")

@@ -277,3 +277,12 @@ def test_the_search_for_the_data_set_inside_looks_at_each_folder_once(tmp_path, 
     assert "--format folders insists" in refusal(tmp_path)
     assert sorted(set(asked)) == sorted(asked)
     assert len(asked) > 1
+
+
+def test_folders_within_the_folder_of_a_label_are_told(tmp_path):
+    for shade, name in enumerate(("animal/cat/a.jpg", "animal/dog/b.jpg", "plant/c.jpg")):
+        picture(tmp_path / "test" / name, shade)
+    data = load_dataset(tmp_path, "test")
+    check(data, ["animal", "plant"], ["a.jpg", "b.jpg", "c.jpg"], [[1, 0], [1, 0], [0, 1]])
+    said = "folders within a label's folder say nothing more: their pictures have that label: animal/cat, animal/dog"
+    assert data.notes == (said,)

@@ -119,3 +119,16 @@ def test_a_yes_or_no_for_each_label_is_told_to_be_a_table(tmp_path):
     said = refusal(tmp_path, "train")
     assert "no key 'labels', and cat, dog is 0 or 1; a yes or no for each label is read from metadata.csv" in said
     assert "names cat, dog; expected the one key" in refusal(tmp_path, "train", label_columns="cat,dog")
+
+
+def test_a_second_list_of_labels_is_not_left_out_by_itself(tmp_path):
+    for shade, name in enumerate("ab"):
+        picture(tmp_path / "train" / f"{name}.jpg", shade)
+    lines = [
+        {"file_name": "a.jpg", "label": "cat", "label2": "dog"},
+        {"file_name": "b.jpg", "label": "dog", "label2": None},
+    ]
+    write(tmp_path / "train" / "metadata.jsonl", *map(json.dumps, lines))
+    said = refusal(tmp_path, "train")
+    assert "line 1: 'label2' is 'dog', and may list labels as well as 'label': join them into one list" in said
+    assert load_dataset(tmp_path, "train", label_columns="label").targets.sum() == 2

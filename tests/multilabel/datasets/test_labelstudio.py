@@ -98,3 +98,16 @@ def test_the_short_form(root):
 def test_what_is_wrong_is_named(root, changed, said):
     export(root, [changed, *TASKS[1:]])
     assert said in refusal(root, "train")
+
+
+def test_results_that_are_no_labels_and_kept_guesses_are_told(root):
+    rating = {"type": "rating", "from_name": "stars", "to_name": "image", "value": {"rating": 3}}
+    kept = {**chosen("dock"), "origin": "prediction", "score": 0.4}
+    export(root, [task(7, "1f-a.png", annotation(rating)), task(9, "3d-c.png", annotation(kept, chosen("boat")))])
+    data = load_dataset(root, "train")
+    check(data, ["boat", "dock"], ["1f-a.png", "3d-c.png"], [[0, 0], [1, 1]])
+    file = "project-1-at-2026-01-01.json"
+    assert data.notes[1:] == (
+        f"{file}: results that are no labels are left out: rating",
+        f"{file}: 1 result is a model's that was kept as it was (origin: prediction)",
+    )

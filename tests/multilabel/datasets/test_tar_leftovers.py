@@ -24,6 +24,7 @@ def sample(**more):
         ("absent", [2]),
         ("scores", [0.2]),
         ("confidence", 0.2),
+        ("label_scores", [0.2]),
         ("exclude", True),
         ("ignored_labels", ["dog"]),
     ],
