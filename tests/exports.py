@@ -21,6 +21,8 @@ import onnx
 import pytest
 import torch
 
+from edgepress.deploy.build import traced
+
 try:
     from torch.onnx._internal.exporter import _registration
 except ImportError:  # another torch has its operators elsewhere, and exports take a little longer
@@ -43,12 +45,21 @@ class _Kept:
 
 @contextlib.contextmanager
 def exported_once(folder: Path) -> Iterator[None]:
-    """While this lasts, torch.onnx.export gives what it gave for the same model."""
-    export = torch.onnx.export
+    """While this lasts, torch.onnx.export, and what traces with it, give what they gave for the same model."""
+    export, trace = torch.onnx.export, traced.exported
+
+    def once_traced(module: Any, arguments: Any, **named: Any) -> onnx.ModelProto:
+        same = identity(module, arguments, named | {"optimize": False})
+        if same is None:
+            return trace(module, arguments, **named)
+        file = folder / f"{same}.onnx"
+        if not file.exists():
+            _write(file, trace(module, arguments, **named))
+        return onnx.load(file)
 
     @functools.wraps(export)
     def once(module: Any, arguments: Any = (), *more: Any, **named: Any) -> Any:
-        same = None if more else identity(module, arguments, named)
+        same = None if more or not named.get("optimize", True) else identity(module, arguments, named)
         if same is None:
             return export(module, arguments, *more, **named)
         file = folder / f"{same}.onnx"
@@ -56,19 +67,24 @@ def exported_once(folder: Path) -> Iterator[None]:
             program = export(module, arguments, **named)
             if program is None:
                 return None
-            begun = file.with_suffix(f".{os.getpid()}")
-            begun.write_bytes(program.model_proto.SerializeToString())
-            begun.replace(file)
+            _write(file, program.model_proto)
         return _Kept(file)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.onnx, "export", once)
+        patch.setattr(traced, "exported", once_traced)
         apis = getattr(_registration, "onnxscript_apis", None)  # torch's own way to them, which versions change
         if apis is not None:
             # torch asks for the same list of 500 operators in every export, and reads the source of each.
             listed = functools.cache(lambda: type(apis).__getattr__(apis, "get_torchlib_ops")())
             patch.setattr(apis, "get_torchlib_ops", listed, raising=False)
         yield
+
+
+def _write(file: Path, graph: onnx.ModelProto) -> None:
+    begun = file.with_suffix(f".{os.getpid()}")
+    begun.write_bytes(graph.SerializeToString())
+    begun.replace(file)
 
 
 def identity(module: Any, arguments: Any, named: dict[str, Any]) -> str | None:

@@ -49,7 +49,6 @@ TESTED_THROUGH = {
     "deploy/build/foreign_output.py": "the outputs that test_foreign.py and test_wrap.py ask about, take and refuse",
     "deploy/build/front.py": "the graphs that test_adopt.py adopts get their front and their tail from it",
     "deploy/build/own_file.py": "the files that test_adopt.py and test_adopt_bad_input.py adopt, or damage",
-    "deploy/build/traced.py": "the graphs of test_export.py and test_module.py, and their refusals",
     "deploy/engines/cuda_graph.py": "needs a GPU; the calls that it makes are checked in test_engines_settings.py",
     "deploy/verify/graph_cuts.py": "the layers that test_layers.py names are cut by it",
     "edgepress/cli/options.py": "options that the verbs share",

@@ -7,8 +7,10 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import onnx
+import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +18,7 @@ from edgepress.multilabel.errors import InputError
 
 OPSET = 20
 INPUT = "images"
+TAKEN_FOR_ZERO = 1e-8  # onnxscript's optimizer drops the addition of a constant that is no larger
 
 
 def traced(module: nn.Module, images: Tensor, outputs: list[str], name: str) -> onnx.ModelProto:
@@ -34,7 +37,7 @@ def traced(module: nn.Module, images: Tensor, outputs: list[str], name: str) -> 
     """
     try:
         with _quiet(), torch.no_grad():  # a graph without gradients is the same, and traced in less time
-            program = torch.onnx.export(
+            return exported(
                 module,
                 (images,),
                 input_names=[INPUT],
@@ -46,8 +49,43 @@ def traced(module: nn.Module, images: Tensor, outputs: list[str], name: str) -> 
             )
     except Exception as error:  # the exporter raises types of its own, nested
         raise InputError(f"{name} cannot be exported with a free batch size: {_cause(error)}") from error
+
+
+def exported(module: nn.Module, arguments: tuple[Tensor, ...], **named: Any) -> onnx.ModelProto:
+    """What torch.onnx.export makes of a module, with the small constants that its optimizer drops."""
+    program = torch.onnx.export(module, arguments, optimize=False, **named)
     assert program is not None
+    _optimize(program)
     return program.model_proto
+
+
+def _optimize(program: torch.onnx.ONNXProgram) -> None:
+    """Optimize the graph as the exporter does by itself, and keep its small constants.
+
+    The optimizer takes a constant of up to 1e-8 for 0 (findings/onnxscript-small-epsilon.sh), so that a picture whose
+    features are all zeros gets NaN where the module guards a division. Such constants are inputs of the graph while it
+    is optimized: then nothing knows their values.
+    """
+    graph = program.model.graph
+    values = [output for node in graph for output in node.outputs] + list(graph.initializers.values())
+    small: dict[str, ir.TensorProtocol] = {}
+    for value in values:
+        tensor = ir.convenience.get_const_tensor(value)
+        if tensor is None or tensor.size != 1 or not tensor.dtype.is_floating_point():
+            continue
+        if 0 < abs(tensor.numpy().item()) <= TAKEN_FOR_ZERO and not value.is_graph_output():
+            held = ir.Value(
+                name=f"small.{len(small)}", type=ir.TensorType(tensor.dtype), shape=ir.Shape([1] * len(tensor.shape))
+            )
+            ir.convenience.replace_all_uses_with(value, held)
+            graph.inputs.append(held)
+            small[str(held.name)] = tensor
+    program.optimize()
+    graph = program.model.graph
+    for held in [value for value in graph.inputs if value.name in small]:
+        graph.inputs.remove(held)
+        held.const_value = small[str(held.name)]
+        graph.register_initializer(held)
 
 
 @contextlib.contextmanager

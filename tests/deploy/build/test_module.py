@@ -11,9 +11,11 @@ from torch import Tensor, nn  # noqa: E402
 
 from edgepress import LabelSpace, Preprocess, export, open_engine, verify  # noqa: E402
 from edgepress.deploy.build.reference import REFERENCE, Reference  # noqa: E402
+from edgepress.deploy.build.traced import INPUT, traced  # noqa: E402
 from edgepress.deploy.verify.torch_graph import MODULES  # noqa: E402
 from edgepress.multilabel.datasets import load_dataset  # noqa: E402
 from edgepress.multilabel.errors import InputError  # noqa: E402
+from edgepress.multilabel.onnx_session import cpu_session  # noqa: E402
 
 OWN = LabelSpace(("bars", "other", "circle", "blue", "green", "red"))
 PREPROCESS = Preprocess(size=32, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
@@ -48,6 +50,15 @@ class Branches(Net):
     def forward(self, x: Tensor) -> Tensor:
         found = self.features(x)
         return self.head(found * 2 if x.shape[0] > 4 else found)
+
+
+class Guards(Net):
+    """Guards a division and a logarithm with constants that onnxscript's optimizer takes for 0."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = self.features(x)
+        share = found / (found.sum(dim=1, keepdim=True) + 1e-8)
+        return self.head(share + (found - -1e-12).log() + (found.double() + 1e-10).log().float())
 
 
 class Looks(Net):
@@ -107,6 +118,20 @@ def test_it_answers_as_the_module_does(data, tmp_path):
     found = verify(bundle, data)
     assert found.max_abs_diff <= 1e-5
     assert found.reference == "the adopted Net (reference.npz)"
+
+
+def test_constants_that_guard_a_division_are_kept():
+    net = made(Guards).eval()
+    nn.init.zeros_(net.stem[0].weight)  # all features are 0
+    nn.init.constant_(net.stem[0].bias, -1)
+    pictures = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        expected = net(pictures).numpy()
+    graph = traced(net, pictures, ["scores"], "Guards")
+    assert [value.name for value in graph.graph.input] == [INPUT]
+    found = cpu_session(graph.SerializeToString()).run(None, {INPUT: pictures.numpy()})[0]
+    assert np.abs(expected).max() > 10  # logarithms of the constants
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_nothing_of_this_machine_is_in_the_graph(data, tmp_path):
