@@ -16,7 +16,7 @@ from edgepress.multilabel.datasets import files
 from edgepress.multilabel.datasets.contents import Contents
 from edgepress.multilabel.datasets.finding import Pictures
 from edgepress.multilabel.datasets.options import DataOptions
-from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.errors import InputError, shown
 
 LOOKS_FOR = "annotations/<split>.json with categories and items (Datumaro)"
 OPTIONS: frozenset[str] = frozenset()
@@ -81,13 +81,33 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
         if (both := np.flatnonzero(absent[row] & (targets[row] == 1))).size:
             raise InputError(f"{where}: label {labels.names[both[0]]!r} has a score of 0, and is annotated as well")
     ignore = (targets == 0) & ~absent if absent.any() else np.zeros(targets.shape, dtype=bool)
-    notes = list(pictures.notes)
+    notes = [*pictures.notes, *_left_out(items, content, path)]
     if absent.any():
         notes.append(
             f"{path.name}: {absent.sum():,} labels have a score of 0, a verified no; {ignore.sum():,} cells without an "
             "annotation are ignored"
         )
     return Contents(labels=labels, paths=paths, targets=targets, ignore=ignore, notes=tuple(notes))
+
+
+def _left_out(items: list[dict[str, Any]], content: dict[str, Any], path: Path) -> list[str]:
+    """Say which attributes of annotations and which parents of labels are not read."""
+    found: dict[str, None] = {}
+    for annotation in (one for item in items for one in item.get("annotations") or () if isinstance(one, dict)):
+        if isinstance(attributes := annotation.get("attributes"), dict):
+            found.update((name, None) for name, value in attributes.items() if value and name != "score")
+    notes = (
+        [f"{path.name}: attributes of annotations are no labels, and are left out: {shown(found, 5)}"] if found else []
+    )
+    parents = [
+        f"{one['name']} ({one['parent']})" for one in content["categories"]["label"]["labels"] if one.get("parent")
+    ]
+    if parents:
+        notes.append(
+            f"{path.name}: labels have parents, which are not read: {shown(parents, 5)}; labels.yaml says which labels "
+            "imply others (docs/labels.md)"
+        )
+    return notes
 
 
 def _names(content: dict[str, Any], path: Path) -> list[str]:

@@ -80,6 +80,8 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
     if not paths:
         raise files.empty_split(path, split)
     notes = list(pictures.notes)
+    if others := _others(given, path):
+        notes.append(f"{path.name}: keys of labels that are not read: {shown(others, 5)}")
     if unknown := int(ignore.any(axis=1).sum()):
         said = plural(unknown, "picture has", "pictures have")
         notes.append(f"{path.name}: {said} null in place of labels; nobody knows theirs")
@@ -102,6 +104,18 @@ def _names_in(given: dict[str, Any], path: Path) -> list[str]:
     every = (item for name, value in given.items() for item in _items(value, f"{path}, labels[{name!r}]") or ())
     found = (item.get("label") if isinstance(item, dict) else item for item in every)
     return sorted({label for label in found if isinstance(label, str)})
+
+
+def _others(given: dict[str, Any], path: Path) -> dict[str, None]:
+    """The keys that labels have beside their names and their confidences, and the names of their attributes."""
+    found: dict[str, None] = {}
+    every = (item for name, value in given.items() for item in _items(value, f"{path}, labels[{name!r}]") or ())
+    for item in (item for item in every if isinstance(item, dict)):
+        attributes = item.get("attributes")
+        own = {key: value for key, value in item.items() if key not in ("label", "confidence", "attributes")}
+        own |= attributes if isinstance(attributes, dict) else {}
+        found.update((key, None) for key, value in own.items() if value)
+    return found
 
 
 def _are_names(classes: Any) -> bool:

@@ -88,3 +88,16 @@ def test_an_item_without_an_image_is_found_by_its_id(root):
 def test_what_is_refused(root, items, said):
     export(root, "train", items)
     assert said in refusal(root, "train")
+
+
+def test_attributes_and_parents_are_told(tmp_path):
+    for shade, name in enumerate("ab"):
+        picture(tmp_path / "images" / "train" / f"{name}.jpg", shade)
+    about = {"attributes": {"ignore": True, "occluded": False, "score": 1}}
+    export(tmp_path, "train", [item("a", annotation("label", 0, **about)), item("b", annotation("label", 1))])
+    path = tmp_path / "annotations" / "train.json"
+    assert load_dataset(tmp_path, "train").notes == (
+        "train.json: attributes of annotations are no labels, and are left out: ignore",
+    )
+    path.write_text(path.read_text().replace('"boat", "parent": ""', '"boat", "parent": "crane"'))
+    assert "labels have parents, which are not read: boat (crane);" in load_dataset(tmp_path, "train").notes[1]

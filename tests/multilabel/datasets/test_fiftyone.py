@@ -78,3 +78,14 @@ def test_an_export_a_split_and_classes_that_are_not_listed(tmp_path):
 )
 def test_what_is_refused(tmp_path, labels, said):
     assert said in refusal(export(tmp_path, labels), "train")
+
+
+def test_what_else_is_said_of_labels_is_told(tmp_path):
+    labels = {
+        "a": [{"label": "dock", "tags": ["mistake"], "attributes": {"hidden": True, "old": False}}],
+        "b": {"label": "boat", "confidence": 1.0, "tags": []},
+        "c": [],
+    }
+    data = load_dataset(export(tmp_path, labels), "train")
+    check(data, CLASSES, ["a.jpg", "b.jpg", "c.jpg"], [[0, 1, 0], [1, 0, 0], [0, 0, 0]])
+    assert data.notes == ("labels.json: keys of labels that are not read: tags, hidden",)
