@@ -231,10 +231,9 @@ class DistillConfig(ModelConfig, TrainConfig):
     def _apply_preset(cls, values: Any) -> Any:
         if isinstance(values, dict) and isinstance(values.get("preset"), str):
             return {**PRESETS.get(values["preset"], {}), **values}
-        if isinstance(values, dict):
-            # Also the default is written out, because a tuned recipe names its terms.
-            return {**(NO_DEFAULT if any(values.get(name) for name in TERMS) else DEFAULT), **values}
-        return values
+        if isinstance(values, dict) and any(values.get(name) for name in TERMS):
+            return {**NO_DEFAULT, **values}
+        return values  # the fields' own values are the default, and so `by_default` knows what nobody gave
 
     @model_validator(mode="after")
     def _learn_something(self) -> DistillConfig:
@@ -269,9 +268,9 @@ class DistillConfig(ModelConfig, TrainConfig):
         return tuple(name for name in TERMS if getattr(self, name))
 
     @property
-    def by_default(self) -> bool:
-        """Whether the terms and their weights are the default's, and no preset is named."""
-        return self.preset is None and {name: getattr(self, name) for name in self.terms} == DEFAULT_TERMS
+    def by_default(self) -> tuple[str, ...]:
+        """The settings of the default terms that nobody gave, by a flag, in a recipe or by a preset."""
+        return tuple(name for name in DEFAULT if name not in self.model_fields_set)
 
     @property
     def taught(self) -> bool:

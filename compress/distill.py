@@ -20,7 +20,7 @@ from edgepress.compress.methods import TERMS
 from edgepress.compress.models import MultiLabelModel, make_model, pretrained_cfg, require_queries, require_weights
 from edgepress.compress.reading import Reading, TeacherSource
 from edgepress.compress.tasks import TeachTask
-from edgepress.compress.teachable import require_teachable
+from edgepress.compress.teachable import require_teachable, told_terms
 from edgepress.compress.training import fit, make_accelerator, memory_told
 from edgepress.multilabel.bundle import Bundle, file_sha256, inputs_hash, up_to_date
 from edgepress.multilabel.datasets import MultiLabelDataset
@@ -112,6 +112,8 @@ def _train(
         f" and {plural(len(material.unlabelled), 'unlabelled one')}" if material.unlabelled else "",
         accelerator.device,
     )
+    if isinstance(config, DistillConfig):
+        log.info("%s", told_terms(config))
     work = work_of(out)
     make_folder(work)
     with memory_told(config, accelerator.device):

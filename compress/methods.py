@@ -63,7 +63,7 @@ def _published(**weights: float) -> dict[str, float | int | str]:
 DEFAULT_TERMS = {"review_kd": 0.1, "simkd": 4.0}
 """The terms of a student for which nobody chose any."""
 DEFAULT: dict[str, float | str] = {**DEFAULT_TERMS, "inherit_head": "auto"}
-"""Their settings. A term that is given 0 is left out of them."""
+"""Their settings, which are the values of their fields. A term that is given 0 is left out of them."""
 NO_DEFAULT: dict[str, float | str] = {**dict.fromkeys(DEFAULT_TERMS, 0.0), "inherit_head": "no"}
 """What replaces the default where a term is given a weight."""
 ALONE = _only()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edgepress.compress.config import DistillConfig
-from edgepress.compress.methods import DEFAULT_TERMS, INSIDE, NO_DEFAULT, ON_EMBEDDINGS, ON_LOGITS, ON_MAPS
+from edgepress.compress.methods import INSIDE, NO_DEFAULT, ON_EMBEDDINGS, ON_LOGITS, ON_MAPS, TERMS
 from edgepress.compress.reading import Given
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.errors import InputError
@@ -20,28 +20,51 @@ MLD_INSTEAD = 4.0
 
 
 def with_terms_for(config: DistillConfig, teachers: Sequence[Given], features: Sequence[str] = ()) -> DistillConfig:
-    """The settings without those of the default terms that a teacher cannot teach; MLD in their place if none is left.
+    """The settings without those of the default that a teacher cannot teach; MLD in their place if no term is left.
 
-    Other terms and weights than the default's stay as they are: `require_teachable` refuses them. The default's are not
-    told apart from the same that somebody wrote out; the preset `review_kd+simkd` is.
+    What somebody asked for by name stays as it is, also where it is the same as the default: `require_teachable`
+    refuses it.
 
     Args:
         features: the tensors in a graph that are named; see `OnnxTeacher`.
     """
-    if not config.by_default:
-        return config
     left, without = config, []
-    while (lacked := _lacked(left, teachers, features)) is not None and lacked.setting in NO_DEFAULT:
+    while (lacked := _lacked(left, teachers, features)) is not None and lacked.setting in left.by_default:
         path, what = lacked.teacher.path, _WHAT[lacked.teacher.kind]
         without.append(lacked.setting)
         left = left.model_copy(update={lacked.setting: NO_DEFAULT[lacked.setting]})
     if not without:
         return config
     if left.terms:
-        log.info("%s, %s: %s without %s, by default", path, what, ", ".join(left.terms), " and ".join(without))
+        log.info(
+            "%s, %s: %s without %s, by default: it cannot teach more",
+            path,
+            what,
+            ", ".join(left.terms),
+            " and ".join(without),
+        )
         return left
-    log.info("%s, %s: mld %g instead of %s, the default", path, what, MLD_INSTEAD, " and ".join(DEFAULT_TERMS))
+    terms = " and ".join(name for name in without if name in TERMS)
+    log.info("%s, %s: mld %g instead of %s, the default, which it cannot teach", path, what, MLD_INSTEAD, terms)
     return left.model_copy(update={"mld": MLD_INSTEAD})
+
+
+def told_terms(config: DistillConfig) -> str:
+    """What a student learns by: the loss on the labels, the teacher's terms, and whether they are the default.
+
+    Example:
+        >>> told_terms(DistillConfig())
+        'it learns by bce 1 from the labels, and by review_kd 0.1 and simkd 4 from the teacher (the default)'
+    """
+    labels = f"by {config.task_loss} {config.task:g} from the labels"
+    if not config.taught:
+        return f"it learns {labels} alone, without a teacher's terms"
+    terms = " and ".join(f"{name} {getattr(config, name):g}" for name in config.terms)
+    by_default = set(config.terms) <= set(config.by_default)
+    whose = f" (preset {config.preset})" if config.preset is not None else " (the default)" if by_default else ""
+    if not config.task:
+        return f"it learns from the teacher alone, by {terms}{whose}"
+    return f"it learns {labels}, and by {terms} from the teacher{whose}"
 
 
 def can_teach(config: DistillConfig, teachers: Sequence[Given], features: Sequence[str] = ()) -> bool:

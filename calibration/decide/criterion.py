@@ -27,7 +27,7 @@ _TYPED = re.compile(
 
 
 def _meant(text: str) -> str:
-    """The end of a message about a goal: the one that was probably meant, or nothing."""
+    """The end of a message about a goal: the one that was probably meant, both where there are two, or nothing."""
     typed = _TYPED.fullmatch(text)
     if typed is None:
         return ""
@@ -35,19 +35,28 @@ def _meant(text: str) -> str:
     near = ["f1"] if word.endswith("f1") else difflib.get_close_matches(word, _NAMES, n=1)
     if not near or (typed["number"] is None and near != ["f1"]):
         return ""
-    meant = near[0]
-    if meant != "f1":
-        number = float(typed["number"].replace(",", "."))
-        meant += f"={number / 100 if typed['percent'] or number > 1 else number:g}"
+    meant = [near[0]]
+    if near[0] != "f1":
+        meant = [f"{near[0]}={number:g}" for number in _shares(typed["number"].replace(",", "."), typed["percent"])]
     if near[0] not in ("f1", "fixed") and (typed["confidence"] or near[0] == "fpr"):
         confidence = float((typed["confidence"] or "95").replace(",", "."))
-        meant += f"@{100 * confidence if confidence < 1 else confidence:g}%"
-        meant += ":all" if difflib.get_close_matches(typed["scope"] or "", ["all"]) else ""
+        promised = f"@{100 * confidence if confidence < 1 else confidence:g}%"
+        promised += ":all" if difflib.get_close_matches(typed["scope"] or "", ["all"]) else ""
+        meant = [one + promised for one in meant]
     try:
-        Criterion._read(meant)
+        for one in meant:
+            Criterion._read(one)
     except InputError:
         return ""
-    return f"; did you mean {meant!r}?" if meant != text else ""
+    return f"; did you mean {' or '.join(map(repr, meant))}?" if text not in meant else ""
+
+
+def _shares(typed: str, percent: str | None) -> list[float]:
+    """The shares that a number may have been meant for: itself, in percent, or with its point left out."""
+    number = float(typed)
+    if percent or number <= 1:
+        return [number / 100 if percent else number]
+    return sorted({number / 100, number / 10 ** len(typed.partition(".")[0])})
 
 
 class Criterion(NamedTuple):

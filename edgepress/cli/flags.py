@@ -13,7 +13,7 @@ from operator import getitem
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 
 from edgepress.cli.help import HELP_ALL
@@ -148,6 +148,8 @@ def _flag(
     name: str, path: tuple[str, ...], field: FieldInfo, purpose: str | None, *, hidden: bool
 ) -> inspect.Parameter:
     annotation, choices = _flag_type(field.annotation)
+    if any(isinstance(said, BeforeValidator) for said in field.metadata):
+        annotation = str  # the settings class reads the text
     default = field.default
     if isinstance(default, tuple):
         left_out = [one for one in choices if one not in default]

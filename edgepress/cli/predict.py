@@ -42,7 +42,14 @@ def verb(
     rebuild: Rebuild = False,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Pictures per call of the engine.")] = 8,
     every: Annotated[float, typer.Option("--every", help="Seconds between two pictures of a video.")] = 1.0,
-    top: Annotated[int | None, typer.Option("--top", min=1, help="Tell so many labels, the most probable.")] = None,
+    top: Annotated[
+        int | None,
+        typer.Option(
+            "--top",
+            min=1,
+            help="Tell so many labels, the most probable; in (brackets) if not a tag.",
+        ),
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first picture that cannot be read.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="A table: file, labels, probabilities, error.")] = False,
     as_json: Annotated[
@@ -51,7 +58,8 @@ def verb(
 ) -> None:
     """Tag pictures with an engine.
 
-    Prints a line for each picture, with the labels at or above their thresholds (and what label groups make of them).
+    Prints a line for each picture, with the labels at or above their thresholds (and what label groups make of them)
+    and their probabilities. With --top, a label in (brackets) is none of them.
 
     What cannot be read is told at the end; exit code 2 where nothing could be, where the engine answered a picture with
     no finite number, or with --strict.

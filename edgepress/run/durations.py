@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
 
 _UNITS = {"h": 3600.0, "min": 60.0, "m": 60.0, "s": 1.0}
 
@@ -41,3 +44,20 @@ def milliseconds(text: str) -> float:
     if number == text.strip():
         raise ValueError(f"has no unit; expected milliseconds, such as {value:g}ms")
     return value
+
+
+def _limit(given: Any) -> Any:
+    if not isinstance(given, str):
+        return given
+    try:
+        return float(given)
+    except ValueError:
+        pass
+    try:
+        return seconds(given)
+    except ValueError as error:
+        raise ValueError(f"{error}, or a number of seconds") from None
+
+
+TimeLimit = Annotated[float, BeforeValidator(_limit)]
+"""Seconds, of which there may be none; or text such as 90s, 10min or 1h30min."""

@@ -20,7 +20,7 @@ from edgepress.multilabel.config import FLAGS, Config
 from edgepress.multilabel.datasets import DataOptions
 from edgepress.multilabel.errors import InputError, did_you_mean
 from edgepress.multilabel.yaml_lines import not_yaml
-from edgepress.run.durations import milliseconds
+from edgepress.run.durations import TimeLimit, milliseconds
 
 ALL_ENGINES = tuple(ENGINES)
 if TYPE_CHECKING:
@@ -42,9 +42,9 @@ class QuantizeConfig(Config):
     """The allowed drop: most points of val mAP that INT8 may lose; up to a tenth of the nodes stay in float for it."""
     flips: float = Field(default=BOUNDS["int8"].flips, ge=0, allow_inf_nan=False)
     """Most decisions that may change on val, per predicted positive of fp32; nodes stay in float as for the drop."""
-    time_limit: float = Field(default=60.0, ge=0)
-    """Seconds per target after which no further candidate is begun, except that nodes are left in float while the
-    losses are not allowed."""
+    time_limit: TimeLimit = Field(default=60.0, ge=0, allow_inf_nan=False)
+    """Time per target, in seconds or as in 90s and 10min, after which no further candidate is begun, except that nodes
+    are left in float while the losses are not allowed."""
     weight_bits: int | None = Field(default=None, ge=7, le=8)
     """Bits of INT8 weights for onnxruntime and openvino: 7 where products saturate, on x86 without VNNI; by default
     what this machine needs. The engines called -7bit have 7 in any case."""

@@ -197,7 +197,8 @@ def _searched(one: Any) -> Searched:
 def _tuned(recipe: Recipe, chosen: Trial) -> str:
     """A recipe file: what was given, with the chosen settings in its distill section."""
     given = recipe.model_dump(mode="json", exclude_unset=True, exclude={"ssh_option"})
-    given["distill"] = {**given.get("distill", {}), **chosen.settings}
+    by_default = {name: getattr(recipe.distill, name) for name in recipe.distill.by_default}
+    given["distill"] = {**by_default, **given.get("distill", {}), **chosen.settings}
     head = f"# Written by edgepress tune: trial {chosen.number + 1}, val mAP {100 * chosen.val_mAP:.2f}.\n"
     return head + yaml.safe_dump(given, sort_keys=False, allow_unicode=True)
 

@@ -70,6 +70,23 @@ def test_a_goal_that_was_mistyped_is_told_with_the_one_that_was_meant(typed, mea
 
 
 @pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("fixed=2", "'fixed=0.02' or 'fixed=0.2'"),
+        ("recall=1.5", "'recall=0.015' or 'recall=0.15'"),
+        ("precision=8@95%", "'precision=0.08@95%' or 'precision=0.8@95%'"),
+        ("fpr=1.5%", "'fpr=0.015@95%'"),
+        ("fixed=2%", "'fixed=0.02'"),
+        ("recall=90", "'recall=0.9'"),
+    ],
+)
+def test_a_number_that_may_be_two_shares_is_told_with_both(typed, meant):
+    with pytest.raises(InputError) as refused:
+        Criterion.parse(typed)
+    assert str(refused.value).endswith(f"; did you mean {meant}?")
+
+
+@pytest.mark.parametrize(
     ("config", "name", "typed"),
     [(DecisionsConfig, "thresholds", "recal=0.75"), (DataOptions, "values", "yes=1,no")],
 )

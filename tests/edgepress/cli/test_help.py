@@ -37,6 +37,10 @@ def test_a_verb_s_help_is_one_screen_with_whole_names(page, verb):
     assert not set("│╭─┃") & set(text)
 
 
+def test_predict_s_help_says_what_brackets_in_its_lines_mean(page):
+    assert "a label in (brackets) is none of them" in " ".join(page("predict", "--help").split())
+
+
 @pytest.mark.parametrize("verb", ["run", "compare", "teach", "distill"])
 def test_help_all_has_every_flag_whole_and_help_those_that_most_people_change(page, verb):
     flags = {

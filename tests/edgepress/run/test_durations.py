@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
 from edgepress.run.durations import milliseconds, seconds
+from edgepress.run.recipe import QuantizeConfig
 
 
 @pytest.mark.parametrize(
@@ -36,3 +39,21 @@ def test_milliseconds_have_their_unit():
             milliseconds(text)
     with pytest.raises(ValueError, match=r"^has no unit; expected milliseconds, such as 0\.5ms$"):
         milliseconds("0.5")
+
+
+@pytest.mark.parametrize(("given", "expected"), [("10m", 600), ("90s", 90), ("5", 5), ("0", 0), (0, 0), (2.5, 2.5)])
+def test_a_time_limit_is_a_duration_or_a_number_of_seconds(given, expected):
+    assert QuantizeConfig.parse({"time_limit": given}, "recipe").time_limit == expected
+
+
+@pytest.mark.parametrize("given", ["10 minutes", "-1", "nan", "inf", "", "5ms"])
+def test_a_time_limit_that_is_none_is_refused_before_a_search(edgepress, given):
+    answer = edgepress("quantize", "nowhere", "--data", "nowhere", "--target", "onnxruntime", "--time-limit", given)
+    assert answer.code == 2
+    assert f"edgepress: --time-limit {shlex.quote(given)}" in answer.err
+
+
+def test_a_recipe_s_time_limit_is_a_flag_of_run(edgepress):
+    answer = edgepress("run", "--data", "nowhere", "--quantize-time-limit", "1h30min")
+    assert answer.code == 2
+    assert "nowhere: no such folder" in answer.err

@@ -14,7 +14,8 @@ from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.errors import InputError
 from edgepress.report.terminal import stdout
 from edgepress.run.recipe import Recipe, load_recipe
-from edgepress.run.tune import TuneConfig, TuneRecord, print_tuned
+from edgepress.run.trials import Trial, TrialTraining
+from edgepress.run.tune import TuneConfig, TuneRecord, _tuned, print_tuned
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -179,3 +180,13 @@ def test_a_folder_of_the_user_s_own_is_refused_before_a_training_and_stays(bad, 
     assert said in bad("tune", "--recipe", recipe, "--time-budget", "5s")
     assert own.read_text() == "mine"
     assert not (tmp_path / "run" / "teacher").exists()
+
+
+def test_a_tuned_recipe_names_the_default_s_terms(tmp_path):
+    recipe = Recipe.parse({"data": "pictures", "distill": {"epochs": 3}}, "test")
+    training = TrialTraining(inputs="x", epochs=3, val_mAP=0.5, best_epoch=1, seconds=1.0)
+    trial = Trial(method="ours", number=0, settings={"review_kd": 0.2}, state="finished", trainings=(training,))
+    (tmp_path / "tuned.yaml").write_text(_tuned(recipe, trial))
+    tuned = load_recipe(tmp_path / "tuned.yaml", {}, Recipe).distill
+    assert tuned.terms == ("review_kd", "simkd")
+    assert (tuned.review_kd, tuned.simkd, tuned.inherit_head, tuned.epochs) == (0.2, 4.0, "auto", 3)
