@@ -7,6 +7,7 @@ colours, the other usual normalisations, and the other ways of making a picture 
 
 from __future__ import annotations
 
+import difflib
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ import numpy as np
 
 from edgepress.multilabel.confidence import Scored, drop_interval
 from edgepress.multilabel.datasets import MultiLabelDataset
-from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.errors import InputError, shown
 from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.metrics import labels_counted, mean_average_precision, prevalence
 from edgepress.multilabel.preprocess import Preprocess, Resize
@@ -91,11 +92,18 @@ def require_among(wanted: LabelSpace, has: LabelSpace, model: str | Path, root: 
     Raises:
         InputError: it lacks some; the message says which, and how it becomes a teacher all the same.
     """
-    if not set(wanted) <= set(has):
-        try:
-            has.require_equal(wanted, f"the model {model}", f"the data set {root}")
-        except InputError as error:
-            raise InputError(f"{error}. As a teacher alone it keeps its own labels: say --keep-labels") from None
+    lacking, more = [name for name in wanted if name not in has], [name for name in has if name not in wanted]
+    if not lacking:
+        return
+    near = [(name, found[0]) for name in lacking if (found := difflib.get_close_matches(name, more, n=1))]
+    same = f", such as {near[0][0]!r} for {near[0][1]!r}" if near else ""
+    others = f", and has {shown(more)}, which the data set lacks" if more else ""
+    raise InputError(
+        f"the model {model} lacks {shown(lacking)} of the labels of the data set {root}{others}. Where these are one "
+        f"label under two names, give the outputs the data set's names (--labels FILE, one a line in the order of the "
+        f"outputs{same}); where the model knows no such label, it can be a teacher alone, with its own: say "
+        "--keep-labels"
+    )
 
 
 def tell_finished(

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edgepress.multilabel.datasets import load_dataset
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.preprocess import Preprocess
 from edgepress.multilabel.reached import (
     NORMALISATIONS,
     answer_split,
     compare_relatives,
+    require_among,
     tell_reached,
     tell_relatives,
 )
@@ -148,3 +152,21 @@ def test_a_model_near_chance_gets_a_caution(data, caplog, right, cautioned):
     with caplog.at_level(logging.INFO, logger="edgepress"):
         tell_reached("own", data, scores)
     assert ("is not clearly above random scores" in caplog.text) == cautioned
+
+
+@pytest.mark.parametrize(
+    ("has", "said"),
+    [
+        (("cat", "dogs", "x"), "lacks dog, sky of the labels of the data set /data, and has dogs, x, which the data"),
+        (("cat", "dog"), "lacks sky of the labels of the data set /data. Where"),
+        (("cat", "dogs", "sky"), "one a line in the order of the outputs, such as 'dog' for 'dogs')"),
+        (("cat",), "one a line in the order of the outputs); where the model knows no such label"),
+    ],
+)
+def test_which_of_both_lacks_a_label_is_told_with_what_to_do(has, said):
+    wanted = LabelSpace(("dog", "cat", "sky"))
+    with pytest.raises(InputError) as refused:
+        require_among(wanted, LabelSpace(has), "net.onnx", Path("/data"))
+    assert str(refused.value).startswith("the model net.onnx lacks")
+    assert said in str(refused.value)
+    require_among(wanted, LabelSpace((*has, *(name for name in wanted if name not in has))), "net.onnx", Path("/data"))
