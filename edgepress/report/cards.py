@@ -6,7 +6,7 @@ them. Its owner must choose the licence, so none is written.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -16,6 +16,7 @@ from edgepress.compress.methods import TERMS
 from edgepress.multilabel.bundle import Bundle, write_atomically
 from edgepress.multilabel.decisions import SILENT, Decisions
 from edgepress.multilabel.errors import InputError, shown
+from edgepress.multilabel.manifest import MANIFEST
 from edgepress.multilabel.plural import plural
 from edgepress.report.blocks import Block, Code, Listing, Section, Table, Text, escaped, section_markdown
 from edgepress.report.details import recipe_text
@@ -62,20 +63,33 @@ def card(bundle: Bundle, report: RunReport | None) -> str:
     return f"---\n{front}---\n\n" + "\n\n".join([title, *map(section_markdown, sections)]) + "\n"
 
 
-def measured_row(bundle: Bundle, report: RunReport) -> EngineResult:
-    """The result in a report for exactly this bundle.
+def measured_row(bundle: Bundle, report: RunReport) -> EngineResult | None:
+    """The result in a report for exactly this bundle; None where the run made it and did not measure it, as the graph
+    with attention, or one that an engine was built from.
 
     Raises:
-        InputError: there is none.
+        InputError: the run did not make it.
     """
-    for row in report.engines:
-        if row.digest == bundle.digest:
-            return row
+    rows = {row.digest: row for row in report.engines}
+    if bundle.digest in rows or _made_from(bundle, set(rows)):
+        return rows.get(bundle.digest)
     known = ", ".join(row.engine for row in report.engines)
     raise InputError(
         f"{bundle.path}: the report has no row of this bundle (digest {bundle.digest[:12]}); it knows {known}, as they "
         "were when it was made. Run again, or give the report of the run that made the bundle"
     )
+
+
+def _made_from(bundle: Bundle, digests: Set[str | None]) -> bool:
+    """Whether a bundle was made from one of these, directly or by bundles that stand beside it."""
+    parent = bundle.manifest.parent
+    if parent is None or parent.digest in digests:
+        return parent is not None
+    place = bundle.path.resolve().parent / parent.name
+    if not (place / MANIFEST).is_file():
+        return False
+    beside = Bundle.open(place)
+    return beside.digest == parent.digest and _made_from(beside, digests)
 
 
 def _title(bundle: Bundle, report: RunReport | None) -> str:
@@ -244,8 +258,11 @@ def _distillation(report: RunReport, *, taught: bool) -> str:
 
 
 def _measured(bundle: Bundle, report: RunReport | None, row: EngineResult | None) -> list[Block]:
-    if report is None or row is None:
+    if report is None:
         return [Text("Nothing: no report of a run was given with this bundle.")]
+    if row is None:
+        measured = ", ".join(one.engine for one in report.engines)
+        return [Text(f"Nothing: the run that made this bundle measured {measured}, and not this one.")]
     if row.mAP is None:
         return [Text(f"Nothing: {row.verdict} ({'; '.join(map(str, row.reasons)) or 'no reason is known'}).")]
     machine = report.machine

@@ -68,8 +68,7 @@ def run(recipe: Recipe) -> RunReport | None:
     if not _is_main_process():  # the other processes of a launch are only for training
         return None
     onnx = _export(student, splits, recipe, out / "onnx-fp32")
-    if recipe.attention:
-        _export(student, splits, recipe, out / "onnx-fp32-attention", attention=True)
+    shows = [_export(student, splits, recipe, out / "onnx-fp32-attention", attention=True)] if recipe.attention else []
     built = build_all(onnx, recipe, splits, out, _tuning(recipe, splits, teachers, student, teaching.reading))
     report = _header(recipe, splits, teachers, student)
     pictures = [splits.test.stored(row) for row in range(min(64, len(splits.test)))]
@@ -94,7 +93,7 @@ def run(recipe: Recipe) -> RunReport | None:
     write_documents(out, report)
     bundles = [one.bundle for one in built if one.bundle is not None]
     models = [teacher for teacher in teachers if isinstance(teacher, Bundle)]
-    write_cards(out / CARDS, [*models, student, *bundles], report)
+    write_cards(out / CARDS, [*models, student, *bundles, *shows], report)
     return report
 
 

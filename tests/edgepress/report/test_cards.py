@@ -8,9 +8,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from edgepress.multilabel.bundle import Bundle, rewrite_bundle
+from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.label_groups import LabelGroups
 from edgepress.report.cards import card
 from tests.edgepress.conftest import typed
@@ -72,6 +74,21 @@ def test_a_report_of_other_bundles_is_refused(bad, run_folder, tmp_path):
     (tmp_path / "report.json").write_text(json.dumps(other))
     said = bad("card", run_folder / "onnx-fp32", "--report", tmp_path)
     assert said.startswith(f"edgepress: {run_folder / 'onnx-fp32'}: the report has no row of this bundle")
+
+
+def test_what_a_run_made_and_did_not_measure_has_a_card_that_says_so(run_folder, report, tmp_path):
+    folder, known = Path(shutil.copytree(run_folder, tmp_path / "run")), copy.deepcopy(report)
+    graph, int8 = (row for row in known["engines"] if row["engine"] in ("onnx-fp32", "onnx-int8-onnxruntime"))
+    known["engines"] = [row for row in known["engines"] if row not in (graph, int8)]
+    measured = ", ".join(row["engine"] for row in known["engines"])
+    for name in (graph["engine"], int8["engine"]):  # of the student, and of the graph beside it
+        text = card(Bundle.open(folder / name), typed(known))
+        assert f"Nothing: the run that made this bundle measured {measured}, and not this one." in text
+        assert "model-index" not in front_matter(text)
+        assert "pictures taught" in text
+    shutil.rmtree(folder / graph["engine"])
+    with pytest.raises(InputError, match="the report has no row of this bundle"):
+        card(Bundle.open(folder / int8["engine"]), typed(known))
 
 
 def test_a_data_set_whose_name_is_markup_stays_text(run_folder, report):
