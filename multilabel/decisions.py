@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.grouped import GroupedLabels, grouped
 from edgepress.multilabel.label_groups import NO_GROUPS, LabelGroups
 from edgepress.multilabel.labels import LabelName, LabelSpace
@@ -270,11 +271,11 @@ class Decisions(_Frozen):
         implies it.
 
         Raises:
-            ValueError: the logits have another shape.
+            InputError: the logits have another shape.
         """
         logits = np.asarray(logits, dtype=np.float64)
         if logits.ndim != 2 or logits.shape[1] != len(self.labels):
-            raise ValueError(f"received logits {list(logits.shape)}; expected [N, {len(self.labels)}]")
+            raise InputError(f"received logits {list(logits.shape)}; expected [N, {len(self.labels)}]")
         return self.grouped.raised(self.calibrator(self.scores(logits)))
 
     def decide(self, logits: np.ndarray) -> np.ndarray:

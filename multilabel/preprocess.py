@@ -93,13 +93,17 @@ class Preprocess(BaseModel):
             raise InputError(f"{source}: {name} is {first['input']!r}: {said[:1].lower()}{said[1:]}") from None
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Turn uint8 RGB `[H, W, 3]` of any size into uint8 RGB `[size, size, 3]`."""
+        """Turn uint8 RGB `[H, W, 3]` of any size into uint8 RGB `[size, size, 3]`.
+
+        Raises:
+            InputError: it is something else; says what was received.
+        """
         if not isinstance(image, np.ndarray):
-            raise ValueError(
+            raise InputError(
                 f"received {type(image).__name__}; expected a uint8 RGB picture [H, W, 3], as a numpy array"
             )
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-            raise ValueError(f"received {image.dtype} {list(image.shape)}; expected a uint8 RGB picture [H, W, 3]")
+            raise InputError(f"received {image.dtype} {list(image.shape)}; expected a uint8 RGB picture [H, W, 3]")
         height, width = image.shape[:2]
         if self.resize == "letterbox":
             scale = self.size / max(height, width)

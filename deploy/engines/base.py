@@ -140,7 +140,7 @@ class Engine(ABC):
         """uint8 RGB `[B, size, size, 3]` to float32 logits `[B, num_classes]`, B ≥ 1.
 
         Raises:
-            ValueError: another type or shape; says what was received and what is expected.
+            InputError: another type or shape; says what was received and what is expected.
             RuntimeError: the engine is closed, this process is a fork of the one that opened it, or its runtime failed.
         """
         self._lifetime.require_own_process()
@@ -153,7 +153,7 @@ class Engine(ABC):
             or images.shape[0] < 1
         ):
             received = f"{images.dtype} {list(images.shape)}" if isinstance(images, np.ndarray) else type(images)
-            raise ValueError(f"received {received}; expected uint8 RGB pictures [B, {size}, {size}, 3] with B >= 1")
+            raise InputError(f"received {received}; expected uint8 RGB pictures [B, {size}, {size}, 3] with B >= 1")
         images = np.ascontiguousarray(images)
         step = self.max_batch or len(images)
         with self._lifetime.call():

@@ -51,9 +51,8 @@ class Tagger:
             image: a picture file, or uint8 RGB `[H, W, 3]` of any size.
 
         Raises:
-            InputError: the file is missing, truncated or not a picture.
+            InputError: the file is missing, truncated or not a picture, or the array has another type or shape.
             NoNumberError: the engine's answer is not finite.
-            ValueError: the array has another type or shape.
         """
         pixels = image if isinstance(image, np.ndarray) else read_picture(_file(image, "the picture"))
         name = "the picture" if isinstance(image, np.ndarray) else str(image)
@@ -98,7 +97,7 @@ class Tagger:
             pixels = given if isinstance(given, np.ndarray) else read_picture(_file(given, name))
             try:
                 return self.engine.preprocess(pixels)
-            except ValueError as error:
+            except InputError as error:
                 raise InputError(f"{name}: {error}") from None
 
         return Source(name, load)
@@ -133,8 +132,14 @@ class Tagger:
 
     def best(self, probabilities: dict[str, float], count: int) -> dict[str, float]:
         """The most probable labels, at most `count`, the most probable first and of equal ones the first; whether they
-        are answered yes or not."""
+        are answered yes or not.
+
+        Raises:
+            InputError: the count is no whole number of at least 1, or these are no probabilities.
+        """
         count = require_whole("count", count)
+        if not isinstance(probabilities, dict):
+            raise InputError(f"best: received {type(probabilities).__name__}; expected what predict gives")
         return dict(heapq.nlargest(count, probabilities.items(), key=lambda item: item[1]))
 
     def close(self) -> None:

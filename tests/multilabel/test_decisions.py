@@ -120,7 +120,7 @@ def test_what_is_no_calibrator_is_refused(make):
 
 
 def test_logits_of_another_shape_are_named():
-    with pytest.raises(ValueError, match=r"received logits \[2, 3\]; expected \[N, 2\]"):
+    with pytest.raises(InputError, match=r"received logits \[2, 3\]; expected \[N, 2\]"):
         DECISIONS.probabilities(np.zeros((2, 3)))
 
 
@@ -170,5 +170,5 @@ def test_many_pictures_are_decided_a_part_at_a_time_with_the_same_answers(monkey
     whole = GROUPED.decide(logits)
     monkeypatch.setattr("edgepress.multilabel.decisions._CELLS", 20)
     assert (GROUPED.decide(logits) == whole).all()
-    with pytest.raises(ValueError, match=r"received logits \[37, 3\]"):
+    with pytest.raises(InputError, match=r"received logits \[37, 3\]"):
         GROUPED.decide(logits[:, :3])

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.preprocess import Preprocess
 from edgepress.multilabel.resampling import Interpolation, resample
 
@@ -94,7 +95,7 @@ def test_load_reads_and_prepares(tmp_path, noise):
     ],
 )
 def test_what_is_no_rgb_picture_is_refused(image):
-    with pytest.raises(ValueError, match=r"received .*; expected a uint8 RGB picture \[H, W, 3\]"):
+    with pytest.raises(InputError, match=r"received .*; expected a uint8 RGB picture \[H, W, 3\]"):
         Preprocess(size=16)(image)
 
 

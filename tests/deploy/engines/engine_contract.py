@@ -114,7 +114,7 @@ class EngineContract:
         ],
     )
     def test_other_input_is_refused_with_received_and_expected(self, engine, images_of, received):
-        with pytest.raises(ValueError, match=rf"received .*{received}.*; expected uint8 RGB pictures \[B, 64, 64, 3\]"):
+        with pytest.raises(InputError, match=rf"received .*{received}.*; expected uint8 RGB pictures \[B, 64, 64, 3\]"):
             engine(images_of(engine.preprocess.size))
 
     def test_it_says_what_ran(self, engine):

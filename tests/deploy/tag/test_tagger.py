@@ -64,6 +64,8 @@ def test_a_stream_of_paths_and_pixels_answers_as_predict_does(onnx_bundle, split
         (lambda tagger: tagger.predict(None), "the picture is NoneType; expected its path"),
         (lambda tagger: tagger.tags({"red": 0.5}), "expected a probability of every label"),
         (lambda tagger: tagger.best({"red": 0.5}, 1.5), "count 1.5: expected a whole number"),
+        (lambda tagger: tagger.best([0.5], 1), "best: received list; expected what predict gives"),
+        (lambda tagger: tagger.predict(np.zeros((8, 8, 3))), r"received float64 \[8, 8, 3\]; expected a uint8 RGB"),
         (lambda tagger: tagger.engine.preprocess([[0, 0, 0]]), "received list; expected a uint8 RGB picture"),
         (lambda _: open_tagger(3), "the bundle is int; expected its path"),
         (lambda _: Tagger.from_pretrained(None), "the folder or repository is NoneType; expected its path"),
@@ -71,7 +73,7 @@ def test_a_stream_of_paths_and_pixels_answers_as_predict_does(onnx_bundle, split
     ],
 )
 def test_what_a_program_gives_wrongly_is_told(call, said, onnx_bundle):
-    with open_tagger(onnx_bundle) as tagger, pytest.raises(ValueError, match=said):
+    with open_tagger(onnx_bundle) as tagger, pytest.raises(InputError, match=said):
         call(tagger)
 
 
@@ -100,7 +102,7 @@ def test_bad_pictures_are_named(onnx_bundle, splits, tmp_path):
             tagger.predict(half)
         with pytest.raises(InputError, match=r"absent\.jpg: cannot be read"):
             tagger.predict(tmp_path / "absent.jpg")
-        with pytest.raises(ValueError, match=r"received float64 \[8, 8, 3\]"):
+        with pytest.raises(InputError, match=r"received float64 \[8, 8, 3\]"):
             tagger.predict(np.zeros((8, 8, 3)))
 
 
