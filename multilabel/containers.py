@@ -21,6 +21,8 @@ _JPEG_FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD
 _ORIENTATION = 0x112
 _MOST_BOXES = 4096
 """The AVIF boxes and properties that are read."""
+_MOST_BRANDS = 4096
+"""Bytes of a box `ftyp` that are read."""
 _OTHERS = tuple(
     (re.compile(form, re.DOTALL | re.IGNORECASE), said)
     for form, said in (
@@ -113,8 +115,13 @@ def read_header(data: bytes, name: str) -> Header:
 
 
 def is_avif(head: bytes) -> bool:
-    """Whether a file begins as an AVIF does: with a box `ftyp` that has one of AVIF's brands."""
-    return head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis")
+    """Whether a file begins as an AVIF does: with a box `ftyp` that has one of AVIF's brands, first or among the
+    compatible ones. The first may be `mif1`, which says only that it is of HEIF's form, as HEIC is."""
+    if head[4:8] != b"ftyp":
+        return False
+    end = min(int.from_bytes(head[:4], "big"), _MOST_BRANDS)
+    brands = {head[8:12], *(head[at : at + 4] for at in range(16, end - 3, 4))}
+    return not brands.isdisjoint((b"avif", b"avis"))
 
 
 def _other(data: bytes) -> Header | None:

@@ -162,6 +162,8 @@ def looks_like_picture(head: bytes) -> bool:
         return head[8:12] == b"WEBP"
     if head.startswith(b"BM"):
         return head[6:10] == bytes(4)  # these bytes are reserved
+    if head[4:12] in (b"ftypmif1", b"ftypmiaf", b"ftypmsf1"):
+        return True  # an AVIF or a HEIC; which of both stands behind these bytes
     return is_avif(head) or any(head.startswith(start) for start, _ in _SUFFIXES)
 
 

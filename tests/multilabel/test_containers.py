@@ -151,6 +151,17 @@ def test_an_avif_is_read_and_turned(pixels, orientation):
     assert np.abs(found.astype(int) - expected).mean() < 4  # it is lossy; turned wrong the mean is over 40
 
 
+@pytest.mark.parametrize("brand", [b"mif1", b"miaf"])
+def test_an_avif_whose_first_brand_is_that_of_heif_s_form_is_read(pixels, brand):
+    data = avif(pixels)
+    turned = data[:8] + brand + data[12:]
+    assert (looks_like_picture(turned[:16]), suffix_of(turned)) == (True, "avif")
+    np.testing.assert_array_equal(decode(turned, "a.avif").pixels, decode(data, "a.avif").pixels)
+    heic = turned[:16] + b"heicheic" + turned[24:]
+    with pytest.raises(InputError, match="HEIC" if brand == b"mif1" else "not a picture in a format that is read"):
+        decode(heic.replace(b"miafMA1B", b"heicheic", 1), "a.heic")
+
+
 def test_an_avif_is_bounded_before_it_is_decoded_and_told_where_it_is_cut(monkeypatch, pixels):
     data = avif(pixels)
     monkeypatch.setattr(pictures, "MAX_PIXELS", 100)

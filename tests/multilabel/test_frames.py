@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+import struct
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from edgepress.multilabel.frames import has_several
 
@@ -40,3 +41,23 @@ def test_a_file_that_is_cut_anywhere_ends_in_an_answer(format):
     told = [has_several(two[:end]) for end in range(0, len(two), 7)]
     assert told == sorted(told)
     assert not told[0]
+
+
+@pytest.mark.parametrize(
+    ("tag", "value", "several"), [(254, 1, False), (254, 4, False), (254, 2, True), (255, 2, False)]
+)
+def test_a_thumbnail_or_a_mask_in_a_tiff_is_no_page(tag, value, several):
+    file, (page, thumbnail) = io.BytesIO(), (Image.new("RGB", size) for size in ((30, 20), (8, 8)))
+    said = TiffImagePlugin.ImageFileDirectory_v2()
+    said.tagtype[tag], said[tag] = 4 if tag == 254 else 3, value
+    thumbnail.encoderinfo = {"tiffinfo": said}
+    page.save(file, "TIFF", save_all=True, append_images=[thumbnail])
+    assert has_several(file.getvalue()) == several
+
+
+def test_directories_of_a_tiff_that_follow_each_other_in_a_circle_end():
+    data = bytearray(saved("TIFF", 1))
+    (directory,) = struct.unpack_from("<I", data, 4)
+    (entries,) = struct.unpack_from("<H", data, directory)
+    struct.pack_into("<I", data, directory + 2 + 12 * entries, directory)
+    assert not has_several(bytes(data))
