@@ -78,6 +78,7 @@ def quantize(
     time_limit: float = 60.0,
     weight_bits: int = 8,
     most_float: bool = False,
+    where: str = "here",
 ) -> Search:
     """Write the fastest INT8 model found that loses no more on val than is allowed; see `calibration.int8.search`.
 
@@ -94,6 +95,7 @@ def quantize(
         time_limit: number of seconds after which no further candidate is begun.
         weight_bits: 7 for x86 processors whose INT8 products saturate, otherwise 8.
         most_float: see `Searcher.run`.
+        where: what messages say of the machine that latencies are measured on.
 
     Raises:
         InputError: the graph has nothing to quantise, or holds zero points that the target misreads.
@@ -121,11 +123,11 @@ def quantize(
         check_qdq(out, target)
         log.info("  convolutions with a DequantizeLinear on both inputs: %d of %d", *convolutions_in_int8(out))
     if not most_float:
-        _warn(found, searcher, target)
+        _warn(found, searcher, target, where)
     return found
 
 
-def _warn(found: Search, searcher: Searcher, target: Target) -> None:
+def _warn(found: Search, searcher: Searcher, target: Target, where: str) -> None:
     best: Trial = found.best
     in_float, allowed = plural(len(best.float_nodes), "node"), searcher.allowed
     if searcher.drop(best) > allowed.drop:
@@ -137,7 +139,7 @@ def _warn(found: Search, searcher: Searcher, target: Target) -> None:
         log.warning("int8 for %s: %s, with %s in float", target, said, in_float)
     if best.latency is not None and best.latency.slower(SLOWER):
         log.warning(
-            "int8 for %s: slower than fp32 here (%s): the gate fails%s", target, best.latency, _faster(searcher)
+            "int8 for %s: slower than fp32 %s (%s): the gate fails%s", target, where, best.latency, _faster(searcher)
         )
 
 

@@ -33,8 +33,8 @@ def choose_calibration_set(
     """Indices into `train`, int64 `[min(count, N)]`, sorted.
 
     `covering` takes every label at least once, rare labels first, and then pictures at random; `random` draws at
-    random; `k-centre` takes pictures as far apart as possible, starting from one drawn at random. A warning names the
-    labels that no chosen picture shows.
+    random; `k-centre` takes pictures as far apart as possible, starting from one drawn at random. See also
+    `tell_labels`.
 
     Args:
         train: the split that pictures are drawn from.
@@ -61,7 +61,6 @@ def choose_calibration_set(
         assert embed is not None, "k-centre needs embeddings"
         pool = order[: POOL * count]
         chosen = [int(pool[row]) for row in k_centre(embed(train.subset(pool)), count, first=0)]
-    _report(train, chosen)
     return np.array(sorted(chosen), dtype=np.int64)
 
 
@@ -108,9 +107,8 @@ def _covering(train: MultiLabelDataset, order: np.ndarray) -> set[int]:
     return chosen
 
 
-def _report(train: MultiLabelDataset, chosen: list[int]) -> None:
-    """Name the labels that the chosen pictures lack, and those that few of them show, with the rarest first."""
-    pictures = train.subset(np.array(chosen))
+def tell_labels(train: MultiLabelDataset, pictures: MultiLabelDataset) -> None:
+    """Name the labels that calibration pictures lack, in a warning, and those that few show, with the rarest first."""
     missing = missing_labels(pictures)
     if missing:
         untaught = set(missing_labels(train))

@@ -83,11 +83,14 @@ def build_all(onnx: Bundle, recipe: Recipe, splits: Splits, out: Path, tuning: F
     """
     found = []
     host = host_of(recipe.host, recipe.host_python, recipe.ssh_option)
+    first = next((name for name in recipe.engines if ENGINES[name].target is not None), None)
     for engine in recipe.engines:
         spec, refusal, bundle, finetuned = ENGINES[engine], None, None, False
 
         def build(source: Bundle, ending: str, engine: EngineName = engine) -> Bundle:
-            return build_engine(engine, source, out, splits, recipe.quantize, recipe.compile, ending, host=host)
+            told = engine == first and not ending  # all of them have the same calibration pictures
+            settings = recipe.quantize, recipe.compile
+            return build_engine(engine, source, out, splits, *settings, ending, host=host, tell=told)
 
         try:
             bundle, finetuned = within_allowed(build, onnx, tuning)
@@ -136,12 +139,13 @@ def build_engine(
     *,
     host: Host | None = None,
     most_float: bool = False,
+    tell: bool = True,
 ) -> Bundle:
     """Make an engine's bundle in a run's folder from the fp32 ONNX bundle, with all bundles in between.
 
     Args:
         ending: suffix for the names of the new bundles.
-        host, most_float: of INT8, see `quantize_bundle`.
+        host, most_float, tell: of INT8, see `quantize_bundle`.
 
     Raises:
         InputError: the graph cannot be quantised or built for the target.
@@ -153,7 +157,7 @@ def build_engine(
     if spec.target is not None:
         bits = quantize_config.weight_bits if spec.weight_bits is None else spec.weight_bits
         config = quantize_config.model_copy(update={"weight_bits": bits})
-        graph = quantize_bundle(onnx, splits, spec.target, at, config, host=host, most_float=most_float)
+        graph = quantize_bundle(onnx, splits, spec.target, at, config, host=host, most_float=most_float, tell=tell)
     elif (spec.graph or spec.name) == "onnx-fp16":
         graph = compile_fp16(onnx, at)
     if spec.graph is None:

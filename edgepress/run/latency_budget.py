@@ -65,7 +65,7 @@ def choose_student(recipe: Recipe, splits: Splits, out: Path) -> tuple[Recipe, L
     tried: list[StudentTimes] = []
     with process_state().main_process_first():
         for name in recipe.students or (recipe.distill.backbone,):
-            tried.append(_timed(name, recipe, splits, out, host))
+            tried.append(_timed(name, recipe, splits, out, host, ask=bool(tried)))
             p50, _ = _best(tried[-1])
             verdict = "within" if p50 <= budget else "over"
             log.info(
@@ -145,8 +145,12 @@ def seen_on_host(host: Host, bundle: Bundle, recipe: Recipe, test: MultiLabelDat
     return seen
 
 
-def _timed(name: str, recipe: Recipe, splits: Splits, out: Path, host: Host | None) -> StudentTimes:
-    """A student's row of latency.json; it is kept while what it was measured from and on stays the same."""
+def _timed(name: str, recipe: Recipe, splits: Splits, out: Path, host: Host | None, *, ask: bool) -> StudentTimes:
+    """A student's row of latency.json; it is kept while what it was measured from and on stays the same.
+
+    Args:
+        ask: whether to ask the host first: before the first student, `require_ready` has.
+    """
     machine = describe_machine()
     key = inputs_hash(
         {
@@ -178,7 +182,7 @@ def _timed(name: str, recipe: Recipe, splits: Splits, out: Path, host: Host | No
     if kept is not None and kept.key == key and whole:
         log.info("%s: timed before, kept (%s)", name, out / TIMES)
         return kept
-    if host is not None:
+    if host is not None and ask:
         require_edgepress(host)  # an unreachable host says nothing against an engine
     folder = out / ".latency"
     shutil.rmtree(folder, ignore_errors=True)
@@ -216,7 +220,7 @@ def time_student(
     short = _SHORT.model_copy(update={"weight_bits": bits})
     for engine in recipe.engines:
         try:
-            bundle = build_engine(engine, onnx, folder, few, short, recipe.compile, most_float=most_float)
+            bundle = build_engine(engine, onnx, folder, few, short, recipe.compile, most_float=most_float, tell=False)
             times[folder_of(engine, recipe.compile)] = EngineTime(p50_ms=_p50(bundle, recipe, host))
         except (EngineUnavailableError, InputError) as error:
             times[folder_of(engine, recipe.compile)] = EngineTime(reason=str(error))

@@ -26,7 +26,7 @@ from edgepress.calibration.int8.search import (
     Search,
     Trial,
 )
-from edgepress.calibration.int8.subset import calibration_hash, choose_calibration_set, missing_labels
+from edgepress.calibration.int8.subset import calibration_hash, choose_calibration_set, missing_labels, tell_labels
 from edgepress.deploy.build.compile import built_for_openvino, derived_bundle
 from edgepress.deploy.build.litert import built_for_litert
 from edgepress.deploy.build.ncnn import built_for_ncnn
@@ -99,6 +99,7 @@ def quantize_bundle(
     *,
     host: Host | None = None,
     most_float: bool = False,
+    tell: bool = True,
 ) -> Bundle:
     """The INT8 bundle of an fp32 ONNX bundle for one target; see `calibration.int8.quantize`.
 
@@ -109,6 +110,7 @@ def quantize_bundle(
         host: the device that answers val and times the candidates; by default this machine. TensorRT's graphs are
             neither timed nor sent, because each would have to be built there.
         most_float: take the slowest graph that the search may end with, for the time alone; see `Searcher.run`.
+        tell: name the labels that few calibration pictures show, which matters to a student that learnt them.
 
     Raises:
         InputError: the parent is no fp32 ONNX bundle, its labels are not the data set's, the calibration set leaks, or
@@ -139,6 +141,8 @@ def quantize_bundle(
         require_replaceable(out, spec.quantized_kind, "int8")
         where = f", with candidates on {place.processor}" if place.on_device else ""
         log.info("quantising for %s on %s%s", target, plural(len(pictures), "picture"), where)
+        if tell:
+            tell_labels(splits.train, pictures)
         job = _Job(parent, splits.val, pictures, target, spec, config, bits, most_float)
         with _workplace(out, parent, inputs, place) as finished:
             return job.do(out, finished, place, tools, inputs)
@@ -163,7 +167,7 @@ class _Job:
         parent, target = self.parent, self.target
         candidates = Candidates(parent, self.val, self.spec, finished.folder, place)
         graph = finished.folder / candidates.model
-        found = self._search(graph, candidates, finished)
+        found = self._search(graph, candidates, finished, place)
         logits, golden = candidates.logits(graph), Golden.of(parent)
         decisions, facts = _aligned(parent, candidates.reference, logits, self.val)
         with derived_bundle(
@@ -187,7 +191,7 @@ class _Job:
         _plot(made, candidates.reference, logits, self.val)
         return made
 
-    def _search(self, graph: Path, candidates: Candidates, finished: Finished) -> Search:
+    def _search(self, graph: Path, candidates: Candidates, finished: Finished, place: Place) -> Search:
         pictures, preprocess = self.pictures, self.parent.preprocess
         return quantize(
             self.parent.model_path,
@@ -202,6 +206,7 @@ class _Job:
             time_limit=self.config.time_limit,
             weight_bits=self.bits,
             most_float=self.most_float,
+            where=f"on {place.processor}" if place.on_device else "here",
         )
 
     def _record(self, found: Search, float_map: float, place: Place) -> Quantization:

@@ -181,8 +181,11 @@ def test_what_is_just_allowed_is_no_miss(tmp_path, caplog):
     assert caplog.messages == []
 
 
-@pytest.mark.parametrize(("latency", "told"), [((1.5, 1.4, 1.6), True), ((0.5, 0.4, 0.6), False)])
-def test_slower_than_float_is_told(tmp_path, caplog, latency, told):
+@pytest.mark.parametrize(
+    ("latency", "told", "where"),
+    [((1.5, 1.4, 1.6), True, {}), ((0.5, 0.4, 0.6), False, {}), ((1.5, 1.4, 1.6), True, {"where": "on Cortex-A76"})],
+)
+def test_slower_than_float_is_told_with_where(tmp_path, caplog, latency, told, where):
     caplog.set_level(logging.WARNING, "edgepress")
     measured: list[str] = []
 
@@ -190,10 +193,11 @@ def test_slower_than_float_is_told(tmp_path, caplog, latency, told):
         measured.append(file.name)
         return Ratio(ratio=latency[0], low=latency[1], high=latency[2])
 
-    found = search(tmp_path, time_limit=0.0, measure=measure)
+    found = search(tmp_path, time_limit=0.0, measure=measure, **where)
     assert found.best.latency == Ratio(ratio=latency[0], low=latency[1], high=latency[2])
     assert set(measured) == {"int8.onnx"}
-    expected = ["int8 for onnxruntime: slower than fp32 here (1.50 times, 1.40 to 1.60): the gate fails"]
+    place = where.get("where", "here")
+    expected = [f"int8 for onnxruntime: slower than fp32 {place} (1.50 times, 1.40 to 1.60): the gate fails"]
     assert caplog.messages == (expected if told else [])
 
 

@@ -11,7 +11,13 @@ import numpy as np
 import pytest
 
 from edgepress.calibration.int8.embeddings import k_centre
-from edgepress.calibration.int8.subset import calibration_hash, choose_calibration_set, missing_labels, spread
+from edgepress.calibration.int8.subset import (
+    calibration_hash,
+    choose_calibration_set,
+    missing_labels,
+    spread,
+    tell_labels,
+)
 from edgepress.multilabel.datasets import MultiLabelDataset, load_dataset
 from edgepress.multilabel.errors import InputError
 
@@ -76,6 +82,7 @@ def test_a_label_that_train_never_shows_is_named(train, others, caplog, monkeypa
     without.targets[:, 1] = 0
     with caplog.at_level(logging.WARNING, logger="edgepress"):
         chosen = choose_calibration_set(without, others, 8)
+        tell_labels(without, without.subset(chosen))
     assert "green" in caplog.text
     assert not any(name in caplog.text for name in ("red", "blue", "circle", "bars"))
     assert without.targets[chosen].any(axis=0).tolist() == [True, False, True, True, True]
@@ -103,11 +110,12 @@ def test_few_and_missing_labels_are_named(train, others, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("edgepress"), "propagate", True)
     rare = with_rare_labels(train)
     with caplog.at_level(logging.INFO, logger="edgepress"):
-        choose_calibration_set(rare, others, 6)
+        tell_labels(rare, rare.subset(choose_calibration_set(rare, others, 6)))
         assert "no calibration picture" not in caplog.text
         assert "red (1), green (1), blue (1), circle (1), bars (1)" in caplog.text
         caplog.clear()
         drawn = choose_calibration_set(rare, others, 3, choice="random")
+        tell_labels(rare, rare.subset(drawn))
     missing = missing_labels(rare.subset(drawn))
     (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert missing

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -168,8 +170,12 @@ class TestStudent:
         assert chosen.distill.backbone == "test_resnet"
         assert read_times(tmp_path) == budget.students
 
-    def test_int8_is_timed_as_the_slowest_graph_that_its_search_may_end_with(self, settings, tmp_path, monkeypatch):
+    def test_int8_is_timed_as_the_slowest_graph_that_its_search_may_end_with(
+        self, settings, tmp_path, monkeypatch, caplog
+    ):
         seen = []
+        monkeypatch.setattr(logging.getLogger("edgepress"), "propagate", True)
+        caplog.set_level("INFO", "edgepress")
 
         def timed(bundle, recipe, host):
             seen.append(bundle.manifest.calibration)
@@ -180,8 +186,24 @@ class TestStudent:
         _, budget = choose_student(made, splits_of(made), tmp_path)
         assert budget.students[0].engines["onnx-int8-onnxruntime"].p50_ms == 7.0
         (calibration,) = seen
+        assert "quantising for onnxruntime" in caplog.text
+        assert "calibration picture" not in caplog.text  # they matter to a student that learnt something
         assert [one.kept for one in calibration.tried] == [0, int(MOST_FLOAT * calibration.products)]
         assert len(calibration.kept_float) >= calibration.tried[-1].kept > 0
+
+    def test_the_host_is_asked_again_before_another_student_alone(self, settings, tmp_path, monkeypatch):
+        """`require_ready` has asked it before the first one."""
+        ssh, calls = tmp_path / "bin" / "ssh", tmp_path / "calls"
+        ssh.parent.mkdir()
+        ssh.write_text(f'#!/bin/sh\necho "$*" >> {calls}\ncat > /dev/null\nexit 255\n')
+        ssh.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{ssh.parent}:{os.environ['PATH']}")
+        more = {"engines": ["onnx-fp32"], "latency_budget": "8ms", "students": STUDENTS, "host": "device"}
+        made = recipe({**settings, **more})
+        with pytest.raises(InputError, match="device: ssh failed"):
+            choose_student(made, splits_of(made), tmp_path)
+        assert [row.student for row in read_times(tmp_path)] == [STUDENTS[0]]
+        assert [call.endswith("--version") for call in calls.read_text().splitlines()] == [False, True]
 
     def test_without_a_budget_nothing_is_timed(self, settings, tmp_path):
         made = recipe(settings)
