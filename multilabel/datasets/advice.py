@@ -35,7 +35,7 @@ def options_for(table: LabelTable, good: Sequence[int], bad: Sequence[int]) -> s
     bad = [column for column in bad if not _OUTLINE.fullmatch(column_key(header[column]))] or bad
     empty = [column for column in good if not any(canonical(row[column]) for row in table.sample if len(row) > column)]
     good = [column for column in good if column not in empty]
-    cells = {column: Counter(row[column].strip() for row in table.sample if len(row) > column) for column in bad}
+    cells = {column: Counter(_cells(table, column)) for column in bad}
     numbered = {column: mark for column in bad if (mark := _between_numbers(cells[column]))}
     words = [column for column in bad if column not in numbered and not _measures(cells[column])]
     marks = {column: _separator(list(cells[column])) for column in words}
@@ -70,18 +70,35 @@ def options_for(table: LabelTable, good: Sequence[int], bad: Sequence[int]) -> s
     if good:
         only = f"if the labels are {_some(header, good)} alone: --label-columns {_quoted(header[c] for c in good)}"
         if len(good) > len(listing) and not any(_answers(cell) for column in answers for cell in cells[column]):
-            return "; ".join([*parts, only])  # the others describe the pictures in another way, such as a sex
+            # The others describe the pictures in another way, such as a sex.
+            return "; ".join([*parts, only, *_of_shares(cells)])
         ways.append(only)
     if answers:
         meant = sorted([*answers, *good])
         only = f" --label-columns {_quoted(header[c] for c in meant)}" if len(meant) < len(good) + len(bad) else ""
         plural = "are labels" if len(answers) > 1 else "is a label"
-        ways.append(f"if {_some(header, answers)} {plural}: --values {_values(answers, cells)}{only}")
+        told = cells | {column: Counter(_cells(table, column)) for column in good}  # --values is told all of them
+        ways.append(f"if {_some(header, answers)} {plural}: --values {_values(meant, told)}{only}")
     if not ways:
         ways = ["--label-columns says which columns are labels, --values what their values mean"]
-    if any(_SHARE.fullmatch(cell) for column in bad for cell in cells[column]):
-        ways.append("numbers between 0 and 1 are no answers: write 1 or 0 for them, after a threshold of your own")
-    return "; ".join(ways)
+    return "; ".join([*ways, *_of_shares(cells)])
+
+
+def option_for_list(table: LabelTable, column: int) -> str:
+    """The options that read a column as the one that lists labels."""
+    name = table.header[column]
+    named = name if re.fullmatch(r"[\w.-]+", name) else _quoted([name])
+    return f"--label-columns {named}{_separator(_cells(table, column))}"
+
+
+def _cells(table: LabelTable, column: int) -> list[str]:
+    return [row[column].strip() for row in table.sample if len(row) > column]
+
+
+def _of_shares(cells: dict[int, Counter[str]]) -> list[str]:
+    if not any(_SHARE.fullmatch(cell) for column in cells.values() for cell in column):
+        return []
+    return ["numbers between 0 and 1 are no answers: write 1 or 0 for them, after a threshold of your own"]
 
 
 def _repeats(cells: Counter[str]) -> bool:
@@ -139,12 +156,21 @@ def _answers(cell: str) -> bool:
 def _values(columns: Sequence[int], cells: dict[int, Counter[str]]) -> str:
     """The value of `--values` for words that say yes and no, as far as their language is known."""
     known = Values.parse(None)
-    texts = sorted({cell for column in columns for cell in cells[column] if canonical(cell)})
+    # A number is written as its value, because a comma would end the part.
+    found = {canonical(cell): cell for column in columns for cell in cells[column] if canonical(cell)}
+    texts = sorted({_written(cell) for cell in found.values()})
     yes = [text for text in texts if text.lower() in _YES or known.of(text) == "yes"]
     no = [text for text in texts if text.lower() in _NO or known.of(text) == "no"]
-    unknown = [text for text in texts if text.lower() in _UNKNOWN and text not in (*yes, *no)]
+    unknown = [text for text in texts if text not in (*yes, *no) and (text.lower() in _UNKNOWN or known.of(text))]
     if len(texts) > len(yes) + len(no) + len(unknown) or not yes:
         return f"'yes=...,no=...' with {shown(texts, 4)} in these places"
     said = [*(f"yes={text}" for text in yes), *(f"no={text}" for text in no), *(f"unknown={text}" for text in unknown)]
-    said += [] if no else ["empty=no"]
+    denied = set(map(canonical, no))
+    marks = [column for column in columns if denied.isdisjoint(map(canonical, cells[column]))]
+    if not no or any("" in map(canonical, cells[column]) for column in marks):
+        said.append("empty=no")  # a column of marks alone says no by nothing
     return f"'{','.join(said)}'"
+
+
+def _written(cell: str) -> str:
+    return canonical(cell) if _NUMBER.fullmatch(cell) else cell

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from edgepress.multilabel.datasets import files
-from edgepress.multilabel.datasets.advice import options_for
+from edgepress.multilabel.datasets.advice import option_for_list, options_for
 from edgepress.multilabel.datasets.denials import NO_CONTENT, deniers_of, refuse_denied, refuse_other_lists
 from edgepress.multilabel.datasets.elsewhere import folder_of_split
 from edgepress.multilabel.datasets.finding import Pictures
@@ -114,7 +114,7 @@ def columns_of(table: LabelTable, options: DataOptions, pictures: Pictures, name
         labels = () if listed else _label_columns(table, others, picture, split, options, named)
         if listed:
             rest = [column for column in others if column not in listed and _may_split(table, column, split)]
-            _refuse_doubtful(table, rest, [table.header[listed[0]]])
+            _refuse_doubtful(table, rest, [], option_for_list(table, listed[0]))
             refuse_other_lists(table, listed[0], others)
             deniers = deniers_of(table, picture, others)
             for column in deniers:
@@ -309,12 +309,13 @@ def _may_split(table: LabelTable, column: int, split: int | None) -> bool:
     return split is None and bool(_words(table.header[column]) & _SPLIT_WORDS) and _is_yes_or_no(table, column)
 
 
-def _refuse_doubtful(table: LabelTable, doubtful: list[int], labels: list[str]) -> None:
+def _refuse_doubtful(table: LabelTable, doubtful: list[int], labels: list[str], option: str = "") -> None:
     if doubtful:
         name, *more = (table.header[column] for column in doubtful)
-        them = f"it (and {shown(more, 3)})" if more and labels else "it"
-        chosen = ",".join(labels or more)
-        out = f"--label-columns '{chosen}' leaves {them} out" if chosen else "--label-columns leaves it out"
+        them = f"it (and {shown(more, 3)})" if more and (labels or option) else "it"
+        if chosen := labels or more:
+            option = option or f"--label-columns '{','.join(chosen)}'"
+        out = f"{option or '--label-columns'} leaves {them} out"
         raise InputError(
             f"{table.path}, line 1: column {name!r} holds yes and no, and is named like no label; --split-column "
             f"{name!r} reads it as the split, {out}, and with it among --label-columns it is a label"

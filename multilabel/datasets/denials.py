@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from edgepress.multilabel.datasets.advice import option_for_list
 from edgepress.multilabel.datasets.tables import LabelTable, column_key
 from edgepress.multilabel.datasets.values import Values, canonical
 from edgepress.multilabel.errors import InputError
@@ -78,11 +79,10 @@ def refuse_denied(table: LabelTable, listed: int, column: int, row: Sequence[str
         affirms = meaning in ("no", "unknown")
     if affirms:
         return
-    label = table.header[listed]
     raise InputError(
         f"{table.path}: column {table.header[column]!r} holds {cell[:40]!r}, and may say whether a picture has the "
-        f"label in {label!r}; --label-columns {label} takes every row for a yes; otherwise keep the rows of yes alone, "
-        "or give each label a column"
+        f"label in {table.header[listed]!r}; {option_for_list(table, listed)} takes every row for a yes; otherwise "
+        "keep the rows of yes alone, or give each label a column"
     )
 
 
@@ -101,12 +101,13 @@ def refuse_other_lists(table: LabelTable, listed: int, others: list[int]) -> Non
         if column != listed and words and _FURTHER_LIST.fullmatch(column_key(name)):
             raise InputError(
                 f"{table.path}, line 1: column {name!r} may list labels as well as {label!r}; --label-columns "
-                f"'{label},{name}' reads them together, and --label-columns {label} leaves it out"
+                f"'{label},{name}' reads them together, and {option_for_list(table, listed)} leaves it out"
             )
         if column != listed and _OTHER_LIST.fullmatch(column_key(name)) and words:
             raise InputError(
                 f"{table.path}, line 1: column {name!r} may list labels that a picture does not have, or that nobody "
-                f"knows; --label-columns {label} leaves it out; otherwise give each label a column with 1, 0 or nothing"
+                f"knows; {option_for_list(table, listed)} leaves it out; otherwise give each label a column with 1, 0 "
+                "or nothing"
             )
 
 

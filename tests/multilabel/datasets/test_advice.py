@@ -110,3 +110,40 @@ def test_runs_of_pixels_are_no_list_of_labels_and_the_number_beside_them_is(tmp_
         ["a.jpg", "b.jpg", "c.jpg"],
         [[1, 0, 0], [0, 0, 1], [0, 1, 0]],
     )
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ["a.jpg,x,1", "b.jpg,,0", "c.jpg,x,0"],
+        ["a.jpg,x,ja", "b.jpg,,nein", "c.jpg,x,nein"],
+        ["a.jpg,x,✓", "b.jpg,,", "c.jpg,x,"],
+        ["a.jpg,x,true", "b.jpg,,false", 'c.jpg,x,"0,0"'],
+    ],
+)
+def test_columns_with_different_marks_need_one_message(tmp_path, rows):
+    root = write_csv(tmp_path, "path,cat,dog", *rows)
+    said = refusal(root)
+    after = next(one for one in ("if 'cat' and 'dog' are labels: ", "if 'cat' is a label: ") if one in said)
+    data = load_dataset(root, **options_in(said, after))
+    assert data.labels.names == ("cat", "dog")
+    np.testing.assert_array_equal(data.targets, [[1, 1], [0, 0], [1, 0]])
+    assert not data.ignore.any()
+
+
+@pytest.mark.parametrize(("header", "third"), [("confidence", "0.9"), ("negative", "sea"), ("test", "1")])
+@pytest.mark.parametrize("listed", ['"cat, dog"', "cat dog"])
+def test_a_list_beside_a_doubtful_column_needs_one_message(tmp_path, header, third, listed):
+    root = write_csv(tmp_path, f"path,tags,{header}", f"a.jpg,{listed},{third}", f"b.jpg,dog,{third}", "c.jpg,cat,0")
+    option = refusal(root).partition("--label-columns ")[2]
+    given = shlex.split(option.partition(" leaves")[0].partition(" takes")[0])
+    data = load_dataset(root, label_columns=given[0], separator=given[given.index("--separator") + 1])
+    assert data.labels.names == ("cat", "dog")
+    np.testing.assert_array_equal(data.targets, [[1, 1], [0, 1], [1, 0]])
+
+
+def test_shares_are_told_also_where_most_columns_are_answers(tmp_path):
+    said = refusal(
+        write_csv(tmp_path, "path,cat,dog,sky,note", "a.jpg,1,0,1,0.3", "b.jpg,1,0,1,0.7", "c.jpg,1,1,1,x-ray")
+    )
+    assert "alone: --label-columns 'cat,dog,sky'; numbers between 0 and 1 are no answers: " in said
