@@ -32,6 +32,7 @@ from edgepress.multilabel.datasets import (
     voc,
     webdataset,
 )
+from edgepress.multilabel.datasets.columns import SPLIT_NAMES
 from edgepress.multilabel.datasets.contents import Reader
 from edgepress.multilabel.datasets.dataset import MultiLabelDataset
 from edgepress.multilabel.datasets.elsewhere import told_folders
@@ -51,6 +52,7 @@ _PART = re.compile(r"(?P<split>.+)\[(?:(?P<low>\d{1,3})%)?:(?:(?P<high>\d{1,3})%
 """A part of a split, such as `train[:90%]`."""
 _SLICE = re.compile(r"(?P<split>.+)\[(?P<inside>[^\]]*)\]")
 """A slice of a split as other libraries write it, such as `train[90:]` or `train[:1000]`."""
+_UNRECOGNISED = "not recognised as a data set"
 UNLABELLED = "unlabelled"
 """Name of the split of pictures that nobody labelled."""
 
@@ -129,6 +131,9 @@ def load_dataset(
             f"{''.join(f' ({note})' for note in read.notes[:2])}"
         )
     groups, told = find_groups(root, read.labels, options)
+    lying = told_folders(root, named, read.paths, tables=found == "csv" and options.split_column is None)
+    if found == "folders" and not SPLIT_NAMES.isdisjoint(name.lower() for name in read.labels):
+        lying = []  # the reader has told that these folders are labels
     whole = MultiLabelDataset(
         root=root,
         split=split,
@@ -141,7 +146,7 @@ def load_dataset(
             *_alike(read.labels),
             *_numbers(read.labels),
             *(() if listed else tell_no_labels(read)),
-            *told_folders(root, named, read.paths, tables=found == "csv" and options.split_column is None),
+            *lying,
             *told,
         ),
         values=read.values,
@@ -254,9 +259,9 @@ def detect_format(path: str | Path, options: DataOptions | None = None, **fields
     if options.format != "auto":
         reader = _READERS[options.format]
         if not reader.recognise(root, options):
-            raise InputError(
-                f"{root}: not recognised as {options.format}; expected {reader.LOOKS_FOR}; {_instead(root, options)}"
-            )
+            said = _instead(root, options)
+            wanted = "" if reader.LOOKS_FOR in said else f"; expected {reader.LOOKS_FOR}"
+            raise InputError(f"{root}: not recognised as {options.format}{wanted}; {said}")
         return options.format
     try:
         if (name := _recognised(root, options)) is not None:
@@ -265,7 +270,7 @@ def detect_format(path: str | Path, options: DataOptions | None = None, **fields
             raise InputError(
                 f"{root}: is a bundle and no data set; expected a folder of pictures and their labels here"
             )
-        why = f"{root}: not recognised as a data set: {nearest(root)}"
+        why = f"{root}: {_UNRECOGNISED}: {nearest(root)}"
     except folders.DoubtfulError as error:
         why = str(error)
     raise InputError(why + meant_inside(root, lambda folder: _recognised(folder, options) is not None))
@@ -289,7 +294,7 @@ def _instead(root: Path, options: DataOptions) -> str:
     try:
         return f"without --format it is read as {detect_format(root, options.model_copy(update={'format': 'auto'}))}"
     except InputError as error:
-        return str(error).removeprefix(f"{root}: ")
+        return str(error).removeprefix(f"{root}: ").replace(_UNRECOGNISED, "nor as another data set", 1)
 
 
 def refuse_leaks(train: MultiLabelDataset, others: list[MultiLabelDataset]) -> None:

@@ -286,3 +286,27 @@ def test_folders_within_the_folder_of_a_label_are_told(tmp_path):
     check(data, ["animal", "plant"], ["a.jpg", "b.jpg", "c.jpg"], [[1, 0], [1, 0], [0, 1]])
     said = "folders within a label's folder say nothing more: their pictures have that label: animal/cat, animal/dog"
     assert data.notes == (said,)
+
+
+@pytest.mark.parametrize(
+    ("paths", "said"),
+    [
+        (("cat/a.jpg", "dog/b.jpg"), "not recognised as folders; nor as another data set: holds folders of pictures"),
+        (("a.jpg",), "not recognised as folders; expected <split>/<label>/ with pictures; nor as another data set: "),
+    ],
+)
+def test_what_is_no_folders_by_request_is_told_once(tmp_path, paths, said):
+    for shade, path in enumerate(paths):
+        picture(tmp_path / path, shade)
+    told = refusal(tmp_path, format="folders")
+    assert told.startswith(f"{tmp_path}: {said}")
+    assert told.count("expected <split>/<label>/ with pictures") == 1
+    assert told.count("not recognised") == 1
+
+
+def test_folders_that_are_named_as_splits_and_read_as_labels_are_told_once(tmp_path):
+    for shade, path in enumerate(("x/train/cat/a.jpg", "x/train/dog/b.jpg", "x/val/dog/c.jpg")):
+        picture(tmp_path / path, shade)
+    notes = load_dataset(tmp_path, "x", format="folders").notes
+    assert "train, val are labels here, although splits are named so" in notes
+    assert not any("folders that name several" in note for note in notes)
