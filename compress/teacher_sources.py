@@ -14,7 +14,7 @@ from edgepress.compress.checkpoint import describes_itself, load_model, write_mo
 from edgepress.compress.gather import process_state
 from edgepress.compress.reading import TeacherSource
 from edgepress.multilabel.bundle import Bundle, file_sha256, inputs_hash, up_to_date, write_atomically, write_bundle
-from edgepress.multilabel.datasets import DataOptions
+from edgepress.multilabel.datasets import DataOptions, list_splits
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.facts import Facts
 from edgepress.multilabel.folder_kinds import holds_pictures
@@ -116,7 +116,8 @@ def look_at_teacher(source: Path, data: str | Path, reader: DataOptions | None =
         InputError: there is nothing, a bundle that is no teacher, or something that `edgepress adopt` makes a bundle
             of; the message has its command.
     """
-    read_so = [] if reader is None else reader.as_flags()
+    options = reader or DataOptions()
+    read_so = options.as_flags()
     if not source.exists():
         raise InputError(f"{source}: no such file or folder; expected {_EXPECTED}")
     if (source / MANIFEST).is_file():
@@ -144,8 +145,20 @@ def look_at_teacher(source: Path, data: str | Path, reader: DataOptions | None =
         raise
     what = {"onnx": "an ONNX file", "checkpoint": "a checkpoint"}.get(kind, "a folder of another library")
     raise InputError(
-        f"{source}: {what}, and a teacher is a bundle; make one and give its folder: {_adopt(source, data, read_so)}"
+        f"{source}: {what}, and a teacher is a bundle; make one and give its folder: "
+        f"{_adopt(source, data, [*read_so, *_split_for_adopt(data, options)])}"
     )
+
+
+def _split_for_adopt(data: str | Path, reader: DataOptions) -> list[str]:
+    """The option that names a split for `adopt` to verify a model on, where none is named test."""
+    try:
+        names = list_splits(data, reader)
+    except (InputError, OSError):
+        return []  # told when the data set is read
+    if not names or "test" in names:
+        return []
+    return ["--split", next((name for name in ("val", "valid", "validation", "dev") if name in names), names[-1])]
 
 
 def _adopt(source: Path, data: str | Path, read_so: Sequence[str]) -> str:

@@ -19,6 +19,7 @@ from edgepress.multilabel.bundle import MANIFEST
 from edgepress.multilabel.datasets import DataOptions, load_dataset
 from edgepress.multilabel.errors import InputError
 from tests.compress.lessons import STUDENT, content
+from tests.multilabel.layouts import picture, write
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -106,6 +107,24 @@ def test_the_command_reads_the_data_set_as_the_verb_does(tmp_path, monkeypatch):
     given = {flag: words[words.index(flag) + 1] for flag in ("--format", "--label-columns", "--separator")}
     assert DataOptions.parse({flag[2:].replace("-", "_"): text for flag, text in given.items()}, "flags") == reader
     assert DataOptions().as_flags() == []
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        (("train", "test"), "--data set --out big --labels"),
+        (("train", "valid"), "--data set --split valid --out big --labels"),
+        (("main",), "--data set --split main --out big --labels"),
+    ],
+)
+def test_the_command_names_a_split_that_the_data_set_has(tmp_path, monkeypatch, named, said):
+    monkeypatch.chdir(tmp_path)
+    Path("big.onnx").write_bytes(b"")
+    for split in named:
+        rows = write(Path("set") / split / "metadata.jsonl", '{"file_name": "a.png", "labels": ["cat"]}')
+        picture(rows.parent / "a.png")
+    with pytest.raises(InputError, match=re.escape(said)):
+        look_at_teacher(Path("big.onnx"), "set")
 
 
 def test_what_is_no_model_is_told_with_what_a_teacher_is(tiny_data, tmp_path):
