@@ -117,14 +117,18 @@ def quantize(
     except Exception as error:  # an error of a quantiser or a runtime is of its own type, and the graph's fault
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"{model}: cannot be quantised for {target}: {reason}") from error
-    for suffix in (out.suffix, ".bin") if target in ("openvino", "ncnn") else (out.suffix,):
-        shutil.copyfile(found.best.file.with_suffix(suffix), out.with_suffix(suffix))
-    if target == "onnxruntime" or target == "tensorrt":
-        check_qdq(out, target)
-        log.info("  convolutions with a DequantizeLinear on both inputs: %d of %d", *convolutions_in_int8(out))
+    _write(found.best.file, out, target)
     if not most_float:
         _warn(found, searcher, target, where)
     return found
+
+
+def _write(best: Path, out: Path, target: Target) -> None:
+    for suffix in (out.suffix, ".bin") if target in ("openvino", "ncnn") else (out.suffix,):
+        shutil.copyfile(best.with_suffix(suffix), out.with_suffix(suffix))
+    if target == "onnxruntime" or target == "tensorrt":
+        check_qdq(out, target)
+        log.info("  convolutions with a DequantizeLinear on both inputs: %d of %d", *convolutions_in_int8(out))
 
 
 def _warn(found: Search, searcher: Searcher, target: Target, where: str) -> None:

@@ -27,6 +27,11 @@ Answer = dict[str, float] | InputError
 Write = Callable[[str, list[str], Answer], None]
 """A function of a picture's name, its tags, and every label's probability or why there is none."""
 
+Top = Annotated[
+    int | None,
+    typer.Option("--top", min=1, help="Tell so many labels, the most probable; in (brackets) if not a tag."),
+]
+
 
 def verb(
     bundle: BundlePath,
@@ -42,14 +47,7 @@ def verb(
     rebuild: Rebuild = False,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Pictures per call of the engine.")] = 8,
     every: Annotated[float, typer.Option("--every", help="Seconds between two pictures of a video.")] = 1.0,
-    top: Annotated[
-        int | None,
-        typer.Option(
-            "--top",
-            min=1,
-            help="Tell so many labels, the most probable; in (brackets) if not a tag.",
-        ),
-    ] = None,
+    top: Top = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first picture that cannot be read.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="A table: file, labels, probabilities, error.")] = False,
     as_json: Annotated[
