@@ -43,7 +43,7 @@ for dtype in (np.float32, np.float64):
         made = KNeighborsClassifier(neighbours, weights="distance").fit(known, truth)
         decided, right, labels, found = both(made, new)
         wrong, apart = float((labels != decided).mean()), float(np.abs(found - right).max())
-        print(f"{dtype.__name__}, {neighbours} neighbours: {wrong:.2f} of decisions differ, probabilities by {apart:.2f}")
+        print(f"{dtype.__name__}, {neighbours} neighbours: {wrong:.2f} of decisions differ, scores by {apart:.2f}")
         np.testing.assert_allclose(found, plain, atol=1e-6)  # those of neighbours that weigh the same
         assert wrong > 0.03 and apart > 0.05
     _, right, _, found = both(made, known)
