@@ -209,8 +209,10 @@ def _notes(source: _Source, rows: dict[Any, int]) -> list[str]:
     notes = []
     keys: dict[str, None] = {}
     for annotation in source.annotations:
-        others = [] if annotation.keys() <= _READ_OR_PLAIN else [key for key in annotation if key not in _READ_OR_PLAIN]
         attributes = annotation.get("attributes")
+        if attributes is None and annotation.keys() <= _READ_OR_PLAIN:
+            continue  # most files have nothing else, and may have a million annotations
+        others = [key for key in annotation if key not in _READ_OR_PLAIN]
         said = {key: annotation[key] for key in others} | (attributes if isinstance(attributes, dict) else {})
         keys.update(
             (key, None) for key, value in said.items() if key not in keys and (value or denied_in_json(key, value))
