@@ -132,7 +132,7 @@ def proofs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def exports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The same model is exported once by a session, in whichever of its processes; see `tests.exports`."""
+    """The same network is traced once by a session, in whichever of its processes; see `tests.exports`."""
     if "torch" not in sys.modules:  # no test exports, as each of their files imports it
         yield
         return

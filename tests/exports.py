@@ -1,8 +1,9 @@
-"""One session exports the same model once: each further export of it is read from a folder that its processes share.
+"""One session traces the same network once: each further export of it begins with what its processes share in a folder.
 
-An export takes two to three seconds, nearly all of them in torch's tracing, and tests export the same weights for many
-purposes. Same are models whose modules, their code, their settings and their tensors are the same; one that
-holds anything of which this cannot be said, such as a class or a function of a test, is exported anew.
+An export takes two to three seconds, nearly all of them in torch's tracing, and tests export the same network for many
+purposes. Same are models whose modules, their code, their settings and the shapes of their tensors are the same; one
+that holds anything of which this cannot be said, such as a class or a function of a test, is traced anew. A model's own
+weights take the place of those that were traced, and all that follows is done as in every export.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import hashlib
 import os
 import types
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,63 +21,46 @@ import onnx
 import pytest
 import torch
 
-from edgepress.deploy.build import traced
-
 try:
+    import onnx_ir as ir
     from torch.onnx._internal.exporter import _registration
-except ImportError:  # another torch has its operators elsewhere, and exports take a little longer
+except ImportError:  # another torch has its operators elsewhere, and every network is traced anew
     _registration = None
 
 _PACKAGES = ("edgepress", "timm", "torch", "transformers")
 """Whose code stays as it is for a session. transformers 5 gives every torch.nn.Module a method of its own."""
 
 
-@dataclass(frozen=True)
-class _Kept:
-    """What of torch's program edgepress reads."""
-
-    file: Path
-
-    @property
-    def model_proto(self) -> onnx.ModelProto:
-        return onnx.load(self.file)
+@functools.cache
+def _operators(apis: Any) -> Any:
+    """torch asks for the same list of 500 operators in every export, and reads the source of each."""
+    return type(apis).__getattr__(apis, "get_torchlib_ops")()
 
 
 @contextlib.contextmanager
 def exported_once(folder: Path) -> Iterator[None]:
-    """While this lasts, torch.onnx.export, and what traces with it, give what they gave for the same model."""
-    export, trace = torch.onnx.export, traced.exported
-
-    def once_traced(module: Any, arguments: Any, **named: Any) -> onnx.ModelProto:
-        same = identity(module, arguments, named | {"optimize": False})
-        if same is None:
-            return trace(module, arguments, **named)
-        file = folder / f"{same}.onnx"
-        if not file.exists():
-            _write(file, trace(module, arguments, **named))
-        return onnx.load(file)
+    """While this lasts, torch.onnx.export traces each network once."""
+    export = torch.onnx.export
 
     @functools.wraps(export)
     def once(module: Any, arguments: Any = (), *more: Any, **named: Any) -> Any:
-        same = None if more or not named.get("optimize", True) else identity(module, arguments, named)
+        whole = named | {"optimize": False}
+        same = None if more or _registration is None else identity(module, arguments, whole)
         if same is None:
             return export(module, arguments, *more, **named)
         file = folder / f"{same}.onnx"
         if not file.exists():
-            program = export(module, arguments, **named)
-            if program is None:
-                return None
-            _write(file, program.model_proto)
-        return _Kept(file)
+            _write(file, export(module, arguments, **whole).model_proto)
+        program = torch.onnx.ONNXProgram(ir.serde.deserialize_model(with_weights(onnx.load(file), module)), None)
+        if named.get("optimize", True):
+            program.optimize()
+        return program
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.onnx, "export", once)
-        patch.setattr(traced, "exported", once_traced)
         apis = getattr(_registration, "onnxscript_apis", None)  # torch's own way to them, which versions change
         if apis is not None:
-            # torch asks for the same list of 500 operators in every export, and reads the source of each.
-            listed = functools.cache(lambda: type(apis).__getattr__(apis, "get_torchlib_ops")())
-            patch.setattr(apis, "get_torchlib_ops", listed, raising=False)
+            patch.setattr(apis, "get_torchlib_ops", functools.partial(_operators, apis), raising=False)
         yield
 
 
@@ -87,8 +70,24 @@ def _write(file: Path, graph: onnx.ModelProto) -> None:
     begun.replace(file)
 
 
+def with_weights(graph: onnx.ModelProto, module: torch.nn.Module) -> onnx.ModelProto:
+    """The trace with a module's own weights in the place of those that were traced."""
+    tensors = tensors_of(module)
+    for initializer in graph.graph.initializer:
+        if initializer.name in tensors:
+            assert initializer.HasField("raw_data"), initializer.name
+            initializer.raw_data = tensors[initializer.name].detach().contiguous().numpy().tobytes()
+    return graph
+
+
+def tensors_of(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """By every name that one has: torch's program may take any of them."""
+    everything = {"remove_duplicate": False}
+    return {**dict(module.named_parameters(**everything)), **dict(module.named_buffers(**everything))}
+
+
 def identity(module: Any, arguments: Any, named: dict[str, Any]) -> str | None:
-    """The hash of all that an export follows from; None where it cannot be told."""
+    """The hash of all that a trace follows from; None where it cannot be told."""
     if not (isinstance(module, torch.nn.Module) and isinstance(arguments, tuple) and named.get("dynamo")):
         return None
     if not all(isinstance(argument, torch.Tensor) for argument in arguments):
@@ -101,15 +100,14 @@ def identity(module: Any, arguments: Any, named: dict[str, Any]) -> str | None:
             return None
         held = ("_parameters", "_buffers", "_modules")
         settings = {key: value for key, value in vars(part).items() if key not in held}
+        if any(isinstance(value, torch.Tensor) for value in settings.values()):  # it is written into the graph
+            return None
         said += [name, written, part.extra_repr(), repr(sorted(settings.items()))]
     words = "\n".join(said)
     if " at 0x" in words:  # an address says nothing of what is there
         return None
-    found = hashlib.sha256(words.encode())
-    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-        found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        found.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy())
-    return found.hexdigest()
+    shapes = "\n".join(f"{name} {tuple(one.shape)} {one.dtype}" for name, one in tensors_of(module).items())
+    return hashlib.sha256(f"{words}\n{shapes}".encode()).hexdigest()
 
 
 def code(kind: type) -> str | None:
