@@ -65,7 +65,7 @@ def choose_student(recipe: Recipe, splits: Splits, out: Path) -> tuple[Recipe, L
     tried: list[StudentTimes] = []
     with process_state().main_process_first():
         for name in recipe.students or (recipe.distill.backbone,):
-            tried.append(_timed(name, recipe, splits, out, host, ask=bool(tried)))
+            tried.append(_timed(name, recipe, splits, out, host))
             p50, _ = _best(tried[-1])
             verdict = "within" if p50 <= budget else "over"
             log.info(
@@ -145,12 +145,8 @@ def seen_on_host(host: Host, bundle: Bundle, recipe: Recipe, test: MultiLabelDat
     return seen
 
 
-def _timed(name: str, recipe: Recipe, splits: Splits, out: Path, host: Host | None, *, ask: bool) -> StudentTimes:
-    """A student's row of latency.json; it is kept while what it was measured from and on stays the same.
-
-    Args:
-        ask: whether to ask the host first: before the first student, `require_ready` has.
-    """
+def _timed(name: str, recipe: Recipe, splits: Splits, out: Path, host: Host | None) -> StudentTimes:
+    """A student's row of latency.json; it is kept while what it was measured from and on stays the same."""
     machine = describe_machine()
     key = inputs_hash(
         {
@@ -182,7 +178,7 @@ def _timed(name: str, recipe: Recipe, splits: Splits, out: Path, host: Host | No
     if kept is not None and kept.key == key and whole:
         log.info("%s: timed before, kept (%s)", name, out / TIMES)
         return kept
-    if host is not None and ask:
+    if host is not None:
         require_edgepress(host)  # an unreachable host says nothing against an engine
     folder = out / ".latency"
     shutil.rmtree(folder, ignore_errors=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import logging
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -190,20 +189,6 @@ class TestStudent:
         assert "calibration picture" not in caplog.text  # they matter to a student that learnt something
         assert [one.kept for one in calibration.tried] == [0, int(MOST_FLOAT * calibration.products)]
         assert len(calibration.kept_float) >= calibration.tried[-1].kept > 0
-
-    def test_the_host_is_asked_again_before_another_student_alone(self, settings, tmp_path, monkeypatch):
-        """`require_ready` has asked it before the first one, whose engine then fails there."""
-        ssh, calls = tmp_path / "bin" / "ssh", tmp_path / "calls"
-        ssh.parent.mkdir()
-        ssh.write_text(f'#!/bin/sh\necho "$*" >> {calls}\nexit 255\n')
-        ssh.chmod(0o755)
-        monkeypatch.setenv("PATH", f"{ssh.parent}:{os.environ['PATH']}")
-        more = {"engines": ["onnx-fp32"], "latency_budget": "8ms", "students": STUDENTS, "host": "device"}
-        made = recipe({**settings, **more})
-        with pytest.raises(InputError, match="device: ssh failed"):
-            choose_student(made, splits_of(made), tmp_path)
-        assert [row.student for row in read_times(tmp_path)] == [STUDENTS[0]]
-        assert len(calls.read_text().splitlines()) == 2  # of the first one's engine, and of the second
 
     def test_without_a_budget_nothing_is_timed(self, settings, tmp_path):
         made = recipe(settings)
