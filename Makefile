@@ -52,7 +52,7 @@ versions: $(VENV)/.installed
 # What `edgepress students` knows; it goes on where it was interrupted, and takes hours.
 students: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.students examples/clipart-sample --into $(VENV)/students
-	$(BIN)/python -m benchmarks.students examples/clipart-sample --into $(VENV)/students --write edgepress/run/students.jsonl
+	$(BIN)/python -m benchmarks.students examples/clipart-sample --into $(VENV)/students --write
 
 # The sample's CPU engines on emulated ARM processors; root user of a Debian with qemu-user-static and mmdebstrap.
 arm64: $(VENV)/.installed-dev

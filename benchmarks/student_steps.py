@@ -25,21 +25,12 @@ BLOCK_SECONDS = 0.008
 
 def onnx(name: str, folder: Path, data: MultiLabelDataset) -> dict[str, Any]:
     """Export, equality with torch at batches of 1 to 5, and ONNX Runtime's INT8."""
-    import torch
-
     from edgepress.calibration.int8.qdq import OnnxQuantizer
-    from edgepress.compress.config import ModelConfig
     from edgepress.compress.models import fuse
-    from edgepress.compress.untrained import make_untrained
-    from edgepress.deploy.build.export import export_onnx
 
-    torch.set_num_threads(1)
-    folder.mkdir(exist_ok=True)
-    config = ModelConfig.parse({"backbone": name, "size": SIZE, "weights": "none"}, "students")
     pixels = pictures(data)
-    model = make_untrained(config, data.labels, pixels[:FITTED])
-    identity = inputs_hash(config.model_dump())
-    parent = export_onnx(model, data.subset(np.arange(8)), folder / "onnx-fp32", identity=identity)
+    model = student(name, data, pixels)
+    parent = export(model, folder, data)
     found: dict[str, Any] = {
         "parameters": sum(one.numel() for one in fuse(model).parameters()),
         "backbone_parameters": sum(one.numel() for one in fuse(model).backbone.parameters()),
@@ -60,6 +51,32 @@ def onnx(name: str, folder: Path, data: MultiLabelDataset) -> dict[str, Any]:
     return {**found, **both(quantized, parent, parent, pixels, same=True)}
 
 
+def student(name: str, data: MultiLabelDataset, pixels: np.ndarray) -> Any:
+    """The untrained student of a backbone, the same in every process."""
+    import torch
+
+    from edgepress.compress.config import ModelConfig
+    from edgepress.compress.untrained import make_untrained
+
+    torch.set_num_threads(1)
+    config = ModelConfig.parse({"backbone": name, "size": SIZE, "weights": "none"}, "students")
+    return make_untrained(config, data.labels, pixels[:FITTED])
+
+
+def export(model: Any, folder: Path, data: MultiLabelDataset) -> Bundle:
+    from edgepress.deploy.build.export import export_onnx
+
+    folder.mkdir(exist_ok=True)
+    identity = inputs_hash(model.config.model_dump())
+    return export_onnx(model, data.subset(np.arange(8)), folder / "onnx-fp32", identity=identity)
+
+
+def parent_of(name: str, folder: Path, data: MultiLabelDataset, pixels: np.ndarray) -> Bundle:
+    """The ONNX bundle of a backbone; a folder that the table's figures are not from has none yet."""
+    made = folder / "onnx-fp32"
+    return Bundle.open(made) if made.is_dir() else export(student(name, data, pixels), folder, data)
+
+
 def apart_from_torch(model: Any, parent: Bundle, pixels: np.ndarray) -> float:
     """The largest difference of a logit at batches of 1 to 5, as a share of the largest logit or of 1."""
     expected, worst = model.answer(pixels[-5:]), 0.0
@@ -74,7 +91,8 @@ def openvino(name: str, folder: Path, data: MultiLabelDataset) -> dict[str, Any]
     from edgepress.calibration.int8.openvino import OpenVinoQuantizer
     from edgepress.deploy.build.compile import compile_openvino
 
-    parent, pixels = Bundle.open(folder / "onnx-fp32"), pictures(data)
+    pixels = pictures(data)
+    parent = parent_of(name, folder, data, pixels)
     floats = compile_openvino(parent, folder / "openvino-fp32", "fp32")
     quantizer = OpenVinoQuantizer(parent.model_path, pixels[:CALIBRATED])
     quantizer.write(folder / "model.xml", "nncf")
@@ -86,7 +104,8 @@ def litert(name: str, folder: Path, data: MultiLabelDataset) -> dict[str, Any]:
     """LiteRT's engines."""
     from edgepress.calibration.int8.litert import LiteRtQuantizer
 
-    parent, pixels = Bundle.open(folder / "onnx-fp32"), pictures(data)
+    pixels = pictures(data)
+    parent = parent_of(name, folder, data, pixels)
     quantizer = LiteRtQuantizer(parent.model_path, pixels[:CALIBRATED])
     (folder / "fp32.tflite").write_bytes(quantizer.float_model)
     quantizer.write(folder / "int8.tflite", "min-max")
@@ -99,7 +118,8 @@ def ncnn(name: str, folder: Path, data: MultiLabelDataset) -> dict[str, Any]:
     """ncnn's engine, which is in float."""
     from edgepress.deploy.build.ncnn import compile_ncnn
 
-    parent, pixels = Bundle.open(folder / "onnx-fp32"), pictures(data)
+    pixels = pictures(data)
+    parent = parent_of(name, folder, data, pixels)
     floats = compile_ncnn(parent, folder / "ncnn-fp32", "fp32")
     with open_engine(floats, threads=1, unproven=True) as engine, open_engine(parent, threads=1) as base:
         timed = in_turns(engine, base, pixels)

@@ -2,11 +2,12 @@
 student with the default head, in every runtime of this processor.
 
     OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.students DATA --into FOLDER
-    OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.students DATA --into FOLDER --write edgepress/run/students.jsonl
+    OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.students DATA --into FOLDER --write
 
-The first measures what FOLDER does not have yet and may be interrupted at any time; `--only onnx,openvino` limits it to
-some steps, `--names a,b` to some backbones. The second writes the table from what FOLDER has; a step that was not
-measured is null in it. Each backbone is measured in a process of its own, because converters crash.
+The first measures what neither FOLDER nor the table has yet and may be interrupted at any time; `--only onnx,openvino`
+limits it to some steps, `--names a,b` to some backbones. The second writes what FOLDER has into the table; a step that
+was not measured is null in it. A table of another kind of processor or of other versions of the tools is begun again.
+Each backbone is measured in a process of its own, because converters crash.
 
 Which backbones: timm's models of the families below with at most `MOST_PARAMETERS` without a classifier and
 `MOST_MACS` at 224 px (or at their own size if it is fixed), without those that are the same network as another one.
@@ -53,6 +54,7 @@ FAMILIES = (
 MOST_PARAMETERS, MOST_MACS = 10e6, 1.2e9
 SAME = ("_dist", "_distilled", "efficientnet_es_pruned", "repvit_m1", "repvit_m2", "mobilenetv3_rw", "_evos")
 """Endings of names whose network computes what another one does, or trains differently alone."""
+TABLE = Path("edgepress/run/students.jsonl")
 MOST_SECONDS = 1200
 """Time that a step may take."""
 MOST_BYTES = 8 << 30
@@ -73,22 +75,26 @@ def main() -> None:
     parser.add_argument("--into", type=Path, required=True)
     parser.add_argument("--only", default=",".join(MEASURE))
     parser.add_argument("--names", default="")
-    parser.add_argument("--write", type=Path, help="write the table from what was measured, and measure nothing")
+    parser.add_argument("--table", type=Path, default=TABLE)
+    parser.add_argument("--write", action="store_true", help="write the table, and measure nothing")
     options = parser.parse_args()
     options.into.mkdir(parents=True, exist_ok=True)
     names = options.names.split(",") if options.names else chosen(options.into)
     data = load_dataset(options.data, "train")
-    if options.write is not None:
-        write(options.into, names, len(data.labels), options.write)
+    header, known = table(options.table, len(data.labels))
+    if options.write:
+        write(options.into, header, known, options.table)
         return
-    if "onnx" in options.only:
-        warm()
+    warm()
 
     for step in options.only.split(","):
         for name in names:
-            if (options.into / name / f"{step}.json").is_file():
+            if (options.into / name / f"{step}.json").is_file() or has(known, name, step):
                 continue
-            if step != "onnx" and "error" in (read(options.into / name / "onnx.json") or {"error": "not yet"}):
+            exports = has(known, name, "onnx") and "error" not in known[name]
+            if step != "onnx" and not exports and "error" in (
+                read(options.into / name / "onnx.json") or {"error": "not yet"}
+            ):
                 continue
             began = time.monotonic()
             found = apart(partial(MEASURE[step], name, options.into / name, data))
@@ -114,37 +120,63 @@ def warm() -> None:
     gc.freeze()
 
 
-def write(into: Path, names: list[str], labels: int, out: Path) -> None:
-    """Write the table: a header, and a row per backbone that was tried."""
-    found = {name: {step: read(into / name / f"{step}.json") for step in MEASURE} for name in names}
-    rows = [row(name, steps) for name, steps in sorted(found.items()) if steps["onnx"] is not None]
-    days = sorted(
-        datetime.fromtimestamp((into / one["name"] / "onnx.json").stat().st_mtime, timezone.utc).date().isoformat()
-        for one in rows
-    )
+def table(path: Path, labels: int) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """The header of the table that is measured here, and the rows of the present one, by name, if they belong to it."""
     flags = machine_key().instructions.split()
     header = {
-        "measured": " to ".join(dict.fromkeys((days[0], days[-1]))),
+        "measured": "",
         "processor": processor(),
         "instructions": [name for name in INSTRUCTIONS if name in flags],
         "size": SIZE,
         "labels": labels,
         "tools": {name: version(name) for name in TOOLS},
     }
-    out.write_text("".join(json.dumps(line) + "\n" for line in (header, *rows)), encoding="utf-8")
-    print(json.dumps({step: sum(steps[step] is not None for steps in found.values()) for step in MEASURE}))
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    if not lines:
+        return header, {}
+    other = [key for key, value in header.items() if key != "measured" and lines[0].get(key) != value]
+    if other:
+        print(f"{path} was measured with other {', '.join(other)}: nothing of it is taken over", flush=True)
+        return header, {}
+    return lines[0], {line["name"]: line for line in lines[1:]}
 
 
-def row(name: str, steps: dict[str, dict[str, Any] | None]) -> dict[str, Any]:
-    """A line of the table; see `StudentFacts`."""
-    base = steps["onnx"]
-    assert base is not None
+def has(known: dict[str, dict[str, Any]], name: str, step: str) -> bool:
+    """Whether the table has a step of a backbone, or that it has none because the backbone cannot be exported."""
+    line = known.get(name, {})
+    return "error" in line or line.get("runtimes", {}).get(step) is not None
+
+
+def write(into: Path, header: dict[str, Any], known: dict[str, dict[str, Any]], out: Path) -> None:
+    """Write the table: a header, and a row per backbone that was tried."""
+    rows, days = dict(known), header["measured"].split(" to ") if known else []
+    for folder in sorted(one for one in into.iterdir() if one.is_dir()):
+        found = {step: read(folder / f"{step}.json") for step in MEASURE}
+        days += [day(folder / f"{step}.json") for step in MEASURE if found[step] is not None]
+        if found["onnx"] is not None:
+            rows[folder.name] = row(folder.name, found["onnx"])
+        if "runtimes" in rows.get(folder.name, {}):
+            new = {step: runtime_facts(one) for step, one in found.items() if one is not None}
+            rows[folder.name]["runtimes"] |= new
+    header = header | {"measured": " to ".join(dict.fromkeys((min(days), max(days))))}
+    lines = "".join(json.dumps(line) + "\n" for line in (header, *(rows[name] for name in sorted(rows))))
+    part = out.with_suffix(".part")
+    part.write_text(lines, encoding="utf-8")
+    part.replace(out)
+    print(json.dumps({step: sum(has(rows, name, step) for name in rows) for step in MEASURE}))
+
+
+def day(file: Path) -> str:
+    return datetime.fromtimestamp(file.stat().st_mtime, timezone.utc).date().isoformat()
+
+
+def row(name: str, base: dict[str, Any]) -> dict[str, Any]:
+    """A line of the table without what was measured in the runtimes; see `StudentFacts`."""
     about: dict[str, Any] = {"name": name, "family": family_of(name)}
     if "error" in base:
         return {**about, "error": brief(base["error"])}
     facts: dict[str, Any] = {key: base[key] for key in ("parameters", "macs", "apart", "fp32_ms") if key in base}
-    runtimes = {step: None if found is None else runtime_facts(found) for step, found in steps.items()}
-    return {**about, **facts, "runtimes": runtimes}
+    return {**about, **facts, "runtimes": dict.fromkeys(MEASURE)}
 
 
 def runtime_facts(found: dict[str, Any]) -> dict[str, Any]:
