@@ -6,7 +6,8 @@ student with the default head, in every runtime of this processor.
 
 The first measures what neither FOLDER nor the table has yet and may be interrupted at any time; `--only onnx,openvino`
 limits it to some steps, `--names a,b` to some backbones. The second writes what FOLDER has into the table; a step that
-was not measured is null in it. A table of another kind of processor or of other versions of the tools is begun again.
+was not measured is null in it. A table of another make of processor or of other versions of the tools is begun again;
+`instructions` has those that all the processors of a table share.
 Each backbone is measured in a process of its own, because converters crash.
 
 Which backbones: timm's models of the families below with at most `MOST_PARAMETERS` without a classifier and
@@ -134,11 +135,12 @@ def table(path: Path, labels: int) -> tuple[dict[str, Any], dict[str, dict[str, 
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
     if not lines:
         return header, {}
-    other = [key for key, value in header.items() if key != "measured" and lines[0].get(key) != value]
+    other = [key for key in ("processor", "size", "labels", "tools") if lines[0].get(key) != header[key]]
     if other:
         print(f"{path} was measured with other {', '.join(other)}: nothing of it is taken over", flush=True)
         return header, {}
-    return lines[0], {line["name"]: line for line in lines[1:]}
+    shared = [name for name in lines[0]["instructions"] if name in header["instructions"]]
+    return lines[0] | {"instructions": shared}, {line["name"]: line for line in lines[1:]}
 
 
 def has(known: dict[str, dict[str, Any]], name: str, step: str) -> bool:
