@@ -92,10 +92,7 @@ def main() -> None:
         for name in names:
             if (options.into / name / f"{step}.json").is_file() or has(known, name, step):
                 continue
-            exports = has(known, name, "onnx") and "error" not in known[name]
-            if step != "onnx" and not exports and "error" in (
-                read(options.into / name / "onnx.json") or {"error": "not yet"}
-            ):
+            if step != "onnx" and not exports(options.into, known, name):
                 continue
             began = time.monotonic()
             found = apart(partial(MEASURE[step], name, options.into / name, data))
@@ -124,7 +121,7 @@ def warm() -> None:
 def table(path: Path, labels: int) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """The header of the table that is measured here, and the rows of the present one, by name, if they belong to it."""
     flags = machine_key().instructions.split()
-    header = {
+    header: dict[str, Any] = {
         "measured": "",
         "processor": processor(),
         "instructions": [name for name in INSTRUCTIONS if name in flags],
@@ -147,6 +144,12 @@ def has(known: dict[str, dict[str, Any]], name: str, step: str) -> bool:
     """Whether the table has a step of a backbone, or that it has none because the backbone cannot be exported."""
     line = known.get(name, {})
     return "error" in line or line.get("runtimes", {}).get(step) is not None
+
+
+def exports(into: Path, known: dict[str, dict[str, Any]], name: str) -> bool:
+    """Whether a backbone is known to export."""
+    measured = read(into / name / "onnx.json")
+    return "error" not in measured if measured is not None else "runtimes" in known.get(name, {})
 
 
 def write(into: Path, header: dict[str, Any], known: dict[str, dict[str, Any]], out: Path) -> None:
