@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from edgepress.multilabel.datasets.label_lists import quoted, separator_of
+from edgepress.multilabel.datasets.label_lists import separator_of
+from edgepress.multilabel.datasets.options import in_quotes, names_in_quotes
 from edgepress.multilabel.datasets.tables import LabelTable, column_key
 from edgepress.multilabel.datasets.values import Values, canonical
 from edgepress.multilabel.errors import InputError, shown
@@ -42,53 +43,63 @@ def options_for(table: LabelTable, good: Sequence[int], bad: Sequence[int]) -> s
     answers = [column for column in words if not marks[column] and len(_unread(cells[column])) <= _MOST_ANSWERS]
     listing = [column for column in words if not any(_answers(cell) for cell in cells[column])]
     ways = [
-        f"if {header[column]!r} lists labels by their numbers: --label-columns {_quoted([header[column]])} --separator "
-        f"{quoted(mark)}"
+        f"if {header[column]!r} lists labels by their numbers: --label-columns {names_in_quotes([header[column]])} "
+        f"--separator {in_quotes(mark)}"
         for column, mark in numbered.items()
     ]
     ways += [
-        f"if {header[column]!r} is the number of a label: --label-columns {_quoted([header[column]])}"
+        f"if {header[column]!r} is the number of a label: --label-columns {names_in_quotes([header[column]])}"
         for column in bad
         if column not in numbered
         and _measures(cells[column])
         and _NUMBER_OF_LABEL.fullmatch(column_key(header[column]))
     ]
     ways += [
-        f"if {header[column]!r} lists labels: --label-columns {_quoted([header[column]])}{marks[column]}"
+        f"if {header[column]!r} lists labels: --label-columns {names_in_quotes([header[column]])}{marks[column]}"
         for column in listing[:3]
     ]
     stems = {_stem(header[column]) for column in listing}
     alike = sorted([*listing, *(column for column in empty if _stem(header[column]) in stems)])
     if len(alike) > 1:
-        ways.append(f"if {_some(header, alike)} do: --label-columns {_quoted(header[column] for column in alike)}")
+        ways.append(f"if {_some(header, alike)} do: {option_for_lists(table, alike)}")
     parts = [
-        f"if {header[column]!r} says which split a picture is in: --split-column {_quoted([header[column]])}"
+        f"if {header[column]!r} says which split a picture is in: --split-column {in_quotes(header[column])}"
         for column in listing
         if not marks[column] and _repeats(cells[column])
     ][:1]
     ways += parts
     if good:
-        only = f"if the labels are {_some(header, good)} alone: --label-columns {_quoted(header[c] for c in good)}"
+        only = f"if the labels are {_some(header, good)} alone: {_option(header, good)}"
         if len(good) > len(listing) and not any(_answers(cell) for column in answers for cell in cells[column]):
             # The others describe the pictures in another way, such as a sex.
             return "; ".join([*parts, only, *_of_shares(cells)])
         ways.append(only)
     if answers:
         meant = sorted([*answers, *good])
-        only = f" --label-columns {_quoted(header[c] for c in meant)}" if len(meant) < len(good) + len(bad) else ""
+        only = f" {_option(header, meant)}" if len(meant) < len(good) + len(bad) else ""
         plural = "are labels" if len(answers) > 1 else "is a label"
         told = cells | {column: Counter(_cells(table, column)) for column in good}  # --values is told all of them
-        ways.append(f"if {_some(header, answers)} {plural}: --values {_values(meant, told)}{only}")
+        values, done = _values(header, meant, told)
+        ways.append(f"if {_some(header, answers)} {plural}: --values {values}{only}{done}")
     if not ways:
         ways = ["--label-columns says which columns are labels, --values what their values mean"]
     return "; ".join([*ways, *_of_shares(cells)])
 
 
-def option_for_list(table: LabelTable, column: int) -> str:
-    """The options that read a column as the one that lists labels."""
-    name = table.header[column]
-    named = name if re.fullmatch(r"[\w.-]+", name) else _quoted([name])
-    return f"--label-columns {named}{_separator(_cells(table, column))}"
+def option_for_lists(table: LabelTable, columns: Sequence[int]) -> str:
+    """The options that read columns as those that list labels, with the separator that their cells need.
+
+    Example:
+        `--label-columns tags`, or `--label-columns 'tags,more tags' --separator ', '`
+    """
+    option = _option(table.header, columns)
+    if len(columns) == 1 and re.fullmatch(r"[\w.-]+", name := table.header[columns[0]]):
+        option = f"--label-columns {name}"
+    return f"{option}{_separator([cell for column in columns for cell in _cells(table, column)])}"
+
+
+def _option(header: Sequence[str], columns: Sequence[int]) -> str:
+    return f"--label-columns {names_in_quotes([header[column] for column in columns])}"
 
 
 def _cells(table: LabelTable, column: int) -> list[str]:
@@ -104,10 +115,6 @@ def _of_shares(cells: dict[int, Counter[str]]) -> list[str]:
 def _repeats(cells: Counter[str]) -> bool:
     """Return whether a few words come again and again, as the names of splits do."""
     return len(cells) <= _MOST_SPLITS and min(cells.values()) > 1
-
-
-def _quoted(names: Iterable[str]) -> str:
-    return "'" + ",".join(f'"{name}"' if "," in name else name for name in names) + "'"
 
 
 def _stem(name: str) -> str:
@@ -145,7 +152,7 @@ def _separator(cells: list[str]) -> str:
         found = separator_of(cells, None, "")
     except InputError:  # a list that cannot be read is told when it is
         return ""
-    return f" --separator {quoted(found.mark)}" if found is not None else ""
+    return f" --separator {in_quotes(found.mark)}" if found is not None else ""
 
 
 def _answers(cell: str) -> bool:
@@ -153,8 +160,9 @@ def _answers(cell: str) -> bool:
     return cell.lower() in _YES | _NO or Values.parse(None).of(cell) in ("yes", "no")
 
 
-def _values(columns: Sequence[int], cells: dict[int, Counter[str]]) -> str:
-    """The value of `--values` for words that say yes and no, as far as their language is known."""
+def _values(header: Sequence[str], columns: Sequence[int], cells: dict[int, Counter[str]]) -> tuple[str, str]:
+    """The value of `--values` for words that say yes and no, as far as their language is known; and a sentence on what
+    it does to empty cells, where they may stand for a no."""
     known = Values.parse(None)
     # A number is written as its value, because a comma would end the part.
     found = {canonical(cell): cell for column in columns for cell in cells[column] if canonical(cell)}
@@ -163,13 +171,21 @@ def _values(columns: Sequence[int], cells: dict[int, Counter[str]]) -> str:
     no = [text for text in texts if text.lower() in _NO or known.of(text) == "no"]
     unknown = [text for text in texts if text not in (*yes, *no) and (text.lower() in _UNKNOWN or known.of(text))]
     if len(texts) > len(yes) + len(no) + len(unknown) or not yes:
-        return f"'yes=...,no=...' with {shown(texts, 4)} in these places"
+        return f"'yes=...,no=...' with {shown(texts, 4)} in these places", ""
     said = [*(f"yes={text}" for text in yes), *(f"no={text}" for text in no), *(f"unknown={text}" for text in unknown)]
     denied = set(map(canonical, no))
-    marks = [column for column in columns if denied.isdisjoint(map(canonical, cells[column]))]
-    if not no or any("" in map(canonical, cells[column]) for column in marks):
-        said.append("empty=no")  # a column of marks alone says no by nothing
-    return f"'{','.join(said)}'"
+    blank = [column for column in columns if "" in map(canonical, cells[column])]
+    marks = [column for column in blank if denied.isdisjoint(map(canonical, cells[column]))]
+    done = ""
+    if marks and len(marks) == len(blank):  # a column of marks alone says no by nothing
+        said.append("empty=no")
+        done = "; there empty=no takes every empty cell for a no, and without it nobody knows what these cells mean"
+    elif marks:  # elsewhere a cell of no stands beside empty ones, so these are unknown
+        done = (
+            f"; empty cells then stay unknown, also in {_some(header, marks)}, where no other cell says no: write a no "
+            "into those that mean one"
+        )
+    return f"'{','.join(said)}'", done
 
 
 def _written(cell: str) -> str:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from edgepress.multilabel.datasets import files
-from edgepress.multilabel.datasets.advice import option_for_list, options_for
+from edgepress.multilabel.datasets.advice import option_for_lists, options_for
 from edgepress.multilabel.datasets.denials import NO_CONTENT, deniers_of, refuse_denied, refuse_other_lists
 from edgepress.multilabel.datasets.elsewhere import folder_of_split
 from edgepress.multilabel.datasets.finding import Pictures
-from edgepress.multilabel.datasets.options import DataOptions
+from edgepress.multilabel.datasets.options import DataOptions, in_quotes, names_in_quotes
 from edgepress.multilabel.datasets.tables import LabelTable, column_key
 from edgepress.multilabel.datasets.values import Values, canonical, is_empty
 from edgepress.multilabel.errors import InputError, shown
@@ -114,8 +114,8 @@ def columns_of(table: LabelTable, options: DataOptions, pictures: Pictures, name
         labels = () if listed else _label_columns(table, others, picture, split, options, named)
         if listed:
             rest = [column for column in others if column not in listed and _may_split(table, column, split)]
-            _refuse_doubtful(table, rest, [], option_for_list(table, listed[0]))
-            refuse_other_lists(table, listed[0], others)
+            _refuse_doubtful(table, rest, [], option_for_lists(table, listed))
+            refuse_other_lists(table, listed[0], others, named or ())
             deniers = deniers_of(table, picture, others)
             for column in deniers:
                 for row in table.sample:
@@ -243,8 +243,8 @@ def _listed(table: LabelTable, others: list[int], named: Sequence[str] | None) -
         name = table.header[numbers[0]]
         if not words:
             raise InputError(
-                f"{table.path}, line 1: column {name!r} holds yes and no, not names; --label-columns {name} reads it "
-                "as one label"
+                f"{table.path}, line 1: column {name!r} holds yes and no, not names; --label-columns "
+                f"{names_in_quotes([name])} reads it as one label"
             )
     return words[0] if words else (found[0] if found and not numbers else None)
 
@@ -314,9 +314,9 @@ def _refuse_doubtful(table: LabelTable, doubtful: list[int], labels: list[str], 
         name, *more = (table.header[column] for column in doubtful)
         them = f"it (and {shown(more, 3)})" if more and (labels or option) else "it"
         if chosen := labels or more:
-            option = option or f"--label-columns '{','.join(chosen)}'"
+            option = option or f"--label-columns {names_in_quotes(chosen)}"
         out = f"{option or '--label-columns'} leaves {them} out"
         raise InputError(
             f"{table.path}, line 1: column {name!r} holds yes and no, and is named like no label; --split-column "
-            f"{name!r} reads it as the split, {out}, and with it among --label-columns it is a label"
+            f"{in_quotes(name)} reads it as the split, {out}, and with it among --label-columns it is a label"
         )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
-from edgepress.multilabel.datasets.advice import option_for_list
+from edgepress.multilabel.datasets.advice import option_for_lists
 from edgepress.multilabel.datasets.tables import LabelTable, column_key
 from edgepress.multilabel.datasets.values import Values, canonical
 from edgepress.multilabel.errors import InputError
@@ -26,13 +27,16 @@ _ANSWERS = {
 }
 """Further words that say whether a row's label applies."""
 _OTHER_LIST = re.compile(
-    r"(no|not|without|neg|(hard_)?negatives?|negated|absent|missing|wrong|false|rejected|excluded?|unsure|uncertain|"
+    r"(neg|(hard_)?negatives?|negated|absent|wrong|rejected|excluded?|unsure|uncertain|unknown|maybe|ignored?)"
+    r"|(no|not|without|neg|(hard_)?negatives?|negated|absent|missing|wrong|false|rejected|excluded?|unsure|uncertain|"
     r"unknown|maybe|ignored?|difficult|hard)"
-    r"(_(labels?|tags?|class(es)?|categor(y|ies)))?"
+    r"_(labels?|tags?|class(es)?|categor(y|ies))"
     r"|(labels?|tags?|class(es)?|categor(y|ies))_(no|not|neg|negatives?|absent|missing|wrong|false|rejected|excluded?|"
     r"unsure|uncertain|unknown|maybe|ignored?|difficult|hard)"
 )
 """Columns that may list labels which a picture does not have."""
+_OF_MUCH = frozenset(("no", "not", "without", "missing", "false", "difficult", "hard"))
+"""Likewise, but only where they hold names of labels: these words also name a number, a level or a property."""
 _FURTHER_LIST = re.compile(
     r"(labels?|tags?|class(es)?|categor(y|ies)|class_?names?)_?\d+"
     r"|(second|secondary|other|further|additional|extra|more)_?(labels?|tags?|class(es)?|categor(y|ies))"
@@ -81,42 +85,64 @@ def refuse_denied(table: LabelTable, listed: int, column: int, row: Sequence[str
         return
     raise InputError(
         f"{table.path}: column {table.header[column]!r} holds {cell[:40]!r}, and may say whether a picture has the "
-        f"label in {table.header[listed]!r}; {option_for_list(table, listed)} takes every row for a yes; otherwise "
+        f"label in {table.header[listed]!r}; {option_for_lists(table, [listed])} takes every row for a yes; otherwise "
         "keep the rows of yes alone, or give each label a column"
     )
 
 
-def refuse_other_lists(table: LabelTable, listed: int, others: list[int]) -> None:
-    """Raise an error if a column beside the labels may list those that are absent, or of which nobody knows.
+def refuse_other_lists(table: LabelTable, listed: int, others: list[int], named: Sequence[str]) -> None:
+    """Raise an error if a column beside the labels may list others, those that are absent, or of which nobody knows.
+
+    Args:
+        named: the labels of labels.txt, if it exists.
 
     Raises:
         InputError: there is one; the message names it and the option.
     """
-    for column in others:
-        name, label = table.header[column], table.header[listed]
-        words = any(
-            canonical(cell) and not cell.strip().isdecimal() and Values.parse(None).of(cell) is None
-            for cell in (row[column] for row in table.sample if len(row) > column)
+    worded = [column for column in others if column != listed and _holds_words(table, column)]
+    further = [column for column in worded if _FURTHER_LIST.fullmatch(column_key(table.header[column]))]
+    if further:
+        them, kind = ("it", "column") if len(further) == 1 else ("them", "columns")
+        names = ", ".join(repr(table.header[column]) for column in further)
+        raise InputError(
+            f"{table.path}, line 1: {kind} {names} may list labels as well as {table.header[listed]!r}; "
+            f"{option_for_lists(table, sorted([listed, *further]))} reads them together, and "
+            f"{option_for_lists(table, [listed])} leaves {them} out"
         )
-        if column != listed and words and _FURTHER_LIST.fullmatch(column_key(name)):
-            raise InputError(
-                f"{table.path}, line 1: column {name!r} may list labels as well as {label!r}; --label-columns "
-                f"'{label},{name}' reads them together, and {option_for_list(table, listed)} leaves it out"
-            )
-        if column != listed and _OTHER_LIST.fullmatch(column_key(name)) and words:
+    for column in worded:
+        name = table.header[column]
+        held = _names_in(table, column) if column_key(name) in _OF_MUCH else set()
+        names_labels = not held.isdisjoint({*_names_in(table, listed), *named})
+        if _OTHER_LIST.fullmatch(column_key(name)) or names_labels:
             raise InputError(
                 f"{table.path}, line 1: column {name!r} may list labels that a picture does not have, or that nobody "
-                f"knows; {option_for_list(table, listed)} leaves it out; otherwise give each label a column with 1, 0 "
-                "or nothing"
+                f"knows; {option_for_lists(table, [listed])} leaves it out; otherwise give each label a column with 1, "
+                "0 or nothing"
             )
 
 
-def refuse_denied_in_json(others: Mapping[str, object], key: str, where: str) -> None:
+def _holds_words(table: LabelTable, column: int) -> bool:
+    """Whether a cell of a column is neither a number nor an answer."""
+    values = Values.parse(None)
+    cells = {row[column] for row in table.sample if len(row) > column}
+    return any(canonical(cell) and not cell.strip().isdecimal() and values.of(cell) is None for cell in cells)
+
+
+def _names_in(table: LabelTable, column: int) -> set[str]:
+    """The names in a column, whatever marks are between them."""
+    cells = {row[column] for row in table.sample if len(row) > column}
+    return {name for cell in cells for part in re.split(r"[][;|,\"']", cell) if (name := part.strip())}
+
+
+def refuse_denied_in_json(
+    others: Mapping[str, object], key: str, where: str, known: Container[str] | None = None
+) -> None:
     """Raise an error if a key beside a picture's labels may deny them; see `denied_in_json`.
 
     Args:
         others: the keys that no reader takes, with their values.
         key: the key that lists the labels.
+        known: the labels of the data set, where they are known by then.
 
     Raises:
         InputError: there is one; the message names it, its value and the option.
@@ -127,7 +153,7 @@ def refuse_denied_in_json(others: Mapping[str, object], key: str, where: str) ->
                 f"{where}: {name!r} is {str(value)[:40]!r}, and may list labels as well as {key!r}: join them into one "
                 f"list, or leave it out by --label-columns {key}"
             )
-        if denied_in_json(name, value):
+        if denied_in_json(name, value, known):
             raise InputError(
                 f"{where}: {name!r} is {str(value)[:40]!r}, and may say of labels that the picture does not have them, "
                 f"or that nobody knows; --label-columns {key} takes {key!r} for yes and leaves it out; otherwise list "
@@ -135,19 +161,46 @@ def refuse_denied_in_json(others: Mapping[str, object], key: str, where: str) ->
             )
 
 
-def denied_in_json(name: str, value: object) -> bool:
+def meant_ignore(name: str, value: object) -> bool:
+    """Whether a key's name is nearly `ignore` and its value may list labels, which would be lost."""
+    return _may_list(value) and bool(difflib.get_close_matches(name.lower(), ["ignore"], cutoff=0.8))
+
+
+def denied_in_json(name: str, value: object, known: Container[str] | None = None) -> bool:
     """Whether a value beside a picture's labels may say that it lacks them, or may list others that it lacks;
-    as `refuse_denied` and `refuse_other_lists` take the columns of a table."""
-    key, values = column_key(name), Values.parse(None)
-    parts = [str(part) for part in (value if isinstance(value, list) else [value]) if part is not None]
-    cells = [cell for cell in parts if canonical(cell)]
-    words = any(not cell.strip().isdecimal() and values.of(cell) is None for cell in cells)
-    if _OTHER_LIST.fullmatch(key) and (words or (isinstance(value, list) and cells)):
-        return True  # a list holds labels, also where these are numbers
+    as `refuse_denied` and `refuse_other_lists` take the columns of a table.
+
+    Args:
+        known: the labels of the data set, where they are known by then.
+    """
+    key = column_key(name)
+    if not (key in _OF_MUCH or key in _EXCLUDES or _OTHER_LIST.fullmatch(key) or _says_whether(key)):
+        return False  # as nearly all are, of which a file may have millions
+    values, (cells, words) = Values.parse(None), _cells_and_words(value)
+    if key in _OF_MUCH:
+        return any(word in known for word in words) if known is not None else bool(words) and isinstance(value, list)
+    if _OTHER_LIST.fullmatch(key) and _may_list(value):
+        return True
     if key in _EXCLUDES:
         return any(values.of(cell) not in ("no", "unknown") for cell in cells)
     affirmed = all(_ANSWERS.get(cell.strip().lower()) or values.of(cell) == "yes" for cell in cells)
     return _says_whether(key) and not affirmed
+
+
+def _cells_and_words(value: object) -> tuple[list[str], list[str]]:
+    """What a value in JSON holds, as a table's cells would, and those of it that are neither numbers nor answers."""
+    values = Values.parse(None)
+    parts = [str(part) for part in (value if isinstance(value, list) else [value]) if part is not None]
+    cells = [cell for cell in parts if canonical(cell)]
+    return cells, [cell for cell in cells if not cell.strip().isdecimal() and values.of(cell) is None]
+
+
+def _may_list(value: object) -> bool:
+    """Whether a value may list labels, or their numbers; [0, 0] and [false] say no of several things, or of one."""
+    values, (cells, words) = Values.parse(None), _cells_and_words(value)
+    if words or not isinstance(value, list) or not cells:
+        return bool(words)
+    return cells == ["0"] or any(values.of(cell) != "no" for cell in cells)
 
 
 def _says_whether(key: str) -> bool:

@@ -11,7 +11,6 @@ the names in README.md (`class_label`), say what they mean. Parquet needs the ex
 
 from __future__ import annotations
 
-import difflib
 import json
 from array import array
 from collections import Counter
@@ -26,7 +25,7 @@ from edgepress.multilabel.datasets import files
 from edgepress.multilabel.datasets.cards import class_names
 from edgepress.multilabel.datasets.columns import LIST_COLUMNS, SPLIT_NAMES
 from edgepress.multilabel.datasets.contents import Contents
-from edgepress.multilabel.datasets.denials import refuse_denied_in_json
+from edgepress.multilabel.datasets.denials import meant_ignore, refuse_denied_in_json
 from edgepress.multilabel.datasets.finding import Pictures
 from edgepress.multilabel.datasets.label_lists import names_of, refuse_unsplit
 from edgepress.multilabel.datasets.no_labels import unlisted
@@ -268,11 +267,12 @@ def _checked(row: Any, where: str, key: str | None, options: DataOptions) -> dic
     labels = row.get("labels")
     if key is None and row.keys() <= _KEYS and isinstance(labels, list) and "ignore" not in row and _are_names(labels):
         return {**row, "ignore": []}  # most lines are of this kind
-    for name in row.keys() - _KEYS:  # other keys may hold anything; a misspelt one would lose what it says
-        meant = difflib.get_close_matches(name.lower(), _KEYS - {"labels"}, n=1, cutoff=0.8)
-        if meant and name != key:
-            raise InputError(f"{where}: unknown key {name!r}; did you mean {meant[0]!r}?")
     chosen, key = key, key or _labels_key(row, where)
+    meant = [name for name in row if name not in _KEYS and chosen is None and meant_ignore(name, row[name])]
+    if meant:  # other keys may hold anything; this one would lose what it says
+        raise InputError(
+            f"{where}: unknown key {meant[0]!r}; did you mean 'ignore'? (--label-columns {key} leaves it out)"
+        )
     others = [
         name for name, value in row.items() if name not in (*_KEYS, *_SPLIT_KEYS, key) and value not in (None, "", [])
     ]
@@ -309,13 +309,20 @@ def _labels_key(row: dict[str, Any], where: str) -> str:
     if not found and row.keys() > {"file_name"}:
         others = sorted(row.keys() - {"file_name", "ignore"})
         answers = [name for name in others if not isinstance(row[name], list | dict) and row[name] in (0, 1)]
-        if answers:
+        are = "is" if len(answers) == 1 else "are"
+        table = f"{shown(answers, 4)} {are} 0 or 1; a yes or no for each label is read from metadata.csv with a column"
+        lists = [name for name in others if isinstance(row[name], list) and row[name]]
+        texts = [name for name in others if isinstance(row[name], str) and row[name]]
+        if answers and not lists and not texts:
             raise InputError(
-                f"{where}: no key 'labels', and {shown(answers, 4)} is 0 or 1; a yes or no for each label is read from "
-                "metadata.csv with a column for each (expected here: a list of the labels that the picture has)"
+                f"{where}: no key 'labels', and {table} for each (expected here: a list of the labels that the picture "
+                "has)"
             )
         if others:
-            raise InputError(f"{where}: no key 'labels' among {shown(others)}; --label-columns says which lists labels")
+            also = f"; {table} for each" if answers and not lists else ""
+            raise InputError(
+                f"{where}: no key 'labels' among {shown(others)}; --label-columns says which lists labels{also}"
+            )
     return found[0] if found else "labels"
 
 

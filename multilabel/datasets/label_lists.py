@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from edgepress.multilabel.datasets.options import in_quotes
 from edgepress.multilabel.datasets.values import is_empty
 from edgepress.multilabel.errors import InputError
 
@@ -152,11 +153,6 @@ def separator_of(cells: Sequence[str], separator: str | None, table: str) -> Uns
     return None
 
 
-def quoted(mark: str) -> str:
-    """A separator as a shell reads it."""
-    return f"'{mark}'" if mark.isprintable() else f"${mark!r}"
-
-
 def refuse_unsplit(cells: Iterable[str], separator: str | None, table: str, column: str) -> None:
     """Raise an error if cells look like lists whose separator nobody named; see `separator_of`.
 
@@ -169,6 +165,6 @@ def refuse_unsplit(cells: Iterable[str], separator: str | None, table: str, colu
         parts = ", ".join(map(repr, found.parts[:4]))
         raise InputError(
             f"{table}: column {column!r} holds {found.cell[:60]!r}, which {found.called} would split into {parts}; "
-            f"{said}give --separator {quoted(found.mark)} where a cell lists labels, or --separator {WHOLE} where each "
-            "cell is one label"
+            f"{said}give --separator {in_quotes(found.mark)} where a cell lists labels, or --separator {WHOLE} where "
+            "each cell is one label"
         )

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from edgepress.multilabel.datasets.contents import Contents
+from edgepress.multilabel.datasets.options import names_in_quotes
 from edgepress.multilabel.errors import InputError, shown
 from edgepress.multilabel.labels import LabelSpace, one_form
 from edgepress.multilabel.plural import plural
@@ -71,7 +72,7 @@ def tell_no_labels(contents: Contents) -> list[str]:
     said = []
     for name in contents.labels if len(contents.labels) > 1 else ():
         if _says_nothing(name, contents.labels.names):
-            end = f"if it means that a picture has no label, --no-label {name!r} reads it so"
+            end = f"if it means that a picture has no label, --no-label {names_in_quotes([name])} reads it so"
         elif _UNSEEN.fullmatch(_plain(name)):
             end = "if it means that nobody knows a picture's labels, take those pictures out of the files"
         else:
@@ -83,7 +84,7 @@ def tell_no_labels(contents: Contents) -> list[str]:
 
 def unlisted(name: str, where: str) -> InputError:
     """The error for a label that labels.txt lacks."""
-    does = f"; if it means that a picture has no label, add it and give --no-label {name!r}"
+    does = f"; if it means that a picture has no label, add it and give --no-label {names_in_quotes([name])}"
     return InputError(
         f"{where}: label {name!r} is not in labels.txt; add it there or correct the line"
         f"{does if _says_nothing(name, ()) else ''}"

@@ -121,6 +121,37 @@ class DataOptions(Config):
                 )
 
 
+def in_quotes(text: str) -> str:
+    """A text as a shell reads it, for commands in messages.
+
+    Example:
+        >>> print(in_quotes("cat, dog"), in_quotes("it's"), in_quotes("\\t"))
+        'cat, dog' 'it'\\''s' $'\\t'
+    """
+    if text.isprintable():
+        return "'" + text.replace("'", r"'\''") + "'"
+    return "$'" + "".join(map(_escaped, text)) + "'"
+
+
+def names_in_quotes(names: Sequence[str]) -> str:
+    """Names as a shell reads them, with commas between them: the value of --label-columns or --no-label.
+
+    Example:
+        >>> print(names_in_quotes(["cat", "big, dog"]))
+        'cat,"big, dog"'
+    """
+    return in_quotes(_joined(names))
+
+
+def _escaped(char: str) -> str:
+    """A character within $'...'."""
+    if char in "\\'":
+        return f"\\{char}"
+    if char.isprintable():
+        return char
+    return repr(char)[1:-1] if char.isascii() else f"\\U{ord(char):08x}"
+
+
 def _joined(names: Sequence[str]) -> str:
     """Names with commas between them, as `label_columns` takes them."""
     line = io.StringIO()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
-from edgepress.multilabel.datasets.denials import refuse_denied_in_json
+from edgepress.multilabel.datasets.denials import meant_ignore, refuse_denied_in_json
 from edgepress.multilabel.errors import InputError, shown
 
 LABELS = "labels"
@@ -16,10 +15,12 @@ class Leftovers:
     """What tars hold beside pictures, labels and labels to ignore: nothing of it may go unnoticed.
 
     Args:
+        labels: those of the data set.
         told: whether a person said that `labels` says it all.
     """
 
-    def __init__(self, *, told: bool) -> None:
+    def __init__(self, labels: Container[str], *, told: bool) -> None:
+        self._labels = labels
         self._told = told
         self._keys: dict[str, None] = {}
         self._members: dict[str, None] = {}
@@ -28,14 +29,16 @@ class Leftovers:
         """Take notice of the further keys of a json member.
 
         Raises:
-            InputError: one is nearly `ignore` or `file_name`, or may deny labels.
+            InputError: one is nearly `ignore` and may list labels, or may deny them, and nobody said that `labels` says
+                it all.
         """
-        for name in others:
-            meant = difflib.get_close_matches(name.lower(), ("ignore", "file_name"), n=1, cutoff=0.8)
-            if meant:
-                raise InputError(f"{where}: unknown key {name!r}; did you mean {meant[0]!r}?")
+        for name, value in others.items() if not self._told else ():
+            if meant_ignore(name, value):
+                raise InputError(
+                    f"{where}: unknown key {name!r}; did you mean 'ignore'? (--label-columns {LABELS} leaves it out)"
+                )
         if not self._told:
-            refuse_denied_in_json(others, LABELS, where)
+            refuse_denied_in_json(others, LABELS, where, self._labels)
         self._keys.update(dict.fromkeys(others))
 
     def members(self, suffixes: Iterable[str]) -> None:

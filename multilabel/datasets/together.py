@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 
 from edgepress.multilabel.datasets import MultiLabelDataset
+from edgepress.multilabel.datasets.options import in_quotes
 from edgepress.multilabel.errors import InputError
 
 _USUAL = {
@@ -89,4 +90,4 @@ def _parts(whole: str, missing: list[str]) -> list[str]:
 
 
 def _quoted(text: str) -> str:
-    return text if re.fullmatch(r"[\w.-]+", text) else f"'{text}'"
+    return text if re.fullmatch(r"[\w.-]+", text) else in_quotes(text)

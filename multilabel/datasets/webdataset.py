@@ -160,7 +160,7 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
         )
     labels = LabelSpace.from_file(listing)
     tars = _tars(root).get(split, [])
-    left = Leftovers(told=bool(options.label_columns))
+    left = Leftovers(labels, told=bool(options.label_columns))
     if index_path(root, split).is_file():
         rows = list(_from_index(root, split, tars))
     elif unfinished_path(root, split).is_dir():

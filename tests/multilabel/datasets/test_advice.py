@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
 
 import numpy as np
 import pytest
 
-from edgepress.multilabel.datasets import load_dataset
+from edgepress.multilabel.datasets import list_splits, load_dataset
 from tests.multilabel.layouts import check, picture, refusal, write_csv
 
 TARGETS = [[1, 1], [1, 0], [0, 1]]
@@ -147,3 +148,72 @@ def test_shares_are_told_also_where_most_columns_are_answers(tmp_path):
         write_csv(tmp_path, "path,cat,dog,sky,note", "a.jpg,1,0,1,0.3", "b.jpg,1,0,1,0.7", "c.jpg,1,1,1,x-ray")
     )
     assert "alone: --label-columns 'cat,dog,sky'; numbers between 0 and 1 are no answers: " in said
+
+
+EMPTY_IS_NO = "there empty=no takes every empty cell for a no, and without it nobody knows what these cells mean"
+EMPTY_IS_UNKNOWN = "; empty cells then stay unknown, also in 'cat', where no other cell says no: write a no into those"
+
+
+def test_what_is_advised_for_empty_cells_says_what_it_does(tmp_path):
+    """Beside cells of no, an empty one is unknown; `empty=no` would make it a no without a word."""
+    said = refusal(write_csv(tmp_path, "path,cat,dog", "a.jpg,x,x", "b.jpg,x,", "c.jpg,,x"))
+    assert f"--values 'yes=x,empty=no'; {EMPTY_IS_NO}" in said
+    root = write_csv(tmp_path, "path,cat,dog", "a.jpg,x,1", "b.jpg,,0", "c.jpg,x,")
+    said = refusal(root)
+    assert "empty=no" not in said
+    assert EMPTY_IS_UNKNOWN in said
+    data = load_dataset(root, **options_in(said, "if 'cat' is a label: "))
+    check(data, ["cat", "dog"], ["a.jpg", "b.jpg", "c.jpg"], [[1, 1], [0, 0], [1, 0]], [[0, 0], [1, 0], [0, 1]])
+
+
+def test_nothing_is_said_of_empty_cells_where_there_are_none(tmp_path):
+    said = refusal(write_csv(tmp_path, "path,cat,dog", "a.jpg,ja,?", "b.jpg,?,ja", "c.jpg,ja,ja"))
+    assert "--values 'yes=ja,unknown=?'" in said
+    assert "empty cell" not in said
+    assert "empty=no" not in said
+
+
+NAMES = ["it's", "big, cat", 'a "cat"', "$HOME", "a\\b", "tab\there", "wide\u3000space"]
+
+
+def in_csv(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def as_a_shell_reads(option: str) -> list[str]:
+    """The words of an option, as the shell that it is pasted into makes them."""
+    told = subprocess.run(["bash", "-c", f"printf '%s\\0' {option}"], capture_output=True, check=True, text=True)
+    return told.stdout.split("\0")[:-1]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_option_for_any_name_works_when_it_is_pasted(tmp_path, name):
+    root = write_csv(tmp_path, f"path,{in_csv(name)},size", "a.jpg,cat/dog,x1", "b.jpg,dog,x2", "c.jpg,cat,x3")
+    option = refusal(root).partition("lists labels: ")[2].partition(";")[0]
+    flag, columns, mark, separator = as_a_shell_reads(option)
+    assert (flag, mark) == ("--label-columns", "--separator")
+    data = load_dataset(root, label_columns=columns, separator=separator)
+    check(data, ["cat", "dog"], ["a.jpg", "b.jpg", "c.jpg"], [[1, 1], [0, 1], [1, 0]])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_columns_that_are_left_when_one_is_doubtful_are_named_for_a_shell(tmp_path, name):
+    root = write_csv(tmp_path, f"path,{in_csv(name)},is_valid", "a.jpg,1,1", "b.jpg,0,1", "c.jpg,1,0")
+    option = "--label-columns" + refusal(root).partition("--label-columns")[2].partition(" leaves it out")[0]
+    _, columns = as_a_shell_reads(option)
+    assert load_dataset(root, label_columns=columns).targets.tolist() == [[1], [0], [1]]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_column_that_may_say_the_split_is_named_for_a_shell(tmp_path, name):
+    root = write_csv(tmp_path, f"path,cat,{in_csv(name)}", "a.jpg,1,west", "b.jpg,0,west", "c.jpg,1,ost", "a.jpg,1,ost")
+    option = "--split-column" + refusal(root).partition("--split-column")[2].partition(";")[0]
+    _, column = as_a_shell_reads(option)
+    assert column == name
+    assert list_splits(root, split_column=column) == ["ost", "west"]
+
+
+def test_columns_that_list_labels_together_have_their_separator(tmp_path):
+    root = write_csv(tmp_path, "file,label1,label2", "a.jpg,boat/dock,", "b.jpg,dock,boat", "c.jpg,,dock")
+    data = load_dataset(root, **options_in(refusal(root), "if 'label1' and 'label2' do: "))
+    check(data, ["boat", "dock"], ["a.jpg", "b.jpg", "c.jpg"], [[1, 1], [1, 1], [0, 1]])

@@ -115,9 +115,9 @@ def test_keys_that_deny_nothing_are_left_out_and_told(tmp_path):
 
 def test_a_yes_or_no_for_each_label_is_told_to_be_a_table(tmp_path):
     picture(tmp_path / "train" / "a.jpg")
-    write(tmp_path / "train" / "metadata.jsonl", json.dumps({"file_name": "a.jpg", "cat": 1, "dog": 0, "note": "x"}))
+    write(tmp_path / "train" / "metadata.jsonl", json.dumps({"file_name": "a.jpg", "cat": 1, "dog": 0}))
     said = refusal(tmp_path, "train")
-    assert "no key 'labels', and cat, dog is 0 or 1; a yes or no for each label is read from metadata.csv" in said
+    assert "no key 'labels', and cat, dog are 0 or 1; a yes or no for each label is read from metadata.csv" in said
     assert "names cat, dog; expected the one key" in refusal(tmp_path, "train", label_columns="cat,dog")
 
 
@@ -132,3 +132,32 @@ def test_a_second_list_of_labels_is_not_left_out_by_itself(tmp_path):
     said = refusal(tmp_path, "train")
     assert "line 1: 'label2' is 'dog', and may list labels as well as 'label': join them into one list" in said
     assert load_dataset(tmp_path, "train", label_columns="label").targets.sum() == 2
+
+
+TABLE = "is 0 or 1; a yes or no for each label is read from metadata.csv with a column for each"
+
+
+@pytest.mark.parametrize(("tags", "also"), [(["cat"], ""), ("cat", f"; verified {TABLE}")])
+def test_an_answer_beside_a_list_of_another_name_is_no_reason_for_a_table(tmp_path, tags, also):
+    rows = {"a.jpg": {"my_tags": tags, "verified": True}, "b.jpg": {"my_tags": ["dog", "cat"], "verified": True}}
+    said = refusal(folder(tmp_path, rows), "train")
+    assert said.endswith(f"no key 'labels' among my_tags, verified; --label-columns says which lists labels{also}")
+    data = load_dataset(tmp_path, "train", label_columns="my_tags")
+    check(data, ["cat", "dog"], ["a.jpg", "b.jpg"], [[1, 0], [1, 1]])
+
+
+@pytest.mark.parametrize("more", [{"filename": "IMG_1.jpg"}, {"ignored": False}, {"ignores": 0}, {"Ignore": ""}])
+def test_a_key_that_is_nearly_one_of_ours_and_holds_no_labels_is_left_out(tmp_path, more):
+    data = load_dataset(folder(tmp_path, {"a.jpg": {"labels": ["cat"], **more}, "b.jpg": {"labels": []}}), "train")
+    check(data, ["cat"], ["a.jpg", "b.jpg"], [[1], [0]])
+    assert data.notes == (() if more == {"Ignore": ""} else (
+        f"metadata.jsonl: keys that are no labels left out: {next(iter(more))}",))  # fmt: skip
+
+
+@pytest.mark.parametrize("value", [["dog"], "dog", [1]])
+def test_a_key_that_is_nearly_ignore_and_lists_labels_is_refused_until_it_is_left_out(tmp_path, value):
+    root = folder(tmp_path, {"a.jpg": {"labels": ["cat"], "ignores": value}, "b.jpg": {"labels": ["dog"]}})
+    said = refusal(root, "train")
+    assert said.endswith("unknown key 'ignores'; did you mean 'ignore'? (--label-columns labels leaves it out)")
+    data = load_dataset(root, "train", label_columns="labels")
+    check(data, ["cat", "dog"], ["a.jpg", "b.jpg"], [[1, 0], [0, 1]])

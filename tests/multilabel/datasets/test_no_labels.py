@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
 from edgepress.multilabel.datasets import load_dataset
@@ -68,3 +70,11 @@ def test_names_that_the_data_set_lacks(tmp_path):
     assert "which --no-label names; did you mean 'No Finding'?" in refusal(root, no_label="no_finding")
     assert "no label 'cow', which --no-label names" in load_dataset(root, "test", no_label="cow").notes
     assert "--no-label names every label, No Finding, cat, dog" in refusal(root, no_label="cat,dog,No Finding")
+
+
+def test_the_option_is_written_as_a_shell_reads_it(tmp_path):
+    root = write_table(tmp_path, '"[""none, of \'these\'""]"', "cat;dog")
+    (note,) = (note for note in load_dataset(root, "test").notes if "--no-label" in note)
+    option = note.partition("--no-label ")[2].partition(" reads it so")[0]
+    (given,) = shlex.split(option)
+    assert load_dataset(root, "test", no_label=given).labels.names == ("cat", "dog")

@@ -39,10 +39,32 @@ def test_keys_that_may_deny_labels_are_refused(foreign, key, value):
     assert data.targets.sum() == 1
 
 
-@pytest.mark.parametrize("key", ["ignored", "Ignore", "ignores", "filename"])
-def test_a_key_that_is_nearly_one_of_ours_is_refused(foreign, key):
-    write_tar(foreign / "train-0.tar", sample(**{key: ["dog"]}))
-    assert f"unknown key {key!r}; did you mean" in refusal(foreign, "train")
+@pytest.mark.parametrize("key", ["ignored", "Ignore", "ignores"])
+@pytest.mark.parametrize("value", [["dog"], "dog"])
+def test_a_key_that_is_nearly_ignore_and_lists_labels_is_refused(foreign, key, value):
+    write_tar(foreign / "train-0.tar", sample(**{key: value}))
+    assert f"unknown key {key!r}; did you mean 'ignore'? (--label-columns labels leaves" in refusal(foreign, "train")
+    data = load_dataset(foreign, "train", label_columns="labels")
+    assert (data.targets.sum(), data.ignore.sum()) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("filename", "000001.jpg"),
+        ("ignored", False),
+        ("ignored", [0, 0]),
+        ("difficult", [0, 0]),
+        ("difficult", ["easy"]),
+        ("missing", "a wheel"),
+        ("no", 17),
+    ],
+)
+def test_a_key_that_only_looks_like_one_of_ours_is_told(foreign, key, value):
+    write_tar(foreign / "train-0.tar", sample(**{key: value}))
+    data = load_dataset(foreign, "train")
+    assert data.notes == (f"keys in the shards' JSON that are no labels left out: {key}",)
+    assert (data.targets.sum(), data.ignore.sum()) == (1, 0)
 
 
 def test_other_keys_and_members_are_told(foreign):
