@@ -14,6 +14,7 @@ import numpy as np
 
 from edgepress.multilabel.datasets import files
 from edgepress.multilabel.datasets.contents import Contents
+from edgepress.multilabel.datasets.denials import denied_in_json
 from edgepress.multilabel.datasets.finding import Pictures
 from edgepress.multilabel.datasets.options import DataOptions
 from edgepress.multilabel.errors import InputError, shown
@@ -95,7 +96,11 @@ def _left_out(items: list[dict[str, Any]], content: dict[str, Any], path: Path) 
     found: dict[str, None] = {}
     for annotation in (one for item in items for one in item.get("annotations") or () if isinstance(one, dict)):
         if isinstance(attributes := annotation.get("attributes"), dict):
-            found.update((name, None) for name, value in attributes.items() if value and name != "score")
+            found.update(
+                (name, None)
+                for name, value in attributes.items()
+                if name != "score" and name not in found and (value or denied_in_json(name, value))
+            )
     notes = (
         [f"{path.name}: attributes of annotations are no labels, and are left out: {shown(found, 5)}"] if found else []
     )

@@ -18,6 +18,7 @@ import numpy as np
 
 from edgepress.multilabel.datasets import files
 from edgepress.multilabel.datasets.contents import Contents
+from edgepress.multilabel.datasets.denials import denied_in_json
 from edgepress.multilabel.datasets.finding import Pictures
 from edgepress.multilabel.datasets.options import DataOptions
 from edgepress.multilabel.errors import InputError, shown
@@ -114,7 +115,7 @@ def _others(given: dict[str, Any], path: Path) -> dict[str, None]:
         attributes = item.get("attributes")
         own = {key: value for key, value in item.items() if key not in ("label", "confidence", "attributes")}
         own |= attributes if isinstance(attributes, dict) else {}
-        found.update((key, None) for key, value in own.items() if value)
+        found.update((key, None) for key, value in own.items() if value or denied_in_json(key, value))
     return found
 
 

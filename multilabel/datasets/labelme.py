@@ -3,8 +3,8 @@
 {"flags": {"indoor": true, "night": false}, "shapes": [{"label": "boat", ...}], "imagePath": "a.jpg"}
 
 A picture has the flags that are true and the labels of its shapes; `_background_` is no label. A picture without a file
-has no label, and one with the flag `__ignore__` or a shape of that name is left out. Labels are in
-alphabetical order over all splits; without folders of splits, the one split is `all`.
+has no label; of one with the flag `__ignore__` or a shape of that name, nobody knows the labels that it does not name.
+Labels are in alphabetical order over all splits; without folders of splits, the one split is `all`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import Any
 
 from edgepress.multilabel.datasets import files
 from edgepress.multilabel.datasets.contents import Contents
+from edgepress.multilabel.datasets.denials import denied_in_json
 from edgepress.multilabel.datasets.finding import Pictures
 from edgepress.multilabel.datasets.named_labels import Item, contents_of
 from edgepress.multilabel.datasets.options import DataOptions
-from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.errors import InputError, shown
 from edgepress.multilabel.plural import plural
 
 LOOKS_FOR = "<picture>.json with imagePath and shapes beside the pictures (LabelMe)"
@@ -50,20 +51,21 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
     if split not in found:
         raise files.unknown_split(root, split, f"{split}/<picture>.json", sorted(found))
     read = {name: _read(folder) for name, folder in found.items()}
-    labels = {label for items, _ in read.values() for item in items for label in item.labels}
-    labels |= {flag for _, flags in read.values() for flag in flags}
-    folder, (own, _) = found[split], read[split]
+    labels = {label for items, _, _ in read.values() for item in items for label in item.labels}
+    labels |= {name for _, names, _ in read.values() for name in names}
+    folder, (own, _, flags) = found[split], read[split]
     annotated = {Path(item.picture).stem for item in own}
-    hidden = [item for item in own if _IGNORE in item.labels]
-    own = [item for item in own if _IGNORE not in item.labels]
     bare = [name for name in files.named_as(folder, files.PICTURE_SUFFIXES) if Path(name).stem not in annotated]
     notes = [files.unannotated(len(bare))] if bare else []
-    if hidden:
-        notes.append(f"{plural(len(hidden), 'picture')} with {_IGNORE} left out: nobody knows all of what is in them")
+    if hidden := sum(not item.complete for item in own):
+        said = plural(hidden, "picture has", "pictures have")
+        notes.append(f"{said} {_IGNORE}: nobody knows the labels that are not named there")
+    if flags:
+        notes.append(f"flags of shapes are no labels, and are left out: {shown(sorted(flags), 5)}")
     if not own and not bare:
         raise files.empty_split(folder, split)
     whole = sorted([*own, *(Item(name, (), str(folder)) for name in bare)], key=lambda item: item.picture)
-    return contents_of(whole, sorted(labels - {_IGNORE}), Pictures(folder), folder, notes)
+    return contents_of(whole, sorted(labels), Pictures(folder), folder, notes)
 
 
 def _folders(root: Path) -> dict[str, Path]:
@@ -79,10 +81,11 @@ def _fits(folder: Path) -> bool:
     return first is not None and files.mentions(folder / first, '"shapes"', '"imagePath"')
 
 
-def _read(folder: Path) -> tuple[list[Item], set[str]]:
-    """The pictures of a folder, and the names of all flags."""
+def _read(folder: Path) -> tuple[list[Item], set[str], set[str]]:
+    """The pictures of a folder, the names of all flags, and those of flags that shapes have."""
     items: list[Item] = []
     flags: set[str] = set()
+    of_shapes: set[str] = set()
     for name in files.named_as(folder, (".json",)):
         path = folder / name
         content = files.read_json(path, _EXPECTED)
@@ -95,12 +98,17 @@ def _read(folder: Path) -> tuple[list[Item], set[str]]:
             if not isinstance(label, str):
                 raise InputError(f"{path}: a shape without a label; expected {_EXPECTED}")
             labels += [label] if label != _BACKGROUND else []
+            about = shape.get("flags")
+            given = about.items() if isinstance(about, dict) else ()
+            of_shapes.update(name for name, value in given if value or denied_in_json(name, value))
         own.pop(_BACKGROUND, None)
+        complete = not own.pop(_IGNORE, False) and _IGNORE not in labels
         flags.update(own)
         # imagePath may name a folder of the machine on which it was written; the picture lies beside the file.
         last = picture.replace("\\", "/").rpartition("/")[2]
-        items.append(Item(last, (*(flag for flag, value in own.items() if value), *labels), str(path)))
-    return items, flags
+        has = (*(flag for flag, value in own.items() if value), *(label for label in labels if label != _IGNORE))
+        items.append(Item(last, has, str(path), complete))
+    return items, flags, of_shapes
 
 
 def _checked(flags: Any, path: Path) -> dict[str, bool]:

@@ -23,6 +23,8 @@ class Item:
     labels: tuple[str, ...]
     where: str
     """The file and the place in it, for errors."""
+    complete: bool = True
+    """Whether these are all of the picture's labels; otherwise nobody knows whether it has the others."""
 
 
 def pictures_below(root: Path, split: str) -> Pictures:
@@ -44,15 +46,18 @@ def contents_of(
     space = files.label_space(dict.fromkeys(map(one_form, labels)), str(source))
     rows: dict[Path, int] = {}
     cells: list[tuple[int, int]] = []
+    partly: set[int] = set()
     for item in items:
         row = rows.setdefault(pictures.find(item.picture, item.where), len(rows))
         cells += [(row, space.index(label)) for label in item.labels]
+        partly |= set() if item.complete else {row}
     targets = np.zeros((len(rows), len(space)), dtype=np.uint8)
     if cells:
         targets[tuple(np.array(cells).T)] = 1
+    ignore = np.zeros(targets.shape, dtype=bool)
+    for row in partly:
+        ignore[row] = targets[row] == 0
     again = len(items) - len(rows)
     more = [f"{source.name}: {again} entries name a picture again; the entries of one picture are united"]
     said = (*pictures.notes, *notes, *(more if again else ()))
-    return Contents(
-        labels=space, paths=list(rows), targets=targets, ignore=np.zeros(targets.shape, dtype=bool), notes=said
-    )
+    return Contents(labels=space, paths=list(rows), targets=targets, ignore=ignore, notes=said)

@@ -38,7 +38,16 @@ from edgepress.multilabel.datasets.voc_folders import (
     places_beside,
     places_in_year,
 )
-from edgepress.multilabel.datasets.voc_lists import VALUES, Lists, find_lists, without_suffix
+from edgepress.multilabel.datasets.voc_lists import (
+    ABSENT,
+    DIFFICULT,
+    PRESENT,
+    TO_IGNORE,
+    VALUES,
+    Lists,
+    find_lists,
+    without_suffix,
+)
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.labels import LabelSpace, one_form
 from edgepress.multilabel.plural import plural
@@ -81,7 +90,6 @@ def _read_lists(root: Path, split: str, lists: Lists, options: DataOptions) -> C
     annotations: dict[str, Annotation] = {}
     if not lists.graded:
         annotations = {name: read_annotation(path) for name, path in found.items()}
-        found = {}
     shown = {one_form(name) for one in annotations.values() for name in one.objects}
     labels = files.label_space(
         sorted({label for label, _ in lists.graded} or shown),
@@ -90,7 +98,11 @@ def _read_lists(root: Path, split: str, lists: Lists, options: DataOptions) -> C
     rows, again = lists.ids(split)
     if not rows:
         raise files.empty_split(lists.plain.get(split, year), split)
-    notes = [*_of_hidden(hidden, folder), *naming_another(annotations), *attributes_in(annotations.values())]
+    notes = [*_of_hidden(hidden, folder), *naming_another(annotations)]
+    if lists.graded:  # the lists say the labels, so only these pictures' files count
+        stems = {without_suffix(name) for name, _ in rows}
+        annotations = {stem: read_annotation(path) for stem, path in found.items() if stem in stems}
+    notes += attributes_in(annotations.values())
     if again:
         one, many = (f"of the list {split!r} {name} a picture again" for name in ("names", "name"))
         notes.append(f"{plural(again, f'line {one}', f'lines {many}')}; each is read once")
@@ -98,7 +110,7 @@ def _read_lists(root: Path, split: str, lists: Lists, options: DataOptions) -> C
     paths = [pictures.find(name, where) for name, where in rows]
     if lists.graded and all((label, split) in lists.graded for label in labels):
         present = _from_lists(lists, labels, [name for name, _ in rows], split)
-        notes += _join_objects(present, [found.get(without_suffix(name)) for name, _ in rows], labels)
+        notes += _join_objects(present, [annotations.get(without_suffix(name)) for name, _ in rows], labels)
     elif not folder.is_dir():
         missing = next(label for label in labels if (label, split) not in lists.graded)
         raise InputError(f"{lists.folder / f'{missing}_{split}.txt'}: no such file, and no Annotations")
@@ -132,9 +144,9 @@ def _read_places(root: Path, split: str, options: DataOptions) -> Contents:
 def _contents(
     labels: LabelSpace, paths: list[Path], present: np.ndarray, options: DataOptions, notes: list[str]
 ) -> Contents:
-    hard = present == 0
-    targets = (present == 1) | hard if options.difficult == "positive" else present == 1
-    ignore = hard if options.difficult == "ignore" else np.zeros_like(hard)
+    hard, unknown = present == DIFFICULT, present == TO_IGNORE
+    targets = (present == PRESENT) | hard if options.difficult == "positive" else present == PRESENT
+    ignore = unknown | hard if options.difficult == "ignore" else unknown
     return Contents(labels=labels, paths=paths, targets=targets.astype(np.uint8), ignore=ignore, notes=tuple(notes))
 
 
@@ -199,7 +211,7 @@ def _is_known(name: str, pictures: Pictures, annotations: Path) -> bool:
 
 
 def _from_lists(lists: Lists, labels: LabelSpace, ids: list[str], split: str) -> np.ndarray:
-    """int8 `[N, C]` from the labels' lists: 1 present, 0 difficult, -1 absent."""
+    """int8 `[N, C]` from the labels' lists: `PRESENT`, `DIFFICULT` or `ABSENT`."""
     columns = [_column(lists.graded[label, split], ids, split) for label in labels]
     present = np.stack(columns, axis=1)
     gaps = present == VALUES[None]
@@ -209,19 +221,19 @@ def _from_lists(lists: Lists, labels: LabelSpace, ids: list[str], split: str) ->
         raise InputError(
             f"{lists.graded[label, split]}: no line for picture {ids[row]!r}, which the lists of other labels name"
         )
-    present[gaps] = -1
+    present[gaps] = ABSENT
     return present
 
 
-def _join_objects(present: np.ndarray, annotations: list[Path | None], labels: LabelSpace) -> list[str]:
+def _join_objects(present: np.ndarray, annotations: list[Annotation | None], labels: LabelSpace) -> list[str]:
     """Raise cells that a list denies and an annotation has an object of, in place; what was found, in words.
 
     VOC's own lists say what its annotations say. Datumaro writes into the lists the labels of whole pictures alone, and
     boxes into the annotations.
     """
     raised, other = 0, dict[str, int]()
-    for row, path in enumerate(annotations):
-        for name, value in (read_annotation(path).objects if path is not None else {}).items():
+    for row, one in enumerate(annotations):
+        for name, value in (one.objects if one is not None else {}).items():
             if (label := one_form(name)) not in labels:
                 other[label] = other.get(label, 0) + 1
             elif value > present[row, column := labels.index(label)]:
@@ -265,9 +277,9 @@ def _from_objects(
     *,
     listed: bool,
 ) -> np.ndarray:
-    """int8 `[N, C]` from annotations: 1 present, 0 only difficult objects, -1 absent."""
+    """int8 `[N, C]` from annotations: what their objects say of each label, otherwise `ABSENT`."""
     rows = list(rows)
-    present = np.full((len(rows), len(labels)), -1, dtype=np.int8)
+    present = np.full((len(rows), len(labels)), ABSENT, dtype=np.int8)
     for row, (name, where) in enumerate(rows):
         stem = next((one for one in (name, without_suffix(name)) if one in annotations), without_suffix(name))
         found = annotations.get(stem)

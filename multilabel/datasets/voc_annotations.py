@@ -11,10 +11,13 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from edgepress.multilabel.datasets import files
-from edgepress.multilabel.datasets.voc_lists import without_suffix
+from edgepress.multilabel.datasets.denials import denied_in_json
+from edgepress.multilabel.datasets.values import Values, canonical
+from edgepress.multilabel.datasets.voc_lists import DIFFICULT, PRESENT, TO_IGNORE, without_suffix
 from edgepress.multilabel.errors import InputError, shown
 
 MAX_XML_BYTES = 4 * 1024 * 1024
+_VALUES = Values.parse(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +25,11 @@ class Annotation:
     """What one file says."""
 
     objects: dict[str, int]
-    """From label to 1, or to 0 if all of its objects are difficult or to be ignored."""
+    """From label to `PRESENT`, or to `TO_IGNORE` or `DIFFICULT` if none of its objects is more than that."""
     filename: str = ""
     """The picture that it names, which tools leave as it was when they rename their files."""
     attributes: frozenset[str] = frozenset()
-    """The names of its objects' attributes, which are no labels, except those of `no` and nothing."""
+    """The names of its objects' attributes, none of which is a label; see `_attributes`."""
 
 
 def annotations_below(folder: Path) -> tuple[dict[str, Path], int]:
@@ -90,22 +93,28 @@ def read_annotation(path: Path) -> Annotation:
         score = texts.get("score") or texts.get("confidence")
         if score and not files.score_says_yes(_number(score), f"{path}: object {number} ({name!r})"):
             continue
-        unknown = hard in ("1", "true") or texts.get("ignore", "").lower() in ("1", "true")
-        found[name] = max(found.get(name, 0), 0 if unknown else 1)
+        said = DIFFICULT if hard in ("1", "true") else PRESENT
+        if texts.get("ignore", "").lower() in ("1", "true"):
+            said = TO_IGNORE
+        found[name] = max(found.get(name, said), said)
     named = next((item.text or "" for item in root if _local(item) == "filename"), "")
     return Annotation(found, named.strip(), frozenset(attributes))
 
 
 def _attributes(item: ElementTree.Element) -> Iterator[str]:
-    """The names of an object's attributes, as CVAT, Datumaro and LabelMe write them, that are not denied or empty."""
+    """The names of an object's attributes, as CVAT, Datumaro and LabelMe write them.
+
+    One whose value is `no` or empty says nothing of the object, unless it may deny the label, as `present` does.
+    """
     for child in item:
         if _local(child) == "attributes":
             if len(child) == 0 and (text := (child.text or "").strip()):  # LabelMe's are free text
                 yield text
             for one in child:
                 texts = {_local(part): (part.text or "").strip() for part in one}
-                if texts.get("value", "").lower() not in ("", "0", "false", "no"):
-                    yield texts.get("name", "")
+                name, value = texts.get("name", ""), texts.get("value", "")
+                if (canonical(value) and _VALUES.of(value) != "no") or denied_in_json(name, value):
+                    yield name
 
 
 def attributes_in(annotations: Iterable[Annotation]) -> list[str]:

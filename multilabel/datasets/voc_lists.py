@@ -12,7 +12,9 @@ from edgepress.multilabel.datasets.columns import SPLIT_NAMES
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.labels import one_form
 
-VALUES = {"1": 1, "+1": 1, "0": 0, "-1": -1, None: -2}
+PRESENT, TO_IGNORE, DIFFICULT, ABSENT = 2, 1, 0, -1
+"""What is said of a label; the larger one counts where a picture's objects say several."""
+VALUES = {"1": PRESENT, "+1": PRESENT, "0": DIFFICULT, "-1": ABSENT, None: -2}
 """What a line of a label's list says; None if a picture has no line."""
 
 

@@ -93,11 +93,11 @@ def test_what_is_refused(root, items, said):
 def test_attributes_and_parents_are_told(tmp_path):
     for shade, name in enumerate("ab"):
         picture(tmp_path / "images" / "train" / f"{name}.jpg", shade)
-    about = {"attributes": {"ignore": True, "occluded": False, "score": 1}}
+    about = {"attributes": {"ignore": True, "occluded": False, "score": 1, "present": False, "excluded": 0}}
     export(tmp_path, "train", [item("a", annotation("label", 0, **about)), item("b", annotation("label", 1))])
     path = tmp_path / "annotations" / "train.json"
     assert load_dataset(tmp_path, "train").notes == (
-        "train.json: attributes of annotations are no labels, and are left out: ignore",
+        "train.json: attributes of annotations are no labels, and are left out: ignore, present",
     )
     path.write_text(path.read_text().replace('"boat", "parent": ""', '"boat", "parent": "crane"'))
     assert "labels have parents, which are not read: boat (crane);" in load_dataset(tmp_path, "train").notes[1]

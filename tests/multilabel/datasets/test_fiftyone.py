@@ -83,9 +83,9 @@ def test_what_is_refused(tmp_path, labels, said):
 def test_what_else_is_said_of_labels_is_told(tmp_path):
     labels = {
         "a": [{"label": "dock", "tags": ["mistake"], "attributes": {"hidden": True, "old": False}}],
-        "b": {"label": "boat", "confidence": 1.0, "tags": []},
+        "b": {"label": "boat", "confidence": 1.0, "tags": [], "verified": False, "attributes": {"present": 0}},
         "c": [],
     }
     data = load_dataset(export(tmp_path, labels), "train")
     check(data, CLASSES, ["a.jpg", "b.jpg", "c.jpg"], [[0, 1, 0], [1, 0, 0], [0, 0, 0]])
-    assert data.notes == ("labels.json: keys of labels that are not read: tags, hidden",)
+    assert data.notes == ("labels.json: keys of labels that are not read: tags, hidden, verified, present",)

@@ -55,8 +55,17 @@ def test_the_names_that_labelme_reserves_are_no_labels(tmp_path):
     annotate(tmp_path, "b", "boat", flags={"__ignore__": True, "night": False})
     annotate(tmp_path, "c", "__ignore__", "car")
     data = load_dataset(tmp_path, "all")
-    check(data, ["boat", "car", "night"], ["a.jpg"], [[1, 0, 1]])
-    assert data.notes == ("2 pictures with __ignore__ left out: nobody knows all of what is in them",)
-    (tmp_path / "a.json").unlink()
-    (tmp_path / "a.jpg").unlink()
-    assert "the split 'all' is empty" in refusal(tmp_path, "all")
+    check(data, ["boat", "car", "night"], ["a.jpg", "b.jpg", "c.jpg"], [[1, 0, 1], [1, 0, 0], [0, 1, 0]],
+          [[0, 0, 0], [0, 1, 1], [1, 0, 1]])  # fmt: skip
+    assert data.notes == ("2 pictures have __ignore__: nobody knows the labels that are not named there",)
+
+
+def test_flags_of_shapes_are_told(tmp_path):
+    annotate(tmp_path, "a", "boat", "car")
+    annotate(tmp_path, "b", "car")
+    content = json.loads((tmp_path / "a.json").read_text())
+    content["shapes"][0]["flags"] = {"rusty": True, "torn": False, "present": False}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    data = load_dataset(tmp_path, "all")
+    check(data, ["boat", "car"], ["a.jpg", "b.jpg"], [[1, 1], [0, 1]])
+    assert data.notes == ("flags of shapes are no labels, and are left out: present, rusty",)

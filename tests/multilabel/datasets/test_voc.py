@@ -227,3 +227,23 @@ def test_lists_whose_names_differ_in_case_alone_are_no_two_splits(tmp_path):
         write(tmp_path / "ImageSets" / "Main" / f"{name}.txt", one)
     with pytest.raises(InputError, match="names the splits Train and train, which differ in case alone"):
         list_splits(tmp_path)
+
+
+def test_attributes_of_objects_are_told_where_the_lists_say_the_labels(tmp_path):
+    year = write_voc(tmp_path / "VOC2012", graded=True)
+    told = "<attributes><attribute><name>rusty</name><value>1</value></attribute></attributes>"
+    dog = f"<annotation><object><name>dog</name>{told}</object></annotation>"
+    write(year / "Annotations" / "000007.xml", dog)
+    data = load_dataset(year, "test")
+    np.testing.assert_array_equal(data.targets, VOC_TARGETS)
+    assert data.notes == ("attributes of objects are no labels, and are left out: rusty",)
+    assert load_dataset(year, "train").notes == ()  # the picture is in the other split
+
+
+@pytest.mark.parametrize("difficult", ["ignore", "positive", "negative"])
+def test_an_object_to_be_ignored_is_unknown_where_a_list_denies_it(tmp_path, difficult):
+    year = write_voc(tmp_path / "VOC2012", graded=True)
+    write(year / "Annotations" / "000009.xml",
+          "<annotation><object><name>dog</name><ignore>1</ignore></object></annotation>")  # fmt: skip
+    data = load_dataset(year, "test", difficult=difficult)
+    assert (data.targets[0].tolist(), data.ignore[0].tolist()) == ([0, 0, 0], [False, True, False])

@@ -84,9 +84,49 @@ def test_objects_to_be_ignored_are_unknown_and_attributes_are_told(tmp_path):
     for name, text in {"a": nut + bolt, "b": "<object><name>nut</name></object>"}.items():
         write(tmp_path / "Annotations" / "train" / f"{name}.xml", f"<annotation>{text}</annotation>")
         picture(tmp_path / "Images" / "train" / f"{name}.jpg", ord(name))
-    data = load_dataset(tmp_path, "train")
-    check(data, ["bolt", "nut"], ["a.jpg", "b.jpg"], [[1, 0], [0, 1]], [[0, 1], [0, 0]])
+    for difficult in ("ignore", "positive", "negative"):  # what is said of difficult objects is not said of these
+        data = load_dataset(tmp_path, "train", difficult=difficult)
+        check(data, ["bolt", "nut"], ["a.jpg", "b.jpg"], [[1, 0], [0, 1]], [[0, 1], [0, 0]])
     assert data.notes == ("attributes of objects are no labels, and are left out: rusty",)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("present", "false", True),
+        ("verified", "0.0", True),
+        ("present", "true", True),
+        ("torn", "0.0", False),
+        ("torn", "no", False),
+        ("torn", "nan", False),
+        ("torn", "0.5", True),
+    ],
+)
+def test_attributes_are_told_unless_they_say_no_of_a_property(tmp_path, name, value, told):
+    attribute = f"<attributes><attribute><name>{name}</name><value>{value}</value></attribute></attributes>"
+    bolt = f"<object><name>bolt</name>{attribute}</object>"
+    for picture_name, text in {"a": bolt, "b": "<object><name>nut</name></object>"}.items():
+        write(tmp_path / "Annotations" / "train" / f"{picture_name}.xml", f"<annotation>{text}</annotation>")
+        picture(tmp_path / "Images" / "train" / f"{picture_name}.jpg", ord(picture_name))
+    data = load_dataset(tmp_path, "train")
+    check(data, ["bolt", "nut"], ["a.jpg", "b.jpg"], [[1, 0], [0, 1]])
+    said = (f"attributes of objects are no labels, and are left out: {name}",)
+    assert data.notes == (said if told else ())
+
+
+@pytest.mark.parametrize(("difficult", "target", "unknown"), [("ignore", 0, 1), ("positive", 1, 0), ("negative", 0, 0)])
+def test_an_object_that_is_difficult_is_not_one_to_be_ignored(tmp_path, difficult, target, unknown):
+    hard, ignored, plain = (
+        f"<object><name>nut</name>{part}</object>"
+        for part in ("<difficult>1</difficult>", "<difficult>1</difficult><ignore>1</ignore>", "")
+    )
+    texts = {"a": hard, "b": ignored, "c": ignored + plain, "d": "<object><name>bolt</name></object>"}
+    for name, text in texts.items():
+        write(tmp_path / "Annotations" / "train" / f"{name}.xml", f"<annotation>{text}</annotation>")
+        picture(tmp_path / "Images" / "train" / f"{name}.jpg", ord(name))
+    data = load_dataset(tmp_path, "train", difficult=difficult)
+    names = [f"{name}.jpg" for name in texts]
+    check(data, ["bolt", "nut"], names, [[0, target], [0, 0], [0, 1], [1, 0]], [[0, unknown], [0, 1], [0, 0], [0, 0]])
 
 
 def test_a_split_that_is_not_there(tmp_path):
