@@ -2,7 +2,8 @@
 
 root/annotations/instances_<split>.json   images, annotations, categories
 root/annotations/labels_<split>.json      the same, with labels of whole pictures (Datumaro); or any other name
-root/annotations/panoptic_<split>.json    read where there is no instances_: the labels of its segments
+root/annotations/panoptic_<split>.json    read where there is no instances_: the labels of its segments; it goes before
+                                          person_keypoints_ and stuff_ of the same split
 root/<split>/_annotations.coco.json       Roboflow
 root/result.json                          Label Studio; the one split is `train`
 root/<split>/, root/images/<split>/, root/images/ or root/   the pictures, by file_name; else any folder (`Elsewhere`)
@@ -40,7 +41,8 @@ OPTIONS: frozenset[str] = frozenset()
 
 _PREFIX, _SUFFIX = "instances_", ".json"
 _IMAGE_LEVEL = "labels_"
-_OTHER_PREFIXES = ("panoptic_", "person_keypoints_", "stuff_")
+_PANOPTIC = "panoptic_"
+_OTHER_PREFIXES = (_PANOPTIC, "person_keypoints_", "stuff_")
 """What MS-COCO's other files of labels begin with before the split; they are read where there is no instances_."""
 _ROBOFLOW = "_annotations.coco.json"
 _KEYS = ("images", "annotations", "categories")
@@ -231,11 +233,12 @@ def _notes(source: _Source, rows: dict[Any, int]) -> list[str]:
 
 
 def _not_read(root: Path) -> list[str]:
-    """The files in annotations/ with labels that no split is read from, such as captions_ beside instances_."""
+    """The files with labels that no split is read from, such as stuff_ beside instances_, in annotations/ or, where the
+    splits' files lie there, in the root."""
     used = {path for paths in _files(root).values() for path in paths}
-    folder = root / "annotations"
-    others = [name for name in files.named_as(folder, (_SUFFIX,)) if folder / name not in used]
-    return [name for name in others if files.mentions(folder / name, '"category_id"')]
+    folders = [root / "annotations", *([root] if root in {path.parent for path in used} else ())]
+    others = [folder / name for folder in folders for name in files.named_as(folder, (_SUFFIX,))]
+    return [path.name for path in others if path not in used and files.mentions(path, '"category_id"')]
 
 
 def _files(root: Path) -> dict[str, list[Path]]:
@@ -257,19 +260,32 @@ def _files(root: Path) -> dict[str, list[Path]]:
     if found:
         return found
     for where in (folder, root):
-        for name in files.named_as(where, (_SUFFIX,)):
-            stem = name[: -len(_SUFFIX)]
-            if files.mentions(where / name, *(f'"{key}"' for key in _KEYS)):
-                split = _ONE if stem in _NO_SPLIT else _without_prefix(stem)
-                if split in found:
-                    raise InputError(
-                        f"{where}: both {found[split][0].name} and {name} would be the split {split!r}; expected one, "
-                        "or files that are named as their splits are, such as train.json and val.json"
-                    )
-                found[split] = [where / name]
-        if found:
-            return found
+        stems = [name[: -len(_SUFFIX)] for name in files.named_as(where, (_SUFFIX,))]
+        stems = [stem for stem in stems if files.mentions(where / f"{stem}{_SUFFIX}", *(f'"{key}"' for key in _KEYS))]
+        if stems:
+            return {split: [where / f"{stem}{_SUFFIX}"] for split, stem in _named_splits(stems, where).items()}
     return {}
+
+
+def _named_splits(stems: list[str], where: Path) -> dict[str, str]:
+    """The splits that names of files say, such as val2017 for panoptic_val2017, each with the stem of its file.
+
+    Raises:
+        InputError: two files are for one split.
+    """
+    alike: dict[str, list[str]] = {}
+    for stem in stems:
+        alike.setdefault(_ONE if stem in _NO_SPLIT else _without_prefix(stem), []).append(stem)
+    found: dict[str, str] = {}
+    for split, names in alike.items():
+        whole = f"{_PANOPTIC}{split}"  # it has the labels of things and of stuff
+        if len(names) > 1 and not (whole in names and all(name.startswith(_OTHER_PREFIXES) for name in names)):
+            raise InputError(
+                f"{where}: both {names[0]}{_SUFFIX} and {names[1]}{_SUFFIX} would be the split {split!r}; expected "
+                "one, or files that are named as their splits are, such as train.json and val.json"
+            )
+        found[split] = whole if whole in names else names[0]
+    return found
 
 
 def _without_prefix(stem: str) -> str:

@@ -209,3 +209,34 @@ def test_the_segments_of_a_panoptic_file_are_labels_where_no_other_file_is(tmp_p
     assert load_dataset(root, "val").targets.sum() == 2
     segments[0]["segments_info"].append(3)
     assert "annotations[2]: image_id is 'None'" in refusal(write_coco(tmp_path, annotations=segments), "val")
+
+
+SEGMENTS = [{"image_id": 2, "file_name": "a.png", "segments_info": [{"category_id": 17}, {"category_id": 90}]}]
+
+
+@pytest.mark.parametrize("others", [["person_keypoints"], ["stuff"], ["person_keypoints", "stuff"]])
+@pytest.mark.parametrize("where", ["annotations", "."])
+def test_a_panoptic_file_goes_before_those_of_persons_and_of_stuff(tmp_path, others, where):
+    root = write_coco(tmp_path)
+    made = root / "annotations" / "instances_val2017.json"
+    text = made.read_text()
+    made.unlink()
+    for name in others:
+        (root / where / f"{name}_val2017.json").write_text(text)
+    segments = json.dumps(json.loads(text) | {"annotations": SEGMENTS})
+    (root / where / "panoptic_val2017.json").write_text(segments)
+    assert list_splits(root) == ["val2017"]
+    data = load_dataset(root, "val")
+    check(data, ["person", "cat", "toothbrush"], ["b.jpg", "a.jpg", "c.jpg"], [[0, 0, 0], [0, 1, 1], [0, 0, 0]])
+    names = ", ".join(f"{name}_val2017.json" for name in others)
+    assert data.notes == (f"files of annotations from which no split is read: {names}",)
+
+
+def test_files_of_persons_and_of_stuff_alone_are_refused(tmp_path):
+    root = write_coco(tmp_path)
+    made = root / "annotations" / "instances_val2017.json"
+    for name in ("person_keypoints", "stuff"):
+        (root / "annotations" / f"{name}_val2017.json").write_text(made.read_text())
+    made.unlink()
+    said = "both person_keypoints_val2017.json and stuff_val2017.json would be the split 'val2017'; expected one"
+    assert said in refusal(root, "val")
