@@ -137,11 +137,12 @@ class LabelGroups(BaseModel):
         return yaml.safe_dump(given, allow_unicode=True, sort_keys=False)
 
     @classmethod
-    def read(cls, path: Path, labels: LabelSpace | None = None) -> LabelGroups:
+    def read(cls, path: Path, labels: LabelSpace | None = None, *, no_label: Sequence[str] = ()) -> LabelGroups:
         """Read them from a YAML file; every scalar is the name that is written there, also `no`, `on` and `1`.
 
         Args:
             labels: those that the names must be among.
+            no_label: the names that were taken out of them, because they say that a picture has no label.
 
         Raises:
             InputError: the file cannot be read or has another form (says in which line), a name is no label (suggests a
@@ -163,8 +164,11 @@ class LabelGroups(BaseModel):
         read = cls.model_construct(**given)
         if labels is not None:
             unknown = [name for name in read.names if name not in labels]
+            taken = set(map(one_form, no_label))
             faults += [
-                f"{name!r} is no label of the data set ({shown(labels.names)}){did_you_mean(name, labels.names)}"
+                _taken_out(name, read)
+                if name in taken
+                else f"{name!r} is no label of the data set ({shown(labels.names)}){did_you_mean(name, labels.names)}"
                 for name in unknown
             ]
         if faults := [*faults, *_contradictions(read)]:
@@ -243,6 +247,13 @@ def _names(node: yaml.Node, where: str, *, single: bool = False) -> tuple[str, .
         example = _IMPLIES if where.startswith("implies") else f"names of labels, {_listed(where)}"
         raise InputError(f"{where}, {line_at(node.start_mark)}: expected {example}")
     return tuple(one_form(one.value) for one in node.value)
+
+
+def _taken_out(name: str, groups: LabelGroups) -> str:
+    """What is wrong with a name in the groups that is no label any more."""
+    exactly = any(name in group for group in groups.one_of)
+    moved = ", and move the others of its group to at_most_one_of, since a picture may now have none" if exactly else ""
+    return f"{name!r} is no label, because --no-label names it; take it out here{moved}"
 
 
 def _told(faults: Sequence[str]) -> str:

@@ -88,9 +88,14 @@ class MultiLabelDataset:
 
     @property
     def orders_labels(self) -> bool:
-        """Whether labels.txt gives the labels their order; elsewhere it is that in which files happen to name them."""
+        """Whether labels.txt gives the labels their order; elsewhere it is that in which files happen to name them.
+
+        It may list more than are read, such as a name that --no-label takes for no label.
+        """
         listing = self.root / "labels.txt"
-        return files.is_file(listing) and LabelSpace.from_file(listing) == self.labels
+        if not files.is_file(listing):
+            return False
+        return tuple(name for name in LabelSpace.from_file(listing) if name in self.labels) == self.labels.names
 
     def in_order_of(self, labels: LabelSpace, mine: str, others: str) -> MultiLabelDataset:
         """Return this split with its columns in the order of other labels of the same names.

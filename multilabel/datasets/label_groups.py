@@ -42,7 +42,7 @@ def find_groups(root: Path, labels: LabelSpace, options: DataOptions) -> tuple[L
         return NO_GROUPS, (f"{beside}: passed over, since it has none of the keys {', '.join(KEYS)}",)
     else:
         path = beside
-    groups = LabelGroups.read(path, labels)
+    groups = LabelGroups.read(path, labels, no_label=options.no_label)
     if not groups:
         raise InputError(f"{path}: holds no group and no implication; expected one of {', '.join(KEYS)}")
     return groups, told

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from edgepress.multilabel.datasets import load_dataset
+from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.labels import LabelSpace
 
 ROWS = [
     {"file_name": "b.png", "labels": ["dog", "cat"]},
@@ -76,3 +78,14 @@ def test_the_fingerprint_notices_every_change_and_nothing_else(root, tmp_path):
     data[-1] ^= 1
     file.write_bytes(data)
     changed("one byte of a picture")
+
+
+def test_labels_txt_orders_the_labels_that_are_left(root):
+    data = load_dataset(root, no_label="cat")
+    assert data.labels.names == ("dog", "sky")
+    assert data.orders_labels
+    with pytest.raises(InputError, match="same names, other order, first at 1: 'sky' against 'dog': give "):
+        data.in_order_of(LabelSpace(("sky", "dog")), "the bundle", "the data set")
+    assert not data.with_labels(LabelSpace(("sky", "dog"))).orders_labels
+    (root / "labels.txt").unlink()
+    assert not load_dataset(root, no_label="cat").orders_labels

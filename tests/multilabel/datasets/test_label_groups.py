@@ -100,3 +100,20 @@ def test_shards_take_the_groups_along(data, tmp_path):
         )
     write_shards([replace(whole, groups=NO_GROUPS)], tmp_path / "plain", shard_bytes=10**6)
     assert not (tmp_path / "plain" / "labels.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("one_of: [circle, bars]", "; take it out here, and move the others of its group to at_most_one_of, since a "),
+        ("at_most_one_of: [circle, bars]", "; take it out here"),
+        ("implies: {bars: red}", "; take it out here"),
+    ],
+)
+def test_a_name_that_is_told_to_be_no_label_is_in_no_group(data, text, said):
+    (data / "labels.yaml").write_text(text)
+    with pytest.raises(InputError) as refused:
+        load_dataset(data, "train", no_label="bars")
+    assert f"labels.yaml: 'bars' is no label, because --no-label names it{said}" in str(refused.value)
+    assert "did you mean" not in str(refused.value)
+    assert load_dataset(data, "train").groups
