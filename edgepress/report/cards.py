@@ -43,7 +43,8 @@ def card(bundle: Bundle, report: RunReport | None) -> str:
     """The card of a bundle.
 
     Args:
-        report: the report of the run that made it; without one the card says that nothing was measured.
+        report: the report of the run that made it, or the student that it was made from; without one the card says that
+            nothing was measured.
 
     Raises:
         InputError: the report describes other bundles.
@@ -55,7 +56,7 @@ def card(bundle: Bundle, report: RunReport | None) -> str:
         Section("Training", _training(bundle, report, row)),
         Section("Measured", _measured(bundle, report, row)),
         Section("Limits", _limits(bundle, row)),
-        Section("How to reproduce", _reproduction(bundle, report)),
+        Section("How to reproduce", _reproduction(bundle, report, row)),
     ]
     front = yaml.safe_dump(_front_matter(bundle, report, row), sort_keys=False, allow_unicode=True)
     what = f"A multi-label image tagger, {_PRECISION[bundle.manifest.precision]}, as {bundle.manifest.kind}."
@@ -64,19 +65,21 @@ def card(bundle: Bundle, report: RunReport | None) -> str:
 
 
 def measured_row(bundle: Bundle, report: RunReport) -> EngineResult | None:
-    """The result in a report for exactly this bundle; None where the run made it and did not measure it, as the graph
-    with attention, or one that an engine was built from.
+    """The result in a report for exactly this bundle; None where it has none and the bundle was made from the student
+    of the report, as the graph with attention, one that an engine was built from, or what somebody made later.
 
     Raises:
-        InputError: the run did not make it.
+        InputError: it was not made from that student, as far as the bundles beside it show.
     """
     rows = {row.digest: row for row in report.engines}
-    if bundle.digest in rows or _made_from(bundle, set(rows)):
+    # A teacher is no such source: students of other runs may come from it as well.
+    sources = {report.student.digest, *(row.digest for row in report.engines if row.role in ("student", "engine"))}
+    if bundle.digest in rows or _made_from(bundle, sources):
         return rows.get(bundle.digest)
-    known = ", ".join(row.engine for row in report.engines)
     raise InputError(
-        f"{bundle.path}: the report has no row of this bundle (digest {bundle.digest[:12]}); it knows {known}, as they "
-        "were when it was made. Run again, or give the report of the run that made the bundle"
+        f"{bundle.path}: the report has no row of this bundle (digest {bundle.digest[:12]}), which was not made from "
+        f"the student of the report either; it knows {_measured_names(report)}, as they were when it was made. Run "
+        "again, or give the report of the run that made the bundle"
     )
 
 
@@ -90,6 +93,10 @@ def _made_from(bundle: Bundle, digests: Set[str | None]) -> bool:
         return False
     beside = Bundle.open(place)
     return beside.digest == parent.digest and _made_from(beside, digests)
+
+
+def _measured_names(report: RunReport) -> str:
+    return ", ".join(row.engine for row in report.engines)
 
 
 def _title(bundle: Bundle, report: RunReport | None) -> str:
@@ -208,8 +215,9 @@ def _training(bundle: Bundle, report: RunReport | None, row: EngineResult | None
     said = []
     if report is not None and not adopted:
         data = report.data
+        of = "Data set" if row is not None else "The student that it was made from: data set"
         said.append(
-            f"Data set {_data_name(report)}: {plural(data.train_pictures, 'picture')} taught, {data.val_pictures} "
+            f"{of} {_data_name(report)}: {plural(data.train_pictures, 'picture')} taught, {data.val_pictures} "
             f"chose epochs, thresholds and quantisation, {data.test_pictures} were only measured on."
         )
         if bundle.manifest.role != "teacher":
@@ -261,8 +269,12 @@ def _measured(bundle: Bundle, report: RunReport | None, row: EngineResult | None
     if report is None:
         return [Text("Nothing: no report of a run was given with this bundle.")]
     if row is None:
-        measured = ", ".join(one.engine for one in report.engines)
-        return [Text(f"Nothing: the run that made this bundle measured {measured}, and not this one.")]
+        return [
+            Text(
+                f"Nothing: this bundle was made from the student of a run, which measured {_measured_names(report)}, "
+                "as they were then, and not this one."
+            )
+        ]
     if row.mAP is None:
         return [Text(f"Nothing: {row.verdict} ({'; '.join(map(str, row.reasons)) or 'no reason is known'}).")]
     machine = report.machine
@@ -313,10 +325,11 @@ def _limits(bundle: Bundle, row: EngineResult | None) -> list[Block]:
     return [Listing(limits)]
 
 
-def _reproduction(bundle: Bundle, report: RunReport | None) -> list[Block]:
+def _reproduction(bundle: Bundle, report: RunReport | None, row: EngineResult | None) -> list[Block]:
     tools = ", ".join(f"{name} {value}" for name, value in bundle.manifest.tools.items())
     blocks: list[Block] = [Listing([f"Digest of the bundle: {bundle.digest}", f"Made with: {tools or 'not recorded'}"])]
     if report is None:
         return [*blocks, Text("No recipe is known: no report was given.")]
-    said = f"edgepress {report.edgepress}, this recipe as recipe.yaml, and: edgepress run --recipe recipe.yaml"
+    what = "" if row is not None else "For the student that it was made from: "
+    said = f"{what}edgepress {report.edgepress}, this recipe as recipe.yaml, and: edgepress run --recipe recipe.yaml"
     return [*blocks, Code(caption=said, text=recipe_text(report.recipe), language="yaml")]

@@ -17,6 +17,8 @@ from edgepress.multilabel.label_groups import LabelGroups
 from edgepress.report.cards import card
 from tests.edgepress.conftest import typed
 
+GRAPH, INT8 = "onnx-fp32", "onnx-int8-onnxruntime"
+
 
 def front_matter(text: str) -> dict[str, Any]:
     _, front, _ = text.split("---\n", 2)
@@ -69,26 +71,66 @@ def test_without_a_report_nothing_is_claimed(edgepress, run_folder, tmp_path):
 
 def test_a_report_of_other_bundles_is_refused(bad, run_folder, tmp_path):
     other = json.loads((run_folder / "report.json").read_text())
-    for row in other["engines"]:
+    for row in (*other["engines"], other["student"]):
         row["digest"] = "0" * 64
     (tmp_path / "report.json").write_text(json.dumps(other))
     said = bad("card", run_folder / "onnx-fp32", "--report", tmp_path)
     assert said.startswith(f"edgepress: {run_folder / 'onnx-fp32'}: the report has no row of this bundle")
 
 
-def test_what_a_run_made_and_did_not_measure_has_a_card_that_says_so(run_folder, report, tmp_path):
-    folder, known = Path(shutil.copytree(run_folder, tmp_path / "run")), copy.deepcopy(report)
-    graph, int8 = (row for row in known["engines"] if row["engine"] in ("onnx-fp32", "onnx-int8-onnxruntime"))
-    known["engines"] = [row for row in known["engines"] if row not in (graph, int8)]
-    measured = ", ".join(row["engine"] for row in known["engines"])
-    for name in (graph["engine"], int8["engine"]):  # of the student, and of the graph beside it
-        text = card(Bundle.open(folder / name), typed(known))
-        assert f"Nothing: the run that made this bundle measured {measured}, and not this one." in text
+@pytest.fixture
+def folder(run_folder, tmp_path) -> Path:
+    """The folder of a run, which a test may change."""
+    return Path(shutil.copytree(run_folder, tmp_path / "run"))
+
+
+@pytest.fixture
+def few(report) -> dict[str, Any]:
+    """The report without the rows of the graph of the student and of its INT8 graph."""
+    known = copy.deepcopy(report)
+    known["engines"] = [row for row in known["engines"] if row["engine"] not in (GRAPH, INT8)]
+    return known
+
+
+def changed(bundle: Path, out: Path | None = None) -> Bundle:
+    """Another bundle of the same parent: as if it were made again with other settings."""
+    opened = Bundle.open(bundle)
+    facts = opened.manifest.facts.model_copy(update={"calibrated_from": opened.digest})
+    return rewrite_bundle(opened, out or bundle, decisions=opened.decisions, facts=facts)
+
+
+def test_what_was_made_from_a_run_s_student_and_not_measured_has_a_card_that_says_so(folder, few):
+    measured = ", ".join(row["engine"] for row in few["engines"])
+    for name in (GRAPH, INT8):  # of the student, and of the graph beside it
+        text = card(Bundle.open(folder / name), typed(few))
+        said = f"made from the student of a run, which measured {measured}, as they were then, and not this one."
+        assert f"Nothing: this bundle was {said}" in text
         assert "model-index" not in front_matter(text)
-        assert "pictures taught" in text
-    shutil.rmtree(folder / graph["engine"])
+        assert "The student that it was made from: data set" in text
+        assert "For the student that it was made from: edgepress " in text
+    shutil.rmtree(folder / GRAPH)
     with pytest.raises(InputError, match="the report has no row of this bundle"):
-        card(Bundle.open(folder / int8["engine"]), typed(known))
+        card(Bundle.open(folder / INT8), typed(few))
+
+
+def test_another_content_of_a_measured_bundle_s_name_is_not_what_was_measured(folder, report):
+    text = card(changed(folder / INT8), typed(report))
+    assert "as they were then, and not this one" in text
+    assert "model-index" not in front_matter(text)
+    assert " points" not in text.split("## Measured")[1].split("##")[0]
+
+
+def test_another_run_s_student_of_the_same_teacher_is_not_of_this_run(folder, report, few):
+    student, graph = changed(folder / "student"), Bundle.open(folder / GRAPH)
+    assert student.manifest.parent.digest in {row["digest"] for row in report["engines"]}  # its teacher was measured
+    for known in (report, few):
+        with pytest.raises(InputError, match="not made from the student of the report either"):
+            card(student, typed(known))
+    others = copy.deepcopy(few)  # the report of a run with the same teacher and another student
+    others["student"]["digest"] = student.digest
+    others["engines"] = [row for row in others["engines"] if row["role"] == "teacher"]
+    with pytest.raises(InputError, match="not made from the student of the report either"):
+        card(graph, typed(others))
 
 
 def test_a_data_set_whose_name_is_markup_stays_text(run_folder, report):
