@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgepress.calibration.decide.thresholds import fit_decisions
+from edgepress.calibration.int8.subset import calibration_hash, tell_labels
 from edgepress.deploy.build.compile import compile_fp16, require_fp16
 from edgepress.deploy.engines.table import ENGINES, RUNTIMES, GpuTarget, Runtime, compiled
 from edgepress.deploy.machine.cuda import cuda_compute_capability
@@ -29,7 +30,7 @@ from edgepress.multilabel.manifest import Precision
 from edgepress.remote.host import Host, host_of
 from edgepress.report.plots import draw_reliability, draw_thresholds, write_plot
 from edgepress.run.finetune import FineTuning, within_allowed
-from edgepress.run.quantize import quantize_bundle, require_quantizer, split_logits
+from edgepress.run.quantize import TellLabels, quantize_bundle, require_quantizer, split_logits
 from edgepress.run.recipe import CompileConfig, DecisionsConfig, EngineName, QuantizeConfig, Recipe
 from edgepress.run.splits import Splits
 
@@ -83,14 +84,13 @@ def build_all(onnx: Bundle, recipe: Recipe, splits: Splits, out: Path, tuning: F
     """
     found = []
     host = host_of(recipe.host, recipe.host_python, recipe.ssh_option)
-    first = next((name for name in recipe.engines if ENGINES[name].target is not None), None)
+    tell = _once(tell_labels)
     for engine in recipe.engines:
         spec, refusal, bundle, finetuned = ENGINES[engine], None, None, False
 
         def build(source: Bundle, ending: str, engine: EngineName = engine) -> Bundle:
-            told = engine == first and not ending  # all of them have the same calibration pictures
             settings = recipe.quantize, recipe.compile
-            return build_engine(engine, source, out, splits, *settings, ending, host=host, tell=told)
+            return build_engine(engine, source, out, splits, *settings, ending, host=host, tell=tell)
 
         try:
             bundle, finetuned = within_allowed(build, onnx, tuning)
@@ -112,6 +112,18 @@ def build_all(onnx: Bundle, recipe: Recipe, splits: Splits, out: Path, tuning: F
             )
         )
     return found
+
+
+def _once(tell: TellLabels) -> TellLabels:
+    """The same function, which says nothing of a calibration set that it told before: most engines share one."""
+    told = set()
+
+    def first(train: MultiLabelDataset, pictures: MultiLabelDataset) -> None:
+        if (known := calibration_hash(pictures)) not in told:
+            told.add(known)
+            tell(train, pictures)
+
+    return first
 
 
 def require_buildable(engine: EngineName) -> None:
@@ -139,7 +151,7 @@ def build_engine(
     *,
     host: Host | None = None,
     most_float: bool = False,
-    tell: bool = True,
+    tell: TellLabels | None = tell_labels,
 ) -> Bundle:
     """Make an engine's bundle in a run's folder from the fp32 ONNX bundle, with all bundles in between.
 

@@ -216,7 +216,7 @@ def time_student(
     short = _SHORT.model_copy(update={"weight_bits": bits})
     for engine in recipe.engines:
         try:
-            bundle = build_engine(engine, onnx, folder, few, short, recipe.compile, most_float=most_float, tell=False)
+            bundle = build_engine(engine, onnx, folder, few, short, recipe.compile, most_float=most_float, tell=None)
             times[folder_of(engine, recipe.compile)] = EngineTime(p50_ms=_p50(bundle, recipe, host))
         except (EngineUnavailableError, InputError) as error:
             times[folder_of(engine, recipe.compile)] = EngineTime(reason=str(error))

@@ -61,6 +61,8 @@ from edgepress.run.recipe import QuantizeConfig
 from edgepress.run.splits import Splits
 
 log = logging.getLogger("edgepress")
+TellLabels = Callable[[MultiLabelDataset, MultiLabelDataset], None]
+"""Names the labels that few pictures show: of train and of the calibration set."""
 _PACKAGES: dict[Target, tuple[str, ...]] = {
     "onnxruntime": ("onnx", "onnxruntime"),
     "tensorrt": ("onnx", "onnxruntime"),
@@ -99,7 +101,7 @@ def quantize_bundle(
     *,
     host: Host | None = None,
     most_float: bool = False,
-    tell: bool = True,
+    tell: TellLabels | None = tell_labels,
 ) -> Bundle:
     """The INT8 bundle of an fp32 ONNX bundle for one target; see `calibration.int8.quantize`.
 
@@ -110,7 +112,8 @@ def quantize_bundle(
         host: the device that answers val and times the candidates; by default this machine. TensorRT's graphs are
             neither timed nor sent, because each would have to be built there.
         most_float: take the slowest graph that the search may end with, for the time alone; see `Searcher.run`.
-        tell: name the labels that few calibration pictures show, which matters to a student that learnt them.
+        tell: what names the labels that few calibration pictures show, before a search; None for a student that learnt
+            no labels.
 
     Raises:
         InputError: the parent is no fp32 ONNX bundle, its labels are not the data set's, the calibration set leaks, or
@@ -141,8 +144,8 @@ def quantize_bundle(
         require_replaceable(out, spec.quantized_kind, "int8")
         where = f", with candidates on {place.processor}" if place.on_device else ""
         log.info("quantising for %s on %s%s", target, plural(len(pictures), "picture"), where)
-        if tell:
-            tell_labels(splits.train, pictures)
+        if tell is not None:
+            tell(splits.train, pictures)
         job = _Job(parent, splits.val, pictures, target, spec, config, bits, most_float)
         with _workplace(out, parent, inputs, place) as finished:
             return job.do(out, finished, place, tools, inputs)

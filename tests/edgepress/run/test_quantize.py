@@ -69,7 +69,8 @@ def test_it_is_kept_until_a_setting_changes(made, splits, caplog, monkeypatch):
     monkeypatch.setattr(quantize, "quantize", lambda *_, **__: pytest.fail("searched again"))
     parent, config = Bundle.open(made.path.parent / "onnx-fp32"), QuantizeConfig(pictures=8, time_limit=3.0)
     with caplog.at_level(logging.INFO, logger="edgepress"):
-        assert quantize_bundle(parent, splits, "onnxruntime", made.path, config).digest == made.digest
+        kept = quantize_bundle(parent, splits, "onnxruntime", made.path, config, tell=lambda *_: pytest.fail("told"))
+        assert kept.digest == made.digest
     assert "unchanged, kept" in caplog.text
     for other in (
         {"budget": 0.1},
