@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import logging
 import warnings
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 
 import onnx
 import onnx_ir as ir
+import onnxscript.optimizer
 import torch
 from torch import Tensor, nn
 
@@ -63,29 +65,39 @@ def _optimize(program: torch.onnx.ONNXProgram) -> None:
     """Optimize the graph as the exporter does by itself, and keep its small constants.
 
     The optimizer takes a constant of up to 1e-8 for 0 (findings/onnxscript-small-epsilon.sh), so that a picture whose
-    features are all zeros gets NaN where the module guards a division. Such constants are inputs of the graph while it
-    is optimized: then nothing knows their values.
+    features are all zeros gets NaN where the module guards a division. Such constants, those of functions and of
+    branches as well, are inputs of the graph while it is optimized: then nothing knows their values.
     """
+    onnxscript.optimizer.inline(program.model)  # the optimizer begins with it: then no constant is in a function
     graph = program.model.graph
-    values = [output for node in graph for output in node.outputs] + list(graph.initializers.values())
+    values = _values(graph)
+    taken = {value.name for value in values}
+    names = (name for number in itertools.count() if (name := f"small.{number}") not in taken)
     small: dict[str, ir.TensorProtocol] = {}
     for value in values:
         tensor = ir.convenience.get_const_tensor(value)
         if tensor is None or tensor.size != 1 or not tensor.dtype.is_floating_point():
             continue
         if 0 < abs(tensor.numpy().item()) <= TAKEN_FOR_ZERO and not value.is_graph_output():
-            held = ir.Value(
-                name=f"small.{len(small)}", type=ir.TensorType(tensor.dtype), shape=ir.Shape([1] * len(tensor.shape))
-            )
+            name = next(names)
+            held = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape([1] * len(tensor.shape)))
             ir.convenience.replace_all_uses_with(value, held)
             graph.inputs.append(held)
-            small[str(held.name)] = tensor
+            small[name] = tensor
     program.optimize()
     graph = program.model.graph
     for held in [value for value in graph.inputs if value.name in small]:
         graph.inputs.remove(held)
         held.const_value = small[str(held.name)]
         graph.register_initializer(held)
+
+
+def _values(graph: ir.Graph) -> list[ir.Value]:
+    """The values of a graph and of the graphs inside its nodes, such as the branches of an If."""
+    found = [output for node in graph.all_nodes() for output in node.outputs]
+    for part in (graph, *graph.subgraphs()):
+        found += [*part.inputs, *part.initializers.values()]
+    return found
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -11,7 +12,7 @@ from torch import Tensor, nn  # noqa: E402
 
 from edgepress import LabelSpace, Preprocess, export, open_engine, verify  # noqa: E402
 from edgepress.deploy.build.reference import REFERENCE, Reference  # noqa: E402
-from edgepress.deploy.build.traced import INPUT, traced  # noqa: E402
+from edgepress.deploy.build.traced import INPUT, exported, traced  # noqa: E402
 from edgepress.deploy.verify.torch_graph import MODULES  # noqa: E402
 from edgepress.multilabel.datasets import load_dataset  # noqa: E402
 from edgepress.multilabel.errors import InputError  # noqa: E402
@@ -59,6 +60,19 @@ class Guards(Net):
         found = self.features(x)
         share = found / (found.sum(dim=1, keepdim=True) + 1e-8)
         return self.head(share + (found - -1e-12).log() + (found.double() + 1e-10).log().float())
+
+
+class GuardsWithin(Net):
+    """Guards logarithms in the branches of a condition, beside a parameter named small.0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.small = nn.ParameterList([nn.Parameter(torch.full((8,), 2.0))])
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = self.features(x)
+        most, least = (lambda x: (x + 1e-9).log()), (lambda x: (x + 1e-12).log())
+        return torch.cond(found.sum() > 0, most, least, (found,)) + self.small[0]
 
 
 class Looks(Net):
@@ -132,6 +146,33 @@ def test_constants_that_guard_a_division_are_kept():
     found = cpu_session(graph.SerializeToString()).run(None, {INPUT: pictures.numpy()})[0]
     assert np.abs(expected).max() > 10  # logarithms of the constants
     np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_constants_within_branches_are_kept_under_names_of_their_own():
+    net = made(GuardsWithin).eval()
+    nn.init.zeros_(net.stem[0].weight)  # all features are 0
+    nn.init.constant_(net.stem[0].bias, -1)
+    pictures = torch.rand(2, 3, 32, 32)
+    graph = traced(net, pictures, ["scores"], "GuardsWithin")
+    assert [value.name for value in graph.graph.input] == [INPUT]
+    (own,) = (one for one in graph.graph.initializer if one.name == "small.0")
+    np.testing.assert_array_equal(onnx.numpy_helper.to_array(own), np.full(8, 2, np.float32))
+    found = cpu_session(graph.SerializeToString()).run(None, {INPUT: pictures.numpy()})[0]
+    np.testing.assert_allclose(found, np.full((2, 8), np.log(1e-12) + 2), rtol=1e-5)
+
+
+def test_constants_within_functions_are_kept(monkeypatch):
+    """Not every version of the exporter has put functions into the graph before it is optimized."""
+    written = onnx.parser.parse_model("""<ir_version: 10, opset_import: ["" : 20, "own" : 1]>
+        graph (float[batch] images) => (float[batch] scores) { scores = own.Guarded (images) }
+        <domain: "own", opset_import: ["" : 20]>
+        Guarded (x) => (y) { e = Constant <value_float = 1e-10> () t = Add (x, e) y = Log (t) }""")
+    program = torch.onnx.ONNXProgram(ir.serde.deserialize_model(written), None)
+    monkeypatch.setattr(torch.onnx, "export", lambda *_, **__: program)
+    graph = exported(made(Net), (torch.zeros(2),))
+    assert [node.op_type for node in graph.graph.node] == ["Add", "Log"]
+    found = cpu_session(graph.SerializeToString()).run(None, {INPUT: np.zeros(2, np.float32)})[0]
+    np.testing.assert_allclose(found, np.log([1e-10, 1e-10]), rtol=1e-5)
 
 
 def test_nothing_of_this_machine_is_in_the_graph(data, tmp_path):
