@@ -14,8 +14,8 @@ from edgepress.multilabel.labels import LabelSpace
 
 _COLUMNS = ("name", "label", "labels", "tag", "class", "class_name", "label_name", "tag_name", "display_name")
 """Headers of the column that names the outputs, such as that of selected_tags.csv, which WD taggers come with."""
-_NUMBERED = re.compile(r"\s*['\"]?(\d+)['\"]?\s*[\s:,;=]\s*\S")
-_NUMBER_BEHIND = re.compile(r".*\S\s*[:,;=\t]\s*(\d+)\s*[,;]?")
+_NUMBERED = re.compile(r"\s*['\"]?(?P<number>\d+)['\"]?\s*[\s:,;=]\s*(?P<rest>\S.*)")
+_NUMBER_BEHIND = re.compile(r"(?P<rest>.*\S)\s*[:,;=\t]\s*(?P<number>\d+)\s*[,;]?")
 _QUOTED = re.compile(r"(['\"]).*\1,?|\[.*\]")
 _NUMBER_COLUMN = re.compile(r"((class|label|category|tag|output)_?)?(id|idx|index|number|no|position)", re.IGNORECASE)
 _OTHER_FILES = (".yaml", ".yml", ".pbtxt", ".xml")
@@ -55,16 +55,22 @@ def output_names(file: Path) -> LabelSpace:
 
 def _refuse_numbered(file: Path, names: LabelSpace) -> None:
     """Raise an error where each line begins or ends with its number, or is in quotes, which is no part of a name."""
-    behind = [int(match[1]) for match in map(_NUMBER_BEHIND.fullmatch, names) if match is not None]
-    if len(names) > 1 and sorted(behind) in (list(range(len(names))), list(range(1, len(names) + 1))):
-        raise InputError(f"{file}: its lines end with numbers ({names.names[0]!r}); {_EXPECTED}, and nothing else")
+    first, count = names.names[0], len(names)
+    mend = f"{_EXPECTED}, and nothing else. Names that have such numbers are read from a .json with a list of them"
+    behind = _numbers(_NUMBER_BEHIND, names)
+    if sorted(behind) in (list(range(count)), list(range(1, count + 1))):
+        raise InputError(f"{file}: its lines end with numbers ({first!r}); {mend}")
     if all(map(_QUOTED.fullmatch, names)):
-        raise InputError(
-            f"{file}: its lines are in quotes or brackets ({names.names[0][:40]!r}); {_EXPECTED}, without them"
-        )
-    numbers = [int(match[1]) for match in map(_NUMBERED.match, names) if match is not None]
-    if len(numbers) > 1 and numbers in (list(range(len(names))), list(range(1, len(names) + 1))):
-        raise InputError(f"{file}: its lines are numbered ({names.names[0]!r}); {_EXPECTED}, and nothing else")
+        raise InputError(f"{file}: its lines are in quotes or brackets ({first[:40]!r}); {_EXPECTED}, without them")
+    if _numbers(_NUMBERED, names) in (list(range(count)), list(range(1, count + 1))):
+        raise InputError(f"{file}: its lines are numbered ({first!r}); {mend}")
+
+
+def _numbers(pattern: re.Pattern[str], names: LabelSpace) -> list[int]:
+    """The numbers in the lines of a file; empty where names need them, because two are the same without (`grade:0`)."""
+    found = [match for match in map(pattern.fullmatch, names) if match is not None]
+    rests = {match["rest"].strip() for match in found}
+    return [int(match["number"]) for match in found] if len(rests) == len(found) > 1 else []
 
 
 def _of_json(file: Path, text: str) -> list[Any]:

@@ -57,11 +57,13 @@ class TuneConfig(Config):
     @field_validator("time_budget", mode="before")
     @classmethod
     def _is_a_duration(cls, given: Any) -> Any:
-        if isinstance(given, int | float) and not isinstance(given, bool):
-            if not (math.isfinite(given) and given > 0):
-                raise ValueError("expected more than no time, and an end")
-            return given
-        return seconds(str(given))
+        is_number = isinstance(given, int | float) and not isinstance(given, bool)
+        found = given if is_number else seconds(str(given))
+        if not math.isfinite(found):
+            raise ValueError("expected a time that ends, such as 2h")
+        if found <= 0:
+            raise ValueError("expected more than no time, such as 2h")
+        return found
 
 
 class Searched(Typed):

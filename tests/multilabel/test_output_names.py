@@ -57,5 +57,17 @@ def test_what_is_no_list_of_names_is_refused(name, text, said, tmp_path):
 def test_names_that_begin_with_numbers_are_names(tmp_path):
     (tmp_path / "tags.txt").write_text("1 girl\n2 girls\nsolo\n")
     assert output_names(tmp_path / "tags.txt").names == ("1 girl", "2 girls", "solo")
-    (tmp_path / "tags.txt").write_text("grade 0\ngrade 1\n")
-    assert output_names(tmp_path / "tags.txt").names == ("grade 0", "grade 1")
+
+
+@pytest.mark.parametrize("names", [("grade 0", "grade 1"), ("grade:0", "grade:1", "size:2"), ("1 star", "2 star")])
+def test_numbers_without_which_two_names_are_the_same_are_part_of_them(names, tmp_path):
+    (tmp_path / "tags.txt").write_text("\n".join(names))
+    assert output_names(tmp_path / "tags.txt").names == names
+
+
+def test_other_names_with_their_numbers_are_read_from_a_list(tmp_path):
+    (tmp_path / "tags.txt").write_text("grade:0\nsize:1\n")
+    with pytest.raises(InputError, match=r"end with numbers .*\. Names that have such numbers are read from a \.json"):
+        output_names(tmp_path / "tags.txt")
+    (tmp_path / "tags.json").write_text('["grade:0", "size:1"]')
+    assert output_names(tmp_path / "tags.json").names == ("grade:0", "size:1")

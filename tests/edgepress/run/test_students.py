@@ -107,7 +107,7 @@ class TestVerb:
         [
             (("--budget", "5"), "has no unit; expected milliseconds, such as 5ms"),
             (("--budget", "5s"), "expected milliseconds, such as 8ms"),
-            (("--budget", "-1ms"), "expected milliseconds"),
+            (("--budget", "-1ms"), "expected more than no time, such as 8ms"),
             (("--budget", "nanms"), "expected milliseconds"),
             (("--engine", "litert-int9"), "did you mean 'litert-int8'"),
             (("--engine", "tensorrt-int8", "--budget", "5ms"), "the table has no times of it"),
