@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edgepress.compress.config import DistillConfig
-from edgepress.compress.methods import INSIDE, NO_DEFAULT, ON_EMBEDDINGS, ON_LOGITS, ON_MAPS, TERMS
+from edgepress.compress.methods import DEFAULT_TERMS, INSIDE, NO_DEFAULT, ON_EMBEDDINGS, ON_LOGITS, ON_MAPS, TERMS
 from edgepress.compress.reading import Given
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.errors import InputError
@@ -50,7 +50,8 @@ def with_terms_for(config: DistillConfig, teachers: Sequence[Given], features: S
 
 
 def told_terms(config: DistillConfig) -> str:
-    """What a student learns by: the loss on the labels, the teacher's terms, and whether they are the default.
+    """What a student learns by: the loss on the labels, the teacher's terms, and whether they are the default or what
+    is left of it.
 
     Example:
         >>> told_terms(DistillConfig())
@@ -60,8 +61,10 @@ def told_terms(config: DistillConfig) -> str:
     if not config.taught:
         return f"it learns {labels} alone, without a teacher's terms"
     terms = " and ".join(f"{name} {getattr(config, name):g}" for name in config.terms)
-    by_default = set(config.terms) <= set(config.by_default)
-    whose = f" (preset {config.preset})" if config.preset is not None else " (the default)" if by_default else ""
+    whose = "" if config.preset is None else f" (preset {config.preset})"
+    if config.preset is None and set(config.terms) <= set(config.by_default):
+        without = [name for name in DEFAULT_TERMS if name not in config.terms]
+        whose = f" (the default without {' and '.join(without)})" if without else " (the default)"
     if not config.task:
         return f"it learns from the teacher alone, by {terms}{whose}"
     return f"it learns {labels}, and by {terms} from the teacher{whose}"

@@ -93,7 +93,8 @@ def test_the_default_is_what_the_help_says():
     ("given", "said"),
     [
         ({}, "by bce 1 from the labels, and by review_kd 0.1 and simkd 4 from the teacher (the default)"),
-        ({"simkd": 0, "task": 2}, "by bce 2 from the labels, and by review_kd 0.1 from the teacher (the default)"),
+        ({"simkd": 0, "task": 2}, "by bce 2 from the labels, and by review_kd 0.1 from the teacher (the default without"
+            " simkd)"),
         ({"review_kd": 0.1, "simkd": 4}, "by bce 1 from the labels, and by review_kd 0.1 and simkd 4 from the teacher"),
         ({"mld": 2.5, "task": 0}, "from the teacher alone, by mld 2.5"),
         ({"preset": "at"}, "by bce 1 from the labels, and by at 10 from the teacher (preset at)"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 from pathlib import Path
 
@@ -159,8 +160,8 @@ def test_a_model_near_chance_gets_a_caution(data, caplog, right, cautioned):
     [
         (("cat", "dogs", "x"), "lacks dog, sky of the labels of the data set /data, and has dogs, x, which the data"),
         (("cat", "dog"), "lacks sky of the labels of the data set /data. Where"),
-        (("cat", "dogs", "sky"), "one a line in the order of the outputs, such as 'dog' for 'dogs')"),
-        (("cat",), "one a line in the order of the outputs); where the model knows no such label"),
+        (("cat", "dogs", "sky"), "(adopt: --labels FILE, one a line; Python: labels), such as 'dog' for 'dogs'. Where"),
+        (("cat",), "one a line; Python: labels). Where the model knows no such label, it can be a teacher alone"),
     ],
 )
 def test_which_of_both_lacks_a_label_is_told_with_what_to_do(has, said):
@@ -170,3 +171,19 @@ def test_which_of_both_lacks_a_label_is_told_with_what_to_do(has, said):
     assert str(refused.value).startswith("the model net.onnx lacks")
     assert said in str(refused.value)
     require_among(wanted, LabelSpace((*has, *(name for name in wanted if name not in has))), "net.onnx", Path("/data"))
+
+
+def test_few_names_that_are_spelt_alike_are_sought_among_many(monkeypatch):
+    """One search among thousands of names takes a tenth of a second."""
+    sought, search = [], difflib.get_close_matches
+    monkeypatch.setattr(
+        difflib, "get_close_matches", lambda *asked, **more: sought.append(asked) or search(*asked, **more)
+    )
+    wanted = LabelSpace(tuple(f"{number}" for number in range(300)))
+    with pytest.raises(InputError, match=r"lacks 0, 1, .* \(300 in all\)"):
+        require_among(wanted, LabelSpace(tuple("abcdefgh")), "net.onnx", Path("/data"))
+    assert 0 < len(sought) < 20
+    sought.clear()
+    with pytest.raises(InputError, match="such as 'cats' for 'cat'"):  # and none after the first that is found
+        require_among(LabelSpace(("cats", "dogs")), LabelSpace(("cat", "dog")), "net.onnx", Path("/data"))
+    assert len(sought) == 1

@@ -39,7 +39,7 @@ def big(edgepress, run_folder, tiny_data, tmp_path_factory):
     )
     refused = edgepress("--quiet", *asked)
     assert refused.code == 2
-    assert "say --keep-labels" in refused.err
+    assert "(adopt: --keep-labels; Python: keep_labels=True)" in refused.err
     answer = edgepress(*asked, "--keep-labels")
     assert answer.code == 0, answer.err
     assert "none of its labels has the name of one of the data set's" in answer.err
