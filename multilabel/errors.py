@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 class InputError(ValueError):
     """Something a person gave is wrong: a path, a label, a flag, a file. Exit code 2.
 
-    It is a ValueError. All that takes a program's values raises it, except for records of pydantic, which raise its
-    ValidationError, and losses, which raise ValueError as torch's modules do: `except ValueError` catches all three.
+    Functions raise it for a wrong value of a program as well. There are two exceptions: records of pydantic raise
+    pydantic's ValidationError, and losses raise ValueError, as torch's modules do. InputError and ValidationError are
+    ValueErrors too, so `except ValueError` catches all three.
 
     The message is one line and says what was received, what was expected and what to do. What it quotes of a name or
     a file may hold anything; what is not printable (a terminal might obey it) is shown escaped.
