@@ -60,7 +60,6 @@ TESTED_THROUGH = {
     "multilabel/datasets/columns.py": "the columns of test_csv_table_columns.py and test_tables_generated.py",
     "multilabel/conventions.py": "the words of adopt's options, which tests/deploy/build/test_adopt.py gives",
     "multilabel/datasets/contents.py": "what every reader returns, as the data set that test_dataset.py checks",
-    "multilabel/datasets/denials.py": "the columns beside lists in test_csv_table_columns.py",
     "multilabel/datasets/files.py": "the names that every reader's tests refuse",
     "multilabel/datasets/label_lists.py": "the lists of test_csv_table_cells.py and test_tables_generated.py",
     "multilabel/datasets/named_labels.py": "the pictures and names of test_labelstudio.py, test_vertex.py and others",
