@@ -23,6 +23,7 @@ from edgepress.multilabel.litert_graph import for_litert
 from edgepress.multilabel.onnx_session import cpu_session
 from edgepress.multilabel.plural import plural
 from edgepress.multilabel.root_logger import own_root_logger
+from edgepress.multilabel.trial_pictures import trial_pictures
 
 CONVERTER = "onnx2tf==2.6.9"
 """The version that was tried. Its requirements name exact versions of numpy, onnx and others, and Python 3.12, none of
@@ -176,7 +177,7 @@ def _require_equal(path: Path, converted: bytes) -> None:
 
 
 def _answers(path: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Batches of random pictures, and ONNX Runtime's logits of them.
+    """Batches of trial pictures, and ONNX Runtime's logits of them.
 
     Raises:
         InputError: ONNX Runtime does not take the model.
@@ -186,7 +187,7 @@ def _answers(path: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         session = cpu_session(path)
         (given,) = session.get_inputs()
         for batch in BATCHES:
-            images = rng.integers(0, 256, (batch, *given.shape[1:]), np.uint8)
+            images = trial_pictures(rng, batch, given.shape[1:])
             yield images, session.run(None, {given.name: images})[0]
     except InputError:
         raise

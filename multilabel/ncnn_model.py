@@ -22,6 +22,7 @@ from edgepress.multilabel.ncnn_graph import for_ncnn
 from edgepress.multilabel.ncnn_layers import Layer, read_layers, weight_count, written_layers
 from edgepress.multilabel.ncnn_network import MissingLayerError, answer, network
 from edgepress.multilabel.onnx_session import cpu_session
+from edgepress.multilabel.trial_pictures import trial_pictures
 
 if TYPE_CHECKING:
     import onnx
@@ -123,7 +124,7 @@ def _require_equal(path: Path, converted: tuple[bytes, bytes]) -> None:
     try:
         session = cpu_session(path)
         (given,) = session.get_inputs()
-        images = np.random.default_rng(0).integers(0, 256, (PICTURES, *given.shape[1:]), np.uint8)
+        images = trial_pictures(np.random.default_rng(0), PICTURES, given.shape[1:])
         expected = session.run(None, {given.name: images})[0]
     except Exception as error:  # ONNX Runtime's exception types share no base class
         raise InputError(f"{path}: ONNX Runtime cannot run it: {' '.join(str(error).split())[:300]}") from error

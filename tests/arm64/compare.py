@@ -84,9 +84,9 @@ def engine_row(board: str, bundle: Bundle, here: Path, there: Path) -> EngineRow
     verified, (a, b) = found["verify"], (np.load(path / f"{name}.npz") for path in (here, there))
     difference, differs = float(np.abs(a["logits"] - b["logits"]).max()), a["decisions"] != b["decisions"]
     precision = bundle.manifest.precision
-    # A part of the split may be too small to pass on; then it is so on this machine as well.
+    # A part of the split may be too small to pass on; then this machine does not pass either, for the same reasons.
     others = ours["verify"]["verdict"], ours["verify"]["reason_kinds"]
-    if (verified["verdict"], verified["reason_kinds"]) != others:
+    if verified["verdict"] != "pass" and (verified["verdict"], verified["reason_kinds"]) != others:
         faults.append(f"verify: {verified['verdict']}: {'; '.join(verified['reasons'])}")
     if differs.mean() > MOST_CHANGED[precision]:
         faults.append(f"{differs.mean():.2%} of decisions differ from this machine's")
