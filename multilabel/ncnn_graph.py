@@ -51,8 +51,10 @@ def for_ncnn(model: onnx.ModelProto) -> onnx.ModelProto:
     result.CopyFrom(model)
     graph = result.graph
     _take_floats(graph)
-    _take_one_picture(result)
+    _take_one_picture(graph)
     fold_constants(result)
+    while _know_shapes(result):  # what is computed of them may be the sizes of other tensors
+        fold_constants(result)
     shapes = _shapes(result)
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
@@ -99,23 +101,26 @@ def _take_floats(graph: onnx.GraphProto) -> None:
     pictures.type.tensor_type.elem_type = TensorProto.FLOAT
 
 
-def _take_one_picture(model: onnx.ModelProto) -> None:
-    """Set the batch to one picture, and every Shape that is known then to a constant."""
-    from onnx import numpy_helper
-
-    graph = model.graph
+def _take_one_picture(graph: onnx.GraphProto) -> None:
+    """Set the batch to one picture."""
     for value in (*graph.input, *graph.output):
         if value.type.tensor_type.shape.dim:
             value.type.tensor_type.shape.dim[0].dim_value = 1
     del graph.value_info[:]
-    shapes = _shapes(model)
-    for node in list(graph.node):
-        shape = shapes.get(node.input[0]) if node.op_type == "Shape" else None
-        if shape is not None:
-            given = {attribute.name: attribute.i for attribute in node.attribute}
-            value = np.array(shape[given.get("start", 0) : given.get("end")], np.int64)
-            graph.initializer.append(numpy_helper.from_array(value, node.output[0]))
-            graph.node.remove(node)
+
+
+def _know_shapes(model: onnx.ModelProto) -> bool:
+    """Make every Shape of a tensor whose shape can be inferred a constant; whether there was one."""
+    from onnx import numpy_helper
+
+    graph, shapes = model.graph, _shapes(model)
+    known = [node for node in graph.node if node.op_type == "Shape" and node.input[0] in shapes]
+    for node in known:
+        given = {attribute.name: attribute.i for attribute in node.attribute}
+        value = np.array(shapes[node.input[0]][given.get("start", 0) : given.get("end")], np.int64)
+        graph.initializer.append(numpy_helper.from_array(value, node.output[0]))
+        graph.node.remove(node)
+    return bool(known)
 
 
 def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:

@@ -177,6 +177,22 @@ def test_what_is_computed_of_shapes_is_computed_once():
     assert [node.op_type for node in after.graph.node] == ["Transpose", "Reshape"]
 
 
+def test_shapes_that_follow_from_others_are_known_as_well():
+    """As in convnext's norms by the root mean square, of which pnnx would leave out the axes from the second on."""
+    nodes = []
+    for number, tensor in enumerate(("planes", "wide0")):
+        nodes += [
+            helper.make_node("Shape", [tensor], [f"sizes{number}"], f"shape{number}"),
+            helper.make_node("Reshape", [f"sizes{number}", "flat"], [f"whole{number}"], f"reshape{number}"),
+            helper.make_node("Expand", [tensor, f"whole{number}"], [f"wide{number}"], f"expand{number}"),
+        ]
+    nodes.append(helper.make_node("ReduceMean", ["wide1", "axes"], ["logits"], "mean", keepdims=1))
+    before = model(*nodes, flat=np.array([-1], np.int64), axes=np.array([1], np.int64))
+    after = for_ncnn(before)
+    same(before, after)
+    assert {"Shape", "ReduceMean"}.isdisjoint(node.op_type for node in after.graph.node)
+
+
 def test_a_norm_of_rows_becomes_one_of_maps():
     """As exporters write a GroupNorm."""
     nodes = [
