@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import yaml
 from torch import Tensor, nn
 
 from edgepress.compress.finished import FinishedModule, Stated
 from edgepress.compress.measured_preprocessing import Measured
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.labels import LabelSpace
+from edgepress.multilabel.yaml_files import texts_of
 
 log = logging.getLogger("edgepress")
 TEMPLATE = "a photo of a {}"
@@ -89,6 +89,10 @@ def prompted(pair: Pair, labels: LabelSpace, prompts: Path | None, stated: State
     )
 
 
+def _is_a_prompt(given: object) -> bool:
+    return isinstance(given, str) and any(letter.isalpha() for letter in given.replace("{}", "a"))
+
+
 def read_prompts(file: Path | None, labels: LabelSpace) -> list[list[str]]:
     """The texts of every label, in the labels' order.
 
@@ -101,17 +105,14 @@ def read_prompts(file: Path | None, labels: LabelSpace) -> list[list[str]]:
     """
     given: object = {}
     if file is not None:
-        try:
-            given = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise InputError(f"{file}: no prompts ({' '.join(str(error).split())[:160]})") from None
+        given = texts_of(file, "the prompts of labels (YAML)")
     if not isinstance(given, dict):
         raise InputError(f"{file}: expected a text, or a list of texts, for each label, such as dog: a photo of a dog")
     texts: dict[str, list[str]] = {}
     for name, value in given.items():
         listed = [value] if isinstance(value, str) else value
-        if not isinstance(listed, list) or not listed or not all(isinstance(one, str) and one for one in listed):
-            raise InputError(f"{file}: {name!r} has {value!r}; expected a text or a list of texts")
+        if not isinstance(listed, list) or not listed or not all(map(_is_a_prompt, listed)):
+            raise InputError(f"{file}: {name!r} has {value!r}; expected a text or a list of texts, in words")
         if name != OTHERS:
             try:
                 labels.index(str(name))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from edgepress.multilabel.errors import InputError, did_you_mean
 
@@ -28,7 +28,20 @@ _EXPECTED = {
 class Config(BaseModel):
     """Base of every settings class: it is frozen, and an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_no_answer(cls, value: Any, info: ValidationInfo) -> Any:
+        """An empty text is not a path or a name; pathlib takes it for the current folder. Python counts True and False
+        among the numbers, and pydantic takes `epochs: true` for 1."""
+        if value == "":
+            raise ValueError("expected a value, and no empty text")
+        kind = cls.model_fields[info.field_name or ""].annotation
+        kinds = {kind, *get_args(kind)}
+        if isinstance(value, bool) and kinds & {int, float} and bool not in kinds:
+            raise ValueError("expected a number")
+        return value
 
     @classmethod
     def parse(cls: type[_C], values: Mapping[str, Any], where: str, given: Mapping[str, Any] | None = None) -> _C:

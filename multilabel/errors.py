@@ -97,12 +97,14 @@ def as_path(given: object, what: str) -> Path:
         what: what the message calls it, such as `the bundle`.
 
     Raises:
-        InputError: it is neither text nor a path.
+        InputError: it is neither text nor a path, or an empty text.
     """
     if not isinstance(given, str | Path) and not (
         isinstance(given, os.PathLike) and isinstance(given.__fspath__(), str)
     ):
         raise InputError(f"{what} is {type(given).__name__}; expected its path, as text or as a pathlib.Path")
+    if not os.fspath(given):  # pathlib takes it for the current folder
+        raise InputError(f"{what} is an empty text; expected its path")
     return Path(given)
 
 

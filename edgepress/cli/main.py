@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import logging
 import os
 import sys
@@ -110,6 +111,19 @@ def _own_flags(arguments: Sequence[str]) -> tuple[set[str], list[str]]:
     return own, [*(argument for argument in arguments[:end] if argument not in own), *arguments[end:]]
 
 
+def _require_values(arguments: Sequence[str]) -> None:
+    """Refuse an empty value, which a variable of the shell gives that is not set: as a path it is the current folder.
+
+    Raises:
+        InputError: an argument is empty; names the option before it.
+    """
+    for before, argument in itertools.pairwise(["", *arguments]):
+        option, equals, value = argument.partition("=")
+        if not argument or (option.startswith("--") and equals and not value):
+            name = option or (before if before.startswith("-") else "an argument")
+            raise InputError(f"{name} is empty; expected a value: is a variable of the shell not set?")
+
+
 def _closed() -> int:
     """The reader of the output has gone, as `head` does; the rest of the output is discarded."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -143,6 +157,7 @@ def main() -> None:
         threading.excepthook = _in_a_thread
     arguments = [*(["--quiet"] if "--quiet" in own else []), *(given or ["--help"])]
     try:
+        _require_values(given)
         code = command_line_of(arguments)(args=arguments, prog_name="edgepress", standalone_mode=False)
         sys.stdout.flush()  # flushed here, where a reader that has gone away can be distinguished from a failed gate
     except SystemExit as error:  # typer turns a closed pipe into this

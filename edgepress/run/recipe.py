@@ -6,7 +6,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-import yaml
 from pydantic import Field, field_validator, model_validator
 
 from edgepress.calibration.decide.criterion import Criterion
@@ -19,7 +18,7 @@ from edgepress.multilabel.bundle import Precision
 from edgepress.multilabel.config import FLAGS, Config
 from edgepress.multilabel.datasets import DataOptions
 from edgepress.multilabel.errors import InputError, did_you_mean
-from edgepress.multilabel.yaml_lines import not_yaml
+from edgepress.multilabel.yaml_files import settings_of
 from edgepress.run.durations import TimeLimit, milliseconds
 
 ALL_ENGINES = tuple(ENGINES)
@@ -335,12 +334,7 @@ def load_recipe(path: Path | None, flags: dict[str, Any], kind: type[_R]) -> _R:
     where = FLAGS
     if path is not None:
         where = str(path)
-        try:
-            loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror}); expected a recipe (YAML)") from None
-        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-            raise not_yaml(path, error) from None
+        loaded = settings_of(path, "a recipe (YAML)")
         if not isinstance(loaded, dict):
             raise InputError(f"{path}: holds {type(loaded).__name__}; expected keys and values")
         if "ssh_option" in loaded:  # some of them are commands, and a recipe may come from anyone

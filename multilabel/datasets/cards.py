@@ -9,10 +9,15 @@ from typing import Any
 
 from edgepress.multilabel.datasets import files
 from edgepress.multilabel.datasets.columns import LIST_COLUMNS
+from edgepress.multilabel.errors import InputError, shown
 
 
 def class_names(root: Path) -> list[str]:
-    """Names of numbered labels at the head of README.md (`dataset_info`, `class_label`); empty if there are none."""
+    """Names of numbered labels at the head of README.md (`dataset_info`, `class_label`); empty if there are none.
+
+    Raises:
+        InputError: they are not numbered from 0 on.
+    """
     readme = root / "README.md"
     if not files.is_file(readme):
         return []
@@ -21,8 +26,10 @@ def class_names(root: Path) -> list[str]:
         return []
     import yaml  # few data sets have a card, and it takes megabytes
 
+    from edgepress.multilabel.yaml_files import texts_in
+
     try:
-        card = yaml.safe_load(head[1])
+        card = texts_in(head[1])  # a label may be called no, null or 1e5
     except yaml.YAMLError:
         return []
     found = [names for key, names in _named(card) if key.lower() in LIST_COLUMNS]
@@ -49,7 +56,13 @@ def _find_names(item: Any) -> list[str]:
         return []
     names = item["class_label"].get("names") if isinstance(item.get("class_label"), dict) else None
     if isinstance(names, dict):
-        return [str(names[key]) for key in sorted(names, key=lambda key: int(key))]
+        wanted = [str(number) for number in range(len(names))]
+        if set(names) != set(wanted):
+            raise InputError(
+                f"README.md: names of class_label have the numbers {shown(names)}; expected each of 0 to "
+                f"{len(names) - 1} once"
+            )
+        return [str(names[number]) for number in wanted]
     if isinstance(names, list):
         return [str(name) for name in names]
     return next((found for value in item.values() if (found := _find_names(value))), [])

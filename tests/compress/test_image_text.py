@@ -58,14 +58,23 @@ def test_the_texts_of_labels(tmp_path):
     assert read_prompts(file, LABELS) == [["it shows a dog"], ["a red engine", "a fire truck"]]
 
 
+def test_a_label_of_prompts_has_the_name_that_is_written(tmp_path):
+    file = tmp_path / "prompts.yaml"
+    file.write_text("no: a sign that says no\n1e5: many dogs\n")
+    labels = LabelSpace(("1e5", "no"))
+    assert read_prompts(file, labels) == [["many dogs"], ["a sign that says no"]]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("dogg: a dog", "unknown label 'dogg'.* did you mean 'dog'"),
         ("- a dog", "expected a text, or a list of texts, for each label"),
-        ("dog: 3", "'dog' has 3; expected a text or a list of texts"),
+        ("dog: 3", "'dog' has '3'; expected a text or a list of texts, in words"),
+        ("dog: a dog\ndog: a hound", r"line 2 \(dog: a hound\): the key 'dog' is given twice"),
+        ("dog:", "'dog' has ''; expected a text"),
         ("dog: []", "expected a text or a list of texts"),
-        ("dog: [", "no prompts"),
+        ("dog: [", "not YAML"),
     ],
 )
 def test_a_file_that_is_none_of_prompts_is_refused(text, said, tmp_path):
@@ -73,5 +82,5 @@ def test_a_file_that_is_none_of_prompts_is_refused(text, said, tmp_path):
     with pytest.raises(InputError, match=said) as error:
         read_prompts(tmp_path / "prompts.yaml", LABELS)
     assert "\n" not in str(error.value)
-    with pytest.raises(InputError, match="no prompts"):
+    with pytest.raises(InputError, match=r"cannot be read .*expected the prompts of labels"):
         read_prompts(tmp_path / "nowhere.yaml", LABELS)

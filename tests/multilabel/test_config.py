@@ -21,6 +21,7 @@ class Training(Config):
     """How often every picture is seen."""
     optimizer: Optimizer = Optimizer()
     stops: tuple[int, ...] = ()
+    name: str = "mine"
 
 
 def test_values_are_read_nested_and_frozen():
@@ -36,11 +37,15 @@ def test_values_are_read_nested_and_frozen():
     [
         (
             {"epochs": 3, "epoch": 3},
-            "unknown key 'epoch'; did you mean 'epochs'?; valid keys: epochs, optimizer, stops",
+            "unknown key 'epoch'; did you mean 'epochs'?; valid keys: epochs, optimizer, stops, name",
         ),
         ({"epochs": 3, "optimizer": {"rate": 1}}, "unknown key 'optimizer.rate'; valid keys: lr, name"),
         ({"epochs": 3, "optimizer": {"lr": 0}}, "optimizer.lr is 0: input should be greater than 0"),
         ({"epochs": 3, "optimizer": {"name": "adan"}}, "optimizer.name is 'adan': input should be 'adam' or 'sgd'"),
+        ({"epochs": True}, "epochs is True: expected a number"),
+        ({"epochs": 3, "optimizer": {"lr": True}}, "optimizer.lr is True: expected a number"),
+        ({"epochs": 3, "optimizer": {"lr": float("inf")}}, "optimizer.lr is inf: input should be a finite number"),
+        ({"epochs": 3, "name": ""}, "name is '': expected a value, and no empty text"),
         ({"epochs": "three"}, "epochs is 'three': input should be a valid integer"),
         ({"epochs": 3, "stops": "2"}, "stops is '2': expected a list, such as [first, second]"),
         ({"epochs": 3, "optimizer": "adam"}, "optimizer is 'adam': expected settings below it, a line each"),

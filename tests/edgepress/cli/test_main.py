@@ -37,6 +37,22 @@ def test_a_full_disk_says_to_make_room(bad, tmp_path, monkeypatch, number, files
 
 
 @pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("data", ""), "an argument"),
+        (("inspect", ""), "an argument"),
+        (("predict", "bundle", "a.jpg", ""), "an argument"),
+        (("verify", "bundle", "--data", ""), "--data"),
+        (("verify", "bundle", "--data="), "--data"),
+        (("calibrate", "bundle", "--data", "pictures", "--out", ""), "--out"),
+    ],
+)
+def test_an_empty_value_is_not_the_current_folder(bad, arguments, named):
+    said = f"edgepress: {named} is empty; expected a value: is a variable of the shell not set?"
+    assert bad(*arguments) == said
+
+
+@pytest.mark.parametrize(
     ("error", "said"),
     [
         (MemoryError(), "(none was left)"),

@@ -128,6 +128,12 @@ def test_a_wrong_recipe_is_named(bad, tmp_path, write_recipe, changes, words):
         ("\tdata: x", ["recipe.yaml: not YAML"]),
         ("- a\n- b\n", ["recipe.yaml: holds list; expected keys and values"]),
         ("", ["recipe.yaml", "expected keys and values"]),
+        (
+            "data: x\nteach: {epochs: 5}\nteach: {lr: 0.1}\n",
+            ["line 3 (teach: {lr: 0.1}): the key 'teach' is given twice"],
+        ),
+        ("data: x\ndistill: {size: 2:40}\n", ["distill.size is '2:40': input should be a valid integer"]),
+        ("data: x\nout: ''\n", ["out is '': expected a value"]),
         ("out: x\n", ["no data set given; expected --data DIR, or the key data in", "recipe.yaml"]),
         ("data: !!python/object/apply:os.getcwd []\n", ["recipe.yaml: not YAML"]),
         (b"data: \xff\xfe", ["recipe.yaml: not YAML"]),

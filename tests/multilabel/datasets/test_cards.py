@@ -49,3 +49,17 @@ def test_a_card_without_names_names_nothing(tmp_path, text):
     (root / "README.md").write_text(text)
     write(root / "train" / "metadata.jsonl", json.dumps({"file_name": "a.jpg", "label": 1}))
     assert "label 1 is a number, and nothing says its name" in refusal(root, "train")
+
+
+def test_a_name_is_what_the_card_has_written(tmp_path):
+    root = card(tmp_path, "names: {'0': no, '1': 1e5, '2': null}")
+    rows = [{"file_name": f"{name}.jpg", "label": number} for name, number in zip("abc", (2, 0, 1), strict=True)]
+    write(root / "train" / "metadata.jsonl", *map(json.dumps, rows))
+    assert load_dataset(root, "train").labels.names == ("no", "1e5", "null")
+
+
+@pytest.mark.parametrize("names", ["names: {'0': cat, '2': dog}", "names: {'1': cat, '2': dog}", "names: {a: cat}"])
+def test_names_whose_numbers_are_not_counted_from_0_are_refused(tmp_path, names):
+    root = card(tmp_path, names)
+    write(root / "train" / "metadata.jsonl", json.dumps({"file_name": "a.jpg", "label": 1}))
+    assert "README.md: names of class_label have the numbers" in refusal(root, "train")
