@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -35,7 +35,7 @@ class LabelSpace:
     """Ordered, unique label names, in `one_form`; column c of every `[N, C]` array belongs to `names[c]`.
 
     Raises:
-        InputError: no name, an empty name, a name with a line break, or a name that occurs twice.
+        InputError: a set or a mapping, no name, an empty name, a name with a line break, or a name that occurs twice.
     """
 
     names: tuple[str, ...]
@@ -44,6 +44,8 @@ class LabelSpace:
     def __post_init__(self) -> None:
         if isinstance(self.names, str) or not isinstance(self.names, Iterable):
             raise InputError(f"labels are {self.names!r}; expected a list of names")
+        if isinstance(self.names, Set | Mapping):  # a set has no order, and a mapping may number its names otherwise
+            raise InputError(f"labels are a {type(self.names).__name__}; expected a list of names in their order")
         names = tuple(one_form(name) if isinstance(name, str) else name for name in self.names)
         object.__setattr__(self, "names", names)
         if not self.names:
@@ -101,7 +103,13 @@ class LabelSpace:
             ) from None
 
     def encode(self, names: Iterable[str]) -> np.ndarray:
-        """Turn names into a multi-hot uint8 row `[C]`."""
+        """Turn names into a multi-hot uint8 row `[C]`.
+
+        Raises:
+            InputError: a name is unknown, or one text is given in place of several.
+        """
+        if isinstance(names, str):
+            raise InputError(f"names of labels are {names!r}; expected a list of names")
         row = np.zeros(len(self), dtype=np.uint8)
         for name in names:
             row[self.index(name)] = 1

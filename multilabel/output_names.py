@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.json_text import unique_json
 from edgepress.multilabel.labels import LabelSpace
 
 _COLUMNS = ("name", "label", "labels", "tag", "class", "class_name", "label_name", "tag_name", "display_name")
@@ -75,7 +75,7 @@ def _numbers(pattern: re.Pattern[str], names: LabelSpace) -> list[int]:
 
 def _of_json(file: Path, text: str) -> list[Any]:
     try:
-        given = json.loads(text)
+        given = unique_json(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{file}: not JSON ({error}); {_EXPECTED}") from None
     if isinstance(given, dict):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import glob
 import itertools
+import logging
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from io import BufferedIOBase, BufferedReader, FileIO
@@ -15,10 +17,13 @@ import cv2
 import numpy as np
 
 from edgepress.multilabel.datasets.files import PICTURE_SUFFIXES, folders_of, named_as
+from edgepress.multilabel.datasets.passed_over import UNREAD_SUFFIXES
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.pictures import MAX_BYTES, MAX_PIXELS, decode_picture, looks_like_picture, read_picture
 
+log = logging.getLogger("edgepress")
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
+_READ_SUFFIXES = (*PICTURE_SUFFIXES, *VIDEO_SUFFIXES)
 STDIN = "-"
 LONGEST_LINE = 1 << 16
 """Most bytes of a path on stdin; longer lines are not paths."""
@@ -96,17 +101,34 @@ def _of_path(path: Path, prepare: Prepare, every: float) -> Iterator[Source]:
 def _below(folder: Path) -> Iterator[Path]:
     """Pictures and videos in a folder and those below it, in order, as they are found: there may be millions.
 
-    Links to folders are not followed, and hidden folders are skipped.
+    Links to folders are not followed, and hidden folders are skipped. At the end a line says which pictures of other
+    formats, and which links, were passed over.
     """
     waiting = [(folder, True)]
+    left: Counter[str] = Counter()
+    example: dict[str, str] = {}
     while waiting:
         path, is_folder = waiting.pop()
         if not is_folder:
             yield path
             continue
-        named = [(name, False) for name in named_as(path, (*PICTURE_SUFFIXES, *VIDEO_SUFFIXES))]
-        inner = [(name, True) for name in folders_of(path) if _is_real_folder(path / name)]
-        waiting += [(path / name, kind) for name, kind in sorted([*named, *inner], reverse=True)]
+        named: list[tuple[str, bool]] = []
+        for name in named_as(path, (*_READ_SUFFIXES, *UNREAD_SUFFIXES)):
+            if name.lower().endswith(_READ_SUFFIXES):
+                named.append((name, False))
+            else:
+                left[suffix := Path(name).suffix.lower()] += 1
+                example.setdefault(suffix, name)
+        for name in folders_of(path):
+            if _is_real_folder(path / name):
+                named.append((name, True))
+            else:
+                left["links to folders"] += 1
+                example.setdefault("links to folders", name)
+        waiting += [(path / name, kind) for name, kind in sorted(named, reverse=True)]
+    if left:
+        said = "; ".join(f"{why} {count:,} (such as {example[why]})" for why, count in left.items())
+        log.info("%s: passed over: %s", folder, said)
 
 
 def _is_real_folder(path: Path) -> bool:

@@ -116,11 +116,12 @@ class Tagger:
         groups make of them (`Decisions.answers`).
 
         Raises:
-            InputError: a label has no probability.
+            InputError: a label has no probability, or one is no number from 0 to 1.
         """
         names = self.decisions.labels
         if not isinstance(probabilities, dict) or not probabilities.keys() >= set(names):
             raise InputError("tags: expected a probability of every label, as predict gives them")
+        _require_probabilities("tags", probabilities)
         if not self.decisions.groups:  # each label by itself, without arrays of one picture
             found = [
                 name for name, bar in zip(names, self.decisions.thresholds, strict=True) if probabilities[name] >= bar
@@ -140,6 +141,7 @@ class Tagger:
         count = require_whole("count", count)
         if not isinstance(probabilities, dict):
             raise InputError(f"best: received {type(probabilities).__name__}; expected what predict gives")
+        _require_probabilities("best", probabilities)
         return dict(heapq.nlargest(count, probabilities.items(), key=lambda item: item[1]))
 
     def close(self) -> None:
@@ -151,6 +153,17 @@ class Tagger:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def _require_probabilities(method: str, given: dict[str, float]) -> None:
+    """Stop at NaN, which is below every threshold, and at percents, which are above all."""
+    for name, probability in given.items():
+        try:
+            sound = 0 <= probability <= 1
+        except (TypeError, ValueError):  # a text, or an array
+            sound = False
+        if not sound:
+            raise InputError(f"{method}: {name!r} is {probability!r}; expected probabilities, numbers from 0 to 1")
 
 
 def _file(given: object, name: str) -> Path:

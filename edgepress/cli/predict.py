@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import json
 import logging
 import os
 import sys
@@ -138,8 +139,9 @@ def _json(name: str, tags: list[str], answer: Answer) -> None:
 
 def _csv(labels: tuple[str, ...], top: int | None) -> Write:
     writer = csv.writer(sys.stdout, lineterminator="\n")
+    joined = _joined_by(labels)
     if top is not None:
-        return _csv_of_the_best(writer, top)
+        return _csv_of_the_best(writer, top, joined)
     columns = ["file", "labels", *labels, "error"]
     for place, label in enumerate(labels, 2):
         while columns.count(columns[place]) > 1:  # a label may be called file, labels or error
@@ -154,13 +156,22 @@ def _csv(labels: tuple[str, ...], top: int | None) -> Write:
             reason = str(answer)
             writer.writerow([file, "", *("" for _ in labels), reason if _is_text(reason) else ascii(reason)])
         else:
-            writer.writerow([file, "|".join(tags), *(repr(float(answer[label])) for label in labels), ""])
+            writer.writerow([file, joined(tags), *(repr(float(answer[label])) for label in labels), ""])
         sys.stdout.flush()
 
     return write
 
 
-def _csv_of_the_best(writer: Any, top: int) -> Write:
+def _joined_by(labels: tuple[str, ...]) -> Callable[[list[str]], str]:
+    """How tags share a cell: with bars between them, or as a JSON list where a bar is part of a label's name."""
+    barred = next((label for label in labels if "|" in label), None)
+    if barred is None:
+        return "|".join
+    log.info("the label %r has a bar in its name, so the column labels holds lists in JSON", barred)
+    return lambda tags: json.dumps(tags, ensure_ascii=False)
+
+
+def _csv_of_the_best(writer: Any, top: int, joined: Callable[[list[str]], str]) -> Write:
     """A table with a pair of columns for each of the most probable labels."""
     pairs = [f"{what} {place}" for place in range(1, top + 1) for what in ("label", "probability")]
     writer.writerow(["file", "labels", *pairs, "error"])
@@ -172,7 +183,7 @@ def _csv_of_the_best(writer: Any, top: int) -> Write:
             writer.writerow([file, "", *("" for _ in pairs), reason if _is_text(reason) else ascii(reason)])
         else:
             cells = [cell for label, p in answer.items() for cell in (label, repr(float(p)))]
-            writer.writerow([file, "|".join(tags), *cells, ""])
+            writer.writerow([file, joined(tags), *cells, ""])
         sys.stdout.flush()
 
     return write

@@ -34,6 +34,7 @@ from edgepress.multilabel.datasets.elsewhere import Elsewhere
 from edgepress.multilabel.datasets.finding import Pictures
 from edgepress.multilabel.datasets.options import DataOptions
 from edgepress.multilabel.errors import InputError, shown
+from edgepress.multilabel.json_text import unique_json
 from edgepress.multilabel.plural import plural
 
 LOOKS_FOR = "annotations/instances_<split>.json or another file of images, annotations and categories (MS-COCO)"
@@ -42,6 +43,8 @@ OPTIONS: frozenset[str] = frozenset()
 _PREFIX, _SUFFIX = "instances_", ".json"
 _IMAGE_LEVEL = "labels_"
 _PANOPTIC = "panoptic_"
+_OUTLINES = ("segmentation",)
+"""They are most of a file and hold no labels, so they are dropped while it is read and take no memory."""
 _OTHER_PREFIXES = (_PANOPTIC, "person_keypoints_", "stuff_")
 """What MS-COCO's other files of labels begin with before the split; they are read where there is no instances_."""
 _ROBOFLOW = "_annotations.coco.json"
@@ -323,7 +326,7 @@ def _rows_of(source: _Source, pictures: Pictures, paths: dict[Path, int]) -> dic
 def _parse(path: Path) -> _Source:
     expected = "MS-COCO's images, annotations and categories in JSON"
     try:
-        content = json.loads(_text(path, expected), object_hook=_without_outlines)
+        content = unique_json(_text(path, expected), drop=_OUTLINES)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON ({error}); expected {expected}") from None
     if not isinstance(content, dict):
@@ -368,12 +371,6 @@ def _text(path: Path, expected: str) -> str:
     """A file's text, decoded as json.loads would, which holds the bytes beside it."""
     data = files.read_bytes(path, expected)
     return data.decode(json.detect_encoding(data), "surrogatepass")
-
-
-def _without_outlines(item: dict) -> dict:
-    """Outlines are most of the file and hold no labels, so they are dropped while reading and take no memory."""
-    item.pop("segmentation", None)
-    return item
 
 
 def _items(content: dict, path: Path, key: str, **fields: tuple[type, ...]) -> list[dict]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import mmap
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -14,6 +13,7 @@ import numpy as np
 
 from edgepress.multilabel.datasets.no_labels import unlisted
 from edgepress.multilabel.errors import InputError, did_you_mean
+from edgepress.multilabel.json_text import unique_json
 from edgepress.multilabel.labels import LabelSpace, one_form
 from edgepress.multilabel.plural import plural
 
@@ -223,7 +223,7 @@ def read_json(path: Path, expected: str) -> dict[str, Any]:
         InputError: as for `read_text`; also if the file is not JSON, or holds something other than an object.
     """
     try:
-        content = json.loads(read_text(path, expected))
+        content = unique_json(read_text(path, expected))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON ({error}); expected {expected}") from None
     if not isinstance(content, dict):
@@ -247,7 +247,7 @@ def json_lines(path: Path, expected: str) -> Iterator[tuple[str, dict[str, Any]]
     for number, line in numbered_lines(path, expected):
         where = f"{path}, line {number}"
         try:
-            row = json.loads(line)
+            row = unique_json(line)
         except (ValueError, RecursionError) as error:
             raise InputError(f"{where}: not JSON ({error}); expected {expected}") from None
         if not isinstance(row, dict):
@@ -310,7 +310,7 @@ def encode(labels: LabelSpace, names: Iterable[str], where: str) -> np.ndarray:
     names = list(names)
     unknown = [name for name in names if name not in labels]
     if unknown:
-        raise unlisted(unknown[0], where)
+        raise unlisted(unknown[0], where, labels)
     return labels.encode(names)
 
 

@@ -11,7 +11,6 @@ the names in README.md (`class_label`), say what they mean. Parquet needs the ex
 
 from __future__ import annotations
 
-import json
 from array import array
 from collections import Counter
 from collections.abc import Iterator
@@ -38,6 +37,7 @@ from edgepress.multilabel.datasets.notations import (
 from edgepress.multilabel.datasets.options import DataOptions
 from edgepress.multilabel.datasets.table_rows import listed_names, open_with_columns, read_table
 from edgepress.multilabel.errors import InputError, shown
+from edgepress.multilabel.json_text import unique_json
 from edgepress.multilabel.labels import LabelSpace, one_form
 from edgepress.multilabel.plural import plural
 
@@ -254,7 +254,7 @@ def _parquet(listing: Path) -> list[dict[str, Any]]:
 
 def _parse(line: str, where: str, key: str | None, options: DataOptions) -> dict[str, Any]:
     try:
-        row = json.loads(line)
+        row = unique_json(line)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: not JSON ({error}); expected an object with file_name and labels") from None
     return _checked(row, where, key, options)
@@ -359,7 +359,7 @@ def _encoded(labels: LabelSpace, items: list, names: list[str], where: str) -> s
                 raise InputError(f"{where}: label number {item}; there are {len(known)} names, from 0 on")
             item = known[item]
         if item not in labels:
-            raise unlisted(item, where)
+            raise unlisted(item, where, labels)
         columns.add(labels.index(item))
     return columns
 

@@ -11,7 +11,6 @@ alphabetical order over all files.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ from edgepress.multilabel.datasets.label_lists import CHOICES, chosen
 from edgepress.multilabel.datasets.named_labels import Item, contents_of, pictures_below
 from edgepress.multilabel.datasets.options import DataOptions
 from edgepress.multilabel.errors import InputError, shown
+from edgepress.multilabel.json_text import unique_json
 from edgepress.multilabel.plural import plural
 
 LOOKS_FOR = "a list of tasks in JSON (Label Studio)"
@@ -100,7 +100,7 @@ def _fits(path: Path) -> bool:
 def _read(path: Path, options: DataOptions) -> tuple[list[Item], _Told]:
     """The pictures of a file, and what is to be told of it."""
     try:
-        tasks = json.loads(files.read_text(path, _EXPECTED))
+        tasks = unique_json(files.read_text(path, _EXPECTED))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON ({error}); expected {_EXPECTED}") from None
     if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):

@@ -7,7 +7,7 @@ it marks the pictures without one. A line says how it was read, unless labels.tx
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from edgepress.multilabel.datasets.contents import Contents
@@ -28,6 +28,8 @@ _UNSEEN = re.compile(
     r"(un|not )(labell?ed|tagged|annotated|classified|categori[sz]ed|assigned|reviewed|known|sure)|uncertain|to ?do|"
     r"skip(ped)?|not sure|missing|undefined"
 )
+
+_NUMBER = re.compile(r"^\s*\d+\s*[\s:.,;=)]\s*|\s*[\s:,;=]\s*\d+\s*$")
 
 
 def without_labels(contents: Contents, names: Sequence[str], where: str) -> Contents:
@@ -82,13 +84,25 @@ def tell_no_labels(contents: Contents) -> list[str]:
     return said
 
 
-def unlisted(name: str, where: str) -> InputError:
-    """The error for a label that labels.txt lacks."""
+def unlisted(name: str, where: str, listed: Iterable[str]) -> InputError:
+    """The error for a label that labels.txt lacks.
+
+    Args:
+        listed: the lines of labels.txt. One that holds the name beside a number, marks or other names may be what is
+            wrong, and is quoted.
+    """
     does = f"; if it means that a picture has no label, add it and give --no-label {names_in_quotes([name])}"
+    line = next((line for line in listed if name in _parts(line)), None)
+    mend = f"; if {line[:60]!r} there is no name, write the names alone there, one a line" if line is not None else ""
     return InputError(
-        f"{where}: label {name!r} is not in labels.txt; add it there or correct the line"
+        f"{where}: label {name!r} is not in labels.txt; add it there or correct the line{mend}"
         f"{does if _says_nothing(name, ()) else ''}"
     )
+
+
+def _parts(line: str) -> list[str]:
+    """What a line that is no name may hold: names between separators, numbers or quotation marks."""
+    return [part.strip(" \"'[]") for part in re.split(r"[,;|\t]", _NUMBER.sub("", line))]
 
 
 def _says_nothing(name: str, labels: Sequence[str]) -> bool:

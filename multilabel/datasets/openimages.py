@@ -83,7 +83,7 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
         codes.add(code)
         label = names.get(code, code)
         if label not in labels:
-            raise unlisted(label, where)
+            raise unlisted(label, where, labels)
         if image not in rows:
             rows[image] = len(paths)
             paths.append(pictures.find(image, where))

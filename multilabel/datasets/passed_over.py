@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edgepress.multilabel.datasets import MultiLabelDataset, files
 
-UNREAD_SUFFIXES = (".heic", ".heif", ".jp2", ".jxl", ".gif", ".svg", ".dcm", ".tga", ".psd", ".ppm", ".pgm", ".exr",
+UNREAD_SUFFIXES = (".heic", ".heif", ".jp2", ".jxl", ".svg", ".dcm", ".tga", ".psd", ".ppm", ".pgm", ".exr",
                    ".raw", ".dng", ".cr2", ".nef", ".ico", ".mpo", ".pcx", ".pnm")  # fmt: skip
 """Extensions of pictures that are not read from a folder."""
 

@@ -202,7 +202,7 @@ def _refuse_unknown(names: Sequence[str], labels: LabelSpace, where: str) -> Non
                 raise InputError(
                     f"{where}: label {name!r} is not in labels.txt; --separator '{mark}' reads it as {', '.join(parts)}"
                 )
-        raise unlisted(name, where)
+        raise unlisted(name, where, labels)
 
 
 def _values(

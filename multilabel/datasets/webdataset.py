@@ -36,6 +36,7 @@ from edgepress.multilabel.datasets.contents import Contents
 from edgepress.multilabel.datasets.options import DataOptions
 from edgepress.multilabel.datasets.tar_leftovers import LABELS, Leftovers
 from edgepress.multilabel.errors import InputError, shown
+from edgepress.multilabel.json_text import unique_json
 from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.pictures import Shard, ShardPicture
 
@@ -343,9 +344,13 @@ def _row(shard: Shard, tar: BinaryIO, key: str, members: dict[str, _Member], lef
         raise InputError(f"{shard.path}: {info.name!r} has {info.size:,} bytes; json is read up to {MAX_JSON_BYTES:,}")
     tar.seek(info.offset)
     try:
-        sample = _Sample.model_validate_json(tar.read(info.size))
+        data = tar.read(info.size)
+        sample = _Sample.model_validate_json(data)
+        unique_json(data)
     except ValidationError as error:
         raise InputError(f"{shard.path}: {info.name!r} ({_unlike(error)}); {_EXPECTED}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{shard.path}: {info.name!r} ({_reason(error)}); {_EXPECTED}") from None
     if sample.model_extra:
         left.key(sample.model_extra, f"{shard.path}: {info.name!r}")
     picture = members[pictures[0]]

@@ -133,3 +133,14 @@ def test_a_text_is_no_list_of_labels(tmp_path):
         LabelSpace(("cat",)).index(3)
     (tmp_path / "labels.txt").write_text("cat\n")
     assert LabelSpace.from_file(str(tmp_path / "labels.txt")).names == ("cat",)
+
+
+@pytest.mark.parametrize("given", [{"cat", "dog"}, frozenset(("cat",)), {"dog": 1, "cat": 0}])
+def test_names_without_an_order_are_refused(given):
+    with pytest.raises(InputError, match=r"labels are a .*; expected a list of names in their order"):
+        LabelSpace(given)
+
+
+def test_one_text_is_not_several_names():
+    with pytest.raises(InputError, match="names of labels are 'ab'; expected a list"):
+        LabelSpace(("a", "b")).encode("ab")

@@ -61,6 +61,17 @@ def test_a_folder_gives_the_pictures_below_it_in_order_and_nothing_else(tree):
     assert [round(source.load().mean()) for source in sources] == [10, 20, 30]
 
 
+def test_pictures_of_a_folder_that_are_not_read_are_told(tree, caplog):
+    for name in ("e.HEIC", "b/f.heic", "b/g.jp2", ".h.heic"):
+        (tree / name).write_bytes(b"x")
+    (tree / "link").symlink_to(tree / "b")
+    with caplog.at_level("INFO", logger="edgepress"):
+        assert len(list(pictures([str(tree)], same))) == 3
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tree}: passed over: .heic 2 (such as e.HEIC); links to folders 1 (such as link); .jp2 1 (such as g.jp2)"
+    ]
+
+
 def test_a_folder_is_looked_through_as_its_pictures_are_taken(tree, monkeypatch):
     """Of a million pictures the first is answered at once."""
     asked = []

@@ -94,6 +94,17 @@ def test_tags_obey_thresholds_and_come_most_probable_first(onnx_bundle, tmp_path
         assert tagger.thresholds.tolist() == [0.5] * 5
 
 
+@pytest.mark.parametrize("wrong", [float("nan"), 50, 1.01, -0.1, "0.5", None, np.zeros(2)])
+def test_what_is_no_probability_is_no_answer(onnx_bundle, wrong):
+    with open_tagger(onnx_bundle) as tagger:
+        names = tagger.engine.labels.names
+        given = dict.fromkeys(names, 0.5) | {names[1]: wrong}
+        for method in (tagger.tags, lambda given: tagger.best(given, 2)):
+            with pytest.raises(InputError, match=f"'{names[1]}' is .*; expected probabilities, numbers from 0 to 1"):
+                method(given)
+        assert tagger.best(dict.fromkeys(names, np.float32(1)), 1) == {names[0]: 1}
+
+
 def test_bad_pictures_are_named(onnx_bundle, splits, tmp_path):
     half = tmp_path / "half.jpg"
     half.write_bytes(splits.test.paths[0].read_bytes()[:400])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from edgepress.cli.predict import _csv
+from edgepress.cli.predict import _csv, _writer
 from edgepress.deploy.tag.tagger import open_tagger
 from edgepress.multilabel.errors import InputError
 
@@ -58,6 +58,14 @@ def test_a_table_for_other_programs(edgepress, onnx, data, test_pictures):
                 assert [float(value) for value in row[2:-1]] == pytest.approx(list(probabilities.values()), abs=1e-5)
                 assert row[1] == "|".join(tagger.tags(probabilities))
                 assert row[-1] == ""
+
+
+@pytest.mark.parametrize("top", [None, 2])
+@pytest.mark.parametrize(("labels", "cell"), [(("a", "b"), "a|b"), (("a|b", "é"), '["a|b", "é"]')])
+def test_tags_with_a_bar_in_their_names_can_be_told_apart(capsys, top, labels, cell):
+    _writer(labels, top, as_csv=True, as_json=False)("x.jpg", list(labels), dict.fromkeys(labels, 0.5))
+    header, row = csv.reader(io.StringIO(capsys.readouterr().out))
+    assert dict(zip(header, row, strict=True))["labels"] == cell
 
 
 def test_what_is_broken_is_told_at_the_end_and_stops_nothing(edgepress, onnx, data, test_pictures):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 
 import pytest
@@ -78,3 +79,23 @@ def test_the_option_is_written_as_a_shell_reads_it(tmp_path):
     option = note.partition("--no-label ")[2].partition(" reads it so")[0]
     (given,) = shlex.split(option)
     assert load_dataset(root, "test", no_label=given).labels.names == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    "lines", [["cat,dog"], ['"cat"', '"dog"'], ["0 cat", "1 dog"], ["cat\t0", "dog\t1"], ['["cat"]']]
+)
+def test_a_line_of_labels_txt_that_is_no_name_is_quoted(tmp_path, lines):
+    write(tmp_path / "labels.txt", *lines)
+    picture(tmp_path / "train" / "a.jpg")
+    write(tmp_path / "train" / "metadata.jsonl", json.dumps({"file_name": "a.jpg", "labels": ["cat"]}))
+    said = refusal(tmp_path, "train")
+    assert (
+        f"label 'cat' is not in labels.txt; add it there or correct the line; if {lines[0]!r} there is no name" in said
+    )
+
+
+def test_a_name_that_begins_as_another_is_not_quoted(tmp_path):
+    write(tmp_path / "labels.txt", "cat breed", "category")
+    picture(tmp_path / "train" / "a.jpg")
+    write(tmp_path / "train" / "metadata.jsonl", json.dumps({"file_name": "a.jpg", "labels": ["cat"]}))
+    assert refusal(tmp_path, "train").endswith("is not in labels.txt; add it there or correct the line")
