@@ -274,6 +274,8 @@ def _read_manifest(folder: Path) -> tuple[Manifest, str]:
     data = file.read_bytes()
     try:
         fields = json.loads(data)
+        if not isinstance(fields, dict):
+            raise TypeError("it holds no object")
         digest = fields.pop("digest")
         _require_format(file, fields)
         manifest = Manifest.model_validate_json(json.dumps(fields))

@@ -278,6 +278,8 @@ def _checked(row: Any, where: str, key: str | None, options: DataOptions) -> dic
     ]
     if chosen is None:
         refuse_denied_in_json({name: row[name] for name in others}, key, where)
+    if key not in row and chosen is not None:
+        raise InputError(f"{where}: no key {key!r}, which --label-columns names; keys: {shown(row)}")
     found = row.get(key)
     text = [found] if key != "labels" and isinstance(found, str) else []
     if key != "labels" and isinstance(found, str | int) and not isinstance(found, bool):

@@ -50,6 +50,14 @@ def test_what_is_no_manifest_is_refused_in_one_line(tmp_path, text):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("text", [b"null", b"[]", b'"x"'])
+def test_a_manifest_that_is_no_object_is_told_as_that(tmp_path, text):
+    bundle = make(tmp_path / "b")
+    (bundle.path / MANIFEST).write_bytes(text)
+    with pytest.raises(InputError, match=r"\(it holds no object\); make the bundle again"):
+        Bundle.open(bundle.path)
+
+
 def test_a_missing_file_and_a_missing_manifest_are_refused_by_name(tmp_path):
     bundle = make(tmp_path / "b")
     (bundle.path / "model.onnx").unlink()

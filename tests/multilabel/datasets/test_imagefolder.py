@@ -119,6 +119,9 @@ def test_a_yes_or_no_for_each_label_is_told_to_be_a_table(tmp_path):
     said = refusal(tmp_path, "train")
     assert "no key 'labels', and cat, dog are 0 or 1; a yes or no for each label is read from metadata.csv" in said
     assert "names cat, dog; expected the one key" in refusal(tmp_path, "train", label_columns="cat,dog")
+    assert "line 1: no key 'bird', which --label-columns names; keys: " in refusal(
+        tmp_path, "train", label_columns="bird"
+    )
 
 
 def test_a_second_list_of_labels_is_not_left_out_by_itself(tmp_path):
