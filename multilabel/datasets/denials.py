@@ -9,7 +9,7 @@ from collections.abc import Container, Mapping, Sequence
 from edgepress.multilabel.datasets.advice import option_for_lists
 from edgepress.multilabel.datasets.tables import LabelTable, column_key
 from edgepress.multilabel.datasets.values import Values, canonical
-from edgepress.multilabel.errors import InputError
+from edgepress.multilabel.errors import InputError, shown
 
 _SAYS_WHETHER = frozenset((
     "present", "presence", "is_present", "positive", "is_positive", "exists", "applies", "correct", "verified",
@@ -159,6 +159,21 @@ def refuse_denied_in_json(
                 f"or that nobody knows; --label-columns {key} takes {key!r} for yes and leaves it out; otherwise list "
                 "the labels that nobody knows under 'ignore', and leave out those that the picture does not have"
             )
+
+
+def refuse_answer(row: Mapping[str, object], key: str, where: str) -> None:
+    """Raise an error if `--label-columns` names one of several keys that hold a 0 or 1: its number is an answer for one
+    label, and would be read as the number of a label.
+
+    Raises:
+        InputError: it does.
+    """
+    answers = [name for name, value in row.items() if type(value) is int and value in (0, 1)]
+    if key in answers and len(answers) > 1:
+        raise InputError(
+            f"{where}: {shown(answers, 4)} are 0 or 1, and a number under {key!r} would be that of a label; a yes or "
+            "no for each label is read from metadata.csv with a column for each"
+        )
 
 
 def meant_ignore(name: str, value: object) -> bool:

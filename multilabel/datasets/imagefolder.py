@@ -24,7 +24,7 @@ from edgepress.multilabel.datasets import files
 from edgepress.multilabel.datasets.cards import class_names
 from edgepress.multilabel.datasets.columns import LIST_COLUMNS, SPLIT_NAMES
 from edgepress.multilabel.datasets.contents import Contents
-from edgepress.multilabel.datasets.denials import meant_ignore, refuse_denied_in_json
+from edgepress.multilabel.datasets.denials import meant_ignore, refuse_answer, refuse_denied_in_json
 from edgepress.multilabel.datasets.finding import Pictures
 from edgepress.multilabel.datasets.label_lists import names_of, refuse_unsplit
 from edgepress.multilabel.datasets.no_labels import unlisted
@@ -280,6 +280,8 @@ def _checked(row: Any, where: str, key: str | None, options: DataOptions) -> dic
         refuse_denied_in_json({name: row[name] for name in others}, key, where)
     if key not in row and chosen is not None:
         raise InputError(f"{where}: no key {key!r}, which --label-columns names; keys: {shown(row)}")
+    if key.lower() not in LIST_COLUMNS:
+        refuse_answer(row, key, where)
     found = row.get(key)
     text = [found] if key != "labels" and isinstance(found, str) else []
     if key != "labels" and isinstance(found, str | int) and not isinstance(found, bool):

@@ -119,6 +119,11 @@ def test_a_yes_or_no_for_each_label_is_told_to_be_a_table(tmp_path):
     said = refusal(tmp_path, "train")
     assert "no key 'labels', and cat, dog are 0 or 1; a yes or no for each label is read from metadata.csv" in said
     assert "names cat, dog; expected the one key" in refusal(tmp_path, "train", label_columns="cat,dog")
+    write(tmp_path / "labels.txt", "cat", "dog")  # the 1 under cat would be dog
+    said = refusal(tmp_path, "train", label_columns="cat")
+    assert (
+        "line 1: cat, dog are 0 or 1, and a number under 'cat' would be that of a label; a yes or no for each" in said
+    )
     assert "line 1: no key 'bird', which --label-columns names; keys: " in refusal(
         tmp_path, "train", label_columns="bird"
     )
