@@ -372,7 +372,6 @@ def test_an_unknown_name_is_told_with_close_ones():
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("", "expected a name such as resnet50"),
         ("timm/resnet18.a1_in1k", "give the part behind the slash alone: resnet18.a1_in1k"),
         ("hf-hub:timm/resnet18.a1_in1k", "give the part behind the slash alone: resnet18.a1_in1k"),
         ("hf-hub:someone/tagger", "their .safetensors file as weights"),

@@ -124,7 +124,7 @@ def test_the_verb_takes_splits_and_refuses_in_one_line(edgepress, tiny_data, tmp
     assert list_splits(out) == ["test", "val"]
     for arguments, said in (
         ((tiny_data, "--out", out, "--splits", "nope"), "no split 'nope'"),
-        ((tiny_data, "--out", out, "--splits", ""), "split ''"),
+        ((tiny_data, "--out", out, "--splits", ""), "--splits is empty"),
         ((tiny_data, "--out", out, "--difficult", "positive"), "is for Pascal VOC"),
         ((tiny_data, "--out", tiny_data), "holds other files (test)"),
         ((tiny_data, "--out", out, "--shard-size", 0), "--shard-size"),

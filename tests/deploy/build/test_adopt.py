@@ -181,7 +181,7 @@ def test_logits_are_not_taken_for_probabilities(net, data, tmp_path, activation)
         ({"std": (58.395, 57.12, 57.375)}, r"divided by 255: 0\.229,0\.224,0\.225"),
         ({"mean": ["0.5"]}, "--mean 0.5: expected three numbers, for red, green and blue"),
         ({"std": (1, 1, 0)}, "--std 1,1,0: expected three numbers from 0 to 2, those of std above 0"),
-        ({"mean": (0, float("nan"), 0)}, "--mean 0,nan,0: expected three numbers from -1 to 1"),
+        ({"mean": (0, float("nan"), 0)}, "--mean nan: input should be a finite number"),
         ({"size": 4}, "--size 4: input should be greater than or equal to 8"),
     ],
 )

@@ -52,7 +52,7 @@ def test_a_time_limit_is_a_duration_or_a_number_of_seconds(given, expected):
     assert QuantizeConfig.parse({"time_limit": given}, "recipe").time_limit == expected
 
 
-@pytest.mark.parametrize("given", ["10 minutes", "-1", "nan", "inf", "", "5ms"])
+@pytest.mark.parametrize("given", ["10 minutes", "-1", "nan", "inf", "5ms"])
 def test_a_time_limit_that_is_none_is_refused_before_a_search(edgepress, given):
     answer = edgepress("quantize", "nowhere", "--data", "nowhere", "--target", "onnxruntime", "--time-limit", given)
     assert answer.code == 2
