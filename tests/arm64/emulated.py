@@ -23,13 +23,14 @@ PACKAGES = ("python3", "ca-certificates", "libgomp1", "libstdc++6")
 MANYLINUX = ("manylinux2014", "manylinux_2_17", "manylinux_2_27", "manylinux_2_28", "manylinux_2_31", "manylinux_2_34")
 """Platforms of wheels that Debian 12, with its glibc 2.36, takes; below also 2.35 and 2.36."""
 EXTRAS = "onnxruntime,openvino,litert,ncnn"
-INSTEAD = {"ai-edge-litert": "2.1.6"}
-"""Releases that differ from constraints.txt: ai-edge-litert 2.2 and 2.3 end the process under emulation."""
+QEMU = 10
+"""The first release of qemu that is known to compute rightly. 7.2 computes LiteRT's INT8 products wrongly on processors
+with i8mm, and ends the process as ai-edge-litert 2.2 and 2.3 open a model; no release between them was tried."""
 SECONDS = 1800
 """Longest time of one program; one that hangs is ended."""
 
-# Only what is named here is seen inside. /proc is made of the emulating process's own files and the board's cpuinfo and
-# device tree, because qemu 7.2 shows those of this PC, and ONNX Runtime ends the process when it reads them on ARM.
+# Only what is named here is seen inside. /proc is made of the emulating process's own files and the board's device
+# tree, because those of this PC would be seen otherwise; in place of the board's cpuinfo qemu shows the processor's.
 _INSIDE = """
 ulimit -c 0
 mount --make-rprivate /
@@ -69,6 +70,11 @@ def require_tools() -> None:
         raise Refused(
             f"not installed: {', '.join(missing)}; apt-get install --no-install-recommends {' '.join(missing)}"
         )
+    if int((found := emulator()).split(".")[0]) < QEMU:
+        raise Refused(
+            f"qemu {found} computes some INT8 products wrongly; expected {QEMU} or newer, which Debian 13 has, and "
+            "bookworm-backports of Debian 12: apt-get install -t bookworm-backports qemu-user-static"
+        )
     if os.geteuid() != 0:
         raise Refused("mount and chroot need the root user; run it with sudo, or in a container as root")
 
@@ -93,6 +99,7 @@ class System:
         require_tools()
         self.folder.mkdir(parents=True, exist_ok=True)
         self._root()
+        shutil.copy(shutil.which("qemu-aarch64-static") or "", self.root / "qemu")
         self._wheels()
         self._edgepress()
         for name in BOARDS:
@@ -110,29 +117,21 @@ class System:
         _checked([*command, f"--include={','.join(PACKAGES)}", RELEASE, str(self.root)])
         for name in ("proc", "realproc", "sys", "dev", "tmp", "root"):
             (self.root / name).mkdir(exist_ok=True)
-        shutil.copy(shutil.which("qemu-aarch64-static") or "", self.root / "qemu")
         (self.root / ".complete").touch()
 
-    def constraints(self) -> str:
-        """constraints.txt with the releases that differ on emulated ARM."""
-        lines = (ROOT / "constraints.txt").read_text().splitlines()
-        kept = [line for line in lines if line.split("==")[0] not in INSTEAD]
-        return "\n".join([*kept, *(f"{name}=={version}" for name, version in INSTEAD.items())]) + "\n"
-
     def _wheels(self) -> None:
-        wanted = hashlib.sha256((self.constraints() + (ROOT / "pyproject.toml").read_text()).encode()).hexdigest()
+        constraints = ROOT / "constraints.txt"
+        wanted = hashlib.sha256(constraints.read_bytes() + (ROOT / "pyproject.toml").read_bytes()).hexdigest()
         done = self.packages / ".complete"
         if done.exists() and done.read_text() == wanted:
             return
         tell("aarch64 wheels of edgepress's base install, ONNX Runtime, OpenVINO, LiteRT and ncnn")
         shutil.rmtree(self.packages, ignore_errors=True)
-        file = self.folder / "constraints.txt"
-        file.write_text(self.constraints())
         platforms = [word for name in _platforms() for word in ("--platform", name)]
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
         there = ["--only-binary=:all:", "--implementation", "cp", "--python-version", PYTHON, *platforms]
         needed = _requirements(ROOT)
-        _checked([*pip, *there, "--constraint", str(file), "--target", str(self.packages), *needed])
+        _checked([*pip, *there, "--constraint", str(constraints), "--target", str(self.packages), *needed])
         done.write_text(wanted)
 
     def _edgepress(self) -> None:

@@ -53,7 +53,7 @@ BOARDS = {
         clocks=((4, 408, 1800), (2, 408, 2400), (2, 408, 2400)),
     ),
     "phone": RecordedBoard(cpuinfo="snapdragon8gen2-cpuinfo.txt", model=None),
-    "graviton3": RecordedBoard(cpuinfo="graviton3-cpuinfo.txt", model=None, qemu="max"),
+    "graviton3": RecordedBoard(cpuinfo="graviton3-cpuinfo.txt", model=None, qemu="neoverse-v1"),
 }
 
 
