@@ -54,7 +54,7 @@ students: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.students examples/clipart-sample --into $(VENV)/students
 	$(BIN)/python -m benchmarks.students examples/clipart-sample --into $(VENV)/students --write
 
-# The sample's CPU engines on emulated ARM processors; root user of a Debian with qemu-user-static and mmdebstrap.
+# The sample's CPU engines on emulated ARM processors; root user of a Debian with qemu 10 and mmdebstrap.
 arm64: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.arm64 runs/quickstart --into $(VENV)/arm64 --record benchmarks/records/arm64.json
 

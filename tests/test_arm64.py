@@ -12,7 +12,7 @@ import pytest
 from edgepress.multilabel.bundle import Bundle
 from tests.arm64.compare import MOST_PIXELS, engine_row, machine_row, shown
 from tests.arm64.emulated import Refused, require_tools
-from tests.arm64.expected import ENGINES, NAMED, NOT_RUN, PROCESSORS
+from tests.arm64.expected import ENGINES, NAMED, NOT_RUN, PROCESSORS, REFUSED
 from tests.deploy.machine.boards import BOARDS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -102,6 +102,8 @@ def test_what_fails_here_and_passes_there_is_no_fault(folders):
         ("pi4", {"not_run": "its first inference fails: take onnx-int8-onnxruntime"}, True),
         ("pi4", {"not_run": "its first inference fails"}, False),  # no remedy
         ("pi5", {"not_run": "its first inference fails: take onnx-int8-onnxruntime"}, False),
+        ("pi5", {"not_run": "on this machine it does not answer as where it was made: its logits are 0.3 from"}, True),
+        ("pi4", {"not_run": "on this machine it does not answer as where it was made: its logits are 0.3 from"}, False),
         ("pi4", {"ended": -11, "said": ""}, False),
     ],
 )
@@ -116,7 +118,8 @@ def test_an_engine_that_does_not_run_is_expected_only_where_its_processor_cannot
 def test_an_engine_that_runs_where_it_cannot_is_told(folders):
     for folder in folders:
         answered(folder, "openvino-int8", LOGITS)
-    assert compared(folders, "openvino-int8", "int8", "pi3").faults == ("runs, which it was not expected to",)
+    for board in ("pi3", "pi5"):
+        assert compared(folders, "openvino-int8", "int8", board).faults == ("runs, which it was not expected to",)
 
 
 def described(folder: Path, board: str, pixels: np.ndarray, **changed: Any) -> None:
@@ -176,7 +179,7 @@ def test_every_cpu_engine_of_a_run_is_asked_on_processors_with_and_without_dot_p
     assert not any(name.startswith(("tensorrt", "torch")) for name in ENGINES)
     assert {BOARDS[name].qemu for name in PROCESSORS} == {"cortex-a53", "cortex-a72", "cortex-a76", "neoverse-v1"}
     assert NAMED.keys() == set(PROCESSORS)
-    assert {board for board, _ in NOT_RUN} <= set(PROCESSORS)
+    assert {board for board, _ in NOT_RUN | REFUSED} <= set(PROCESSORS)
 
 
 def test_an_emulator_that_computes_wrongly_is_refused_with_the_command(monkeypatch):
