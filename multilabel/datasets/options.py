@@ -81,13 +81,6 @@ class DataOptions(Config):
         """Split a text that lists names by commas, with quotes around a name that contains one."""
         return tuple(next(csv.reader([given], skipinitialspace=True), ())) if isinstance(given, str) else given
 
-    @field_validator("separator")
-    @classmethod
-    def _separates(cls, separator: str | None) -> str | None:
-        if separator == "":
-            raise ValueError("expected what separates labels, such as ',' or ' ', or none where a cell is one label")
-        return separator
-
     @field_validator("values")
     @classmethod
     def _are_read(cls, values: str | None) -> str | None:
