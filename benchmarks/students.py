@@ -163,6 +163,8 @@ def write(into: Path, header: dict[str, Any], known: dict[str, dict[str, Any]], 
         if "runtimes" in rows.get(folder.name, {}):
             new = {step: runtime_facts(one) for step, one in found.items() if one is not None}
             rows[folder.name]["runtimes"] |= new
+    if not rows:
+        raise SystemExit(f"{into}: nothing was measured")
     header = header | {"measured": " to ".join(dict.fromkeys((min(days), max(days))))}
     lines = "".join(json.dumps(line) + "\n" for line in (header, *(rows[name] for name in sorted(rows))))
     part = out.with_suffix(".part")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, KeysView, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -44,7 +44,8 @@ class LabelSpace:
     def __post_init__(self) -> None:
         if isinstance(self.names, str) or not isinstance(self.names, Iterable):
             raise InputError(f"labels are {self.names!r}; expected a list of names")
-        if isinstance(self.names, Set | Mapping):  # a set has no order, and a mapping may number its names otherwise
+        # A set has no order, and a mapping may number its names otherwise; its keys are a set with an order.
+        if isinstance(self.names, Set | Mapping) and not isinstance(self.names, KeysView):
             raise InputError(f"labels are a {type(self.names).__name__}; expected a list of names in their order")
         names = tuple(one_form(name) if isinstance(name, str) else name for name in self.names)
         object.__setattr__(self, "names", names)

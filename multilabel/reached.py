@@ -35,9 +35,8 @@ MOST_SECONDS = 60.0
 _SOME = 8
 CLEAR = 1.0
 """A relative wins if it gains more mAP points than this, and the whole 95 % interval of its gain is above 0."""
-_SOUGHT = (
-    8  # lacking labels for which a name that is spelt alike is sought: among 20,000 outputs one takes 0.1 s or more
-)
+_SOUGHT = 8
+"""Lacking labels for which a name that is spelt alike is sought: among 20,000 outputs one takes 0.1 s or more."""
 NORMALISATIONS = (
     ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),

@@ -31,18 +31,23 @@ _SCALARS: tuple[tuple[str, str, str], ...] = (
 first one counts. All else is text. (`<<` is older; recipes may use it.)"""
 
 
-class _Unique:
-    """Refuses a mapping in which a key is given twice."""
+class GivenTwiceError(yaml.MarkedYAMLError):
+    """A mapping has a key twice."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+
+class _Unique(yaml.composer.Composer):
+    """Refuses a mapping in which a key is given twice, as it is written: before `<<` adds the keys of another one."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
         seen: set[str] = set()
-        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+        for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
                     problem = f"the key {key.value!r} is given twice; expected it once"
-                    raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+                    raise GivenTwiceError(None, None, problem, key.start_mark)
                 seen.add(key.value)
-        return super().construct_mapping(node, deep)  # type: ignore[misc] # it is mixed into a loader
+        return node
 
 
 class _Settings(_Unique, yaml.SafeLoader):

@@ -121,7 +121,7 @@ class Tagger:
         names = self.decisions.labels
         if not isinstance(probabilities, dict) or not probabilities.keys() >= set(names):
             raise InputError("tags: expected a probability of every label, as predict gives them")
-        _require_probabilities("tags", probabilities)
+        _require_probabilities("tags", {name: probabilities[name] for name in names})
         if not self.decisions.groups:  # each label by itself, without arrays of one picture
             found = [
                 name for name, bar in zip(names, self.decisions.thresholds, strict=True) if probabilities[name] >= bar

@@ -117,10 +117,11 @@ def _require_values(arguments: Sequence[str]) -> None:
     Raises:
         InputError: an argument is empty; names the option before it.
     """
-    for before, argument in itertools.pairwise(["", *arguments]):
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    for place, (before, argument) in enumerate(itertools.pairwise(["", *arguments])):
         option, equals, value = argument.partition("=")
-        if not argument or (option.startswith("--") and equals and not value):
-            name = option or (before if before.startswith("-") else "an argument")
+        if not argument or (place < end and option.startswith("--") and equals and not value):
+            name = option or (f"the argument after {before}" if before else "the first argument")
             raise InputError(f"{name} is empty; expected a value: is a variable of the shell not set?")
 
 

@@ -167,7 +167,7 @@ def _joined_by(labels: tuple[str, ...]) -> Callable[[list[str]], str]:
     barred = next((label for label in labels if "|" in label), None)
     if barred is None:
         return "|".join
-    log.info("the label %r has a bar in its name, so the column labels holds lists in JSON", barred)
+    log.info("the label %r has a bar in its name, so the cells of 'labels' are lists in JSON", barred)
     return lambda tags: json.dumps(tags, ensure_ascii=False)
 
 

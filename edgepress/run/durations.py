@@ -15,7 +15,7 @@ def seconds(text: str) -> float:
     """Seconds of a text such as 2h, 90min or 1h30min, of which there may be none (0s).
 
     Raises:
-        ValueError: it is none, has no unit, or names one twice; says what was expected.
+        ValueError: it is no duration, has no unit, or names one twice; says what was expected.
     """
     parts = re.findall(r"(\d+(?:\.\d+)?)\s*(h|min|m|s)", text)
     if not parts or "".join(number + unit for number, unit in parts) != re.sub(r"\s", "", text):

@@ -131,7 +131,12 @@ def _holds_words(table: LabelTable, column: int) -> bool:
 def _names_in(table: LabelTable, column: int) -> set[str]:
     """The names in a column, whatever marks are between them."""
     cells = {row[column] for row in table.sample if len(row) > column}
-    return {name for cell in cells for part in re.split(r"[][;|,\"']", cell) if (name := part.strip())}
+    return {part for cell in cells for part in _parts(cell)}
+
+
+def _parts(cell: str) -> list[str]:
+    """A text as a whole, and what is between its marks."""
+    return [cell.strip(), *(name for part in re.split(r"[][;|,\"']", cell) if (name := part.strip()))]
 
 
 def refuse_denied_in_json(
@@ -178,12 +183,15 @@ def refuse_answer(row: Mapping[str, object], key: str, where: str) -> None:
 
 def meant_ignore(name: str, value: object) -> bool:
     """Whether a key's name is nearly `ignore` and its value may list labels, which would be lost."""
-    return _may_list(value) and bool(difflib.get_close_matches(name.lower(), ["ignore"], cutoff=0.8))
+    return bool(difflib.get_close_matches(name.lower(), ["ignore"], cutoff=0.8)) and _may_list(value)
 
 
 def denied_in_json(name: str, value: object, known: Container[str] | None = None) -> bool:
     """Whether a value beside a picture's labels may say that it lacks them, or may list others that it lacks;
-    as `refuse_denied` and `refuse_other_lists` take the columns of a table.
+    nearly as `refuse_denied` and `refuse_other_lists` take the columns of a table.
+
+    A key that names a property as well (`missing`) denies only labels of the data set, or where these are not known
+    yet, what is a list of words.
 
     Args:
         known: the labels of the data set, where they are known by then.
@@ -193,7 +201,9 @@ def denied_in_json(name: str, value: object, known: Container[str] | None = None
         return False  # as nearly all are, of which a file may have millions
     values, (cells, words) = Values.parse(None), _cells_and_words(value)
     if key in _OF_MUCH:
-        return any(word in known for word in words) if known is not None else bool(words) and isinstance(value, list)
+        if known is None:
+            return bool(words) and isinstance(value, list)
+        return any(part in known for word in words for part in _parts(word))
     if _OTHER_LIST.fullmatch(key) and _may_list(value):
         return True
     if key in _EXCLUDES:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -87,9 +87,8 @@ def _read_lines(
     options.refuse_unused(root, listing.name, frozenset(("label_columns", "separator")))
     _refuse_several(listing, options)
     names = class_names(root)
-    labels = LabelSpace.from_file(root / "labels.txt") if files.is_file(root / "labels.txt") else None
-    if labels is None:
-        labels = _all_labels(listings, names, options)
+    labels_txt = files.is_file(root / "labels.txt")
+    labels = LabelSpace.from_file(root / "labels.txt") if labels_txt else _all_labels(listings, names, options)
     paths: list[Path] = []
     cells, unknown = array("q"), array("q")  # places in the flat arrays
     known: dict[str, int] = {}
@@ -98,7 +97,7 @@ def _read_lines(
     others: dict[str, None] = {}
     empty: Counter[str] = Counter()
     numbers, both = False, len(labels) == 2
-    for number, row in _rows(listing, options):
+    for number, row in _rows(listing, options, labels if labels_txt else names):
         said.update(row.get("split", ()))
         others.update(dict.fromkeys(row.get("others", ())))
         numbers = numbers or any(isinstance(item, int) for item in row["labels"])
@@ -230,15 +229,19 @@ def _named(contents: Contents, names: list[str], where: str) -> Contents:
     return replace(contents, labels=labels, targets=targets, ignore=np.zeros(targets.shape, dtype=bool))
 
 
-def _rows(listing: Path, options: DataOptions) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line (in Parquet: row), file_name, labels and ignore of every picture."""
+def _rows(listing: Path, options: DataOptions, names: Collection[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line (in Parquet: row), file_name, labels and ignore of every picture.
+
+    Args:
+        names: what labels.txt or the card calls numbered labels; empty if neither does.
+    """
     key = options.label_columns[0] if len(options.label_columns) == 1 else None
     if listing.suffix == ".jsonl":
         for number, line in files.numbered_lines(listing, "one JSON object a line"):
-            yield number, _parse(line, f"{listing}, line {number}", key, options)
+            yield number, _parse(line, f"{listing}, line {number}", key, options, names)
     else:
         for number, row in enumerate(_parquet(listing), start=1):
-            yield number, _checked(row, f"{listing}, line {number}", key, options)
+            yield number, _checked(row, f"{listing}, line {number}", key, options, names)
 
 
 def _parquet(listing: Path) -> list[dict[str, Any]]:
@@ -252,15 +255,15 @@ def _parquet(listing: Path) -> list[dict[str, Any]]:
         raise InputError(f"{listing}: not Parquet ({' '.join(str(error).split())[:120]}); write it again") from None
 
 
-def _parse(line: str, where: str, key: str | None, options: DataOptions) -> dict[str, Any]:
+def _parse(line: str, where: str, key: str | None, options: DataOptions, names: Collection[str]) -> dict[str, Any]:
     try:
         row = unique_json(line)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: not JSON ({error}); expected an object with file_name and labels") from None
-    return _checked(row, where, key, options)
+    return _checked(row, where, key, options, names)
 
 
-def _checked(row: Any, where: str, key: str | None, options: DataOptions) -> dict[str, Any]:
+def _checked(row: Any, where: str, key: str | None, options: DataOptions, names: Collection[str]) -> dict[str, Any]:
     if not isinstance(row, dict) or not isinstance(row.get("file_name"), str) or not row["file_name"]:
         got = f"no file_name among {shown(row, 5)}; " if isinstance(row, dict) and "file_name" not in row else ""
         raise InputError(f"{where}: {got}expected an object with a file_name and a list of labels")
@@ -280,7 +283,7 @@ def _checked(row: Any, where: str, key: str | None, options: DataOptions) -> dic
         refuse_denied_in_json({name: row[name] for name in others}, key, where)
     if key not in row and chosen is not None:
         raise InputError(f"{where}: no key {key!r}, which --label-columns names; keys: {shown(row)}")
-    if key.lower() not in LIST_COLUMNS:
+    if key.lower() not in LIST_COLUMNS and (not names or key in names):
         refuse_answer(row, key, where)
     found = row.get(key)
     text = [found] if key != "labels" and isinstance(found, str) else []
@@ -383,7 +386,7 @@ def _all_labels(listings: dict[str, Path], names: list[str], options: DataOption
         if listing.suffix == ".csv":
             raise InputError(f"{listing}: a table beside {_NAMES[0]} in other splits; expected one kind for all splits")
         texts: set[str] = set()
-        for number, row in _rows(listing, options):
+        for number, row in _rows(listing, options, names):
             texts.update(row.get("text", ()))
             for item in [*row["labels"], *row["ignore"]]:
                 if isinstance(item, int):

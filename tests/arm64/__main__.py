@@ -5,7 +5,7 @@ and of a newer server, and compares with this machine: the golden check as it is
 decisions, pixels, and what edgepress reads of the recorded boards. **Emulation proves answers, never times.**
 
 It needs the root user of a Debian with qemu 10 (qemu-user-static) and mmdebstrap, 600 MB and a package registry, and
-about 10 minutes of processor time. What is done is kept, so it goes on where it was interrupted; standard error says
+about 15 minutes of processor time. What is done is kept, so it goes on where it was interrupted; standard error says
 how far it is. Prints a line for each engine; exit code 1 where something differs, 2 where something is missing.
 """
 
@@ -29,6 +29,7 @@ from tests.arm64 import inside
 from tests.arm64.compare import DIFFERENT, EngineRow, MachineRow, engine_row, machine_row, shown
 from tests.arm64.emulated import ROOT, Refused, System, emulator, tell
 from tests.arm64.expected import ENGINES, PROCESSORS
+from tests.deploy.machine.boards import BOARDS
 
 HERE = Path(__file__).resolve().parent
 BUDGET = 5.0
@@ -84,6 +85,8 @@ class Check:
             b"".join(path.read_bytes() for path in sorted(system.edgepress.rglob("*.py")))
             + (HERE / "inside.py").read_bytes()
             + (ROOT / "constraints.txt").read_bytes()
+            + emulator().encode()
+            + " ".join(f"{name}={board.qemu}" for name, board in BOARDS.items()).encode()
         ).hexdigest()
 
     def machine(self, board: str) -> MachineRow:

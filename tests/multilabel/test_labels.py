@@ -135,6 +135,10 @@ def test_a_text_is_no_list_of_labels(tmp_path):
     assert LabelSpace.from_file(str(tmp_path / "labels.txt")).names == ("cat",)
 
 
+def test_the_keys_of_a_dict_have_an_order():
+    assert LabelSpace({"dog": 1, "cat": 0}.keys()).names == ("dog", "cat")
+
+
 @pytest.mark.parametrize("given", [{"cat", "dog"}, frozenset(("cat",)), {"dog": 1, "cat": 0}])
 def test_names_without_an_order_are_refused(given):
     with pytest.raises(InputError, match=r"labels are a .*; expected a list of names in their order"):

@@ -57,6 +57,11 @@ def test_settings_may_be_merged(file):
     assert settings_of(file(text), "a recipe")["distill"] == {"size": 64, "epochs": 4}
 
 
+def test_what_was_merged_may_be_merged_again(file):
+    text = "a: &a {x: 1}\nb:\n  inner: &b {<<: *a, x: 2}\nc: {<<: *b, y: 3}\n"
+    assert settings_of(file(text), "a recipe")["c"] == {"x": 2, "y": 3}
+
+
 @pytest.mark.parametrize("read", [settings_of, texts_of])
 @pytest.mark.parametrize(
     ("text", "said"),
@@ -64,18 +69,21 @@ def test_settings_may_be_merged(file):
         ("teach: {epochs: 5}\nseed: 1\nteach: {lr: 1}\n", "line 3 (teach: {lr: 1}): the key 'teach' is given twice"),
         ("teach:\n  lr: 1\n  lr: 2\n", "line 3 (lr: 2): the key 'lr' is given twice; expected it once"),
         ("- {a: 1, 'a': 2}\n", "line 1 (- {a: 1, 'a': 2}): the key 'a' is given twice"),
-        ("a: !!python/object:os.system x", "not YAML (line 1"),
         ("a: [", "not YAML (line 1"),
         ("a: \x07", "not YAML"),
     ],
 )
 def test_what_would_be_lost_is_refused(file, read, text, said):
-    if read is texts_of and "!!" in text:
-        assert read(file(text), "names") == {"a": "x"}  # a tag makes nothing but a text of it
-        return
     with pytest.raises(InputError) as caught:
         read(file(text), "a recipe")
     assert said in str(caught.value)
+
+
+def test_a_tag_makes_nothing(file):
+    path = file("a: !!python/object:os.system x")
+    assert texts_of(path, "names") == {"a": "x"}
+    with pytest.raises(InputError, match=r"not YAML \(line 1"):
+        settings_of(path, "a recipe")
 
 
 def test_a_file_that_cannot_be_read_is_told_with_what_was_expected(tmp_path):

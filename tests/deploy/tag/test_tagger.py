@@ -94,6 +94,13 @@ def test_tags_obey_thresholds_and_come_most_probable_first(onnx_bundle, tmp_path
         assert tagger.thresholds.tolist() == [0.5] * 5
 
 
+def test_what_else_a_program_keeps_beside_the_probabilities_is_no_fault(onnx_bundle):
+    with open_tagger(onnx_bundle) as tagger:
+        names = tagger.engine.labels.names
+        given = dict.fromkeys(names, 0.9) | {"file": "a.jpg"}
+        assert tagger.tags(given) == list(names)
+
+
 @pytest.mark.parametrize("wrong", [float("nan"), 50, 1.01, -0.1, "0.5", None, np.zeros(2)])
 def test_what_is_no_probability_is_no_answer(onnx_bundle, wrong):
     with open_tagger(onnx_bundle) as tagger:

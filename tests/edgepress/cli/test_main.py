@@ -39,17 +39,21 @@ def test_a_full_disk_says_to_make_room(bad, tmp_path, monkeypatch, number, files
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (("data", ""), "an argument"),
-        (("inspect", ""), "an argument"),
-        (("predict", "bundle", "a.jpg", ""), "an argument"),
-        (("verify", "bundle", "--data", ""), "--data"),
+        (("data", ""), "the argument after data"),
+        (("predict", "bundle", "a.jpg", ""), "the argument after a.jpg"),
+        (("predict", "bundle", "--csv", ""), "the argument after --csv"),  # a flag without a value
+        (("verify", "bundle", "--data", ""), "the argument after --data"),
         (("verify", "bundle", "--data="), "--data"),
-        (("calibrate", "bundle", "--data", "pictures", "--out", ""), "--out"),
+        (("predict", "bundle", "--", ""), "the argument after --"),
     ],
 )
 def test_an_empty_value_is_not_the_current_folder(bad, arguments, named):
     said = f"edgepress: {named} is empty; expected a value: is a variable of the shell not set?"
     assert bad(*arguments) == said
+
+
+def test_behind_two_dashes_a_name_may_end_with_an_equals_sign(bad, tmp_path):
+    assert "is empty" not in bad("inspect", "--", "--x=")
 
 
 @pytest.mark.parametrize(

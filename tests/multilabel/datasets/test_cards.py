@@ -63,3 +63,30 @@ def test_names_whose_numbers_are_not_counted_from_0_are_refused(tmp_path, names)
     root = card(tmp_path, names)
     write(root / "train" / "metadata.jsonl", json.dumps({"file_name": "a.jpg", "label": 1}))
     assert "README.md: names of class_label have the numbers" in refusal(root, "train")
+
+
+def test_a_key_given_twice_is_told_with_its_line(tmp_path):
+    root = card(tmp_path, LISTED)
+    text = (root / "README.md").read_text()
+    (root / "README.md").write_text(text.replace("---\n", "---\ntags: [a]\ntags: [b]\n", 1))
+    write(root / "train" / "metadata.csv", "file_name,label", "a.jpg,2", "b.jpg,0", "c.jpg,1")
+    assert "README.md: not YAML (line 3 (tags: [b]): the key 'tags' is given twice" in refusal(root, "train")
+
+
+def test_a_gap_in_the_numbers_of_another_feature_is_nobody_s_fault(tmp_path):
+    root = card(tmp_path, LISTED)
+    other = "  - name: camera\n    dtype:\n      class_label:\n        names: {'1': left, '3': right}\n"
+    text = (root / "README.md").read_text()
+    (root / "README.md").write_text(text.replace("  features:\n", f"  features:\n{other}", 1))
+    write(root / "train" / "metadata.csv", "file_name,label", "a.jpg,2", "b.jpg,0", "c.jpg,1")
+    assert load_dataset(root, "train").labels.names == tuple(NAMES)
+
+
+def test_a_number_of_a_label_beside_another_0_or_1_is_read(tmp_path):
+    root = card(tmp_path, LISTED)
+    text = (root / "README.md").read_text().replace("name: label", "name: labels")
+    (root / "README.md").write_text(text)
+    rows = [{"file_name": f"{name}.jpg", "species": number, "outdoor": 0} for number, name in enumerate("abc")]
+    write(root / "train" / "metadata.jsonl", *map(json.dumps, rows))
+    data = load_dataset(root, "train", label_columns="species")
+    check(data, NAMES, ["a.jpg", "b.jpg", "c.jpg"], [[1, 0, 0], [0, 1, 0], [0, 0, 1]])

@@ -81,6 +81,7 @@ def test_of_known_labels_only_these_are_denied():
     assert not denied_in_json("missing", ["a wheel"], ("cat", "dog"))
     assert denied_in_json("missing", ["a wheel", "dog"], ("cat", "dog"))
     assert denied_in_json("missing", "dog", ("cat", "dog"))
+    assert denied_in_json("not", "cow, dog", ("cat", "dog"))
 
 
 def test_keys_beside_labels_that_say_nothing_of_them_are_told(tmp_path):
