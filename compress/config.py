@@ -183,7 +183,7 @@ class DistillConfig(ModelConfig, TrainConfig):
     """Weight of the partial softmax over a positive label and all negatives."""
     kd: float = Field(default=0.0, ge=0)
     """Weight of MLD at a temperature."""
-    kd_temperature: float = Field(default=4.0, gt=0, allow_inf_nan=False)
+    kd_temperature: float = Field(default=4.0, gt=0)
     """kd: the temperature; above 1 the teacher's confident answers differ more visibly from each other."""
     rkd: float = Field(default=0.0, ge=0)
     """Weight of relational distillation of pooled features: 25 times distances and 50 times angles."""

@@ -32,10 +32,10 @@ class Config(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _is_no_answer(cls, value: Any, info: ValidationInfo) -> Any:
-        """An empty text is not a path or a name; pathlib takes it for the current folder. Python counts True and False
-        among the numbers, and pydantic takes `epochs: true` for 1."""
-        if value == "":
+    def _says_something(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse an empty text, which pathlib takes for the current folder, and true or false for a number, which
+        pydantic takes for 1 or 0."""
+        if value == "" or (isinstance(value, list | tuple) and "" in value):
             raise ValueError("expected a value, and no empty text")
         kind = cls.model_fields[info.field_name or ""].annotation
         kinds = {kind, *get_args(kind)}

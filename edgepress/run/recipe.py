@@ -39,9 +39,9 @@ class QuantizeConfig(Config):
     """How they are chosen: so that every label is shown, at random, or as different as the fp32 model sees them."""
     budget: float = Field(default=0.5, ge=0)
     """The allowed drop: most points of val mAP that INT8 may lose; up to a tenth of the nodes stay in float for it."""
-    flips: float = Field(default=BOUNDS["int8"].flips, ge=0, allow_inf_nan=False)
+    flips: float = Field(default=BOUNDS["int8"].flips, ge=0)
     """Most decisions that may change on val, per predicted positive of fp32; nodes stay in float as for the drop."""
-    time_limit: TimeLimit = Field(default=60.0, ge=0, allow_inf_nan=False)
+    time_limit: TimeLimit = Field(default=60.0, ge=0)
     """Time per target, in seconds or as in 90s and 10min, after which no further candidate is begun, except that nodes
     are left in float while the losses are not allowed."""
     weight_bits: int | None = Field(default=None, ge=7, le=8)
@@ -90,44 +90,44 @@ class DecisionsConfig(Config):
 class FlipsConfig(Config):
     """Decisions that may change per predicted positive of the reference, by the engine's precision."""
 
-    fp32: float = Field(default=BOUNDS["fp32"].flips, ge=0, allow_inf_nan=False)
+    fp32: float = Field(default=BOUNDS["fp32"].flips, ge=0)
     """Per predicted positive: 0.01 is 1 in 100."""
-    fp16: float = Field(default=BOUNDS["fp16"].flips, ge=0, allow_inf_nan=False)
+    fp16: float = Field(default=BOUNDS["fp16"].flips, ge=0)
     """Per predicted positive."""
-    int8: float = Field(default=BOUNDS["int8"].flips, ge=0, allow_inf_nan=False)
+    int8: float = Field(default=BOUNDS["int8"].flips, ge=0)
     """Per predicted positive."""
 
 
 class NetFlipsConfig(Config):
     """How many more or fewer times an engine may answer yes, per predicted positive of the reference, by precision."""
 
-    fp32: float = Field(default=BOUNDS["fp32"].net_flips, ge=0, allow_inf_nan=False)
+    fp32: float = Field(default=BOUNDS["fp32"].net_flips, ge=0)
     """Per predicted positive."""
-    fp16: float = Field(default=BOUNDS["fp16"].net_flips, ge=0, allow_inf_nan=False)
+    fp16: float = Field(default=BOUNDS["fp16"].net_flips, ge=0)
     """Per predicted positive."""
-    int8: float = Field(default=BOUNDS["int8"].net_flips, ge=0, allow_inf_nan=False)
+    int8: float = Field(default=BOUNDS["int8"].net_flips, ge=0)
     """Per predicted positive."""
 
 
 class F1DropConfig(Config):
     """Points of OF1, and of CF1, that an engine may lose at the bundle's thresholds, by its precision."""
 
-    fp32: float = Field(default=BOUNDS["fp32"].f1_drop, ge=0, allow_inf_nan=False)
+    fp32: float = Field(default=BOUNDS["fp32"].f1_drop, ge=0)
     """Points (0 to 100)."""
-    fp16: float = Field(default=BOUNDS["fp16"].f1_drop, ge=0, allow_inf_nan=False)
+    fp16: float = Field(default=BOUNDS["fp16"].f1_drop, ge=0)
     """Points (0 to 100)."""
-    int8: float = Field(default=BOUNDS["int8"].f1_drop, ge=0, allow_inf_nan=False)
+    int8: float = Field(default=BOUNDS["int8"].f1_drop, ge=0)
     """Points (0 to 100)."""
 
 
 class LabelDropConfig(Config):
     """Points of recall, and of precision, that any one label may lose, by the engine's precision."""
 
-    fp32: float = Field(default=BOUNDS["fp32"].label_drop, ge=0, allow_inf_nan=False)
+    fp32: float = Field(default=BOUNDS["fp32"].label_drop, ge=0)
     """Points (0 to 100)."""
-    fp16: float = Field(default=BOUNDS["fp16"].label_drop, ge=0, allow_inf_nan=False)
+    fp16: float = Field(default=BOUNDS["fp16"].label_drop, ge=0)
     """Points (0 to 100)."""
-    int8: float = Field(default=BOUNDS["int8"].label_drop, ge=0, allow_inf_nan=False)
+    int8: float = Field(default=BOUNDS["int8"].label_drop, ge=0)
     """Points (0 to 100)."""
 
 
@@ -135,11 +135,11 @@ class VerifyConfig(Config):
     """What an engine may lose on test, by its precision: points of mAP here, decisions in the sections below. It passes
     where the whole 95 % interval is within; the fewer the test pictures, the wider the interval."""
 
-    fp32: float = Field(default=ALLOWED_DROP["fp32"], ge=0, allow_inf_nan=False)
+    fp32: float = Field(default=ALLOWED_DROP["fp32"], ge=0)
     """Points that an fp32 engine may lose."""
-    fp16: float = Field(default=ALLOWED_DROP["fp16"], ge=0, allow_inf_nan=False)
+    fp16: float = Field(default=ALLOWED_DROP["fp16"], ge=0)
     """Points that an fp16 engine may lose."""
-    int8: float = Field(default=ALLOWED_DROP["int8"], ge=0, allow_inf_nan=False)
+    int8: float = Field(default=ALLOWED_DROP["int8"], ge=0)
     """Points that an INT8 engine may lose."""
     flips: FlipsConfig = FlipsConfig()
     net_flips: NetFlipsConfig = NetFlipsConfig()
@@ -163,7 +163,7 @@ class BenchConfig(Config):
     """Pictures per call; several batch sizes, separated by commas, of which a report's table shows the first."""
     streams: str = "1"
     """Threads that call the engine at once; several numbers, separated by commas."""
-    seconds: float = Field(default=3.0, gt=0, allow_inf_nan=False)
+    seconds: float = Field(default=3.0, gt=0)
     """Length of each measurement, after warming up until the timing is steady, for at most as long again."""
 
     @field_validator("batch", "streams", mode="before")

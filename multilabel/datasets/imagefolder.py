@@ -236,12 +236,8 @@ def _rows(listing: Path, options: DataOptions, names: Collection[str]) -> Iterat
         names: what labels.txt or the card calls numbered labels; empty if neither does.
     """
     key = options.label_columns[0] if len(options.label_columns) == 1 else None
-    if listing.suffix == ".jsonl":
-        for number, line in files.numbered_lines(listing, "one JSON object a line"):
-            yield number, _parse(line, f"{listing}, line {number}", key, options, names)
-    else:
-        for number, row in enumerate(_parquet(listing), start=1):
-            yield number, _checked(row, f"{listing}, line {number}", key, options, names)
+    for number, row in _lines(listing) if listing.suffix == ".jsonl" else enumerate(_parquet(listing), start=1):
+        yield number, _checked(row, f"{listing}, line {number}", key, options, names)
 
 
 def _parquet(listing: Path) -> list[dict[str, Any]]:
@@ -255,12 +251,14 @@ def _parquet(listing: Path) -> list[dict[str, Any]]:
         raise InputError(f"{listing}: not Parquet ({' '.join(str(error).split())[:120]}); write it again") from None
 
 
-def _parse(line: str, where: str, key: str | None, options: DataOptions, names: Collection[str]) -> dict[str, Any]:
-    try:
-        row = unique_json(line)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: not JSON ({error}); expected an object with file_name and labels") from None
-    return _checked(row, where, key, options, names)
+def _lines(listing: Path) -> Iterator[tuple[int, Any]]:
+    for number, line in files.numbered_lines(listing, "one JSON object a line"):
+        try:
+            row = unique_json(line)
+        except (ValueError, RecursionError) as error:
+            where = f"{listing}, line {number}"
+            raise InputError(f"{where}: not JSON ({error}); expected an object with file_name and labels") from None
+        yield number, row
 
 
 def _checked(row: Any, where: str, key: str | None, options: DataOptions, names: Collection[str]) -> dict[str, Any]:

@@ -79,9 +79,8 @@ class DataOptions(Config):
     @classmethod
     def _by_commas(cls, given: Any) -> Any:
         """Split a text that lists names by commas, with quotes around a name that contains one."""
-        return (
-            tuple(next(csv.reader([given], skipinitialspace=True), ())) if isinstance(given, str) and given else given
-        )
+        is_text = isinstance(given, str) and given != ""
+        return tuple(next(csv.reader([given], skipinitialspace=True), ())) if is_text else given
 
     @field_validator("values")
     @classmethod

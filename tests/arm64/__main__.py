@@ -5,7 +5,7 @@ and of a newer server, and compares with this machine: the golden check as it is
 decisions, pixels, and what edgepress reads of the recorded boards. **Emulation proves answers, never times.**
 
 It needs the root user of a Debian with qemu 10 (qemu-user-static) and mmdebstrap, 600 MB and a package registry, and
-about 15 minutes of processor time. What is done is kept, so it goes on where it was interrupted; standard error says
+half an hour beside other work. What is done is kept, so it goes on where it was interrupted; standard error says
 how far it is. Prints a line for each engine; exit code 1 where something differs, 2 where something is missing.
 """
 

@@ -107,7 +107,8 @@ def test_a_separator_that_occurs_nowhere_is_refused_where_another_does(tmp_path)
     root = write_csv(tmp_path, "path,labels", "a.jpg,cat dog", "b.jpg,cat", "c.jpg,dog")
     assert "--separator ';' occurs nowhere: give --separator ' '" in refusal(root, separator=";")
     check(load_dataset(root, separator=" "), ["cat", "dog"], ["a.jpg", "b.jpg", "c.jpg"], [[1, 1], [1, 0], [0, 1]])
-    assert "separator is '': expected a value, and no empty text" in refusal(root, separator="")
+    for empty in ({"separator": ""}, {"label_columns": ""}, {"no_label": ["cat", ""]}):
+        assert "expected a value, and no empty text" in refusal(root, **empty)
 
 
 @pytest.mark.parametrize("text", ["", "nan", "None", "null", "<NA>", "[]", "[nan]", "[None]"])
