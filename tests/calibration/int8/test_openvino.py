@@ -14,6 +14,7 @@ ov = pytest.importorskip("openvino", reason="openvino is not installed (pip inst
 pytest.importorskip("nncf", reason="nncf is not installed (pip install 'edgepress[quantize]')")
 
 from edgepress.calibration.int8.openvino import OpenVinoQuantizer  # noqa: E402
+from edgepress.multilabel.saturation import weight_bits_here  # noqa: E402
 
 
 def pooling_net(path: Path, counts_padding: int) -> Path:
@@ -50,7 +51,7 @@ def pooling_net(path: Path, counts_padding: int) -> Path:
 def test_a_pooling_that_counts_its_padding_keeps_its_zeros(tmp_path, counts_padding):
     model = pooling_net(tmp_path / "model.onnx", counts_padding)
     images = np.random.default_rng(1).integers(0, 256, (16, 8, 8, 3), dtype=np.uint8)
-    OpenVinoQuantizer(model, images).write(tmp_path / "int8.xml", "min-max")
+    OpenVinoQuantizer(model, images, weight_bits_here()).write(tmp_path / "int8.xml", "min-max")
     core, settings = ov.Core(), {"INFERENCE_PRECISION_HINT": "f32"}
     fp32, int8 = (
         core.compile_model(core.read_model(tmp_path / name), "CPU", settings)([images])[0]

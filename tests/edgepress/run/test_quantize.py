@@ -286,5 +286,7 @@ def test_seven_bit_weights_get_an_engine_of_their_own(made, edgepress, splits, t
     assert built.digest == seven.digest  # kept: a run makes the same one
     eight = made.manifest.calibration.model_copy(update={"weight_bits": 8})
     copied = made.manifest.model_copy(update={"calibration": eight})
-    assert str(seven.path) in str(unsound(replace(made, manifest=copied), bits=7))
+    named = str(unsound(replace(made, manifest=copied), bits=7))
+    # Without VNNI here the engine `made` has 7 bits itself, and is as good.
+    assert str(seven.path if made.manifest.calibration.weight_bits == 8 else made.path) in named
     shutil.rmtree(seven.path)
