@@ -1,14 +1,15 @@
 """Two checkouts in turns: how many times as fast the new one teaches, distils, computes CD + ID and runs commands.
 
-    .venv/bin/python benchmarks/speed.py OLD NEW --rounds 2 > RECORD.json
+    .venv/bin/python benchmarks/speed.py OLD NEW --run OLDS_QUICKSTART --rounds 2 >> RECORD.jsonl
 
 OLD and NEW are checkouts, which share the packages of this Python. Each round runs A B B A, every turn in a process of
 its own. Both train on the settings of OLD's quickstart: terms and options that only NEW knows are off, as far as their
-defaults say so, and each distils from a teacher that it taught itself. Prints one JSON object; ratios above 1 are NEW's
-gain, of processor time (user and kernel, over all threads), beside that of wall time, which other work on the machine
-disturbs. `export`, `quantize`, `verify` and `predict` begin with the models of a finished quickstart (`--run`) and are
-measured as a person runs them, with their imports; `benchmarks/load_labels.py` measures how fast labels load. The
-interval of a ratio is 95 %, from Student's t on the logarithms of the rounds' ratios; one round has none.
+defaults say so, and each distils from a teacher that it taught itself. Prints a line of JSON for each thing that was
+measured, as soon as it was. Ratios above 1 are NEW's gain, of processor time (user and kernel, over all threads), and
+of wall time, which other work on the machine disturbs. `export`, `quantize`, `verify` and `predict` begin with the
+models of OLD's finished quickstart (`--run`; an older edgepress need not open bundles of a newer one) and are measured
+as a person runs them, with their imports; `benchmarks/load_labels.py` measures how fast labels load. The interval of a
+ratio is 95 %, from Student's t on the logarithms of the rounds' ratios; one round has none.
 
 Beside them stand the floors, in pictures per second of processor time: `bare` is forward and backward of the same torch
 models without anything around them, `decode` is reading and scaling the pictures. `peak_mb` is the largest resident
@@ -46,23 +47,22 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2, choices=range(1, 11))
     every = ",".join((*VERBS, "cd_id", *COMMANDS))
     parser.add_argument("--only", default=every, help="what to measure, with commas (default: %(default)s)")
-    parser.add_argument("--run", type=Path, default=Path("runs/quickstart"), help="the folder of a finished quickstart")
+    parser.add_argument("--run", type=Path, default=Path("runs/quickstart"), help="the folder of OLD's quickstart")
     parser.add_argument("--turn", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.turn:
         print(json.dumps(_turn(options.turn, options.old, options.new)))
         return
     checkouts = {"old": options.old.resolve(), "new": options.new.resolve()}
-    record: dict[str, Any] = {name: _commit(path) for name, path in checkouts.items()}
+    both = {name: _commit(path) for name, path in checkouts.items()}
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         settings = _process(checkouts["old"], ["--turn", "settings"], work) | {"run": str(options.run.resolve())}
         (work / "settings.json").write_text(json.dumps(settings))
         for name in options.only.split(","):
             turns = _turns(name, checkouts, options.rounds, work)
-            record[name] = _summary(turns) | ({"floors": _floors(name, checkouts, work)} if name in VERBS else {})
-            print(f"{name}: {record[name]['cpu_ratio']}", file=sys.stderr)
-    print(json.dumps(record, indent=2))
+            floors = {"floors": _floors(name, checkouts, work)} if name in VERBS else {}
+            print(json.dumps({"what": name, "commits": both, **_summary(turns), **floors}), flush=True)
 
 
 def _turns(name: str, checkouts: dict[str, Path], rounds: int, work: Path) -> list[dict[str, list[dict[str, float]]]]:
