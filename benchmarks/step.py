@@ -20,7 +20,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from edgepress.compress.config import ModelConfig
+from edgepress.compress.config import DistillConfig, ModelConfig
 from edgepress.compress.features import FeatureTaps
 from edgepress.compress.held_memory import held_memory
 from edgepress.compress.losses import (
@@ -84,7 +84,7 @@ def _steps(options: argparse.Namespace) -> dict[str, Callable[[], None]]:
     inside = METHODS.get(options.method, ())
     if "review_kd" in inside:
         taps = FeatureTaps(student.backbone, size=sides[0]), FeatureTaps(teacher.backbone, size=sides[1])
-        review = ReviewKD(taps[0].channels(), taps[1].channels())
+        review = ReviewKD(taps[0].channels(), taps[1].channels(), DistillConfig().review_kd_width)
         learning.append(review)
     if "simkd" in inside:
         student.keeps_memory = teacher.keeps_memory = True

@@ -1,9 +1,9 @@
 """AnswerFiles: a teacher's answers on disk, a row per picture, found by the picture's content and read without a copy.
 
 A set of files has raw rows and no header: `.pictures` (the first 16 bytes of the sha256 of each picture's file),
-`.logits`, with label maps `.maps`, and with label-wise embeddings `.cells` (which of a picture's labels have one) and
-`.embeddings` (one after another). They only grow. A row counts from the moment when its picture's hash is on the disk,
-which is written last: what a killed process left after that is cut off.
+`.logits`, with label maps `.maps`, with what lies inside the teacher `.inside`, and with label-wise embeddings `.cells`
+(which of a picture's labels have one) and `.embeddings` (one after another). They only grow. A row counts from the
+moment when its picture's hash is on the disk, which is written last: what a killed process left after that is cut off.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class AnswerFiles:
         dtype: of the logits. Embeddings are float32, because the terms between them compare small differences of
             large values, which half precision rounds away. Label maps are float16.
         regions: number of values of each label's map; None where no maps are kept.
+        inside: number of values of what lies inside the teacher; None where none are kept. They are float16.
     """
 
     def __init__(
@@ -40,13 +41,16 @@ class AnswerFiles:
         embedding_dim: int | None,
         dtype: type[np.floating] = np.float16,
         regions: int | None = None,
+        inside: int | None = None,
     ) -> None:
         self.pictures = _Rows(stem.with_name(f"{stem.name}.pictures"), np.uint8, _HASH_BYTES)
         self.logits = _Rows(stem.with_name(f"{stem.name}.logits"), dtype, labels)
         self.cells = _Rows(stem.with_name(f"{stem.name}.cells"), np.bool_, labels)
         self.embeddings = _Rows(stem.with_name(f"{stem.name}.embeddings"), np.float32, embedding_dim or 0)
         self.maps = _Rows(stem.with_name(f"{stem.name}.maps"), np.float16, labels * (regions or 0))
+        self.inside = _Rows(stem.with_name(f"{stem.name}.inside"), np.float16, inside or 0)
         self.with_embeddings, self.with_maps = embedding_dim is not None, regions is not None
+        self.with_inside = inside is not None
 
     def __len__(self) -> int:
         return self.pictures.count()
@@ -71,6 +75,8 @@ class AnswerFiles:
             self.embeddings.cut(int(self.cells.mapped()[:count].sum()))
         if self.with_maps:
             self.maps.cut(count)
+        if self.with_inside:
+            self.inside.cut(count)
 
     def append(
         self,
@@ -79,6 +85,7 @@ class AnswerFiles:
         cells: np.ndarray | None = None,
         embeddings: np.ndarray | None = None,
         maps: np.ndarray | None = None,
+        inside: np.ndarray | None = None,
     ) -> None:
         """Add rows, which are on the disk when it returns.
 
@@ -88,6 +95,7 @@ class AnswerFiles:
             cells: bool `[N, C]`, the labels with an embedding.
             embeddings: `[P, dim]`, those of the true cells, in their order.
             maps: `[N, C, regions]`.
+            inside: float16 `[N, values]`.
         """
         self.logits.append(np.clip(logits, -MOST, MOST))
         if self.with_embeddings:
@@ -99,6 +107,9 @@ class AnswerFiles:
         if self.with_maps:
             assert maps is not None
             self.maps.append(np.clip(maps, -MOST, MOST).reshape(len(maps), -1))
+        if self.with_inside:
+            assert inside is not None
+            self.inside.append(inside)
         names = b"".join(map(_key, hashes))
         self.pictures.append(np.frombuffer(names, np.uint8).reshape(-1, _HASH_BYTES))
 

@@ -193,6 +193,9 @@ class DistillConfig(ModelConfig, TrainConfig):
     """Weight of knowledge review over four feature maps; 0 where only other terms are given a weight."""
     review_kd_warmup: float = Field(default=0.0, ge=0, lt=1)
     """Share of the epochs over which review_kd's weight rises from 0; 0: none. The authors' is 20 of 240."""
+    review_kd_width: int = Field(default=128, ge=1)
+    """Channels of review_kd's fused maps at most, and never more than the student's deepest map has. The authors' 512
+    costs several times as much."""
     at: float = Field(default=0.0, ge=0)
     """Weight of attention transfer over four feature maps."""
     fitnet: float = Field(default=0.0, ge=0)
@@ -289,8 +292,14 @@ class DistillConfig(ModelConfig, TrainConfig):
 
     @property
     def looks_inside(self) -> bool:
-        """Whether a term compares features, so that the teacher must run beside the student."""
+        """Whether a term compares what lies before the teacher's answers."""
         return any(getattr(self, name) for name in (*INSIDE, *ON_MEMORY))
+
+    @property
+    def asks_each_step(self) -> bool:
+        """Whether the teacher must run beside the student: what lies inside it takes too much room to be kept where
+        pictures are never repeated."""
+        return self.looks_inside and self.variations is None
 
 
 TeacherCalibration = Literal["auto", "none", "temperature", "platt"]

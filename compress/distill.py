@@ -14,6 +14,7 @@ from accelerate.utils import set_seed
 from edgepress.compress.checkpoint import write_model
 from edgepress.compress.config import DistillConfig, TeachConfig
 from edgepress.compress.gather import process_state, require_same
+from edgepress.compress.keep import Keep
 from edgepress.compress.lesson import Lesson, lesson_of
 from edgepress.compress.material import Material, material_for
 from edgepress.compress.methods import TERMS
@@ -53,9 +54,7 @@ def distill(
     cache: Path | None = None,
     ensemble: Sequence[TeacherSource] = (),
     reading: Reading | None = None,
-    *,
-    keep_embeddings: bool = False,
-    keep_maps: bool = False,
+    keep: Keep = Keep(),
 ) -> Bundle:
     """Distil a student from a teacher and save it as a bundle of kind torch in `out`.
 
@@ -65,8 +64,7 @@ def distill(
             default beside the student, if `variations` repeats pictures, and else none.
         ensemble: further teachers, which answer together with the first.
         reading: how their answers are read; by default as they are, with labels matched by name.
-        keep_embeddings: whether the kept answers have label-wise embeddings even if this student needs none.
-        keep_maps: the same of label maps.
+        keep: what is kept of the answers even if this student does not need it.
 
     Raises:
         InputError: the settings need a teacher and there is none, they ask a teacher for more than it has, or none of
@@ -80,7 +78,7 @@ def distill(
     if cache is None and config.variations is not None and config.variations < config.epochs_trained:
         cache = answers_of(out)
     material = material_for("student", train, val, config, out, teachers, reading)
-    return _train("student", material, config, out, cache, keep_embeddings=keep_embeddings, keep_maps=keep_maps)
+    return _train("student", material, config, out, cache, keep)
 
 
 def _train(
@@ -89,7 +87,7 @@ def _train(
     config: TeachConfig | DistillConfig,
     out: Path,
     cache: Path | None = None,
-    **keep: bool,
+    keep: Keep = Keep(),
 ) -> Bundle:
     train = material.train
     inputs = inputs_of(role, material, config)
@@ -120,7 +118,7 @@ def _train(
         if isinstance(config, TeachConfig):
             lesson = Lesson(task=TeachTask(config, train))
         else:
-            lesson = lesson_of(config, material, model, cache, accelerator, **keep)
+            lesson = lesson_of(config, material, model, cache, accelerator, keep)
         given = {"inputs": inputs, "accelerator": accelerator, **lesson.views}
         result = fit(model, lesson.task, train, material.val, config, work, **given)
     facts = Facts(

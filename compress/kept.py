@@ -20,6 +20,8 @@ from edgepress.compress.ahead import ahead
 from edgepress.compress.answer_files import AnswerFiles
 from edgepress.compress.augmentation import Augmentation
 from edgepress.compress.examination import Examined
+from edgepress.compress.features import Features
+from edgepress.compress.kept_inside import Inside
 from edgepress.compress.label_maps import REGIONS
 from edgepress.compress.loader import Batch, batches, make_loader
 from edgepress.compress.teacher import AnyTeacher
@@ -57,6 +59,8 @@ class AnswerStore:
     map_side: int = 0
     """Places on each side of the model's label maps, which are then kept with its answers on augmented pictures; 0 for
     a model that returns none."""
+    inside: Inside | None = None
+    """What lies inside the model and is kept with its answers on augmented pictures; None for nothing."""
 
     def plain(self, data: MultiLabelDataset) -> np.ndarray:
         """Logits float32 `[N, C]` for the pictures of a split as they are."""
@@ -84,9 +88,11 @@ class AnswerStore:
         # The first variations are the same, whether there are a fixed number of them or one per epoch.
         made_by: dict[str, object] = {"augmentation": str(replace(augmentation, variations=None)), "size": size}
         made_by |= {"embeddings": embeddings, **({"maps": True} if self.map_side else {})}
+        made_by |= {"inside": self.inside.identity} if self.inside else {}
         stem = self._stem(made_by, f"variation-{augmentation.variation(epoch):04d}")
         regions = REGIONS if self.map_side else None
-        return AnswerFiles(stem, self.labels, self.model.embedding_dim if embeddings else None, regions=regions)
+        dim = self.model.embedding_dim if embeddings else None
+        return AnswerFiles(stem, self.labels, dim, regions=regions, inside=self.inside.width if self.inside else None)
 
     def _stem(self, made_by: dict[str, object], name: str) -> Path:
         shared = {"teacher": self.identity, "precision": self.mixed_precision, "format": _FORMAT}
@@ -122,7 +128,7 @@ class AnswerStore:
                         had[again] = files.cells.mapped()[rows[places][again]]
                     for block in self._blocks(data, places, had, augmentation, size, epoch, need):
                         names = [hashes[place] for place in block.places]
-                        files.append(names, block.logits, block.cells, block.embeddings, block.maps)
+                        files.append(names, block.logits, block.cells, block.embeddings, block.maps, block.inside)
             rows = files.find(hashes)
         return rows
 
@@ -171,8 +177,10 @@ class AnswerStore:
                 found = found._replace(cells=kept, embeddings=embeddings.float().cpu().numpy()[kept])
             if self.map_side and augmentation is not None:
                 found = found._replace(maps=maps[0].float().cpu().numpy())
+            if self.inside is not None and augmentation is not None:
+                found = found._replace(inside=self.inside.taken())
             block.append(found)
-            if len(block) == _BLOCK:
+            if len(block) == (_BLOCK if found.inside is None else 1):  # what lies inside is large
                 yield _Answers.joined(block)
                 block = []
         if block:
@@ -188,6 +196,7 @@ class _Answers(NamedTuple):
     cells: np.ndarray | None = None
     embeddings: np.ndarray | None = None
     maps: np.ndarray | None = None
+    inside: np.ndarray | None = None
 
     @classmethod
     def joined(cls, block: list[_Answers]) -> _Answers:
@@ -225,6 +234,7 @@ class KeptTeacher:
         self.embeddings, self.sure, self.labelled = embeddings, sure, len(train)
         self.calibrator = examined.calibrator if examined is not None else None
         self._open: _Open | None = None
+        self._last: Tensor | None = None
 
     def __call__(self, batch: Batch) -> tuple[Tensor, ...]:
         """Return logits float32 `[B, C]`, label-wise embeddings `[B, C, dim]`, and label maps `[B, C, REGIONS]` if the
@@ -236,6 +246,8 @@ class KeptTeacher:
             found = self.store.augmented(self.pictures, self.augmentation, self.augment_size, batch.epoch, need)
             self._open = _Open.of(variation, *found)
         device, rows = batch.targets.device, self._open.rows[batch.index.cpu().numpy()]
+        if self.store.inside is not None:
+            self._last = torch.from_numpy(self._open.inside[rows].astype(np.float32)).to(device)
         logits = torch.from_numpy(self._open.logits[rows].astype(np.float32)).to(device)
         embeddings = torch.zeros(*logits.shape, self.embedding_dim, device=device)
         if self.embeddings:
@@ -248,6 +260,29 @@ class KeptTeacher:
             return logits, embeddings
         maps = torch.from_numpy(self._open.maps[rows].astype(np.float32)).to(device)
         return logits, embeddings, maps.unflatten(1, (-1, REGIONS))
+
+    def tap(self, most: int) -> list[int]:
+        """The widths of the kept feature maps; as `LiveTeacher.tap`."""
+        assert self.store.inside is not None
+        return list(self.store.inside.channels)
+
+    def remember(self) -> tuple[int, int]:
+        """The width and number of places of what its head reads; as `LiveTeacher.remember`."""
+        assert self.store.inside is not None
+        assert self.store.inside.memory_dims is not None
+        return self.store.inside.memory_dims
+
+    def memory(self) -> Tensor:
+        """What its head read of the last batch, float32 `[B, S, width]`."""
+        assert self.store.inside is not None
+        assert self._last is not None
+        return self.store.inside.memory(self._last)
+
+    def features(self) -> Features:
+        """Its features of the last batch; see `Inside.features`."""
+        assert self.store.inside is not None
+        assert self._last is not None
+        return self.store.inside.features(self._last)
 
     def _need(self, places: np.ndarray, logits: np.ndarray) -> np.ndarray:
         probabilities = sigmoid(logits) if self.calibrator is None else self.calibrator(logits)
@@ -268,14 +303,17 @@ class _Open:
     starts: np.ndarray
     """int64 `[rows, 2]`, where each row's embeddings begin and end."""
     maps: np.ndarray
+    inside: np.ndarray
 
     @classmethod
     def of(cls, variation: int, files: AnswerFiles, rows: np.ndarray) -> _Open:
         cells = files.cells.mapped()
         ends = np.cumsum(cells.sum(axis=1), dtype=np.int64)
         starts = np.stack([ends - cells.sum(axis=1), ends], axis=1)
-        maps = files.maps.mapped()
-        return cls(variation, rows, files.logits.mapped(), cells, files.embeddings.mapped(), starts, maps)
+        logits, embeddings, maps, inside = (
+            one.mapped() for one in (files.logits, files.embeddings, files.maps, files.inside)
+        )
+        return cls(variation, rows, logits, cells, embeddings, starts, maps, inside)
 
 
 def _lacking(files: AnswerFiles, rows: np.ndarray, need: Need | None) -> np.ndarray:

@@ -15,6 +15,8 @@ from edgepress.compress.checkpoint import load_model
 from edgepress.compress.config import DistillConfig
 from edgepress.compress.examination import Examined, examine
 from edgepress.compress.foreign import OnnxTeacher
+from edgepress.compress.inside_store import with_inside
+from edgepress.compress.keep import Keep
 from edgepress.compress.kept import AnswerStore, KeptTeacher
 from edgepress.compress.mapped import MappedTeacher
 from edgepress.compress.material import Material
@@ -64,16 +66,13 @@ def lesson_of(
     student: MultiLabelModel,
     cache: Path | None,
     accelerator: Accelerator,
-    *,
-    keep_embeddings: bool = False,
-    keep_maps: bool = False,
+    keep: Keep = Keep(),
 ) -> Lesson:
     """Open the teachers, examine them on val, and make the student's task; without teachers it learns alone.
 
     Args:
         cache: a folder in which the teacher's answers are kept; None to ask it in every step.
-        keep_embeddings: whether other students will need its embeddings.
-        keep_maps: whether other students will need its label maps.
+        keep: what other students will need.
 
     Raises:
         InputError: the teachers see another part of a picture than the student, know no label, or have no answer for a
@@ -90,8 +89,8 @@ def lesson_of(
     if isinstance(teachers[0], StoredAnswers):
         heard = _stored_answers(config, material, teachers[0], matches[0])
     else:
-        kept = {"keep_embeddings": keep_embeddings, "keep_maps": keep_maps}
-        heard = _living_teachers(config, material, matches, student, cache, accelerator, **kept)
+        keep |= Keep.for_students([config])
+        heard = _living_teachers(config, material, matches, student, cache, accelerator, keep)
     examined = heard.examined
     asked = config.terms
     if asked and not examined.taught.any():
@@ -133,9 +132,7 @@ def _living_teachers(
     student: MultiLabelModel,
     cache: Path | None,
     accelerator: Accelerator,
-    *,
-    keep_embeddings: bool,
-    keep_maps: bool,
+    keep: Keep,
 ) -> _Heard:
     """Teachers that run here: asked in every step, or once where their answers are kept in a cache."""
     reading, train, val = material.reading, material.train, material.val
@@ -156,9 +153,9 @@ def _living_teachers(
             workers=workers_of(config, accelerator.device),
             device=accelerator.device,
             mixed_precision=config.mixed_precision,
-            map_side=map_labels(model) if config.compares_maps or keep_maps else 0,
+            map_side=map_labels(model) if keep.label_maps else 0,
         )
-    needed = keep_embeddings or config.compares_embeddings
+    needed = keep.embeddings or config.compares_embeddings
     for one in model.modules():
         if isinstance(one, MultiLabelModel):
             one.label_wise = needed
@@ -169,7 +166,10 @@ def _living_teachers(
     size = max(model.preprocess.size, student.preprocess.size)
     if not config.taught:
         return _Heard(examined, None, {"augment_size": size}, inherited)
-    if store is None or config.looks_inside:
+    if store is not None and config.looks_inside:
+        pictures = len(train) + (0 if material.unlabelled is None else len(material.unlabelled))
+        store = with_inside(store, config, keep, pictures, student, size, embeddings=needed)
+    if store is None:
         seen = {"augment_size": size, "teacher_preprocess": model.preprocess}
         return _Heard(examined, LiveTeacher(model, maps=config.compares_maps), seen, inherited)
     kept = KeptTeacher(

@@ -17,7 +17,11 @@ ON_MAPS = ("label_map",)
 """Terms on a score for each label and region of the picture."""
 ON_MEMORY = ("simkd",)
 """Terms on what the head reads."""
-INSIDE = ("rkd", "pkt", "review_kd", "at", "fitnet")
+ON_POOLED = ("rkd", "pkt")
+"""Terms on the mean of a backbone's last features."""
+ON_FEATURE_MAPS = ("review_kd", "at", "fitnet")
+"""Terms on feature maps."""
+INSIDE = (*ON_POOLED, *ON_FEATURE_MAPS)
 """Terms on what lies between the pixels and the head."""
 PROJECTED = ("review_kd", "fitnet", "simkd", "prototypes")
 """Terms with parameters of their own, which are trained beside the student and not part of it."""

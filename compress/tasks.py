@@ -15,9 +15,11 @@ from torch import Tensor, nn
 
 from edgepress.compress.config import DistillConfig, TeachConfig
 from edgepress.compress.examination import Examined
-from edgepress.compress.features import TAPS, Features, FeatureTaps, stages_of
+from edgepress.compress.features import TAPS, Features, FeatureTaps
 from edgepress.compress.gather import gathered, global_batch
 from edgepress.compress.heads import LinearHead
+from edgepress.compress.kept import KeptTeacher
+from edgepress.compress.kept_inside import most_taps
 from edgepress.compress.loader import Batch
 from edgepress.compress.losses import LabelMapDistillation, LabelWiseEmbeddingDistillation, SimKD
 from edgepress.compress.losses.feature_checks import mean_of_kept
@@ -157,7 +159,7 @@ class DistillTask(Task):
         self.map_losses = nn.ModuleDict()
         self.memory_loss: SimKD | None = None
         if config.simkd:
-            assert isinstance(teacher, LiveTeacher)  # stored answers have no memory
+            assert isinstance(teacher, LiveTeacher | KeptTeacher)  # answers from elsewhere have no memory
             width, places = teacher.remember()
             self.memory_loss = SimKD(student.memory_dim, width)
             if not scales(student.positions, places):
@@ -171,16 +173,14 @@ class DistillTask(Task):
         self.taps: FeatureTaps | None = None
         self._compares_features = any(getattr(config, name) for name in INSIDE)
         if self._compares_features:
-            assert isinstance(teacher, LiveTeacher)  # stored outputs have no inner values
-            theirs = teacher.tap(min(TAPS, len(stages_of(student.backbone)) or TAPS))
+            assert isinstance(teacher, LiveTeacher | KeptTeacher)  # answers from elsewhere have no inner values
+            theirs = teacher.tap(most_taps(student))
             if len(theirs) < TAPS:
                 found = plural(len(theirs), "feature map")
                 log.info("the terms on feature maps compare %s instead of %d: no more are in both", found, TAPS)
             self.taps = FeatureTaps(student.backbone, len(theirs), size=student.config.size)
-            channels = (self.taps.channels(), theirs)
-            self.map_losses.update(
-                {name: make(*channels) for name, make in MAP_LOSSES.items() if getattr(config, name)}
-            )
+            given = config, self.taps.channels(), theirs
+            self.map_losses.update({name: make(*given) for name, make in MAP_LOSSES.items() if getattr(config, name)})
         elif self.auxiliary is not None:
             self.taps = FeatureTaps(student.backbone, 1, size=student.config.size)
 
@@ -239,12 +239,12 @@ class DistillTask(Task):
         """
         terms: dict[str, Tensor] = {}
         if self.memory_loss is not None:
-            assert isinstance(self.teacher, LiveTeacher)
+            assert isinstance(self.teacher, LiveTeacher | KeptTeacher)
             memory, theirs = gathered(self._take_memory()), gathered(self.teacher.memory())
             terms["simkd"] = self.config.simkd * self.memory_loss(memory, theirs, ignore)
         if self._compares_features:
             assert features is not None
-            assert isinstance(self.teacher, LiveTeacher)
+            assert isinstance(self.teacher, LiveTeacher | KeptTeacher)
             terms |= self._inside(features, self.teacher.features(), ignore, epoch)
         return terms
 

@@ -180,6 +180,14 @@ class LiveTeacher:
         assert self._taps is not None
         return self._taps.take()
 
+    def close(self) -> None:
+        """Look inside no more: remove the taps, and keep no memory."""
+        if self._taps is not None:
+            self._taps.close()
+            self._taps = None
+        if isinstance(first := _first_of(self.model), MultiLabelModel):
+            first.keeps_memory = False
+
 
 def _first_of(model: AnyTeacher) -> MultiLabelModel | OnnxTeacher:
     """The model itself, or an ensemble's first one."""

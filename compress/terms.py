@@ -50,9 +50,9 @@ LOGITS_LOSSES = {
 }
 POOLED_LOSSES = {"rkd": RelationalKD, "pkt": ProbabilisticKT}
 MAP_LOSSES = {
-    "review_kd": ReviewKD,
-    "at": lambda student, teacher: AttentionTransfer(),
-    "fitnet": FitNetHints,
+    "review_kd": lambda config, student, teacher: ReviewKD(student, teacher, config.review_kd_width),
+    "at": lambda config, student, teacher: AttentionTransfer(),
+    "fitnet": lambda config, student, teacher: FitNetHints(student, teacher),
 }
 
 

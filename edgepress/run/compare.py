@@ -17,6 +17,7 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from edgepress.compress.config import DistillConfig
+from edgepress.compress.keep import Keep
 from edgepress.compress.methods import ALONE, PRESETS, TERMS
 from edgepress.compress.reading import TeacherSource
 from edgepress.multilabel.bundle import write_atomically
@@ -42,8 +43,8 @@ from edgepress.run.trials import Trial, best, require_place, shown_settings, wit
 log = logging.getLogger("edgepress")
 FOLDS = "folds.json"
 _METHOD = (
-    *("preset", "reduction", "task", "inherit_head", "mixup", "review_kd_warmup", "kd_temperature", "auxiliary"),
-    *TERMS,
+    *("preset", "reduction", "task", "inherit_head", "mixup", "review_kd_warmup", "review_kd_width"),
+    *("kd_temperature", "auxiliary", *TERMS),
 )
 """The settings in which methods differ."""
 
@@ -91,10 +92,7 @@ def compare(recipe: CompareRecipe, config: CompareConfig, splits: Splits) -> Met
     out = Path(recipe.out)
     draws = out / "compare" / "resampled"
     teachers = teachers_of(recipe, splits)
-    kept = [one for one in settings.values() if not one.looks_inside]
-    embeddings, maps = any(one.compares_embeddings for one in kept), any(one.compares_maps for one in kept)
-    given = splits, tuple(teachers), teaching.reading, out
-    distilling = Distilling(*given, keep_embeddings=embeddings, keep_maps=maps)
+    distilling = Distilling(splits, tuple(teachers), teaching.reading, out, Keep.for_students(settings.values()))
     record = _header(recipe, splits, teachers)
     record, rows = _earlier(out, record, recipe)
     tuned: dict[str, tuple[Trial, ...]] = {}

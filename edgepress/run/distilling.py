@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgepress.compress.config import DistillConfig
+from edgepress.compress.keep import Keep
 from edgepress.compress.reading import Reading, TeacherSource
 from edgepress.multilabel.bundle import Bundle
 from edgepress.run.splits import Splits
@@ -21,11 +22,8 @@ class Distilling:
     reading: Reading
     out: Path
     """The run's folder; the teachers' answers are kept in it for all students."""
-    _: KW_ONLY
-    keep_embeddings: bool
-    """Whether the kept answers have label-wise embeddings, because one of the students needs them."""
-    keep_maps: bool
-    """The same of label maps."""
+    keep: Keep
+    """What is kept of the answers, because one of the students needs it."""
 
     def distil(self, config: DistillConfig, folder: Path) -> Bundle:
         """A student with these settings; one that is finished is not made again. See `distill`."""
@@ -36,8 +34,7 @@ class Distilling:
             *(self.splits.train, self.splits.val, first, config, folder, self.out / "cache"),
             ensemble=others,
             reading=self.reading,
-            keep_embeddings=self.keep_embeddings,
-            keep_maps=self.keep_maps,
+            keep=self.keep,
         )
 
     def trials(self, method: str, base: DistillConfig) -> Trials:

@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError, field_validator
 from rich.console import Console
 
 from edgepress.compress.config import DistillConfig
+from edgepress.compress.keep import Keep
 from edgepress.multilabel.bundle import write_atomically
 from edgepress.multilabel.config import Config
 from edgepress.multilabel.errors import InputError, first_mistake
@@ -125,9 +126,7 @@ def tune(recipe: Recipe, config: TuneConfig, splits: Splits) -> TuneRecord:
     )
     require_time(pace, base, config.time_budget)
     teachers = teachers_of(recipe, splits)
-    embeddings, maps = (needed and not base.looks_inside for needed in (base.compares_embeddings, base.compares_maps))
-    given = splits, tuple(teachers), teaching.reading, out
-    distilling = Distilling(*given, keep_embeddings=embeddings, keep_maps=maps)
+    distilling = Distilling(splits, tuple(teachers), teaching.reading, out, Keep.for_students([base]))
     search = BudgetedSearch(distilling.trials(METHOD, base), space, pace, config.time_budget, config.trials)
     record = TuneRecord(
         data=recipe.data,

@@ -131,7 +131,7 @@ def stand_in() -> None:
 def main(data: Path, out: Path) -> None:
     """Train everything once; print a line for each."""
     from edgepress.compress.config import QuantizeAwareConfig
-    from edgepress.compress.distill import distill, teach
+    from edgepress.compress.distill import answers_of, distill, teach
     from edgepress.compress.quantize_aware import quantize_aware
     from edgepress.multilabel.datasets import load_dataset
     from tests.compress.lessons import STUDENT, TEACHER, updated
@@ -148,6 +148,9 @@ def main(data: Path, out: Path) -> None:
         print("distilled with every term", flush=True)
         student = distill(train, val, teacher, kept, out / "kept")
         print("distilled from kept answers", flush=True)
+        distill(train, val, teacher, updated(everything, simkd=1, variations=1, epochs=2), out / "inside")
+        assert not list(answers_of(out / "inside").rglob("*.inside"))  # which a device computes faster than it is read
+        print("distilled beside the teacher", flush=True)
         quantize_aware(train, val, teacher, student, QuantizeAwareConfig(epochs=1, pictures=8), out / "fine-tuned")
         print("fine-tuned for INT8", flush=True)
         try:

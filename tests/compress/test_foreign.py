@@ -121,10 +121,15 @@ def test_named_feature_maps_teach_the_terms_on_maps(teachers, splits, tmp_path, 
     train, val, _ = splits
     maps, _ = inner(teachers[1])
     config = DistillConfig(**{**SETTINGS, term: 0.1})
-    student = distill(train, val, teachers[1], config, tmp_path / "s", reading=with_features(*maps[-2:]))
-    value = student.manifest.facts.history[0].terms[term]
-    assert np.isfinite(value)
-    assert value > 0
+    values = []
+    for variations in (None, 1):  # beside the student, and from what was kept
+        config = config.model_copy(update={"variations": variations})
+        given = train, val, teachers[1], config, tmp_path / f"s{variations}", tmp_path / "cache"
+        values.append(distill(*given, reading=with_features(*maps[-2:])).manifest.facts.history[0].terms[term])
+    assert np.isfinite(values[0])
+    assert values[0] > 0
+    assert values[1] == pytest.approx(values[0], rel=0.01)
+    assert len(list((tmp_path / "cache").rglob("*.inside"))) == 1
 
 
 def test_the_maps_are_those_of_the_graph_and_the_tokens_their_positions(teachers, splits):

@@ -152,6 +152,13 @@ def test_review_kd_s_weight_rises_over_the_first_epochs():
     assert [value / found[-1] for value in found] == pytest.approx([0, 1 / 3, 2 / 3, 1, 1], rel=1e-5)
 
 
+@pytest.mark.parametrize("width", [3, 16])
+def test_review_kd_s_fused_maps_are_as_wide_as_the_settings_say(width):
+    teacher_model, student = models()
+    task = DistillTask(only(review_kd=1.0, review_kd_width=width), LiveTeacher(teacher_model), student, TRAIN)
+    assert {fusion.enter[0].out_channels for fusion in task.map_losses["review_kd"].fusions} == {width}
+
+
 def test_what_a_loss_learns_is_trained_saved_and_continued(splits, tmp_path):
     """Interrupted after the first of two epochs, ReviewKD's fusion goes on from where it was."""
     names = splits[0].labels

@@ -24,6 +24,7 @@ def test_every_training_keeps_its_tensors_on_the_device(tiny_data, tmp_path):
         "taught",
         "distilled with every term",
         "distilled from kept answers",
+        "distilled beside the teacher",
         "fine-tuned for INT8",
         "mixed tensors are refused: aten.add.Tensor: a tensor of the processor [3] beside one of the device",
     ], done.stderr[-2000:]

@@ -337,9 +337,11 @@ def test_a_wrong_setting_of_one_s_own_method_is_named(edgepress, recipe, tmp_pat
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_has_its_own_terms_whatever_the_distill_section_says(preset):
     own = {"mld": 3.0, "kd": 2.0, "kd_temperature": 2.0, "review_kd": 0.7, "review_kd_warmup": 0.5, "task": 0.3}
+    own["review_kd_width"] = 7
     recipe = CompareRecipe.parse({"data": "pictures", "distill": {**own, "size": 96, "epochs": 7}}, "test")
     made, alone = _settings(recipe, preset, 5), DistillConfig.parse({"preset": preset}, "test")
-    for name in ("reduction", "task", "inherit_head", "mixup", "review_kd_warmup", "kd_temperature", *TERMS):
+    reviewed = "review_kd_warmup", "review_kd_width"
+    for name in ("reduction", "task", "inherit_head", "mixup", *reviewed, "kd_temperature", *TERMS):
         assert getattr(made, name) == getattr(alone, name), name
     assert (made.size, made.epochs, made.seed) == (96, 7, 5)
 
