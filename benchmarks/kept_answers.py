@@ -2,13 +2,15 @@
 
     .venv/bin/python benchmarks/kept_answers.py size
     OMP_NUM_THREADS=1 .venv/bin/python benchmarks/kept_answers.py step
+    OMP_NUM_THREADS=1 .venv/bin/python benchmarks/kept_answers.py inside
     .venv/bin/python benchmarks/kept_answers.py rate examples/clipart-sample
 
 `size` writes generated answers for 100,000 pictures with 80 labels in 8 variations and reads every one of them as
 training does; it tells the files' size and how much larger the process became. `step` times a student's step under MLD
-with kept answers against the same step alone, in turn on the same batch. `rate` stores the answers of an ONNX teacher
-with random weights against a bare loop around ONNX Runtime that decodes and augments the same pictures ahead, in turn,
-each round a new variation. Each prints one JSON object.
+with kept answers against the same step alone, in turn on the same batch. `inside` times a step under the default terms
+with the teacher's kept inside, the same with the teacher beside the student, and the student's step alone. `rate`
+stores the answers of an ONNX teacher with random weights against a bare loop around ONNX Runtime that decodes and
+augments the same pictures ahead, in turn, each round a new variation. Each prints one JSON object.
 """
 
 from __future__ import annotations
@@ -29,10 +31,13 @@ from torch import nn
 from edgepress.compress.augmentation import Augmentation
 from edgepress.compress.config import DistillConfig, ModelConfig
 from edgepress.compress.foreign import OnnxTeacher
+from edgepress.compress.keep import Keep
 from edgepress.compress.kept import AnswerStore, KeptTeacher
+from edgepress.compress.kept_inside import Inside
 from edgepress.compress.loader import Batch
-from edgepress.compress.models import make_model
+from edgepress.compress.models import channels_last, make_model
 from edgepress.compress.tasks import DistillTask
+from edgepress.compress.teacher import LiveTeacher
 from edgepress.deploy.build.export import export_onnx
 from edgepress.deploy.tag.ahead import decode_ahead
 from edgepress.multilabel.datasets import MultiLabelDataset, load_dataset
@@ -44,7 +49,7 @@ VARIATIONS = 8
 
 
 def main() -> None:
-    """Measure one of the three and print the record."""
+    """Measure one of them and print the record."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parts = parser.add_subparsers(dest="part", required=True)
     size = parts.add_parser("size")
@@ -56,6 +61,14 @@ def main() -> None:
     step.add_argument("--batch", type=int, default=64)
     step.add_argument("--labels", type=int, default=80)
     step.add_argument("--rounds", type=int, default=15)
+    inside = parts.add_parser("inside")
+    inside.add_argument("--student", default="tf_efficientnet_lite0")
+    inside.add_argument("--size", type=int, default=64, help="side of the student's pictures, in pixels")
+    inside.add_argument("--teacher", default="tf_efficientnet_lite2")
+    inside.add_argument("--teacher-size", type=int, default=128, help="side of the teacher's pictures, in pixels")
+    inside.add_argument("--batch", type=int, default=64)
+    inside.add_argument("--labels", type=int, default=30)
+    inside.add_argument("--rounds", type=int, default=8)
     rate = parts.add_parser("rate")
     rate.add_argument("data", type=Path)
     rate.add_argument("--teacher", default="tf_efficientnet_lite2")
@@ -64,7 +77,7 @@ def main() -> None:
     rate.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = {"size": _size, "step": _step, "rate": _rate}[options.part](options, Path(folder))
+        found = {"size": _size, "step": _step, "inside": _inside, "rate": _rate}[options.part](options, Path(folder))
     given = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
     print(json.dumps({**given, "torch": torch.__version__, **found}))
 
@@ -186,6 +199,53 @@ def _step(options: argparse.Namespace, folder: Path) -> dict[str, object]:
         found = {name: seconds(tasks[name], batch) for name in order}
         times += [found] if turn else []  # the first round warms up
     return _told(times, "kept", "alone", "cpu_seconds_per_step", 1)
+
+
+def _inside(options: argparse.Namespace, folder: Path) -> dict[str, object]:
+    torch.manual_seed(0)
+    data = _pictures(2000, options.labels)
+    own = {"backbone": options.student, "size": options.size, "weights": "none"}
+    theirs = ModelConfig(backbone=options.teacher, size=options.teacher_size, weights="none")
+    config = DistillConfig(**own, variations=1)
+    # A backbone has one set of taps at a time, so each way has models of its own.
+    students = {name: make_model(ModelConfig(**own), data.labels)[0].train() for name in ("kept", "beside", "alone")}
+    teachers = [make_model(theirs, data.labels)[0].eval() for _ in range(2)]
+    inside = Inside(teachers[0], Keep.for_students([config]), students["kept"])
+    store = replace(_kept(teachers[0], folder, data, options.teacher_size).store, inside=inside)
+    kept = KeptTeacher(store, data, AUGMENTATION, options.teacher_size)
+    files, rng = store.files(AUGMENTATION, options.teacher_size, 0, embeddings=False), np.random.default_rng(0)
+    files.pictures.path.parent.mkdir(parents=True)
+    for name in data.hashes():
+        values = rng.normal(0, 1, (1, inside.width)).astype(np.float16)
+        files.append([name], rng.normal(-3, 2, (1, options.labels)), inside=values)
+    tasks = {
+        "kept": DistillTask(config, kept, students["kept"], data),
+        "beside": DistillTask(config, LiveTeacher(teachers[1]), students["beside"], data),
+        "alone": DistillTask(DistillConfig(**own, preset="alone"), None, students["alone"], data),
+    }
+    for model in (*students.values(), *teachers, *tasks.values()):
+        channels_last(model, torch.device("cpu"))  # as in training
+    optimizers = {
+        name: torch.optim.AdamW([*students[name].parameters(), *task.parameters()], lr=1e-4)
+        for name, task in tasks.items()
+    }
+
+    def seconds(name: str, batch: Batch) -> float:
+        started = time.process_time()
+        optimizers[name].zero_grad()
+        torch.stack(list(tasks[name](batch, *students[name](batch.images)).values())).sum().backward()
+        optimizers[name].step()
+        return time.process_time() - started
+
+    times: list[dict[str, float]] = []
+    for turn in range(options.rounds + 1):
+        index = rng.choice(len(data), options.batch, replace=False)
+        seen = _batch(data, index, 0, options.teacher_size).images
+        batch = replace(_batch(data, index, 0, options.size), teacher_images=seen)
+        found = {name: seconds(name, batch) for name in (sorted(tasks) if turn % 2 else sorted(tasks, reverse=True))}
+        times += [found] if turn else []  # the first round warms up
+    of_alone, of_beside = (_told(times, "kept", other, "cpu_seconds_per_step", 1) for other in ("alone", "beside"))
+    return {"kB_per_picture": 2 * inside.width / 1000, "against_alone": of_alone, "against_beside": of_beside}
 
 
 def _rate(options: argparse.Namespace, folder: Path) -> dict[str, object]:
