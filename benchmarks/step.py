@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from edgepress.compress.config import DistillConfig, ModelConfig
+from edgepress.compress.depthwise import small_depthwise
 from edgepress.compress.features import FeatureTaps
 from edgepress.compress.held_memory import held_memory
 from edgepress.compress.losses import (
@@ -102,7 +103,8 @@ def _steps(options: argparse.Namespace) -> dict[str, Callable[[], None]]:
     def step(objective: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) -> None:
         with torch.no_grad():
             teacher_logits, teacher_embeddings = teacher(shown)
-        logits, embeddings = student(images)
+        with small_depthwise(images.device):  # as in training
+            logits, embeddings = student(images)
         optimizer.zero_grad()
         objective(logits, embeddings, teacher_logits, teacher_embeddings).backward()
         optimizer.step()

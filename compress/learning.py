@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from edgepress.compress.checkpoint import load_state, save_state
 from edgepress.compress.config import TrainConfig
+from edgepress.compress.depthwise import small_depthwise
 from edgepress.compress.gather import process_state
 from edgepress.compress.loader import Batch, batches, mixed
 from edgepress.compress.models import MultiLabelModel, channels_last
@@ -163,7 +164,8 @@ class Learning:
         """Learn from one batch, the `count`-th of its epoch; returns the terms of its loss."""
         config, accelerator = self.config, self.accelerator
         with accelerator.accumulate(self.wrapped):
-            with accelerator.autocast():  # losses convert what they need to float32 themselves
+            # Losses convert what they need to float32 themselves.
+            with accelerator.autocast(), small_depthwise(accelerator.device, compiled=config.torch_compile):
                 terms = self.wrapped(batch)
             loss = torch.stack(list(terms.values())).sum()
             _require_finite(loss, terms, self.learner.logits, epoch, count, batch, self.loader.dataset.data)
