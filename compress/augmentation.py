@@ -31,6 +31,15 @@ class Augmentation:
         """The number of the variation that an epoch shows of its pictures: its own, or a repeated one."""
         return epoch if self.variations is None else epoch % self.variations
 
+    @property
+    def ways(self) -> int | None:
+        """In how many ways a picture is shown at most, or None where each epoch shows it in a new one."""
+        varied = self.augment != "none" or self.cutout or self.resize_jitter or self.random_crop < 1
+        if varied:
+            return self.variations
+        mirrored = 1 if self.flip in (0, 1) else 2
+        return mirrored if self.variations is None else min(mirrored, self.variations)
+
     def scale(self, image: np.ndarray, preprocess: Preprocess, epoch: int, picture: int) -> np.ndarray:
         """Prepare uint8 `[H, W, 3]` as `preprocess` does, by the interpolation, or by one drawn for the picture."""
         if self.random_crop < 1:

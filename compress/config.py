@@ -86,7 +86,8 @@ class TrainConfig(Config):
     """Peak learning rate of the OneCycle schedule (AdamW)."""
     backbone_lr_scale: float = Field(default=1.0, ge=0)
     """The backbone's learning rate as a multiple of lr. 0 trains the head alone, which suits few pictures: the backbone
-    stays as it is, with the statistics of its batch norms."""
+    stays as it is, with the statistics of its batch norms. On a CPU it then sees each variation of a picture once, if
+    epochs repeat them at least twice; see docs/distillation.md."""
     weight_decay: float = Field(default=1e-4, ge=0)
     """AdamW's weight decay, on weights of two or more dimensions."""
     pct_start: float = Field(default=0.2, gt=0, lt=1)

@@ -2,13 +2,13 @@
 
 oneDNN 3.12 (torch 2.14.1) has no kernel for this gradient where a map is smaller than the kernel: it multiplies small
 matrices for each picture and channel instead, which takes 10 to 80 times as long as the sums below
-(`findings/onednn-depthwise-weight-gradient.sh`). Inputs of 64 to 128 px end in such maps.
+(`findings/onednn-depthwise-weight-gradient.sh`; x86 with AVX2). Inputs of 64 to 128 px end in such maps.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -48,9 +48,9 @@ def _settings(
     input: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
-    stride: int | _Pair = 1,
-    padding: int | _Pair | str = 0,
-    dilation: int | _Pair = 1,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] | str = 0,
+    dilation: int | Sequence[int] = 1,
     groups: int = 1,
 ) -> tuple[Tensor, Tensor, Tensor | None, _Pair, _Pair] | None:
     """The arguments of a convolution whose gradient is computed here, or None."""
@@ -70,8 +70,10 @@ def _settings(
     return (input, weight, bias, strides, paddings) if smaller else None
 
 
-def _pair(value: int | _Pair) -> _Pair:
-    return (value, value) if isinstance(value, int) else (value[0], value[1])
+def _pair(value: int | Sequence[int]) -> _Pair:
+    if isinstance(value, int):
+        return value, value
+    return value[0], value[-1]  # torch takes a single number in a list as well
 
 
 class _Convolution(torch.autograd.Function):

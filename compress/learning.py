@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from torch.utils.data import DataLoader
 from edgepress.compress.checkpoint import load_state, save_state
 from edgepress.compress.config import TrainConfig
 from edgepress.compress.depthwise import small_depthwise
+from edgepress.compress.frozen import SeenPictures, file_for
 from edgepress.compress.gather import process_state
 from edgepress.compress.loader import Batch, batches, mixed
 from edgepress.compress.models import MultiLabelModel, channels_last
@@ -99,6 +102,37 @@ class Learning:
         self.best: dict[str, Tensor] = {}
         """The averaged weights of the epoch that was best on val."""
         self.best_epoch, self.step = -1, 0
+        self.seen: SeenPictures | None = None
+
+    @contextlib.contextmanager
+    def seeing_once(self, folder: Path, inputs: str, val: int) -> Iterator[None]:
+        """Until the block ends, keep what a frozen backbone makes of each picture, where that spares half of its work.
+
+        It must be one process on a CPU: each of several sees other pictures in each epoch, and a GPU is taken to
+        compute faster than a disk reads (not run on a GPU).
+
+        Args:
+            folder: for the file of what is kept.
+            inputs: what `resume` and `save` are given.
+            val: number of pictures that the training is judged on.
+        """
+        config, pictures = self.config, self.loader.dataset
+        plain = not (config.torch_compile or config.mixup) and config.mixed_precision == "no" and self.task.taps is None
+        alone = self.accelerator.device.type == "cpu" and self.accelerator.num_processes == 1
+        ways = pictures.augmentation.ways
+        often = ways is not None and config.epochs_trained >= 2 * ways and len(pictures) == pictures.labelled
+        seen = None
+        if self.frozen and plain and alone and often:
+            shape = self.model.positions, self.model.head.in_features
+            if file := file_for(folder, inputs, len(pictures) * ways + val, shape):
+                seen = SeenPictures(file, shape)
+        self.seen = self.model.seen = self.ema.module.seen = seen
+        try:
+            yield
+        finally:
+            self.seen = self.model.seen = self.ema.module.seen = None
+            if seen is not None:
+                seen.close()
 
     def resume(self, file: Path, inputs: str) -> None:
         """Continue from a state that `save` wrote for the same inputs, if there is one.
@@ -123,6 +157,8 @@ class Learning:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.history, self.best = state["history"], state["best"]
         self.best_epoch, self.step = state["best_epoch"], state["step"]
+        if self.seen is not None and (index := state.get("seen")) is not None:
+            self.seen.index = index
         log.info("resumed after epoch %d of %d", len(self.history), self.config.epochs_trained)
 
     def save(self, file: Path, inputs: str) -> None:
@@ -143,6 +179,7 @@ class Learning:
                 "best": self.best,
                 "best_epoch": self.best_epoch,
                 "step": self.step,
+                "seen": None if self.seen is None else self.seen.index,
             },
         )
 

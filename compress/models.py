@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import timm
@@ -45,6 +46,8 @@ class MultiLabelModel(nn.Module):
     take far more memory than all else."""
     keeps_memory = False
     """Whether each pass keeps what its head reads for `take_memory`."""
+    seen: Callable[[Tensor, Callable[[Tensor], Tensor]], Tensor] | None = None
+    """Tokens of pictures, of which it lets the backbone compute what it does not know; see `compress.frozen`."""
     fused = False
     """Whether branches that only training needs are already one convolution; see `fuse`."""
 
@@ -79,7 +82,7 @@ class MultiLabelModel(nn.Module):
 
     def tokens(self, images: Tensor) -> Tensor:
         """Turn uint8 RGB `[B, size, size, 3]` into the backbone's features as tokens `[B, S, features]`."""
-        return tokens_of(self.backbone, self._features(images))
+        return self._tokens(images) if self.seen is None else self.seen(images, self._tokens)
 
     @property
     def memory_dim(self) -> int:
@@ -163,6 +166,9 @@ class MultiLabelModel(nn.Module):
         kept = {"weight": self.head.weight[columns], "bias": self.head.bias[columns]}
         head.load_state_dict({**self.head.state_dict(), **kept})
         self.head, self.labels = head.train(self.training), labels
+
+    def _tokens(self, images: Tensor) -> Tensor:
+        return tokens_of(self.backbone, self._features(images))
 
     def _features(self, images: Tensor) -> Tensor:
         # TensorRT's parser expects this order (cast, subtract, multiply, transpose) for uint8 input.

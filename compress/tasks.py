@@ -48,6 +48,8 @@ class Task(nn.Module, ABC):
 
     counts: dict[str, Tensor]
     """Counts of the last call by name, which are shown with the terms."""
+    taps: FeatureTaps | None = None
+    """Taps inside the model's backbone, if a term looks there."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -170,7 +172,6 @@ class DistillTask(Task):
                 )
             student.keeps_memory = True
             self._take_memory = student.take_memory  # no part of the task, whose parameters are saved beside the model
-        self.taps: FeatureTaps | None = None
         self._compares_features = any(getattr(config, name) for name in INSIDE)
         if self._compares_features:
             assert isinstance(teacher, LiveTeacher | KeptTeacher)  # answers from elsewhere have no inner values

@@ -66,6 +66,7 @@ def test_output_and_gradients_are_those_of_float64(kernel, stride, padding, size
         (1, 1, {}, False),
         (5, 4, {"padding": "same"}, False),
         (3, 2, {"padding": 2, "dilation": 2}, False),
+        (5, 4, {"padding": [2], "stride": [1]}, True),
     ],
 )
 def test_only_maps_smaller_than_the_kernel_are_ours(kernel, side, more, ours):
