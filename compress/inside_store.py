@@ -28,10 +28,12 @@ def with_inside(
     *,
     embeddings: bool,
 ) -> AnswerStore | None:
-    """The store with what lies inside the teacher; None where the teacher should run beside the student instead.
+    """The store with what lies inside the teacher; None where this student learns without it.
 
-    That is where pictures are not repeated, on a GPU, which is taken to compute a teacher's inside faster than a disk
-    reads it (not run on a GPU), and where it would take more than half of what is free on the disk. The last is told.
+    The teacher then runs beside a student that looks inside it. That is where pictures are not repeated, on a GPU,
+    which is taken to compute a teacher's inside faster than a disk reads it (not run on a GPU), and where it would take
+    more than half of what is free on the disk. The last is told. A student that learns from answers alone takes them
+    from this store where it is complete, because another student filled it: the teacher need not answer again.
 
     Args:
         keep: what this student and others need.
@@ -39,14 +41,18 @@ def with_inside(
         size: side at which pictures are augmented.
         embeddings: whether label-wise embeddings are kept as well.
     """
-    if config.asks_each_step or store.device.type != "cpu":
+    if config.variations is None or store.device.type != "cpu":
         return None
     inside = Inside(store.model, keep, student)
     augmentation = augmentation_of(config, student.preprocess.interpolation)
-    variations = min(config.variations or config.epochs_trained, config.epochs_trained)
+    variations = min(config.variations, config.epochs_trained)
     found = replace(store, inside=inside)
     files = [found.files(augmentation, size, epoch, embeddings=embeddings) for epoch in range(variations)]
     lacking = max(0, variations * pictures - sum(len(one) for one in files)) * 2 * inside.width
+    if not config.looks_inside:
+        if lacking:
+            inside.close()
+        return None if lacking else found
     make_folder(store.folder)
     free = shutil.disk_usage(store.folder).free
     told = f"{_megabytes(lacking)} for {plural(variations, 'variation')} of {plural(pictures, 'picture')}"

@@ -234,7 +234,10 @@ class KeptTeacher:
         self.embeddings, self.sure, self.labelled = embeddings, sure, len(train)
         self.calibrator = examined.calibrator if examined is not None else None
         self._open: _Open | None = None
+        self._batch: tuple[np.ndarray, torch.device] | None = None
+        """Rows of the last batch's pictures, and its device."""
         self._last: Tensor | None = None
+        """What is kept of the teacher's inside for the last batch, once a term asked for it."""
 
     def __call__(self, batch: Batch) -> tuple[Tensor, ...]:
         """Return logits float32 `[B, C]`, label-wise embeddings `[B, C, dim]`, and label maps `[B, C, REGIONS]` if the
@@ -246,8 +249,7 @@ class KeptTeacher:
             found = self.store.augmented(self.pictures, self.augmentation, self.augment_size, batch.epoch, need)
             self._open = _Open.of(variation, *found)
         device, rows = batch.targets.device, self._open.rows[batch.index.cpu().numpy()]
-        if self.store.inside is not None:
-            self._last = torch.from_numpy(self._open.inside[rows].astype(np.float32)).to(device)
+        self._batch, self._last = (rows, device), None
         logits = torch.from_numpy(self._open.logits[rows].astype(np.float32)).to(device)
         embeddings = torch.zeros(*logits.shape, self.embedding_dim, device=device)
         if self.embeddings:
@@ -275,14 +277,21 @@ class KeptTeacher:
     def memory(self) -> Tensor:
         """What its head read of the last batch, float32 `[B, S, width]`."""
         assert self.store.inside is not None
-        assert self._last is not None
-        return self.store.inside.memory(self._last)
+        return self.store.inside.memory(self._inside())
 
     def features(self) -> Features:
         """Its features of the last batch; see `Inside.features`."""
         assert self.store.inside is not None
-        assert self._last is not None
-        return self.store.inside.features(self._last)
+        return self.store.inside.features(self._inside())
+
+    def _inside(self) -> Tensor:
+        """float32 `[B, values]`."""
+        if self._last is None:
+            assert self._open is not None
+            assert self._batch is not None
+            rows, device = self._batch
+            self._last = torch.from_numpy(self._open.inside[rows].astype(np.float32)).to(device)
+        return self._last
 
     def _need(self, places: np.ndarray, logits: np.ndarray) -> np.ndarray:
         probabilities = sigmoid(logits) if self.calibrator is None else self.calibrator(logits)

@@ -166,9 +166,10 @@ def _living_teachers(
     size = max(model.preprocess.size, student.preprocess.size)
     if not config.taught:
         return _Heard(examined, None, {"augment_size": size}, inherited)
-    if store is not None and config.looks_inside:
+    if store is not None and (config.looks_inside or keep.inside):
         pictures = len(train) + (0 if material.unlabelled is None else len(material.unlabelled))
-        store = with_inside(store, config, keep, pictures, student, size, embeddings=needed)
+        inside = with_inside(store, config, keep, pictures, student, size, embeddings=needed)
+        store = inside if config.looks_inside else inside or store
     if store is None:
         seen = {"augment_size": size, "teacher_preprocess": model.preprocess}
         return _Heard(examined, LiveTeacher(model, maps=config.compares_maps), seen, inherited)

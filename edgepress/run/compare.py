@@ -92,7 +92,11 @@ def compare(recipe: CompareRecipe, config: CompareConfig, splits: Splits) -> Met
     out = Path(recipe.out)
     draws = out / "compare" / "resampled"
     teachers = teachers_of(recipe, splits)
-    distilling = Distilling(splits, tuple(teachers), teaching.reading, out, Keep.for_students(settings.values()))
+    keep = Keep.for_students(settings.values())
+    if keep.inside:  # what is kept for students that look inside the teacher serves the others as well
+        order = sorted(settings, key=lambda one: (config.seeds.index(one[1]), not settings[one].looks_inside))
+        settings = {one: settings[one] for one in order}
+    distilling = Distilling(splits, tuple(teachers), teaching.reading, out, keep)
     record = _header(recipe, splits, teachers)
     record, rows = _earlier(out, record, recipe)
     tuned: dict[str, tuple[Trial, ...]] = {}

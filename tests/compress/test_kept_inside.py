@@ -97,6 +97,27 @@ def test_students_that_look_at_answers_alone_share_them_whatever_others_look_at(
     assert len(list(cache.rglob("*.inside"))) == 1
 
 
+def test_a_student_that_looks_at_answers_alone_takes_them_from_what_another_kept(train, val, tmp_path, caplog):
+    """Where that is complete; it learns what it learns from answers that were asked for it alone."""
+    caplog.set_level("INFO", logger="edgepress")
+    teacher = teach(train, val, TeachConfig(**SMALL, size=32), tmp_path / "teacher")
+    inner = DistillConfig(**SMALL, size=32, variations=2)
+    answers = DistillConfig(**SMALL, size=32, variations=2, mld=4.0)
+    keep, cache = Keep.for_students([inner, answers]), tmp_path / "cache"
+    distill(train, val, teacher, inner, tmp_path / "first", cache, keep=keep)
+    caplog.clear()
+    shared = distill(train, val, teacher, answers, tmp_path / "second", cache, keep=keep)
+    assert "answers of the teacher are computed" not in caplog.text
+    alone = distill(train, val, teacher, answers, tmp_path / "alone", tmp_path / "other")
+    first, second = (load_model(one.path).state_dict() for one in (shared, alone))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    next(cache.rglob("*0001.pictures")).unlink()
+    caplog.clear()
+    distill(train, val, teacher, answers, tmp_path / "third", cache, keep=keep)
+    assert caplog.text.count("24 answers of the teacher are computed once") == 2  # of both variations, and no insides
+    assert len(list(cache.rglob("*.inside"))) == 2
+
+
 def test_what_is_kept_is_what_some_student_needs():
     assert Keep.for_students([DistillConfig()]) == Keep()  # every picture is new, and the teacher runs beside it
     default = Keep.for_students([DistillConfig(variations=2)])

@@ -109,6 +109,18 @@ def test_it_compares_continues_and_appends(edgepress, recipe, tiny_data):
     assert f"Teacher: test_efficientnet, val mAP {100 * row['teacher_val_mAP']:.2f}," in caption
 
 
+def test_methods_that_look_inside_the_teacher_come_first_and_the_others_need_no_further_answers(
+    edgepress, recipe, tmp_path
+):
+    out = tmp_path / "run"
+    given = "--distill-variations", 1, "--methods", "alone,mld,review_kd", "--seeds", "0,1", "--out", out
+    answer = edgepress("compare", "--recipe", recipe, *given)
+    assert answer.code == 0, answer.err
+    rows = json.loads((out / "compare.json").read_text())["students"]
+    assert [row["method"] for row in rows] == ["review_kd", "alone", "mld"] * 2
+    assert answer.err.count("24 answers of the teacher are computed once") == 2  # for each seed
+
+
 def test_methods_are_tuned_by_equally_many_trials(edgepress, recipe, tmp_path):
     values = yaml.safe_load(recipe.read_text()) | {"out": str(tmp_path / "run")}
     values["distill"] = {**values["distill"], "epochs": 2}
