@@ -123,25 +123,31 @@ def fit(
     learning = Learning(model, task, loader, config, accelerator)
     with learning.seeing_once(work, inputs, len(val)):
         learning.resume(work / STATE, inputs)
-        main = accelerator.is_main_process
-        writer = SummaryWriter(str(work / "tensorboard"), purge_step=learning.step) if main else None
-        for epoch in range(len(learning.history), config.epochs_trained):
-            started = time.perf_counter()
-            sums = learning.epoch(epoch)
-            trained = time.perf_counter()
-            val_map = evaluate(learning.averaged(), val, config, accelerator)
-            terms = sums.means(accelerator)
-            entry = {"loss": sum(terms.values()), **terms, "val_mAP": val_map, "seconds": time.perf_counter() - started}
-            best = learning.keep(entry | sums.rows_per_batch)
-            if writer:
-                rate = sums.batches * config.batch_size * accelerator.num_processes / (trained - started)
-                report_epoch(writer, learning.history, learning.step, config.epochs_trained, best, rate)
-            if main:
-                learning.save(work / STATE, inputs)
-            accelerator.wait_for_everyone()
+        return _trained(learning, val, work, inputs)
+
+
+def _trained(learning: Learning, val: MultiLabelDataset, work: Path, inputs: str) -> Trained:
+    """The epochs that are still to come, each of which is judged on val and saved."""
+    config, accelerator = learning.config, learning.accelerator
+    main = accelerator.is_main_process
+    writer = SummaryWriter(str(work / "tensorboard"), purge_step=learning.step) if main else None
+    for epoch in range(len(learning.history), config.epochs_trained):
+        started = time.perf_counter()
+        sums = learning.epoch(epoch)
+        trained = time.perf_counter()
+        val_map = evaluate(learning.averaged(), val, config, accelerator)
+        terms = sums.means(accelerator)
+        entry = {"loss": sum(terms.values()), **terms, "val_mAP": val_map, "seconds": time.perf_counter() - started}
+        best = learning.keep(entry | sums.rows_per_batch)
         if writer:
-            writer.close()
-        return learning.finish()
+            rate = sums.batches * config.batch_size * accelerator.num_processes / (trained - started)
+            report_epoch(writer, learning.history, learning.step, config.epochs_trained, best, rate)
+        if main:
+            learning.save(work / STATE, inputs)
+        accelerator.wait_for_everyone()
+    if writer:
+        writer.close()
+    return learning.finish()
 
 
 @torch.inference_mode()
