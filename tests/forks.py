@@ -48,6 +48,8 @@ def run(order, environment):
 
 for line in sys.stdin:
     order, children = json.loads(line), {}
+    if order is None:  # the end of the pipe may never come: processes that the tests forked hold it open as well
+        break
     for environment in order["environments"]:
         child = os.fork()
         if child == 0:
@@ -86,7 +88,7 @@ class Forks:
         command = [sys.executable, "-c", _SERVER]
         self._process = subprocess.Popen(command, env={**os.environ, **_ALONE}, text=True, **pipes)
 
-    def _say(self, order: dict) -> None:
+    def _say(self, order: dict | None) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
@@ -128,6 +130,7 @@ class Forks:
     def close(self) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
+        self._say(None)
         self._process.stdin.close()
         assert self._process.wait(timeout=60) == 0
         self._process.stdout.close()
