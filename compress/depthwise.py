@@ -1,7 +1,7 @@
 """depthwise: the weights' gradient of depthwise convolutions on small maps, as fast as the rest of a step on a CPU.
 
 oneDNN 3.12 (torch 2.14.1) has no kernel for this gradient where a map is smaller than the kernel: it multiplies small
-matrices for each picture and channel instead, which takes 8 to 80 times as long as the sums below
+matrices for each picture and channel instead, which takes 8 to 50 times as long as the sums below
 (`findings/onednn-depthwise-weight-gradient.sh`; x86 with AVX2). Inputs of 64 to 128 px end in such maps.
 """
 

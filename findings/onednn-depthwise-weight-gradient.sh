@@ -3,8 +3,8 @@
 #
 # Versions: torch 2.14.1 (its build for CUDA, run on a CPU; oneDNN 3.12.0), numpy 2.4.6. x86 with AVX2.
 # Expected: a smaller map costs less. The three parts of a step (outputs, gradient of the input, gradient of the weights)
-#   have as many products each, and on a map of 6 x 6 the last takes a few times the first.
-# Seen: with a 5x5 kernel on maps of 4 x 4 and smaller, the gradient of the weights takes 8 to 80 times as long as the sum
+#   have as many products each.
+# Seen: with a 5x5 kernel on maps of 4 x 4 and smaller, the gradient of the weights takes 8 to 50 times as long as the sum
 #   of the products of the same slices in torch, and more time than on a map with 2.25 to 9 times the places. oneDNN's
 #   kernel for it is chosen only where the map is as large as the kernel; otherwise small matrices are multiplied for each
 #   picture and channel (ONEDNN_VERBOSE=1: "x64:gemm:jit" in place of "jit:avx2"). The last blocks of EfficientNet and
