@@ -21,6 +21,7 @@ from edgepress.compress.answer_files import AnswerFiles
 from edgepress.compress.augmentation import Augmentation
 from edgepress.compress.examination import Examined
 from edgepress.compress.features import Features
+from edgepress.compress.held_memory import held_memory
 from edgepress.compress.kept_inside import Inside
 from edgepress.compress.label_maps import REGIONS
 from edgepress.compress.loader import Batch, batches, make_loader
@@ -98,6 +99,7 @@ class AnswerStore:
         shared = {"teacher": self.identity, "precision": self.mixed_precision, "format": _FORMAT}
         return self.folder / inputs_hash({**shared, **made_by})[:16] / name
 
+    @held_memory()
     def _complete(
         self,
         files: AnswerFiles,

@@ -150,6 +150,7 @@ def _trained(learning: Learning, val: MultiLabelDataset, work: Path, inputs: str
     return learning.finish()
 
 
+@held_memory()
 @torch.inference_mode()
 def predict_logits(
     model: AnyTeacher, data: MultiLabelDataset, config: TrainConfig, accelerator: Accelerator

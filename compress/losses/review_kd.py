@@ -140,7 +140,8 @@ def convolved_doubled(maps: Tensor, weight: Tensor) -> Tensor:
     """A padded 3x3 convolution of the maps at twice their size (nearest), computed at their own size.
 
     Each position becomes four, and of a 3x3 window over them, rows (and columns) fall on two different positions only.
-    Their weights are added first: 16 products for each position and pair of channels instead of 36.
+    Their weights are added first: 16 products for each position and pair of channels instead of 36. What each position
+    adds to its surroundings is then a 4x4 kernel, as of a transposed convolution.
 
     Args:
         maps: `[N, C, H, W]`.
@@ -149,35 +150,28 @@ def convolved_doubled(maps: Tensor, weight: Tensor) -> Tensor:
     Returns:
         `[N, O, 2 H, 2 W]`, but for rounding what `F.conv2d(F.interpolate(maps, scale_factor=2), weight, padding=1)` is.
     """
-    kernels = torch.stack([side for rows in _joined(weight, 2) for side in _joined(rows, 3)], dim=1).flatten(0, 1)
-    # Kernel (a, b) of a channel begins at row i + a - 1 and column j + b - 1 for the result at (2 i + a, 2 j + b).
-    every = F.conv2d(maps, kernels, padding=1).unflatten(1, (-1, 2, 2))
-    count, _, high, wide = maps.shape
-    rows = [
-        torch.stack([every[:, :, a, b, a : a + high, b : b + wide] for b in (0, 1)], dim=-1).flatten(3) for a in (0, 1)
-    ]
-    return torch.stack(rows, dim=3).reshape(count, -1, 2 * high, 2 * wide)
-
-
-def _joined(weight: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """The two weights of a side that an even and an odd position of the doubled map see, of the three."""
-    before, here, after = weight.unbind(dim)
-    return torch.stack([before, here + after], dim), torch.stack([before + here, after], dim)
+    for dim in (2, 3):
+        before, here, after = weight.flip(dim).unbind(dim)
+        weight = torch.stack([before, before + here, here + after, after], dim)
+    return F.conv_transpose2d(maps, weight.transpose(0, 1), stride=2, padding=1)
 
 
 def hierarchical_context_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """HCL `[N]` of each picture's maps `[N, C, H, W]`, of one shape; levels not smaller than the map are left out."""
-    total, weight, weights = _squared(student, teacher), 1.0, 1.0
+    source = student - teacher  # Pooled once: the mean of a difference is the difference of the means.
+    total, weight, weights = _squared(source), 1.0, 1.0
     for side in (4, 2, 1):
         if side >= min(student.shape[2:]):
             continue
         weight /= 2
         weights += weight
-        pooled = F.adaptive_avg_pool2d(student, side), F.adaptive_avg_pool2d(teacher, side)
-        total = total + weight * _squared(*pooled)
+        pooled = F.adaptive_avg_pool2d(source, side)
+        total = total + weight * _squared(pooled)
+        if all(length % side == 0 for length in source.shape[2:]):
+            source = pooled  # Windows are equal and do not overlap, so means of these means are the next level's.
     return total / weights
 
 
-def _squared(student: Tensor, teacher: Tensor) -> Tensor:
-    """The mean of each picture's squared differences, `[N]`."""
-    return (student - teacher).square().flatten(1).mean(dim=1)
+def _squared(differences: Tensor) -> Tensor:
+    """The mean of each picture's squares, `[N]`."""
+    return differences.square().flatten(1).mean(dim=1)

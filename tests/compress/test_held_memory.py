@@ -40,6 +40,17 @@ print(new_pages())
     assert afterwards * 2 > outside
 
 
+def test_a_block_within_another_does_not_end_it():
+    outside, inside = _printed("""
+print(new_pages())
+with held_memory():
+    with held_memory():
+        pass
+    print(new_pages())
+""")
+    assert inside * 10 < outside
+
+
 def test_memory_goes_back_afterwards():
     held, given_back = _printed("""
 with held_memory():

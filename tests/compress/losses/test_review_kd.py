@@ -44,6 +44,24 @@ def test_hierarchical_context_has_four_positions_a_side_and_none_that_the_shorte
         torch.testing.assert_close(context(maps_, torch.zeros_like(maps_)), expected, **exact)
 
 
+@settings(deadline=None)
+@given(st.integers(1, 13), st.integers(1, 13), st.integers(0, 9))
+def test_hierarchical_context_of_any_size_is_a_mean_for_each_position(high, wide, seed):
+    """Also where positions share rows and columns, so that a level is no mean of the level before."""
+    gap = normal(2, 3, high, wide, seed=seed)
+    levels = [(high, wide), *((side, side) for side in (4, 2, 1) if side < min(high, wide))]
+    total = torch.zeros((), dtype=gap.dtype)
+    for index, (rows, columns) in enumerate(levels):
+        for row in range(rows):
+            for column in range(columns):
+                top, bottom = row * high // rows, -(-(row + 1) * high // rows)
+                left, right = column * wide // columns, -(-(column + 1) * wide // columns)
+                mean = gap[:, :, top:bottom, left:right].mean(dim=(2, 3))
+                total += mean.square().mean() / (rows * columns) / 2**index
+    expected = total / sum(0.5**index for index in range(len(levels)))
+    torch.testing.assert_close(context(gap, torch.zeros_like(gap)), expected, **exact)
+
+
 def test_review_is_the_formula():
     """Two stages that are not square, the teacher's of other sizes."""
     torch.manual_seed(0)
