@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from edgepress.multilabel.manifest import Quantization
 from edgepress.multilabel.ratio import Ratio
 from edgepress.run.judge import judge_engine, judge_run, missed_on_val, slower_than_fp32
 from edgepress.run.latency_budget import choose_engine
+from edgepress.run.recipe import Recipe, load_recipe
 from edgepress.run.result import EngineResult, HeldTo, OnHost, StudentDrop
 from edgepress.run.run_report import LatencyBudget, RunReport, read_report
 
@@ -35,6 +37,12 @@ def with_p50(result: EngineResult, p50: float) -> EngineResult:
     cell = result.bench.cells[0]
     bench = replace(result.bench, cells=[replace(cell, model=replace(cell.model, p50_ms=p50))])
     return result.model_copy(update={"bench": bench})
+
+
+def test_the_quickstart_searches_for_fewer_changed_decisions_than_it_must_prove():
+    """With as many on val as on test, an engine on x86 without VNNI was unproven by the few test pictures."""
+    recipe = load_recipe(Path(__file__).parents[3] / "examples" / "quickstart.yaml", {}, Recipe)
+    assert recipe.quantize.flips <= 0.6 * recipe.verify.flips.int8
 
 
 def judged(result: EngineResult, budget: LatencyBudget | None = None, **changes: Any) -> EngineResult:
