@@ -208,7 +208,8 @@ def _arguments(name: str, data: Path, run: Path, out: Path) -> list[str]:
     if name == "export":
         return ["export", str(run / "student"), f"--data={data}", f"--out={out}"]
     if name == "quantize":  # without a limit of time, in which a faster search would only try more
-        return ["quantize", str(run / "onnx-fp32"), f"--data={data}", f"--out={out}", "--time-limit=0"]
+        searched = ["--target=onnxruntime", "--time-limit=0"]
+        return ["quantize", str(run / "onnx-fp32"), f"--data={data}", f"--out={out}", *searched]
     if name == "verify":
         return ["verify", str(run / "onnx-int8-onnxruntime"), f"--data={data}"]
     if name == "quickstart":

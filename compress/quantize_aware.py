@@ -27,7 +27,7 @@ from edgepress.compress.material import Material, material_for
 from edgepress.compress.methods import NOT_FINETUNED, TERMS
 from edgepress.compress.models import MultiLabelModel, fuse
 from edgepress.compress.reading import Reading, TeacherSource
-from edgepress.compress.teachable import MLD_INSTEAD, require_teachable
+from edgepress.compress.teachable import require_teachable
 from edgepress.compress.training import evaluate, fit, make_accelerator, memory_told
 from edgepress.multilabel.bundle import Bundle, inputs_hash
 from edgepress.multilabel.datasets import MultiLabelDataset
@@ -36,6 +36,8 @@ from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.facts import Evaluated, Facts, QuantizeAware
 
 log = logging.getLogger("edgepress")
+MLD_INSTEAD = 4.0
+"""Weight of MLD for a student all of whose terms fine-tuning leaves out."""
 
 
 def quantize_aware(

@@ -15,12 +15,12 @@ from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.errors import InputError
 
 log = logging.getLogger("edgepress")
-MLD_INSTEAD = 4.0
-"""Weight of MLD for a student whose terms cannot be had: those that fine-tuning leaves out, or a teacher lacks."""
+DIST_INSTEAD = 1.0
+"""Weight of DIST, the best of the terms on logits by val, for a student whose teacher cannot teach the default's."""
 
 
 def with_terms_for(config: DistillConfig, teachers: Sequence[Given], features: Sequence[str] = ()) -> DistillConfig:
-    """The settings without those of the default that a teacher cannot teach; MLD in their place if no term is left.
+    """The settings without those of the default that a teacher cannot teach; DIST in their place if no term is left.
 
     What somebody asked for by name stays as it is, also where it is the same as the default: `require_teachable`
     refuses it.
@@ -45,8 +45,8 @@ def with_terms_for(config: DistillConfig, teachers: Sequence[Given], features: S
         )
         return left
     terms = " and ".join(name for name in without if name in TERMS)
-    log.info("%s, %s: mld %g instead of %s, the default, which it cannot teach", path, what, MLD_INSTEAD, terms)
-    return left.model_copy(update={"mld": MLD_INSTEAD})
+    log.info("%s, %s: dist %g instead of %s, the default, which it cannot teach", path, what, DIST_INSTEAD, terms)
+    return left.model_copy(update={"dist": DIST_INSTEAD})
 
 
 def told_terms(config: DistillConfig) -> str:
@@ -102,7 +102,7 @@ def require_teachable(config: DistillConfig, teachers: Sequence[Given], features
         raise InputError(
             f"{lacked.teacher.path}: {_WHAT[kind]} teaches by its logits, but {name} needs what is inside it: {mend}"
             f"set {name} to {'no' if name == 'inherit_head' else 0} and one of {', '.join(ON_LOGITS)} above 0, such as "
-            f"mld {MLD_INSTEAD:g}"
+            f"dist {DIST_INSTEAD:g}"
         )
 
 

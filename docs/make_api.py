@@ -26,6 +26,8 @@ def page() -> str:
     described = [(name, getattr(edgepress, name)) for name in edgepress.__all__ if not name.startswith("_")]
     parts = [_section(name, thing) for name, thing in described]
     head = "# The Python interface\n\nMade from the docstrings by `make api`. Only `export` and `losses` need torch.\n"
+    head += "In the folder that holds a clone Python takes the clone, a folder called edgepress, for the package: "
+    head += "import it elsewhere.\n"
     return "\n".join([head, *parts])
 
 

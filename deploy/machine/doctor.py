@@ -130,8 +130,8 @@ def machine_cautions(weight_bits: int, machine: str, features: str | None, insta
     found = []
     if weight_bits < 8:
         found.append(
-            "this processor has no VNNI: INT8 products of 8-bit weights saturate, and such engines are not opened "
-            f"here; edgepress quantize --weight-bits {weight_bits} makes sound ones"
+            "this processor has no VNNI: INT8 products of 8-bit weights saturate. edgepress quantize gives weights "
+            f"{weight_bits} bits here by itself, and engines of 8-bit weights from other machines are not opened"
         )
     if machine == "aarch64" and features is not None and "asimdhp" not in features.split():
         found.append("this processor has no fp16, without which OpenVINO's INT8 cannot run: take onnx-int8-onnxruntime")

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from edgepress.multilabel.datasets.contents import Contents
 from edgepress.multilabel.datasets.options import names_in_quotes
-from edgepress.multilabel.errors import InputError, shown
+from edgepress.multilabel.errors import InputError, did_you_mean, shown
 from edgepress.multilabel.labels import LabelSpace, one_form
 from edgepress.multilabel.plural import plural
 
@@ -89,11 +89,14 @@ def unlisted(name: str, where: str, listed: Iterable[str]) -> InputError:
 
     Args:
         listed: the lines of labels.txt. One that holds the name beside a number, marks or other names may be what is
-            wrong, and is quoted.
+            wrong, and is quoted; otherwise a name that is spelt alike is proposed.
     """
+    listed = list(listed)
     does = f"; if it means that a picture has no label, add it and give --no-label {names_in_quotes([name])}"
     line = next((line for line in listed if name in _parts(line)), None)
-    mend = f"; if {line[:60]!r} there is no name, write the names alone there, one a line" if line is not None else ""
+    mend = did_you_mean(name, listed)
+    if line is not None:
+        mend = f"; if {line[:60]!r} there is no name, write the names alone there, one a line"
     return InputError(
         f"{where}: label {name!r} is not in labels.txt; add it there or correct the line{mend}"
         f"{does if _says_nothing(name, ()) else ''}"

@@ -79,7 +79,7 @@ def test_what_a_graph_cannot_teach_is_refused_by_name(teachers, splits, tmp_path
     train, val, _ = splits
     config = DistillConfig(**{**SETTINGS, **asked})
     with pytest.raises(
-        InputError, match=rf"but {list(asked)[-1]} needs what is inside it: .*set {list(asked)[-1]} to .*such as mld 4"
+        InputError, match=rf"but {list(asked)[-1]} needs what is inside it: .*set {list(asked)[-1]} to .*such as dist 1"
     ):
         distill(train, val, teachers[1], config, tmp_path / "student")
     assert not (tmp_path / "student").exists()
@@ -222,4 +222,4 @@ def test_the_default_stays_in_part_where_feature_maps_are_named(teachers, caplog
     left = with_terms_for(DistillConfig(), [teachers[1]], maps[-2:])
     assert (left.terms, left.inherit_head) == (("review_kd",), "no")
     assert "review_kd without simkd and inherit_head, by default" in caplog.text
-    assert with_terms_for(DistillConfig(), [teachers[1]]).terms == ("mld",)
+    assert with_terms_for(DistillConfig(), [teachers[1]]).terms == ("dist",)

@@ -33,7 +33,7 @@ def test_a_graph_teaches_the_terms_on_logits_and_a_torch_model_every_one(term):
 
 def test_the_default_gives_way():
     taken = with_terms_for(DistillConfig(size=64), [teacher("onnx")])
-    assert (taken.terms, taken.mld, taken.size, taken.inherit_head) == (("mld",), 4.0, 64, "no")
+    assert (taken.terms, taken.dist, taken.size, taken.inherit_head) == (("dist",), 1.0, 64, "no")
     assert with_terms_for(taken, [teacher("onnx")]) is taken
     assert with_terms_for(DistillConfig(), [teacher("torch")]) == DistillConfig()
 
@@ -56,8 +56,8 @@ def test_what_was_asked_for_is_refused_also_where_it_is_the_default(asked):
 def test_what_is_left_of_the_default_gives_way_like_the_whole(caplog, off, instead):
     caplog.set_level("INFO", "edgepress")
     taken = with_terms_for(DistillConfig.parse({off: 0}, "flags"), [teacher("onnx")])
-    assert (taken.terms, taken.mld, taken.inherit_head) == (("mld",), 4.0, "no")
-    assert f"mld 4 instead of {instead}, the default" in caplog.text
+    assert (taken.terms, taken.dist, taken.inherit_head) == (("dist",), 1.0, "no")
+    assert f"dist 1 instead of {instead}, the default" in caplog.text
     require_teachable(taken, [teacher("onnx")])
 
 

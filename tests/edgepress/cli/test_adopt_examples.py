@@ -139,7 +139,7 @@ def test_a_teacher_from_elsewhere(here, edgepress):
     run("A teacher from elsewhere", edgepress, more={"distill": weak}, **maps)
     assert Bundle.open("own").labels.names == NAMES
     assert Bundle.open("mapped").manifest.facts.untaught == ("circle",)
-    assert "mld" in Bundle.open("told").manifest.facts.history[0].terms
+    assert "dist" in Bundle.open("told").manifest.facts.history[0].terms
     assert "review_kd" in Bundle.open("inside").manifest.facts.history[0].terms
 
 

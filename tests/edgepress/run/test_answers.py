@@ -51,14 +51,14 @@ def test_a_student_is_distilled_from_the_file(edgepress, answers, tiny_data, tmp
     answer = edgepress("distill", tiny_data, "--teacher", answers, "--out", tmp_path / "student", *FLAGS)
     assert answer.code == 0, answer.err
     assert (
-        f"{answers}, a file of answers: mld 4 instead of review_kd and simkd, the default, which it cannot teach"
+        f"{answers}, a file of answers: dist 1 instead of review_kd and simkd, the default, which it cannot teach"
         in answer.err
     )
-    assert answer.err.index("it learns by bce 1 from the labels, and by mld 4 from the teacher") < answer.err.index(
+    assert answer.err.index("it learns by bce 1 from the labels, and by dist 1 from the teacher") < answer.err.index(
         "epoch"
     )
     facts = Bundle.open(tmp_path / "student").manifest.facts
-    assert "mld" in facts.history[0].model_dump()
+    assert "dist" in facts.history[0].model_dump()
     assert [one.name for one in facts.teachers] == ["answers.npz"]
 
 

@@ -49,9 +49,9 @@ def recipe_of(micro, tiny_data, tmp_path, **more):
 def test_run_takes_a_graph_and_takes_what_it_can_teach(edgepress, micro, graph, tiny_data, tmp_path):
     answer = edgepress("run", "--recipe", recipe_of(micro, tiny_data, tmp_path, teacher=str(graph)))
     assert answer.code in (0, 1), answer.err
-    assert "big, an ONNX graph: mld 4 instead of review_kd and simkd, the default" in answer.err
+    assert "big, an ONNX graph: dist 1 instead of review_kd and simkd, the default" in answer.err
     report = json.loads((tmp_path / "run" / "report.json").read_text())
-    assert (report["recipe"]["distill"]["mld"], report["recipe"]["distill"]["review_kd"]) == (4, 0)
+    assert (report["recipe"]["distill"]["dist"], report["recipe"]["distill"]["review_kd"]) == (1, 0)
     assert report["teacher"]["backbone"] == "adopted from big.onnx"
     rows = {row["engine"]: row for row in report["engines"]}
     assert list(rows) == ["teacher (onnx)", "student (torch)", "onnx-fp32"]
@@ -59,7 +59,7 @@ def test_run_takes_a_graph_and_takes_what_it_can_teach(edgepress, micro, graph, 
     copied, student = Bundle.open(tmp_path / "run" / "teacher"), Bundle.open(tmp_path / "run" / "student")
     assert (copied.manifest.kind, copied.manifest.role) == ("onnx", "teacher")
     assert student.manifest.parent == copied.as_parent
-    assert "mld" in student.manifest.facts.history[0].terms
+    assert "dist" in student.manifest.facts.history[0].terms
     test = load_dataset(tiny_data, "test")
     from edgepress.deploy.engines import open_engine
     from edgepress.deploy.verify.verification import predict_split
@@ -88,7 +88,7 @@ def test_compare_takes_a_graph_and_leaves_out_what_it_cannot_teach(edgepress, mi
     on_answers = {"mse", "ps", "kd", "mld", "soft_bce", "dist", "refined"}
     assert {row["method"] for row in record["students"]} == {"alone", "ours", "soft", *on_answers}
     assert "left out, because they need what is inside the teacher: rkd, pkt, review_kd" in answer.err
-    assert answer.err.count("mld 4 instead of") == 1
+    assert answer.err.count("dist 1 instead of") == 1
     refused = edgepress("--quiet", "compare", "--recipe", recipe, "--methods", "shape")
     assert (refused.code, refused.err.count("\n")) == (2, 1)
     assert "fitnet needs what is inside it: name its feature maps (teacher_features), or set fitnet to 0" in refused.err
@@ -97,7 +97,7 @@ def test_compare_takes_a_graph_and_leaves_out_what_it_cannot_teach(edgepress, mi
 def test_distill_and_finetune_take_a_graph(edgepress, graph, tiny_data, tmp_path):
     answer = edgepress("distill", tiny_data, "--teacher", graph, "--out", tmp_path / "student", *FLAGS)
     assert answer.code == 0, answer.err
-    assert "mld 4 instead of review_kd and simkd, the default" in answer.err
+    assert "dist 1 instead of review_kd and simkd, the default" in answer.err
     which = ("--data", tiny_data, "--teacher", graph, "--epochs", 1, "--pictures", 8)
     answer = edgepress("finetune", tmp_path / "student", *which, "--out", tmp_path / "tuned")
     assert answer.code == 0, answer.err

@@ -94,6 +94,13 @@ def test_a_line_of_labels_txt_that_is_no_name_is_quoted(tmp_path, lines):
     )
 
 
+def test_a_label_that_is_spelt_alike_is_proposed(tmp_path):
+    write(tmp_path / "labels.txt", "animal", "people")
+    picture(tmp_path / "train" / "a.jpg")
+    write(tmp_path / "train" / "metadata.jsonl", json.dumps({"file_name": "a.jpg", "labels": ["anmial"]}))
+    assert refusal(tmp_path, "train").endswith("add it there or correct the line; did you mean 'animal'?")
+
+
 def test_a_name_that_begins_as_another_is_not_quoted(tmp_path):
     write(tmp_path / "labels.txt", "cat breed", "category")
     picture(tmp_path / "train" / "a.jpg")
