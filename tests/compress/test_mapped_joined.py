@@ -86,7 +86,7 @@ def test_tags_are_mapped_examined_masked_and_taught(data, edgepress, tmp_path):
     facts = student.manifest.facts
     assert list(student.labels) == NAMES
     assert NAMES[-1] in facts.untaught
-    assert facts.history[0].terms["mld"] > 0
+    assert facts.history[0].terms["dist"] > 0
     pictures, targets = [], []
     for line in (data / "val" / "metadata.jsonl").read_text().splitlines():
         row = json.loads(line)

@@ -10,7 +10,7 @@ def test_two_processes_make_one_student(distilled_in_two):
     assert distilled_in_two.stdout.split() == [str(distilled_in_two.student)]  # one process prints
     history = Bundle.open(distilled_in_two.student).manifest.facts.history
     assert len(history) == EPOCHS
-    assert all(entry.terms["mld"] > 0 for entry in history)
+    assert all(entry.terms["dist"] > 0 for entry in history)
 
 
 def test_two_processes_stop_together(forks, tiny_data, tmp_path):
