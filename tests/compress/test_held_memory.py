@@ -1,4 +1,4 @@
-"""Training keeps the memory that a step frees for the next step."""
+"""Training, and whatever answers for many pictures, keeps the memory that a step frees for the next step."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
+from edgepress.compress import held_memory
+from edgepress.compress.config import TeachConfig
+from edgepress.compress.kept import AnswerStore
+from edgepress.compress.models import make_model
+from edgepress.compress.training import make_accelerator, predict_logits
+from edgepress.multilabel.datasets import load_dataset
+
+CONFIG = TeachConfig(backbone="test_efficientnet", width=32, weights="none", size=32, batch_size=8, workers=0)
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
 
 
@@ -59,3 +68,34 @@ with held_memory():
 print(resident())
 """)
     assert held - given_back > 200 << 20
+
+
+@pytest.fixture
+def observed(tiny_data):
+    """A split, a model, and how many blocks of held memory there were in each of its passes."""
+    val = load_dataset(tiny_data, "val")
+    model = make_model(CONFIG, val.labels)[0].eval()
+    seen: list[int] = []
+    forward = model.backbone.forward_features
+
+    def observing(pixels):
+        seen.append(held_memory._blocks)
+        return forward(pixels)
+
+    model.backbone.forward_features = observing
+    return val, model, seen
+
+
+def test_memory_is_held_while_a_model_answers(observed):
+    val, model, seen = observed
+    predict_logits(model, val, CONFIG, make_accelerator(CONFIG))
+    assert set(seen) == {1}
+    assert held_memory._blocks == 0
+
+
+def test_memory_is_held_while_answers_are_kept(observed, tmp_path):
+    val, model, seen = observed
+    which = {"identity": "t", "labels": len(val.labels), "batch_size": 8, "workers": 0, "device": torch.device("cpu")}
+    AnswerStore(model=model, folder=tmp_path, **which).plain(val)
+    assert set(seen) == {1}
+    assert held_memory._blocks == 0
