@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import numbers
 import operator
 import os
@@ -97,7 +98,7 @@ def as_path(given: object, what: str) -> Path:
         what: what the message calls it, such as `the bundle`.
 
     Raises:
-        InputError: it is neither text nor a path, or an empty text.
+        InputError: it is neither text nor a path, an empty text, or one that no path can be.
     """
     if not isinstance(given, str | Path) and not (
         isinstance(given, os.PathLike) and isinstance(given.__fspath__(), str)
@@ -105,6 +106,13 @@ def as_path(given: object, what: str) -> Path:
         raise InputError(f"{what} is {type(given).__name__}; expected its path, as text or as a pathlib.Path")
     if not os.fspath(given):  # pathlib takes it for the current folder
         raise InputError(f"{what} is an empty text; expected its path")
+    try:
+        os.lstat(given)
+    except ValueError as error:
+        raise InputError(f"{what} is {os.fspath(given)[:80]!r} ({error}); expected its path") from None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise InputError(f"{what} is a text of {len(os.fspath(given)):,} characters; expected its path") from None
     return Path(given)
 
 

@@ -23,6 +23,7 @@ from edgepress.multilabel.ncnn_layers import Layer, read_layers, weight_count, w
 from edgepress.multilabel.ncnn_network import MissingLayerError, answer, network
 from edgepress.multilabel.onnx_session import cpu_session
 from edgepress.multilabel.trial_pictures import trial_pictures
+from edgepress.multilabel.versions import install_command
 
 if TYPE_CHECKING:
     import onnx
@@ -42,7 +43,7 @@ def require_pnnx() -> None:
     """
     for module in ("pnnx", "ncnn", "onnx", "onnxruntime"):
         if importlib.util.find_spec(module) is None:
-            raise EngineUnavailableError(f"{module} is not installed here (pip install 'edgepress[ncnn-build]')")
+            raise EngineUnavailableError(f"{module} is not installed here ({install_command('ncnn-build')})")
 
 
 def ncnn_model(path: Path, *, half: bool) -> tuple[bytes, bytes]:

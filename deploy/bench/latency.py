@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -24,7 +25,7 @@ from edgepress.deploy.bench.memory import PeakMemory
 from edgepress.deploy.bench.percentiles import calls_needed
 from edgepress.deploy.bench.timing import Timing, time_calls
 from edgepress.deploy.engines import Engine, open_engine
-from edgepress.deploy.engines.base import CopyTimes, Hint, no_number
+from edgepress.deploy.engines.base import CopyTimes, Hint, no_number, require_threads
 from edgepress.deploy.engines.golden import first_answer, require_golden
 from edgepress.deploy.engines.passport import require_sound
 from edgepress.deploy.machine.device import describe_machine
@@ -85,6 +86,7 @@ def bench(
     """
     bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     _require_sound(encoded, batches, streams, seconds)
+    _require_room(bundle, max(batches))
     pictures = f"{plural(len(encoded), 'picture')} of the data set" if encoded else "generated JPEGs, 640x480"
     encoded = encoded or generated_pictures()
     pixels = np.stack([prepared(bundle, data) for data in encoded])
@@ -139,6 +141,21 @@ def _require_sound(encoded: list[bytes] | None, batches: Sequence[int], streams:
     if not all(counts) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
         received = f"batches {batches}, streams {streams}, seconds {seconds!r}"
         raise InputError(f"bench: received {received}; expected at least one each of at least 1, and more than 0")
+    require_threads(int(max(streams)), "streams")
+
+
+def _require_room(bundle: Bundle, batch: int) -> None:
+    """
+    Raises:
+        InputError: a batch's pixels alone are larger than this machine's memory.
+    """
+    size = bundle.preprocess.size
+    needed = 3 * size * size * int(batch)
+    if hasattr(os, "sysconf") and needed > (memory := os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")):
+        raise InputError(
+            f"bench: a batch of {batch} pictures of {size} px is {needed / 1e9:.0f} GB, and this machine has "
+            f"{memory / 1e9:.0f} GB of memory; expected a smaller batch"
+        )
 
 
 def _counts(given: object) -> bool:

@@ -84,9 +84,7 @@ def adopt_onnx(
     if (made := up_to_date(out, inputs)) is not None:
         return made
     bundle = wrap(model, verified, out, inputs=inputs, tools=_TOOLS)
-    _tell_optimised(answers, verified)
-    if foreign.half:
-        _tell_widened(file, answers, verified)
+    _tell_answers(file, answers, verified)
     return bundle
 
 
@@ -116,13 +114,37 @@ def _tell_other_names(model: Finished) -> None:
     )  # fmt: skip
 
 
-def _tell_optimised(model: _Session, verified: MultiLabelDataset) -> None:
+def _tell_answers(file: Path, model: _Session, verified: MultiLabelDataset) -> None:
+    """Tell what a few answers show of the file."""
+    pixels = np.stack([model.preprocess(verified.picture(row)) for row in range(min(_FEW, len(verified)))])
+    _tell_decided(model, pixels)
+    _tell_optimised(model, pixels)
+    if model.foreign.half:
+        _tell_widened(file, model, pixels)
+
+
+def _tell_decided(model: _Session, pixels: np.ndarray) -> None:
+    """Tell where a graph ends in decisions: every answer is one of two numbers, which rank no picture above another.
+
+    Args:
+        pixels: a few pictures, `[N, size, size, 3]`, as are those of the functions below.
+    """
+    values = np.unique(model(pixels).astype(np.float32))
+    if len(pixels) > 1 and len(values) <= 2:
+        log.warning(
+            "%s: all its answers for %d pictures are %s, as decisions are. mAP, thresholds and probabilities need "
+            "scores: say by --output which tensor has them before a threshold makes decisions of them, or export the "
+            "model without the threshold",
+            model.foreign.source, len(pixels), " or ".join(f"{value:g}" for value in values),
+        )  # fmt: skip
+
+
+def _tell_optimised(model: _Session, pixels: np.ndarray) -> None:
     """Tell where ONNX Runtime's graph optimisations, which are its default, change what the operators mean.
 
     They do for some graphs (onnxruntime 1.32.0: findings/onnxruntime-shape-of-ceil-pooling.sh and
     findings/onnxruntime-any-power-is-a-layer-norm.sh), and nothing that compares two optimised graphs sees it.
     """
-    pixels = np.stack([model.preprocess(verified.picture(row)) for row in range(min(_FEW, len(verified)))])
     default, plain = model(pixels), _Session(model.foreign, model.preprocess, optimised=False)(pixels)
     apart = float(np.abs(default.astype(np.float32) - plain.astype(np.float32)).max())
     if not apart <= _FUSED * max(1.0, float(np.abs(plain).max())):
@@ -135,9 +157,8 @@ def _tell_optimised(model: _Session, verified: MultiLabelDataset) -> None:
         )  # fmt: skip
 
 
-def _tell_widened(file: Path, model: _Session, verified: MultiLabelDataset) -> None:
+def _tell_widened(file: Path, model: _Session, pixels: np.ndarray) -> None:
     """Say that a file which computes in float16 was taken in float32, and by how much the answers differ."""
-    pixels = np.stack([model.preprocess(verified.picture(row)) for row in range(min(_FEW, len(verified)))])
     fed = normalised(pixels, model.foreign, model.preprocess)
     what = "it is taken in float32, with the same weights"
     try:

@@ -19,6 +19,7 @@ from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.errors import EngineUnavailableError, InputError, NoNumberError, require_whole
 from edgepress.multilabel.labels import LabelSpace
 from edgepress.multilabel.preprocess import Preprocess
+from edgepress.multilabel.versions import install_command
 
 Hint = Literal["latency", "throughput"]
 _NAMES = {
@@ -235,7 +236,11 @@ def require(module: str, extra: str) -> None:
         EngineUnavailableError: it is not installed; names the module and the extra.
     """
     if importlib.util.find_spec(module) is None:
-        raise EngineUnavailableError(f"{module} is not installed here (pip install 'edgepress[{extra}]')")
+        raise EngineUnavailableError(f"{module} is not installed here ({install_command(extra)})")
+
+
+_OUT_OF_MEMORY = ("bad_alloc", "Cannot allocate memory", "Failed to allocate memory")
+"""What runtimes say where there is too little memory; the last is ONNX Runtime's, of a batch that is too large."""
 
 
 def require_memory(what: object, runtime: str, reason: str) -> None:
@@ -248,22 +253,25 @@ def require_memory(what: object, runtime: str, reason: str) -> None:
     Raises:
         EngineUnavailableError: there was; says what to do.
     """
-    if "bad_alloc" in reason or "Cannot allocate memory" in reason:
+    if any(said in reason for said in _OUT_OF_MEMORY):
         raise EngineUnavailableError(
             f"{what}: there is too little memory here to run it with {runtime}; free some, give the container more, or "
-            "take a smaller engine"
+            "take a smaller batch or engine"
         )
 
 
-def require_threads(threads: int | None) -> int | None:
+def require_threads(threads: int | None, name: str = "threads") -> int | None:
     """The number of threads that a program gives, as runtimes take it.
+
+    Args:
+        name: what the message calls it.
 
     Raises:
         InputError: this is not a number of threads.
     """
     if threads is None:
         return None
-    threads = require_whole("threads", threads)
+    threads = require_whole(name, threads)
     if threads > (most := _THREADS_A_CORE * (os.cpu_count() or 1)):
-        raise InputError(f"threads {threads}: expected at most {most}, which is {_THREADS_A_CORE} for each core here")
+        raise InputError(f"{name} {threads}: expected at most {most}, which is {_THREADS_A_CORE} for each core here")
     return threads

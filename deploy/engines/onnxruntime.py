@@ -31,6 +31,7 @@ from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
 from edgepress.multilabel.golden_answers import is_proof
 from edgepress.multilabel.onnx_session import FLOAT_STAYS, session_options
+from edgepress.multilabel.versions import install_command
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 # ONNX Runtime's default on a GPU multiplies float32 with mantissas of 10 bits (TF32), which is no fp32.
@@ -60,7 +61,7 @@ class OnnxRuntimeEngine(Engine):
         self._ort, self._provider, self._threads = ort, _PROVIDERS[device], threads
         if self._provider not in ort.get_available_providers():
             raise EngineUnavailableError(
-                f"this onnxruntime has no {self._provider} (pip install 'edgepress[gpu]'); "
+                f"this onnxruntime has no {self._provider} ({install_command('gpu')}); "
                 f"it has {', '.join(ort.get_available_providers())}"
             )
         failed = "" if device == "cpu" else preload_cuda(ort)

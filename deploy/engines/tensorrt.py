@@ -22,6 +22,7 @@ from edgepress.deploy.engines.tensorrt_runtime import collecting_logger, first_l
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.errors import EngineUnavailableError, InputError
 from edgepress.multilabel.manifest import BuiltForTensorRt
+from edgepress.multilabel.versions import install_command
 
 log = logging.getLogger("edgepress")
 
@@ -262,6 +263,6 @@ def _cuda_runtime() -> ModuleType:
         from cuda.bindings import runtime
     except ImportError as error:
         raise EngineUnavailableError(
-            "cuda-python is not installed here (pip install 'edgepress[gpu]', on a Jetson 'edgepress[jetson]')"
+            f"cuda-python is not installed here ({install_command('gpu')}; on a Jetson 'edgepress[jetson]')"
         ) from error
     return runtime

@@ -10,6 +10,7 @@ from typing import Any
 
 from edgepress.deploy.engines.base import require
 from edgepress.multilabel.errors import EngineUnavailableError
+from edgepress.multilabel.versions import install_command
 
 TENSORRT_MODULES = {"tensorrt": "gpu", "tensorrt_rtx": "tensorrt-rtx"}
 """Modules with the extra that installs each, the preferred one first."""
@@ -26,7 +27,7 @@ def runtime_module() -> ModuleType:
             return load_runtime(name)
     raise EngineUnavailableError(
         "neither tensorrt nor tensorrt_rtx is installed here "
-        "(pip install 'edgepress[gpu]' or 'edgepress[tensorrt-rtx]'; on a Jetson it comes with JetPack)"
+        f"({install_command('tensorrt-rtx')}, or {install_command('gpu')}; on a Jetson it comes with JetPack)"
     )
 
 

@@ -17,7 +17,7 @@ from edgepress.multilabel.cores import cores
 from edgepress.multilabel.litert_model import INSTALL_CONVERTER
 from edgepress.multilabel.openvino_model import own_signal_stack
 from edgepress.multilabel.plural import plural
-from edgepress.multilabel.versions import package_version
+from edgepress.multilabel.versions import install_command, package_version
 
 _JETSON = " (on a Jetson it comes with JetPack: sudo apt install nvidia-jetpack)"
 
@@ -108,7 +108,7 @@ def _check(module: str, extra: str, distribution: str, detail: Callable[[], str]
     # For `cuda.bindings` the parent package is looked up first, because find_spec raises if it is missing.
     names = module.split(".")
     if any(importlib.util.find_spec(".".join(names[: end + 1])) is None for end in range(len(names))):
-        return Backend(module, False, f"not installed: pip install 'edgepress[{extra}]'{elsewhere}")
+        return Backend(module, False, f"not installed: {install_command(extra)}{elsewhere}")
     try:
         importlib.import_module(module)
         devices = detail()
@@ -126,7 +126,7 @@ def _check(module: str, extra: str, distribution: str, detail: Callable[[], str]
 def _converter() -> Backend:
     """onnx2tf is found and not imported: an import seeds random numbers, silences warnings and takes seconds."""
     if importlib.util.find_spec("onnx2tf") is None:
-        told = f"not installed: pip install 'edgepress[litert-build]', then {INSTALL_CONVERTER}"
+        told = f"not installed: {install_command('litert-build')}, then {INSTALL_CONVERTER}"
         return Backend("onnx2tf", False, told)
     return Backend("onnx2tf", True, importlib.metadata.version("onnx2tf"))
 
@@ -134,7 +134,7 @@ def _converter() -> Backend:
 def _pnnx() -> Backend:
     """pnnx is found and not imported: its program is what converts, and an import of the package needs torch."""
     if importlib.util.find_spec("pnnx") is None:
-        return Backend("pnnx", False, "not installed: pip install 'edgepress[ncnn-build]'")
+        return Backend("pnnx", False, f"not installed: {install_command('ncnn-build')}")
     return Backend("pnnx", True, importlib.metadata.version("pnnx"))
 
 
@@ -162,7 +162,7 @@ def _tensorrt(without_gpu: str) -> str:
     if capability is None:
         return without_gpu
     if importlib.util.find_spec("cuda") is None:
-        return "builds engines; to run them pip install 'edgepress[gpu]' (on a Jetson 'edgepress[jetson]')"
+        return f"builds engines; to run them {install_command('gpu')} (on a Jetson 'edgepress[jetson]')"
     return f"GPU SM{capability[0]}{capability[1]}"
 
 

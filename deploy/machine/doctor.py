@@ -139,12 +139,13 @@ def machine_cautions(weight_bits: int, machine: str, features: str | None, insta
         version = re.match(r"onnxruntime(?:-gpu)? (\d+)\.(\d+)", name)
         if version is not None and (int(version[1]), int(version[2])) < (1, 23):
             found.append(f"{name} runs fp16 graphs 2.5 to 4.6 times slower than 1.32 does on x86: take 1.23 or newer")
-    several = [name for name in installed if name.startswith("opencv")]
-    if len(several) > 1:
-        found.append(
-            f"{' and '.join(several)} write into one folder, and which of them runs is chance: pip uninstall all of "
-            "them, and install opencv-python-headless again"
-        )
+    for package, meant in (("opencv", "opencv-python-headless"), ("onnxruntime", "the one that you want")):
+        several = [name for name in installed if name.startswith(package)]
+        if len(several) > 1:
+            found.append(
+                f"{' and '.join(several)} write into one folder, and which of them runs is chance: pip uninstall all "
+                f"of them, and install {meant} again"
+            )
     return found
 
 

@@ -7,12 +7,10 @@ import numpy as np
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.cells import all_finite, row_parts
 from edgepress.multilabel.datasets import MultiLabelDataset
+from edgepress.multilabel.datasets.together import FEWEST_TO_PROVE
 from edgepress.multilabel.judgement import Reason
 from edgepress.multilabel.metrics import left_out, told_constant
 from edgepress.multilabel.plural import plural
-
-FEW_PICTURES = 100
-"""With fewer pictures a drop in mAP says little, so a caution is given."""
 
 
 def label_checks(bundle: Bundle, data: MultiLabelDataset, targets: np.ndarray, ignore: np.ndarray) -> list[Reason]:
@@ -39,9 +37,9 @@ def weak_proof(data: MultiLabelDataset, logits: np.ndarray) -> tuple[str, ...]:
     """Why a split proves little: it has few pictures, or labels without a positive or a negative one, or the engine's
     logits `[N, C]` of a label are the same for every picture."""
     cautions = []
-    if len(data) < FEW_PICTURES:
+    if len(data) < FEWEST_TO_PROVE:
         cautions.append(
-            f"only {plural(len(data), 'picture')}: with fewer than {FEW_PICTURES} a drop in mAP says little"
+            f"only {plural(len(data), 'picture')}: with fewer than {FEWEST_TO_PROVE} a drop in mAP says little"
         )
     left = left_out(data.targets, data.ignore)
     for kind, columns in (("positive", left.without_positive), ("negative", left.without_negative)):

@@ -21,6 +21,7 @@ from edgepress.deploy.verify.torch_graph import TorchGraph
 from edgepress.multilabel.bundle import Bundle
 from edgepress.multilabel.datasets import MultiLabelDataset
 from edgepress.multilabel.noise import decibels
+from edgepress.multilabel.versions import install_command
 
 ALONE_DB = {"fp32": 60.0, "fp16": 40.0, "int8": 10.0}
 """Least signal to noise of a layer alone. Measured on the sample student: fp32 in OpenVINO 126 and above, fp16 58 and
@@ -115,7 +116,7 @@ def _why_not(bundle: Bundle, parent: Bundle | None) -> str | None:
         return "torch is not installed here, and the model that it was exported from is torch's"
     for module, extra in (("onnx", "quantize"), ("onnxruntime", "onnxruntime")):
         if importlib.util.find_spec(module) is None:
-            return f"{module} is not installed here (pip install 'edgepress[{extra}]')"
+            return f"{module} is not installed here ({install_command(extra)})"
     return None
 
 

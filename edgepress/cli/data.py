@@ -22,7 +22,7 @@ def verb(
     Tells counts, imbalance, co-occurrence, broken pictures, and duplicates across splits.
     """
     from edgepress.multilabel.datasets.passed_over import in_one_line, passed_over
-    from edgepress.multilabel.datasets.together import missing_splits, unlike_labels
+    from edgepress.multilabel.datasets.together import few_to_prove, missing_splits, unlike_labels
     from edgepress.multilabel.inspection import inspect_dataset, unions
     from edgepress.report.summary import print_data
 
@@ -33,15 +33,18 @@ def verb(
     report = inspect_dataset({name: one for name, one in splits.items() if name not in joined})
     left = passed_over(data, splits.values())
     unlike = unlike_labels(splits)
-    missing = None if split else missing_splits(names, {name: len(one) for name, one in splits.items()})
+    pictures = {name: len(one) for name, one in splits.items()}
+    missing = None if split else missing_splits(names, pictures)
+    few = few_to_prove(pictures)
     if json:
-        more = {"passed_over": [asdict(one) for one in left], "unlike_labels": unlike, "missing_splits": missing}
+        said_below = {"unlike_labels": unlike, "missing_splits": missing, "few_to_prove": few}
+        more = {"passed_over": [asdict(one) for one in left], **said_below}
         print_json(report.as_dict() | {"unions": joined} | more)
         return
     print_data(report, stdout())
     if (said := in_one_line(left)) is not None:
         print(said)
-    for said in (*unlike, missing):
+    for said in (*unlike, missing, few):
         if said is not None:
             print(said)
     for name, parts in joined.items():

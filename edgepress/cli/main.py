@@ -27,6 +27,7 @@ from edgepress.cli.help import VerbHelp
 from edgepress.cli.interrupted import INTERRUPTED, tell_interrupted
 from edgepress.multilabel.errors import DataChangedError, EngineUnavailableError, InputError
 from edgepress.multilabel.manifest import MANIFEST
+from edgepress.multilabel.versions import install_command
 
 CLOSED_PIPE = 141
 """The shell's code for a program that SIGPIPE ended: neither passed nor failed."""
@@ -202,8 +203,9 @@ def _lacking(error: Exception) -> str | None:
     """What this machine lacks for the command, a package or memory; None where edgepress is at fault."""
     if isinstance(error, ModuleNotFoundError):
         extra = _EXTRAS.get((error.name or "").split(".")[0])
-        said = f"this needs {error.name}, which is not installed here (pip install 'edgepress[{extra}]')"
-        return None if extra is None else said
+        if extra is None:
+            return None
+        return f"this needs {error.name}, which is not installed here ({install_command(extra)})"
     if isinstance(error, MemoryError) or (isinstance(error, ImportError) and "failed to map segment" in str(error)):
         return f"there is too little memory here ({str(error) or 'none was left'}); free some, or allow more"
     return None

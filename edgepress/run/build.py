@@ -29,8 +29,9 @@ from edgepress.multilabel.lock import only_writer
 from edgepress.multilabel.manifest import Precision
 from edgepress.remote.host import Host, host_of
 from edgepress.report.plots import draw_reliability, draw_thresholds, write_plot
+from edgepress.run.aligned_decisions import split_logits
 from edgepress.run.finetune import FineTuning, within_allowed
-from edgepress.run.quantize import TellLabels, quantize_bundle, require_quantizer, split_logits
+from edgepress.run.quantize import TellLabels, quantize_bundle, require_quantizer
 from edgepress.run.recipe import CompileConfig, DecisionsConfig, EngineName, QuantizeConfig, Recipe
 from edgepress.run.splits import Splits
 

@@ -12,7 +12,6 @@ import numpy as np
 
 from edgepress.calibration.decide.criterion import Criterion
 from edgepress.calibration.decide.promises import require_enough
-from edgepress.calibration.decide.thresholds import decisions_again
 from edgepress.calibration.int8.embeddings import embed
 from edgepress.calibration.int8.finished import Finished
 from edgepress.calibration.int8.quantize import STEPS, quantize
@@ -30,23 +29,18 @@ from edgepress.calibration.int8.subset import calibration_hash, choose_calibrati
 from edgepress.deploy.build.compile import built_for_openvino, derived_bundle
 from edgepress.deploy.build.litert import built_for_litert
 from edgepress.deploy.build.ncnn import built_for_ncnn
-from edgepress.deploy.engines import open_engine
 from edgepress.deploy.engines.attention import require_logits_alone
 from edgepress.deploy.engines.base import require
 from edgepress.deploy.engines.golden import Golden
 from edgepress.deploy.engines.table import ENGINES, EngineSpec
-from edgepress.deploy.verify.verification import predict_split
 from edgepress.multilabel.bundle import (
     Bundle,
     inputs_hash,
     require_replaceable,
-    rewrite_bundle,
     up_to_date,
 )
 from edgepress.multilabel.datasets import MultiLabelDataset
-from edgepress.multilabel.decisions import Decisions, changed_share, flips_per_yes
 from edgepress.multilabel.errors import DisconnectedError, InputError
-from edgepress.multilabel.facts import DecisionsChanged, Facts
 from edgepress.multilabel.golden_answers import GOLDEN
 from edgepress.multilabel.litert_model import require_converter
 from edgepress.multilabel.manifest import BuiltFor, Quantization, Target, Tried
@@ -56,6 +50,7 @@ from edgepress.multilabel.plural import plural
 from edgepress.multilabel.versions import package_version
 from edgepress.remote.host import Host
 from edgepress.report.plots import draw_int8, write_plot
+from edgepress.run.aligned_decisions import align_again, align_decisions_to
 from edgepress.run.candidates import Candidates, Place, copy_graph, place_of
 from edgepress.run.recipe import QuantizeConfig
 from edgepress.run.splits import Splits
@@ -139,7 +134,7 @@ def quantize_bundle(
         elif made is not None:
             if made.manifest.parent == parent.as_parent:
                 return made
-            if (aligned := _aligned_again(made, parent, splits.val, config.flips)) is not None:
+            if (aligned := align_again(made, parent, splits.val, config.flips)) is not None:
                 return aligned
         require_replaceable(out, spec.quantized_kind, "int8")
         where = f", with candidates on {place.processor}" if place.on_device else ""
@@ -172,7 +167,7 @@ class _Job:
         graph = finished.folder / candidates.model
         found = self._search(graph, candidates, finished, place)
         logits, golden = candidates.logits(graph), Golden.of(parent)
-        decisions, facts = _aligned(parent, candidates.reference, logits, self.val)
+        decisions, facts = align_decisions_to(parent, candidates.reference, logits, self.val)
         with derived_bundle(
             parent,
             out,
@@ -302,12 +297,6 @@ def _inputs(
     )
 
 
-def split_logits(bundle: Bundle, data: MultiLabelDataset, device: str = "cpu", *, unproven: bool = False) -> np.ndarray:
-    """An engine's logits `[N, C]` on a split, in its order; arguments as `open_engine`."""
-    with open_engine(bundle, device, unproven=unproven) as engine:
-        return predict_split(engine, data)
-
-
 def _calibration_set(parent: Bundle, splits: Splits, config: QuantizeConfig) -> MultiLabelDataset:
     def embedded(pictures: MultiLabelDataset) -> np.ndarray:
         rows = {path: row for row, path in enumerate(pictures.paths)}
@@ -352,51 +341,6 @@ def _row(trial: Trial, float_map: float) -> Tried:
         int8_share=trial.int8_share,
         kept=len(trial.candidate.kept),
     )
-
-
-def _aligned(
-    parent: Bundle, reference: np.ndarray, logits: np.ndarray, val: MultiLabelDataset
-) -> tuple[Decisions | None, Facts]:
-    """The parent's decisions aligned to the INT8 model, and how many change on val with the alignment and without.
-
-    None, and nothing, where none were fitted for the parent.
-    """
-    before = parent.manifest.decisions
-    if before is None:
-        return None, Facts()
-    after = decisions_again(before, reference, logits, val)
-    theirs = before.decide(reference)
-    changed = DecisionsChanged(
-        val_changed_kept=changed_share(theirs, before.decide(logits), val.ignore),
-        val_changed_refitted=changed_share(theirs, after.decide(logits), val.ignore),
-    )
-    log.info(
-        "  decisions changed on val: %.2f %% as they were, %.2f %% fitted to INT8",
-        100 * changed.val_changed_kept,
-        100 * changed.val_changed_refitted,
-    )
-    return after, Facts(decisions=changed)
-
-
-def _aligned_again(made: Bundle, parent: Bundle, val: MultiLabelDataset, allowed: float) -> Bundle | None:
-    """A finished INT8 bundle with decisions aligned to those that its parent has now; None if it changes more of them
-    per predicted positive than is allowed, because another graph may not."""
-    log.info("%s: aligning its decisions to those of %s", made.path, parent.path)
-    # As in the search, whatever the processor: decisions are fitted to the answers that the engine gives here.
-    reference, logits = (split_logits(bundle, val, unproven=True) for bundle in (parent, made))
-    decisions, facts = _aligned(parent, reference, logits, val)
-    now, calibration = decisions or parent.decisions, made.manifest.calibration
-    assert calibration is not None
-    flips = flips_per_yes(parent.decisions.decide(reference), now.decide(logits), val.ignore)
-    if flips > allowed:
-        log.info(
-            "%s: %.3f of them change per predicted positive, %g are allowed: searching again", made.path, flips, allowed
-        )
-        return None
-    tried = tuple(one.model_copy(update={"flips": None}) for one in calibration.tried)  # of the decisions before
-    calibration = calibration.model_copy(update={"val_flips": flips, "tried": tried})
-    changed = {"decisions": decisions, "facts": facts, "calibration": calibration}
-    return rewrite_bundle(made, made.path, parent=parent.as_parent, **changed)
 
 
 def _plot(bundle: Bundle, reference: np.ndarray, logits: np.ndarray, val: MultiLabelDataset) -> None:

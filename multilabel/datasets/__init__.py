@@ -53,6 +53,8 @@ _PART = re.compile(r"(?P<split>.+)\[(?:(?P<low>\d{1,3})%)?:(?:(?P<high>\d{1,3})%
 _SLICE = re.compile(r"(?P<split>.+)\[(?P<inside>[^\]]*)\]")
 """A slice of a split as other libraries write it, such as `train[90:]` or `train[:1000]`."""
 _UNRECOGNISED = "not recognised as a data set"
+_NO_TABLES = ("voc", "coco", "datumaro", "cvat", "fiftyone", "labelstudio", "labelme")
+"""Formats without a table of their own, beside whose files one may say other labels."""
 UNLABELLED = "unlabelled"
 """Name of the split of pictures that nobody labelled."""
 
@@ -147,6 +149,7 @@ def load_dataset(
             *_numbers(read.labels),
             *(() if listed else tell_no_labels(read)),
             *lying,
+            *(_passed_by(root, found, options) if options.format == "auto" else ()),
             *told,
         ),
         values=read.values,
@@ -287,6 +290,23 @@ def _recognised(root: Path, options: DataOptions) -> Format | None:
         if reader.recognise(root, options) and reader.splits(root, options):
             return name
     return None
+
+
+def _passed_by(root: Path, found: Format, options: DataOptions) -> list[str]:
+    """Say that a folder also holds labels in a more general format, which are not read."""
+    if found not in _NO_TABLES:
+        return []
+    others: tuple[Format, ...] = ("imagefolder", "csv")
+    for name in others:
+        try:
+            splits = _READERS[name].splits(root, options) if _READERS[name].recognise(root, options) else []
+        except InputError:
+            continue  # nothing that could be read
+        if splits:
+            return [
+                f"read as {found}; {name}, which would be read by --format {name}, has labels of {shown(splits, 3)}"
+            ]
+    return []
 
 
 def _instead(root: Path, options: DataOptions) -> str:

@@ -9,8 +9,15 @@ from pathlib import Path, PurePosixPath
 
 from edgepress.multilabel.datasets import files
 from edgepress.multilabel.datasets.advice import option_for_lists, options_for
-from edgepress.multilabel.datasets.denials import NO_CONTENT, deniers_of, refuse_denied, refuse_other_lists
+from edgepress.multilabel.datasets.denials import (
+    NO_CONTENT,
+    deniers_of,
+    refuse_answers_alone,
+    refuse_denied,
+    refuse_other_lists,
+)
 from edgepress.multilabel.datasets.elsewhere import folder_of_split
+from edgepress.multilabel.datasets.evidence import Evidence
 from edgepress.multilabel.datasets.finding import Pictures
 from edgepress.multilabel.datasets.options import DataOptions, in_quotes, names_in_quotes
 from edgepress.multilabel.datasets.tables import LabelTable, column_key
@@ -59,6 +66,8 @@ class Columns:
     left_out: tuple[str, ...]
     deniers: tuple[int, ...] = ()
     """The columns that may say of a row that the picture does not have its label; see `denials`."""
+    evidence: Evidence | None = None
+    """What to ask of every row where one column lists the labels and no option says so."""
 
     def split_of(self, row: list[str], where: str) -> str:
         """Return the split of a row.
@@ -103,6 +112,7 @@ def columns_of(table: LabelTable, options: DataOptions, pictures: Pictures, name
     others = [column for column in others if column not in aside]
     listed: tuple[int, ...]
     deniers: tuple[int, ...] = ()
+    evidence = None
     if chosen:
         told = [column for column in chosen if _is_values(table, column, options)]
         empty = [column for column in chosen if not table.holds(column)]
@@ -116,13 +126,16 @@ def columns_of(table: LabelTable, options: DataOptions, pictures: Pictures, name
             rest = [column for column in others if column not in listed and _may_split(table, column, split)]
             _refuse_doubtful(table, rest, [], option_for_lists(table, listed))
             refuse_other_lists(table, listed[0], others, named or ())
-            deniers = deniers_of(table, picture, others)
+            beside = [column for column in others if column != listed[0]]
+            refuse_answers_alone(table, listed[0], beside)
+            deniers = deniers_of(table, picture, beside)
             for column in deniers:
                 for row in table.sample:
                     refuse_denied(table, listed[0], column, row)
+            evidence = Evidence(table, listed[0], beside)
     used = {picture, split, *listed, *labels}
     left = tuple(table.header[column] for column in sorted([*others, *aside]) if column not in used)
-    return Columns(picture, listed, labels, split, negated, left, deniers)
+    return Columns(picture, listed, labels, split, negated, left, deniers, evidence)
 
 
 def split_column_of(table: LabelTable, options: DataOptions, pictures: Pictures) -> Columns:

@@ -5,7 +5,8 @@ root/<split>.xml               one file a split, as Datumaro writes it
 root/<split>/annotations.xml   one export a split
 
 Every <image> has the names of its tags and shapes. Labels are in the order of the task's labels in <meta>, otherwise
-in alphabetical order. A picture without a tag has no label. Attributes are no labels.
+in alphabetical order. A picture without a tag has no label. Attributes are no labels, nor are the points of skeletons,
+which the task declares as labels with a <parent>.
 """
 
 from __future__ import annotations
@@ -90,6 +91,10 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
         notes.append(f"{path.name}: attributes of labels are no labels, and are left out: {shown(attributes, 5)}")
     if automatic := sum(item.get("source") == "auto" for image in images for item in image):
         notes.append(f"{path.name}: {plural(automatic, 'label has', 'labels have')} the source auto, a model's")
+    if parts := [name for name in _declared(parsed[path], parts=True) if name not in labels]:
+        notes.append(
+            f"{path.name}: parts of skeletons are no labels, and are left out: {shown(dict.fromkeys(parts), 5)}"
+        )
     ignore = np.zeros(targets.shape, dtype=bool)
     return Contents(labels=labels, paths=list(rows), targets=targets, ignore=ignore, notes=tuple(notes))
 
@@ -115,9 +120,18 @@ def _images(path: Path) -> Iterator[ElementTree.Element]:
 def _names(parsed: Iterable[ElementTree.Element]) -> list[str]:
     """The labels of all files: first those that tasks declare, in their order."""
     parsed = list(parsed)
-    declared = [(item.text or "").strip() for one in parsed for item in one.iterfind("./meta//labels/label/name")]
+    declared = [name for one in parsed for name in _declared(one)]
     used = {label for one in parsed for image in one.iter("image") for label in _labels(image)}
     return list(dict.fromkeys(map(one_form, [*declared, *sorted(used)])))
+
+
+def _declared(parsed: ElementTree.Element, *, parts: bool = False) -> list[str]:
+    """The labels that a task declares, or the parts of its skeletons, which it declares as labels with a parent."""
+    return [
+        one_form((label.findtext("name") or "").strip())
+        for label in parsed.iterfind("./meta//labels/label")
+        if label.find("name") is not None and bool((label.findtext("parent") or "").strip()) == parts
+    ]
 
 
 def _subset(image: ElementTree.Element) -> str:

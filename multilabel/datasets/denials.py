@@ -14,18 +14,21 @@ from edgepress.multilabel.errors import InputError, shown
 _SAYS_WHETHER = frozenset((
     "present", "presence", "is_present", "positive", "is_positive", "exists", "applies", "correct", "verified",
     "answer", "value", "confidence", "confidences", "conf", "score", "scores", "probability", "probabilities", "prob",
-    "probs", "vote", "votes", "agreement", "certainty",
+    "probs", "vote", "votes", "agreement", "certainty", "polarity", "ground_truth", "is_there", "has_object",
+    "annotated", "is_annotated",
 ))  # fmt: skip
 """Columns that may say of each row whether its label applies, where another one names the label."""
 _OF_LABEL = re.compile(
     r"(labels?|tags?|class(es)?|categor(y|ies)|pred(icted|iction)?)_(scores?|conf(idences?)?|prob(abilit(y|ies)|s)?|certainty|present)"
 )
 """Likewise, with the word for what they are of."""
-_ANSWERS = {
+ANSWERS = {
     **dict.fromkeys(("positive", "pos", "present", "accept", "accepted", "correct", "+"), True),
     **dict.fromkeys(("negative", "neg", "absent", "reject", "rejected", "incorrect", "wrong", "-"), False),
 }
 """Further words that say whether a row's label applies."""
+_DENY_BY_THEMSELVES = frozenset(("negative", "absent", "reject", "rejected", "incorrect"))
+"""Those of them that deny under any name of a key in JSON."""
 _OTHER_LIST = re.compile(
     r"(neg|(hard_)?negatives?|negated|absent|wrong|rejected|excluded?|unsure|uncertain|unknown|maybe|ignored?)"
     r"|(no|not|without|neg|(hard_)?negatives?|negated|absent|missing|wrong|false|rejected|excluded?|unsure|uncertain|"
@@ -44,7 +47,7 @@ _FURTHER_LIST = re.compile(
 """Columns that may list labels beside those of the column that is read."""
 NO_CONTENT = frozenset((
     "width", "height", "score", "confidence", "iscrowd", "is_crowd", "difficult", "truncated", "count", "total", "sum",
-    "n_labels", "num_labels", "label_count", "has_label", "has_labels", "labeled", "labelled", "annotated", "annotator",
+    "n_labels", "num_labels", "label_count", "has_label", "has_labels", "labeled", "labelled", "annotator",
     "annotator_id", "reviewed", "checked", "approved", "weight", "sample_weight", "sex", "gender", "batch", "cluster",
     "exclude", "excluded", "include", "included", "skip", "ignore", "ignored", "duplicate", "is_duplicate", "deleted",
 ))  # fmt: skip
@@ -62,12 +65,41 @@ def deniers_of(table: LabelTable, picture: int, others: list[int]) -> tuple[int,
 
     def may_deny(column: int) -> bool:
         cells = {row[column].strip().lower() for row in table.sample if len(row) > column}
-        answers = all(cell in _ANSWERS or Values.parse(None).of(cell) is not None for cell in cells)
+        answers = all(cell in ANSWERS or Values.parse(None).of(cell) is not None for cell in cells)
         key = column_key(table.header[column])
         of_box = key in NO_CONTENT or _OF_BOX.fullmatch(key) is not None
-        return _says_whether(key) or key in _EXCLUDES or (repeated and answers and not of_box)
+        both = _both_answers(table, column)
+        return _says_whether(key) or key in _EXCLUDES or both or (repeated and answers and not of_box)
 
     return tuple(column for column in others if may_deny(column))
+
+
+def refuse_answers_alone(table: LabelTable, listed: int, others: list[int]) -> None:
+    """Raise an error if the column that lists labels may hold answers about those that another column names.
+
+    Args:
+        others: the columns beside it and the picture's.
+
+    Raises:
+        InputError: it holds words for yes and no alone, and another column words that occur again.
+    """
+    if not _both_answers(table, listed):
+        return
+    for column in others:
+        cells = [row[column].strip() for row in table.sample if len(row) > column]
+        if _holds_words(table, column) and len(set(cells)) < len(cells):
+            name, other = table.header[listed], table.header[column]
+            raise InputError(
+                f"{table.path}: column {name!r} holds words for yes and no alone, which may be answers about the "
+                f"labels in {other!r}; {option_for_lists(table, [listed])} takes them for labels themselves; otherwise "
+                f"keep the rows of yes alone, with {option_for_lists(table, [column])}, or give each label a column"
+            )
+
+
+def _both_answers(table: LabelTable, column: int) -> bool:
+    """Whether a column holds words such as `positive` and `negative`, of both kinds, and nothing else."""
+    cells = {row[column].strip().lower() for row in table.sample if len(row) > column and canonical(row[column])}
+    return {ANSWERS.get(cell) for cell in cells} == {True, False}
 
 
 def refuse_denied(table: LabelTable, listed: int, column: int, row: Sequence[str]) -> None:
@@ -78,7 +110,7 @@ def refuse_denied(table: LabelTable, listed: int, column: int, row: Sequence[str
     """
     cell = row[column] if len(row) > column else ""
     meaning = Values.parse(None).of(cell)
-    affirms = not canonical(cell) or _ANSWERS.get(cell.strip().lower()) or meaning == "yes"
+    affirms = not canonical(cell) or ANSWERS.get(cell.strip().lower()) or meaning == "yes"
     if column_key(table.header[column]) in _EXCLUDES:
         affirms = meaning in ("no", "unknown")
     if affirms:
@@ -190,13 +222,15 @@ def denied_in_json(name: str, value: object, known: Container[str] | None = None
     """Whether a value beside a picture's labels may say that it lacks them, or may list others that it lacks;
     nearly as `refuse_denied` and `refuse_other_lists` take the columns of a table.
 
-    A key that names a property as well (`missing`) denies only labels of the data set, or where these are not known
-    yet, what is a list of words.
+    A text such as `negative` or `rejected` denies them under any key. A key that names a property as well (`missing`)
+    denies only labels of the data set, or where these are not known yet, what is a list of words.
 
     Args:
         known: the labels of the data set, where they are known by then.
     """
     key = column_key(name)
+    if isinstance(value, str) and value.strip().lower() in _DENY_BY_THEMSELVES:
+        return True
     if not (key in _OF_MUCH or key in _EXCLUDES or _OTHER_LIST.fullmatch(key) or _says_whether(key)):
         return False  # as nearly all are, of which a file may have millions
     values, (cells, words) = Values.parse(None), _cells_and_words(value)
@@ -208,7 +242,7 @@ def denied_in_json(name: str, value: object, known: Container[str] | None = None
         return True
     if key in _EXCLUDES:
         return any(values.of(cell) not in ("no", "unknown") for cell in cells)
-    affirmed = all(_ANSWERS.get(cell.strip().lower()) or values.of(cell) == "yes" for cell in cells)
+    affirmed = all(ANSWERS.get(cell.strip().lower()) or values.of(cell) == "yes" for cell in cells)
     return _says_whether(key) and not affirmed
 
 

@@ -31,8 +31,8 @@ def in_one_line(found: Iterable[PassedOver]) -> str | None:
     """How many pictures were passed over, and why; None where there is none.
 
     Example:
-        >>> in_one_line([PassedOver(3, "in none of train and val", "old/a.jpg"), PassedOver(1, "hidden", "._b.jpg")])
-        'pictures passed over: 3 in none of train and val (such as old/a.jpg); 1 hidden (such as ._b.jpg)'
+        >>> in_one_line([PassedOver(3, "that train does not list", "old/a.jpg"), PassedOver(1, "hidden", "._b.jpg")])
+        'pictures passed over: 3 that train does not list (such as old/a.jpg); 1 hidden (such as ._b.jpg)'
     """
     said = "; ".join(map(str, found))
     return f"pictures passed over: {said}" if said else None
@@ -48,7 +48,7 @@ def passed_over(root: Path, splits: Iterable[MultiLabelDataset]) -> list[PassedO
     used = {str(path) for split in splits for path in (*split.paths, *split.copies)}
     *names, last = (split.split for split in splits)
     reasons = {
-        "named": f"in none of {', '.join(names)} and {last}" if names else f"not in {last}",
+        "named": f"that {', '.join(names)} and {last} do not list" if names else f"that {last} does not list",
         "suffix": "with a suffix that is not read",
         "hidden": "hidden",
     }

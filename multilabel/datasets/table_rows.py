@@ -149,6 +149,8 @@ def _affirmed(
             if (column, row[column]) not in said:
                 refuse_denied(table, columns.listed[0], column, row)
                 said.add((column, row[column]))
+        if columns.evidence is not None:
+            columns.evidence.add(row)
         yield number, row
 
 

@@ -23,7 +23,8 @@ _MEANINGS: dict[str, Meaning] = {
     **dict.fromkeys(("0", "false", "no", "n", "f"), "no"),
     "-1": "unknown",
 }
-_EMPTY = frozenset(("", "nan", "<na>", "null", "none"))
+_EMPTY = frozenset(("", "nan", "<na>", "null", "none", r"\n"))
+"""`\\N`, in any case, is what MySQL and PostgreSQL export for an unknown value."""
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,2})?")
 _WITH_COMMA = re.compile(r"([+-]?\d+),00?")
 """A whole number as spreadsheets write it in countries with a decimal comma; three digits might be a thousand."""

@@ -7,9 +7,9 @@ VOC2007/JPEGImages/<id>.jpg                 or images/
 
 The root is the year's folder or the VOCdevkit above it. Lists are searched for in ImageSets/Main, otherwise anywhere
 below ImageSets/. A split without a list of its own holds the pictures that its labels' lists name; a picture that none
-of these names has no label. Without lists, folders say the splits (see `voc_folders`), and a picture without an
-annotation has no label. Labels are in alphabetical order, as is usual in the field. Hidden files are left out and
-counted.
+of these names has no label. Without lists there, folders say the splits (see `voc_folders`), or lists beside the
+annotations do (see `voc_split_lists`), and a picture without an annotation has no label. Labels are in alphabetical
+order, as is usual in the field. Hidden files are left out and counted.
 """
 
 from __future__ import annotations
@@ -28,9 +28,11 @@ from edgepress.multilabel.datasets.voc_annotations import (
     annotations_below,
     attributes_in,
     naming_another,
+    of_hidden,
     read_annotation,
 )
 from edgepress.multilabel.datasets.voc_folders import (
+    ALL,
     Place,
     annotations_of,
     is_split,
@@ -46,8 +48,11 @@ from edgepress.multilabel.datasets.voc_lists import (
     VALUES,
     Lists,
     find_lists,
+    named_again,
     without_suffix,
 )
+from edgepress.multilabel.datasets.voc_split_lists import Beside, find_beside, unread_beside
+from edgepress.multilabel.datasets.voc_unlisted import read_folder, read_listed, refuse_twice
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.labels import LabelSpace, one_form
 from edgepress.multilabel.plural import plural
@@ -64,7 +69,10 @@ def recognise(root: Path, options: DataOptions) -> bool:
 def splits(root: Path, options: DataOptions) -> list[str]:
     """The names of the lists; without lists, those of the folders, or `all`."""
     lists = _lists_of(root)
-    return lists.splits if lists is not None else sorted(_places(root))
+    if lists is not None:
+        return lists.splits
+    places = _places(root)
+    return sorted(_beside(root, places).splits or places)
 
 
 def read(root: Path, split: str, options: DataOptions) -> Contents:
@@ -78,7 +86,7 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
     """
     files.plain(split, f"split {split!r}")
     lists = _lists_of(root)
-    return _read_places(root, split, options) if lists is None else _read_lists(root, split, lists, options)
+    return _read_unlisted(root, split, options) if lists is None else _read_lists(root, split, lists, options)
 
 
 def _read_lists(root: Path, split: str, lists: Lists, options: DataOptions) -> Contents:
@@ -98,14 +106,12 @@ def _read_lists(root: Path, split: str, lists: Lists, options: DataOptions) -> C
     rows, again = lists.ids(split)
     if not rows:
         raise files.empty_split(lists.plain.get(split, year), split)
-    notes = [*_of_hidden(hidden, folder), *naming_another(annotations)]
+    notes = [*of_hidden(hidden, folder), *naming_another(annotations)]
     if lists.graded:  # the lists say the labels, so only these pictures' files count
         stems = {without_suffix(name) for name, _ in rows}
         annotations = {stem: read_annotation(path) for stem, path in found.items() if stem in stems}
     notes += attributes_in(annotations.values())
-    if again:
-        one, many = (f"of the list {split!r} {name} a picture again" for name in ("names", "name"))
-        notes.append(f"{plural(again, f'line {one}', f'lines {many}')}; each is read once")
+    notes += named_again(again, split)
     pictures = Pictures(*pictures_of(year))
     paths = [pictures.find(name, where) for name, where in rows]
     if lists.graded and all((label, split) in lists.graded for label in labels):
@@ -115,30 +121,23 @@ def _read_lists(root: Path, split: str, lists: Lists, options: DataOptions) -> C
         missing = next(label for label in labels if (label, split) not in lists.graded)
         raise InputError(f"{lists.folder / f'{missing}_{split}.txt'}: no such file, and no Annotations")
     else:
-        present = _from_objects(folder, rows, labels, annotations, listed=True)
-    return _contents(labels, paths, present, options, [*notes, *lists.notes, *pictures.notes])
+        present = _from_objects(folder, rows, labels, annotations)
+    refuse_twice(paths, [where for _, where in rows])
+    notes += [*lists.notes, *pictures.notes, *unread_beside(root, year, "ImageSets/ says the splits")]
+    return _contents(labels, paths, present, options, notes)
 
 
-def _read_places(root: Path, split: str, options: DataOptions) -> Contents:
-    """Read one split where no list names its pictures; labels are those of all splits."""
+def _read_unlisted(root: Path, split: str, options: DataOptions) -> Contents:
+    """Read one split where no list in ImageSets/ names its pictures; labels are those of all splits."""
     places = _places(root)
-    if split not in places:
-        raise files.unknown_split(root, split, f"ImageSets/Main/{split}.txt", sorted(places))
-    place, annotations, named = places[split], dict[str, Annotation](), set[str]()
-    for name, one in places.items():
-        each = {identity: read_annotation(path) for identity, path in one.ids()[0].items()}
-        named |= {one_form(label) for found in each.values() for label in found.objects}
-        annotations = each if name == split else annotations
-    labels = files.label_space(sorted(named), str(place.annotations))
-    found, hidden = place.ids()
-    bare = place.bare(found)
-    notes = [*_of_hidden(hidden, place.annotations), *naming_another(annotations), *attributes_in(annotations.values())]
-    notes += [files.unannotated(len(bare))] if bare else []
-    rows = sorted([*((name, str(path)) for name, path in found.items()), *((name, str(root)) for name in bare)])
-    pictures = Pictures(*place.pictures)
-    paths = [pictures.find(name, where) for name, where in rows]
-    present = _from_objects(place.annotations, rows, labels, annotations, listed=False)
-    return _contents(labels, paths, present, options, [*notes, *pictures.notes])
+    beside = _beside(root, places)
+    known = sorted(beside.splits or places)
+    if split not in known:
+        raise files.unknown_split(root, split, f"ImageSets/Main/{split}.txt", known)
+    listed = beside.splits.get(split)
+    read = read_folder(places, split) if listed is None else read_listed(places[ALL], listed)
+    refuse_twice(read.paths, read.sources)
+    return _contents(read.labels, read.paths, read.present(), options, [*read.notes, *beside.notes])
 
 
 def _contents(
@@ -148,10 +147,6 @@ def _contents(
     targets = (present == PRESENT) | hard if options.difficult == "positive" else present == PRESENT
     ignore = unknown | hard if options.difficult == "ignore" else unknown
     return Contents(labels=labels, paths=paths, targets=targets.astype(np.uint8), ignore=ignore, notes=tuple(notes))
-
-
-def _of_hidden(hidden: int, folder: Path) -> list[str]:
-    return [f"{hidden} hidden files below {folder.name}/ left out"] if hidden else []
 
 
 def _years(root: Path) -> list[Path]:
@@ -199,6 +194,15 @@ def _places(root: Path) -> dict[str, Place]:
     if not found and not years:
         raise InputError(f"{root}: no Pascal VOC; expected {LOOKS_FOR}")
     return found
+
+
+def _beside(root: Path, places: dict[str, Place]) -> Beside:
+    """The lists of splits beside the annotations, where neither ImageSets/ nor folders say the splits."""
+    years = _years(root)
+    year = years[0] if len(years) == 1 else root
+    if list(places) == [ALL]:
+        return find_beside(root, year, places[ALL])
+    return Beside(notes=unread_beside(root, year, "folders say the splits"))
 
 
 def _is_known(name: str, pictures: Pictures, annotations: Path) -> bool:
@@ -274,8 +278,6 @@ def _from_objects(
     rows: Iterable[tuple[str, str]],
     labels: LabelSpace,
     annotations: dict[str, Annotation],
-    *,
-    listed: bool,
 ) -> np.ndarray:
     """int8 `[N, C]` from annotations: what their objects say of each label, otherwise `ABSENT`."""
     rows = list(rows)
@@ -286,9 +288,7 @@ def _from_objects(
         if found is None:
             path = folder / f"{stem}.xml"
             if not files.is_file(path):
-                if listed:
-                    raise InputError(f"{path}: no such file, named by {where}")
-                continue
+                raise InputError(f"{path}: no such file, named by {where}")
             found = read_annotation(path)
         for label, value in found.objects.items():
             if label not in labels:

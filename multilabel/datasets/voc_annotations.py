@@ -51,6 +51,11 @@ def annotations_below(folder: Path) -> tuple[dict[str, Path], int]:
     return {name: found[name] for name in sorted(found)}, hidden
 
 
+def of_hidden(hidden: int, folder: Path) -> list[str]:
+    """Say how many hidden files were left out."""
+    return [f"{hidden} hidden files below {folder.name}/ left out"] if hidden else []
+
+
 def parse_xml(path: Path, expected: str, most: int = MAX_XML_BYTES) -> ElementTree.Element:
     """Parse an XML file that declares nothing, and return its root.
 

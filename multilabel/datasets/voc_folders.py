@@ -1,7 +1,9 @@
 """Pascal VOC's annotations without lists of splits: where they and their pictures lie, and what that says of splits.
 
-Annotations/<id>.xml, JPEGImages/<id>.jpg               one split, `all`
+Annotations/<id>.xml, JPEGImages/<id>.jpg               one split, `all`, or those of lists (see `voc_split_lists`)
+Annotations/<batch>/<id>.xml, JPEGImages/<id>.jpg       the same, where a folder is not named as a split
 Annotations/<split>/<id>.xml, images/<split>/<id>.jpg   one split a folder, where each is named as a split
+Annotations/<split>/<id>.xml, images/<id>.jpg           the same; a split of several holds annotated pictures alone
 <split>/annotations/<id>.xml, <split>/images/<id>.jpg   one split a folder
 <split>/<id>.xml, <split>/<id>.jpg                      Roboflow; or both in the root (LabelImg), the split `all`
 """
@@ -9,6 +11,7 @@ Annotations/<split>/<id>.xml, images/<split>/<id>.jpg   one split a folder, wher
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,19 +34,33 @@ class Place:
     annotations: Path
     pictures: tuple[Path, ...]
     """The folders of the pictures; a picture has the path of its annotation below the first that has it."""
+    shared: bool = False
+    """Whether the pictures of other splits lie there too, so that a picture without an annotation is of no split."""
 
     def ids(self) -> tuple[dict[str, Path], int]:
         """From id to annotation, and the number of hidden annotations; see `annotations_below`."""
         return annotations_below(self.annotations)
 
-    def bare(self, annotated: dict[str, Path]) -> list[str]:
-        """The names of the pictures without an annotation."""
-        names: dict[str, str] = {}
+    def bare(self, annotated: Collection[Path]) -> list[Path]:
+        """The pictures without an annotation.
+
+        Args:
+            annotated: the pictures that have one. An annotation's id does not say which picture this is, because the
+                annotations may lie in a folder that the pictures lack.
+        """
+        homes = {stem: folder for folder, stem in map(self.inside, annotated)}
+        found: list[Path] = []
         for folder in self.pictures:
             for path in files.below(folder, files.PICTURE_SUFFIXES):
-                name = path.relative_to(folder).as_posix()
-                names.setdefault(without_suffix(name), name)
-        return [name for stem, name in names.items() if stem not in annotated]
+                if path not in annotated and homes.setdefault(self.inside(path)[1], folder) == folder:
+                    found.append(path)
+        return found
+
+    def inside(self, picture: Path) -> tuple[Path, str]:
+        """The folder of pictures that a picture lies in, and its path below this folder, without its suffix."""
+        parts = picture.parts
+        folder = next(one for one in self.pictures if parts[: len(one.parts)] == one.parts)
+        return folder, without_suffix("/".join(parts[len(folder.parts) :]))
 
 
 def annotations_of(year: Path) -> Path:
@@ -70,9 +87,10 @@ def places_in_year(year: Path) -> dict[str, Place]:
     tops = {name.partition("/")[0] if "/" in name else "" for name in ids}
     if not all(is_split(top) for top in tops):
         return {ALL: Place(annotations, pictures)}
+    own = {top: tuple(folder / top for folder in pictures if (folder / top).is_dir()) for top in tops}
     return {
-        top: Place(annotations / top, tuple(folder / top for folder in pictures if (folder / top).is_dir()) or pictures)
-        for top in tops
+        top: Place(annotations / top, folders or pictures, shared=not folders and len(own) > 1)
+        for top, folders in own.items()
     }
 
 

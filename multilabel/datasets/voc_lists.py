@@ -11,6 +11,7 @@ from edgepress.multilabel.datasets import files
 from edgepress.multilabel.datasets.columns import SPLIT_NAMES
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.labels import one_form
+from edgepress.multilabel.plural import plural
 
 PRESENT, TO_IGNORE, DIFFICULT, ABSENT = 2, 1, 0, -1
 """What is said of a label; the larger one counts where a picture's objects say several."""
@@ -55,6 +56,12 @@ def without_suffix(name: str) -> str:
     """An id without the suffix of a picture file."""
     stem, dot, ending = name.rpartition(".")
     return stem if dot and f".{ending.lower()}" in files.PICTURE_SUFFIXES else name
+
+
+def named_again(lines: int, name: str) -> list[str]:
+    """Say how many lines of a list name a picture that an earlier line names."""
+    one, many = (f"of the list {name!r} {verb} a picture again" for verb in ("names", "name"))
+    return [f"{plural(lines, f'line {one}', f'lines {many}')}; each is read once"] if lines else []
 
 
 def find_lists(folder: Path, is_known: Callable[[str], bool]) -> Lists:

@@ -25,6 +25,13 @@ def write(path: Path, *lines: str) -> Path:
     return path
 
 
+def imagefolder(root: Path, rows: dict[str, dict], split: str = "train") -> Path:
+    for name in rows:
+        picture(root / split / name)
+    write(root / split / "metadata.jsonl", *(json.dumps({"file_name": name, **row}) for name, row in rows.items()))
+    return root
+
+
 def refusal(root: Path, split: str = "test", **options) -> str:
     with pytest.raises(InputError) as caught:
         load_dataset(root, split, **options)

@@ -269,8 +269,8 @@ def test_pictures_that_no_split_has_are_counted_by_reason(tmp_path):
     found = passed_over(tmp_path, [load_dataset(tmp_path, "train")])
     assert [(one.pictures, one.example) for one in found] == [(2, "b.jpg"), (1, "e.heic"), (2, "._a.jpg")]
     assert in_one_line(found) == (
-        "pictures passed over: 2 not in train (such as b.jpg); 1 with a suffix that is not read (such as e.heic); "
-        "2 hidden (such as ._a.jpg)"
+        "pictures passed over: 2 that train does not list (such as b.jpg); "
+        "1 with a suffix that is not read (such as e.heic); 2 hidden (such as ._a.jpg)"
     )
     assert in_one_line([]) is None
     (tmp_path / "f.mpo").write_bytes((tmp_path / "a.jpg").read_bytes())
@@ -285,4 +285,4 @@ def test_copies_in_several_label_folders_are_not_passed_over(tmp_path):
     train, val = (load_dataset(tmp_path, split) for split in ("train", "val"))
     assert [len(train), passed_over(tmp_path, [train, val])] == [1, []]
     (found,) = passed_over(tmp_path, [train])
-    assert str(found) == "1 not in train (such as val/boat/b.jpg)"
+    assert str(found) == "1 that train does not list (such as val/boat/b.jpg)"

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from edgepress.deploy.bench import latency
 from edgepress.deploy.bench.benchmark import BenchSettings
 from edgepress.deploy.bench.latency import bench
 from edgepress.deploy.bench.memory import PeakMemory
@@ -262,6 +263,22 @@ def test_a_device_that_is_not_here_is_named(build):
 )
 def test_numbers_of_another_kind_are_refused_in_words(onnx_bundle, given):
     with pytest.raises(InputError, match=r"bench: received batches .*; expected at least one each"):
+        bench(onnx_bundle, **{**SHORT, **given})
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"streams": [1, 100_000]}, r"^streams 100000: expected at most \d+, which is 8 for each core here"),
+        (
+            {"batches": [1, 10**12]},
+            r"^bench: a batch of 1000000000000 pictures of \d+ px is \d+ GB, and this machine has",
+        ),
+    ],
+)
+def test_numbers_that_no_machine_holds_are_refused_before_the_engine_opens(onnx_bundle, monkeypatch, given, said):
+    monkeypatch.setattr(latency, "open_engine", lambda *_, **__: pytest.fail("opened"))
+    with pytest.raises(InputError, match=said):
         bench(onnx_bundle, **{**SHORT, **given})
 
 

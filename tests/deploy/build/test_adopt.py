@@ -234,6 +234,22 @@ def test_optimisations_that_change_what_the_operators_mean_are_told(data, tmp_pa
     assert ("what the graph's operators mean" in caplog.text) == told
 
 
+class Decided(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x > x.mean(-1, keepdim=True)).to(torch.float32)
+
+
+@pytest.mark.parametrize(("last", "told"), [(Decided(), True), (nn.Sigmoid(), False)])
+def test_a_graph_that_ends_in_decisions_is_told(data, tmp_path, caplog, last, told):
+    torch.manual_seed(0)
+    file = exported(Net(last=last), tmp_path / "own.onnx")
+    config = NORMAL.model_copy(update={"activation": "sigmoid"})
+    adopt_onnx(file, data, tmp_path / "onnx-fp32", labels=OWN, config=config)
+    assert (
+        "pictures are 0 or 1, as decisions are. mAP, thresholds and probabilities need scores" in caplog.text
+    ) == told
+
+
 def test_bgr_channels_are_turned_within_the_graph(net, data, tmp_path):
     file = exported(net, tmp_path / "own.onnx")
     weight = net.stem[0].weight.detach().numpy()[:, ::-1].copy()

@@ -189,6 +189,10 @@ def test_cuda_bindings_are_asked_and_not_only_imported(monkeypatch, code, driver
             (8, "x86_64", None, ["opencv-python-headless 4.10.0.84", "opencv-python 4.11.0.86"]),
             ["opencv-python-headless 4.10.0.84 and opencv-python 4.11.0.86 write into one folder"],
         ),
+        (
+            (8, "x86_64", None, ["onnxruntime 1.32.0", "onnxruntime-gpu 1.32.0", "ncnn 1.0.20261020"]),
+            ["onnxruntime 1.32.0 and onnxruntime-gpu 1.32.0 write into one folder"],
+        ),
     ],
 )
 def test_what_works_and_is_not_what_one_takes_it_for_is_cautioned(given, told):

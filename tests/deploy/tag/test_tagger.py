@@ -120,6 +120,12 @@ def test_bad_pictures_are_named(onnx_bundle, splits, tmp_path):
             tagger.predict(half)
         with pytest.raises(InputError, match=r"absent\.jpg: cannot be read"):
             tagger.predict(tmp_path / "absent.jpg")
+        with pytest.raises(
+            InputError, match=r"the picture is 'a\\x00b\.jpg' \(embedded null byte\); expected its path"
+        ):
+            tagger.predict("a\0b.jpg")
+        with pytest.raises(InputError, match="the picture is a text of 5,000 characters; expected its path"):
+            tagger.predict("a" * 5000)
         with pytest.raises(InputError, match=r"received float64 \[8, 8, 3\]"):
             tagger.predict(np.zeros((8, 8, 3)))
 

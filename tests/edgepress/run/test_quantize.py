@@ -23,7 +23,7 @@ from edgepress.multilabel.datasets import load_dataset
 from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.ratio import Ratio
 from edgepress.multilabel.saturation import weight_bits_here
-from edgepress.run import candidates, quantize
+from edgepress.run import aligned_decisions, candidates, quantize
 from edgepress.run.build import build_engine
 from edgepress.run.judge import slower_than_fp32
 from edgepress.run.quantize import quantize_bundle
@@ -89,7 +89,7 @@ def test_other_decisions_of_the_parent_are_searched_again_where_too_many_change(
     made, splits, tmp_path, monkeypatch, flips, again
 ):
     monkeypatch.setattr(quantize, "quantize", lambda *_, **__: pytest.fail("searched again"))
-    monkeypatch.setattr(quantize, "flips_per_yes", lambda *_: flips)
+    monkeypatch.setattr(aligned_decisions, "flips_per_yes", lambda *_: flips)
     parent = Bundle.open(shutil.copytree(made.path.parent / "onnx-fp32", tmp_path / "onnx-fp32"))
     kept = shutil.copytree(made.path, tmp_path / "int8")
     strict = parent.decisions.model_copy(update={"thresholds": (0.4,) * len(parent.labels)})

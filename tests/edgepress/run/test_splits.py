@@ -105,14 +105,14 @@ def test_what_cells_were_taken_for_and_what_was_passed_over_is_told_and_kept(tmp
         "empty: 1 cell, taken for unknown"
     )
     assert told[:3] == [f"train: {cells}", f"val: {cells}", f"test: {cells}"]
-    assert told[3] == "pictures passed over: 1 in none of train, val and test (such as images/more.png)"
+    assert told[3] == "pictures passed over: 1 that train, val and test do not list (such as images/more.png)"
     kept = SplitFacts(split="train", values=splits.train.values)
     facts = DataFacts(root="", labels=2, labels_counted=2, prevalence=0, train_pictures=3, val_pictures=3,
                       test_pictures=3, splits=(kept,), passed_over=splits.passed_over)  # fmt: skip
     written = json.loads(facts.model_dump_json())
     assert written["splits"][0]["values"][0] == {"text": "1", "cells": 2, "meaning": "yes"}
     assert written["passed_over"] == [
-        {"pictures": 1, "reason": "in none of train, val and test", "example": "images/more.png"}]  # fmt: skip
+        {"pictures": 1, "reason": "that train, val and test do not list", "example": "images/more.png"}]  # fmt: skip
     assert DataFacts.model_validate_json(facts.model_dump_json()) == facts
 
 
@@ -122,7 +122,7 @@ def test_a_verb_that_learns_tells_the_same(tmp_path, edgepress):
     answer = edgepress("teach", tmp_path, "--out", tmp_path / "teacher", "--weights", "none")
     assert answer.code == 2
     assert "train: 1: 2 cells, taken for yes; 0: 2 cells, taken for no; " in answer.err
-    assert "pictures passed over: 2 in none of train, val and test (such as images/more.png)" in answer.err
+    assert "pictures passed over: 2 that train, val and test do not list (such as images/more.png)" in answer.err
     assert "mAP counts 0 of 2 labels" in answer.err
 
 

@@ -33,6 +33,13 @@ def test_numbers_in_json_lines_have_the_names_of_the_card(tmp_path, names, ends)
     check(load_dataset(root, "train"), NAMES, ["a.jpg", "b.jpg", "c.jpg"], [[0, 0, 1], [1, 0, 0], [0, 1, 0]])
 
 
+def test_a_number_in_quotes_is_told_from_a_name(tmp_path):
+    root = card(tmp_path, LISTED)
+    write(root / "train" / "metadata.jsonl", json.dumps({"file_name": "a.jpg", "labels": ["0", "2"]}))
+    said = "label '0' is a text; README.md names the labels by their numbers: expected 0 without quotes, or a name"
+    assert said in refusal(root, "train")
+
+
 def test_numbers_in_a_table_have_the_names_of_the_card(tmp_path):
     root = card(tmp_path, MAPPED)
     write(root / "train" / "metadata.csv", "file_name,label", "a.jpg,2", "b.jpg,0", "c.jpg,2")

@@ -199,3 +199,14 @@ def test_a_second_list_of_labels_is_not_left_out_by_itself(tmp_path, column):
     both = load_dataset(root, label_columns=f"label,{column}")
     check(both, ["cat", "cow", "dog"], ["a.jpg", "b.jpg", "c.jpg"], [[1, 0, 1], [0, 0, 1], [1, 1, 0]])
     assert load_dataset(root, label_columns="label").targets.sum() == 3
+
+
+@pytest.mark.parametrize("options", [{}, {"label_columns": "labels"}])
+def test_a_table_without_labels_leaves_the_others_readable(tmp_path, options):
+    """As a competition's test.csv, which has every column of train.csv but the labels."""
+    root = write_csv(tmp_path, "image,site,labels", "a.jpg,A,cat;dog", "b.jpg,B,dog", split="train")
+    write(root / "test.csv", "image,site", "c.jpg,A")
+    data = load_dataset(root, "train", **options)
+    check(data, ["cat", "dog"], ["a.jpg", "b.jpg"], [[1, 1], [0, 1]])
+    assert "tables without a column of labels, of which none is read: test.csv" in data.notes
+    assert "test.csv" in refusal(root, "test", **options)

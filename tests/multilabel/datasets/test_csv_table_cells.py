@@ -156,3 +156,8 @@ def test_numbers_as_numpy_writes_them(tmp_path):
     one, zero = "1.000000000000000000e+00", "0.000000000000000000e+00"
     root = write_csv(tmp_path, "path,cat,dog", f"a.jpg,{one},{zero}", f"b.jpg,{zero},1E0", "c.jpg,1,1")
     check(load_dataset(root), ["cat", "dog"], ["a.jpg", "b.jpg", "c.jpg"], [[1, 0], [0, 1], [1, 1]])
+
+
+def test_what_databases_export_for_an_unknown_value_is_an_empty_cell(tmp_path):
+    root = write_csv(tmp_path, "path,labels", r"a.jpg,\N", "b.jpg,dog", split="train")
+    check(load_dataset(root, "train"), ["dog"], ["a.jpg", "b.jpg"], [[0], [1]])

@@ -130,3 +130,19 @@ def test_annotations_alone_beside_a_folder_of_ones_own(root):
         "photos/c.jpg",
     ]
     assert "3 pictures were found by their names alone, in photos/, photos/more/" in data.notes
+
+
+def test_the_points_of_a_skeleton_are_no_labels(root):
+    """A task declares them as labels with a parent, and pictures have them within the skeleton alone."""
+    parts = [
+        f"<label><name>{name}</name><type>points</type><parent>dock</parent></label>" for name in ("nose", "crane")
+    ]
+    skeleton = '<skeleton label="dock"><points label="nose" outside="0" points="1,1"></points></skeleton>'
+    export(root, IMAGES[0], IMAGES[1], image(2, "c.jpg", skeleton, tag("boat")))
+    text = (root / "annotations.xml").read_text()
+    parent = text.replace("<labels>", f"<labels>{''.join(parts)}<label><name>quay</name><parent></parent></label>")
+    (root / "annotations.xml").write_text(parent)
+    data = load_dataset(root, "default")
+    labels, names = ["quay", "dock", "boat", "crane"], ["b.jpg", "a.jpg", "c.jpg"]
+    check(data, labels, names, [[0, 0, 1, 1], [0, 0, 0, 0], [0, 1, 1, 0]])
+    assert data.notes == ("annotations.xml: parts of skeletons are no labels, and are left out: nose",)

@@ -14,6 +14,7 @@ import pytest
 from edgepress.multilabel.datasets import DataOptions, load_dataset, refuse_leaks
 from edgepress.multilabel.errors import InputError
 from tests.conftest import write_tiny_data
+from tests.multilabel import layouts
 
 ROWS = [
     {"file_name": "b.png", "labels": ["dog", "cat"]},
@@ -288,3 +289,18 @@ def test_options_of_another_type_are_refused_in_words(root, arguments, fields, s
 def test_what_is_no_path_is_refused_in_words(given):
     with pytest.raises(InputError, match=rf"the data set is {type(given).__name__}; expected its path"):
         load_dataset(given)
+
+
+def test_labels_in_a_more_general_format_beside_those_that_are_read_are_told(tmp_path):
+    for shade, name in enumerate("ab"):
+        layouts.picture(tmp_path / f"{name}.jpg", shade)
+    images = [{"id": row, "file_name": f"{name}.jpg"} for row, name in enumerate("ab")]
+    coco = {"images": images, "annotations": [{"id": 1, "image_id": 0, "category_id": 1}],
+            "categories": [{"id": 1, "name": "cat"}]}  # fmt: skip
+    layouts.write(tmp_path / "annotations/instances_train.json", json.dumps(coco))
+    assert load_dataset(tmp_path, "train").notes == ()
+    layouts.write(tmp_path / "train.csv", "image,labels", "a.jpg,dog", "b.jpg,cat")
+    told = "read as coco; csv, which would be read by --format csv, has labels of train"
+    assert load_dataset(tmp_path, "train").notes == (told,)
+    assert load_dataset(tmp_path, "train", format="coco").notes == ()
+    assert load_dataset(tmp_path, "train", format="csv").labels.names == ("cat", "dog")

@@ -44,6 +44,51 @@ def test_the_same_words_may_deny_where_they_list_labels(tmp_path, column, cell):
     check(load_dataset(root, label_columns="labels"), ["cat", "dog"], ["a.jpg", "b.jpg", "c.jpg"], TARGETS)
 
 
+@pytest.mark.parametrize(
+    ("column", "cells"),
+    [
+        ("polarity", ("positive", "negative", "positive")),
+        ("review", ("accepted", "rejected", "")),
+        ("status", ("Rejected", "Accepted", "accepted")),
+        ("ground_truth", ("1", "0", "1")),
+        ("is_there", ("True", "True", "False")),
+        ("annotated", ("1", "1", "0")),
+    ],
+)
+def test_answers_of_both_kinds_beside_a_label_are_refused_where_no_picture_repeats(tmp_path, column, cells):
+    said = refusal(root := table(tmp_path, column, *cells))
+    assert f"column {column!r} holds " in said
+    assert "may say whether a picture has the label in 'labels'" in said
+    check(load_dataset(root, label_columns="labels"), ["cat", "dog"], ["a.jpg", "b.jpg", "c.jpg"], TARGETS)
+
+
+@pytest.mark.parametrize(
+    ("column", "cells"),
+    [("review", ("done", "open", "done")), ("mood", ("positive", "neutral", "negative")), ("indoor", ("1", "0", "1"))],
+)
+def test_other_words_beside_a_label_are_left_out_with_a_line(tmp_path, column, cells):
+    data = load_dataset(table(tmp_path, column, *cells))
+    check(data, ["cat", "dog"], ["a.jpg", "b.jpg", "c.jpg"], TARGETS)
+    assert f"test.csv: columns that are no labels left out: {column}" in data.notes
+
+
+def test_answers_in_the_column_of_labels_are_asked_about_where_another_may_name_these(tmp_path):
+    rows = ["a.jpg,cat,positive", "b.jpg,cat,negative", "c.jpg,dog,positive"]
+    said = refusal(root := write_csv(tmp_path, "image,attribute,label", *rows))
+    assert (
+        "column 'label' holds words for yes and no alone, which may be answers about the labels in 'attribute'" in said
+    )
+    names = ["a.jpg", "b.jpg", "c.jpg"]
+    check(load_dataset(root, label_columns="label"), ["negative", "positive"], names, [[0, 1], [1, 0], [0, 1]])
+    check(load_dataset(root, label_columns="attribute"), ["cat", "dog"], names, [[1, 0], [1, 0], [0, 1]])
+
+
+def test_positive_and_negative_by_themselves_are_labels(tmp_path):
+    root = write_csv(tmp_path, "image,label", "a.jpg,positive", "b.jpg,negative", "c.jpg,positive")
+    wanted = [[0, 1], [1, 0], [0, 1]]
+    check(load_dataset(root), ["negative", "positive"], ["a.jpg", "b.jpg", "c.jpg"], wanted)
+
+
 def test_a_label_of_labels_txt_alone_is_one_as_well(tmp_path):
     root = table(tmp_path, "missing", "cow", "", "")
     assert load_dataset(root).labels.names == ("cat", "dog")
@@ -54,6 +99,11 @@ def test_a_label_of_labels_txt_alone_is_one_as_well(tmp_path):
 @pytest.mark.parametrize(
     ("key", "value", "denies"),
     [
+        ("label_status", "Rejected", True),
+        ("polarity", "positive", False),
+        ("sentiment", "neutral", False),
+        ("annotated", False, True),
+        ("annotated", True, False),
         ("difficult", [0, 0], False),
         ("difficult", 1, False),
         ("no", 17, False),

@@ -11,7 +11,8 @@ from tests.multilabel.layouts import check, picture, refusal
 
 
 def chosen(*names: str, kind: str = "choices", source: str = "choice") -> dict:
-    return {"id": "r1", "type": kind, "from_name": source, "to_name": "image", "value": {kind: list(names)}}
+    value = {kind: list(names)}
+    return {"id": f"id-{source}", "type": kind, "from_name": source, "to_name": "image", "value": value}
 
 
 def annotation(*results: dict, **more) -> dict:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgepress.multilabel.datasets import load_dataset
-from edgepress.multilabel.datasets.together import missing_splits, notes_of, unlike_labels
+from edgepress.multilabel.datasets.together import few_to_prove, missing_splits, notes_of, unlike_labels
 from tests.multilabel.layouts import picture, write
 
 
@@ -20,6 +20,27 @@ def tables(root, **headers: str):
         for row in range(2):
             picture(root / f"{split}{row}.jpg", 20 * shade + row)
     return root
+
+
+@pytest.mark.parametrize(
+    ("pictures", "told"),
+    [
+        ({"train": 9, "test": 99}, "test has 99 pictures, on which few engines can be proven: give it at least 100"),
+        ({"train": 900, "testing": 1}, "testing has 1 picture, on which"),
+        ({"train": 900, "test": 100}, None),
+        ({"train": 9, "val": 9}, None),
+    ],
+)
+def test_a_test_split_that_is_too_small_to_prove_an_engine_is_told(pictures, told):
+    found = few_to_prove(pictures)
+    assert found is None if told is None else found.startswith(told)
+
+
+def test_data_tells_that_test_is_too_small(tmp_path, edgepress):
+    root = tables(tmp_path, train="path,cat,dog", val="path,cat,dog", test="path,cat,dog")
+    told = few_to_prove({"test": 2})
+    assert edgepress("data", root).out.splitlines()[-1] == told
+    assert edgepress("data", root, "--json").json["few_to_prove"] == told
 
 
 def test_labels_that_differ_in_case_between_splits_are_told(tmp_path, edgepress):
