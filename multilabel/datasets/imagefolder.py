@@ -92,9 +92,10 @@ def _read_lines(
     empty: Counter[str] = Counter()
     numbers, both = False, len(labels) == 2
     for number, row in metadata_rows(listing, options, labels if labels_txt else names):
-        said.update(row.get("split", ()))
-        others.update(dict.fromkeys(row.get("others", ())))
-        numbers = numbers or any(isinstance(item, int) for item in row["labels"])
+        if len(row) > 3:  # most have names for labels, and no other key
+            said.update(row["split"])
+            others.update(dict.fromkeys(row["others"]))
+            numbers = numbers or any(isinstance(item, int) for item in row["labels"])
         both = both and numbers and len(row["labels"]) == 2
         if not row["labels"]:
             empty.update(row.get("text", ()))
