@@ -235,7 +235,7 @@ def _seems_probable(foreign: Foreign) -> bool:
     pixels = random.standard_normal(shape, np.float32) if foreign.dtype == _FLOAT else random.integers(0, 256, shape)
     session = session_of(foreign.model, foreign.source)
     answers = run_on(session, foreign.source, foreign.input, foreign.output, pixels.astype(foreign.dtype))
-    return answers.dtype.kind == "f" and bool(answers.min() >= 0 and answers.max() <= 1)
+    return answers.dtype.kind == "f" and bool(answers.min() >= -1e-4 and answers.max() <= 1 + 1e-4)  # rounded
 
 
 def _dtype(file: Path, value: onnx.ValueInfoProto) -> str:

@@ -62,7 +62,35 @@ def load(file: Path) -> tuple[onnx.ModelProto, tuple[str, ...]]:
                 side.HasField("dim_value") and side.dim_value <= 0
             ):  # as Paddle and old Keras converters write a free one
                 side.ClearField("dim_value")
+    _sort(model.graph)
     return model, tuple(sorted(places))
+
+
+def _sort(graph: onnx.GraphProto) -> None:
+    """Put nodes behind those whose values they take, as ONNX demands.
+
+    ONNX Runtime's own converter to float16 appends its casts of the inputs at the end (onnxruntime 1.32.0), and ONNX
+    Runtime opens such a file, but not a graph that another one follows.
+    """
+    known = {"", *(value.name for value in (*graph.input, *graph.initializer))}
+    known |= {constant.values.name for constant in graph.sparse_initializer}
+    ordered: list[onnx.NodeProto] = []
+    left, passes = list(graph.node), 0
+    while left:
+        waiting = []
+        for node in left:
+            if known.issuperset(node.input):
+                known.update(node.output)
+                ordered.append(node)
+            else:
+                waiting.append(node)
+        if len(waiting) == len(left):
+            return  # a circle, or a value from nowhere, of which the check of the model will tell
+        left, passes = waiting, passes + 1
+    if passes > 1:
+        copies = [type(node).FromString(node.SerializeToString()) for node in ordered]
+        del graph.node[:]
+        graph.node.extend(copies)
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:

@@ -202,7 +202,7 @@ def _known_activation(foreign: Foreign, answers: np.ndarray) -> Activation:
                 f"activation {foreign.activation} gives probabilities, from 0 to 1: leave it out for logits"
             )
         return foreign.activation
-    if answers.min() >= 0 and answers.max() <= 1:
+    if answers.min() >= -_ROUNDED and answers.max() <= 1 + _ROUNDED:
         raise InputError(f"{foreign.source}: {IN_UNIT}")
     if answers.shape[1] > 1 and np.abs(np.exp(np.minimum(answers, 1)).sum(axis=1) - 1).max() <= _ROUNDED:
         raise InputError(

@@ -38,7 +38,8 @@ class QuantizeConfig(Config):
     choice: Choice = "covering"
     """How they are chosen: so that every label is shown, at random, or as different as the fp32 model sees them."""
     budget: float = Field(default=0.5, ge=0)
-    """The allowed drop on val: points of mAP that INT8 may lose; up to a tenth of the nodes stay in float for it."""
+    """The allowed drop on val: mAP points, of which `verify` allows 1 on test; up to a tenth of the nodes stay in float
+    for it."""
     flips: float = Field(default=BOUNDS["int8"].flips, ge=0)
     """Most decisions that may change on val, per predicted positive of fp32; nodes stay in float as for the drop."""
     time_limit: TimeLimit = Field(default=60.0, ge=0)

@@ -132,7 +132,7 @@ def columns_of(table: LabelTable, options: DataOptions, pictures: Pictures, name
             for column in deniers:
                 for row in table.sample:
                     refuse_denied(table, listed[0], column, row)
-            evidence = Evidence(table, listed[0], beside)
+            evidence = Evidence(table, picture, listed[0], beside)
     used = {picture, split, *listed, *labels}
     left = tuple(table.header[column] for column in sorted([*others, *aside]) if column not in used)
     return Columns(picture, listed, labels, split, negated, left, deniers, evidence)

@@ -13,12 +13,12 @@ table without a split column may be text files beside it (see `split_lists`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from edgepress.multilabel.datasets import files
-from edgepress.multilabel.datasets.columns import LIST_COLUMNS, Columns, split_column_of, usual_names
+from edgepress.multilabel.datasets.columns import LIST_COLUMNS, split_column_of, usual_names
 from edgepress.multilabel.datasets.contents import Contents
 from edgepress.multilabel.datasets.elsewhere import Elsewhere, split_of
 from edgepress.multilabel.datasets.finding import Pictures
@@ -31,7 +31,7 @@ from edgepress.multilabel.datasets.table_rows import (
     open_with_columns,
     read_table,
 )
-from edgepress.multilabel.datasets.tables import LabelTable, column_key, first_line, open_table
+from edgepress.multilabel.datasets.tables import column_key, first_line, open_table
 from edgepress.multilabel.errors import InputError, shown
 from edgepress.multilabel.labels import one_form
 
@@ -76,19 +76,18 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
     lists, unread = _lists(root, options), _not_read(root, options)
     table, columns = open_with_columns(path, pictures, options, root)
     named = labels_file(root)
-    without: list[str] = []
     if not columns.listed:
         names = named if named is not None and not options.label_columns else [table.header[c] for c in columns.labels]
         labels = files.label_space(names, str(path))
     elif named is not None:
         labels = files.labels_or(root, ())
     else:
-        others, without = _with_labels(root, [table.header[column] for column in columns.listed], options)
+        others = (
+            open_with_columns(other, _pictures(root, other.stem), options, root) for other in _used(root, options)
+        )
         labels = files.label_space(sorted(set(map(one_form, listed_names(others, options)))), str(root))
     contents = read_table(table, columns, pictures, labels, split, options, among=lists.get(split))
     notes = []
-    if without:
-        notes.append(f"tables without a column of labels, of which none is read: {shown(without, 5)}")
     if unread:
         notes.append(f"tables from which no split is read: {shown(unread, 5)}")
     if not lists and (texts := find_split_lists(root, lambda name: pictures.afresh().found(name) is not None)):
@@ -96,28 +95,6 @@ def read(root: Path, split: str, options: DataOptions) -> Contents:
             f"lists of pictures from which no split is read: {shown([path.name for path in texts.values()], 5)}"
         )
     return replace(contents, notes=(*contents.notes, *notes))
-
-
-def _with_labels(
-    root: Path, listed: Sequence[str], options: DataOptions
-) -> tuple[Iterator[tuple[LabelTable, Columns]], list[str]]:
-    """The tables whose labels are those of the data set, and the names of those that have none, as a competition's
-    test set has none.
-
-    Args:
-        listed: the columns that list labels in one of the tables.
-    """
-    without = []
-    for path in _used(root, options):
-        try:
-            open_with_columns(path, _pictures(root, path.stem), options, root)
-        except InputError:
-            names = open_table(path).names
-            if not names or set(names) & {*listed} or any(column_key(name) in LIST_COLUMNS for name in names):
-                raise
-            without.append(path.name)
-    used = [path for path in _used(root, options) if path.name not in without]
-    return (open_with_columns(path, _pictures(root, path.stem), options, root) for path in used), without
 
 
 def _tables(root: Path) -> list[Path]:
@@ -131,8 +108,31 @@ def _says_no_labels(path: Path) -> bool:
 
 
 def _used(root: Path, options: DataOptions) -> list[Path]:
-    """The tables from which splits are read: they have a column for the picture and one more."""
-    return [path for path in _tables(root) if _has_pictures(path, root, options) and _width(path) > 1]
+    """The tables from which splits are read: they have a column for the picture and one more, and labels."""
+    found = [path for path in _tables(root) if _has_pictures(path, root, options) and _width(path) > 1]
+    without = _without_labels(found, root, options) if len(found) > 1 else []
+    return [path for path in found if path not in without]
+
+
+def _without_labels(tables: Sequence[Path], root: Path, options: DataOptions) -> list[Path]:
+    """The tables that cannot be read and have no column that holds labels in another, as a competition's test set."""
+    columns_of_labels, unread = set[str](), list[Path]()
+    for path in tables:
+        try:
+            table, columns = open_with_columns(path, _pictures(root, path.stem), options, root)
+        except InputError:
+            unread.append(path)
+        else:
+            columns_of_labels.update(table.header[column] for column in columns.listed or columns.labels)
+    return [path for path in unread if columns_of_labels and not _may_have(path, columns_of_labels)]
+
+
+def _may_have(path: Path, columns_of_labels: set[str]) -> bool:
+    try:
+        names = open_table(path).names
+    except InputError:
+        return True  # reading it will report what is wrong
+    return not columns_of_labels.isdisjoint(names) or any(column_key(name) in LIST_COLUMNS for name in names)
 
 
 def _not_read(root: Path, options: DataOptions) -> list[str]:

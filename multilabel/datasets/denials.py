@@ -27,8 +27,14 @@ ANSWERS = {
     **dict.fromkeys(("negative", "neg", "absent", "reject", "rejected", "incorrect", "wrong", "-"), False),
 }
 """Further words that say whether a row's label applies."""
-_DENY_BY_THEMSELVES = frozenset(("negative", "absent", "reject", "rejected", "incorrect"))
-"""Those of them that deny under any name of a key in JSON."""
+_OF_REVIEW = re.compile(
+    r"((label|tag|annotation|review|qa|qc|verification|vote)_)?(status|state|review|verdict|decision|polarity|sign)"
+)
+"""Columns and keys in which such words say that a label was checked; elsewhere `negative` may be a mood or a test."""
+_NAMES_LABELS = re.compile(
+    r"(attribute|property|finding|disease|condition|concept|object|question|label|tag|class|category|type)s?(_?names?)?"
+)
+"""Columns that may name the labels about which another one holds answers."""
 _OTHER_LIST = re.compile(
     r"(neg|(hard_)?negatives?|negated|absent|wrong|rejected|excluded?|unsure|uncertain|unknown|maybe|ignored?)"
     r"|(no|not|without|neg|(hard_)?negatives?|negated|absent|missing|wrong|false|rejected|excluded?|unsure|uncertain|"
@@ -48,6 +54,7 @@ _FURTHER_LIST = re.compile(
 NO_CONTENT = frozenset((
     "width", "height", "score", "confidence", "iscrowd", "is_crowd", "difficult", "truncated", "count", "total", "sum",
     "n_labels", "num_labels", "label_count", "has_label", "has_labels", "labeled", "labelled", "annotator",
+    "annotated", "is_annotated", "verified", "ground_truth",
     "annotator_id", "reviewed", "checked", "approved", "weight", "sample_weight", "sex", "gender", "batch", "cluster",
     "exclude", "excluded", "include", "included", "skip", "ignore", "ignored", "duplicate", "is_duplicate", "deleted",
 ))  # fmt: skip
@@ -68,7 +75,7 @@ def deniers_of(table: LabelTable, picture: int, others: list[int]) -> tuple[int,
         answers = all(cell in ANSWERS or Values.parse(None).of(cell) is not None for cell in cells)
         key = column_key(table.header[column])
         of_box = key in NO_CONTENT or _OF_BOX.fullmatch(key) is not None
-        both = _both_answers(table, column)
+        both = _OF_REVIEW.fullmatch(key) is not None and _both_answers(table, column)
         return _says_whether(key) or key in _EXCLUDES or both or (repeated and answers and not of_box)
 
     return tuple(column for column in others if may_deny(column))
@@ -87,7 +94,7 @@ def refuse_answers_alone(table: LabelTable, listed: int, others: list[int]) -> N
         return
     for column in others:
         cells = [row[column].strip() for row in table.sample if len(row) > column]
-        if _holds_words(table, column) and len(set(cells)) < len(cells):
+        if _NAMES_LABELS.fullmatch(column_key(table.header[column])) and len(set(cells)) < len(cells):
             name, other = table.header[listed], table.header[column]
             raise InputError(
                 f"{table.path}: column {name!r} holds words for yes and no alone, which may be answers about the "
@@ -222,14 +229,14 @@ def denied_in_json(name: str, value: object, known: Container[str] | None = None
     """Whether a value beside a picture's labels may say that it lacks them, or may list others that it lacks;
     nearly as `refuse_denied` and `refuse_other_lists` take the columns of a table.
 
-    A text such as `negative` or `rejected` denies them under any key. A key that names a property as well (`missing`)
+    A text such as `rejected` denies them under the keys of a review. A key that names a property as well (`missing`)
     denies only labels of the data set, or where these are not known yet, what is a list of words.
 
     Args:
         known: the labels of the data set, where they are known by then.
     """
     key = column_key(name)
-    if isinstance(value, str) and value.strip().lower() in _DENY_BY_THEMSELVES:
+    if isinstance(value, str) and ANSWERS.get(value.strip().lower()) is False and _OF_REVIEW.fullmatch(key):
         return True
     if not (key in _OF_MUCH or key in _EXCLUDES or _OTHER_LIST.fullmatch(key) or _says_whether(key)):
         return False  # as nearly all are, of which a file may have millions

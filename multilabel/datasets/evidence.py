@@ -17,7 +17,7 @@ from edgepress.multilabel.errors import InputError
 
 _OUTLINE = re.compile(
     r"(encoded_?)?(pixels|rle)|rles|(seg(mentation)?|mask|polygon|contour)s?(_(rle|path|file|name|points|image))?"
-    r"|(bound(ing)?_?)?box(es)?|bboxes|bbox(es)?|points|geometry|coordinates"
+    r"|(bound(ing)?_?)?box(es)?|bboxes|bbox(es)?"
     r"|[xy]_?(min|max|[0-3]|top|bottom|left|right|cent(er|re))|(cent(er|re)|top|bottom|left|right)_?[xy]"
 )
 """Columns of outlines and boxes, which are empty where there is none."""
@@ -26,21 +26,26 @@ _AMOUNT = re.compile(
     r"|(object|instance|box|pixel|region|detection)_?counts?|(mask_|bbox_|box_|pixel_)?area|(yes|positive)_votes"
 )
 """Columns of amounts, which are 0 or empty where there is nothing."""
+_NUMBER = re.compile(r"\d+([.,]\d*)?(e[+-]?\d+)?", re.IGNORECASE)
 
 
 class Evidence:
     """What the rows of a table's labels have had so far in the columns that hold a trace of a label.
 
+    A table in which no picture has several rows may have outlines of some pictures alone, so nothing is asked of it.
+
     Args:
+        picture: the column that names the picture.
         listed: the column that names the label.
         others: the columns that are no labels.
     """
 
-    def __init__(self, table: LabelTable, listed: int, others: Sequence[int]) -> None:
+    def __init__(self, table: LabelTable, picture: int, listed: int, others: Sequence[int]) -> None:
         self._table, self._listed = table, listed
-        keys = {column: column_key(table.header[column]) for column in others}
-        self._amounts = [column for column, key in keys.items() if _AMOUNT.fullmatch(key)]
-        self._columns = [column for column in others if column in self._amounts or _OUTLINE.fullmatch(keys[column])]
+        names = [row[picture] for row in table.sample if len(row) > picture]
+        keys = {column: column_key(table.header[column]) for column in others} if len(set(names)) < len(names) else {}
+        self._amounts = [column for column, key in keys.items() if _AMOUNT.fullmatch(key) and self._is_numeric(column)]
+        self._columns = [column for column in keys if column in self._amounts or _OUTLINE.fullmatch(keys[column])]
         self._seen: dict[tuple[int, str], bool] = {}
         for row in table.sample:
             self.add(row)
@@ -65,7 +70,13 @@ class Evidence:
                     "yes; otherwise empty the label's cell in the rows that hold nothing"
                 )
 
+    def _is_numeric(self, column: int) -> bool:
+        cells = [row[column] for row in self._table.sample if len(row) > column and not is_empty(row[column])]
+        return all(_NUMBER.fullmatch(cell.strip()) for cell in cells)
+
     def _is_nothing(self, cell: str, column: int) -> bool:
+        if cell and cell[0] in "123456789":  # as most cells
+            return False
         text = cell.strip()
         if is_empty(text) or not text.strip("[](){} "):
             return True

@@ -48,6 +48,8 @@ class _Folder:
     """The names of flags that shapes have."""
     attributes: set[str] = field(default_factory=set)
     """The names of attributes that shapes have (X-AnyLabeling)."""
+    guessed: int = 0
+    """Shapes with a score between 0 and 1."""
     denied: int = 0
     """Shapes with a score of 0."""
     difficult: int = 0
@@ -64,6 +66,9 @@ class _Folder:
         for name, found in (("flags", self.of_shapes), ("attributes", self.attributes)):
             if found:
                 notes.append(f"{name} of shapes are no labels, and are left out: {shown(sorted(found), 5)}")
+        if self.guessed:
+            said = plural(self.guessed, "shape has a model's score, and is", "shapes have a model's score, and are")
+            notes.append(f"{said} read as the others are")
         if self.denied:
             said = plural(self.denied, "shape has a score of 0, and is", "shapes have a score of 0, and are")
             notes.append(f"{said} left out, because 0 says no")
@@ -159,7 +164,9 @@ def _label(shape: Any, number: int, path: Path, found: _Folder) -> list[str]:
         given = about.items() if isinstance(about, dict) else ()
         names.update(name for name, value in given if value or denied_in_json(name, value))
     score, difficult = shape.get("score"), shape.get("difficult")
-    if score is not None and not files.score_says_yes(score, f"{path}, shapes[{number}] ({label!r})"):
+    if isinstance(score, int | float) and 0 < score < 1:
+        found.guessed += 1  # X-AnyLabeling keeps a model's score when a person has looked at the shape
+    elif score not in (None, "") and not files.score_says_yes(score, f"{path}, shapes[{number}] ({label!r})"):
         found.denied += 1
         return []
     found.difficult += bool(difficult) and _VALUES.of(str(difficult)) != "no"

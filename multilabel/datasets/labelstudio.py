@@ -24,11 +24,10 @@ from edgepress.multilabel.datasets.label_lists import CHOICES, chosen
 from edgepress.multilabel.datasets.labelstudio_questions import (
     ASKED,
     Questions,
+    Regions,
     has_outline,
-    is_of_region,
     refuse_regions_alone,
     refuse_unknown,
-    regions_of,
 )
 from edgepress.multilabel.datasets.named_labels import Item, contents_of, pictures_below
 from edgepress.multilabel.datasets.options import DataOptions
@@ -157,7 +156,7 @@ def _task(task: dict[str, Any], where: str, told: _Told) -> Item | None:
 
 def _results(annotation: dict[str, Any], where: str, told: _Told) -> Iterator[str]:
     results = annotation.get("result") or ()
-    regions, named = regions_of(results), told.questions.named
+    regions, named = Regions(results), told.questions.named
     for result in results:
         if not isinstance(result, dict):
             told.kinds[str(None)] = None
@@ -168,7 +167,7 @@ def _results(annotation: dict[str, Any], where: str, told: _Told) -> Iterator[st
             str(result.get("from_name", "without from_name")),
         )
         told.questions.seen[question] = None
-        of_region = kind in ASKED and is_of_region(result, regions)
+        of_region = kind in ASKED and regions.has(result)
         if of_region and (not named or question in named):
             told.questions.of_regions[question] = None
         if question not in named if named else of_region:

@@ -35,24 +35,24 @@ def has_outline(value: Any) -> bool:
     return isinstance(value, dict) and not _OUTLINE.isdisjoint(value)
 
 
-def regions_of(results: Iterable[Any]) -> set[str | int]:
-    """The ids of an annotation's regions."""
-    return {
-        one["id"]
-        for one in results
-        if isinstance(one, dict) and isinstance(one.get("id"), str | int) and _is_region(one)
-    }
+class Regions:
+    """The regions of one annotation: those with a label of their own, and bare ones, whose choices are their labels."""
 
+    def __init__(self, results: Iterable[Any]) -> None:
+        shapes = [
+            (one.get("id"), one.get("type"))
+            for one in results
+            if isinstance(one, dict) and isinstance(one.get("id"), str | int) and one.get("type") not in ASKED
+        ]
+        self._labelled = {identity for identity, kind in shapes if kind in CHOICES}
+        self._bare = {identity for identity, _ in shapes} - self._labelled
 
-def is_of_region(result: dict[str, Any], regions: set[str | int]) -> bool:
-    """Whether a result of one of the kinds `ASKED` says something of a region."""
-    identity = result.get("id")
-    return has_outline(result.get("value")) or (isinstance(identity, str | int) and identity in regions)
-
-
-def _is_region(result: dict[str, Any]) -> bool:
-    kind = result.get("type")
-    return has_outline(result.get("value")) or (kind in CHOICES and kind not in ASKED)
+    def has(self, result: dict[str, Any]) -> bool:
+        """Whether a result of one of the kinds `ASKED` says something of a region beside the region's label."""
+        identity = result.get("id")
+        if not isinstance(identity, str | int):
+            return has_outline(result.get("value"))
+        return identity in self._labelled or (has_outline(result.get("value")) and identity not in self._bare)
 
 
 class Questions:

@@ -69,7 +69,14 @@ def missing_splits(names: Collection[str], pictures: Mapping[str, int]) -> str |
     left = [name for name in missing if called[name] is None]
     flags = [f"--{name} {_quoted(called[name] or '')}" for name in missing if called[name] is not None]
     if left:
-        free = [name for name in names if name not in (called["val"], called["test"])] or list(names)
+        free = [name for name in names if name not in (called["val"], called["test"])]
+        if "train" in left and not free and len(names) > 1:
+            return (
+                f"run reads train, val and test; here is no {' and no '.join(missing)}: give train pictures of its "
+                "own, with labels as the other splits have them"
+            )
+        if not free:  # one split, which is called val or test
+            free, left, flags = list(names), list(_USUAL), []
         whole = called["train"] or max(free, key=lambda name: pictures.get(name, 0))
         flags = [flag for flag in flags if not flag.startswith("--train ")] + _parts(whole, left)
     return f"run reads train, val and test; here is no {' and no '.join(missing)}: {' '.join(flags)}"

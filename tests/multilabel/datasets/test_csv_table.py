@@ -208,5 +208,25 @@ def test_a_table_without_labels_leaves_the_others_readable(tmp_path, options):
     write(root / "test.csv", "image,site", "c.jpg,A")
     data = load_dataset(root, "train", **options)
     check(data, ["cat", "dog"], ["a.jpg", "b.jpg"], [[1, 1], [0, 1]])
-    assert "tables without a column of labels, of which none is read: test.csv" in data.notes
+    assert "tables from which no split is read: test.csv" in data.notes
+    assert list_splits(root, **options) == ["train"]
     assert "test.csv" in refusal(root, "test", **options)
+
+
+def test_lists_say_the_splits_of_a_table_beside_one_of_boxes_alone(tmp_path):
+    """As NIH's ChestX-ray14 is published."""
+    root = write_csv(
+        tmp_path, "Image Index,Finding Labels", "a.jpg,Mass|Edema", "b.jpg,Edema", "c.jpg,Mass", split="entry"
+    )
+    write(root / "boxes.csv", "Image Index,Finding Label,Bbox", "a.jpg,Mass,3")
+    write(root / "train_val_list.txt", "a.jpg", "b.jpg")
+    write(root / "test_list.txt", "c.jpg")
+    assert list_splits(root) == ["test", "train_val"]
+    check(load_dataset(root, "test"), ["Edema", "Mass"], ["c.jpg"], [[0, 1]])
+
+
+def test_a_table_with_the_same_columns_and_a_cell_that_cannot_be_read_is_refused(tmp_path):
+    root = write_csv(tmp_path, "path,cat,dog", "a.jpg,1,0", "b.jpg,0,1", split="train")
+    write(root / "val.csv", "path,cat,dog", "c.jpg,maybe,1")
+    assert list_splits(root) == ["train", "val"]
+    assert "label 'cat' is 'maybe'" in refusal(root, "val")

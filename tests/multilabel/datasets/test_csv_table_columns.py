@@ -9,6 +9,13 @@ from edgepress.multilabel.datasets import list_splits, load_dataset
 from tests.multilabel.layouts import check, picture, refusal, write, write_csv
 
 
+@pytest.mark.parametrize("column", ["annotated", "is_annotated", "verified", "ground_truth"])
+def test_a_column_about_the_work_is_no_label_by_itself(tmp_path, column):
+    root = write_csv(tmp_path, f"path,cat,dog,{column}", "a.jpg,1,0,1", "b.jpg,0,1,0", split="table")
+    assert f"column {column!r}" in refusal(root, "table")
+    assert load_dataset(root, "table", label_columns=("cat", "dog")).labels.names == ("cat", "dog")
+
+
 @pytest.mark.parametrize("column", ["is_valid", "evaluation", "fold", "patient_id", "PatientId", "split", "usage"])
 def test_a_column_of_yes_and_no_that_is_named_like_no_label_is_refused_until_chosen(tmp_path, column):
     root = write_csv(tmp_path, f"path,cat,{column}", "a.jpg,1,0", "b.jpg,0,1", "c.jpg,1,0", split="table")

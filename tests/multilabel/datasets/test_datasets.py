@@ -304,3 +304,15 @@ def test_labels_in_a_more_general_format_beside_those_that_are_read_are_told(tmp
     assert load_dataset(tmp_path, "train").notes == (told,)
     assert load_dataset(tmp_path, "train", format="coco").notes == ()
     assert load_dataset(tmp_path, "train", format="csv").labels.names == ("cat", "dog")
+
+
+@pytest.mark.parametrize("rows", [("file_name,width,height", "a.jpg,640,480"), ("epoch,path,loss", "1,runs/1,0.25")])
+def test_a_table_without_labels_beside_those_that_are_read_is_no_other_format(tmp_path, rows):
+    layouts.picture(tmp_path / "a.jpg")
+    layouts.picture(tmp_path / "b.jpg", 9)
+    images = [{"id": row, "file_name": f"{name}.jpg"} for row, name in enumerate("ab")]
+    coco = {"images": images, "annotations": [{"id": 1, "image_id": 0, "category_id": 1}],
+            "categories": [{"id": 1, "name": "cat"}]}  # fmt: skip
+    layouts.write(tmp_path / "annotations/instances_train.json", json.dumps(coco))
+    layouts.write(tmp_path / "sizes.csv", *rows)
+    assert load_dataset(tmp_path, "train").notes == ()

@@ -64,7 +64,12 @@ def test_answers_of_both_kinds_beside_a_label_are_refused_where_no_picture_repea
 
 @pytest.mark.parametrize(
     ("column", "cells"),
-    [("review", ("done", "open", "done")), ("mood", ("positive", "neutral", "negative")), ("indoor", ("1", "0", "1"))],
+    [
+        ("review", ("done", "open", "done")),
+        ("sentiment", ("positive", "negative", "negative")),
+        ("er_status", ("positive", "negative", "negative")),
+        ("indoor", ("1", "0", "1")),
+    ],
 )
 def test_other_words_beside_a_label_are_left_out_with_a_line(tmp_path, column, cells):
     data = load_dataset(table(tmp_path, column, *cells))
@@ -83,8 +88,13 @@ def test_answers_in_the_column_of_labels_are_asked_about_where_another_may_name_
     check(load_dataset(root, label_columns="attribute"), ["cat", "dog"], names, [[1, 0], [1, 0], [0, 1]])
 
 
-def test_positive_and_negative_by_themselves_are_labels(tmp_path):
-    root = write_csv(tmp_path, "image,label", "a.jpg,positive", "b.jpg,negative", "c.jpg,positive")
+@pytest.mark.parametrize("beside", ["age", "view", "date", "source"])
+def test_positive_and_negative_beside_what_names_no_labels_are_labels(tmp_path, beside):
+    cells = {"age": "50.0", "view": "frontal", "date": "2020-03-01", "source": "clinic"}[beside]
+    rows = (
+        f"{name}.jpg,{cells},{answer}" for name, answer in zip("abc", ("positive", "negative", "positive"), strict=True)
+    )
+    root = write_csv(tmp_path, f"image,{beside},label", *rows)
     wanted = [[0, 1], [1, 0], [0, 1]]
     check(load_dataset(root), ["negative", "positive"], ["a.jpg", "b.jpg", "c.jpg"], wanted)
 
@@ -101,7 +111,8 @@ def test_a_label_of_labels_txt_alone_is_one_as_well(tmp_path):
     [
         ("label_status", "Rejected", True),
         ("polarity", "positive", False),
-        ("sentiment", "neutral", False),
+        ("sentiment", "negative", False),
+        ("test_result", "negative", False),
         ("annotated", False, True),
         ("annotated", True, False),
         ("difficult", [0, 0], False),

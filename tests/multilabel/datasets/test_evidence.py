@@ -50,6 +50,21 @@ def test_a_label_that_never_has_a_box_is_a_label(tmp_path):
     check(load_dataset(root, "train"), ["cat", "dog", "nothing here"], ["a.jpg", "b.jpg", "c.jpg"], wanted)
 
 
+@pytest.mark.parametrize(
+    ("column", "cells"),
+    [("area", ("north", "", "south")), ("points", ("3", "", "7")), ("coordinates", ("1.5 2.5", "", "3 4"))],
+)
+def test_columns_of_something_else_with_such_a_name_are_left_out(tmp_path, column, cells):
+    rows = [f"{name}.jpg,cat,{cell}" for name, cell in zip("aba", cells, strict=True)]
+    root = write_csv(tmp_path, f"image,label,{column}", *rows, "c.jpg,dog,", split="train")
+    assert load_dataset(root, "train").targets.sum() == 3
+
+
+def test_a_mask_of_some_pictures_alone_denies_nothing_where_no_picture_repeats(tmp_path):
+    root = write_csv(tmp_path, "image,label,mask", "a.jpg,cat,m/a.png", "b.jpg,cat,", "c.jpg,dog,", split="train")
+    check(load_dataset(root, "train"), ["cat", "dog"], ["a.jpg", "b.jpg", "c.jpg"], [[1, 0], [1, 0], [0, 1]])
+
+
 def test_a_place_at_0_is_a_place(tmp_path):
     root = write_csv(tmp_path, "image,label,x_min", "a.jpg,cat,0", "b.jpg,cat,7", "c.jpg,dog,5", split="train")
     check(load_dataset(root, "train"), ["cat", "dog"], ["a.jpg", "b.jpg", "c.jpg"], [[1, 0], [1, 0], [0, 1]])

@@ -77,7 +77,7 @@ def change(path, number: int = 0, **more) -> None:
     path.write_text(json.dumps(content))
 
 
-def test_a_score_is_a_yes_a_no_or_a_guess_that_is_refused(tmp_path):
+def test_a_score_is_a_yes_a_no_or_a_guess_that_a_person_has_seen(tmp_path):
     annotate(tmp_path, "a", "boat", "car", "dock")
     annotate(tmp_path, "b", "car")
     for number, score in enumerate((1, 0.0, None)):
@@ -86,7 +86,12 @@ def test_a_score_is_a_yes_a_no_or_a_guess_that_is_refused(tmp_path):
     check(data, ["boat", "car", "dock"], ["a.jpg", "b.jpg"], [[1, 0, 1], [0, 1, 0]])
     assert data.notes == ("1 shape has a score of 0, and is left out, because 0 says no",)
     change(tmp_path / "a.json", 1, score=0.31)
-    assert "a.json, shapes[1] ('car'): score is '0.31'; expected 1 (yes), 0 (verified no)" in refusal(tmp_path, "all")
+    change(tmp_path / "a.json", 2, score="")
+    data = load_dataset(tmp_path, "all")
+    check(data, ["boat", "car", "dock"], ["a.jpg", "b.jpg"], [[1, 1, 1], [0, 1, 0]])
+    assert data.notes == ("1 shape has a model's score, and is read as the others are",)
+    change(tmp_path / "a.json", 1, score="31 %")
+    assert "a.json, shapes[1] ('car'): score is '31 %'; expected 1 (yes), 0 (verified no)" in refusal(tmp_path, "all")
 
 
 def test_difficult_shapes_and_attributes_of_shapes_are_told(tmp_path):

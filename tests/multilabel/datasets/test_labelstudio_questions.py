@@ -57,14 +57,20 @@ def test_a_region_may_have_its_labels_apart_from_its_outline(root):
     check(data, ["car", "dog"], NAMES[:2], [[1, 0], [0, 1]])
 
 
-def test_choices_of_regions_alone_are_read_only_where_they_are_named(root):
+def test_what_was_chosen_for_a_region_without_a_label_is_its_label(root):
     outline = {"id": "r1", "type": "rectangle", "from_name": "box", "value": PLACE}
-    export(root, tasks([outline, region("r1", "car", kind="choices", source="what")], [chosen(source="what")]))
+    what = region("r1", "car", kind="choices", source="what", **PLACE)
+    export(root, tasks([outline, what], [chosen("dog", source="what")]))
+    check(load_dataset(root, "train"), ["car", "dog"], NAMES[:2], [[1, 0], [0, 1]])
+
+
+def test_choices_of_regions_alone_are_read_only_where_they_are_named(root):
+    export(root, tasks([region("r1", "car", kind="choices", source="what", **PLACE)], [chosen(source="what")]))
     said = "no labels but choices that are attributes of regions (what); --label-columns 'what' reads them as labels"
     assert said in refusal(root, "train")
     data = load_dataset(root, "train", label_columns="what")
     assert data.targets.tolist() == [[1], [0]]
-    assert data.notes[1:] == (f"{FILE}: choices that are attributes of regions are read as labels: what",)
+    assert data.notes[-1:] == (f"{FILE}: choices that are attributes of regions are read as labels: what",)
 
 
 def test_a_choice_for_the_picture_in_another_annotation_is_a_label(root):

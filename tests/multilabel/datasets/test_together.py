@@ -73,6 +73,8 @@ def test_the_same_labels_in_another_order_are_no_difference(tmp_path):
         ({"train": 9, "validation": 3}, "no test: --val validation --train 'train[:85%]' --test 'train[85%:]'"),
         ({"all": 9}, "--train 'all[:70%]' --val 'all[70%:85%]' --test 'all[85%:]'"),
         ({"few": 1, "not evaluation": 9, "val": 3, "test": 2}, "no train: --train 'not evaluation'"),
+        ({"val": 2, "test": 3}, "no train: give train pictures of its own, with labels as the other splits have them"),
+        ({"test": 9}, "no train and no val: --train 'test[:70%]' --val 'test[70%:85%]' --test 'test[85%:]'"),
         ({"Training": 9, "val": 2, "test": 3}, "no train: --train Training"),
         ({"Training": 9, "Validierung": 2, "Testdaten": 3}, "--train Training --val Validierung --test Testdaten"),
         ({"train": 9, "test_a": 2, "test_b": 3, "val": 2}, "no test: --train 'train[:85%]' --test 'train[85%:]'"),
