@@ -26,6 +26,8 @@ _AMOUNT = re.compile(
     r"|(object|instance|box|pixel|region|detection)_?counts?|(mask_|bbox_|box_|pixel_)?area|(yes|positive)_votes"
 )
 """Columns of amounts, which are 0 or empty where there is nothing."""
+_SURE = frozenset("123456789")
+"""What cells begin with that surely hold something, as most do."""
 _NUMBER = re.compile(r"\d+([.,]\d*)?(e[+-]?\d+)?", re.IGNORECASE)
 
 
@@ -47,6 +49,9 @@ class Evidence:
         self._amounts = [column for column, key in keys.items() if _AMOUNT.fullmatch(key) and self._is_numeric(column)]
         self._columns = [column for column in keys if column in self._amounts or _OUTLINE.fullmatch(keys[column])]
         self._seen: dict[tuple[int, str], bool] = {}
+        self._filled: set[str] = set()
+        """Labels that had a trace in every column: their next rows are most often of the same kind."""
+        self._width = max((listed, *self._columns)) + 1
         for row in table.sample:
             self.add(row)
 
@@ -57,11 +62,17 @@ class Evidence:
             InputError: its label has a trace here and none in another row, or the other way round; the message names
                 the column, the label and the option that takes every row for a yes.
         """
-        if not self._columns or len(row) <= max(self._listed, *self._columns):
+        if not self._columns or len(row) < self._width:
             return
         label = row[self._listed].strip()
+        cells = [row[column][:1] for column in self._columns]
+        filled = "" not in cells and _SURE.issuperset(cells)
+        if filled and label in self._filled:
+            return
+        if filled:
+            self._filled.add(label)
         for column in self._columns:
-            there = not self._is_nothing(row[column], column)
+            there = filled or not self._is_nothing(row[column], column)
             if self._seen.setdefault((column, label), there) != there:
                 raise InputError(
                     f"{self._table.path}: column {self._table.header[column]!r} holds something in some rows of "
@@ -75,8 +86,6 @@ class Evidence:
         return all(_NUMBER.fullmatch(cell.strip()) for cell in cells)
 
     def _is_nothing(self, cell: str, column: int) -> bool:
-        if cell and cell[0] in "123456789":  # as most cells
-            return False
         text = cell.strip()
         if is_empty(text) or not text.strip("[](){} "):
             return True
