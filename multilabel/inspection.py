@@ -24,6 +24,7 @@ from edgepress.multilabel.errors import InputError
 from edgepress.multilabel.frames import has_several
 from edgepress.multilabel.metrics import labels_counted, left_out
 from edgepress.multilabel.pictures import Picture, decode, read_bytes, read_picture
+from edgepress.multilabel.plural import plural
 
 _BLOCK = 1024
 
@@ -133,6 +134,14 @@ class DataReport:
     def as_dict(self) -> dict[str, Any]:
         """The report as plain values, for JSON."""
         return asdict(self)
+
+    def refusal(self) -> str | None:
+        """Say in a sentence why `teach` and `run` would refuse the data set as it is; None where they would not."""
+        broken = sum(len(split.broken) for split in self.splits.values())
+        leaks = sum(group.across for group in self.exact_duplicates)
+        found = [plural(broken, "picture is broken", "pictures are broken")] if broken else []
+        found += [plural(leaks, "picture is in several splits", "pictures are in several splits")] if leaks else []
+        return f"teach and run refuse this data set: {', and '.join(found)}" if found else None
 
 
 MOST_NAMED = 8

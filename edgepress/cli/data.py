@@ -20,6 +20,8 @@ def verb(
     """Look a data set over.
 
     Tells counts, imbalance, co-occurrence, broken pictures, and duplicates across splits.
+
+    The exit code is 0 whatever it finds.
     """
     from edgepress.multilabel.datasets.passed_over import in_one_line, passed_over
     from edgepress.multilabel.datasets.together import few_to_prove, missing_splits, unlike_labels
@@ -36,16 +38,16 @@ def verb(
     pictures = {name: len(one) for name, one in splits.items()}
     missing = None if split else missing_splits(names, pictures)
     few = few_to_prove(pictures)
+    refusal = report.refusal()
     if json:
-        said_below = {"unlike_labels": unlike, "missing_splits": missing, "few_to_prove": few}
-        more = {"passed_over": [asdict(one) for one in left], **said_below}
-        print_json(report.as_dict() | {"unions": joined} | more)
+        below = {"unlike_labels": unlike, "missing_splits": missing, "few_to_prove": few, "refusal": refusal}
+        print_json(report.as_dict() | {"unions": joined, "passed_over": [asdict(one) for one in left], **below})
         return
     print_data(report, stdout())
     if (said := in_one_line(left)) is not None:
         print(said)
-    for said in (*unlike, missing, few):
-        if said is not None:
-            print(said)
     for name, parts in joined.items():
         print(f"{name} holds the pictures of {' and '.join(parts)}, and was not looked over twice")
+    for said in (*unlike, missing, few, refusal):
+        if said is not None:
+            print(said)

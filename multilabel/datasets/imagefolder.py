@@ -107,7 +107,8 @@ def _read_lines(
         if row["ignore"]:
             ignored = _columns_of(labels, row["ignore"], names, known, where)
             if own & ignored:
-                raise InputError(f"{where}: a label is both in labels and in ignore")
+                name = labels.names[min(own & ignored)]
+                raise InputError(f"{where}: the label {name!r} is both in labels and in ignore")
             unknown.extend(len(paths) * len(labels) + column for column in ignored)
         cells.extend(len(paths) * len(labels) + column for column in own)
         paths.append(path)

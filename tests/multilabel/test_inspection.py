@@ -97,7 +97,9 @@ def test_broken_pictures_are_findings_with_a_reason(tmp_path):
     (tmp_path / "empty.jpg").write_bytes(b"")
     (tmp_path / "text.jpg").write_text("no picture")
     rows = [(tmp_path / f"{name}.jpg", "cat", "") for name in ("good", "cut", "empty", "text", "gone")]
-    broken = inspect_dataset({"test": split(tmp_path, "test", rows)}).splits["test"].broken
+    report = inspect_dataset({"test": split(tmp_path, "test", rows)})
+    assert report.refusal() == "teach and run refuse this data set: 4 pictures are broken"
+    broken = report.splits["test"].broken
     assert [Path(picture.path).stem for picture in broken] == ["cut", "empty", "text", "gone"]
     reasons = [picture.reason for picture in broken]
     for reason, said in zip(
@@ -153,6 +155,8 @@ def test_planted_duplicates_are_found_and_nothing_else(tmp_path):
     assert names(report.near_duplicates) == [["train/4.jpg", "test/again.jpg"], ["train/5.jpg", "test/small.jpg"]]
     assert report.conflicts == ()
     assert report.exact_duplicates[0].pictures[0].labels == ("cat",)
+    assert report.refusal() == "teach and run refuse this data set: 1 picture is in several splits"
+    assert inspect_dataset({"train": split(tmp_path, "train", train)}).refusal() is None
 
 
 def test_exact_copies_join_the_group_of_their_near_duplicate(tmp_path):

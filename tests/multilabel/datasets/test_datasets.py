@@ -73,7 +73,7 @@ def test_empty_lines_are_passed_over_and_still_counted(root):
     [
         ({"file_name": "a.png", "labels": ["cat", "fish"]}, "label 'fish' is not in labels.txt"),
         ({"file_name": "a.png", "labels": [], "ignore": ["fish"]}, "label 'fish' is not in labels.txt"),
-        ({"file_name": "a.png", "labels": ["cat"], "ignore": ["cat"]}, "both in labels and in ignore"),
+        ({"file_name": "a.png", "labels": ["cat"], "ignore": ["cat"]}, "label 'cat' is both in labels and in ignore"),
         ({"file_name": "b.png", "labels": []}, "'b.png' occurs twice (first on line 1)"),
         ({"file_name": "none.png", "labels": []}, "test/none.png: no such file"),
         ({"file_name": "more", "labels": []}, "test/more: no such file"),
