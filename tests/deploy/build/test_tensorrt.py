@@ -36,7 +36,7 @@ def test_the_runtime_without_a_gpu_is_found():
 
 def test_no_runtime_names_what_to_install(monkeypatch):
     monkeypatch.setattr(tensorrt_runtime, "TENSORRT_MODULES", {"tensorrt_of_nobody": "none"})
-    with pytest.raises(EngineUnavailableError, match=r"edgepress\[gpu\].*edgepress\[tensorrt-rtx\]"):
+    with pytest.raises(EngineUnavailableError, match=r"edgepress\[tensorrt-rtx\].*edgepress\[gpu\]"):
         tensorrt_runtime.runtime_module()
 
 
