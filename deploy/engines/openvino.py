@@ -121,8 +121,7 @@ class OpenVinoEngine(Engine):
 class _Request:
     """A request whose input stays the same tensor while batches have one size.
 
-    Another tensor makes OpenVINO bind its memory anew, which takes longer than to copy the pixels: 20 to 45 us per call
-    for one picture of 64 px (openvino 2026.4.1, CPU).
+    Another tensor makes OpenVINO bind its memory anew, which takes longer than to copy the pixels of one picture.
     """
 
     def __init__(self, request: Any, ov: ModuleType) -> None:

@@ -300,14 +300,12 @@ def _passed_by(root: Path, found: Format, options: DataOptions) -> list[str]:
     for name in others:
         try:
             splits = _READERS[name].splits(root, options) if _READERS[name].recognise(root, options) else []
-            for split in splits[:1]:
-                _READERS[name].read(root, split, options)
+            if not splits:
+                continue
+            _READERS[name].read(root, splits[0], options)
         except InputError:
             continue  # no labels, or none that could be read
-        if splits:
-            return [
-                f"read as {found}; {name}, which would be read by --format {name}, has labels of {shown(splits, 3)}"
-            ]
+        return [f"read as {found}; {name}, which would be read by --format {name}, has labels of {shown(splits, 3)}"]
     return []
 
 

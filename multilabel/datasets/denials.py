@@ -88,7 +88,8 @@ def refuse_answers_alone(table: LabelTable, listed: int, others: list[int]) -> N
         others: the columns beside it and the picture's.
 
     Raises:
-        InputError: it holds words for yes and no alone, and another column words that occur again.
+        InputError: it holds words for yes and no alone, and another column is named as one that names labels, and
+            names some again.
     """
     if not _both_answers(table, listed):
         return

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgepress.multilabel import versions
-from edgepress.multilabel.versions import package_version
+from edgepress.multilabel.versions import install_command, package_version
 
 
 def test_onnx_runtime_for_a_gpu_is_onnx_runtime(tmp_path: Path, monkeypatch):
@@ -28,3 +28,8 @@ def test_onnx_runtime_for_a_gpu_is_onnx_runtime(tmp_path: Path, monkeypatch):
     assert package_version("onnxruntime") == "1.31.1"
     with pytest.raises(PackageNotFoundError, match="no-such-package"):
         package_version("no-such-package")
+
+
+def test_the_extra_for_gpus_is_installed_where_onnxruntime_is_not():
+    assert install_command("openvino") == "pip install 'edgepress[openvino]'"
+    assert install_command("gpu").startswith("pip install 'edgepress[gpu]' in an environment without onnxruntime")

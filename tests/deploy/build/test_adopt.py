@@ -234,47 +234,6 @@ def test_optimisations_that_change_what_the_operators_mean_are_told(data, tmp_pa
     assert ("what the graph's operators mean" in caplog.text) == told
 
 
-def test_a_file_in_float16_whose_casts_are_at_the_end_is_taken(net, data, tmp_path):
-    """As ONNX Runtime's converter writes it where inputs and outputs stay in float32."""
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-
-    whole = onnx.load(exported(net, tmp_path / "own.onnx"))
-    half = convert_float_to_float16(whole, keep_io_types=True)
-    assert half.graph.node[-1].op_type == "Cast"
-    seen = {value.name for value in (*half.graph.input, *half.graph.initializer)}
-    assert not seen >= set(half.graph.node[0].input), "the nodes are sorted now"
-    onnx.save(half, tmp_path / "half.onnx")
-    made = adopt_onnx(tmp_path / "half.onnx", data, tmp_path / "onnx-fp32", labels=OWN, config=NORMAL)
-    np.testing.assert_allclose(bundle_answers(made.path, data), own_answers(tmp_path / "half.onnx", data), atol=0.05)
-
-
-def test_probabilities_that_rounding_puts_below_0_are_asked_about(data, tmp_path):
-    class Halved(nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return (torch.tanh(4 * x) + 1) / 2 - 3e-8
-
-    torch.manual_seed(0)
-    file = exported(Net(last=Halved()), tmp_path / "own.onnx")
-    with pytest.raises(InputError, match=r"all answers are within 0\.\.1, as probabilities are"):
-        adopt_onnx(file, data, tmp_path / "onnx-fp32", labels=OWN, config=NORMAL)
-
-
-class Decided(nn.Module):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return (x > x.mean(-1, keepdim=True)).to(torch.float32)
-
-
-@pytest.mark.parametrize(("last", "told"), [(Decided(), True), (nn.Sigmoid(), False)])
-def test_a_graph_that_ends_in_decisions_is_told(data, tmp_path, caplog, last, told):
-    torch.manual_seed(0)
-    file = exported(Net(last=last), tmp_path / "own.onnx")
-    config = NORMAL.model_copy(update={"activation": "sigmoid"})
-    adopt_onnx(file, data, tmp_path / "onnx-fp32", labels=OWN, config=config)
-    assert (
-        "pictures are 0 or 1, as decisions are. mAP, thresholds and probabilities need scores" in caplog.text
-    ) == told
-
-
 def test_bgr_channels_are_turned_within_the_graph(net, data, tmp_path):
     file = exported(net, tmp_path / "own.onnx")
     weight = net.stem[0].weight.detach().numpy()[:, ::-1].copy()
