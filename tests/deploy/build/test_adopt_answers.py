@@ -44,7 +44,7 @@ def test_a_file_in_float16_whose_casts_are_at_the_end_is_taken(net, data, tmp_pa
 def test_probabilities_that_rounding_puts_below_0_are_asked_about(data, tmp_path):
     class Halved(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return (torch.tanh(4 * x) + 1) / 2 - 3e-8
+            return (torch.tanh(400 * x) + 1) / 2 - 3e-8
 
     torch.manual_seed(0)
     file = exported(Net(last=Halved()), tmp_path / "own.onnx")
