@@ -118,8 +118,6 @@ def read_file(path: Picture) -> Reading:
         reading = path.read() if isinstance(path, ShardPicture) else _read_at_once(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}); expected a picture file") from None
-    except ValueError as error:  # a name that no file can have, as with a null character
-        raise InputError(f"{str(path)!r}: cannot be read ({error}); expected a picture file") from None
     if not reading.data:
         raise InputError(f"{path}: the file is empty; expected a picture")
     return reading
